@@ -1,0 +1,108 @@
+"""What one run is: its configuration, and the key that follows from it."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+RESULT_FORMAT = 1
+"""Version of what the ledger stores. Part of every key, so results of two formats never meet in one table."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that is identical for all variants of a comparison; frozen and hashed.
+
+    Args:
+        image_px: side of the square images that every network sees.
+        train_images: images to train on; 0 takes all that validation leaves.
+        val_images: images held out from the training part, by seed, for tuning; 0 for none.
+        test_images: images of the test part to report on; 0 takes all.
+        epochs: passes over the training images.
+        batch_size: images in an optimiser step.
+        momentum: of SGD.
+        nesterov: whether the momentum is Nesterov's.
+        schedule: learning rate over the run: one cycle up and down, or constant.
+        label_smoothing: share of the target spread over all classes.
+        precision: of convolutions and matrix products; `auto` takes what this machine trains faster with.
+        device: kind of device; `auto` takes a GPU where there is one.
+    """
+
+    image_px: int = 32
+    train_images: int = 0
+    val_images: int = 5000
+    test_images: int = 0
+    epochs: int = 30
+    batch_size: int = 128
+    momentum: float = 0.9
+    nesterov: bool = True
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    label_smoothing: float = 0.1
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Hyper-parameters that every variant has and that are tuned for each.
+
+    Args:
+        lr: learning rate of SGD; the peak where the schedule is one cycle.
+        weight_decay: L2 penalty on weights; biases and normalisation are free of it.
+    """
+
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training of one variant.
+
+    Args:
+        variant: model, optionally its backbone, and augmentation policy: MODEL[@BACKBONE][+POLICY].
+        seed: decides the split, the order, the initial weights and every augmentation.
+        stage: a trial is scored on validation data only; a final run reads the test set, once.
+        pose: how each image of the task was disturbed before anyone trains.
+        protocol: what is identical for all variants.
+        optim: hyper-parameters that every variant has.
+        model: the model's own hyper-parameters, by name.
+        policy: the augmentation policy's own hyper-parameters, by name.
+        prune_below: validation accuracy under which the run stops after epoch 1, 2, ...; 0 never stops.
+    """
+
+    variant: str = "cnn"
+    seed: int = 0
+    stage: Literal["trial", "final"] = "final"
+    pose: str = "upright"
+    protocol: Protocol = field(default_factory=Protocol)
+    optim: Optim = field(default_factory=Optim)
+    model: dict[str, float] = field(default_factory=dict)
+    policy: dict[str, float] = field(default_factory=dict)
+    prune_below: tuple[float, ...] = ()
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling for one value: sorted keys, no spaces, no NaN; 1.0 and 1 stay apart."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def run_key(run: RunConfig, content_hash: str) -> str:
+    """The run's name everywhere: 16 hex digits over all that decides its result.
+
+    content_hash: of the task's images and labels. Where the images lie and what they are called has no say.
+    """
+    identity = {"format": RESULT_FORMAT, "run": dataclasses.asdict(run), "task": content_hash}
+    return hashlib.sha256(canonical(identity).encode()).hexdigest()[:16]
+
+
+def protocol_hash(protocol: Protocol) -> str:
+    """8 hex digits that tell protocols apart; tables carry it and refuse to mix two."""
+    return hashlib.sha256(canonical(dataclasses.asdict(protocol)).encode()).hexdigest()[:8]
+
+
+def num_steps(num_images: int, batch_size: int, epochs: int) -> int:
+    """Optimiser steps of a run; the last batch of an epoch may be smaller."""
+    return epochs * math.ceil(num_images / batch_size)

@@ -1,0 +1,66 @@
+"""Tasks: images and labels, by name. One file each; the file's decorated function builds the task."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from baselines.registry import Registry
+
+
+@dataclass(frozen=True)
+class Images:
+    """One part of a task.
+
+    pixels_NHWC: uint8, RGB; may be mapped from a file and read-only.
+    labels_N: int64, indices into the task's classes.
+    theta_N23: float32, the pose each image was drawn or taken under: the affine map from the posed image to the
+        upright one, normalised coordinates (x, y) in [-1, 1], align_corners=False. Identity where there is none.
+    """
+
+    pixels_NHWC: npt.NDArray[np.uint8]
+    labels_N: npt.NDArray[np.int64]
+    theta_N23: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Images and labels that variants are compared on.
+
+    name: the kind of task (`cifar10`, `sprites`, `folder`); label: what tables and W&B call it.
+    classes: the class names, in label order.
+    train, test: the two parts. Only experiments/evaluation.py may touch `test`.
+    content_hash: 64 hex digits over pixels, labels, poses and class names; part of every run's key.
+    """
+
+    name: str
+    label: str
+    classes: tuple[str, ...]
+    train: Images
+    test: Images
+    content_hash: str
+
+
+Say = Callable[[str], None]
+"""Prints one line for the person who waits."""
+
+
+class BuildTask(Protocol):
+    """Builds a task, or maps it from the cache.
+
+    argument: what follows the colon in `folder:PATH`; empty otherwise.
+    image_px: side of the square images to deliver.
+    cache: folder for decoded images. say: where to report slow steps.
+    Raises UserError if the images cannot be had.
+    """
+
+    def __call__(self, argument: str, *, image_px: int, cache: Path, say: Say) -> Task: ...
+
+
+TASKS: Registry[BuildTask] = Registry("task", __name__)
