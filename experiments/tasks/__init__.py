@@ -1,5 +1,6 @@
 """Tasks: images and labels, by name. One file each; the file's decorated function builds the task."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from baselines.registry import Registry
+from experiments.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,20 @@ class Task:
     test: Images
     content_hash: str
 
+    @property
+    def num_test_images(self) -> int:
+        """How many test images there are; all that most of the program may know of them."""
+        return len(self.test)
+
+    def record(self) -> dict[str, object]:
+        """What the ledger says of the task."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "content_hash": self.content_hash,
+            "classes": list(self.classes),
+        }
+
 
 Say = Callable[[str], None]
 """Prints one line for the person who waits."""
@@ -64,3 +80,24 @@ class BuildTask(Protocol):
 
 
 TASKS: Registry[BuildTask] = Registry("task", __name__)
+
+MIN_IMAGE_PX, MAX_IMAGE_PX = 8, 1024
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+def load_task(spec: str, *, image_px: int, cache: Path, say: Say = _print, label: str = "") -> Task:
+    """The task that `spec` names: `cifar10`, `sprites` or `folder:PATH`; from the cache where it is there.
+
+    image_px: side of the square images to deliver. label: what tables call the task, instead of its own label.
+    Raises UserError for an unknown name or images that cannot be had.
+    """
+    name, _, argument = spec.partition(":")
+    if name not in TASKS:
+        raise UserError(f"task {spec!r}: unknown; {nearest(name, TASKS)}")
+    if not MIN_IMAGE_PX <= image_px <= MAX_IMAGE_PX:
+        raise UserError(f"image_px {image_px}: must be between {MIN_IMAGE_PX} and {MAX_IMAGE_PX}")
+    task = TASKS[name](argument, image_px=image_px, cache=cache, say=say)
+    return dataclasses.replace(task, label=label) if label else task

@@ -1,0 +1,95 @@
+# Everything people run. `make` alone lists it. Needs Python 3.11 or newer, make and a package index.
+# Variables are set after the target's name (make sweep BUDGET=cpu), never taken from the environment.
+
+#: SWEEP        the study file
+SWEEP = sweep.yaml
+#: BUDGET       size of the study: smoke, cpu or gpu; by the device found if not given
+BUDGET =
+#: DATA         folder of your own images, instead of the study's task
+DATA =
+#: LABEL        what tables and W&B call these images
+LABEL =
+#: RUNS         the ledger: folder of finished runs
+RUNS = runs
+#: JOBS         runs side by side; as many as pay if not given
+JOBS =
+#: OUT          file that bench writes
+OUT = bench.json
+#: PYTHON       interpreter that .venv is made with
+PYTHON = python3
+
+export SWEEP BUDGET DATA LABEL RUNS JOBS OUT
+
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+PY := $(VENV)/bin/python
+EXPERIMENTS := $(PY) -m experiments
+# The shell puts the values in, quoted: the name of a folder may hold spaces and quotes.
+STUDY_OPTIONS := --sweep "$$SWEEP" $${BUDGET:+--budget "$$BUDGET"} $${DATA:+--data "$$DATA"} $${LABEL:+--label "$$LABEL"} \
+	--runs "$$RUNS"
+JOBS_OPTION := $${JOBS:+--jobs "$$JOBS"}
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep plan status tables dashboard sync optuna-dashboard test lint format bench gpu-check clean
+
+help:
+	@echo 'make TARGET [VARIABLE=value ...]'; echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
+	@echo; awk '/^#: / { sub("#: ", "  "); name = $$1; sub(" *[A-Z]+ +", ""); printf "  %-18s %s\n", name, $$0 }' Makefile
+
+setup: $(INSTALLED)  ## create .venv and install into it; every other target does so by itself
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo 'make: PYTHON=$(PYTHON) is no Python 3.11 or newer; name one that is: make PYTHON=python3.12' >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,dashboard]'
+	@touch $@
+
+sweep: $(INSTALLED)  ## carry out the study: tune every variant, train the winners again, write the tables
+	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(JOBS_OPTION)
+
+plan: $(INSTALLED)  ## say what sweep would run and how long it would take
+	@$(EXPERIMENTS) plan $(STUDY_OPTIONS) $(JOBS_OPTION)
+
+status: $(INSTALLED)  ## say how far the ledger's studies are
+	@$(EXPERIMENTS) status --runs "$$RUNS"
+
+tables: $(INSTALLED)  ## write the tables of the ledger's studies again
+	@$(EXPERIMENTS) tables --runs "$$RUNS"
+
+dashboard: $(INSTALLED)  ## look at the runs in the terminal, with W&B's own dashboard; no account needed
+	@$(EXPERIMENTS) dashboard --runs "$$RUNS"
+
+sync: $(INSTALLED)  ## upload the runs that W&B has not got yet; needs a W&B account
+	@$(EXPERIMENTS) sync --runs "$$RUNS"
+
+optuna-dashboard: $(INSTALLED)  ## look at the newest study's tuning in a browser
+	@journal=$$(ls -t "$$RUNS"/studies/*/optuna.log 2>/dev/null | head -n 1); \
+	if [ -z "$$journal" ]; then echo "make: $$RUNS holds no study yet; make sweep makes one" >&2; exit 2; fi; \
+	$(VENV)/bin/optuna-dashboard "$$journal"
+
+test: $(INSTALLED)  ## run all tests
+	$(PY) -m pytest
+
+lint: $(INSTALLED)  ## check style, format and types, as CI does
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(INSTALLED)  ## put imports and layout of all files in order
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(INSTALLED)  ## measure the speed of training on this machine, beside the usual way
+	@$(EXPERIMENTS) bench --out "$$OUT"
+
+gpu-check: $(INSTALLED)  ## on a machine with a CUDA GPU: run the tests that need one, and a quick bench
+	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || \
+		{ echo 'make: PyTorch sees no CUDA GPU on this machine' >&2; exit 2; }
+	$(PY) -m pytest -m gpu
+	$(EXPERIMENTS) bench --quick --out $(VENV)/gpu-check.json
+
+clean:  ## delete .venv and caches; the ledger and the reports stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,352 @@
+"""What the ablation table says: one row a variant and pose. Knows no file format; formats.py spells it."""
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analysis.formats import ABSENT, TextTable, one_line
+from analysis.records import HYPER_PARAMETERS, Study, read_study
+from analysis.statistics import CONFIDENCE, Estimate, Floats, mean_interval, paired_difference
+
+Run = dict[Hashable, Any]
+"""A row of Study.runs."""
+
+COLUMNS = (
+    "Variant",
+    "Baseline",
+    "Validation %",
+    "Test %",
+    "n",
+    "Difference",
+    "Parameters",
+    "Training FLOPs",
+    "Final runs",
+    "Trials",
+)
+ALIGN = "llrrrrrrll"
+_STATUSES = ("completed", "pruned", "diverged", "failed", "missing")
+
+
+class Mean(NamedTuple):
+    """A mean over seeds with the half width of its 95 % interval (NaN under two) and the number of seeds."""
+
+    value: float
+    half_width: float
+    num: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        return abs(self.value) > self.half_width
+
+
+class FinalRun(NamedTuple):
+    """A final run that the study lists. seed: None if missing; averaged: whether its test accuracy is in the mean."""
+
+    key: str
+    seed: int | None
+    status: str
+    error: str | None
+    averaged: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant at a pose, in numbers; accuracies are fractions.
+
+    difference: of the test accuracy to the baseline's, paired by seed; None where the variant is its own baseline.
+    test_by_seed, difference_by_seed: what the means are over.
+    num_parameters, train_flops: of one final run; None if no run has them. train_flops is for the whole training.
+    final_statuses, trial_statuses: counts, in a fixed order. hyper_parameters: of the winner, by dotted name; of the
+        final runs where nothing was tuned.
+    """
+
+    pose: str
+    variant: str
+    baseline: str
+    val_accuracy: Mean
+    test_accuracy: Mean
+    difference: Mean | None
+    test_by_seed: dict[int, float]
+    difference_by_seed: dict[int, float]
+    num_parameters: int | None
+    train_flops: float | None
+    final_statuses: dict[str, int]
+    trial_statuses: dict[str, int]
+    finals: tuple[FinalRun, ...]
+    winner: str | None
+    hyper_parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows of one pose, as text (for people) and as numbers, in the order of the study."""
+
+    pose: str
+    table: TextTable
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The ablation table. It depends on run.json and study.json only: the same runs give the same table.
+
+    title: a line; columns: the headings of every section; notes: the sentences under the table, a list of lines.
+    hyper_parameters: a small table, one row a variant and pose.
+    """
+
+    study: str
+    task_label: str
+    task_hash: str
+    protocol_hash: str
+    title: str
+    columns: tuple[str, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...]
+    hyper_parameters: TextTable
+
+    @property
+    def caption(self) -> str:
+        """The notes in one paragraph."""
+        return " ".join(self.notes)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of all sections."""
+        return tuple(row for section in self.sections for row in section.rows)
+
+
+def ablation(ledger: Path, study: str) -> Ablation:
+    """The ablation table of a study. Raises AnalysisError as read_study does."""
+    return study_ablation(read_study(ledger, study))
+
+
+def study_ablation(study: Study) -> Ablation:
+    """The ablation table of a study that was read."""
+    rows = _rows(study)
+    poses = list(dict.fromkeys(row.pose for row in rows))
+    flop_unit = _flop_unit(rows)
+    sections = []
+    for pose in poses:
+        of_pose = tuple(row for row in rows if row.pose == pose)
+        cells = tuple(_cells(row, flop_unit) for row in of_pose)
+        sections.append(Section(pose, TextTable(COLUMNS, ALIGN, cells), of_pose))
+    return Ablation(
+        study=study.name,
+        task_label=study.task_label,
+        task_hash=study.task_hash,
+        protocol_hash=study.protocol_hash,
+        title=f"Ablation on {study.task_label}",
+        columns=COLUMNS,
+        sections=tuple(sections),
+        notes=tuple(_notes(study, rows, poses)),
+        hyper_parameters=_hyper_parameter_table(rows, several_poses=len(poses) > 1),
+    )
+
+
+def status_text(statuses: dict[str, int]) -> str:
+    """`4 completed, 1 diverged`; empty where nothing is counted."""
+    return ", ".join(f"{num} {status}" for status, num in statuses.items())
+
+
+def percent_text(mean: Mean, *, signed: bool = False) -> str:
+    """`54.3 ± 0.6`, in per cent; without an interval where there is none; a dash where there is no score."""
+    if not mean.num:
+        return ABSENT
+    text = f"{100 * mean.value:{'+' if signed else ''}.1f}"
+    text = "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+    return text if math.isnan(mean.half_width) else f"{text} ± {100 * mean.half_width:.1f}"
+
+
+def _rows(study: Study) -> list[Row]:
+    arms = study.arms
+    trials: list[list[Run]] = [[] for _ in arms]
+    finals: list[list[Run]] = [[] for _ in arms]
+    for run in study.runs.to_dict("records"):
+        (finals if run["stage"] == "final" else trials)[run["arm"]].append(run)
+    seeds = sorted({int(run["seed"]) for runs in finals for run in runs if _averaged(run)})
+    val_AS = _scores_by_seed(finals, "val_accuracy", seeds)
+    test_AS = _scores_by_seed(finals, "test_accuracy", seeds)
+    arm_index = {(arm.pose, arm.variant): i for i, arm in enumerate(arms)}
+    baseline_A = np.array([arm_index[arm.pose, arm.baseline] for arm in arms])
+    pairs_AS = test_AS - test_AS[baseline_A]
+    val, test = mean_interval(val_AS), mean_interval(test_AS)
+    difference = paired_difference(test_AS, test_AS[baseline_A])
+    parts = tuple(f"{part}." for part in HYPER_PARAMETERS)
+    tunable = sorted((str(name) for name in study.runs if str(name).startswith(parts)), key=_hyper_parameter_order)
+    rows = []
+    for i, arm in enumerate(arms):
+        own = arm.variant == arm.baseline
+        completed = [run for run in finals[i] if run["status"] == "completed"]
+        winner = [run for run in trials[i] if run["key"] == arm.winner][:1]
+        chosen = [run for run in (winner or finals[i]) if run["status"] != "missing"]
+        num_parameters = _first("num_parameters", completed + finals[i] + winner + trials[i])
+        rows.append(
+            Row(
+                pose=arm.pose,
+                variant=arm.variant,
+                baseline=arm.baseline,
+                val_accuracy=_mean(val, i),
+                test_accuracy=_mean(test, i),
+                difference=None if own else _mean(difference, i),
+                test_by_seed=_present(seeds, test_AS[i]),
+                difference_by_seed={} if own else _present(seeds, pairs_AS[i]),
+                num_parameters=None if num_parameters is None else int(num_parameters),
+                train_flops=_first("train_flops", completed),
+                final_statuses=_count(finals[i]),
+                trial_statuses=_count(trials[i]),
+                finals=tuple(map(_final_run, finals[i])),
+                winner=arm.winner,
+                hyper_parameters={name: chosen[0][name] for name in tunable if chosen and not _is_nan(chosen[0][name])},
+            )
+        )
+    return rows
+
+
+def _averaged(run: Run) -> bool:
+    return bool(run["status"] == "completed" and not math.isnan(run["test_accuracy"]))
+
+
+def _scores_by_seed(finals: list[list[Run]], score: str, seeds: list[int]) -> Floats:
+    """AS: arms by seeds; NaN where an arm has no averaged run of that seed."""
+    column = {seed: i for i, seed in enumerate(seeds)}
+    score_AS = np.full((len(finals), len(seeds)), np.nan)
+    for row, runs in enumerate(finals):
+        for run in runs:
+            if _averaged(run):
+                score_AS[row, column[int(run["seed"])]] = run[score]
+    return score_AS
+
+
+def _mean(estimate: Estimate, i: int) -> Mean:
+    return Mean(float(estimate.mean_X[i]), float(estimate.half_width_X[i]), int(estimate.num_X[i]))
+
+
+def _present(seeds: list[int], score_S: Floats) -> dict[int, float]:
+    return {seed: score for seed, score in zip(seeds, score_S.tolist(), strict=True) if not math.isnan(score)}
+
+
+def _first(name: str, runs: list[Run]) -> float | None:
+    return next((float(run[name]) for run in runs if not math.isnan(run[name])), None)
+
+
+def _is_nan(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _count(runs: list[Run]) -> dict[str, int]:
+    count = Counter(run["status"] for run in runs)
+    order = [*_STATUSES, *sorted(set(count) - set(_STATUSES))]
+    return {status: count[status] for status in order if count[status]}
+
+
+def _final_run(run: Run) -> FinalRun:
+    seed = None if math.isnan(run["seed"]) else int(run["seed"])
+    error = run["error"] if isinstance(run["error"], str) else None
+    return FinalRun(run["key"], seed, run["status"], error, _averaged(run))
+
+
+def _hyper_parameter_order(name: str) -> tuple[int, str]:
+    return HYPER_PARAMETERS.index(name.partition(".")[0]), name
+
+
+_FLOP_UNITS = ((18, "EFLOP"), (15, "PFLOP"), (12, "TFLOP"), (9, "GFLOP"), (6, "MFLOP"), (3, "kFLOP"), (0, "FLOP"))
+
+
+def _flop_unit(rows: list[Row]) -> tuple[int, str]:
+    """One unit for the whole column, so that rows compare at a glance: the one that fits the largest."""
+    largest = max((row.train_flops or 0.0 for row in rows), default=0.0)
+    return next((unit for unit in _FLOP_UNITS if largest >= 10 ** unit[0]), _FLOP_UNITS[-1])
+
+
+def _flop_text(flops: float | None, unit: tuple[int, str]) -> str:
+    if flops is None:
+        return ABSENT
+    exponent, name = unit
+    scaled = flops / 10**exponent
+    decimals = 2 - math.floor(math.log10(scaled)) if scaled > 0 else 0
+    return f"{scaled:,.{min(max(decimals, 0), 4)}f} {name}"
+
+
+def _cells(row: Row, flop_unit: tuple[int, str]) -> tuple[str, ...]:
+    difference = ABSENT
+    if row.difference is not None:
+        difference = percent_text(row.difference, signed=True)
+        if 0 < row.difference.num < row.test_accuracy.num:
+            difference += f" ({row.difference.num} pair{'s' if row.difference.num > 1 else ''})"
+        difference += " *" if row.difference.excludes_zero else ""
+    return (
+        one_line(row.variant),
+        ABSENT if row.difference is None else one_line(row.baseline),
+        percent_text(row.val_accuracy),
+        percent_text(row.test_accuracy),
+        str(row.test_accuracy.num),
+        difference,
+        ABSENT if row.num_parameters is None else f"{row.num_parameters:,}",
+        _flop_text(row.train_flops, flop_unit),
+        status_text(row.final_statuses) or ABSENT,
+        status_text(row.trial_statuses) or ABSENT,
+    )
+
+
+def _notes(study: Study, rows: list[Row], poses: list[str]) -> Iterator[str]:
+    task = [
+        study.task_label,
+        f"{study.num_classes} classes",
+        f"{'poses' if len(poses) > 1 else 'pose'} {', '.join(poses)}",
+    ]
+    finals = study.runs[study.runs["stage"] == "final"]
+    sizes = [finals[f"num_{part}_images"].max() for part in ("train", "val", "test")]
+    if not any(map(math.isnan, sizes)):
+        train, val, test = (f"{int(size):,}" for size in sizes)
+        task.append(f"{train} training, {val} validation and {test} test images")
+    if study.epochs is not None:
+        task.append(f"{study.epochs} epoch{'s' if study.epochs > 1 else ''}")
+    task += [f"budget {study.budget}", f"protocol {study.protocol_hash}"]
+    yield one_line(f"Task: {'; '.join(task)}.")
+    num_finals = sorted({len(arm.finals) for arm in study.arms})
+    yield (
+        f"Accuracies are per cent: the mean over seeds ± the half width of its {100 * CONFIDENCE:g} % Student-t "
+        f"interval; n counts the completed final runs that the mean is over, of {_range_text(num_finals)} a variant, "
+        "each with a seed of its own. Runs that are not completed are counted and never averaged; a single seed has "
+        "no interval."
+    )
+    yield (
+        "Difference: of the test accuracy to the baseline's, in percentage points, paired by seed over the seeds that "
+        f"both completed, ± the half width of the {100 * CONFIDENCE:g} % Student-t interval of the paired differences. "
+        "A * marks an interval that excludes 0; it is not corrected for the number of comparisons."
+    )
+    num_trials = sorted({len(arm.trials) for arm in study.arms})
+    if num_trials[-1]:
+        tuned = f"tuned on validation images only, with {_range_text(num_trials)} trials for each variant"
+    else:
+        tuned = "not tuned"
+    yield f"Hyper-parameters were {tuned}. The test set was read once in each final run, and in no other."
+    yield "Parameters and training FLOPs are those of one final run."
+
+
+def _range_text(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def _hyper_parameter_table(rows: list[Row], *, several_poses: bool) -> TextTable:
+    names = sorted({name for row in rows for name in row.hyper_parameters}, key=_hyper_parameter_order)
+    pose = ("Pose",) if several_poses else ()
+    cells = []
+    for row in rows:
+        values = tuple(_value_text(row.hyper_parameters.get(name)) for name in names)
+        place = (one_line(row.pose),) if several_poses else ()
+        cells.append((one_line(row.variant), *place, *values, row.winner or ABSENT))
+    columns = ("Variant", *pose, *map(one_line, names), "Winning trial")
+    align = "l" * (1 + len(pose)) + "r" * len(names) + "l"
+    return TextTable(columns, align, tuple(cells))
+
+
+def _value_text(value: Any) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))

@@ -1,0 +1,38 @@
+"""ResNet-18 with the stem that is usual for 32x32 images."""
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from baselines.backbones import BACKBONES
+
+
+class WideResNet18(ResNet):
+    """torchvision's ResNet-18 whose channels are scaled and whose stem keeps the resolution."""
+
+    def __init__(self, *, num_classes: int, in_channels: int, width: float) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=num_classes)
+        channels = [max(1, round(n * width)) for n in (64, 128, 256, 512)]
+        self.inplanes = channels[0]
+        self.conv1 = nn.Conv2d(in_channels, channels[0], kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels[0])
+        self.maxpool = nn.Identity()
+        self.layer1 = self._make_layer(BasicBlock, channels[0], 2)
+        self.layer2 = self._make_layer(BasicBlock, channels[1], 2, stride=2)
+        self.layer3 = self._make_layer(BasicBlock, channels[2], 2, stride=2)
+        self.layer4 = self._make_layer(BasicBlock, channels[3], 2, stride=2)
+        self.fc = nn.Linear(channels[3], num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+@BACKBONES.register("resnet18")
+def resnet18(*, num_classes: int, image_px: int, in_channels: int, width: float) -> nn.Module:
+    """11,173,962 parameters for RGB and 10 classes.
+
+    Source: He et al. 2015, Deep Residual Learning, sections 3.3 and 4.2; a 3x3 convolution of stride 1 and no
+    pooling in place of the 7x7 stem.
+    """
+    if image_px < 8:
+        raise ValueError(f"backbone resnet18 needs images of 8 px or more, got {image_px}")
+    return WideResNet18(num_classes=num_classes, in_channels=in_channels, width=width)

@@ -1,0 +1,38 @@
+"""Augmentation policies: transformed copies that a network is shown while it trains. One file each.
+
+A policy is a frozen dataclass whose fields are its hyper-parameters. It draws parameters for each image from
+uniform numbers that are handed to it, then applies them to a whole batch at once; it owns no randomness, so a draw
+depends on nothing but (seed, epoch, image). Warps are applied by a function that is handed to it as well.
+
+Legend: B images, C channels, H rows, W columns, K uniform numbers for each image.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from baselines.registry import Registry
+
+Warp = Callable[[Tensor, Tensor], Tensor]
+"""Resamples (B, C, H, W) under maps (B, 2, 3) from output to input coordinates, black outside."""
+
+
+class Policy(Protocol):
+    """What every policy offers.
+
+    num_draws: uniform numbers in [0, 1) that one image needs.
+    """
+
+    num_draws: ClassVar[int]
+
+    def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
+        """Parameters of each image's transformation, each a tensor whose first dimension is B."""
+        ...
+
+    def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
+        """The transformed batch, (B, C, H, W); pixels in [0, 1], not normalised."""
+        ...
+
+
+POLICIES: Registry[Callable[..., Policy]] = Registry("policy", __name__)

@@ -1,0 +1,43 @@
+"""Mirror images and random crops: what nearly every CIFAR-10 result is trained with."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from baselines.policies import POLICIES, Warp
+
+
+@POLICIES.register("flip_crop")
+@dataclass(frozen=True)
+class FlipCrop:
+    """Half of the images mirrored; each padded with black and cropped at a random place.
+
+    padding_px: on every side of a 32-pixel image, in proportion for other sizes.
+    Source: He et al. 2015, Deep Residual Learning, section 4.2.
+    """
+
+    num_draws: ClassVar[int] = 3
+    padding_px: float = 4.0
+
+    def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
+        reach_px = round(self.padding_px * image_px / 32)
+        shift_px_B2 = (u_BK[:, :2] * (2 * reach_px + 1)).floor().long() - reach_px
+        return {"shift_px": shift_px_B2, "mirrored": u_BK[:, 2] < 0.5}
+
+    def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
+        num, _, height, width = x_BCHW.shape
+        row_h = torch.arange(height, device=x_BCHW.device)
+        column_w = torch.arange(width, device=x_BCHW.device)
+        row_Bh = row_h + params["shift_px"][:, :1]
+        column_Bw = torch.where(params["mirrored"][:, None], width - 1 - column_w, column_w) + params["shift_px"][:, 1:]
+        inside_Bhw = ((row_Bh >= 0) & (row_Bh < height))[:, :, None] & ((column_Bw >= 0) & (column_Bw < width))[
+            :, None, :
+        ]
+        pixel_Bhw = row_Bh.clamp(0, height - 1)[:, :, None] * width + column_Bw.clamp(0, width - 1)[:, None, :]
+        image_B = torch.arange(num, device=x_BCHW.device)[:, None, None] * (height * width)
+        # Rows of C contiguous values: with channels last this gathers whole pixels.
+        x_BhwC = x_BCHW.permute(0, 2, 3, 1).reshape(num * height * width, -1)[(image_B + pixel_Bhw).flatten()]
+        x_BhwC = x_BhwC.view(num, height, width, -1) * inside_Bhw[..., None]
+        return x_BhwC.permute(0, 3, 1, 2)

@@ -1,0 +1,1 @@
+"""Everything that runs: tasks, models, training, evaluation, ledger, search, executors, tracking, command line."""

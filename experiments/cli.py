@@ -1,0 +1,177 @@
+"""The command line: `python -m experiments COMMAND`. What a command does is in experiments/commands.py."""
+
+import argparse
+import dataclasses
+import os
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from experiments.config import RunConfig
+from experiments.errors import UserError, nearest
+
+STATUS_BAD_INPUT = 2
+STATUS_STOPPED = 130
+
+
+def add_study_arguments(parser: ArgumentParser) -> None:
+    """Which study, on what images, at what size, in which ledger."""
+    parser.add_argument("--sweep", type=Path, default=Path("sweep.yaml"), help="file that describes the study")
+    parser.add_argument("--budget", default="auto", help="smoke, cpu or gpu; auto goes by the device found")
+    parser.add_argument("--data", type=Path, help="folder of images to use as the task, in place of the file's task")
+    parser.add_argument("--label", default="", help="what tables call the task; its own name by default")
+    add_ledger_argument(parser)
+
+
+def add_ledger_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the ledger: folder of finished runs")
+
+
+def add_reports_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder for tables and figures")
+
+
+def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    """The whole command line, and each command's part. run_defaults: of `run`, where the sweep file has some."""
+    by_name: dict[str, ArgumentParser] = {}
+    parser = ArgumentParser(
+        prog="python -m experiments",
+        description="Compare learned with shown spatial invariance: spatial transformers and augmentation.",
+        exit_on_error=False,
+    )
+    commands = parser.add_subcommands(dest="command", metavar="COMMAND")
+
+    def add(name: str, help: str) -> ArgumentParser:
+        command = ArgumentParser(description=help, exit_on_error=False)
+        commands.add_subcommand(name, command, help=help)
+        by_name[name] = command
+        return command
+
+    command = add("sweep", "carry out a study: tune every variant, train the winners with fresh seeds, write tables")
+    add_study_arguments(command)
+    add_reports_argument(command)
+    add_worker_arguments(command)
+    command.add_argument("--retry_failed", action="store_true", help="make runs again that failed or diverged")
+
+    command = add("plan", "say what a sweep would do and how long it would take, without training")
+    add_study_arguments(command)
+    add_worker_arguments(command)
+
+    command = add("run", "make one run; its protocol, task and pose are the study's unless said otherwise")
+    command.add_argument("--config", action="config", help="YAML file with any of these arguments")
+    add_study_arguments(command)
+    command.add_argument("--task", default="", help="cifar10, sprites or folder:PATH; the study's by default")
+    command.add_class_arguments(RunConfig, None)
+    command.set_defaults(run_defaults or {})
+
+    command = add("status", "show the studies of the ledger and the runs in progress")
+    add_ledger_argument(command)
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+    command = add("tables", "write the tables and figures of a study again, from the ledger")
+    add_ledger_argument(command)
+    add_reports_argument(command)
+    command.add_argument("--study", default="", help="name of the study; the latest of the ledger by default")
+
+    command = add("variants", "list models, backbones, policies, tasks and poses, with their hyper-parameters")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+    command = add("bench", "measure speed beside a plain PyTorch training loop and write it as JSON")
+    command.add_argument("--out", type=Path, default=Path("bench.json"), help="file for the figures")
+    command.add_argument("--quick", action="store_true", help="a moment for each figure, to see that it works")
+
+    for name, help in (
+        ("dashboard", "open W&B's terminal dashboard on the ledger's runs"),
+        ("sync", "upload the ledger's runs to W&B"),
+    ):
+        add_ledger_argument(add(name, help))
+
+    command = add("wandb-sweep", "print the search of one variant as a W&B sweep file")
+    add_study_arguments(command)
+    command.add_argument("--variant", default="cnn", help="the variant whose search to print")
+    return parser, by_name
+
+
+def add_worker_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=0, help="worker processes; 0 takes as many as pay")
+    parser.add_argument("--workers_per_gpu", type=int, default=1, help="workers that share a GPU, where --jobs is 0")
+
+
+def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
+    """What `run` takes from the sweep file: protocol and pose of the study at the budget."""
+    from experiments.commands import choose_budget
+    from experiments.study import load_study
+
+    finder = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    finder.add_argument("--sweep", type=Path)
+    finder.add_argument("--budget", default="auto")
+    try:
+        found, _ = finder.parse_known_args(list(arguments))
+    except argparse.ArgumentError:
+        return {}
+    path = found.sweep or Path("sweep.yaml")
+    if found.sweep is None and not path.exists():
+        return {}
+    study = load_study(path, choose_budget(found.budget))
+    return {"protocol": dataclasses.asdict(study.protocol), "pose": study.poses[0]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the process's exit status. Bad input is one line on stderr and status 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Both signals mean: finish what must be finished, and go. A sweep goes on where it was.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        defaults = find_run_defaults(arguments[1:]) if arguments[:1] == ["run"] and "--help" not in arguments else None
+        parser, _ = build_parser(defaults)
+        if not arguments:
+            parser.print_help()
+            return 0
+        options = parser.parse_args(arguments)
+        from experiments.commands import COMMANDS  # after parsing: --help and typing errors need no torch
+
+        return COMMANDS[options.command](options[options.command])
+    except ArgumentError as error:
+        return complain(explain(error, arguments))
+    except ValueError as error:
+        # Analysis raises plain ValueErrors of its own, since it imports nothing from here.
+        if not isinstance(error, UserError) and not type(error).__module__.startswith("analysis."):
+            raise
+        return complain(str(error))
+    except KeyboardInterrupt:
+        print("\nStopped. Finished runs are in the ledger; the same command goes on from here.", file=sys.stderr)
+        return STATUS_STOPPED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def complain(message: str) -> int:
+    """Print the message as one line without control characters."""
+    message = re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", message)
+    print("error:", re.sub(r"\s+", " ", message).strip(), file=sys.stderr)
+    return STATUS_BAD_INPUT
+
+
+def explain(error: ArgumentError, arguments: Sequence[str]) -> str:
+    """jsonargparse's message in the words of a command line, with the nearest name where one is unknown."""
+    message = " ".join(str(error).split())
+    message = re.sub(r'^Parser key "([^"]+)":', r"--\1:", message)
+    message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    unknown = re.match(r"unrecognized arguments: (--?[\w.]+)|argument COMMAND: invalid choice: '([^']*)'", message)
+    if unknown and unknown[1]:
+        _, commands = build_parser()
+        known = re.findall(r"--[\w.-]+", commands[arguments[0]].format_help())
+        return f"unknown argument {unknown[1]}; {nearest(unknown[1], known)}"
+    if unknown:
+        return f"unknown command {unknown[2]!r}; {nearest(unknown[2], build_parser()[1])}"
+    choice = re.match(r"(--\S+): Expected a typing\.Literal\[(.*)\]\. Got value: (.*)", message)
+    if choice:
+        known = re.findall(r"'([^']*)'", choice[2])
+        return f"{choice[1]}: {choice[3]!r} is unknown; {nearest(choice[3], known)}"
+    return message

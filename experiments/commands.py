@@ -1,0 +1,386 @@
+"""What each command does."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from jsonargparse import Namespace
+from rich.console import Console
+from rich.markup import escape
+
+from experiments import tracking
+from experiments.config import Optim, Protocol, RunConfig, run_key
+from experiments.device import find_device, resolve
+from experiments.display import SweepProgress, print_ablation, print_plan, print_status, print_variants, run_line
+from experiments.errors import UserError, nearest
+from experiments.executors.local import LocalExecutor, default_num_workers, prepare_device
+from experiments.images import fit_to_task
+from experiments.ledger import Ledger
+from experiments.plan import Plan, images_per_s, make_plan, network_of, seconds_of_runs
+from experiments.poses import POSES, check_pose
+from experiments.runs import Job, Source, carry_out
+from experiments.study import BUDGETS, Study, load_study, read_protocol
+from experiments.sweep import Sweep
+from experiments.sweep_file import Section
+from experiments.tasks import TASKS, load_task
+from experiments.tasks.cache import cache_folder
+from experiments.tracking import Tracker, resolve_mode
+from experiments.variants import build_model_recipe, build_policy, parse_variant
+
+MAX_JOBS = 1024
+TRACKING_WAIT_S = 60.0
+
+
+def choose_budget(name: str) -> str:
+    """`auto` goes by the device found. Raises UserError for a budget that nobody knows."""
+    if name == "auto":
+        return "gpu" if find_device("auto") == "cuda" else "cpu"
+    if name not in BUDGETS:
+        raise UserError(f"budget: {name!r} is unknown; {nearest(name, BUDGETS)}")
+    return name
+
+
+def read_study(options: Namespace) -> Study:
+    """The study that the options name."""
+    task = f"folder:{options.data}" if options.data else None
+    return load_study(options.sweep, choose_budget(options.budget), task=task)
+
+
+def plan_study(options: Namespace, console: Console) -> Plan:
+    """The plan of the study that the options name."""
+    study = read_study(options)
+    if options.budget == "auto":
+        found = "a CUDA GPU was found" if study.budget == "gpu" else "no CUDA GPU was found"
+        console.print(f"Budget {study.budget}, since {found}; BUDGET=smoke, cpu or gpu chooses.", highlight=False)
+    return make_plan(study, label=options.label, cache=cache_folder(), say=say_to(console))
+
+
+def say_to(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def count_workers(options: Namespace, plan: Plan) -> int:
+    """Worker processes for the plan. Raises UserError for an absurd number."""
+    for name in ("jobs", "workers_per_gpu"):
+        if not 0 <= options[name] <= MAX_JOBS:
+            raise UserError(f"{name}: {options[name]} is not between 0 and {MAX_JOBS}")
+    wanted = options.jobs or default_num_workers(plan.protocol.device, max(1, options.workers_per_gpu))
+    return min(wanted, plan.num_trials + plan.num_finals)
+
+
+class Estimate:
+    """Seconds that the runs of a plan are expected to take on this machine, and the sum of what is left."""
+
+    def __init__(self, plan: Plan, sweep: Sweep, ledger: Ledger, num_workers: int) -> None:
+        self.runs = [seconds_of_runs(plan, arm, images_per_s(plan, arm, ledger)) for arm in plan.arms]
+        self.by_run = {
+            (arm.pose, arm.variant, stage): seconds[stage]
+            for arm, seconds in zip(plan.arms, self.runs, strict=True)
+            for stage in seconds
+        }
+        done = [[sum(key in ledger for key in keys) for keys in (arm.trials, arm.finals)] for arm in sweep.arms]
+        self.num_done = sum(map(sum, done))
+        study = plan.study
+        self.left_s = sum(
+            max(0, study.search.trials - num_trials) * seconds["trial"]
+            + max(0, study.final_seeds - num_finals) * seconds["final"]
+            for (num_trials, num_finals), seconds in zip(done, self.runs, strict=True)
+        )
+        self.wall_s = self.left_s / num_workers
+
+
+def sweep(options: Namespace) -> int:
+    """Carry out a study."""
+    console = Console()
+    plan = plan_study(options, console)
+    ledger = Ledger(options.runs)
+    num_workers = count_workers(options, plan)
+    with only_sweep_of(ledger):
+        ledger.sweep_up()
+        if options.retry_failed:
+            remove_failed(ledger, plan.name)
+        under_way = Sweep(plan, ledger, store=True)
+        under_way.replay()
+        estimate = Estimate(plan, under_way, ledger, num_workers)
+        print_plan(console, plan, estimate.runs, num_workers, estimate.num_done, estimate.wall_s)
+        mode = resolve_mode(plan.study.wandb.mode)
+        with Tracker(
+            ledger.root,
+            project=plan.study.wandb.project,
+            group=plan.name,
+            mode=mode,
+            keys=[key for key in under_way.keys() if key in ledger],
+        ) as tracker:
+            if estimate.left_s > 0:
+                make_missing_runs(under_way, estimate, tracker, console, num_workers)
+            write_and_show_tables(ledger, plan.name, options.reports, console)
+            unlogged = tracker.close(TRACKING_WAIT_S)
+        show_tracking(ledger, mode, tracker.problem, unlogged, console)
+    return 0
+
+
+def make_missing_runs(
+    under_way: Sweep, estimate: Estimate, tracker: Tracker, console: Console, num_workers: int
+) -> None:
+    """Train what the ledger lacks, with progress."""
+    plan, ledger = under_way.plan, under_way.ledger
+    num_runs = plan.num_trials + plan.num_finals
+    progress = SweepProgress(
+        console, ledger, estimate.by_run, estimate.left_s, num_runs=num_runs, num_done=estimate.num_done
+    )
+
+    def finished(job: Job) -> None:
+        progress.finish(job)
+        tracker.log(job.key)
+
+    with progress, LocalExecutor(plan.protocol.device, num_workers) as executor:
+        under_way.run(executor, on_finish=finished, on_tick=progress.tick)
+
+
+@contextmanager
+def only_sweep_of(ledger: Ledger) -> Iterator[None]:
+    """Hold the ledger. The lock dies with its process. Raises UserError if another sweep holds it."""
+    lock = FileLock(ledger.root / "sweep.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"runs: another sweep is at work in {ledger.root}; wait for it or give RUNS=") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_failed(ledger: Ledger, study: str) -> None:
+    """Take a study's failed and diverged runs out of the ledger, so that they are made again."""
+    if study not in ledger.studies():
+        return
+    for arm in ledger.read_study(study)["arms"]:
+        for key in (*arm["trials"], *arm["finals"]):
+            if key in ledger and ledger.read(key)["status"] in ("failed", "diverged"):
+                ledger.remove(key)
+
+
+def write_and_show_tables(ledger: Ledger, study: str, reports: Path, console: Console) -> None:
+    """Write the study's tables and figures, print the ablation table, say where everything is."""
+    from analysis.ablation import ablation
+    from analysis.figures import write_figures
+    from analysis.tables import write_tables
+
+    out = reports / study
+    paths = [*write_tables(ledger.root, study, out), *write_figures(ledger.root, study, out)]
+    print_ablation(console, ablation(ledger.root, study))
+    console.print(f"Tables and figures  {escape(str(out))}: {', '.join(p.name for p in paths)}", highlight=False)
+    console.print(f"Ledger              {escape(str(ledger.root))}", highlight=False)
+
+
+def show_tracking(ledger: Ledger, mode: str, problem: str | None, unlogged: int, console: Console) -> None:
+    """Where W&B's part is, and what went wrong with it."""
+    where = {
+        "online": "online",
+        "offline": f"offline in {ledger.root / 'wandb'}; `make dashboard` shows them, `make sync` uploads them",
+    }
+    console.print(f"W&B runs            {escape(where.get(mode, 'none: tracking is disabled'))}", highlight=False)
+    if problem:
+        console.print(f"[yellow]W&B[/]: {escape(problem)}", highlight=False)
+    if unlogged:
+        console.print(f"[yellow]W&B[/]: {unlogged} runs are not logged yet; `make sync` does it.", highlight=False)
+
+
+def plan(options: Namespace) -> int:
+    """Say what a sweep would do."""
+    console = Console()
+    planned = plan_study(options, console)
+    ledger = Ledger(options.runs)
+    num_workers = count_workers(options, planned)
+    under_way = Sweep(planned, ledger, store=False)
+    under_way.replay()
+    estimate = Estimate(planned, under_way, ledger, num_workers)
+    print_plan(console, planned, estimate.runs, num_workers, estimate.num_done, estimate.wall_s)
+    return 0
+
+
+def run(options: Namespace) -> int:
+    """Make one run, here."""
+    console, cache = Console(), cache_folder()
+    variant = check_variant(options)
+    spec, label = task_of_run(options), options.label
+    protocol = read_protocol(Protocol(), Section("run", "protocol", dict(vars(options.protocol))))
+    protocol = resolve(protocol, cache)
+    task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say_to(console), label=label)
+    protocol, shrunk = fit_to_task(protocol, task)
+    if shrunk:
+        say_to(console)(shrunk)
+    config = RunConfig(
+        variant=str(variant),
+        seed=options.seed,
+        stage=options.stage,
+        pose=options.pose,
+        protocol=protocol,
+        optim=Optim(**vars(options.optim)),
+        model=dict(options.model),
+        policy=dict(options.policy),
+        prune_below=tuple(options.prune_below),
+    )
+    network_of(config.variant, protocol, len(task.classes))
+    ledger = Ledger(options.runs)
+    job = Job(config, run_key(config, task.content_hash), Source(spec, label, protocol.image_px, cache), ledger.root)
+    if job.key not in ledger:
+        device = torch.device(protocol.device)
+        prepare_device(device)
+        console.print(f"{config.variant} on {escape(task.label)}, {protocol.precision} on {device}", highlight=False)
+        carry_out(job, device, on_epoch=lambda row: console.print(epoch_line(row, protocol.epochs), highlight=False))
+    record = ledger.read(job.key)
+    console.print(run_line(config, record, ledger.read(job.key, "cost.json")), highlight=False, soft_wrap=True)
+    console.print(f"Run {job.key} in {escape(str(ledger.folder(job.key)))}", highlight=False, soft_wrap=True)
+    mode = resolve_mode("auto")
+    with Tracker(ledger.root, project="stn-bench", group="single runs", mode=mode, keys=[job.key]) as tracker:
+        unlogged = tracker.close(TRACKING_WAIT_S)
+    show_tracking(ledger, mode, tracker.problem, unlogged, console)
+    return 0 if record["status"] in ("completed", "pruned") else 1
+
+
+def task_of_run(options: Namespace) -> str:
+    if options.data:
+        return f"folder:{options.data}"
+    if options.task:
+        return str(options.task)
+    return read_study(options).task if options.sweep.exists() else "cifar10"
+
+
+def check_variant(options: Namespace) -> Any:
+    """The run's variant. Raises UserError for names and hyper-parameters that do not exist."""
+    variant = parse_variant(options.variant)
+    build_model_recipe(variant, options.model)
+    build_policy(variant, options.policy)
+    check_pose(options.pose)
+    if options.seed < 0:
+        raise UserError(f"seed: {options.seed} is negative")
+    for name, value in vars(options.optim).items():
+        if not 0 <= value < 1e6:
+            raise UserError(f"optim.{name}: {value} is not between 0 and 1e6")
+    return variant
+
+
+def epoch_line(row: dict[str, Any], num_epochs: int) -> str:
+    """One epoch in one line."""
+    val = "" if row["val_accuracy"] is None else f"   val {row['val_accuracy']:.1%} (loss {row['val_loss']:.3f})"
+    return (
+        f"epoch {row['epoch']:>3}/{num_epochs}   train {row['train_accuracy']:.1%} (loss {row['train_loss']:.3f}){val}"
+    )
+
+
+def status(options: Namespace) -> int:
+    """Show the ledger."""
+    if not options.runs.is_dir():
+        raise UserError(f"runs: there is no ledger at {options.runs}; `make sweep` makes one")
+    ledger = Ledger(options.runs)
+    studies = []
+    for name in ledger.studies():
+        manifest = ledger.read_study(name)
+        arms = []
+        for arm in manifest["arms"]:
+            counts: dict[str, dict[str, int]] = {}
+            for stage in ("trials", "finals"):
+                counts[stage] = {}
+                for key in arm[stage]:
+                    found = ledger.read(key)["status"] if key in ledger else "missing"
+                    counts[stage][found] = counts[stage].get(found, 0) + 1
+            arms.append({"pose": arm["pose"], "variant": arm["variant"], "winner": arm["winner"], **counts})
+        about = {key: manifest[key] for key in ("budget", "protocol_hash", "num_trials", "num_finals")}
+        studies.append({"study": name, "task": manifest["task"]["label"], **about, "arms": arms})
+    report = {"ledger": str(ledger.root), "num_runs": len(ledger), "studies": studies, "running": ledger.running()}
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print_status(Console(), report)
+    return 0
+
+
+def tables(options: Namespace) -> int:
+    """Write tables and figures again."""
+    if not options.runs.is_dir():
+        raise UserError(f"runs: there is no ledger at {options.runs}; `make sweep` makes one")
+    ledger = Ledger(options.runs)
+    known = ledger.studies()
+    study = options.study or (known[0] if known else "")
+    if study not in known:
+        raise UserError(f"study: {study!r} is not in {ledger.root}; {nearest(study, known)}")
+    write_and_show_tables(ledger, study, options.reports, Console())
+    return 0
+
+
+def variants(options: Namespace) -> int:
+    """List everything that a name can stand for."""
+    from baselines.backbones import BACKBONES
+    from baselines.policies import POLICIES
+    from experiments.models import MODELS
+
+    report = {
+        kind: {
+            name: {"what": first_line(entry), "hyper-parameters": own_defaults(entry)} for name, entry in known.items()
+        }
+        for kind, known in (("model", MODELS), ("backbone", BACKBONES), ("policy", POLICIES), ("task", TASKS))
+    }
+    report["pose"] = {
+        name: {"what": first_line(draw) if draw else "As the task has it.", "hyper-parameters": {}}
+        for name, draw in POSES.items()
+    }
+    if options.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print_variants(Console(), report)
+    return 0
+
+
+def first_line(entry: Any) -> str:
+    return (entry.__doc__ or "").strip().splitlines()[0]
+
+
+def own_defaults(entry: Any) -> dict[str, Any]:
+    return {f.name: f.default for f in dataclasses.fields(entry)} if dataclasses.is_dataclass(entry) else {}
+
+
+def bench(options: Namespace) -> int:
+    """Measure speed."""
+    from benchmarks.speed import measure
+
+    return measure(options.out, quick=options.quick)
+
+
+def dashboard(options: Namespace) -> int:
+    """Open W&B's terminal dashboard."""
+    tracking.dashboard(options.runs)
+
+
+def sync(options: Namespace) -> int:
+    """Upload to W&B."""
+    tracking.sync(options.runs, say_to(Console()))
+    return 0
+
+
+def wandb_sweep(options: Namespace) -> int:
+    """Print a W&B sweep file."""
+    from experiments.wandb_sweep import wandb_sweep_file
+
+    print(wandb_sweep_file(read_study(options), options.variant), end="")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "sweep": sweep,
+    "plan": plan,
+    "run": run,
+    "status": status,
+    "tables": tables,
+    "variants": variants,
+    "bench": bench,
+    "dashboard": dashboard,
+    "sync": sync,
+    "wandb-sweep": wandb_sweep,
+}

@@ -1,0 +1,76 @@
+"""What a run costs: parameters, training FLOPs, peak memory, and on which machine."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.device import device_name
+from experiments.variants import Network
+
+
+def count_train_flops(network: Network, image_px: int, num_channels: int = 3) -> float:
+    """Floating-point operations of one image's forward and backward pass.
+
+    Counted by torch.utils.flop_counter: convolutions and matrix products, a multiplication and an addition as two.
+    Interpolation, normalisation and activations are not counted. Leaves gradients and statistics as they were.
+    """
+    device = next(network.parameters()).device
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    network.train()
+    x_BCHW = torch.zeros(2, num_channels, image_px, image_px, device=device)
+    with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
+        F.cross_entropy(network(x_BCHW), torch.zeros(2, dtype=torch.int64, device=device)).backward()
+    network.zero_grad(set_to_none=True)
+    network.load_state_dict(state)
+    return counter.get_total_flops() / 2
+
+
+class PeakMemory:
+    """The most memory in use since this was made: of the device on a GPU, of the process elsewhere.
+
+    A long-lived worker's own high-water mark is reset where the system can (Linux); elsewhere the figure is
+    the most since the process began.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            try:
+                Path("/proc/self/clear_refs").write_text("5")
+            except OSError:
+                pass
+
+    def mib(self) -> float:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        try:
+            status = Path("/proc/self/status").read_text()
+            return int(status.split("VmHWM:")[1].split()[0]) / 1024
+        except (OSError, IndexError):
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return peak / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What differs between two machines that make the same run."""
+    libraries = ("torch", "torchvision", "numpy", "optuna", "wandb")
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "device": device.type,
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in libraries}},
+    }

@@ -1,0 +1,215 @@
+"""What a person sees in the terminal: the plan, the progress, the tables."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from experiments.config import RunConfig
+from experiments.ledger import Ledger
+from experiments.plan import Plan
+from experiments.runs import Job
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def print_plan(
+    console: Console,
+    plan: Plan,
+    seconds: Sequence[Mapping[str, float]],
+    num_workers: int,
+    num_done: int,
+    total_s: float,
+) -> None:
+    """The plan as a table. seconds: of one trial and one final run, for each arm."""
+    study, protocol = plan.study, plan.protocol
+    console.print(
+        f"[bold]Study[/] {plan.name}   [bold]budget[/] {study.budget}   [bold]protocol[/] {plan.protocol_hash}"
+    )
+    console.print(
+        f"[bold]Task[/]  {plan.task.label}: {protocol.train_images:,} training, {protocol.val_images:,} validation, "
+        f"{protocol.test_images:,} test images; {len(plan.task.classes)} classes; {protocol.image_px} px"
+    )
+    console.print(
+        f"[bold]Runs[/]  {protocol.epochs} epochs, batch {protocol.batch_size}, {protocol.precision} on {protocol.device}; tuned by "
+        f" {study.search.sampler} on validation accuracy"
+    )
+    table = Table(box=box.SIMPLE_HEAD)
+    posed = len(study.poses) > 1 or study.poses != ("upright",)
+    for column in (["pose"] if posed else []) + ["variant", "compared with"]:
+        table.add_column(column)
+    for column in ("trials", "final runs", "s a run"):
+        table.add_column(column, justify="right")
+    for arm, each in zip(plan.arms, seconds, strict=True):
+        baseline = "" if arm.baseline == arm.variant else arm.baseline
+        counts = (str(study.search.trials), str(study.final_seeds), f"{each['final']:.0f}")
+        table.add_row(*([arm.pose] if posed else []), arm.variant, baseline, *counts)
+    console.print(table)
+    done = f", {num_done} of them in the ledger already" if num_done else ""
+    workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
+    console.print(
+        f"{plan.num_trials} trials and {plan.num_finals} final runs{done}; "
+        f"about {duration(total_s)} with {workers} on this machine.\n"
+    )
+
+
+def run_line(run: RunConfig, record: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
+    """One finished run in one line."""
+    result, status = record["result"], record["status"]
+    colour = {"completed": "green", "pruned": "yellow"}.get(status, "red")
+    scores = "  ".join(
+        f"{part} {result[f'{part}_accuracy'] * 100:5.1f} %"
+        for part in ("val", "test")
+        if result[f"{part}_accuracy"] is not None
+    )
+    name = f"{run.variant} {'' if run.pose == 'upright' else run.pose}".strip()
+    seconds = f"{cost['seconds']:6.1f} s" if cost["seconds"] is not None else ""
+    why = f"  {record['error']}" if record["error"] else ""
+    return f"[{colour}]{status:9}[/] {name:24} {run.stage} seed {run.seed:<3} {scores}  {seconds}{why}"
+
+
+class SweepProgress:
+    """Progress with the time left, and a line for each finished run. Use as a context manager.
+
+    expected_s: seconds that each run is expected to take, by (pose, variant, stage).
+    total_s: the same for all that is left. Where the output is no terminal, lines only.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        ledger: Ledger,
+        expected_s: Mapping[tuple[str, str, str], float],
+        total_s: float,
+        *,
+        num_runs: int,
+        num_done: int,
+    ) -> None:
+        self.console, self.ledger, self.expected_s = console, ledger, expected_s
+        self.total_s, self.done_s = max(total_s, 1e-9), 0.0
+        self.num_runs, self.num_finished = num_runs, num_done
+        self.start = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.fields[runs]}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("sweep", total=self.total_s, runs=f"{num_done}/{num_runs} runs", left="")
+
+    def __enter__(self) -> "SweepProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def _expected(self, job: Job) -> float:
+        return self.expected_s[job.run.pose, job.run.variant, job.run.stage]
+
+    def left(self, done_s: float) -> str:
+        """Time left, from the pace so far once there is one."""
+        if done_s < 0.02 * self.total_s:
+            return ""
+        elapsed = time.monotonic() - self.start
+        return f"{duration(elapsed * (self.total_s / done_s - 1))} left"
+
+    def finish(self, job: Job) -> None:
+        """Show a run that is in the ledger now."""
+        self.done_s += self._expected(job)
+        self.num_finished += 1
+        line = run_line(job.run, self.ledger.read(job.key), self.ledger.read(job.key, "cost.json"))
+        count = f"{self.num_finished:>{len(str(self.num_runs))}}/{self.num_runs}"
+        left = "" if self.console.is_terminal else f"  {self.left(self.done_s)}"
+        self.console.print(f"{count} {line}{left}", highlight=False, soft_wrap=True)
+        self.tick()
+
+    def tick(self) -> None:
+        """Count what the runs in progress have done."""
+        if self._bar.disable:
+            return
+        under_way = 0.0
+        for progress in self.ledger.running().values():
+            key = (progress.get("pose", "upright"), progress["variant"], progress["stage"])
+            under_way += self.expected_s.get(key, 0.0) * progress["epoch"] / (progress["epochs"] + 1)
+        done_s = min(self.done_s + under_way, self.total_s)
+        runs = f"{self.num_finished}/{self.num_runs} runs"
+        self._bar.update(self._task, completed=done_s, runs=runs, left=self.left(done_s))
+
+
+def print_ablation(console: Console, ablation: Any) -> None:
+    """The ablation table as analysis gives it: sections of text tables, and notes."""
+    console.print(f"\n[bold]{escape(ablation.title)}[/]", highlight=False)
+    for section in ablation.sections:
+        table = Table(box=box.SIMPLE_HEAD, title=section.pose if len(ablation.sections) > 1 else None)
+        for heading, align in zip(section.table.columns, section.table.align, strict=True):
+            table.add_column(heading, justify="right" if align == "r" else "left")
+        for row in section.table.rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+    for note in ablation.notes:
+        console.print(escape(note), style="dim", highlight=False)
+    console.print()
+
+
+def print_status(console: Console, report: Mapping[str, Any]) -> None:
+    """The ledger's studies and the runs in progress."""
+    console.print(f"Ledger {escape(report['ledger'])}: {report['num_runs']} finished runs", highlight=False)
+    for study in report["studies"]:
+        table = Table(box=box.SIMPLE_HEAD, title=f"{study['study']}: {escape(study['task'])}", title_justify="left")
+        for column in ("pose", "variant", "trials", "final runs"):
+            table.add_column(column)
+        for arm in study["arms"]:
+            cells = (
+                status_counts(arm["trials"], study["num_trials"]),
+                status_counts(arm["finals"], study["num_finals"]),
+            )
+            table.add_row(arm["pose"], arm["variant"], *cells)
+        console.print(table)
+    for key, progress in report["running"].items():
+        epochs = f"epoch {progress['epoch']}/{progress['epochs']}"
+        console.print(
+            f"running {key}  {progress['variant']} {progress['stage']} seed {progress['seed']}  {epochs}",
+            highlight=False,
+        )
+    if not report["running"]:
+        console.print("No run is in progress.")
+
+
+def status_counts(counts: Mapping[str, int], planned: int) -> str:
+    """Such as `3/5: 2 completed, 1 failed`."""
+    done = {status: number for status, number in counts.items() if status != "missing"}
+    told = ", ".join(f"{number} {status}" for status, number in done.items())
+    return f"{sum(done.values())}/{planned}{': ' if told else ''}{told}"
+
+
+def print_variants(console: Console, report: Mapping[str, Mapping[str, Any]]) -> None:
+    """Names by kind, with what they are and the hyper-parameters that they have."""
+    console.print("A variant is MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY, such as stn_affine@resnet18+affine.\n")
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("kind", "name", "what it is", "its own hyper-parameters"):
+        table.add_column(column)
+    for kind, entries in report.items():
+        for index, (name, entry) in enumerate(entries.items()):
+            own = ", ".join(f"{kind}.{field}={value:g}" for field, value in entry["hyper-parameters"].items())
+            table.add_row("" if index else kind, name, escape(entry["what"]), own)
+        table.add_section()
+    console.print(table)

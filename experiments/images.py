@@ -1,0 +1,80 @@
+"""A task's images on the training device: posed once, split by seed, gathered in batches.
+
+Legend: N images of a part, B images of a batch, C channels, H rows, W columns.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from experiments.config import Protocol
+from experiments.draws import permutation
+from experiments.errors import UserError
+from experiments.poses import put_in_pose
+from experiments.tasks import Images, Task
+
+
+@dataclass(frozen=True)
+class DeviceImages:
+    """Images that live where they are used: uint8 pixels (N, H, W, C) and int64 labels (N)."""
+
+    pixels_NHWC: Tensor
+    labels_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def batch(self, index_B: Tensor) -> Tensor:
+        """Pixels in [0, 1], (B, C, H, W) float32 in channels-last memory."""
+        return self.pixels_NHWC.index_select(0, index_B).permute(0, 3, 1, 2).float().div_(255)
+
+    def subset(self, index_N: Tensor) -> "DeviceImages":
+        return DeviceImages(self.pixels_NHWC.index_select(0, index_N), self.labels_N.index_select(0, index_N))
+
+
+def to_device(images: Images, pose: str, device: torch.device, *, part: str, num: int = 0) -> DeviceImages:
+    """A part of a task under a pose. num: how many images, drawn by a fixed seed; 0 takes all."""
+    index_N = torch.arange(len(images))
+    if num and num < len(images):
+        index_N = permutation(index_N, seed=0, epoch=0, purpose=f"subset {part}")[:num].sort().values
+    pixels_NHWC = torch.from_numpy(images.pixels_NHWC[index_N.numpy()]).to(device)
+    labels_N = torch.from_numpy(images.labels_N[index_N.numpy()]).to(device)
+    return DeviceImages(put_in_pose(pixels_NHWC, index_N.to(device), pose, part=part), labels_N)
+
+
+def split(num_images: int, protocol: Protocol, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the training and validation images, both drawn by the run's seed: paired runs share them."""
+    order_N = permutation(torch.arange(num_images), seed=seed, epoch=0, purpose="split")
+    val_N, rest_N = order_N[: protocol.val_images], order_N[protocol.val_images :]
+    return rest_N[: protocol.train_images] if protocol.train_images else rest_N, val_N
+
+
+def fit_to_task(protocol: Protocol, task: Task) -> tuple[Protocol, str]:
+    """The protocol with the numbers of images that the task has, and a line on what had to shrink, or ''.
+
+    Validation takes at most a fifth of the training part. Raises UserError if nothing would be left to train on.
+    """
+    num_images, num_test = len(task.train), task.num_test_images
+    val_images = min(protocol.val_images, num_images // 5)
+    train_images = min(protocol.train_images or num_images, num_images - val_images)
+    test_images = min(protocol.test_images or num_test, num_test)
+    if train_images < 2 or test_images < 1 or (protocol.val_images and val_images < 1):
+        raise UserError(f"{task.label}: {num_images} training and {num_test} test images are too few to compare on")
+    fitted = replace(protocol, train_images=train_images, val_images=val_images, test_images=test_images)
+    shrunk = [
+        f"{name.removesuffix('_images')} {asked:,} -> {getattr(fitted, name):,}"
+        for name, asked in (
+            ("train_images", protocol.train_images),
+            ("val_images", protocol.val_images),
+            ("test_images", protocol.test_images),
+        )
+        if asked > getattr(fitted, name)
+    ]
+    return fitted, f"{task.label} has fewer images than asked for: {', '.join(shrunk)}" if shrunk else ""
+
+
+def channel_statistics(images: DeviceImages) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over all pixels, in [0, 1], (C) each, float32 on the CPU."""
+    pixels_XC = images.pixels_NHWC.cpu().reshape(-1, images.pixels_NHWC.shape[-1]).double() / 255
+    return pixels_XC.mean(0).float(), pixels_XC.std(0).clamp_min(1e-3).float()

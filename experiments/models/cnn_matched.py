@@ -1,0 +1,42 @@
+"""The control for size: a plain backbone, widened until it has as many parameters as the spatial transformer's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from experiments.models import MODELS, BuildBackbone
+from experiments.models.stn_affine import StnAffine
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trainable numbers in the module."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+@MODELS.register("cnn_matched")
+@dataclass(frozen=True)
+class MatchedCNN:
+    """The backbone at the width whose parameter count comes closest to `stn_affine` on the same backbone."""
+
+    def build(self, backbone: BuildBackbone) -> nn.ModuleDict:
+        return nn.ModuleDict({"backbone": backbone(matching_width(backbone))})
+
+    def lr_factors(self) -> Mapping[str, float]:
+        return {}
+
+
+def matching_width(backbone: BuildBackbone) -> float:
+    """The width between 1 and 2, in steps of 1/256, whose parameter count comes closest to the transformer's."""
+    with torch.device("meta"):  # counts need shapes, not numbers
+        target = count_parameters(StnAffine().build(backbone))
+
+        def excess(step: int) -> int:
+            return count_parameters(backbone(1 + step / 256)) - target
+
+        low, high = 0, 256
+        while high - low > 1:  # the count grows with the width
+            middle = (low + high) // 2
+            low, high = (middle, high) if excess(middle) <= 0 else (low, middle)
+    return 1 + min((low, high), key=lambda step: abs(excess(step))) / 256

@@ -1,0 +1,29 @@
+"""Pictures of what a transformer does to images."""
+
+import io
+
+import torch
+from PIL import Image
+from torchvision.utils import make_grid
+
+from experiments.images import DeviceImages
+from experiments.variants import Network
+
+NUM_IMAGES = 8
+ENLARGEMENT = 3
+
+
+@torch.inference_mode()
+def before_and_after(network: Network, images: DeviceImages) -> bytes:
+    """A PNG of the first images: above as they are, below as the backbone sees them."""
+    network.eval()
+    raw_BCHW = images.batch(torch.arange(min(NUM_IMAGES, len(images)), device=images.labels_N.device))
+    seen_BCHW = network.look(raw_BCHW)
+    both_BCHW = torch.cat([raw_BCHW, seen_BCHW]).float().cpu()
+    grid_CHW = make_grid(both_BCHW, nrow=len(raw_BCHW), padding=2, pad_value=1.0)
+    pixels_HWC = (grid_CHW.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    picture = Image.fromarray(pixels_HWC)
+    picture = picture.resize((picture.width * ENLARGEMENT, picture.height * ENLARGEMENT), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,225 @@
+"""What a study will do on this machine, worked out and checked before anything trains."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from experiments.config import Optim, Protocol, RunConfig, protocol_hash
+from experiments.device import resolve
+from experiments.errors import UserError, nearest
+from experiments.images import DeviceImages, fit_to_task
+from experiments.ledger import Ledger
+from experiments.poses import check_pose
+from experiments.runs import Source
+from experiments.search_space import Parameter
+from experiments.study import Study
+from experiments.tasks import Say, Task, load_task
+from experiments.tasks.cifar10 import DownloadError
+from experiments.training import train
+from experiments.variants import (
+    build_model_recipe,
+    build_network,
+    build_policy,
+    hyperparameters,
+    parse_variant,
+)
+
+EVALUATION_COST = 1 / 3
+"""Seconds of a forward pass as a share of those of a training step."""
+RUN_OVERHEAD_S = 0.5
+WORKER_START_S = 8.0
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """A variant under a pose. defaults: the setting that its first trial tries, by dotted name."""
+
+    pose: str
+    variant: str
+    baseline: str
+    parameters: tuple[Parameter, ...]
+    defaults: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        return f"{self.pose}/{self.variant}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with the task, the protocol and the arms that it really has on this machine."""
+
+    name: str
+    study: Study
+    task: Task
+    source: Source
+    protocol: Protocol
+    arms: tuple[ArmPlan, ...]
+
+    @property
+    def num_trials(self) -> int:
+        return len(self.arms) * self.study.search.trials
+
+    @property
+    def num_finals(self) -> int:
+        return len(self.arms) * self.study.final_seeds
+
+    @property
+    def protocol_hash(self) -> str:
+        return protocol_hash(self.protocol)
+
+
+def slug(label: str) -> str:
+    """The label as a part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:48] or "task"
+
+
+def make_plan(study: Study, *, label: str, cache: Path, say: Say) -> Plan:
+    """Load the task, fit and resolve the protocol, and check every arm.
+
+    label: what to call the task; empty for its own name.
+    Where CIFAR-10 cannot be downloaded, `sprites` takes its place, and `say` hears of it.
+    Raises UserError for what cannot go together.
+    """
+    arms = tuple(check_arm(study, pose, index) for pose in study.poses for index in range(len(study.variants)))
+    spec = study.task
+    protocol = resolve(study.protocol, cache)
+    try:
+        task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say, label=label)
+    except DownloadError as error:
+        say(f"{error}")
+        say("CIFAR-10 cannot be had here, so this study runs on the built-in task `sprites` instead, and says so.")
+        spec, label = "sprites", ""
+        task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say, label=label)
+    protocol, shrunk = fit_to_task(protocol, task)
+    if shrunk:
+        say(shrunk)
+    plan = Plan(
+        name=f"{study.name}-{slug(task.label)}-{study.budget}",
+        study=study,
+        task=task,
+        source=Source(task=spec, label=label, image_px=protocol.image_px, cache=cache),
+        protocol=protocol,
+        arms=arms,
+    )
+    for arm in arms:
+        network_of(arm.variant, plan.protocol, len(task.classes))
+    return plan
+
+
+def check_arm(study: Study, pose: str, index: int) -> ArmPlan:
+    """The arm of a variant under a pose. Raises UserError for names that nobody knows."""
+    entry = study.variants[index]
+    try:
+        check_pose(pose)
+        variant = parse_variant(entry.variant)
+    except UserError as error:
+        raise UserError(f"{study.file}: {error}") from None
+    defaults = {f"optim.{field.name}": float(field.default) for field in dataclasses.fields(Optim)}  # type: ignore[arg-type]
+    defaults |= hyperparameters(variant)
+    parameters = study.search.parameters(entry.variant)
+    for parameter in parameters:
+        if parameter.name not in defaults:
+            hint = nearest(parameter.name, defaults)
+            raise UserError(f"{study.file}: search: {entry.variant} has no {parameter.name!r}; {hint}")
+    return ArmPlan(pose, entry.variant, entry.baseline, parameters, defaults)
+
+
+def network_of(variant_name: str, protocol: Protocol, num_classes: int) -> torch.nn.Module:
+    """The variant's network without numbers, to see whether it can be built. Raises UserError if not."""
+    variant = parse_variant(variant_name)
+    with torch.device("meta"):
+        return build_network(
+            variant,
+            build_model_recipe(variant, {}),
+            num_classes=num_classes,
+            image_px=protocol.image_px,
+            mean_C=torch.zeros(3),
+            std_C=torch.ones(3),
+            seed=0,
+        )
+
+
+def make_run_config(
+    arm: ArmPlan,
+    protocol: Protocol,
+    setting: Mapping[str, float],
+    *,
+    stage: str,
+    seed: int,
+    prune_below: tuple[float, ...],
+) -> RunConfig:
+    """The run of an arm with one setting of its hyper-parameters, by dotted name."""
+    parts: dict[str, dict[str, float]] = {"optim": {}, "model": {}, "policy": {}}
+    for name, value in setting.items():
+        part, _, field = name.partition(".")
+        parts[part][field] = value
+    return RunConfig(
+        variant=arm.variant,
+        seed=seed,
+        stage=stage,  # type: ignore[arg-type]
+        pose=arm.pose,
+        protocol=protocol,
+        optim=Optim(**parts["optim"]),
+        model=parts["model"],
+        policy=parts["policy"],
+        prune_below=prune_below,
+    )
+
+
+def images_per_s(plan: Plan, arm: ArmPlan, ledger: Ledger) -> float:
+    """Training speed of one worker: as the ledger's runs of this study had it, else measured for half a second."""
+    known = []
+    if plan.name in ledger.studies():
+        for entry in ledger.read_study(plan.name)["arms"]:
+            if entry["variant"] == arm.variant:
+                keys = [key for key in (*entry["trials"], *entry["finals"]) if key in ledger]
+                known += [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
+    known = [rate for rate in known if rate]
+    return sum(known) / len(known) if known else measure_images_per_s(plan, arm)
+
+
+def measure_images_per_s(plan: Plan, arm: ArmPlan) -> float:
+    """Training speed of the arm's variant on random pixels, with one thread on a CPU as the workers have."""
+    device = torch.device(plan.protocol.device)
+    num_images = 2 * plan.protocol.batch_size
+    protocol = dataclasses.replace(plan.protocol, epochs=3)
+    run = make_run_config(arm, protocol, arm.defaults, stage="trial", seed=0, prune_below=())
+    variant = parse_variant(arm.variant)
+    recipe = build_model_recipe(variant, run.model)
+    network = build_network(
+        variant,
+        recipe,
+        num_classes=len(plan.task.classes),
+        image_px=protocol.image_px,
+        mean_C=torch.full((3,), 0.5),
+        std_C=torch.full((3,), 0.25),
+        seed=0,
+    ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shape = (num_images, protocol.image_px, protocol.image_px, 3)
+    images = DeviceImages(
+        torch.randint(0, 256, shape, dtype=torch.uint8).to(device),
+        torch.randint(0, len(plan.task.classes), (num_images,)).to(device),
+    )
+    num_threads, ends = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        policy = build_policy(variant, run.policy)
+        train(network, policy, images, None, run, recipe.lr_factors(), lambda row: ends.append(time.perf_counter()))
+    finally:
+        torch.set_num_threads(num_threads)
+    # The first epoch warms up.
+    return num_images * 2 / (ends[-1] - ends[0]) if len(ends) == 3 else 1000.0
+
+
+def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> dict[str, float]:
+    """Expected seconds of one trial and of one final run of the arm in one worker, given training images/s."""
+    protocol = plan.protocol
+    num_images = protocol.epochs * (protocol.train_images + EVALUATION_COST * protocol.val_images)
+    trial = num_images / rate + RUN_OVERHEAD_S
+    return {"trial": trial, "final": trial + EVALUATION_COST * protocol.test_images / rate}

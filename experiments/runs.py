@@ -1,0 +1,205 @@
+"""Carrying out one run: build, train, score, commit. What a worker does."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from experiments.config import RESULT_FORMAT, RunConfig, protocol_hash, run_key
+from experiments.costs import PeakMemory, count_train_flops, environment
+from experiments.evaluation import evaluate, evaluate_on_test
+from experiments.images import DeviceImages, channel_statistics, split, to_device
+from experiments.ledger import Ledger, to_json
+from experiments.models.cnn_matched import count_parameters
+from experiments.pictures import before_and_after
+from experiments.tasks import Task, load_task
+from experiments.training import Row, train
+from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a worker finds a task. task: as load_task takes it; cache: folder of decoded images."""
+
+    task: str
+    label: str
+    image_px: int
+    cache: Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, its key, and all that a worker process needs to carry it out."""
+
+    run: RunConfig
+    key: str
+    source: Source
+    ledger: Path
+
+
+@dataclass
+class Outcome:
+    """What has become of a run so far; result has the fields of run.json's `result`."""
+
+    status: str = "failed"
+    error: str | None = None
+    result: dict[str, Any] = field(
+        default_factory=lambda: dict.fromkeys(
+            (
+                *("epochs", "num_train_images", "num_val_images", "num_test_images", "num_parameters", "train_flops"),
+                *("val_accuracy", "val_loss", "val_class_accuracy"),
+                *("test_accuracy", "test_loss", "test_class_accuracy"),
+            )
+        )
+    )
+    history: list[Row] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+    train_seconds: float = 0.0
+
+
+@lru_cache(maxsize=1)
+def _load(source: Source) -> Task:
+    return load_task(
+        source.task, image_px=source.image_px, cache=source.cache, say=lambda line: None, label=source.label
+    )
+
+
+@lru_cache(maxsize=2)
+def _train_images(source: Source, pose: str, device: torch.device) -> DeviceImages:
+    """The training part stays on the device between a worker's runs."""
+    return to_device(_load(source).train, pose, device, part="train")
+
+
+def carry_out(job: Job, device: torch.device, on_epoch: Callable[[Row], None] | None = None) -> str:
+    """Make the run and commit it to the ledger, unless it is there; returns its key.
+
+    on_epoch: called after each whole epoch with its row.
+    Whatever stops a run short of a bad configuration is a result: it is committed with its own status.
+    Raises UserError for a configuration that cannot be built, ValueError if the images changed meanwhile.
+    """
+    ledger = Ledger(job.ledger)
+    if job.key in ledger:
+        return job.key
+    task = _load(job.source)
+    if run_key(job.run, task.content_hash) != job.key:
+        raise ValueError(f"{task.label}: the images have changed since the study began")
+
+    def mark(row: Row) -> None:
+        run = job.run
+        what = {"variant": run.variant, "pose": run.pose, "seed": run.seed, "stage": run.stage}
+        ledger.mark_running(job.key, {**what, "epochs": job.run.protocol.epochs, **row})
+        if on_epoch and row["epoch"]:
+            on_epoch(row)
+
+    start, memory = time.perf_counter(), PeakMemory(device)
+    outcome = Outcome()
+    mark({"epoch": 0})
+    try:
+        pool = _train_images(job.source, job.run.pose, device)
+        train_and_score(job.run, task, pool, outcome, mark)
+    except torch.OutOfMemoryError:
+        outcome.status, outcome.error = "failed", f"out of memory on {device.type}"
+    except RuntimeError as problem:
+        outcome.status, outcome.error = "failed", f"{type(problem).__name__}: {problem}".splitlines()[0]
+    cost = {
+        "train_seconds": round(outcome.train_seconds, 3),
+        "seconds": round(time.perf_counter() - start, 3),
+        "images_per_s": images_per_s(outcome),
+        "peak_memory_mib": round(memory.mib(), 1),
+        **environment(device),
+    }
+    ledger.commit(job.key, {**record_files(job, task, outcome), "cost.json": to_json(cost)})
+    return job.key
+
+
+def failed_run_files(job: Job, task: Task, error: str) -> dict[str, bytes]:
+    """The files of a run whose worker could not say itself what happened."""
+    cost = dict.fromkeys(("train_seconds", "seconds", "images_per_s", "peak_memory_mib"))
+    device = torch.device(job.run.protocol.device)
+    return {
+        **record_files(job, task, Outcome(error=error)),
+        "cost.json": to_json({**cost, **environment(device)}),
+    }
+
+
+def images_per_s(outcome: Outcome) -> float | None:
+    """Training images seen in whole epochs, over the seconds of the training loop, validation included."""
+    if not outcome.train_seconds:
+        return None
+    return round(outcome.result["num_train_images"] * len(outcome.history) / outcome.train_seconds, 1)
+
+
+def record_files(job: Job, task: Task, outcome: Outcome) -> dict[str, bytes]:
+    """The files of a run's folder that are the same bytes on every repetition."""
+    record = {
+        "format": RESULT_FORMAT,
+        "key": job.key,
+        "status": outcome.status,
+        "error": outcome.error,
+        "config": dataclasses.asdict(job.run),
+        "task": task.record(),
+        "protocol_hash": protocol_hash(job.run.protocol),
+        "result": outcome.result,
+    }
+    return {"run.json": to_json(record), "history.json": to_json(outcome.history), **outcome.files}
+
+
+def train_and_score(
+    run: RunConfig, task: Task, pool: DeviceImages, outcome: Outcome, report: Callable[[Row], None]
+) -> None:
+    """Train the run's network on its share of the pool and score it; fills the outcome as it goes.
+
+    pool: the task's training part, under the run's pose, on the device that trains.
+    """
+    device = pool.labels_N.device
+    variant = parse_variant(run.variant)
+    recipe, policy = build_model_recipe(variant, run.model), build_policy(variant, run.policy)
+    train_N, val_N = split(len(pool), run.protocol, run.seed)
+    images = pool.subset(train_N.to(device))
+    val_images = pool.subset(val_N.to(device)) if len(val_N) else None
+    mean_C, std_C = channel_statistics(images)
+    network = build_network(
+        variant,
+        recipe,
+        num_classes=len(task.classes),
+        image_px=run.protocol.image_px,
+        mean_C=mean_C,
+        std_C=std_C,
+        seed=run.seed,
+    ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    result = outcome.result
+    result["num_train_images"], result["num_val_images"] = len(images), len(val_N)
+    result["num_parameters"] = count_parameters(network)
+    flops_per_image = count_train_flops(network, run.protocol.image_px)
+
+    def after_epoch(row: Row) -> None:
+        outcome.history.append(row)
+        result["epochs"] = row["epoch"]
+        result["train_flops"] = flops_per_image * len(images) * len(outcome.history)
+        result["val_accuracy"], result["val_loss"] = row["val_accuracy"], row["val_loss"]
+        report(row)
+
+    start = time.perf_counter()
+    try:
+        outcome.status = train(network, policy, images, val_images, run, recipe.lr_factors(), after_epoch)
+    finally:
+        outcome.train_seconds = time.perf_counter() - start
+    if outcome.status != "completed":
+        return
+    if val_images is not None:
+        result["val_class_accuracy"] = evaluate(network, val_images, run.protocol.precision).class_accuracy
+    if network.has_transformer:
+        outcome.files["transformer.png"] = before_and_after(network, val_images or images)
+    if run.stage == "final":
+        scores = evaluate_on_test(network, task, run, device)
+        result["num_test_images"] = scores.num_images
+        result["test_accuracy"], result["test_loss"] = scores.accuracy, scores.loss
+        result["test_class_accuracy"] = scores.class_accuracy
+        weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+        outcome.files["weights.safetensors"] = safetensors.torch.save(weights)

@@ -1,0 +1,145 @@
+"""Tuning one arm of a study. Optuna proposes, the ledger remembers; the one place that imports optuna.
+
+Trials are proposed in waves of a fixed size and told in order, with a sampler seeded from (study seed, arm, wave).
+So the proposals do not depend on how many workers ran, in which order they ended, or what was killed: a restarted
+sweep asks the same questions again and finds the answers in the ledger.
+"""
+
+import math
+import statistics
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import Trial, TrialState
+
+from experiments.draws import seed_of
+from experiments.search_space import Parameter
+from experiments.study import Search
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+Setting = dict[str, float]
+"""Hyper-parameters by dotted name."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a trial came to. val_accuracies: after each whole epoch."""
+
+    status: str
+    val_accuracies: Sequence[float]
+
+
+def distribution(parameter: Parameter) -> BaseDistribution:
+    """Optuna's form of a parameter."""
+    if parameter.kind == "categorical":
+        return CategoricalDistribution(parameter.choices)
+    if parameter.kind == "int":
+        return IntDistribution(
+            int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
+        )
+    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+
+
+def nearest_allowed(parameter: Parameter, value: float) -> float:
+    """The value of the parameter's range that is closest to this one."""
+    if parameter.kind == "categorical":
+        return min(parameter.choices, key=lambda choice: abs(choice - value))
+    value = min(max(value, parameter.low), parameter.high)
+    if parameter.step:
+        value = parameter.low + round((value - parameter.low) / parameter.step) * parameter.step
+    return round(value) if parameter.kind == "int" else value
+
+
+def open_storage(path: Path) -> optuna.storages.BaseStorage:
+    """A new journal, which optuna-dashboard opens; an earlier one is deleted, since the ledger has it all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.with_suffix(path.suffix + ".lock").unlink(missing_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+
+
+class ArmSearch:
+    """The trials of one arm: a variant under a pose.
+
+    name: of the arm; part of every wave's seed.
+    defaults: the setting that the first trial tries, and that stands for what is not tuned.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        search: Search,
+        parameters: Sequence[Parameter],
+        defaults: Mapping[str, float],
+        storage: optuna.storages.BaseStorage | None = None,
+    ) -> None:
+        self.name, self.search = name, search
+        self.distributions = {parameter.name: distribution(parameter) for parameter in parameters}
+        self.defaults = {name: float(value) for name, value in defaults.items()}
+        self.study = optuna.create_study(study_name=name, direction="maximize", storage=storage)
+        first = {p.name: nearest_allowed(p, defaults[p.name]) for p in parameters}
+        self.study.enqueue_trial(first)
+        self.num_proposed = 0
+        self.num_waves = 0
+        self._open: list[Trial] = []
+
+    def next_wave(self) -> list[Setting]:
+        """The settings of the next trials; none when all are made. The last wave must have been told."""
+        if self._open:
+            raise ValueError(f"{self.name}: the last wave has not been told")
+        num = min(self.search.wave_size, self.search.trials - self.num_proposed)
+        self.study.sampler = self._sampler()
+        self._open = [self.study.ask(self.distributions) for _ in range(num)]
+        self.num_proposed += num
+        self.num_waves += 1
+        return [self.defaults | {name: float(value) for name, value in trial.params.items()} for trial in self._open]
+
+    def _sampler(self) -> optuna.samplers.BaseSampler:
+        seed = seed_of(self.search.seed, self.name, "wave", self.num_waves) % 2**32
+        if self.search.sampler == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.TPESampler(seed=seed)
+
+    def tell(self, scores: Sequence[Score], keys: Sequence[str]) -> None:
+        """The results of the last wave, in its order. keys: of the runs, for whoever browses the Optuna study."""
+        for trial, score, key in zip(self._open, scores, keys, strict=True):
+            trial.set_user_attr("run", key)
+            trial.set_user_attr("status", score.status)
+            for epoch, accuracy in enumerate(score.val_accuracies, start=1):
+                trial.report(accuracy, epoch)
+            if score.status == "completed":
+                self.study.tell(trial, score.val_accuracies[-1])
+            else:
+                if not score.val_accuracies:
+                    trial.report(0.0, 1)  # so that the sampler learns to keep away
+                self.study.tell(trial, state=TrialState.PRUNED)
+        self._open = []
+
+    def prune_below(self, epochs: int) -> tuple[float, ...]:
+        """The bar for each epoch of the coming wave: the median of the completed trials there; 0 lets all pass.
+
+        The bar is set before a wave begins and sees only waves that ended, so it does not depend on who is faster.
+        Source of the rule: Golovin et al. 2017, Google Vizier, section 3.2.2; as in Optuna's MedianPruner.
+        """
+        completed = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if self.search.pruner == "none" or len(completed) < self.search.pruner_warmup_trials:
+            return ()
+        bars = []
+        for epoch in range(1, epochs + 1):
+            values = [t.intermediate_values[epoch] for t in completed if epoch in t.intermediate_values]
+            bars.append(statistics.median(values) if values and epoch > self.search.pruner_warmup_epochs else 0.0)
+        return tuple(bars)
+
+
+def best(scores: Sequence[Score]) -> int | None:
+    """Which of the trials won: the highest final validation accuracy, the earlier of equals; None if none completed."""
+    finals = [score.val_accuracies[-1] if score.status == "completed" else -math.inf for score in scores]
+    return max(range(len(finals)), key=finals.__getitem__) if any(math.isfinite(value) for value in finals) else None

@@ -1,0 +1,254 @@
+"""What a study is, and how sweep.yaml says it: task, poses, variants, protocol, search, budgets."""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+
+from experiments.config import Protocol
+from experiments.errors import nearest
+from experiments.search_space import Parameter, read_space
+from experiments.sweep_file import Section, read_mapping
+
+__all__ = ["BUDGETS", "Parameter", "Search", "Study", "StudyVariant", "Wandb", "load_study"]
+
+BUDGETS = ("smoke", "cpu", "gpu")
+
+_VARIANT = r"(?P<model>[a-z][a-z0-9_]*)(@[a-z][a-z0-9_]*)?(\+(?P<policy>[a-z][a-z0-9_]*))?"
+_FORM = "of the form MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY"
+
+_WHOLE_BOUNDS = {
+    "image_px": (8, 1024),
+    "train_images": (0, 10_000_000),
+    "val_images": (0, 10_000_000),
+    "test_images": (0, 10_000_000),
+    "epochs": (1, 10_000),
+    "batch_size": (1, 65_536),
+}
+_SHARE_BOUNDS = {"momentum": (0.0, 0.9999), "label_smoothing": (0.0, 0.9999)}
+"""Lowest and highest sensible value of the protocol's numbers."""
+
+
+@dataclass(frozen=True)
+class StudyVariant:
+    """A variant that takes part, and the one of the same study that it is compared with (itself: with none)."""
+
+    variant: str
+    baseline: str
+
+
+@dataclass(frozen=True)
+class Search:
+    """How every variant is tuned.
+
+    Args:
+        sampler: tree-structured Parzen estimator, or independent draws.
+        trials: runs for each variant and pose, the default setting among them.
+        wave_size: trials proposed together, before any of them is known.
+        pruner: whether trials below the median of earlier ones at the same epoch are stopped.
+        pruner_warmup_trials: finished trials before anything is pruned.
+        pruner_warmup_epochs: epochs that every trial may finish.
+        seed: of the sampler.
+        space: parameters that every variant has.
+        extras: a model's or a policy's own parameters, by its name.
+    """
+
+    sampler: Literal["tpe", "random"]
+    trials: int
+    wave_size: int
+    pruner: Literal["none", "median"]
+    pruner_warmup_trials: int
+    pruner_warmup_epochs: int
+    seed: int
+    space: tuple[Parameter, ...]
+    extras: dict[str, tuple[Parameter, ...]]
+
+    def parameters(self, variant: str) -> tuple[Parameter, ...]:
+        """What is tuned for a variant: the shared space, its model's own and its policy's own."""
+        return (*self.space, *(extra for name in _names(variant) for extra in self.extras.get(name, ())))
+
+
+@dataclass(frozen=True)
+class Wandb:
+    """Where runs are logged; mode `auto` is online where the user is logged in and offline elsewhere."""
+
+    project: str
+    mode: Literal["auto", "offline", "online", "disabled"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One sweep.yaml at one budget. Names of tasks, poses and variants are well-formed, not yet known to exist.
+
+    Args:
+        file: the path it was read from, for messages.
+        task: `cifar10`, `sprites` or `folder:PATH`.
+        final_seeds: number of final runs for each variant and pose; their seeds are 1, 2, ...; tuning uses seed 0.
+    """
+
+    file: str
+    name: str
+    budget: str
+    task: str
+    poses: tuple[str, ...]
+    variants: tuple[StudyVariant, ...]
+    protocol: Protocol
+    search: Search
+    final_seeds: int
+    wandb: Wandb
+
+
+def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
+    """The study that a sweep file describes, with the overrides of one of its budgets.
+
+    task: used at any budget instead of the file's.
+    Raises UserError for anything in the file, of this budget or another, that is not as it should be.
+    """
+    top = read_mapping(path)
+    top.only(("name", "task", "poses", "variants", "protocol", "search", "final_seeds", "wandb", "budgets"))
+    if budget not in BUDGETS:
+        raise top.error("budgets", f"there is no budget {budget!r}; {nearest(budget, BUDGETS)}")
+    name = top.text("name", pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", what="a name of letters, digits, - and _")
+    wandb = top.section("wandb")
+    wandb.only(("project", "mode"))
+    base = Study(
+        file=str(path),
+        name=name,
+        budget=budget,
+        task=top.text("task"),
+        poses=("upright",),
+        variants=_variants(top),
+        protocol=Protocol(),
+        search=_search(top.section("search")),
+        final_seeds=5,
+        wandb=Wandb(
+            wandb.text("project", "stn-bench", pattern=r"[A-Za-z0-9_.-]{1,100}", what="a project's name"),
+            cast(Any, wandb.choice("mode", ("auto", "offline", "online", "disabled"), "auto")),
+        ),
+    )
+    base = _override(base, top)
+    sections = top.section("budgets")
+    sections.only(BUDGETS)
+    studies = {each: _budget(base, sections.section(each)) for each in BUDGETS}
+    _check_extras(top.section("search").section("extras"), (base, *studies.values()))
+    study = studies[budget]
+    return dataclasses.replace(study, task=task) if task is not None else study
+
+
+def _budget(base: Study, section: Section) -> Study:
+    section.only(("task", "poses", "variants", "protocol", "trials", "wave_size", "final_seeds"))
+    trials = section.integer("trials", 1, 10_000, base.search.trials)
+    wave_size = section.integer("wave_size", 1, 10_000, base.search.wave_size)
+    search = dataclasses.replace(base.search, trials=trials, wave_size=wave_size)
+    return _override(dataclasses.replace(base, search=search), section)
+
+
+def _override(study: Study, section: Section) -> Study:
+    """The study with what the section says of it instead; the file's top and its budgets share these keys."""
+    given: dict[str, Any] = {}
+    if "task" in section.values:
+        given["task"] = section.text("task")
+    if "poses" in section.values:
+        given["poses"] = _poses(section)
+    if "variants" in section.values:
+        given["variants"] = _variants(section)
+    if "final_seeds" in section.values:
+        given["final_seeds"] = section.integer("final_seeds", 1, 1000)
+    protocol = read_protocol(study.protocol, section.section("protocol"))
+    if protocol.val_images == 0:
+        raise section.section("protocol").error("val_images", "0 leaves nothing to tune on")
+    return dataclasses.replace(study, protocol=protocol, **given)
+
+
+def read_protocol(base: Protocol, section: Section) -> Protocol:
+    """The protocol with what the section says of it instead. Raises UserError for values that make no sense."""
+    types = get_type_hints(Protocol)
+    section.only(types)
+    given: dict[str, Any] = {}
+    for key in section.values:
+        kind = types[key]
+        if get_origin(kind) is Literal:
+            given[key] = section.choice(key, get_args(kind))
+        elif kind is bool:
+            given[key] = section.boolean(key)
+        elif kind is int:
+            given[key] = section.integer(key, *_WHOLE_BOUNDS[key])
+        else:
+            given[key] = float(section.number(key, *_SHARE_BOUNDS[key]))
+    protocol = dataclasses.replace(base, **given)
+    if protocol.nesterov and protocol.momentum == 0 and {"nesterov", "momentum"} & set(given):
+        raise section.error("momentum", "0 does not go with nesterov: true; write nesterov: false")
+    return protocol
+
+
+def _poses(section: Section) -> tuple[str, ...]:
+    items = section.items("poses")
+    poses = tuple(items.text(key, pattern=r"[A-Za-z][A-Za-z0-9_]*", what="a pose's name") for key in items.values)
+    _check_unique(items, poses)
+    return poses
+
+
+def _variants(section: Section) -> tuple[StudyVariant, ...]:
+    items = section.items("variants")
+    entries = []
+    for key in items.values:
+        item = items.section(key)
+        item.only(("variant", "baseline"))
+        what = "of the form MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY"
+        entries.append(
+            StudyVariant(*(item.text(part, pattern=_VARIANT, what=what) for part in ("variant", "baseline")))
+        )
+    names = [entry.variant for entry in entries]
+    _check_unique(items, names)
+    for key, entry in zip(items.values, entries, strict=True):
+        if entry.baseline not in names:
+            message = f"{entry.baseline!r} is not among the variants; {nearest(entry.baseline, names)}"
+            raise items.section(key).error("baseline", message)
+    return tuple(entries)
+
+
+def _check_unique(items: Section, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for key, name in zip(items.values, names, strict=True):
+        if name in seen:
+            raise items.error(key, f"{name!r} is there twice")
+        seen.add(name)
+
+
+def _search(section: Section) -> Search:
+    section.only(field.name for field in dataclasses.fields(Search))
+    extras = section.section("extras")
+    return Search(
+        sampler=cast(Any, section.choice("sampler", ("tpe", "random"), "tpe")),
+        trials=section.integer("trials", 1, 10_000, 20),
+        wave_size=section.integer("wave_size", 1, 10_000, 4),
+        pruner=cast(Any, section.choice("pruner", ("none", "median"), "none")),
+        pruner_warmup_trials=section.integer("pruner_warmup_trials", 1, 10_000, 5),
+        pruner_warmup_epochs=section.integer("pruner_warmup_epochs", 0, 10_000, 1),
+        seed=section.integer("seed", 0, 2**31 - 1, 0),
+        space=read_space(section.section("space")),
+        extras={name: read_space(extras.section(name)) for name in extras.values},
+    )
+
+
+def _names(variant: str) -> tuple[str, ...]:
+    """The model's and the policy's name, by which a variant has its extras."""
+    match = re.fullmatch(_VARIANT, variant)
+    assert match, variant
+    return tuple(name for name in match.group("model", "policy") if name)
+
+
+def _check_extras(section: Section, studies: tuple[Study, ...]) -> None:
+    """Refuse extras of what takes part at no budget, and a parameter that a variant would have twice."""
+    known = {name for study in studies for entry in study.variants for name in _names(entry.variant)}
+    for name in section.values:
+        if name not in known:
+            raise section.error(name, f"no variant has this model or policy; {nearest(name, known)}")
+    for study in studies:
+        for entry in study.variants:
+            names = [parameter.name for parameter in study.search.parameters(entry.variant)]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice:
+                raise section.error("", f"{entry.variant} would have {twice} twice")

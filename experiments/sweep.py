@@ -1,0 +1,167 @@
+"""Carrying out a study: tune every arm in waves, train the winners again with fresh seeds.
+
+One supervisor owns the study; workers only train. Everything it knows comes from the plan and the ledger, so a
+killed sweep, started again, does what was left to do and nothing else.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.storages import BaseStorage
+
+from experiments.config import RESULT_FORMAT, run_key
+from experiments.executors.local import LocalExecutor, WorkerDied
+from experiments.ledger import Ledger
+from experiments.plan import ArmPlan, Plan, make_run_config
+from experiments.runs import Job, failed_run_files
+from experiments.search import ArmSearch, Score, Setting, best, open_storage
+
+TUNING_SEED = 0
+POLL_S = 0.25
+
+
+@dataclass
+class Arm:
+    """How far one arm is. jobs: the wave, or the final runs, that are being made."""
+
+    plan: ArmPlan
+    search: ArmSearch
+    settings: list[Setting] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    trials: list[str] = field(default_factory=list)
+    finals: list[str] = field(default_factory=list)
+    winner: str | None = None
+    jobs: list[Job] = field(default_factory=list)
+
+
+class Sweep:
+    """A study under way.
+
+    store: whether to write the study's manifest and Optuna journal; a mere look writes nothing.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger, *, store: bool) -> None:
+        self.plan, self.ledger, self.store = plan, ledger, store
+        storage = open_storage(ledger.root / "studies" / plan.name / "optuna.log") if store else None
+        self.arms = [Arm(arm, self._search(arm, storage)) for arm in plan.arms]
+        self._futures: dict[Future[str], Job] = {}
+
+    def _search(self, arm: ArmPlan, storage: BaseStorage | None) -> ArmSearch:
+        return ArmSearch(arm.name, self.plan.study.search, arm.parameters, arm.defaults, storage)
+
+    def keys(self) -> Iterator[str]:
+        """Keys of all runs that the study has asked for so far, trials before final runs in each arm."""
+        for arm in self.arms:
+            yield from (*arm.trials, *arm.finals)
+
+    def replay(self) -> None:
+        """Go through everything that the ledger already answers, without training."""
+        for arm in self.arms:
+            self._advance(arm)
+        self._write_manifest()
+
+    def run(self, executor: LocalExecutor, *, on_finish: Callable[[Job], None], on_tick: Callable[[], None]) -> None:
+        """Make the runs that are missing. Raises UserError for a run that cannot be built.
+
+        on_finish: called with each run's job when it is in the ledger. on_tick: called a few times a second.
+        """
+        for arm in self.arms:
+            self._submit(executor, arm)
+        while self._futures:
+            done, _ = wait(self._futures, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                on_finish(self._finish(future))
+                for arm in self.arms:
+                    if self._advance(arm):
+                        self._write_manifest()
+                        self._submit(executor, arm)
+            on_tick()
+
+    def _submit(self, executor: LocalExecutor, arm: Arm) -> None:
+        waiting = {job.key for job in self._futures.values()}
+        for job in arm.jobs:
+            if job.key not in self.ledger and job.key not in waiting:
+                self._futures[executor.submit(job)] = job
+                waiting.add(job.key)
+
+    def _finish(self, future: "Future[str]") -> Job:
+        job = self._futures.pop(future)
+        try:
+            future.result()
+        except WorkerDied as error:
+            self.ledger.commit(job.key, failed_run_files(job, self.plan.task, str(error)))
+        return job
+
+    def _advance(self, arm: Arm) -> bool:
+        """Move the arm on as far as the ledger's runs allow; returns whether it has new jobs."""
+        moved = False
+        while not arm.finals and all(job.key in self.ledger for job in arm.jobs):
+            moved = True
+            if arm.jobs:
+                self._tell(arm)
+            settings = arm.search.next_wave()
+            if settings:
+                bars = arm.search.prune_below(self.plan.protocol.epochs)
+                arm.jobs = [self._job(arm, setting, "trial", TUNING_SEED, bars) for setting in settings]
+                arm.settings += settings
+                arm.trials += [job.key for job in arm.jobs]
+            else:
+                self._choose(arm)
+        return moved
+
+    def _tell(self, arm: Arm) -> None:
+        scores = [self._score(job.key) for job in arm.jobs]
+        arm.search.tell(scores, [job.key for job in arm.jobs])
+        arm.scores += scores
+
+    def _choose(self, arm: Arm) -> None:
+        """The best trial's setting goes on to the final runs; the default's, if none was completed."""
+        index = best(arm.scores)
+        arm.winner = None if index is None else arm.trials[index]
+        setting = arm.settings[index or 0]
+        arm.jobs = [
+            self._job(arm, setting, "final", TUNING_SEED + 1 + number, ())
+            for number in range(self.plan.study.final_seeds)
+        ]
+        arm.finals = [job.key for job in arm.jobs]
+
+    def _score(self, key: str) -> Score:
+        record = self.ledger.read(key)
+        history = self.ledger.read(key, "history.json")
+        return Score(record["status"], [row["val_accuracy"] for row in history])
+
+    def _job(self, arm: Arm, setting: Setting, stage: str, seed: int, prune_below: tuple[float, ...]) -> Job:
+        run = make_run_config(arm.plan, self.plan.protocol, setting, stage=stage, seed=seed, prune_below=prune_below)
+        key = run_key(run, self.plan.task.content_hash)
+        return Job(run=run, key=key, source=self.plan.source, ledger=self.ledger.root)
+
+    def _write_manifest(self) -> None:
+        """Say what the study consists of, so far."""
+        if not self.store:
+            return
+        arms: list[dict[str, Any]] = [
+            {
+                "pose": arm.plan.pose,
+                "variant": arm.plan.variant,
+                "baseline": arm.plan.baseline,
+                "trials": arm.trials,
+                "winner": arm.winner,
+                "finals": arm.finals,
+            }
+            for arm in self.arms
+        ]
+        study = self.plan.study
+        manifest = {
+            "format": RESULT_FORMAT,
+            "study": self.plan.name,
+            "budget": study.budget,
+            "protocol_hash": self.plan.protocol_hash,
+            "task": self.plan.task.record(),
+            "wandb_project": study.wandb.project,
+            "num_trials": study.search.trials,
+            "num_finals": study.final_seeds,
+            "arms": arms,
+        }
+        self.ledger.write_study(self.plan.name, manifest)

@@ -1,0 +1,191 @@
+"""Decoded images on disk: a task is built once, later runs map it in milliseconds.
+
+`<cache>/<task>-<id>/` holds three arrays for each part and `meta.json`. The id follows from what the images were made
+from, never from where that lies. An entry appears whole, by one rename, or not at all.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.config import canonical
+from experiments.errors import UserError
+from experiments.tasks import Images, Say
+
+CACHE_FORMAT = 1
+"""Version of an entry's layout and of how images are decoded; entries of another version are never opened."""
+
+_BUILDING = ".building-"
+_STALE_S = 24 * 3600
+_PARTS = ("train", "test")
+
+
+class Decoded(NamedTuple):
+    """What an entry holds: class names in label order, the two parts, and the hash over all of them."""
+
+    classes: tuple[str, ...]
+    train: Images
+    test: Images
+    content_hash: str
+
+
+Build = Callable[[Path], tuple[tuple[str, ...], Images, Images]]
+"""Makes the class names and the two parts; the argument is an empty folder that is removed afterwards."""
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept: $STN_BENCH_CACHE, else stn-bench in $XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("STN_BENCH_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "stn-bench"
+
+
+def content_hash(classes: tuple[str, ...], train: Images, test: Images) -> str:
+    """64 hex digits over the shapes, pixels, labels, poses and class names of both parts."""
+    digest = hashlib.sha256(canonical(list(classes)).encode())
+    for part in (train, test):
+        for array, dtype in ((part.pixels_NHWC, "u1"), (part.labels_N, "<i8"), (part.theta_N23, "<f4")):
+            digest.update(canonical([dtype, array.shape]).encode())
+            digest.update(np.ascontiguousarray(array, dtype).data)
+    return digest.hexdigest()
+
+
+def cached(name: str, source: Any, cache: Path, build: Build, say: Say) -> Decoded:
+    """The images made from `source`: mapped from the cache, or built and put there first.
+
+    name: of the task. source: JSON value that tells one source of images from another.
+    Pixels are mapped read-only. An entry that cannot be read is said aloud and built again.
+    Raises UserError if the cache cannot be written, and whatever `build` raises; neither leaves anything behind.
+    """
+    entry = cache / f"{name}-{hashlib.sha256(canonical([CACHE_FORMAT, source]).encode()).hexdigest()[:16]}"
+    if os.path.lexists(entry):
+        try:
+            return _read(entry)
+        except Exception as error:  # whatever is wrong inside, the remedy is the same
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            say(f"cache entry {entry.name} cannot be read ({reason}): building it again")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        _remove_stale(cache)
+        building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=cache))
+    except OSError as error:
+        raise _unwritable(cache, error) from error
+    try:
+        scratch = building / "scratch"
+        scratch.mkdir()
+        classes, train, test = build(scratch)
+        try:
+            decoded = _write(building / "entry", Decoded(classes, train, test, content_hash(classes, train, test)))
+            placed = _place(building / "entry", entry)
+        except OSError as error:
+            raise _unwritable(cache, error) from error
+        return decoded if placed else _read(entry)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _unwritable(cache: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cache {str(cache)!r}: cannot be written ({error.strerror or error}); set STN_BENCH_CACHE to another folder"
+    )
+
+
+def _remove_stale(cache: Path) -> None:
+    """Remove what killed processes were building; a living one touches its folder far more often than once a day."""
+    for folder in cache.glob(f"{_BUILDING}*"):
+        try:
+            if time.time() - folder.stat().st_mtime > _STALE_S:
+                shutil.rmtree(folder, ignore_errors=True)
+        except FileNotFoundError:
+            continue
+
+
+def _write(folder: Path, decoded: Decoded) -> Decoded:
+    """Write every file, flushed to disk; returns what reading them back gives."""
+    folder.mkdir()
+    for part, images in zip(_PARTS, (decoded.train, decoded.test), strict=True):
+        for field, array in (
+            ("pixels", np.ascontiguousarray(images.pixels_NHWC, np.uint8)),
+            ("labels", np.ascontiguousarray(images.labels_N, np.int64)),
+            ("theta", np.ascontiguousarray(images.theta_N23, np.float32)),
+        ):
+            with open(folder / f"{part}_{field}.npy", "wb") as file:
+                np.save(file, array, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+    meta = {"format": CACHE_FORMAT, "classes": list(decoded.classes), "content_hash": decoded.content_hash}
+    with open(folder / "meta.json", "w", encoding="utf-8") as text:
+        json.dump(meta, text)
+        text.flush()
+        os.fsync(text.fileno())
+    _flush_folder(folder)
+    return _read(folder)
+
+
+def _read(folder: Path) -> Decoded:
+    """Open an entry without reading its pixels. Raises any exception at all if it is torn."""
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    classes = tuple(meta["classes"])
+    if meta["format"] != CACHE_FORMAT or not all(isinstance(name, str) for name in classes):
+        raise ValueError("meta.json is of another format")
+    train, test = (
+        Images(
+            pixels_NHWC=_load(folder / f"{part}_pixels.npy", np.uint8),
+            labels_N=_load(folder / f"{part}_labels.npy", np.int64),
+            theta_N23=_load(folder / f"{part}_theta.npy", np.float32),
+        )
+        for part in _PARTS
+    )
+    for images in (train, test):
+        num_images, height, width, channels = images.pixels_NHWC.shape
+        if (height, channels) != (width, 3) or images.theta_N23.shape != (num_images, 2, 3):
+            raise ValueError("arrays have other shapes")
+        if images.labels_N.shape != (num_images,) or not set(np.unique(images.labels_N)) <= set(range(len(classes))):
+            raise ValueError("labels do not fit images and classes")
+    return Decoded(classes, train, test, str(meta["content_hash"]))
+
+
+def _load(path: Path, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.dtype != dtype:
+        raise ValueError(f"{path.name} holds {array.dtype}")
+    return np.asarray(array)  # a plain array over the same pages: np.memmap would come back from every slice
+
+
+def _place(folder: Path, entry: Path) -> bool:
+    """Rename a finished folder to its place; False if another process put a readable entry there first."""
+    for attempt in range(3):
+        try:
+            os.rename(folder, entry)
+            _flush_folder(entry.parent)
+            return True
+        except OSError:
+            if not os.path.lexists(entry):
+                raise
+        try:
+            _read(entry)
+            return False
+        except Exception:  # torn, as in `cached`: take it away and try again
+            try:
+                os.rename(entry, folder.with_name(f"torn-{attempt}"))
+            except FileNotFoundError:
+                continue  # another process took it away
+    raise OSError(f"{entry.name} cannot be replaced")
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

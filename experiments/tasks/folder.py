@@ -1,0 +1,284 @@
+"""The user's own images: `folder:PATH`, one folder a class, decoded once into the cache."""
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from experiments.errors import UserError, nearest
+from experiments.tasks import TASKS, Images, Say, Task
+from experiments.tasks.cache import cached
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+TEST_SHARE = 0.2
+"""Of each class, where the folder has no parts of its own."""
+SPLIT_SEED = 0
+MIN_IMAGES_TO_SPLIT = 5
+"""In a class; with fewer, a fifth is not one image."""
+MAX_IMAGE_PIXELS = 89_478_485
+"""Pillow's own limit. A larger image is refused before it is decoded."""
+
+_BLOCK = 256
+_SMALL_BYTES = 32 * 1024
+_SAY_EVERY_S = 5.0
+
+
+class ImageFile(NamedTuple):
+    """One image of the folder.
+
+    path: relative to the folder, with slashes. stamp: size in bytes, time of the last change of the content and of the
+    file in ns; the same stamp means the same content.
+    """
+
+    path: str
+    class_name: str
+    stamp: tuple[int, int, int]
+
+
+@TASKS.register("folder")
+def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
+    """The task of an image folder; see BuildTask. argument: a folder with train/ and test/, or of classes.
+
+    A folder of classes is split 80/20 in every class by a fixed seed: the same files always land in the same part.
+    Poses are the identity. The label is the folder's own name.
+    """
+    if not argument:
+        raise UserError("task 'folder': needs a path, as in folder:PATH")
+    root = Path(argument).expanduser()
+    label = root.resolve().name or "folder"
+    parts, num_ignored = _scan(root)
+    digest = hashlib.sha256()
+    for part, files in parts.items():
+        for file in files:
+            digest.update(os.fsencode(f"{part}\0{file.path}\0{file.stamp}\n"))
+
+    def build(_scratch: Path) -> tuple[tuple[str, ...], Images, Images]:
+        if num_ignored:
+            say(f"folder {label}: ignoring {num_ignored:,} files that are not images in a class folder")
+        classes = tuple(sorted({file.class_name for file in parts["train"]}))
+        train, test = _decode_parts(
+            root, [parts["train"], parts["test"]], classes, image_px, lambda line: say(f"folder {label}: {line}")
+        )
+        return classes, train, test
+
+    source = {"files": digest.hexdigest(), "image_px": image_px}
+    decoded = cached("folder", source, cache, build, say)
+    return Task("folder", label, decoded.classes, decoded.train, decoded.test, decoded.content_hash)
+
+
+def fit_square(image: Image.Image, image_px: int) -> Image.Image:
+    """Centre crop to a square, resized to `image_px` with antialiasing; an image of that size is returned untouched."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    if side == image_px:
+        return image if image.size == (side, side) else image.crop(box)
+    return image.resize((image_px, image_px), Image.Resampling.BICUBIC, box)
+
+
+def _scan(root: Path) -> tuple[dict[str, list[ImageFile]], int]:
+    """The files of `train` and `test`, sorted by path, and how many others were left out. Reads no image."""
+    where = f"folder {str(root)!r}"
+    try:
+        if not root.is_dir():
+            raise UserError(f"{where}: {'is not a folder' if root.exists() else 'does not exist'}{_nearest_path(root)}")
+        names = {entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")}
+        if not os.listdir(root):
+            raise UserError(f"{where}: is empty")
+        if len(names & {"train", "test"}) == 1:
+            missing = ({"train", "test"} - names).pop()
+            raise UserError(f"{where}: has no {missing}/ beside {(names & {'train', 'test'}).pop()}/")
+        if "train" in names:
+            scans = {part: _scan_classes(root / part, f"{part}/") for part in ("train", "test")}
+            parts = {part: files for part, (files, _) in scans.items()}
+            num_ignored = sum(ignored for _, ignored in scans.values())
+            _check_classes({part: _class_names(root / part) for part in parts}, parts, where)
+        else:
+            files, num_ignored = _scan_classes(root, "")
+            _check_classes({"": _class_names(root)}, {"": files}, where)
+            parts = _split(files, where)
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read: {error.filename!r}: {error.strerror}") from error
+    return parts, num_ignored
+
+
+def _nearest_path(root: Path) -> str:
+    """The hint that ends an error about a path; nothing where the folder above it is missing too."""
+    try:
+        beside = [entry.name for entry in os.scandir(root.parent) if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        return ""
+    hint = nearest(root.name, beside)
+    return f"; {hint}" if hint.startswith("did you mean") else ""
+
+
+def _class_names(part: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(part) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _scan_classes(part: Path, prefix: str) -> tuple[list[ImageFile], int]:
+    files: list[ImageFile] = []
+    num_ignored = sum(entry.is_file() and not entry.name.startswith(".") for entry in os.scandir(part))
+    for name in _class_names(part):
+        for path, stamp in _walk(part / name, f"{prefix}{name}/", frozenset()):
+            if os.path.splitext(path)[1].lower() in EXTENSIONS:
+                files.append(ImageFile(path, name, stamp))
+            else:
+                num_ignored += 1
+    return sorted(files), num_ignored
+
+
+def _walk(
+    directory: Path, prefix: str, above: frozenset[tuple[int, int]]
+) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    """Every file below a folder that is not hidden, with its stamp. Links are followed, but never in a circle."""
+    status = directory.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {here})
+            elif entry.is_file() or entry.is_symlink():  # a link to nothing is an error that names it
+                file = entry.stat()
+                yield f"{prefix}{entry.name}", (file.st_size, file.st_mtime_ns, file.st_ctime_ns)
+
+
+def _check_classes(names: dict[str, list[str]], parts: dict[str, list[ImageFile]], where: str) -> None:
+    """Raise UserError unless every part has images of every class, and of two classes at least."""
+    if not any(parts.values()):
+        raise UserError(f"{where}: has no images in class folders ({', '.join(sorted(EXTENSIONS))})")
+    if "train" in names and names["train"] != names["test"]:
+        differences = [
+            f"{', '.join(map(repr, sorted(only)))} only in {part}/"
+            for part, other in (("train", "test"), ("test", "train"))
+            if (only := set(names[part]) - set(names[other]))
+        ]
+        raise UserError(f"{where}: train/ and test/ have different classes: {'; '.join(differences)}")
+    for part, files in parts.items():
+        inside = f" in {part}/" if part else ""
+        with_images = {file.class_name for file in files}
+        for name in names[part]:
+            if name not in with_images:
+                raise UserError(f"{where}: class {name!r} has no images{inside}")
+            if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no text
+                raise UserError(f"{where}: class {name!r} has a name that is not valid text")
+        if len(with_images) < 2:
+            raise UserError(f"{where}: has only one class{inside}, {names[part][0]!r}; at least two are needed")
+
+
+def _split(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]:
+    """Every class 80/20, in the order of a seeded hash of the path: a new file hardly moves the others."""
+    parts: dict[str, list[ImageFile]] = {"train": [], "test": []}
+    for name, num_images in sorted(Counter(file.class_name for file in files).items()):
+        if num_images < MIN_IMAGES_TO_SPLIT:
+            raise UserError(
+                f"{where}: class {name!r} has {num_images} images, too few to split 80/20;"
+                f" give it at least {MIN_IMAGES_TO_SPLIT}, or make train/ and test/ folders"
+            )
+        shuffled = sorted(
+            (file for file in files if file.class_name == name),
+            key=lambda file: hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{file.path}")).digest(),
+        )
+        num_test = round(TEST_SHARE * num_images)
+        parts["test"] += shuffled[:num_test]
+        parts["train"] += shuffled[num_test:]
+    return {part: sorted(chosen) for part, chosen in parts.items()}
+
+
+def _decode_parts(
+    root: Path, parts: Sequence[Sequence[ImageFile]], classes: Sequence[str], image_px: int, say: Say
+) -> list[Images]:
+    """Decode every file of the parts on a pool of threads. Raises UserError if one cannot be read, after all others."""
+    files = [file for part in parts for file in part]
+    size = (len(files), image_px, image_px, 3)
+    try:
+        pixels_NHWC = np.empty(size, np.uint8)
+    except MemoryError as error:
+        raise UserError(
+            f"folder {str(root)!r}: {len(files):,} images of {image_px} px need {np.prod(size) / 2**30:,.0f} GiB"
+            " of memory; use fewer images or a smaller image_px"
+        ) from error
+    say(f"decoding {len(files):,} images, once")
+    broken: list[tuple[str, str]] = []
+
+    def decode_block(start: int) -> int:
+        for i in range(start, min(start + _BLOCK, len(files))):
+            try:
+                pixels_NHWC[i] = _decode(root / files[i].path, image_px)
+            except Exception as error:  # Pillow raises a dozen kinds for files that are damaged
+                broken.append((files[i].path, _reason(error)))
+        return min(start + _BLOCK, len(files))
+
+    last_said = time.monotonic()
+    # small images spend their time in Python, where threads only wait for each other
+    mean_bytes = sum(file.stamp[0] for file in files) / len(files)
+    with ThreadPoolExecutor(os.cpu_count() if mean_bytes > _SMALL_BYTES else 1) as pool:
+        try:
+            for num_done in pool.map(decode_block, range(0, len(files), _BLOCK)):
+                if time.monotonic() - last_said > _SAY_EVERY_S:
+                    last_said = time.monotonic()
+                    say(f"{num_done:,} of {len(files):,} images decoded")
+        except BaseException:  # an interrupt must not wait for the images that are left
+            pool.shutdown(cancel_futures=True)
+            raise
+    if broken:
+        path, reason = min(broken)
+        raise UserError(
+            f"folder {str(root)!r}: {len(broken):,} of {len(files):,} images cannot be read, first {path!r}: {reason}"
+        )
+
+    label = {name: i for i, name in enumerate(classes)}
+    images, start = [], 0
+    for part in parts:
+        labels_N = np.array([label[file.class_name] for file in part], np.int64)
+        theta_N23 = np.tile(np.eye(2, 3, dtype=np.float32), (len(part), 1, 1))
+        images.append(Images(pixels_NHWC[start : start + len(part)], labels_N, theta_N23))
+        start += len(part)
+    return images
+
+
+def _decode(path: Path, image_px: int) -> npt.NDArray[np.uint8]:
+    """One image as RGB, (image_px, image_px, 3): first frame, turned upright by its EXIF tag, over white."""
+    with Image.open(path) as image:
+        if image.width * image.height > MAX_IMAGE_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels are too many")
+        # a JPEG much larger than needed is decoded at a fraction of its size, still at least twice the side wanted
+        image.draft(None, (2 * image_px, 2 * image_px))
+        ImageOps.exif_transpose(image, in_place=True)
+        return np.asarray(fit_square(_rgb(image), image_px))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them to 8
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("grey values of more than 16 bits are not supported")
+        return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("grey values in floating point are not supported")
+    if image.has_transparency_data:
+        colour = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour).convert("RGB")
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"  # Pillow's own message is the path again
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,132 @@
+"""The training loop: one code path for CPU and GPU, no DataLoader, no per-image Python.
+
+Legend: N training images, B images of a batch, C channels, H rows, W columns, K uniform numbers an image, X logits.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from baselines.policies import Policy
+from experiments.config import Optim, Protocol, RunConfig, num_steps
+from experiments.device import autocast
+from experiments.draws import permutation, seed_of, uniform
+from experiments.evaluation import evaluate
+from experiments.images import DeviceImages
+from experiments.variants import Network
+from stn.sampler import warp
+
+Row = dict[str, float | int | None]
+"""One epoch of a run's history."""
+
+
+def parameter_groups(network: Network, optim: Optim, lr_factors: Mapping[str, float]) -> list[dict[str, object]]:
+    """Parameters by part and by whether weight decay applies: to weights, not to biases and normalisation."""
+    groups: list[dict[str, object]] = []
+    for name, part in network.parts.items():
+        for decays in (True, False):
+            parameters = [p for p in part.parameters() if (p.ndim > 1) == decays]
+            if parameters:
+                groups.append(
+                    {
+                        "params": parameters,
+                        "lr": optim.lr * lr_factors.get(name, 1.0),
+                        "weight_decay": optim.weight_decay if decays else 0.0,
+                    }
+                )
+    return groups
+
+
+def make_schedule(
+    optimiser: torch.optim.Optimizer, protocol: Protocol, total_steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """One cycle: up over the first 30 %, then down to nothing along cosines. Source: Smith and Topin 2017."""
+    if protocol.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    return torch.optim.lr_scheduler.OneCycleLR(optimiser, peaks, total_steps=total_steps, cycle_momentum=False)
+
+
+def train(
+    network: Network,
+    policy: Policy,
+    images: DeviceImages,
+    val_images: DeviceImages | None,
+    run: RunConfig,
+    lr_factors: Mapping[str, float],
+    report: Callable[[Row], None],
+) -> str:
+    """Train the network in place, on the device where it and the images are: completed, pruned or diverged.
+
+    report: called after each whole epoch with its row.
+    A loss that is not finite stops the run before the optimiser steps.
+    """
+    protocol, device = run.protocol, images.labels_N.device
+    # Fused: one kernel for all parameters, and it honours `found_inf`, see below.
+    optimiser = torch.optim.SGD(
+        parameter_groups(network, run.optim, lr_factors),
+        momentum=protocol.momentum,
+        nesterov=protocol.nesterov and protocol.momentum > 0,
+        fused=True,
+    )
+    schedule = make_schedule(optimiser, protocol, num_steps(len(images), protocol.batch_size, protocol.epochs))
+    lr = optimiser.param_groups[-1]
+    loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
+    diverged = torch.zeros((), dtype=torch.bool, device=device)
+
+    for epoch in range(1, protocol.epochs + 1):
+        torch.manual_seed(seed_of(run.seed, epoch, "dropout"))
+        index_N = torch.arange(len(images), device=device)
+        order_N = permutation(index_N, seed=run.seed, epoch=epoch, purpose="order")
+        u_NK = uniform(order_N, policy.num_draws, seed=run.seed, epoch=epoch, purpose="augment")
+        loss_sum = torch.zeros((), device=device)
+        num_correct = torch.zeros((), dtype=torch.int64, device=device)
+        network.train()
+        for index_B, u_BK in zip(order_N.split(protocol.batch_size), u_NK.split(protocol.batch_size), strict=True):
+            labels_B = images.labels_N[index_B]
+            x_BCHW = augment(images.batch(index_B), policy, u_BK)
+            with autocast(device, protocol.precision):
+                logits_BX = network(x_BCHW).float()
+            loss = loss_function(logits_BX, labels_B)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            # The flag stays on the device and makes every later step do nothing: checking it here would stall a GPU.
+            diverged |= ~loss.detach().isfinite()
+            optimiser.found_inf = diverged.float()
+            optimiser.step()
+            schedule.step()
+            loss_sum += loss.detach() * len(labels_B)
+            num_correct += (logits_BX.detach().argmax(1) == labels_B).sum()
+        if diverged.item():
+            return "diverged"
+        row: Row = {
+            "epoch": epoch,
+            "lr": lr["lr"],
+            "train_loss": loss_sum.item() / len(images),
+            "train_accuracy": num_correct.item() / len(images),
+            "val_loss": None,
+            "val_accuracy": None,
+        }
+        if val_images is not None:
+            scores = evaluate(network, val_images, protocol.precision)
+            if not math.isfinite(scores.loss):
+                return "diverged"
+            row |= {"val_loss": scores.loss, "val_accuracy": scores.accuracy}
+        report(row)
+        if should_prune(row, run.prune_below) and epoch < protocol.epochs:
+            return "pruned"
+    return "completed"
+
+
+def augment(x_BCHW: Tensor, policy: Policy, u_BK: Tensor) -> Tensor:
+    """The batch as the policy shows it, in channels-last memory."""
+    x_BCHW = policy.apply(x_BCHW, policy.draw(u_BK, x_BCHW.shape[-1]), warp)
+    return x_BCHW.contiguous(memory_format=torch.channels_last)
+
+
+def should_prune(row: Row, prune_below: tuple[float, ...]) -> bool:
+    """Whether the run's validation accuracy after this epoch is under the bar that was set before it began."""
+    epoch, accuracy = row["epoch"], row["val_accuracy"]
+    return isinstance(epoch, int) and epoch <= len(prune_below) and (accuracy or 0.0) < prune_below[epoch - 1]

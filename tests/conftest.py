@@ -1,0 +1,37 @@
+"""What all tests share: no W&B account, no deadline for one Hypothesis example, a GPU and real images if there are."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Slow is no failure: the machine may have other work.
+settings.register_profile("stn-bench", parent=settings.default, deadline=None)
+settings.load_profile("stn-bench")
+
+
+def pytest_configure() -> None:
+    """Nobody is logged in to W&B here, whoever runs the tests: nothing may be uploaded by them."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        del os.environ[name]
+    nowhere = Path(tempfile.gettempdir(), "stn-bench-tests-have-no-account")
+    os.environ |= {"NETRC": str(nowhere / "netrc"), "WANDB_CONFIG_DIR": str(nowhere)}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("PyTorch sees no CUDA GPU here")
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Path:
+    """Folder of CIFAR-10 as JPEG images: train/CLASS/*.jpg and test/CLASS/*.jpg, ten classes."""
+    folder = os.environ.get("STN_BENCH_TEST_IMAGES")
+    if not folder:
+        pytest.skip("STN_BENCH_TEST_IMAGES names no folder of real images")
+    return Path(folder)

@@ -1,0 +1,124 @@
+"""A ledger of made-up runs in the documented format, for tests that read one."""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+SEEDS = (11, 12, 13, 14, 15)
+TASK: dict[str, Any] = {"name": "folder", "label": "Tiny (JPEG)", "content_hash": "c0" * 32, "classes": ["a", "b"]}
+PROTOCOL = {"image_px": 32, "epochs": 6, "batch_size": 128}
+PROTOCOL_HASH = "1234abcd"
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a file of the ledger, and its folders."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value))
+
+
+def edit_json(file: Path, **changes: Any) -> None:
+    """Change top-level values of a file of the ledger."""
+    write_json(file, json.loads(file.read_text()) | changes)
+
+
+def key_of(*parts: object) -> str:
+    """A run's key: 16 hex digits over the parts."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def write_run(
+    ledger: Path,
+    key: str,
+    *,
+    variant: str,
+    pose: str = "upright",
+    stage: str = "final",
+    seed: int = 11,
+    status: str = "completed",
+    error: str | None = None,
+    accuracy: float | None = 0.5,
+    num_parameters: int = 31_340,
+    train_flops: float = 3.1e11,
+    model: dict[str, float] | None = None,
+    lr: float = 0.1,
+    task: dict[str, Any] | None = None,
+    protocol_hash: str = PROTOCOL_HASH,
+    train_seconds: float = 21.3,
+) -> None:
+    """One run. accuracy: on the test set; validation is 0.01 higher; None for a run without scores."""
+    epochs = PROTOCOL["epochs"] if status == "completed" else 3
+    scored = accuracy is not None
+    val = accuracy + 0.01 if accuracy is not None else None
+    tested = scored and stage == "final" and status == "completed"
+    folder = ledger / "runs" / key
+    config = {"variant": variant, "seed": seed, "stage": stage, "pose": pose, "protocol": PROTOCOL}
+    config |= {"optim": {"lr": lr, "weight_decay": 5e-4}, "model": model or {}, "policy": {}, "prune_below": []}
+    result = {
+        "epochs": epochs if scored else None,
+        "num_train_images": 6000 if scored else None,
+        "num_val_images": 2000 if scored else None,
+        "num_test_images": 10000 if tested else None,
+        "num_parameters": num_parameters if scored else None,
+        "train_flops": train_flops if scored else None,
+        "val_accuracy": val,
+        "val_loss": 1.0 if scored else None,
+        "test_accuracy": accuracy if tested else None,
+        "test_loss": 1.0 if tested else None,
+    }
+    run = {"format": 1, "key": key, "status": status, "error": error, "config": config, "task": task or TASK}
+    write_json(folder / "run.json", run | {"protocol_hash": protocol_hash, "result": result})
+    history = [
+        {"epoch": epoch, "lr": lr, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "val_accuracy": val_epoch}
+        for epoch in range(1, epochs + 1 if scored else 1)
+        for val_epoch in [None if val is None else val * (1 - 0.7 * math.exp(-epoch))]
+    ]
+    write_json(folder / "history.json", history)
+    cost: dict[str, Any] = {"train_seconds": train_seconds, "seconds": train_seconds + 3, "images_per_s": 1410.0}
+    cost |= {"peak_memory_mib": 512.0, "started": "2026-11-22T10:00:00Z", "device": "cpu", "device_name": "A CPU"}
+    write_json(folder / "cost.json", cost | {"threads": 1, "versions": {"python": "3.11.7", "torch": "2.14.1"}})
+
+
+def write_arm(
+    ledger: Path,
+    variant: str,
+    baseline: str,
+    accuracies: list[float | str | None],
+    *,
+    pose: str = "upright",
+    trial_statuses: tuple[str, ...] = ("completed", "completed", "pruned"),
+    **run: Any,
+) -> dict[str, Any]:
+    """The runs of an arm, and its entry in study.json.
+
+    accuracies: test accuracy by seed; None for a missing run; a status ("diverged", "failed") for one without.
+    """
+    trials = []
+    for i, status in enumerate(trial_statuses):
+        trials.append(key_of(pose, variant, "trial", i))
+        lr = 0.05 * (i + 1)
+        write_run(ledger, trials[-1], variant=variant, pose=pose, stage="trial", seed=0, status=status, lr=lr, **run)
+    finals = []
+    for seed, accuracy in zip(SEEDS, accuracies, strict=False):
+        finals.append(key_of(pose, variant, seed))
+        if isinstance(accuracy, str):
+            score, error = (0.1, None) if accuracy == "diverged" else (None, "out of memory | <8 GiB>")
+            write_run(
+                ledger, finals[-1], variant=variant, pose=pose, seed=seed, status=accuracy, error=error,
+                accuracy=score, **run,
+            )  # fmt: skip
+        elif accuracy is not None:
+            write_run(ledger, finals[-1], variant=variant, pose=pose, seed=seed, accuracy=accuracy, **run)
+    winner = trials[1] if len(trials) > 1 else None
+    return {
+        "pose": pose, "variant": variant, "baseline": baseline, "trials": trials, "winner": winner, "finals": finals
+    }  # fmt: skip
+
+
+def write_study(ledger: Path, arms: list[dict[str, Any]], *, study: str = "tiny-cpu", **changes: Any) -> Path:
+    """The study.json of arms already written."""
+    record = {"format": 1, "study": study, "budget": "cpu", "protocol_hash": PROTOCOL_HASH, "task": TASK}
+    file = ledger / "studies" / study / "study.json"
+    write_json(file, record | {"wandb_project": "stn-bench", "arms": arms} | changes)
+    return file

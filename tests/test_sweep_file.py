@@ -1,0 +1,92 @@
+"""The reader of sweep files: YAML 1.2's plain values, and one line for whatever else a file may hold."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from experiments.errors import UserError
+from experiments.sweep_file import MAX_BYTES, read_mapping
+
+BAD_YAML = {
+    "empty": ("", "holds no keys"),
+    "a list": ("[1, 2]", "holds no keys"),
+    "key twice": ("name: a\nname: b\n", "line 2: the key 'name' is there twice"),
+    "key twice, deep down": ("search: {trials: 1, trials: 2}", "line 1: the key 'trials' is there twice"),
+    "key a list": ("? [1]\n: 2\n", "line 1: the key [1] is no text"),
+    "key a number": ("1: 2\n", "line 1: the key 1 is no text"),
+    "python": ("name: !!python/object/apply:os.getcwd []", "line 1: the tag 'tag:yaml.org,2002:python/"),
+    "not the tag's": ("name: !!int ten", "line 1: 'ten' is no int"),
+    "open bracket": ("name: [1, 2", "line 1, column 12: "),
+    "two documents": ("a: 1\n---\nb: 2\n", "line 2, column 1: but found another document"),
+    "bad escape": ('name: "\\U99999999"', "is no YAML in UTF-8: "),
+    "holds itself": ("a: &a [*a]\n", "line 1: more than 10000 values or 20 levels"),
+    "deep": ("[" * 5000, "is nested deeper than 20 levels"),
+    "not so deep": ("a: " + "[" * 30 + "]" * 30, "line 1: more than 10000 values or 20 levels"),
+    "a billion": (
+        "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+        + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)),
+        "line 1: more than 10000 values or 20 levels",
+    ),
+    "large": ("# " + "x" * MAX_BYTES, f"is larger than {MAX_BYTES} bytes"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_YAML)
+def test_yaml_that_cannot_be_a_study_is_refused(tmp_path: Path, case: str) -> None:
+    text, expected = BAD_YAML[case]
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_mapping(path)
+    assert str(caught.value).startswith(f"{path}: {expected}")
+    assert str(caught.value).isprintable()
+
+
+PLAIN = {
+    "1e-3": 0.001,
+    "1E-3": 0.001,
+    "1.e-3": 0.001,
+    "+.001": 0.001,
+    "45_000": 45_000,
+    "-7": -7,
+    "1.0": 1.0,
+    "-.inf": -math.inf,
+    "true": True,
+    "null": None,
+    "~": None,
+    "": None,
+    "no": "no",
+    "on": "on",
+    "017": 17.0,
+    "1:30": "1:30",
+    "2026-11-22": "2026-11-22",
+    "'1'": "1",
+    "!!str 1": "1",
+    "<<": "<<",
+}
+
+
+@pytest.mark.parametrize("written", PLAIN)
+def test_plain_values_are_those_of_yaml_1_2(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"key: {written}")
+    value = read_mapping(path).values["key"]
+    assert value == PLAIN[written]
+    assert type(value) is type(PLAIN[written])
+
+
+def test_an_alias_repeats_its_value(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("a: &a {x: [1, 2]}\nb: *a")
+    assert read_mapping(path).values == {"a": {"x": [1, 2]}, "b": {"x": [1, 2]}}
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.yaml: cannot be read: No such file"):
+        read_mapping(tmp_path / "nowhere.yaml")
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        read_mapping(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("name: Zürich".encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin\.yaml: is no YAML in UTF-8"):
+        read_mapping(tmp_path / "latin.yaml")

@@ -1,0 +1,341 @@
+"""Naming a task, and the cache under every task."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.errors import UserError
+from experiments.tasks import TASKS, Images, load_task
+from experiments.tasks import cache as cache_module
+from experiments.tasks.cache import cache_folder, cached, content_hash
+
+CLASSES = ("cat", "dog", "émeu")
+
+
+def some_images(num_images: int, seed: int, image_px: int = 8) -> Images:
+    draw = np.random.default_rng(seed)
+    return Images(
+        pixels_NHWC=draw.integers(0, 256, (num_images, image_px, image_px, 3), np.uint8),
+        labels_N=np.arange(num_images, dtype=np.int64) % len(CLASSES),
+        theta_N23=draw.random((num_images, 2, 3), np.float32),
+    )
+
+
+def build_some(scratch: Path):
+    assert scratch.is_dir()
+    return CLASSES, some_images(7, 0), some_images(5, 1)
+
+
+def build_never(scratch: Path):
+    raise AssertionError("built although it is in the cache")
+
+
+def silent(line: str) -> None:
+    raise AssertionError(f"said {line!r}")
+
+
+def same(a: Images, b: Images) -> bool:
+    pairs = ((a.pixels_NHWC, b.pixels_NHWC), (a.labels_N, b.labels_N), (a.theta_N23, b.theta_N23))
+    return all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in pairs)
+
+
+def test_every_task_is_registered():
+    assert set(TASKS) == {"cifar10", "folder", "sprites"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("sprits", "did you mean 'sprites'?"),
+        ("Xyz:/there", "known: cifar10, folder, sprites"),
+        ("", "known: cifar10, folder, sprites"),
+        ("folder", "folder:PATH"),
+        ("folder:", "folder:PATH"),
+        ("sprites:32", "nothing after its name"),
+        ("cifar10:32", "nothing after its name"),
+    ],
+)
+def test_a_task_that_cannot_be_named(spec, expected, tmp_path):
+    with pytest.raises(UserError) as error:
+        load_task(spec, image_px=32, cache=tmp_path / "cache", say=silent)
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("image_px", [-1, 0, 7, 1025])
+def test_absurd_image_size(image_px, tmp_path):
+    with pytest.raises(UserError, match=f"image_px {image_px}: must be between 8 and 1024"):
+        load_task("sprites", image_px=image_px, cache=tmp_path)
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("STN_BENCH_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() == tmp_path / "home/.cache/stn-bench"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg/stn-bench"
+    monkeypatch.setenv("STN_BENCH_CACHE", "~/own")
+    assert cache_folder() == tmp_path / "home/own"
+
+
+def test_content_hash_sees_every_ingredient():
+    train, test = some_images(7, 0), some_images(5, 1)
+    hashes = {content_hash(CLASSES, train, test), content_hash(CLASSES, test, train)}
+    hashes.add(content_hash(("cat", "dog", "emu"), train, test))
+    for field in ("pixels_NHWC", "labels_N", "theta_N23"):
+        for part in range(2):
+            images = [some_images(7, 0), some_images(5, 1)]
+            array = getattr(images[part], field)
+            array.flat[-1] += 1
+            hashes.add(content_hash(CLASSES, *images))
+    pixels_NHWC = train.pixels_NHWC.reshape(7, 4, 16, 3)  # the same bytes in another shape
+    hashes.add(content_hash(CLASSES, Images(pixels_NHWC, train.labels_N, train.theta_N23), test))
+    assert len(hashes) == 3 + 6 + 1
+    assert all(len(name) == 64 for name in hashes)
+
+
+def test_content_hash_does_not_see_the_memory_layout():
+    train, test = some_images(7, 0), some_images(5, 1)
+    wide = np.zeros((7, 8, 8, 6), np.uint8)
+    wide[..., ::2] = train.pixels_NHWC
+    strided = Images(wide[..., ::2], train.labels_N.astype(">i8"), np.asfortranarray(train.theta_N23))
+    assert content_hash(CLASSES, strided, test) == content_hash(CLASSES, train, test)
+
+
+def test_built_once_then_mapped(tmp_path):
+    cache = tmp_path / "deep/cache"
+    first = cached("folder", {"a": 1}, cache, build_some, silent)
+    assert first.classes == CLASSES
+    assert same(first.train, some_images(7, 0)) and same(first.test, some_images(5, 1))
+    assert first.content_hash == content_hash(CLASSES, first.train, first.test)
+
+    second = cached("folder", {"a": 1}, cache, build_never, silent)
+    assert second.classes == CLASSES and second.content_hash == first.content_hash
+    assert same(second.train, first.train) and same(second.test, first.test)
+    for images in (first.train, first.test, second.train, second.test):
+        assert not images.pixels_NHWC.flags.writeable
+        assert isinstance(images.pixels_NHWC.base, np.memmap) and type(images.pixels_NHWC) is np.ndarray
+
+    (entry,) = cache.iterdir()
+    assert entry.name.startswith("folder-")
+    assert json.loads((entry / "meta.json").read_text())["content_hash"] == first.content_hash
+
+    with pytest.raises(AssertionError, match="built although"):
+        cached("folder", {"a": 2}, cache, build_never, silent)
+    assert list(cache.iterdir()) == [entry]
+
+
+def test_loading_60_000_images_takes_milliseconds(tmp_path):
+    images = Images(
+        pixels_NHWC=np.zeros((60_000, 32, 32, 3), np.uint8),
+        labels_N=np.zeros(60_000, np.int64),
+        theta_N23=np.zeros((60_000, 2, 3), np.float32),
+    )
+    cached("x", 1, tmp_path, lambda _: (CLASSES, images, some_images(5, 1, 32)), silent)
+    times_s = []
+    for _ in range(3):
+        start = time.perf_counter()
+        cached("x", 1, tmp_path, build_never, silent)
+        times_s.append(time.perf_counter() - start)
+    assert min(times_s) < 0.1
+
+
+def tear_pixels(entry: Path) -> None:
+    path = entry / "train_pixels.npy"
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def empty_labels(entry: Path) -> None:
+    (entry / "test_labels.npy").write_bytes(b"")
+
+
+def remove_theta(entry: Path) -> None:
+    (entry / "train_theta.npy").unlink()
+
+
+def remove_meta(entry: Path) -> None:
+    (entry / "meta.json").unlink()
+
+
+def half_a_meta(entry: Path) -> None:
+    text = (entry / "meta.json").read_text()
+    (entry / "meta.json").write_text(text[: len(text) // 2])
+
+
+def another_format(entry: Path) -> None:
+    meta = json.loads((entry / "meta.json").read_text())
+    (entry / "meta.json").write_text(json.dumps(meta | {"format": 0}))
+
+
+def swapped_labels(entry: Path) -> None:
+    np.save(entry / "train_labels.npy", np.full(7, len(CLASSES)))
+
+
+def float_labels(entry: Path) -> None:
+    np.save(entry / "train_labels.npy", np.zeros(7))
+
+
+def fewer_poses(entry: Path) -> None:
+    np.save(entry / "train_theta.npy", np.zeros((6, 2, 3), np.float32))
+
+
+def only_a_file(entry: Path) -> None:
+    for path in entry.iterdir():
+        path.unlink()
+    entry.rmdir()
+    entry.write_text("not a folder")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        tear_pixels,
+        empty_labels,
+        remove_theta,
+        remove_meta,
+        half_a_meta,
+        another_format,
+        swapped_labels,
+        float_labels,
+        fewer_poses,
+        only_a_file,
+    ],
+)
+def test_a_torn_entry_is_built_again(damage, tmp_path):
+    whole = cached("x", 1, tmp_path, build_some, silent)
+    (entry,) = tmp_path.iterdir()
+    damage(entry)
+    lines: list[str] = []
+    again = cached("x", 1, tmp_path, build_some, lines.append)
+    assert len(lines) == 1 and entry.name in lines[0] and "building it again" in lines[0] and "\n" not in lines[0]
+    assert again.content_hash == whole.content_hash and same(again.train, some_images(7, 0))
+    assert list(tmp_path.iterdir()) == [entry]
+    cached("x", 1, tmp_path, build_never, silent)
+
+
+@pytest.mark.parametrize("below", ["", "further/down"])
+def test_an_unwritable_cache(below, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError) as error:
+        cached("x", 1, tmp_path / "file" / below, build_never, silent)
+    assert "cannot be written" in str(error.value) and "STN_BENCH_CACHE" in str(error.value)
+    assert str(tmp_path / "file") in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(file, array, allow_pickle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache_module.np, "save", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        cached("x", 1, tmp_path, build_some, silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [UserError("broken image"), OSError("not about the cache"), KeyboardInterrupt()])
+def test_a_failed_build_leaves_nothing(error, tmp_path):
+    def build(scratch: Path):
+        (scratch / "half").write_text("half")
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        cached("x", 1, tmp_path, build, silent)
+    assert raised.value is error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_builds_left_is_removed_after_a_day(tmp_path):
+    old, young = tmp_path / ".building-old", tmp_path / ".building-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "pixels").write_text("half")
+    os.utime(old, (time.time() - 25 * 3600,) * 2)
+    cached("x", 1, tmp_path, build_some, silent)
+    assert not old.exists() and young.exists()
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, "tests")
+from test_tasks import build_some
+from experiments.tasks import cache
+def place(folder, entry):
+    print(sorted(path.name for path in folder.iterdir()), flush=True)
+    time.sleep(60)
+cache._place = place
+cache.cached("x", 1, Path(sys.argv[1]), build_some, print)
+"""
+
+
+def test_a_kill_leaves_no_entry(tmp_path):
+    root = Path(__file__).parent.parent
+    process = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], cwd=root, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert "train_pixels.npy" in process.stdout.readline()  # all is written, nothing is in its place
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".building-")
+    lines: list[str] = []
+    cached("x", 1, tmp_path, build_some, lines.append)
+    assert not lines
+    cached("x", 1, tmp_path, build_never, silent)
+
+
+def build_beside_another(cache: Path, torn: bool, barrier, answers) -> None:
+    lines: list[str] = []
+
+    def build(scratch: Path):
+        barrier.wait(30)  # both are building now
+        return build_some(scratch)
+
+    decoded = cached("x", 1, cache, build, lines.append)
+    barrier.wait(30)  # neither looks before both are done
+    pixels = hashlib.sha256(decoded.train.pixels_NHWC.tobytes()).hexdigest()
+    answers.put((decoded.content_hash, pixels, len(lines) == torn))
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_two_processes_build_at_once(torn, tmp_path):
+    if torn:
+        cached("x", 1, tmp_path, build_some, silent)
+        (entry,) = tmp_path.iterdir()
+        tear_pixels(entry)
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(2), context.Queue()
+    processes = [
+        context.Process(target=build_beside_another, args=(tmp_path, torn, barrier, answers)) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    got = [answers.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    pixels = hashlib.sha256(some_images(7, 0).pixels_NHWC.tobytes()).hexdigest()
+    assert got == [(content_hash(CLASSES, some_images(7, 0), some_images(5, 1)), pixels, True)] * 2
+    (entry,) = tmp_path.iterdir()
+    assert entry.name.startswith("x-")
+    cached("x", 1, tmp_path, build_never, silent)
+
+
+def test_the_loser_takes_what_the_winner_put_there(tmp_path):
+    def build(scratch: Path):
+        cached("x", 1, tmp_path, build_some, silent)  # another process is faster
+        return CLASSES, some_images(7, 2), some_images(5, 1)
+
+    decoded = cached("x", 1, tmp_path, build, silent)
+    assert same(decoded.train, some_images(7, 0))
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,366 @@
+"""Replaying runs to W&B: its offline files are read back by W&B itself; online against a server on this machine."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from PIL import Image
+
+from experiments import tracking
+from experiments.errors import UserError
+from experiments.tracking import Tracker, dashboard, log_run, read_marker, resolve_mode, sync
+
+CLASSES = ["cat", "dog", "owl"]
+API_KEY = "0123456789abcdef" * 3
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own, and no W&B variables: what the machine is logged in to has no say."""
+    home = tmp_path / "home-of-somebody"
+    home.mkdir()
+    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    return home
+
+
+def commit(
+    ledger: Path, key: str, *, stage: str = "final", status: str = "completed", epochs: int = 3, seed: int = 3
+) -> None:
+    """Put a run into the ledger, as docs/architecture.md describes it."""
+    folder = ledger / "runs" / key
+    folder.mkdir(parents=True)
+    scored, final = epochs > 0, stage == "final" and epochs > 0
+    run = {
+        "format": 1,
+        "key": key,
+        "status": status,
+        "error": None if status in ("completed", "pruned") else "the loss is not a number in epoch 1",
+        "config": {
+            "variant": "stn_affine@lenet+affine",
+            "seed": seed,
+            "stage": stage,
+            "pose": "R",
+            "protocol": {"epochs": 3, "batch_size": 128, "schedule": "one_cycle"},
+            "optim": {"lr": 0.1, "weight_decay": 0.0005},
+            "model": {"loc_lr_factor": 0.1},
+            "policy": {"max_deg": 30.0},
+            "prune_below": [0.2],
+        },
+        "task": {"name": "folder", "label": "Pets (JPEG)", "content_hash": "ab" * 32, "classes": CLASSES},
+        "protocol_hash": "1a2b3c4d",
+        "result": {
+            "epochs": epochs,
+            "num_parameters": 243146 if scored else None,
+            "train_flops": 3.2e12 if scored else None,
+            "val_accuracy": 0.25 + 0.1 * epochs if scored else None,
+            "val_loss": 1.3 if scored else None,
+            "val_class_accuracy": [0.5, 0.6, 0.7] if scored else None,
+            "test_accuracy": 0.54 if final else None,
+            "test_loss": 1.4 if final else None,
+            "test_class_accuracy": [0.4, 0.5, 0.72] if final else None,
+        },
+    }
+    history = [
+        {
+            "epoch": e,
+            "lr": 0.1 / e,
+            "train_loss": 2 / e,
+            "train_accuracy": 0.3,
+            "val_loss": None,
+            "val_accuracy": 0.25 + 0.1 * e,
+        }
+        for e in range(1, epochs + 1)
+    ]
+    cost = {"train_seconds": 21.3, "seconds": 24.0, "images_per_s": 1410.0, "peak_memory_mib": 512.0, "threads": 1}
+    cost |= {
+        "started": "2026-11-22T10:00:00Z",
+        "device": "cpu",
+        "device_name": "Abacus 9",
+        "versions": {"torch": "2.14.1"},
+    }
+    for name, content in (("run", run), ("history", history), ("cost", cost)):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    if final:
+        Image.new("RGB", (64, 32), (9, 80, 7)).save(folder / "transformer.png")
+        (folder / "weights.safetensors").write_bytes(key.encode() * 100)
+
+
+class Offline:
+    """What W&B's own reader finds in one run's offline files."""
+
+    def __init__(self, ledger: Path, key: str) -> None:
+        (self.folder,) = (ledger / "wandb").glob(f"offline-run-*-{key}")
+        command = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", str(self.folder), "--json"]
+        env = {**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
+        read = subprocess.run(command, capture_output=True, text=True, env=env, check=True, cwd=ledger)
+        self.text = read.stdout
+        self.records: list[dict[str, Any]] = [json.loads(line) for line in read.stdout.splitlines()]
+
+    def all(self, kind: str) -> list[Any]:
+        return [record[kind] for record in self.records if record["type"] == kind]
+
+    @property
+    def run(self) -> dict[str, Any]:
+        return cast(dict[str, Any], self.all("run")[0])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return cast(dict[str, Any], self.run["config"]["update"])
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return [record["item"] for record in self.all("history")]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return {name: value for record in self.all("summary") for name, value in record["update"].items()}
+
+
+def test_offline_run_read_back(tmp_path: Path) -> None:
+    ledger = tmp_path / "runs"
+    commit(ledger, "0123456789abcdef")
+    commit(ledger, "1123456789abcdef", stage="trial", status="diverged", epochs=0)
+    keys = ["0123456789abcdef", "1123456789abcdef", "ffffffffffffffff"]
+    with Tracker(ledger, project="proj", group="study-cpu", mode="offline", tags=["cpu"], keys=keys) as tracker:
+        assert tracker.close(30) == 0
+    assert tracker.problem is None
+
+    run = Offline(ledger, keys[0])
+    assert run.run["run_id"] == keys[0]
+    assert run.run["project"] == "proj"
+    assert run.run["run_group"] == "study-cpu"
+    assert run.run["job_type"] == "final"
+    assert run.run["display_name"] == "stn_affine@lenet+affine s3"
+    assert run.run["tags"] == ["Pets (JPEG)", "stn_affine", "pose R", "policy affine", "completed", "cpu"]
+    assert run.config["optim"] == {"lr": 0.1, "weight_decay": 0.0005}
+    assert run.config["model"] == {"loc_lr_factor": 0.1}
+    assert run.config["names"] == {"model": "stn_affine", "backbone": "lenet", "policy": "affine"}
+    assert run.config["task"] == {"name": "folder", "label": "Pets (JPEG)", "content_hash": "ab" * 32, "num_classes": 3}
+    assert run.config["protocol_hash"] == "1a2b3c4d"
+    assert run.config["device_name"] == "Abacus 9"
+    assert run.config["versions"] == {"torch": "2.14.1"}
+
+    assert [row["epoch"] for row in run.history] == [1, 2, 3]
+    assert [row["val/accuracy"] for row in run.history] == [0.35, 0.45, 0.55]
+    assert [row["train/loss"] for row in run.history] == pytest.approx([2, 1, 2 / 3])
+    assert all("val/loss" not in row for row in run.history)  # null in the ledger: not measured
+    steps = {metric.get("name") or metric["glob_name"]: metric.get("step_metric") for metric in run.all("metric")}
+    assert steps == {"epoch": None, "*": "epoch"}
+    for name, value in {
+        "status": "completed",
+        "val_accuracy": 0.55,
+        "test_accuracy": 0.54,
+        "test_loss": 1.4,
+        "num_parameters": 243146,
+        "train_flops": 3.2e12,
+        "seconds": 24.0,
+        "images_per_s": 1410.0,
+        "peak_memory_mib": 512.0,
+    }.items():
+        assert run.summary[name] == value
+    assert "error" not in run.summary
+
+    table = json.loads((run.folder / "files" / run.summary["class_accuracy.path"]).read_text())
+    assert table["columns"] == ["class", "val_accuracy", "test_accuracy"]
+    assert table["data"] == [["cat", 0.5, 0.4], ["dog", 0.6, 0.5], ["owl", 0.7, 0.72]]
+    picture = run.folder / "files" / run.summary["transformer.path"]
+    assert picture.read_bytes() == (ledger / "runs" / keys[0] / "transformer.png").read_bytes()
+    (weights,) = [artifact for artifact in run.all("artifact") if artifact["type"] == "model"]
+    assert weights["name"] == f"weights-{keys[0]}"
+    assert weights["manifest"]["contents"][0]["local_path"] == f"runs/{keys[0]}/weights.safetensors"
+    assert run.all("exit") == [{"exit_code": 0}]
+
+    diverged = Offline(ledger, keys[1])
+    assert diverged.run["job_type"] == "trial"
+    assert "diverged" in diverged.run["tags"]
+    assert diverged.history == []
+    assert diverged.summary["status"] == "diverged"
+    assert diverged.summary["error"] == "the loss is not a number in epoch 1"
+    assert "val_accuracy" not in diverged.summary
+    assert diverged.all("exit") == [{"exit_code": 1}]
+
+
+def test_offline_files_name_neither_machine_nor_user(
+    tmp_path: Path, no_account: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+    ledger = tmp_path / "runs"
+    commit(ledger, "k1")
+    assert log_run(ledger, "k1", project="p", group="g", mode="offline") is None
+    run = Offline(ledger, "k1")
+    assert not {"host", "settings", "git"} & set(run.run)
+    assert not run.all("environment")  # W&B's record of machine, user, program, arguments and folders
+    files = [file for file in (ledger / "wandb").rglob("*") if file.is_file()]
+    assert any(file.suffix == ".wandb" for file in files)
+    for file in files:
+        content = file.read_bytes()
+        for secret in (API_KEY, str(no_account), str(ROOT), sys.executable, "tracking", "pytest."):
+            assert secret.encode() not in content, f"{secret} in {file}"
+    # Only the copy of the table that waits to be uploaded is named with its folder.
+    assert all("/staging/" in line for line in re.findall(r'"[^"]*%s[^"]*"' % re.escape(str(ledger)), run.text))
+
+
+def test_offline_opens_no_connection(tmp_path: Path) -> None:
+    strace = shutil.which("strace")
+    if not strace or subprocess.run([strace, "-f", "true"], capture_output=True).returncode:
+        pytest.skip("needs strace")
+    ledger, trace = tmp_path / "runs", tmp_path / "trace"
+    commit(ledger, "k1")
+    program = f"""
+from pathlib import Path
+from experiments.tracking import log_run, resolve_mode
+print(log_run(Path({str(ledger)!r}), "k1", project="p", group="g", mode=resolve_mode("auto")))"""
+    command = [
+        strace,
+        "-f",
+        "-e",
+        "trace=socket,connect,sendto,sendmsg",
+        "-o",
+        str(trace),
+        sys.executable,
+        "-c",
+        program,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "None\n"
+    assert len(Offline(ledger, "k1").history) == 3
+    sockets = trace.read_text()
+    assert "AF_UNIX" in sockets  # between wandb and wandb-core
+    assert "AF_INET" not in sockets
+
+
+def test_each_run_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = tmp_path / "runs"
+    commit(ledger, "k1")
+    for leftover in ("offline-run-20200101_000000-k1", "offline-run-20200101_000000-k1-1", "data/k1"):
+        (ledger / "wandb" / leftover).mkdir(parents=True)
+    bystander = ledger / "wandb" / "offline-run-20200101_000000-k10"
+    bystander.mkdir()
+    assert log_run(ledger, "k1", project="p", group="g", mode="offline") is None
+    assert len(list((ledger / "wandb").glob("offline-run-*-k1*"))) == 2
+    assert bystander.exists()
+    before = {file: file.stat().st_mtime_ns for file in (ledger / "wandb").rglob("*")}
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started for a run that is logged")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with Tracker(ledger, project="p", group="g", mode="offline", keys=["k1"]) as tracker:
+        tracker.log("k1")
+    assert {file: file.stat().st_mtime_ns for file in (ledger / "wandb").rglob("*")} == before
+    with Tracker(ledger, project="p", group="g", mode="disabled") as tracker:
+        tracker.log("k2")
+    assert tracker.problem is None
+
+
+def test_run_that_cannot_be_read_costs_only_itself(tmp_path: Path) -> None:
+    ledger = tmp_path / "runs"
+    for key in ("k1", "k2"):
+        commit(ledger, key)
+    (ledger / "runs" / "k1" / "transformer.png").write_bytes(b"not a picture")
+    with Tracker(ledger, project="p", group="g", mode="offline", keys=["k1", "k2"]) as tracker:
+        assert tracker.close(30) == 1
+    assert tracker.problem is not None
+    assert "run k1 was not logged" in tracker.problem
+    assert "\n" not in tracker.problem
+    assert read_marker(ledger, "k1") is None
+    assert not list((ledger / "wandb").glob("*-k1"))
+    assert len(Offline(ledger, "k2").history) == 3
+
+
+def test_tracker_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path, project="p", group="g", mode="offline")
+    with tracker:
+        tracker.log("k")
+        assert tracker._process
+        os.kill(tracker._process.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        for i in range(5000):  # more than the pipe holds
+            tracker.log(f"k{i}")
+        assert time.monotonic() - started < 5
+        os.kill(tracker._process.pid, signal.SIGINT)  # Ctrl-C is not for it
+        started = time.monotonic()
+        assert tracker.close(0.1) == 5001
+        assert time.monotonic() - started < 5
+
+
+def test_tracker_ends_with_its_program(tmp_path: Path) -> None:
+    commit(tmp_path, "k1")
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from experiments.tracking import Tracker
+tracker = Tracker(Path({str(tmp_path)!r}), project="p", group="g", mode="offline")
+tracker.log("k1")
+print(tracker._process.pid, "wandb" in sys.modules, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    pid, imported = done.stdout.split()
+    assert imported == "False"  # a fault in wandb stays in the tracker's process
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+    assert read_marker(tmp_path, "k1") is None
+    assert log_run(tmp_path, "k1", project="p", group="g", mode="offline") is None
+    assert len(Offline(tmp_path, "k1").history) == 3
+
+
+def test_mode(tmp_path: Path, no_account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_mode("auto") == "offline"
+    assert resolve_mode("disabled") == "disabled"
+    with pytest.raises(UserError, match="not logged in"):
+        resolve_mode("online")
+    with pytest.raises(UserError, match="did you mean 'offline'"):
+        resolve_mode("ofline")
+    with pytest.raises(UserError, match="not logged in"):
+        commit(tmp_path, "k1")
+        (tmp_path / "wandb" / "logged").mkdir(parents=True)
+        marker = {"project": "p", "group": "g", "tags": [], "folder": "x", "uploaded": False}
+        (tmp_path / "wandb" / "logged" / "k1").write_text(json.dumps(marker))
+        sync(tmp_path, print)
+
+    # A netrc entry counts for its own server only.
+    (no_account / ".netrc").write_text(f"machine 127.0.0.1:9 login user password {API_KEY}\n")
+    assert resolve_mode("auto") == "offline"
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert resolve_mode("auto") == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert resolve_mode("auto") == "disabled"
+    monkeypatch.setenv("WANDB_MODE", "fast")
+    with pytest.raises(UserError, match="WANDB_MODE"):
+        resolve_mode("auto")
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_BASE_URL")
+    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+    assert resolve_mode("auto") == "online"
+
+
+def test_dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="no runs to show"):
+        dashboard(tmp_path)
+    commit(tmp_path, "k1")
+    assert log_run(tmp_path, "k1", project="p", group="g", mode="offline") is None
+    asked: list[Any] = []
+    monkeypatch.setattr(os, "execve", lambda *arguments: asked.extend(arguments))
+    dashboard(tmp_path)
+    _, command, env = asked
+    assert command[1:] == ["-P", "-m", "wandb", "leet", str(tmp_path / "wandb")]
+    inspect = [*command[:-1], "inspect", "--summary", "--json", *(tmp_path / "wandb").glob("offline-run-*")]
+    summary = json.loads(subprocess.run(inspect, env=env, capture_output=True, check=True).stdout)
+    assert "val_accuracy" in json.dumps(summary)
