@@ -73,6 +73,7 @@ def ablation_figure(table: Ablation) -> Figure:
             ax.set_ylim(len(section.rows) - 0.5, -0.5)
             ax.tick_params(left=False, right=False)
             ax.grid(visible=False, axis="y")
+            ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
             sns.despine(ax=ax, left=True)
         if len(table.sections) > 1:
             left.set_title(f"pose {_short(section.pose)}", loc="left", fontsize="medium")
@@ -102,6 +103,8 @@ def curves_figure(study: Study, table: Ablation) -> Figure:
     num_columns = max(map(len, grid))
     figure = Figure(figsize=(1.2 + 2.5 * max(num_columns, 2), 1.1 + 2.1 * len(grid)))
     axes = figure.subplots(len(grid), num_columns, squeeze=False, sharex=True, sharey=True)
+    for ax in axes.flat:
+        ax.set_autoscale_on(False)  # once, at the end: each look at shared limits visits all panels
     for axes_row, panels in zip(axes, grid, strict=True):
         for ax in axes_row[len(panels) :]:
             ax.set_axis_off()
@@ -111,6 +114,9 @@ def curves_figure(study: Study, table: Ablation) -> Figure:
             ax.set_title(_short(model if len(table.sections) == 1 else f"{model}, pose {pose}"), fontsize="medium")
             sns.despine(ax=ax)
             ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    for ax in axes.flat:
+        ax.set_autoscale_on(True)
+    axes[0, 0].autoscale()
     for column in range(num_columns):
         lowest = max(i for i, panels in enumerate(grid) if len(panels) > column)
         axes[lowest, column].set_xlabel("epoch")
@@ -141,7 +147,7 @@ def _draw_differences(ax: Axes, section: Section) -> None:
             _note(ax, y, "no pair of completed runs")
         else:
             mean = row.difference
-            filled = mean.excludes_zero
+            filled = not mean.half_width >= abs(mean.value)
             _draw_estimate(ax, y, row.difference_by_seed.values(), mean.value, mean.half_width, filled=filled)
     ax.set_yticks(range(len(labels)), labels)
     ax.yaxis.tick_right()

@@ -114,7 +114,7 @@ def sweep(options: Namespace) -> int:
             project=plan.study.wandb.project,
             group=plan.name,
             mode=mode,
-            keys=[key for key in under_way.keys() if key in ledger],
+            keys=under_way.finished(),
         ) as tracker:
             if estimate.left_s > 0:
                 make_missing_runs(under_way, estimate, tracker, console, num_workers)
@@ -129,9 +129,14 @@ def make_missing_runs(
 ) -> None:
     """Train what the ledger lacks, with progress."""
     plan, ledger = under_way.plan, under_way.ledger
-    num_runs = plan.num_trials + plan.num_finals
     progress = SweepProgress(
-        console, ledger, estimate.by_run, estimate.left_s, num_runs=num_runs, num_done=estimate.num_done
+        console,
+        ledger,
+        estimate.by_run,
+        estimate.left_s,
+        num_runs=plan.num_trials + plan.num_finals,
+        num_done=estimate.num_done,
+        num_workers=num_workers,
     )
 
     def finished(job: Job) -> None:

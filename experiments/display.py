@@ -1,13 +1,12 @@
 """What a person sees in the terminal: the plan, the progress, the tables."""
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -44,8 +43,8 @@ def print_plan(
         f"{protocol.test_images:,} test images; {len(plan.task.classes)} classes; {protocol.image_px} px"
     )
     console.print(
-        f"[bold]Runs[/]  {protocol.epochs} epochs, batch {protocol.batch_size}, {protocol.precision} on {protocol.device}; tuned by "
-        f" {study.search.sampler} on validation accuracy"
+        f"[bold]Runs[/]  {protocol.epochs} epochs, batch {protocol.batch_size}, {protocol.precision} on "
+        f"{protocol.device}; tuned by {study.search.sampler} on validation accuracy"
     )
     table = Table(box=box.SIMPLE_HEAD)
     posed = len(study.poses) > 1 or study.poses != ("upright",)
@@ -60,10 +59,8 @@ def print_plan(
     console.print(table)
     done = f", {num_done} of them in the ledger already" if num_done else ""
     workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
-    console.print(
-        f"{plan.num_trials} trials and {plan.num_finals} final runs{done}; "
-        f"about {duration(total_s)} with {workers} on this machine.\n"
-    )
+    left = f"about {duration(total_s)} with {workers} on this machine" if total_s else "nothing is left to train"
+    console.print(f"{plan.num_trials} trials and {plan.num_finals} final runs{done}; {left}.\n")
 
 
 def run_line(run: RunConfig, record: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
@@ -97,11 +94,13 @@ class SweepProgress:
         *,
         num_runs: int,
         num_done: int,
+        num_workers: int,
     ) -> None:
         self.console, self.ledger, self.expected_s = console, ledger, expected_s
         self.total_s, self.done_s = max(total_s, 1e-9), 0.0
         self.num_runs, self.num_finished = num_runs, num_done
-        self.start = time.monotonic()
+        self.num_workers = num_workers
+        self.finished_expected_s = self.finished_actual_s = 0.0
         self._bar = Progress(
             TextColumn("{task.fields[runs]}"),
             BarColumn(),
@@ -126,20 +125,22 @@ class SweepProgress:
         return self.expected_s[job.run.pose, job.run.variant, job.run.stage]
 
     def left(self, done_s: float) -> str:
-        """Time left, from the pace so far once there is one."""
-        if done_s < 0.02 * self.total_s:
-            return ""
-        elapsed = time.monotonic() - self.start
-        return f"{duration(elapsed * (self.total_s / done_s - 1))} left"
+        """Time left: what is expected of the remaining runs, corrected by how long the finished ones took."""
+        pace = self.finished_actual_s / self.finished_expected_s if self.finished_expected_s else 1.0
+        return f"{duration((self.total_s - done_s) * pace / self.num_workers)} left"
 
     def finish(self, job: Job) -> None:
         """Show a run that is in the ledger now."""
-        self.done_s += self._expected(job)
+        record, cost = self.ledger.read(job.key), self.ledger.read(job.key, "cost.json")
+        expected_s = self._expected(job)
+        self.done_s += expected_s
+        if record["status"] == "completed":
+            self.finished_expected_s += expected_s
+            self.finished_actual_s += cost["seconds"]
         self.num_finished += 1
-        line = run_line(job.run, self.ledger.read(job.key), self.ledger.read(job.key, "cost.json"))
         count = f"{self.num_finished:>{len(str(self.num_runs))}}/{self.num_runs}"
         left = "" if self.console.is_terminal else f"  {self.left(self.done_s)}"
-        self.console.print(f"{count} {line}{left}", highlight=False, soft_wrap=True)
+        self.console.print(f"{count} {run_line(job.run, record, cost)}{left}", highlight=False, soft_wrap=True)
         self.tick()
 
     def tick(self) -> None:
@@ -156,18 +157,33 @@ class SweepProgress:
 
 
 def print_ablation(console: Console, ablation: Any) -> None:
-    """The ablation table as analysis gives it: sections of text tables, and notes."""
+    """The ablation table as analysis gives it: as many of its columns as the terminal has room for, and its notes."""
     console.print(f"\n[bold]{escape(ablation.title)}[/]", highlight=False)
     for section in ablation.sections:
+        text = section.table
+        shown = [index for index, heading in enumerate(text.columns) if heading in shown_columns(console, text.rows)]
         table = Table(box=box.SIMPLE_HEAD, title=section.pose if len(ablation.sections) > 1 else None)
-        for heading, align in zip(section.table.columns, section.table.align, strict=True):
-            table.add_column(heading, justify="right" if align == "r" else "left")
-        for row in section.table.rows:
-            table.add_row(*map(escape, row))
+        for index in shown:
+            justify: JustifyMethod = "right" if text.align[index] == "r" else "left"
+            table.add_column(text.columns[index], justify=justify, no_wrap=True)
+        for row in text.rows:
+            table.add_row(*(escape(row[index]) for index in shown))
         console.print(table)
     for note in ablation.notes:
         console.print(escape(note), style="dim", highlight=False)
     console.print()
+
+
+def shown_columns(console: Console, rows: Sequence[Sequence[str]]) -> set[str]:
+    """Headings for the width of the terminal; how runs ended is shown wherever one was not completed."""
+    shown = {"Variant", "Test %", "n", "Difference", "Parameters"}
+    if console.width >= 80:
+        shown |= {"Validation %"}
+    if console.width >= 110:
+        shown |= {"Baseline", "Training FLOPs"}
+    if console.width >= 150 or any("failed" in cell or "diverged" in cell for row in rows for cell in row):
+        shown |= {"Final runs", "Trials"}
+    return shown
 
 
 def print_status(console: Console, report: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ One supervisor owns the study; workers only train. Everything it knows comes fro
 killed sweep, started again, does what was left to do and nothing else.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,10 +51,10 @@ class Sweep:
     def _search(self, arm: ArmPlan, storage: BaseStorage | None) -> ArmSearch:
         return ArmSearch(arm.name, self.plan.study.search, arm.parameters, arm.defaults, storage)
 
-    def keys(self) -> Iterator[str]:
-        """Keys of all runs that the study has asked for so far, trials before final runs in each arm."""
-        for arm in self.arms:
-            yield from (*arm.trials, *arm.finals)
+    def finished(self) -> list[str]:
+        """Keys of the study's runs that are in the ledger, trials before final runs in each arm."""
+        keys = (key for arm in self.arms for key in (*arm.trials, *arm.finals))
+        return [key for key in keys if key in self.ledger]
 
     def replay(self) -> None:
         """Go through everything that the ledger already answers, without training."""

@@ -6,8 +6,8 @@ A replay first writes W&B's offline files, which needs no account and no network
 them; where that fails they stay, and `sync` uploads them later. This module is the only one that imports wandb, and
 does so in that process alone.
 
-Inside `<ledger>/wandb/`: `offline-run-*/` are W&B's files, `logged/<key>` says that a run was replayed and whether it
-was uploaded, `data/<key>/` holds what W&B copies for an upload.
+Inside `<ledger>/wandb/`: `offline-run-*/` are W&B's files, and `logged/<key>` says that a run was replayed and whether
+it was uploaded.
 """
 
 import collections
@@ -46,7 +46,7 @@ SYNC_STALL_S = 600.0
 # What makes an upload fail in seconds rather than hours: W&B's own defaults retry for as long as the server is away.
 _FEW_RETRIES = {
     "WANDB_HTTP_TIMEOUT": "20",
-    "WANDB__GRAPHQL_RETRY_MAX": "2",
+    "WANDB__GRAPHQL_RETRY_MAX": "1",
     "WANDB__GRAPHQL_RETRY_WAIT_MIN_SECONDS": "1",
     "WANDB__GRAPHQL_RETRY_WAIT_MAX_SECONDS": "2",
     "WANDB__FILE_STREAM_RETRY_MAX": "2",
@@ -329,9 +329,8 @@ def dashboard(ledger: Path) -> NoReturn:
     folder = ledger / "wandb"
     if not any(folder.glob("offline-run-*/*.wandb")):
         raise UserError(f"{folder}: no runs to show yet; a sweep or a run writes them")
-    environment = _without_wandb(os.environ) | _offline_env(folder)
     command = [sys.executable, "-P", "-m", "wandb", "leet", str(folder)]
-    os.execve(command[0], command, environment)
+    os.execve(command[0], command, _without_wandb(os.environ) | _offline_env(tempfile.gettempdir()))
 
 
 def read_marker(ledger: Path, key: str) -> Marker | None:
@@ -386,23 +385,16 @@ def _without_wandb(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith("WANDB_")}
 
 
-def _offline_env(folder: Path) -> dict[str, str]:
+def _offline_env(folder: str) -> dict[str, str]:
     """W&B without an account, a network or a file outside `folder`; the program's name hides the command line."""
-    return {
-        "WANDB_MODE": "offline",
-        "WANDB_SILENT": "true",
-        "WANDB_ERROR_REPORTING": "false",
-        "WANDB_PROGRAM": "stn-bench",
-        "WANDB_DIR": str(folder.parent),
-        "WANDB_DATA_DIR": str(folder / "data"),
-        "WANDB_CACHE_DIR": str(folder / "cache"),
-        "WANDB_CONFIG_DIR": str(folder / "config"),
-        "WANDB_ARTIFACT_DIR": str(folder / "artifacts"),
-    }
+    places = {f"WANDB_{kind}_DIR": f"{folder}/{kind.lower()}" for kind in ("DATA", "CACHE", "CONFIG", "ARTIFACT")}
+    quiet = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
+    return {**quiet, **places, "WANDB_DIR": folder, "WANDB_PROGRAM": "stn-bench"}
 
 
-# From here on: what runs in the tracker's process, the only one that imports wandb. Its working directory is the
-# ledger and all paths that W&B is told are relative to it, so that W&B's files name no folder of this machine.
+# From here on: what runs in the tracker's process, the only one that imports wandb. W&B writes the paths it is told
+# into its files and uploads some of them. So the working directory is the ledger, paths are relative to it, and copies
+# that W&B makes for an upload lie in a temporary folder; they are gone with the process, as is their use.
 
 _WANDB = Path("wandb")
 
@@ -438,11 +430,10 @@ class _Upload:
             lines = output.read().decode(errors="replace").splitlines()
         if all(_is_synced(folder) for folder in folders):
             return None
-        errors = [line.partition("rror")[2].lstrip(": ") for line in lines if line.startswith("Error")]
-        errors += [line.partition("ERROR ")[2] for line in lines if "ERROR " in line]
         if stalled:
-            errors.insert(0, f"no run finished within {self._stall_s:g} s")
-        return errors[0] if errors else f"`wandb sync` ended with status {self._process.returncode}"
+            return f"no run finished within {self._stall_s:g} s"
+        errors = [line.partition("ERROR ")[2] for line in lines if "ERROR " in line]
+        return ", ".join(errors[:2]) or f"`wandb sync` ended with status {self._process.returncode}"
 
     def stop(self) -> None:
         if self._process and self._process.poll() is None:
@@ -465,7 +456,8 @@ def _serve(order: dict[str, Any]) -> None:
     os.chdir(order["ledger"])
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         del os.environ[name]
-    os.environ.update(_offline_env(_WANDB) | {"WANDB_DIR": "."} | agent)
+    scratch = tempfile.TemporaryDirectory()
+    os.environ.update(_offline_env(scratch.name) | agent)
 
     # Nothing that W&B prints may end up among the reports.
     commands, reports = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
@@ -474,7 +466,7 @@ def _serve(order: dict[str, Any]) -> None:
         os.dup2(null, standard)
 
     def report(problem: str) -> None:
-        reports.write(json.dumps(" ".join(problem.split())[:500]) + "\n")
+        reports.write(json.dumps(" ".join(problem.split())[:400]) + "\n")
 
     upload = _Upload(account, order["stall_s"])
 
@@ -512,7 +504,6 @@ def _serve(order: dict[str, Any]) -> None:
                     uploaded = {key: marker for key, marker in waiting.items() if _is_synced(marker["folder"])}
                     for key, marker in uploaded.items():
                         _write_marker(key, {**marker, "uploaded": True})
-                        shutil.rmtree(_WANDB / "data" / key, ignore_errors=True)
                 waiting.clear()
                 proven, failures = proven or bool(uploaded), 0 if uploaded else failures + 1
                 online = failures < 2  # one may be the fault of its runs
@@ -547,9 +538,8 @@ def _replay(job: Job, agent: Mapping[str, str]) -> Marker:
     marker = Marker(project=job["project"], group=job["group"], tags=job["tags"], folder="", uploaded=False)
 
     (_WANDB / "logged" / key).unlink(missing_ok=True)
-    for leftover in [*_WANDB.glob(f"*run-*-{run_id}"), *_WANDB.glob(f"*run-*-{run_id}-*"), _WANDB / "data" / key]:
+    for leftover in [*_WANDB.glob(f"offline-run-*-{run_id}"), *_WANDB.glob(f"offline-run-*-{run_id}-*")]:
         shutil.rmtree(leftover, ignore_errors=True)
-    os.environ["WANDB_DATA_DIR"] = str(_WANDB / "data" / key)
 
     config = run["config"]
     settings = wandb.Settings(

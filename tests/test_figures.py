@@ -3,6 +3,7 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -37,10 +38,10 @@ def texts(figure: Figure) -> list[str]:
 def points(ax: Axes, marker_size: float) -> list[float]:
     """x of all markers of a size, in the order of drawing."""
     return [
-        round(float(x), 6)
+        round(x, 6)
         for line in ax.lines
         if line.get_marker() == "o" and line.get_markersize() == marker_size
-        for x in line.get_xdata()  # type: ignore[union-attr]
+        for x in np.asarray(line.get_xdata()).tolist()
     ]
 
 
@@ -72,11 +73,15 @@ def test_curves_are_means_over_completed_runs(ledger: Path) -> None:
     study = read_study(ledger, "tiny-cpu")
     figure = curves_figure(study, study_ablation(study))
     cnn, stn = figure.axes
+    figure.draw_without_rendering()
+    for ax in (cnn, stn):
+        assert 0 < ax.get_xlim()[0] < 1 < 6 < ax.get_xlim()[1] < 7
+        assert 0 < ax.get_ylim()[0] < 11 < 61 < ax.get_ylim()[1] < 70
     solid = [line for line in stn.lines if line.get_linewidth() > 1.5]
     dotted = [line for line in stn.lines if line.get_linestyle() == ":"]
-    assert [len(line.get_xdata()) for line in solid] == [6, 0]  # type: ignore[arg-type]
-    assert [len(line.get_xdata()) for line in dotted] == [3]  # type: ignore[arg-type]
-    end = float(list(cnn.lines[1].get_ydata())[-1])  # type: ignore[arg-type]
+    assert [len(np.asarray(line.get_xdata())) for line in solid] == [6, 0]
+    assert [len(np.asarray(line.get_xdata())) for line in dotted] == [3]
+    end = np.asarray(cnn.lines[1].get_ydata())[-1]
     assert end == pytest.approx(100 * 0.52 * (1 - 0.7 * 2.718281828**-6))
 
 

@@ -8,17 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from experiments.errors import UserError
 from experiments.tasks import TASKS, Images, load_task
-from experiments.tasks import cache as cache_module
 from experiments.tasks.cache import cache_folder, cached, content_hash
 
 CLASSES = ("cat", "dog", "émeu")
+Parts = tuple[tuple[str, ...], Images, Images]
 
 
 def some_images(num_images: int, seed: int, image_px: int = 8) -> Images:
@@ -30,12 +33,12 @@ def some_images(num_images: int, seed: int, image_px: int = 8) -> Images:
     )
 
 
-def build_some(scratch: Path):
+def build_some(scratch: Path) -> Parts:
     assert scratch.is_dir()
     return CLASSES, some_images(7, 0), some_images(5, 1)
 
 
-def build_never(scratch: Path):
+def build_never(scratch: Path) -> Parts:
     raise AssertionError("built although it is in the cache")
 
 
@@ -48,7 +51,7 @@ def same(a: Images, b: Images) -> bool:
     return all(x.dtype == y.dtype and np.array_equal(x, y) for x, y in pairs)
 
 
-def test_every_task_is_registered():
+def test_every_task_is_registered() -> None:
     assert set(TASKS) == {"cifar10", "folder", "sprites"}
 
 
@@ -64,7 +67,7 @@ def test_every_task_is_registered():
         ("cifar10:32", "nothing after its name"),
     ],
 )
-def test_a_task_that_cannot_be_named(spec, expected, tmp_path):
+def test_a_task_that_cannot_be_named(spec: str, expected: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         load_task(spec, image_px=32, cache=tmp_path / "cache", say=silent)
     assert expected in str(error.value)
@@ -73,12 +76,12 @@ def test_a_task_that_cannot_be_named(spec, expected, tmp_path):
 
 
 @pytest.mark.parametrize("image_px", [-1, 0, 7, 1025])
-def test_absurd_image_size(image_px, tmp_path):
+def test_absurd_image_size(image_px: int, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"image_px {image_px}: must be between 8 and 1024"):
         load_task("sprites", image_px=image_px, cache=tmp_path)
 
 
-def test_cache_folder(monkeypatch, tmp_path):
+def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("STN_BENCH_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -89,7 +92,7 @@ def test_cache_folder(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "home/own"
 
 
-def test_content_hash_sees_every_ingredient():
+def test_content_hash_sees_every_ingredient() -> None:
     train, test = some_images(7, 0), some_images(5, 1)
     hashes = {content_hash(CLASSES, train, test), content_hash(CLASSES, test, train)}
     hashes.add(content_hash(("cat", "dog", "emu"), train, test))
@@ -105,7 +108,7 @@ def test_content_hash_sees_every_ingredient():
     assert all(len(name) == 64 for name in hashes)
 
 
-def test_content_hash_does_not_see_the_memory_layout():
+def test_content_hash_does_not_see_the_memory_layout() -> None:
     train, test = some_images(7, 0), some_images(5, 1)
     wide = np.zeros((7, 8, 8, 6), np.uint8)
     wide[..., ::2] = train.pixels_NHWC
@@ -113,19 +116,23 @@ def test_content_hash_does_not_see_the_memory_layout():
     assert content_hash(CLASSES, strided, test) == content_hash(CLASSES, train, test)
 
 
-def test_built_once_then_mapped(tmp_path):
+def test_built_once_then_mapped(tmp_path: Path) -> None:
     cache = tmp_path / "deep/cache"
     first = cached("folder", {"a": 1}, cache, build_some, silent)
     assert first.classes == CLASSES
-    assert same(first.train, some_images(7, 0)) and same(first.test, some_images(5, 1))
+    assert same(first.train, some_images(7, 0))
+    assert same(first.test, some_images(5, 1))
     assert first.content_hash == content_hash(CLASSES, first.train, first.test)
 
     second = cached("folder", {"a": 1}, cache, build_never, silent)
-    assert second.classes == CLASSES and second.content_hash == first.content_hash
-    assert same(second.train, first.train) and same(second.test, first.test)
+    assert second.classes == CLASSES
+    assert second.content_hash == first.content_hash
+    assert same(second.train, first.train)
+    assert same(second.test, first.test)
     for images in (first.train, first.test, second.train, second.test):
         assert not images.pixels_NHWC.flags.writeable
-        assert isinstance(images.pixels_NHWC.base, np.memmap) and type(images.pixels_NHWC) is np.ndarray
+        assert isinstance(images.pixels_NHWC.base, np.memmap)
+        assert type(images.pixels_NHWC) is np.ndarray
 
     (entry,) = cache.iterdir()
     assert entry.name.startswith("folder-")
@@ -136,7 +143,7 @@ def test_built_once_then_mapped(tmp_path):
     assert list(cache.iterdir()) == [entry]
 
 
-def test_loading_60_000_images_takes_milliseconds(tmp_path):
+def test_loading_60_000_images_takes_milliseconds(tmp_path: Path) -> None:
     images = Images(
         pixels_NHWC=np.zeros((60_000, 32, 32, 3), np.uint8),
         labels_N=np.zeros(60_000, np.int64),
@@ -212,40 +219,46 @@ def only_a_file(entry: Path) -> None:
         only_a_file,
     ],
 )
-def test_a_torn_entry_is_built_again(damage, tmp_path):
+def test_a_torn_entry_is_built_again(damage: Callable[[Path], None], tmp_path: Path) -> None:
     whole = cached("x", 1, tmp_path, build_some, silent)
     (entry,) = tmp_path.iterdir()
     damage(entry)
     lines: list[str] = []
     again = cached("x", 1, tmp_path, build_some, lines.append)
-    assert len(lines) == 1 and entry.name in lines[0] and "building it again" in lines[0] and "\n" not in lines[0]
-    assert again.content_hash == whole.content_hash and same(again.train, some_images(7, 0))
+    assert len(lines) == 1
+    assert entry.name in lines[0]
+    assert "building it again" in lines[0]
+    assert "\n" not in lines[0]
+    assert again.content_hash == whole.content_hash
+    assert same(again.train, some_images(7, 0))
     assert list(tmp_path.iterdir()) == [entry]
     cached("x", 1, tmp_path, build_never, silent)
 
 
 @pytest.mark.parametrize("below", ["", "further/down"])
-def test_an_unwritable_cache(below, tmp_path):
+def test_an_unwritable_cache(below: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError) as error:
         cached("x", 1, tmp_path / "file" / below, build_never, silent)
-    assert "cannot be written" in str(error.value) and "STN_BENCH_CACHE" in str(error.value)
-    assert str(tmp_path / "file") in str(error.value) and "\n" not in str(error.value)
+    assert "cannot be written" in str(error.value)
+    assert "STN_BENCH_CACHE" in str(error.value)
+    assert str(tmp_path / "file") in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
-    def full(file, array, allow_pickle):
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache_module.np, "save", full)
+    monkeypatch.setattr(np, "save", full)
     with pytest.raises(UserError, match="No space left on device"):
         cached("x", 1, tmp_path, build_some, silent)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [UserError("broken image"), OSError("not about the cache"), KeyboardInterrupt()])
-def test_a_failed_build_leaves_nothing(error, tmp_path):
-    def build(scratch: Path):
+def test_a_failed_build_leaves_nothing(error: BaseException, tmp_path: Path) -> None:
+    def build(scratch: Path) -> Parts:
         (scratch / "half").write_text("half")
         raise error
 
@@ -255,14 +268,36 @@ def test_a_failed_build_leaves_nothing(error, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_killed_builds_left_is_removed_after_a_day(tmp_path):
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names open files through /proc")
+def test_every_file_is_on_disk_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def watched_fsync(descriptor: int) -> None:
+        events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def watched_rename(source: Path, target: Path) -> None:
+        events.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "rename", watched_rename)
+    cached("x", 1, tmp_path, build_some, silent)
+    arrays = {f"{part}_{field}.npy" for part in ("train", "test") for field in ("pixels", "labels", "theta")}
+    assert set(events[:8]) == {*arrays, "meta.json", "entry"}
+    assert events[8:] == ["rename", tmp_path.name]
+
+
+def test_what_killed_builds_left_is_removed_after_a_day(tmp_path: Path) -> None:
     old, young = tmp_path / ".building-old", tmp_path / ".building-young"
     for folder in (old, young):
         folder.mkdir()
         (folder / "pixels").write_text("half")
     os.utime(old, (time.time() - 25 * 3600,) * 2)
     cached("x", 1, tmp_path, build_some, silent)
-    assert not old.exists() and young.exists()
+    assert not old.exists()
+    assert young.exists()
 
 
 KILLED = """
@@ -279,7 +314,7 @@ cache.cached("x", 1, Path(sys.argv[1]), build_some, print)
 """
 
 
-def test_a_kill_leaves_no_entry(tmp_path):
+def test_a_kill_leaves_no_entry(tmp_path: Path) -> None:
     root = Path(__file__).parent.parent
     process = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], cwd=root, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -294,10 +329,10 @@ def test_a_kill_leaves_no_entry(tmp_path):
     cached("x", 1, tmp_path, build_never, silent)
 
 
-def build_beside_another(cache: Path, torn: bool, barrier, answers) -> None:
+def build_beside_another(cache: Path, torn: bool, barrier: Barrier, answers: Any) -> None:
     lines: list[str] = []
 
-    def build(scratch: Path):
+    def build(scratch: Path) -> Parts:
         barrier.wait(30)  # both are building now
         return build_some(scratch)
 
@@ -308,7 +343,7 @@ def build_beside_another(cache: Path, torn: bool, barrier, answers) -> None:
 
 
 @pytest.mark.parametrize("torn", [False, True])
-def test_two_processes_build_at_once(torn, tmp_path):
+def test_two_processes_build_at_once(torn: bool, tmp_path: Path) -> None:
     if torn:
         cached("x", 1, tmp_path, build_some, silent)
         (entry,) = tmp_path.iterdir()
@@ -331,8 +366,8 @@ def test_two_processes_build_at_once(torn, tmp_path):
     cached("x", 1, tmp_path, build_never, silent)
 
 
-def test_the_loser_takes_what_the_winner_put_there(tmp_path):
-    def build(scratch: Path):
+def test_the_loser_takes_what_the_winner_put_there(tmp_path: Path) -> None:
+    def build(scratch: Path) -> Parts:
         cached("x", 1, tmp_path, build_some, silent)  # another process is faster
         return CLASSES, some_images(7, 2), some_images(5, 1)
 

@@ -364,3 +364,237 @@ def test_dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inspect = [*command[:-1], "inspect", "--summary", "--json", *(tmp_path / "wandb").glob("offline-run-*")]
     summary = json.loads(subprocess.run(inspect, env=env, capture_output=True, check=True).stdout)
     assert "val_accuracy" in json.dumps(summary)
+
+
+class Server:
+    """Enough of W&B's protocol, on this machine, to take runs: GraphQL, file_stream and uploads.
+
+    runs: by id, what arrived: the arguments of the run, `config`, `history`, `summary`, `exit_code`, `files`.
+    artifacts: by name, type and content. status: what every request is answered with, if not 200.
+    """
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.artifacts: dict[str, dict[str, Any]] = {}
+        self.status = 200
+        self.num_requests = 0
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None: ...
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                server.num_requests += 1
+                answer = server.answer(self.path, body) if server.status == 200 else {}
+                content = json.dumps(answer).encode()
+                self.send_response(server.status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_PUT = do_GET = do_POST
+
+        class Quiet(ThreadingHTTPServer):
+            def handle_error(self, request: object, client_address: object) -> None: ...  # W&B hangs up as it likes
+
+        self.http = Quiet(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+    def answer(self, path: str, body: bytes) -> dict[str, Any]:
+        if path == "/graphql":
+            query = json.loads(body)
+            return {"data": getattr(self, query["operationName"], lambda **_: {})(**(query.get("variables") or {}))}
+        if match := re.fullmatch(r"/files/team/[^/]+/([^/]+)/file_stream", path):
+            run, sent = self.runs[match[1]], json.loads(body)
+            for name, chunk in sent.get("files", {}).items():
+                lines = [json.loads(line) for line in chunk["content"]]
+                if name == "wandb-history.jsonl":
+                    run["history"][chunk["offset"] :] = lines
+                elif name == "wandb-summary.json":
+                    run["summary"] = lines[-1]
+            run["exit_code"] = sent.get("exitcode", run["exit_code"])
+        elif path.startswith("/upload/run/"):
+            _, _, _, run_id, name = path.split("/", 4)
+            self.runs[run_id]["files"][name] = body
+        elif path.startswith("/upload/artifact/"):
+            _, _, _, name, file = path.split("/", 4)
+            self.artifacts[name]["files"][file] = body
+        return {}
+
+    def UpsertBucket(self, **run: Any) -> dict[str, Any]:
+        known = self.runs.setdefault(
+            run["name"], {"config": {}, "history": [], "summary": {}, "exit_code": None, "files": {}, "upserts": 0}
+        )
+        known["upserts"] += 1
+        known["config"] |= {name: part["value"] for name, part in json.loads(run.pop("config") or "{}").items()}
+        known.update({name: value for name, value in run.items() if value is not None})
+        project = {"id": "p", "name": known["project"], "entity": {"id": "e", "name": run["entity"] or "team"}}
+        bucket = {"id": run["name"], "name": run["name"], "displayName": known.get("displayName"), "description": ""}
+        bucket |= {"config": "{}", "sweepName": None, "historyLineCount": 0, "project": project}
+        return {"upsertBucket": {"bucket": bucket, "inserted": True}}
+
+    def ServerFeaturesQuery(self) -> dict[str, Any]:
+        return {"serverInfo": {"features": []}}
+
+    def CreateRunFiles(self, run: str, files: list[str], **_: Any) -> dict[str, Any]:
+        links = [{"name": name, "uploadUrl": f"{self.url}/upload/run/{run}/{name}"} for name in files]
+        return {"createRunFiles": {"runID": run, "uploadHeaders": [], "files": links}}
+
+    def CreateArtifact(self, input: dict[str, Any]) -> dict[str, Any]:
+        name = input["artifactCollectionName"]
+        self.artifacts[name] = {"type": input["artifactTypeName"], "run": input["runName"], "files": {}}
+        artifact = {"id": name, "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
+        return {"createArtifact": {"artifact": artifact}}
+
+    def CreateArtifactManifest(self, artifactID: str, name: str, **_: Any) -> dict[str, Any]:
+        file = {"id": "f", "uploadUrl": f"{self.url}/upload/artifact/{artifactID}/{name}", "uploadHeaders": []}
+        return {"createArtifactManifest": {"artifactManifest": {"id": "m", "file": file}}}
+
+    def CreateArtifactFiles(self, input: dict[str, Any]) -> dict[str, Any]:
+        edges = []
+        for file in input["artifactFiles"]:
+            artifact = file["artifactID"]
+            url = f"{self.url}/upload/artifact/{artifact}/{file['name']}"
+            node = {"storagePath": "s", "uploadUrl": url, "uploadHeaders": [], "uploadMultipartUrls": None}
+            edges.append({"node": {**node, "artifact": {"id": artifact}}})
+        return {"createArtifactFiles": {"files": {"edges": edges}}}
+
+    def CommitArtifact(self, artifactID: str) -> dict[str, Any]:
+        self.artifacts[artifactID]["committed"] = True
+        return {"commitArtifact": {"artifact": {"id": artifactID, "digest": "d"}}}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    server = Server()
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+    yield server
+    server.close()
+
+
+def test_online_run_arrives(tmp_path: Path, server: Server) -> None:
+    commit(tmp_path, "k1")
+    commit(tmp_path, "k2", stage="trial", status="failed", epochs=0)
+    mode = resolve_mode("auto")
+    assert mode == "online"
+    with Tracker(tmp_path, project="proj", group="study-cpu", mode=mode, keys=["k1", "k2"]) as tracker:
+        assert tracker.close(60) == 0
+    assert tracker.problem is None
+    assert set(server.runs) == {"k1", "k2"}
+
+    run = server.runs["k1"]
+    assert run["project"] == "proj"
+    assert run["groupName"] == "study-cpu"
+    assert run["jobType"] == "final"
+    assert run["displayName"] == "stn_affine@lenet+affine s3"
+    assert run["tags"] == ["Pets (JPEG)", "stn_affine", "pose R", "policy affine", "completed"]
+    assert run["config"]["optim"] == {"lr": 0.1, "weight_decay": 0.0005}
+    assert run["program"] == "stn-bench"
+    assert not run.get("host")
+    assert [(row["epoch"], row["val/accuracy"]) for row in run["history"]] == [(1, 0.35), (2, 0.45), (3, 0.55)]
+    assert run["summary"]["test_accuracy"] == 0.54
+    assert run["exit_code"] == 0
+    assert run["files"][run["summary"]["transformer"]["path"]].startswith(b"\x89PNG")
+    assert json.loads(run["files"][run["summary"]["class_accuracy"]["path"]])["data"][0] == ["cat", 0.5, 0.4]
+    weights = server.artifacts["weights-k1"]
+    assert (weights["type"], weights["run"], weights["committed"]) == ("model", "k1", True)
+    assert weights["files"]["weights.safetensors"] == (tmp_path / "runs/k1/weights.safetensors").read_bytes()
+
+    assert server.runs["k2"]["exit_code"] == 1
+    assert server.runs["k2"]["summary"]["status"] == "failed"
+    for content in (json.dumps(server.runs, default=repr), json.dumps(server.artifacts, default=repr)):
+        for secret in (str(tmp_path), str(ROOT), sys.executable, API_KEY):
+            assert secret not in content
+    assert not list((tmp_path / "wandb").rglob("debug-cli*"))  # named for the user
+
+    num_requests = server.num_requests
+    assert log_run(tmp_path, "k1", project="proj", group="study-cpu", mode="online") is None
+    said: list[str] = []
+    assert sync(tmp_path, said.append) == 0
+    assert said == [f"W&B: nothing to upload from {tmp_path}"]
+    assert server.num_requests == num_requests
+
+
+def test_server_that_fails_leaves_runs_offline_for_sync(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("k1", "k2", "k3"):
+        commit(tmp_path, key)
+    server.status = 500
+    started = time.monotonic()
+    with Tracker(tmp_path, project="proj", group="g", mode="online", tags=["cpu"], keys=["k1", "k2"]) as tracker:
+        assert tracker.close(60) == 2
+    assert time.monotonic() - started < 40
+    assert tracker.problem is not None
+    assert "500" in tracker.problem
+    assert "\n" not in tracker.problem
+    assert len(Offline(tmp_path, "k2").history) == 3
+    marker = read_marker(tmp_path, "k2")
+    assert marker is not None
+    assert not marker["uploaded"]
+    with pytest.raises(UserError, match="500.*0 of 2 runs uploaded"):
+        sync(tmp_path, print)
+
+    # A study's run that was never logged, one with damaged files and one without are all uploaded from the ledger.
+    server.status = 200
+    (file,) = (tmp_path / "wandb").glob("offline-run-*-k1/*.wandb")
+    file.write_bytes(file.read_bytes()[:500])
+    shutil.rmtree(next((tmp_path / "wandb").glob("offline-run-*-k2")))
+    study = {
+        "study": "s-gpu",
+        "budget": "gpu",
+        "wandb_project": "other",
+        "arms": [{"trials": [], "finals": ["k3", "k9"]}],
+    }
+    (tmp_path / "studies" / "s-gpu").mkdir(parents=True)
+    (tmp_path / "studies" / "s-gpu" / "study.json").write_text(json.dumps(study))
+    assert sync(tmp_path, print) == 3
+    assert {key: (run["project"], run["groupName"], len(run["history"])) for key, run in server.runs.items()} == {
+        "k1": ("proj", "g", 3),
+        "k2": ("proj", "g", 3),
+        "k3": ("other", "s-gpu", 3),
+    }
+    assert server.runs["k1"]["tags"][-1] == "cpu"
+    assert server.runs["k3"]["tags"][-1] == "gpu"
+    assert all(server.artifacts[f"weights-{key}"]["committed"] for key in ("k1", "k2", "k3"))
+    assert sync(tmp_path, print) == 0
+
+
+def test_server_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # not listening: refuses
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+        commit(tmp_path, "k1")
+        started = time.monotonic()
+        problem = log_run(tmp_path, "k1", project="p", group="g", mode="online", wait_s=60)
+        assert time.monotonic() - started < 30
+    assert problem is not None
+    assert "connection refused" in problem
+    assert len(Offline(tmp_path, "k1").history) == 3
+
+
+def test_run_of_a_sweep_agent_is_the_agents(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(tmp_path, "k1")
+    parameters = tmp_path / "config-agentsrun.yaml"
+    parameters.write_text("wandb_version: 1\noptim.lr:\n  value: 0.1\n")
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep7")
+    monkeypatch.setenv("WANDB_RUN_ID", "agentsrun")
+    monkeypatch.setenv("WANDB_PROJECT", "agents-project")
+    monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(parameters))
+    assert log_run(tmp_path, "k1", project="p", group="g", mode="online") is None
+    run = server.runs["agentsrun"]
+    assert run["sweep"] == "sweep7"
+    assert run["project"] == "agents-project"
+    assert run["config"]["key"] == "k1"
+    assert run["config"]["optim.lr"] == 0.1
+    assert run["summary"]["val/accuracy"] == 0.55

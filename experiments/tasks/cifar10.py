@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from experiments.errors import UserError
@@ -102,7 +103,7 @@ def _download(scratch: Path, say: Say) -> tuple["CIFAR10", "CIFAR10"]:
 
 
 def _images(dataset: "CIFAR10", image_px: int) -> Images:
-    pixels_NHWC: np.ndarray = dataset.data
+    pixels_NHWC: npt.NDArray[np.uint8] = dataset.data
     if image_px != pixels_NHWC.shape[1]:
         pixels_NHWC = np.stack([np.asarray(fit_square(Image.fromarray(pixels), image_px)) for pixels in pixels_NHWC])
     theta_N23 = np.tile(np.eye(2, 3, dtype=np.float32), (len(pixels_NHWC), 1, 1))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ MIN_IMAGES_TO_SPLIT = 5
 MAX_IMAGE_PIXELS = 89_478_485
 """Pillow's own limit. A larger image is refused before it is decoded."""
 
-_BLOCK = 256
+_BLOCK = 64
 _SMALL_BYTES = 32 * 1024
 _SAY_EVERY_S = 5.0
 
@@ -224,7 +225,9 @@ def _decode_parts(
     last_said = time.monotonic()
     # small images spend their time in Python, where threads only wait for each other
     mean_bytes = sum(file.stamp[0] for file in files) / len(files)
-    with ThreadPoolExecutor(os.cpu_count() if mean_bytes > _SMALL_BYTES else 1) as pool:
+    num_threads = os.cpu_count() if mean_bytes > _SMALL_BYTES else 1
+    with warnings.catch_warnings(), ThreadPoolExecutor(num_threads) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_decode` refuses these itself
         try:
             for num_done in pool.map(decode_block, range(0, len(files), _BLOCK)):
                 if time.monotonic() - last_said > _SAY_EVERY_S:

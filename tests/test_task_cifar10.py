@@ -1,0 +1,255 @@
+"""CIFAR-10 through torchvision, from a forged archive on a server of this machine."""
+
+import contextlib
+import hashlib
+import http.server
+import io
+import pickle
+import socket
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from experiments.errors import UserError
+from experiments.tasks import cifar10 as cifar10_module
+from experiments.tasks import load_task
+from experiments.tasks.cifar10 import DownloadError
+
+CLASSES = ["airplane", "automobile", "bird"]
+
+
+def pixels_of(seed: int, num_images: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (num_images, 32, 32, 3), np.uint8)
+
+
+BATCHES = {"data_batch_1": (1, 4), "data_batch_2": (2, 3), "test_batch": (3, 2)}
+
+
+@pytest.fixture(scope="module")
+def archive() -> bytes:
+    """A small tar of the official layout."""
+    contents: dict[str, Any] = {"batches.meta": {"label_names": CLASSES}}
+    for name, (seed, num_images) in BATCHES.items():
+        rows = pixels_of(seed, num_images).transpose(0, 3, 1, 2).reshape(num_images, -1)
+        contents[name] = {"data": rows, "labels": [i % 3 for i in range(num_images)]}
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for name, content in contents.items():
+            data = pickle.dumps(content)
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return stream.getvalue()
+
+
+@contextlib.contextmanager
+def serve(status: int, body: bytes, length: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """A server that gives every request the same answer; its address and the paths asked for."""
+    asked: list[str] = []
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body) if length is None else length))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/cifar-10-python.tar.gz", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def forged(archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision takes the forged archive for the official one; no download leaves this machine."""
+
+    def md5(data: bytes) -> str:
+        return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        sums = {}
+        for member in tar:
+            file = tar.extractfile(member)
+            assert file is not None
+            sums[Path(member.name).name] = md5(file.read())
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/none.tar.gz")
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive))
+    monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in ("data_batch_1", "data_batch_2")])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
+    monkeypatch.delenv("STN_BENCH_CIFAR10", raising=False)
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+def load(cache: Path, image_px: int = 32, lines: list[str] | None = None) -> Any:
+    return load_task("cifar10", image_px=image_px, cache=cache, say=(lines if lines is not None else []).append)
+
+
+def failure(cache: Path) -> str:
+    with pytest.raises(DownloadError) as error:
+        load(cache)
+    assert "\n" not in str(error.value)
+    assert CIFAR10.url in str(error.value)
+    assert list(cache.iterdir()) == []
+    assert socket.getdefaulttimeout() is None
+    return str(error.value)
+
+
+def assert_whole(task: Any) -> None:
+    assert (task.name, task.label, task.classes) == ("cifar10", "CIFAR-10", tuple(CLASSES))
+    assert np.array_equal(task.train.pixels_NHWC, np.concatenate([pixels_of(1, 4), pixels_of(2, 3)]))
+    assert np.array_equal(task.test.pixels_NHWC, pixels_of(3, 2))
+    assert task.train.labels_N.tolist() == [0, 1, 2, 0, 0, 1, 2]
+    assert task.test.labels_N.tolist() == [0, 1]
+    assert np.array_equal(task.test.theta_N23, np.tile(np.eye(2, 3), (2, 1, 1)))
+
+
+def test_downloaded_once(archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, lines = tmp_path / "cache", list[str]()
+    with serve(200, archive) as (url, asked):
+        monkeypatch.setattr(CIFAR10, "url", url)
+        task = load(cache, lines=lines)
+    assert_whole(task)
+    assert asked
+    assert lines == [f"cifar10: downloading from {url}, once"]
+    (entry,) = cache.iterdir()  # neither the archive nor what was in it is left
+    assert entry.name.startswith("cifar10-")
+    assert not list(entry.rglob("*batch*"))
+    again = load(cache, lines=lines)  # the server is gone
+    assert_whole(again)
+    assert again.content_hash == task.content_hash
+    assert len(lines) == 1
+
+
+def test_another_size(archive: bytes, tmp_path: Path) -> None:
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads/cifar-10-python.tar.gz").write_bytes(archive)
+    train = load(tmp_path, image_px=16).train
+    expected = Image.fromarray(pixels_of(1, 4)[2]).resize((16, 16), Image.Resampling.BICUBIC)
+    assert train.pixels_NHWC.shape == (7, 16, 16, 3)
+    assert np.array_equal(train.pixels_NHWC[2], np.asarray(expected))
+
+
+def test_wrong_checksum(archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(200, archive[:-1] + b"x") as (url, _):
+        monkeypatch.setattr(CIFAR10, "url", url)
+        assert "corrupted" in failure(tmp_path / "cache")
+
+
+def test_cut_off(archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(200, archive[:100], len(archive)) as (url, _):
+        monkeypatch.setattr(CIFAR10, "url", url)
+        failure(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_refused_by_the_server(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(status, b"no") as (url, _):
+        monkeypatch.setattr(CIFAR10, "url", url)
+        assert str(status) in failure(tmp_path / "cache")
+
+
+def test_a_page_instead_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(200, b"<html>Please log in</html>") as (url, _):
+        monkeypatch.setattr(CIFAR10, "url", url)
+        assert "corrupted" in failure(tmp_path / "cache")
+
+
+def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{taken.getsockname()[1]}/x.tar.gz")
+        assert "refused" in failure(tmp_path / "cache")
+
+
+def test_a_black_hole_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cifar10_module, "TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, never answers
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/x.tar.gz")
+        assert "timed out" in failure(tmp_path / "cache")
+
+
+def test_a_full_disk_is_not_the_networks_fault(archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torchvision.datasets.utils.extract_archive", full)
+    with serve(200, archive) as (url, _):
+        monkeypatch.setattr(CIFAR10, "url", url)
+        with pytest.raises(UserError, match="No space left on device") as error:
+            load(tmp_path / "cache")
+    assert not isinstance(error.value, DownloadError)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def unpack(archive: bytes, folder: Path) -> Path:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def test_own_files_are_taken(archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = unpack(archive, tmp_path / "unpacked")
+    monkeypatch.setenv("STN_BENCH_CIFAR10", str(own))
+    assert_whole(load(tmp_path / "a"))
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    (packed / "cifar-10-python.tar.gz").write_bytes(archive)
+    monkeypatch.setenv("STN_BENCH_CIFAR10", str(packed))
+    assert_whole(load(tmp_path / "b"))
+    assert [path.name for path in packed.iterdir()] == ["cifar-10-python.tar.gz"]
+    monkeypatch.delenv("STN_BENCH_CIFAR10")
+    unpack(archive, tmp_path / "c/downloads")
+    assert_whole(load(tmp_path / "c"))
+
+
+def test_own_files_that_are_damaged(archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = unpack(archive, tmp_path / "own")
+    (own / "cifar-10-batches-py/test_batch").write_bytes(b"x")
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    (packed / "cifar-10-python.tar.gz").write_bytes(archive[:-1])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for folder, expected in ((own, "corrupted"), (packed, "checksum differs"), (empty, "has neither")):
+        monkeypatch.setenv("STN_BENCH_CIFAR10", str(folder))
+        with pytest.raises(UserError) as error:
+            load(tmp_path / "cache")
+        assert expected in str(error.value)
+        assert str(folder) in str(error.value)
+        assert not isinstance(error.value, DownloadError)
+        assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_damaged_files_in_the_cache_are_passed_over(
+    archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads/cifar-10-python.tar.gz").write_bytes(archive[:-1])
+    lines: list[str] = []
+    with serve(200, archive) as (url, _):
+        monkeypatch.setattr(CIFAR10, "url", url)
+        assert_whole(load(tmp_path, lines=lines))
+    assert "ignoring damaged files" in lines[0]
+    assert "downloading" in lines[1]
