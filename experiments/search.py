@@ -23,6 +23,8 @@ from experiments.study import Search
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+Storage = optuna.storages.BaseStorage
+
 Setting = dict[str, float]
 """Hyper-parameters by dotted name."""
 
@@ -56,7 +58,7 @@ def nearest_allowed(parameter: Parameter, value: float) -> float:
     return round(value) if parameter.kind == "int" else value
 
 
-def open_storage(path: Path) -> optuna.storages.BaseStorage:
+def open_storage(path: Path) -> Storage:
     """A new journal, which optuna-dashboard opens; an earlier one is deleted, since the ledger has it all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -79,7 +81,7 @@ class ArmSearch:
         search: Search,
         parameters: Sequence[Parameter],
         defaults: Mapping[str, float],
-        storage: optuna.storages.BaseStorage | None = None,
+        storage: Storage | None = None,
     ) -> None:
         self.name, self.search = name, search
         self.distributions = {parameter.name: distribution(parameter) for parameter in parameters}

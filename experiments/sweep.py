@@ -9,14 +9,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from optuna.storages import BaseStorage
-
 from experiments.config import RESULT_FORMAT, run_key
 from experiments.executors.local import LocalExecutor, WorkerDied
 from experiments.ledger import Ledger
 from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.runs import Job, failed_run_files
-from experiments.search import ArmSearch, Score, Setting, best, open_storage
+from experiments.search import ArmSearch, Score, Setting, Storage, best, open_storage
 
 TUNING_SEED = 0
 POLL_S = 0.25
@@ -48,7 +46,7 @@ class Sweep:
         self.arms = [Arm(arm, self._search(arm, storage)) for arm in plan.arms]
         self._futures: dict[Future[str], Job] = {}
 
-    def _search(self, arm: ArmPlan, storage: BaseStorage | None) -> ArmSearch:
+    def _search(self, arm: ArmPlan, storage: Storage | None) -> ArmSearch:
         return ArmSearch(arm.name, self.plan.study.search, arm.parameters, arm.defaults, storage)
 
     def finished(self) -> list[str]:

@@ -402,15 +402,15 @@ _WANDB = Path("wandb")
 class _Upload:
     """`wandb sync`, as one process that can be stopped at any time."""
 
-    def __init__(self, account: Mapping[str, str], stall_s: float) -> None:
-        self._account, self._stall_s = account, stall_s
+    def __init__(self, account: Mapping[str, str], stall_s: float, scratch: str) -> None:
+        self._account, self._stall_s, self._scratch = account, stall_s, scratch
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, folders: list[str]) -> str | None:
         """Upload runs; W&B leaves a `.synced` file by each that is complete. Returns the first error it printed."""
-        with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as output:
+        with tempfile.TemporaryFile() as output:
             # Its log carries the user's name, so it must not land in the ledger.
-            places = {"WANDB_DIR": scratch, "WANDB_CACHE_DIR": scratch, "WANDB_DATA_DIR": scratch}
+            places = {f"WANDB_{kind}DIR": self._scratch for kind in ("", "CACHE_", "DATA_")}
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "wandb", "sync", *(str(_WANDB / folder) for folder in folders)],
                 env={**self._account, **places},
@@ -456,7 +456,7 @@ def _serve(order: dict[str, Any]) -> None:
     os.chdir(order["ledger"])
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         del os.environ[name]
-    scratch = tempfile.TemporaryDirectory()
+    scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     os.environ.update(_offline_env(scratch.name) | agent)
 
     # Nothing that W&B prints may end up among the reports.
@@ -468,10 +468,11 @@ def _serve(order: dict[str, Any]) -> None:
     def report(problem: str) -> None:
         reports.write(json.dumps(" ".join(problem.split())[:400]) + "\n")
 
-    upload = _Upload(account, order["stall_s"])
+    upload = _Upload(account, order["stall_s"], scratch.name)
 
     def leave(*_: object) -> NoReturn:
         upload.stop()
+        scratch.cleanup()
         os._exit(1)
 
     signal.signal(signal.SIGTERM, leave)

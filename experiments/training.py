@@ -94,7 +94,7 @@ def train(
             loss.backward()
             # The flag stays on the device and makes every later step do nothing: checking it here would stall a GPU.
             diverged |= ~loss.detach().isfinite()
-            optimiser.found_inf = diverged.float()
+            optimiser.found_inf = diverged.float()  # type: ignore[attr-defined]
             optimiser.step()
             schedule.step()
             loss_sum += loss.detach() * len(labels_B)

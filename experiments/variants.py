@@ -51,7 +51,7 @@ def parse_variant(name: str) -> Variant:
 def hyperparameters(variant: Variant) -> dict[str, float]:
     """The variant's own hyper-parameters and their defaults: `model.<name>` and `policy.<name>`."""
     return {
-        f"{part}.{field.name}": field.default
+        f"{part}.{field.name}": float(field.default)  # type: ignore[arg-type]
         for part, registered in (("model", MODELS[variant.model]), ("policy", POLICIES[variant.policy]))
         for field in dataclasses.fields(registered)  # type: ignore[arg-type]
     }
@@ -87,6 +87,8 @@ class Network(nn.Module):
         super().__init__()
         self.parts = parts
         self.num_classes = num_classes
+        self.gain_1C11: Tensor
+        self.offset_1C11: Tensor
         # One fused multiply and add in place of a subtraction and a division of every pixel.
         self.register_buffer("gain_1C11", (1 / std_C).view(1, -1, 1, 1))
         self.register_buffer("offset_1C11", (-mean_C / std_C).view(1, -1, 1, 1))
@@ -123,7 +125,7 @@ def build_network(
     """The variant's network with its start weights, on the CPU.
 
     Each part has its own random stream, so a backbone starts the same with and without a transformer before it.
-    Raises UserError if the images are too small for the backbone.
+    Raises UserError if the images are too small for a part.
     """
 
     def backbone(width: float) -> nn.Module:
@@ -136,7 +138,7 @@ def build_network(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "start of the model"))
-            parts = recipe.build(backbone)
+            parts = recipe.build(backbone, image_px)
     except ValueError as error:
         raise UserError(f"protocol.image_px: {error}") from None
     return Network(parts, mean_C, std_C, num_classes)

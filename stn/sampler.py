@@ -20,13 +20,13 @@ def base_grid(height: int, width: int, device: torch.device) -> Tensor:
     (2i + 1)/W - 1 is exact in float32 for sizes that are powers of two, so that the identity warp returns
     its input bit for bit. `F.affine_grid` computes it less exactly, and anew for each batch.
     """
-    x_w = (2 * torch.arange(width, dtype=torch.float64) + 1) / width - 1
-    y_h = (2 * torch.arange(height, dtype=torch.float64) + 1) / height - 1
-    grid_hw3 = torch.stack(
-        [x_w.expand(height, width), y_h[:, None].expand(height, width), torch.ones(height, width, dtype=torch.float64)],
-        dim=-1,
-    )
-    return grid_hw3.reshape(-1, 3).to(device, torch.float32)
+    # An inference tensor could not be used in training, and this one is kept for every later caller.
+    with torch.inference_mode(False):
+        x_w = (2 * torch.arange(width, dtype=torch.float64) + 1) / width - 1
+        y_h = (2 * torch.arange(height, dtype=torch.float64) + 1) / height - 1
+        x_hw, y_hw = x_w.expand(height, width), y_h[:, None].expand(height, width)
+        grid_hw3 = torch.stack([x_hw, y_hw, torch.ones_like(x_hw)], dim=-1)
+        return grid_hw3.reshape(-1, 3).to(device, torch.float32)
 
 
 def warp(
@@ -51,4 +51,7 @@ def warp(
         grid_BN2 = grid_N3 @ theta_out_to_in_B23.float().mT
         grid_BhwX = grid_BN2.view(-1, height, width, 2)
         sampled_BChw = F.grid_sample(x_BCHW.float(), grid_BhwX, "bilinear", padding, align_corners=False)
-    return sampled_BChw.to(x_BCHW.dtype)
+    # grid_sample forgets the format.
+    channels_last = x_BCHW.is_contiguous(memory_format=torch.channels_last)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return sampled_BChw.to(x_BCHW.dtype, memory_format=memory_format)

@@ -1,5 +1,6 @@
 """Replaying runs to W&B: its offline files are read back by W&B itself; online against a server on this machine."""
 
+import functools
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -18,11 +20,11 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
-from experiments import tracking
 from experiments.errors import UserError
 from experiments.tracking import Tracker, dashboard, log_run, read_marker, resolve_mode, sync
 
 CLASSES = ["cat", "dog", "owl"]
+FINAL, DIVERGED, BROKEN = "0123456789abcdef", "1123456789abcdef", "2123456789abcdef"
 API_KEY = "0123456789abcdef" * 3
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -100,16 +102,20 @@ def commit(
         (folder / "weights.safetensors").write_bytes(key.encode() * 100)
 
 
+@functools.cache
+def inspect(folder: Path) -> list[dict[str, Any]]:
+    command = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", str(folder), "--json"]
+    env = {**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
+    read = subprocess.run(command, capture_output=True, text=True, env=env, check=True, cwd=folder)
+    return [json.loads(line) for line in read.stdout.splitlines()]
+
+
 class Offline:
     """What W&B's own reader finds in one run's offline files."""
 
     def __init__(self, ledger: Path, key: str) -> None:
         (self.folder,) = (ledger / "wandb").glob(f"offline-run-*-{key}")
-        command = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", str(self.folder), "--json"]
-        env = {**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
-        read = subprocess.run(command, capture_output=True, text=True, env=env, check=True, cwd=ledger)
-        self.text = read.stdout
-        self.records: list[dict[str, Any]] = [json.loads(line) for line in read.stdout.splitlines()]
+        self.records = inspect(self.folder)
 
     def all(self, kind: str) -> list[Any]:
         return [record[kind] for record in self.records if record["type"] == kind]
@@ -131,17 +137,63 @@ class Offline:
         return {name: value for record in self.all("summary") for name, value in record["update"].items()}
 
 
-def test_offline_run_read_back(tmp_path: Path) -> None:
-    ledger = tmp_path / "runs"
-    commit(ledger, "0123456789abcdef")
-    commit(ledger, "1123456789abcdef", stage="trial", status="diverged", epochs=0)
-    keys = ["0123456789abcdef", "1123456789abcdef", "ffffffffffffffff"]
-    with Tracker(ledger, project="proj", group="study-cpu", mode="offline", tags=["cpu"], keys=keys) as tracker:
-        assert tracker.close(30) == 0
-    assert tracker.problem is None
+@dataclass(frozen=True)
+class Logged:
+    """A ledger whose runs were logged offline by a program of its own, and what that program said and did."""
 
-    run = Offline(ledger, keys[0])
-    assert run.run["run_id"] == keys[0]
+    ledger: Path
+    home: Path
+    said: dict[str, Any]
+    sockets: str | None
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
+    folder = tmp_path_factory.mktemp("offline")
+    ledger, home, trace = folder / "runs", folder / "home-of-somebody", folder / "trace"
+    home.mkdir()
+    commit(ledger, FINAL)
+    commit(ledger, DIVERGED, stage="trial", status="diverged", epochs=0)
+    commit(ledger, BROKEN)
+    (ledger / "runs" / BROKEN / "transformer.png").write_bytes(b"not a picture")
+    for leftover in (f"offline-run-20200101_000000-{FINAL}", f"offline-run-20200101_000000-{FINAL}-1"):
+        (ledger / "wandb" / leftover).mkdir(parents=True)
+        (ledger / "wandb" / leftover / f"run-{FINAL}.wandb").write_bytes(b"half")
+    (ledger / "wandb" / f"offline-run-20200101_000000-{FINAL}0").mkdir()  # of another run
+    program = f"""
+import json, sys
+from pathlib import Path
+from experiments.tracking import Tracker, resolve_mode
+mode = resolve_mode("auto")
+keys = {[FINAL, DIVERGED, BROKEN, "not-in-the-ledger"]}
+with Tracker(Path({str(ledger)!r}), project="proj", group="study-cpu", mode=mode, tags=["cpu"], keys=keys) as tracker:
+    missing = tracker.close(60)
+print(json.dumps(dict(mode=mode, missing=missing, problem=tracker.problem, imported="wandb" in sys.modules)))"""
+    command = [sys.executable, "-c", program]
+    strace = shutil.which("strace")
+    traced = strace is not None and subprocess.run([strace, "-f", "true"], capture_output=True).returncode == 0
+    if traced:
+        calls = "trace=socket,connect,sendto,sendmsg"
+        command = [str(strace), "-f", "-e", calls, "-s", "0", "-o", str(trace), *command]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_") and name != "NETRC"}
+    done = subprocess.run(command, env={**env, "HOME": str(home)}, cwd=ROOT, capture_output=True, text=True, check=True)
+    return Logged(ledger, home, json.loads(done.stdout), trace.read_text() if traced else None)
+
+
+def test_without_an_account_runs_are_logged_offline(logged: Logged) -> None:
+    assert logged.said["mode"] == "offline"
+    assert logged.said["imported"] is False  # a fault in wandb stays in the tracker's process
+    marker = read_marker(logged.ledger, FINAL)
+    assert marker is not None
+    assert (marker["project"], marker["group"], marker["tags"]) == ("proj", "study-cpu", ["cpu"])
+    assert marker["uploaded"] is False
+    assert marker["folder"] == Offline(logged.ledger, FINAL).folder.name  # one: what an attempt left over is gone
+    assert (logged.ledger / "wandb" / f"offline-run-20200101_000000-{FINAL}0").exists()
+
+
+def test_offline_run_read_back(logged: Logged) -> None:
+    run = Offline(logged.ledger, FINAL)
+    assert run.run["run_id"] == FINAL
     assert run.run["project"] == "proj"
     assert run.run["run_group"] == "study-cpu"
     assert run.run["job_type"] == "final"
@@ -179,13 +231,13 @@ def test_offline_run_read_back(tmp_path: Path) -> None:
     assert table["columns"] == ["class", "val_accuracy", "test_accuracy"]
     assert table["data"] == [["cat", 0.5, 0.4], ["dog", 0.6, 0.5], ["owl", 0.7, 0.72]]
     picture = run.folder / "files" / run.summary["transformer.path"]
-    assert picture.read_bytes() == (ledger / "runs" / keys[0] / "transformer.png").read_bytes()
+    assert picture.read_bytes() == (logged.ledger / "runs" / FINAL / "transformer.png").read_bytes()
     (weights,) = [artifact for artifact in run.all("artifact") if artifact["type"] == "model"]
-    assert weights["name"] == f"weights-{keys[0]}"
-    assert weights["manifest"]["contents"][0]["local_path"] == f"runs/{keys[0]}/weights.safetensors"
+    assert weights["name"] == f"weights-{FINAL}"
+    assert weights["manifest"]["contents"][0]["local_path"] == f"runs/{FINAL}/weights.safetensors"
     assert run.all("exit") == [{"exit_code": 0}]
 
-    diverged = Offline(ledger, keys[1])
+    diverged = Offline(logged.ledger, DIVERGED)
     assert diverged.run["job_type"] == "trial"
     assert "diverged" in diverged.run["tags"]
     assert diverged.history == []
@@ -195,92 +247,59 @@ def test_offline_run_read_back(tmp_path: Path) -> None:
     assert diverged.all("exit") == [{"exit_code": 1}]
 
 
-def test_offline_files_name_neither_machine_nor_user(
-    tmp_path: Path, no_account: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
-    ledger = tmp_path / "runs"
-    commit(ledger, "k1")
-    assert log_run(ledger, "k1", project="p", group="g", mode="offline") is None
-    run = Offline(ledger, "k1")
+def test_offline_files_name_neither_machine_nor_user(logged: Logged) -> None:
+    run = Offline(logged.ledger, FINAL)
     assert not {"host", "settings", "git"} & set(run.run)
     assert not run.all("environment")  # W&B's record of machine, user, program, arguments and folders
-    files = [file for file in (ledger / "wandb").rglob("*") if file.is_file()]
-    assert any(file.suffix == ".wandb" for file in files)
+    files = [file for file in (logged.ledger / "wandb").rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} == {".wandb", ".json", ".png", ""}  # no logs
     for file in files:
         content = file.read_bytes()
-        for secret in (API_KEY, str(no_account), str(ROOT), sys.executable, "tracking", "pytest."):
-            assert secret.encode() not in content, f"{secret} in {file}"
-    # Only the copy of the table that waits to be uploaded is named with its folder.
-    assert all("/staging/" in line for line in re.findall(r'"[^"]*%s[^"]*"' % re.escape(str(ledger)), run.text))
+        for secret in (logged.home, logged.ledger, ROOT, sys.executable, "experiments.tracking"):
+            assert str(secret).encode() not in content, f"{secret} in {file}"
+    assert list(logged.home.iterdir()) == []
 
 
-def test_offline_opens_no_connection(tmp_path: Path) -> None:
-    strace = shutil.which("strace")
-    if not strace or subprocess.run([strace, "-f", "true"], capture_output=True).returncode:
+def test_offline_opens_no_connection(logged: Logged) -> None:
+    if logged.sockets is None:
         pytest.skip("needs strace")
-    ledger, trace = tmp_path / "runs", tmp_path / "trace"
-    commit(ledger, "k1")
-    program = f"""
-from pathlib import Path
-from experiments.tracking import log_run, resolve_mode
-print(log_run(Path({str(ledger)!r}), "k1", project="p", group="g", mode=resolve_mode("auto")))"""
-    command = [
-        strace,
-        "-f",
-        "-e",
-        "trace=socket,connect,sendto,sendmsg",
-        "-o",
-        str(trace),
-        sys.executable,
-        "-c",
-        program,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout == "None\n"
-    assert len(Offline(ledger, "k1").history) == 3
-    sockets = trace.read_text()
-    assert "AF_UNIX" in sockets  # between wandb and wandb-core
-    assert "AF_INET" not in sockets
+    assert "AF_UNIX" in logged.sockets  # between wandb and wandb-core
+    assert "AF_INET" not in logged.sockets
 
 
-def test_each_run_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = tmp_path / "runs"
-    commit(ledger, "k1")
-    for leftover in ("offline-run-20200101_000000-k1", "offline-run-20200101_000000-k1-1", "data/k1"):
-        (ledger / "wandb" / leftover).mkdir(parents=True)
-    bystander = ledger / "wandb" / "offline-run-20200101_000000-k10"
-    bystander.mkdir()
-    assert log_run(ledger, "k1", project="p", group="g", mode="offline") is None
-    assert len(list((ledger / "wandb").glob("offline-run-*-k1*"))) == 2
-    assert bystander.exists()
-    before = {file: file.stat().st_mtime_ns for file in (ledger / "wandb").rglob("*")}
+def test_run_that_cannot_be_read_costs_only_itself(logged: Logged) -> None:
+    assert logged.said["missing"] == 1
+    assert f"run {BROKEN} was not logged" in logged.said["problem"]
+    assert "\n" not in logged.said["problem"]
+    assert read_marker(logged.ledger, BROKEN) is None
+    assert not list((logged.ledger / "wandb").glob(f"*-{BROKEN}"))
 
+
+def test_logged_runs_start_no_process(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a process was started for a run that is logged")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    with Tracker(ledger, project="p", group="g", mode="offline", keys=["k1"]) as tracker:
-        tracker.log("k1")
-    assert {file: file.stat().st_mtime_ns for file in (ledger / "wandb").rglob("*")} == before
-    with Tracker(ledger, project="p", group="g", mode="disabled") as tracker:
-        tracker.log("k2")
+    with Tracker(logged.ledger, project="p", group="g", mode="offline", keys=[FINAL]) as tracker:
+        tracker.log(FINAL)
+        assert tracker.close() == 0
+    with Tracker(logged.ledger, project="p", group="g", mode="disabled", keys=[BROKEN]) as tracker:
+        assert tracker.close() == 0
     assert tracker.problem is None
 
 
-def test_run_that_cannot_be_read_costs_only_itself(tmp_path: Path) -> None:
-    ledger = tmp_path / "runs"
-    for key in ("k1", "k2"):
-        commit(ledger, key)
-    (ledger / "runs" / "k1" / "transformer.png").write_bytes(b"not a picture")
-    with Tracker(ledger, project="p", group="g", mode="offline", keys=["k1", "k2"]) as tracker:
-        assert tracker.close(30) == 1
-    assert tracker.problem is not None
-    assert "run k1 was not logged" in tracker.problem
-    assert "\n" not in tracker.problem
-    assert read_marker(ledger, "k1") is None
-    assert not list((ledger / "wandb").glob("*-k1"))
-    assert len(Offline(ledger, "k2").history) == 3
+def test_dashboard(logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="no runs to show"):
+        dashboard(tmp_path)
+    asked: list[Any] = []
+    monkeypatch.setattr(os, "execve", lambda *arguments: asked.extend(arguments))
+    dashboard(logged.ledger)
+    _, command, env = asked
+    assert command[1:] == ["-P", "-m", "wandb", "leet", str(logged.ledger / "wandb")]
+    (run,) = (logged.ledger / "wandb").glob(f"offline-run-*-{FINAL}")
+    inspect = [*command[:-1], "inspect", "--summary", "--json", str(run)]
+    summary = json.loads(subprocess.run(inspect, env=env, capture_output=True, check=True).stdout)
+    assert "val_accuracy" in json.dumps(summary)
 
 
 def test_tracker_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
@@ -302,26 +321,23 @@ def test_tracker_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
 def test_tracker_ends_with_its_program(tmp_path: Path) -> None:
     commit(tmp_path, "k1")
     program = f"""
-import os, signal, sys
+import os, signal
 from pathlib import Path
 from experiments.tracking import Tracker
 tracker = Tracker(Path({str(tmp_path)!r}), project="p", group="g", mode="offline")
 tracker.log("k1")
-print(tracker._process.pid, "wandb" in sys.modules, flush=True)
+print(tracker._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
-    pid, imported = done.stdout.split()
-    assert imported == "False"  # a fault in wandb stays in the tracker's process
+    pid = done.stdout.strip()
     deadline = time.monotonic() + 10
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{pid}").exists()
     assert read_marker(tmp_path, "k1") is None
-    assert log_run(tmp_path, "k1", project="p", group="g", mode="offline") is None
-    assert len(Offline(tmp_path, "k1").history) == 3
 
 
-def test_mode(tmp_path: Path, no_account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mode(logged: Logged, no_account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_mode("auto") == "offline"
     assert resolve_mode("disabled") == "disabled"
     with pytest.raises(UserError, match="not logged in"):
@@ -329,11 +345,7 @@ def test_mode(tmp_path: Path, no_account: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UserError, match="did you mean 'offline'"):
         resolve_mode("ofline")
     with pytest.raises(UserError, match="not logged in"):
-        commit(tmp_path, "k1")
-        (tmp_path / "wandb" / "logged").mkdir(parents=True)
-        marker = {"project": "p", "group": "g", "tags": [], "folder": "x", "uploaded": False}
-        (tmp_path / "wandb" / "logged" / "k1").write_text(json.dumps(marker))
-        sync(tmp_path, print)
+        sync(logged.ledger, print)
 
     # A netrc entry counts for its own server only.
     (no_account / ".netrc").write_text(f"machine 127.0.0.1:9 login user password {API_KEY}\n")
@@ -349,21 +361,6 @@ def test_mode(tmp_path: Path, no_account: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("WANDB_BASE_URL")
     monkeypatch.setenv("WANDB_API_KEY", API_KEY)
     assert resolve_mode("auto") == "online"
-
-
-def test_dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="no runs to show"):
-        dashboard(tmp_path)
-    commit(tmp_path, "k1")
-    assert log_run(tmp_path, "k1", project="p", group="g", mode="offline") is None
-    asked: list[Any] = []
-    monkeypatch.setattr(os, "execve", lambda *arguments: asked.extend(arguments))
-    dashboard(tmp_path)
-    _, command, env = asked
-    assert command[1:] == ["-P", "-m", "wandb", "leet", str(tmp_path / "wandb")]
-    inspect = [*command[:-1], "inspect", "--summary", "--json", *(tmp_path / "wandb").glob("offline-run-*")]
-    summary = json.loads(subprocess.run(inspect, env=env, capture_output=True, check=True).stdout)
-    assert "val_accuracy" in json.dumps(summary)
 
 
 class Server:
@@ -518,43 +515,41 @@ def test_online_run_arrives(tmp_path: Path, server: Server) -> None:
 
     num_requests = server.num_requests
     assert log_run(tmp_path, "k1", project="proj", group="study-cpu", mode="online") is None
-    said: list[str] = []
-    assert sync(tmp_path, said.append) == 0
-    assert said == [f"W&B: nothing to upload from {tmp_path}"]
+    assert sync(tmp_path, print) == 0
     assert server.num_requests == num_requests
 
 
-def test_server_that_fails_leaves_runs_offline_for_sync(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_faults_leave_runs_offline_for_sync(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("k1", "k2", "k3"):
         commit(tmp_path, key)
-    server.status = 500
-    started = time.monotonic()
-    with Tracker(tmp_path, project="proj", group="g", mode="online", tags=["cpu"], keys=["k1", "k2"]) as tracker:
-        assert tracker.close(60) == 2
-    assert time.monotonic() - started < 40
+    with socket.socket() as taken, monkeypatch.context() as away:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        away.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        started = time.monotonic()
+        with Tracker(tmp_path, project="proj", group="g", mode="online", tags=["cpu"], keys=["k1", "k2"]) as tracker:
+            assert tracker.close(60) == 2
+        assert time.monotonic() - started < 45
     assert tracker.problem is not None
-    assert "500" in tracker.problem
+    assert "connection refused" in tracker.problem
     assert "\n" not in tracker.problem
     assert len(Offline(tmp_path, "k2").history) == 3
     marker = read_marker(tmp_path, "k2")
     assert marker is not None
     assert not marker["uploaded"]
-    with pytest.raises(UserError, match="500.*0 of 2 runs uploaded"):
-        sync(tmp_path, print)
 
-    # A study's run that was never logged, one with damaged files and one without are all uploaded from the ledger.
+    server.status = 500
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"500.*\(0 of 2 runs uploaded\)"):
+        sync(tmp_path, print)
+    assert time.monotonic() - started < 45
+
+    # One with damaged files, one without and a study's run that was never logged are all uploaded from the ledger.
     server.status = 200
     (file,) = (tmp_path / "wandb").glob("offline-run-*-k1/*.wandb")
     file.write_bytes(file.read_bytes()[:500])
     shutil.rmtree(next((tmp_path / "wandb").glob("offline-run-*-k2")))
-    study = {
-        "study": "s-gpu",
-        "budget": "gpu",
-        "wandb_project": "other",
-        "arms": [{"trials": [], "finals": ["k3", "k9"]}],
-    }
+    arm = {"pose": "R", "variant": "cnn", "trials": [], "finals": ["k3", "k9"]}
+    study = {"study": "s-gpu", "budget": "gpu", "wandb_project": "other", "arms": [arm]}
     (tmp_path / "studies" / "s-gpu").mkdir(parents=True)
     (tmp_path / "studies" / "s-gpu" / "study.json").write_text(json.dumps(study))
     assert sync(tmp_path, print) == 3
@@ -566,21 +561,9 @@ def test_server_that_fails_leaves_runs_offline_for_sync(
     assert server.runs["k1"]["tags"][-1] == "cpu"
     assert server.runs["k3"]["tags"][-1] == "gpu"
     assert all(server.artifacts[f"weights-{key}"]["committed"] for key in ("k1", "k2", "k3"))
-    assert sync(tmp_path, print) == 0
-
-
-def test_server_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # not listening: refuses
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        monkeypatch.setenv("WANDB_API_KEY", API_KEY)
-        commit(tmp_path, "k1")
-        started = time.monotonic()
-        problem = log_run(tmp_path, "k1", project="p", group="g", mode="online", wait_s=60)
-        assert time.monotonic() - started < 30
-    assert problem is not None
-    assert "connection refused" in problem
-    assert len(Offline(tmp_path, "k1").history) == 3
+    said: list[str] = []
+    assert sync(tmp_path, said.append) == 0
+    assert said == [f"W&B: nothing to upload from {tmp_path}"]
 
 
 def test_run_of_a_sweep_agent_is_the_agents(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

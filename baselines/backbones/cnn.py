@@ -24,8 +24,9 @@ class CNN(nn.Module):
 
     def __init__(self, *, num_classes: int, image_px: int, in_channels: int, width: float) -> None:
         super().__init__()
-        if image_px < 8:
-            raise ValueError(f"backbone cnn needs images of 8 px or more, got {image_px}")
+        # Smaller ones shrink to one pixel, and a last batch of one image cannot be normalised over one value.
+        if image_px < 16:
+            raise ValueError(f"backbone cnn needs images of 16 px or more, got {image_px}")
         narrow, middle, wide = (max(1, round(n * width)) for n in (32, 64, 128))
         self.features = nn.Sequential(
             conv_bn_relu(in_channels, narrow, kernel=4, stride=2),

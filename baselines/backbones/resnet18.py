@@ -33,6 +33,7 @@ def resnet18(*, num_classes: int, image_px: int, in_channels: int, width: float)
     Source: He et al. 2015, Deep Residual Learning, sections 3.3 and 4.2; a 3x3 convolution of stride 1 and no
     pooling in place of the 7x7 stem.
     """
-    if image_px < 8:
-        raise ValueError(f"backbone resnet18 needs images of 8 px or more, got {image_px}")
+    # Smaller ones shrink to one pixel, and a last batch of one image cannot be normalised over one value.
+    if image_px < 9:
+        raise ValueError(f"backbone resnet18 needs images of 9 px or more, got {image_px}")
     return WideResNet18(num_classes=num_classes, in_channels=in_channels, width=width)

@@ -19,9 +19,11 @@ BuildBackbone = Callable[[float], nn.Module]
 class Model(Protocol):
     """What every model offers."""
 
-    def build(self, backbone: BuildBackbone) -> nn.ModuleDict:
+    def build(self, backbone: BuildBackbone, image_px: int) -> nn.ModuleDict:
         """The parts: `backbone`, from normalised images to logits, and where there is one `transformer`, called with
-        raw and normalised images, which returns raw images."""
+        raw and normalised images, which returns raw images.
+
+        Raises ValueError if the images are too small for a part."""
         ...
 
     def lr_factors(self) -> Mapping[str, float]:

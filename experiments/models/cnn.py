@@ -13,7 +13,7 @@ from experiments.models import MODELS, BuildBackbone
 class PlainCNN:
     """The backbone alone."""
 
-    def build(self, backbone: BuildBackbone) -> nn.ModuleDict:
+    def build(self, backbone: BuildBackbone, image_px: int) -> nn.ModuleDict:
         return nn.ModuleDict({"backbone": backbone(1.0)})
 
     def lr_factors(self) -> Mapping[str, float]:

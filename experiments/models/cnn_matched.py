@@ -20,17 +20,17 @@ def count_parameters(module: nn.Module) -> int:
 class MatchedCNN:
     """The backbone at the width whose parameter count comes closest to `stn_affine` on the same backbone."""
 
-    def build(self, backbone: BuildBackbone) -> nn.ModuleDict:
-        return nn.ModuleDict({"backbone": backbone(matching_width(backbone))})
+    def build(self, backbone: BuildBackbone, image_px: int) -> nn.ModuleDict:
+        return nn.ModuleDict({"backbone": backbone(matching_width(backbone, image_px))})
 
     def lr_factors(self) -> Mapping[str, float]:
         return {}
 
 
-def matching_width(backbone: BuildBackbone) -> float:
+def matching_width(backbone: BuildBackbone, image_px: int) -> float:
     """The width between 1 and 2, in steps of 1/256, whose parameter count comes closest to the transformer's."""
     with torch.device("meta"):  # counts need shapes, not numbers
-        target = count_parameters(StnAffine().build(backbone))
+        target = count_parameters(StnAffine().build(backbone, image_px))
 
         def excess(step: int) -> int:
             return count_parameters(backbone(1 + step / 256)) - target

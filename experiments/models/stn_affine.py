@@ -20,8 +20,8 @@ class StnAffine:
 
     loc_lr_factor: float = 0.1
 
-    def build(self, backbone: BuildBackbone) -> nn.ModuleDict:
-        transformer = AffineTransformer(LeNetLocalisation(in_channels=3, num_params=6))
+    def build(self, backbone: BuildBackbone, image_px: int) -> nn.ModuleDict:
+        transformer = AffineTransformer(LeNetLocalisation(in_channels=3, num_params=6, image_px=image_px))
         return nn.ModuleDict({"transformer": transformer, "backbone": backbone(1.0)})
 
     def lr_factors(self) -> Mapping[str, float]:
