@@ -73,7 +73,7 @@ def ablation_figure(table: Ablation) -> Figure:
             ax.set_ylim(len(section.rows) - 0.5, -0.5)
             ax.tick_params(left=False, right=False)
             ax.grid(visible=False, axis="y")
-            ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
+            ax.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
             sns.despine(ax=ax, left=True)
         if len(table.sections) > 1:
             left.set_title(f"pose {_short(section.pose)}", loc="left", fontsize="medium")

@@ -73,7 +73,7 @@ def ablation_latex(table: Ablation) -> str:
         "\\centering",
         f"\\caption{{{latex_text(table.title)}.}}",
         f"\\label{{tab:{label}}}",
-        "\\setlength{\\tabcolsep}{3pt}",
+        "\\setlength{\\tabcolsep}{4pt}",
         "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
         latex_tabular(sections) + "%",
         "}",

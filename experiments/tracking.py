@@ -409,10 +409,14 @@ class _Upload:
     def run(self, folders: list[str]) -> str | None:
         """Upload runs; W&B leaves a `.synced` file by each that is complete. Returns the first error it printed."""
         with tempfile.TemporaryFile() as output:
-            # Its log carries the user's name, so it must not land in the ledger.
+            command = [sys.executable, "-P", "-m", "wandb", "sync"]
+            if entity := self._account.get("WANDB_ENTITY"):  # it does not read this one itself
+                command += ["--entity", entity]
+            # Its log carries the user's name, so it must not land in the ledger, nor elsewhere, where it otherwise would.
+            Path(self._scratch, "wandb").mkdir(exist_ok=True)
             places = {f"WANDB_{kind}DIR": self._scratch for kind in ("", "CACHE_", "DATA_")}
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "wandb", "sync", *(str(_WANDB / folder) for folder in folders)],
+                [*command, *(str(_WANDB / folder) for folder in folders)],
                 env={**self._account, **places},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -432,7 +436,8 @@ class _Upload:
             return None
         if stalled:
             return f"no run finished within {self._stall_s:g} s"
-        errors = [line.partition("ERROR ")[2] for line in lines if "ERROR " in line]
+        errors = [line.partition("ERROR ")[2] or line.partition("Error: ")[2] for line in lines]
+        errors = [error for error in errors if error and not error.startswith("Find detailed error logs")]
         return ", ".join(errors[:2]) or f"`wandb sync` ended with status {self._process.returncode}"
 
     def stop(self) -> None:

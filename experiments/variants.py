@@ -63,16 +63,19 @@ def _configured(part: str, variant: Variant, registered: Callable[..., Any], val
         if name not in known:
             owner = getattr(variant, part)
             raise UserError(f"{part}.{name}: {owner} has no such hyper-parameter; {nearest(name, known)}")
-    return registered(**values)
+    try:
+        return registered(**values)
+    except ValueError as error:
+        raise UserError(f"{part}.{error}") from None
 
 
 def build_model_recipe(variant: Variant, values: Mapping[str, float]) -> Model:
-    """The variant's model with these hyper-parameters. Raises UserError for one that it does not have."""
+    """The variant's model with these hyper-parameters. Raises UserError for one that it does not have or allow."""
     return _configured("model", variant, MODELS[variant.model], values)
 
 
 def build_policy(variant: Variant, values: Mapping[str, float]) -> Policy:
-    """The variant's policy with these hyper-parameters. Raises UserError for one that it does not have."""
+    """The variant's policy with these hyper-parameters. Raises UserError for one that it does not have or allow."""
     return _configured("policy", variant, POLICIES[variant.policy], values)
 
 

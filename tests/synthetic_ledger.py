@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+STUDY = "tiny-cpu"
 SEEDS = (11, 12, 13, 14, 15)
 TASK: dict[str, Any] = {"name": "folder", "label": "Tiny (JPEG)", "content_hash": "c0" * 32, "classes": ["a", "b"]}
 PROTOCOL = {"image_px": 32, "epochs": 6, "batch_size": 128}
@@ -116,9 +117,25 @@ def write_arm(
     }  # fmt: skip
 
 
-def write_study(ledger: Path, arms: list[dict[str, Any]], *, study: str = "tiny-cpu", **changes: Any) -> Path:
+def write_study(ledger: Path, arms: list[dict[str, Any]], *, study: str = STUDY, **changes: Any) -> Path:
     """The study.json of arms already written."""
     record = {"format": 1, "study": study, "budget": "cpu", "protocol_hash": PROTOCOL_HASH, "task": TASK}
     file = ledger / "studies" / study / "study.json"
     write_json(file, record | {"wandb_project": "stn-bench", "arms": arms} | changes)
     return file
+
+
+def write_tiny_study(ledger: Path) -> None:
+    """Five arms: whole, better, with losses, without a completed run, not begun."""
+    arms = [
+        write_arm(ledger, "cnn", "cnn", [0.50, 0.52, 0.54, 0.53, 0.51]),
+        write_arm(ledger, "cnn+affine", "cnn", [0.55, 0.57, 0.585, 0.58, 0.56]),
+        write_arm(
+            ledger, "stn_affine", "cnn", [0.50, "diverged", 0.55, None, 0.50],
+            trial_statuses=("completed", "completed", "pruned", "failed"), model={"loc_lr_factor": 0.25},
+            num_parameters=243_146, train_flops=3.2e12,
+        ),
+        write_arm(ledger, "stn_affine+affine", "cnn+affine", ["failed", "failed", None, None, None]),
+        {"pose": "upright", "variant": "late", "baseline": "stn_affine", "trials": [], "winner": None, "finals": []},
+    ]  # fmt: skip
+    write_study(ledger, arms)

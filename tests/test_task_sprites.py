@@ -142,6 +142,15 @@ def test_theta_takes_the_posed_mask_to_the_upright_one(some: Images) -> None:
     assert np.median(overlap(wrong_NHW, expected_NHW)) < 0.5
 
 
+def test_a_pixel_is_covered_as_much_as_its_square_lies_in_the_shape(some: Images) -> None:
+    """Eight by eight points a pixel, through theta, against the anti-aliased drawing."""
+    fine_NHW = look_up(upright_masks()[some.labels_N], *mapped(some.theta_N23, *centres(256)))
+    expected_NHW = fine_NHW.reshape(-1, 32, 8, 32, 8).mean((2, 4))
+    edge_NHW = (expected_NHW > 0.02) & (expected_NHW < 0.98)
+    error = np.abs(coverage(some.labels_N, some.theta_N23, 32) - expected_NHW)
+    assert error[edge_NHW].mean() < 0.06
+
+
 def test_theta_finds_the_sprite_in_the_stored_pixels(some: Images) -> None:
     """Where theta says the sprite is, its one colour is; a wrong theta finds several."""
     masks_NHW = upright_masks()[some.labels_N]

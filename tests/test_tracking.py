@@ -88,8 +88,12 @@ def commit(
         }
         for e in range(1, epochs + 1)
     ]
-    cost = {"train_seconds": 21.3, "seconds": 24.0, "images_per_s": 1410.0, "peak_memory_mib": 512.0, "threads": 1}
-    cost |= {
+    cost = {
+        "train_seconds": 21.3,
+        "seconds": 24.0,
+        "images_per_s": 1410.0,
+        "peak_memory_mib": 512.0,
+        "threads": 1,
         "started": "2026-11-22T10:00:00Z",
         "device": "cpu",
         "device_name": "Abacus 9",
@@ -123,6 +127,11 @@ class Offline:
     @property
     def run(self) -> dict[str, Any]:
         return cast(dict[str, Any], self.all("run")[0])
+
+    @property
+    def exit_code(self) -> int:
+        (record,) = self.all("exit")
+        return cast(int, record["exit_code"])
 
     @property
     def config(self) -> dict[str, Any]:
@@ -235,7 +244,7 @@ def test_offline_run_read_back(logged: Logged) -> None:
     (weights,) = [artifact for artifact in run.all("artifact") if artifact["type"] == "model"]
     assert weights["name"] == f"weights-{FINAL}"
     assert weights["manifest"]["contents"][0]["local_path"] == f"runs/{FINAL}/weights.safetensors"
-    assert run.all("exit") == [{"exit_code": 0}]
+    assert run.exit_code == 0
 
     diverged = Offline(logged.ledger, DIVERGED)
     assert diverged.run["job_type"] == "trial"
@@ -244,7 +253,7 @@ def test_offline_run_read_back(logged: Logged) -> None:
     assert diverged.summary["status"] == "diverged"
     assert diverged.summary["error"] == "the loss is not a number in epoch 1"
     assert "val_accuracy" not in diverged.summary
-    assert diverged.all("exit") == [{"exit_code": 1}]
+    assert diverged.exit_code == 1
 
 
 def test_offline_files_name_neither_machine_nor_user(logged: Logged) -> None:
@@ -291,10 +300,17 @@ def test_logged_runs_start_no_process(logged: Logged, monkeypatch: pytest.Monkey
 def test_dashboard(logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="no runs to show"):
         dashboard(tmp_path)
-    asked: list[Any] = []
-    monkeypatch.setattr(os, "execve", lambda *arguments: asked.extend(arguments))
-    dashboard(logged.ledger)
-    _, command, env = asked
+
+    class Replaced(Exception):
+        """What this process would have become."""
+
+    def execve(*arguments: object) -> None:
+        raise Replaced(*arguments)
+
+    monkeypatch.setattr(os, "execve", execve)
+    with pytest.raises(Replaced) as replaced:
+        dashboard(logged.ledger)
+    _, command, env = replaced.value.args
     assert command[1:] == ["-P", "-m", "wandb", "leet", str(logged.ledger / "wandb")]
     (run,) = (logged.ledger / "wandb").glob(f"offline-run-*-{FINAL}")
     inspect = [*command[:-1], "inspect", "--summary", "--json", str(run)]
@@ -460,7 +476,12 @@ class Server:
         for file in input["artifactFiles"]:
             artifact = file["artifactID"]
             url = f"{self.url}/upload/artifact/{artifact}/{file['name']}"
-            node = {"storagePath": "s", "uploadUrl": url, "uploadHeaders": [], "uploadMultipartUrls": None}
+            node: dict[str, Any] = {
+                "storagePath": "s",
+                "uploadUrl": url,
+                "uploadHeaders": [],
+                "uploadMultipartUrls": None,
+            }
             edges.append({"node": {**node, "artifact": {"id": artifact}}})
         return {"createArtifactFiles": {"files": {"edges": edges}}}
 

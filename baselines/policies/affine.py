@@ -17,7 +17,8 @@ class Affine:
     """Each image sheared, scaled, turned and shifted, bilinear, black outside.
 
     max_deg: rotation U(-max, max). max_shift: fraction of the image's side, each axis U(-max, max).
-    max_scale: scale log-uniform between its inverse and itself, at least 1. max_shear_deg: U(-max, max) along x.
+    max_scale: scale log-uniform between its inverse and itself, at least 1. max_shear_deg: U(-max, max) along x,
+    under 90. Raises ValueError for others.
     """
 
     num_draws: ClassVar[int] = 5
@@ -25,6 +26,12 @@ class Affine:
     max_shift: float = 0.1
     max_scale: float = 1.2
     max_shear_deg: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_scale < math.inf:
+            raise ValueError(f"max_scale: {self.max_scale} is not a number of 1 or more")
+        if not -90 < self.max_shear_deg < 90:
+            raise ValueError(f"max_shear_deg: {self.max_shear_deg} is not between -90 and 90")
 
     def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
         sign_BK = 2 * u_BK - 1

@@ -14,12 +14,16 @@ from baselines.policies import POLICIES, Warp
 class FlipCrop:
     """Half of the images mirrored; each padded with black and cropped at a random place.
 
-    padding_px: on every side of a 32-pixel image, in proportion for other sizes.
+    padding_px: on every side of a 32-pixel image, in proportion for other sizes. Between 0 and 32.
     Source: He et al. 2015, Deep Residual Learning, section 4.2.
     """
 
     num_draws: ClassVar[int] = 3
     padding_px: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.padding_px <= 32:
+            raise ValueError(f"padding_px: {self.padding_px} is not between 0 and 32")
 
     def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
         reach_px = round(self.padding_px * image_px / 32)

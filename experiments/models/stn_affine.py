@@ -1,5 +1,6 @@
 """An affine spatial transformer in front of the backbone."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,10 @@ class StnAffine:
     """
 
     loc_lr_factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.loc_lr_factor < math.inf:
+            raise ValueError(f"loc_lr_factor: {self.loc_lr_factor} is not a number of 0 or more")
 
     def build(self, backbone: BuildBackbone, image_px: int) -> nn.ModuleDict:
         transformer = AffineTransformer(LeNetLocalisation(in_channels=3, num_params=6, image_px=image_px))

@@ -101,7 +101,7 @@ def _unwritable(cache: Path, error: OSError) -> UserError:
 
 
 def _remove_stale(cache: Path) -> None:
-    """Remove what killed processes were building; a living one touches its folder far more often than once a day."""
+    """Remove what killed processes were building: folders a day old, as no build takes that long."""
     for folder in cache.glob(f"{_BUILDING}*"):
         try:
             if time.time() - folder.stat().st_mtime > _STALE_S:

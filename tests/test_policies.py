@@ -1,0 +1,238 @@
+"""The contract of augmentation policies, over every one that is registered, and each against torchvision."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as TF
+
+from baselines.policies import POLICIES, Policy
+from baselines.policies.affine import Affine
+from baselines.policies.flip_crop import FlipCrop
+from baselines.policies.rotate import Rotate
+from experiments.draws import uniform
+from experiments.training import augment
+from stn.sampler import warp
+
+every_policy = pytest.mark.parametrize("name", list(POLICIES))
+u01 = st.floats(0, 1, exclude_max=True, width=32)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_one_thread() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+def draws(policy: Policy, num: int, epoch: int = 1) -> Tensor:
+    return uniform(torch.arange(num), policy.num_draws, seed=0, epoch=epoch, purpose="augment")
+
+
+def applied(policy: Policy, x_BCHW: Tensor, u_BK: Tensor) -> Tensor:
+    return policy.apply(x_BCHW, policy.draw(u_BK, x_BCHW.shape[-1]), warp)
+
+
+class TestContract:
+    @every_policy
+    def test_hyperparameters_are_numbers_with_defaults(self, name):
+        fields = dataclasses.fields(POLICIES[name])  # type: ignore[arg-type]
+        assert all(isinstance(field.default, int | float) for field in fields)
+        assert "num_draws" not in {field.name for field in fields}
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            POLICIES[name]().num_draws = 1  # type: ignore[misc]
+
+    @every_policy
+    @pytest.mark.parametrize("num", [1, 2, 7])
+    @pytest.mark.parametrize("image_px", [8, 17, 32, 33])
+    def test_shapes_types_and_range(self, name, num, image_px):
+        policy = POLICIES[name]()
+        x_BCHW = torch.rand(num, 3, image_px, image_px)
+        params = policy.draw(draws(policy, num), image_px)
+        assert all(len(value) == num for value in params.values())
+        y_BCHW = policy.apply(x_BCHW, params, warp)
+        assert y_BCHW.shape == x_BCHW.shape
+        assert y_BCHW.dtype == torch.float32
+        assert y_BCHW.min() >= 0
+        assert y_BCHW.max() <= 1 + 1e-6
+        assert not y_BCHW.requires_grad
+
+    @every_policy
+    def test_the_same_draws_give_the_same_images_and_leave_the_originals_alone(self, name):
+        policy = POLICIES[name]()
+        x_BCHW = torch.rand(7, 3, 32, 32)
+        before = x_BCHW.clone()
+        first = applied(policy, x_BCHW, draws(policy, 7))
+        torch.manual_seed(99)  # it owns no randomness
+        assert torch.equal(applied(policy, x_BCHW, draws(policy, 7)), first)
+        assert torch.equal(x_BCHW, before)
+
+    @every_policy
+    def test_an_image_does_not_depend_on_its_batch_mates(self, name):
+        policy = POLICIES[name]()
+        x_BCHW, u_BK = torch.rand(9, 3, 24, 24), draws(policy, 9)
+        together = applied(policy, x_BCHW, u_BK)
+        order = torch.tensor([3, 0, 8, 1, 4, 7, 2, 6, 5])
+        torch.testing.assert_close(applied(policy, x_BCHW[order], u_BK[order]), together[order], atol=1e-5, rtol=0)
+        for i in range(9):
+            alone = applied(policy, x_BCHW[i : i + 1], u_BK[i : i + 1])
+            torch.testing.assert_close(alone, together[i : i + 1], atol=1e-5, rtol=0)
+
+    @every_policy
+    def test_the_memory_format_has_no_say(self, name):
+        policy = POLICIES[name]()
+        x_BCHW, u_BK = torch.rand(5, 3, 32, 32), draws(policy, 5)
+        last = x_BCHW.contiguous(memory_format=torch.channels_last)
+        assert torch.equal(applied(policy, x_BCHW, u_BK), applied(policy, last, u_BK))
+        assert augment(x_BCHW, policy, u_BK).is_contiguous(memory_format=torch.channels_last)
+
+    @every_policy
+    def test_epochs_show_different_copies(self, name):
+        policy = POLICIES[name]()
+        x_BCHW = torch.rand(20, 3, 32, 32)
+        copies = [applied(policy, x_BCHW, draws(policy, 20, epoch)) for epoch in (1, 2)]
+        changed = (copies[0] != copies[1]).flatten(1).any(1)
+        assert changed.float().mean() == 0 if policy.num_draws == 0 else changed.float().mean() > 0.8
+
+    @every_policy
+    def test_a_black_batch_stays_black(self, name):
+        policy = POLICIES[name]()
+        assert not applied(policy, torch.zeros(4, 3, 32, 32), draws(policy, 4)).any()
+
+
+def test_none_leaves_images_as_they_are():
+    policy = POLICIES["none"]()
+    x_BCHW = torch.rand(4, 3, 32, 32)
+    assert policy.num_draws == 0
+    assert torch.equal(applied(policy, x_BCHW, draws(policy, 4)), x_BCHW)
+
+
+class TestRotate:
+    @pytest.mark.parametrize("image_px", [31, 32])
+    def test_it_is_torchvision_s_rotation(self, image_px):
+        policy = Rotate(max_deg=180)
+        x_BCHW = torch.rand(12, 3, image_px, image_px)
+        params = policy.draw(draws(policy, 12), image_px)
+        ours = policy.apply(x_BCHW, params, warp)
+        for i, angle_rad in enumerate(params["angle_rad"].tolist()):
+            # torchvision counts angles anticlockwise.
+            theirs = TF.rotate(x_BCHW[i], -math.degrees(angle_rad), InterpolationMode.BILINEAR)
+            torch.testing.assert_close(ours[i], theirs, atol=1e-4, rtol=0)
+
+    @given(u01, st.floats(0, 180))
+    def test_angles_are_uniform_up_to_max_deg(self, u, max_deg):
+        angle = Rotate(max_deg=max_deg).draw(torch.tensor([[u]]), 32)["angle_rad"].item()
+        assert math.degrees(angle) == pytest.approx((2 * u - 1) * max_deg, abs=1e-4)
+
+
+class TestAffine:
+    @pytest.mark.parametrize("image_px", [31, 32])
+    @pytest.mark.parametrize(
+        "policy",
+        [
+            Affine(),
+            Affine(max_deg=180, max_shift=0.3, max_scale=2, max_shear_deg=40),
+            Affine(max_deg=0, max_shift=0, max_scale=1, max_shear_deg=30),
+            Affine(max_deg=90, max_shift=0, max_scale=1, max_shear_deg=30),
+            Affine(max_deg=90, max_shift=0.4, max_scale=1, max_shear_deg=0),
+        ],
+    )
+    def test_it_is_torchvision_s_affine_map(self, policy, image_px):
+        x_BCHW = torch.rand(12, 3, image_px, image_px)
+        params = policy.draw(draws(policy, 12), image_px)
+        ours = policy.apply(x_BCHW, params, warp)
+        for i in range(12):
+            # torchvision shears first, scales, turns clockwise and shifts as we do; a positive shear has its sign.
+            theirs = TF.affine(
+                x_BCHW[i],
+                angle=math.degrees(params["angle_rad"][i].item()),
+                translate=(params["shift"][i] * image_px).tolist(),
+                scale=params["scale"][i].item(),
+                shear=[-math.degrees(params["shear_rad"][i].item()), 0.0],
+                interpolation=InterpolationMode.BILINEAR,
+            )
+            torch.testing.assert_close(ours[i], theirs, atol=2e-4, rtol=0)
+
+    @given(st.tuples(u01, u01, u01, u01, u01), st.floats(0, 180), st.floats(0, 0.5), st.floats(1, 4), st.floats(0, 60))
+    def test_parameters_are_in_their_ranges(self, u, max_deg, max_shift, max_scale, max_shear_deg):
+        policy = Affine(max_deg, max_shift, max_scale, max_shear_deg)
+        params = policy.draw(torch.tensor([u]), 32)
+        slack = 1 + 1e-5
+        assert params["angle_rad"].abs().item() <= math.radians(max_deg) * slack
+        assert params["shift"].abs().max().item() <= max_shift * slack
+        assert 1 / max_scale / slack <= params["scale"].item() <= max_scale * slack
+        assert params["shear_rad"].abs().item() <= math.radians(max_shear_deg) * slack
+
+    def test_the_ends_of_the_ranges_are_reached(self):
+        policy = Affine(max_deg=20, max_shift=0.2, max_scale=1.5, max_shear_deg=10)
+        low, middle, high = (policy.draw(torch.full((1, 5), u), 32) for u in (0.0, 0.5, 1 - 2.0**-24))
+        for name, most in (
+            ("angle_rad", math.radians(20)),
+            ("shift", 0.2),
+            ("shear_rad", math.radians(10)),
+        ):
+            for params, expected in ((low, -most), (middle, 0), (high, most)):
+                torch.testing.assert_close(params[name], torch.full_like(params[name], expected), atol=1e-6, rtol=0)
+        scales = [params["scale"].item() for params in (low, middle, high)]
+        assert scales == pytest.approx([1 / 1.5, 1, 1.5], rel=1e-6)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("max_scale", 0.9),
+            ("max_scale", 0.0),
+            ("max_scale", math.inf),
+            ("max_scale", math.nan),
+            ("max_shear_deg", 90.0),
+        ],
+    )
+    def test_absurd_hyperparameters_are_refused(self, name, value):
+        with pytest.raises(ValueError, match=f"{name}: {value}"):
+            Affine(**{name: value})
+
+
+class TestFlipCrop:
+    @pytest.mark.parametrize(("image_px", "reach_px"), [(32, 4), (16, 2), (64, 8), (33, 4), (8, 1)])
+    def test_it_is_pad_then_crop_then_mirror(self, image_px, reach_px):
+        policy = FlipCrop()
+        x_BCHW = torch.rand(60, 3, image_px, image_px)
+        params = policy.draw(draws(policy, 60), image_px)
+        ours = policy.apply(x_BCHW, params, warp)
+        assert params["mirrored"].any()
+        assert not params["mirrored"].all()
+        for i in range(60):
+            down, right = params["shift_px"][i].tolist()
+            theirs = TF.crop(TF.pad(x_BCHW[i], [reach_px]), reach_px + down, reach_px + right, image_px, image_px)
+            if params["mirrored"][i]:
+                theirs = TF.horizontal_flip(theirs)
+            assert torch.equal(ours[i], theirs)
+
+    @given(u01, u01, u01, st.integers(0, 32))
+    def test_shifts_are_whole_pixels_within_the_padding(self, down, right, mirror, padding_px):
+        params = FlipCrop(padding_px=padding_px).draw(torch.tensor([[down, right, mirror]]), 32)
+        assert params["shift_px"].dtype == torch.int64
+        assert params["shift_px"].abs().max() <= padding_px
+        assert params["mirrored"].item() == (mirror < 0.5)
+
+    @given(st.integers(0, 32))
+    def test_the_last_number_below_1_stays_within_the_padding(self, padding_px):
+        u = torch.full((1, 3), 1 - 2.0**-24)
+        assert FlipCrop(padding_px=padding_px).draw(u, 32)["shift_px"].tolist() == [[padding_px, padding_px]]
+
+    def test_every_shift_is_as_likely(self):
+        policy = FlipCrop()
+        params = policy.draw(draws(policy, 9000), 32)
+        for axis in (0, 1):
+            counts = (params["shift_px"][:, axis] + 4).bincount(minlength=9)
+            assert counts.shape == (9,)
+            assert counts.min() > 850
+        assert 0.47 < params["mirrored"].float().mean() < 0.53
+
+    @pytest.mark.parametrize("padding_px", [-1.0, 33.0, math.nan])
+    def test_absurd_padding_is_refused(self, padding_px):
+        with pytest.raises(ValueError, match=f"padding_px: {padding_px} is not between 0 and 32"):
+            FlipCrop(padding_px=padding_px)

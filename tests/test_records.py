@@ -1,0 +1,150 @@
+"""The ledger read back: every run that a study lists, and every way in which it cannot be read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.ablation import Row, ablation
+from analysis.errors import AnalysisError
+from analysis.records import read_histories, read_study
+from tests.synthetic_ledger import STUDY, TASK, edit_json, key_of, write_arm, write_study, write_tiny_study
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    ledger = tmp_path / "runs"
+    write_tiny_study(ledger)
+    return ledger
+
+
+def row_of(ledger: Path, variant: str) -> Row:
+    return next(row for row in ablation(ledger, STUDY).rows if row.variant == variant)
+
+
+def test_one_row_a_listed_run(ledger: Path) -> None:
+    study = read_study(ledger, STUDY)
+    runs = study.runs
+    assert len(runs) == 4 * 5 + 3 * 3 + 4
+    assert (study.task_label, study.num_classes, study.epochs, study.budget) == ("Tiny (JPEG)", 2, 6, "cpu")
+    finals = runs[(runs["variant"] == "stn_affine") & (runs["stage"] == "final")]
+    assert finals["status"].tolist() == ["completed", "diverged", "completed", "missing", "completed"]
+    assert finals["seed"].dropna().tolist() == [11, 12, 13, 15]
+    assert finals["test_accuracy"].dropna().tolist() == [0.50, 0.55, 0.50]
+    assert finals["model.loc_lr_factor"].dropna().unique().tolist() == [0.25]
+    assert finals["train_seconds"].count() == 4
+    assert runs["test_accuracy"].dtype == "float64"
+
+
+def test_histories(ledger: Path) -> None:
+    study = read_study(ledger, STUDY)
+    frame = read_histories(study, [key_of("upright", "cnn", 11), key_of("upright", "stn_affine", 12), "absent"])
+    assert frame.groupby("key", sort=False).size().tolist() == [6, 3]
+    assert frame["epoch"].tolist() == [1, 2, 3, 4, 5, 6, 1, 2, 3]
+
+
+def test_scores_that_are_null_altogether(ledger: Path) -> None:
+    edit_json(ledger / "runs" / key_of("upright", "cnn", 12) / "run.json", result=None, status="failed")
+    assert row_of(ledger, "cnn").test_accuracy.num == 4
+
+
+def test_a_completed_run_without_a_test_score_is_not_averaged(ledger: Path) -> None:
+    file = ledger / "runs" / key_of("upright", "cnn", 12) / "run.json"
+    edit_json(file, result=json.loads(file.read_text())["result"] | {"test_accuracy": None})
+    assert row_of(ledger, "cnn").test_accuracy.num == 4
+    assert row_of(ledger, "cnn").final_statuses == {"completed": 5}
+
+
+def test_no_ledger(tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match="nowhere: there is no ledger here"):
+        read_study(tmp_path / "nowhere", STUDY)
+
+
+def test_ledger_without_studies(tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match="unknown study 'x'; none are known"):
+        read_study(tmp_path, "x")
+
+
+@pytest.mark.parametrize("name", ["tiny-gpu", "../studies/tiny-cpu", ""])
+def test_unknown_study(ledger: Path, name: str) -> None:
+    with pytest.raises(AnalysisError, match=r"unknown study .*tiny-cpu"):
+        read_study(ledger, name)
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "message"),
+    [
+        ("study", {"format": 2}, "study.json: format 2 is newer than 1"),
+        ("run", {"format": 2}, "run.json: format 2 is newer than 1"),
+        ("run", {"key": "other"}, "run.json: holds the run 'other'"),
+        ("run", {"config": {"stage": "trial"}}, "run.json: is a trial run"),
+        ("run", {"config": 3}, "run.json: 'config.stage' is missing"),
+        ("run", {"status": None}, "run.json: 'status' is None, expected str"),
+        ("run", {"result": {"test_accuracy": "high"}}, "run.json: 'test_accuracy' is 'high', expected a number"),
+        ("study", {"arms": []}, "study.json: 'arms' is empty"),
+        ("study", {"arms": [3]}, "study.json: 'arms' holds 3"),
+        (
+            "study",
+            {"protocol_hash": "ffffffff"},
+            "study.json: its protocol is ffffffff, but that of run .* 1234abcd",
+        ),
+    ],
+)
+def test_a_file_that_says_something_else(ledger: Path, file: str, edit: dict[str, Any], message: str) -> None:
+    run_file = ledger / "runs" / key_of("upright", "cnn", 12) / "run.json"
+    edit_json({"run": run_file, "study": ledger / "studies" / STUDY / "study.json"}[file], **edit)
+    with pytest.raises(AnalysisError, match=message) as error:
+        read_study(ledger, STUDY)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["run.json", "cost.json", "history.json"])
+@pytest.mark.parametrize("text", ["", '{"a": ', "\xff"])
+def test_a_file_that_is_not_json(ledger: Path, name: str, text: str) -> None:
+    key = key_of("upright", "cnn", 12)
+    (ledger / "runs" / key / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(AnalysisError, match=f"{key}/{name}: is not JSON") as error:
+        read_histories(read_study(ledger, STUDY), [key])
+    assert "\n" not in str(error.value)
+
+
+def test_two_protocols_do_not_mix(ledger: Path) -> None:
+    key = key_of("upright", "stn_affine", 13)
+    edit_json(ledger / "runs" / key / "run.json", protocol_hash="99999999")
+    first = key_of("upright", "cnn", "trial", 0)
+    message = f"two protocols do not mix in one table: 1234abcd .run {first}. and 99999999 .run {key}."
+    with pytest.raises(AnalysisError, match=message):
+        read_study(ledger, STUDY)
+
+
+def test_two_tasks_do_not_mix(ledger: Path) -> None:
+    key = key_of("upright", "cnn+affine", 15)
+    edit_json(ledger / "runs" / key / "run.json", task=TASK | {"content_hash": "dd" * 32})
+    with pytest.raises(AnalysisError, match=f"two tasks do not mix .* {'dd' * 32} .run {key}."):
+        read_study(ledger, STUDY)
+
+
+def test_two_runs_of_one_seed(ledger: Path) -> None:
+    file = ledger / "runs" / key_of("upright", "cnn", 12) / "run.json"
+    edit_json(file, config=json.loads(file.read_text())["config"] | {"seed": 11})
+    with pytest.raises(AnalysisError, match="of 'cnn' have the same seed 11"):
+        read_study(ledger, STUDY)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"baseline": "cnm"}, "baseline 'cnm' of 'stn' is no arm of pose 'upright'; did you mean 'cnn'"),
+        ({"variant": "cnn"}, "arm 'cnn' at pose 'upright' is listed twice"),
+        ({"winner": "k"}, "winner 'k' of 'stn' is none of its trials"),
+        ({"finals": [1]}, "'finals' of 'stn' holds 1"),
+        ({"trials": None}, "'trials' is None, expected list"),
+    ],
+)
+def test_an_arm_that_makes_no_sense(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    arms = [write_arm(tmp_path, variant, "cnn", [0.5]) for variant in ("cnn", "stn")]
+    arms[1] |= change
+    write_study(tmp_path, arms)
+    with pytest.raises(AnalysisError, match=message):
+        read_study(tmp_path, STUDY)
