@@ -45,8 +45,12 @@ class Registry(Mapping[str, T]):
     def _find(self) -> dict[str, T]:
         if not self._complete:
             self._complete = True  # first: a module of the package may look up names while it is imported
-            for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
-                importlib.import_module(f"{self.package}.{module.name}")
+            try:
+                for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
+                    importlib.import_module(f"{self.package}.{module.name}")
+            except BaseException:
+                self._complete = False
+                raise
         return self._entries
 
     def __getitem__(self, name: str) -> T:

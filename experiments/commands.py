@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 from rich.console import Console
@@ -18,10 +19,11 @@ from experiments.config import Optim, Protocol, RunConfig, run_key
 from experiments.device import find_device, resolve
 from experiments.display import SweepProgress, print_ablation, print_plan, print_status, print_variants, run_line
 from experiments.errors import UserError, nearest
+from experiments.estimate import Estimate
 from experiments.executors.local import LocalExecutor, default_num_workers, prepare_device
 from experiments.images import fit_to_task
 from experiments.ledger import Ledger
-from experiments.plan import Plan, images_per_s, make_plan, network_of, seconds_of_runs
+from experiments.plan import Plan, make_plan, network_of
 from experiments.poses import POSES, check_pose
 from experiments.runs import Job, Source, carry_out
 from experiments.study import BUDGETS, Study, load_study, read_protocol
@@ -30,7 +32,9 @@ from experiments.sweep_file import Section
 from experiments.tasks import TASKS, load_task
 from experiments.tasks.cache import cache_folder
 from experiments.tracking import Tracker, resolve_mode
-from experiments.variants import build_model_recipe, build_policy, parse_variant
+from experiments.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
+from experiments.wandb_sweep import wandb_form
+from experiments.wandb_sweep import wandb_sweep as wandb_sweep_file
 
 MAX_JOBS = 1024
 TRACKING_WAIT_S = 60.0
@@ -73,33 +77,12 @@ def count_workers(options: Namespace, plan: Plan) -> int:
     return min(wanted, plan.num_trials + plan.num_finals)
 
 
-class Estimate:
-    """Seconds that the runs of a plan are expected to take on this machine, and the sum of what is left."""
-
-    def __init__(self, plan: Plan, sweep: Sweep, ledger: Ledger, num_workers: int) -> None:
-        self.runs = [seconds_of_runs(plan, arm, images_per_s(plan, arm, ledger)) for arm in plan.arms]
-        self.by_run = {
-            (arm.pose, arm.variant, stage): seconds[stage]
-            for arm, seconds in zip(plan.arms, self.runs, strict=True)
-            for stage in seconds
-        }
-        done = [[sum(key in ledger for key in keys) for keys in (arm.trials, arm.finals)] for arm in sweep.arms]
-        self.num_done = sum(map(sum, done))
-        study = plan.study
-        self.left_s = sum(
-            max(0, study.search.trials - num_trials) * seconds["trial"]
-            + max(0, study.final_seeds - num_finals) * seconds["final"]
-            for (num_trials, num_finals), seconds in zip(done, self.runs, strict=True)
-        )
-        self.wall_s = self.left_s / num_workers
-
-
 def sweep(options: Namespace) -> int:
     """Carry out a study."""
     console = Console()
     plan = plan_study(options, console)
-    ledger = Ledger(options.runs)
     num_workers = count_workers(options, plan)
+    ledger = Ledger(options.runs)
     with only_sweep_of(ledger):
         ledger.sweep_up()
         if options.retry_failed:
@@ -201,7 +184,7 @@ def plan(options: Namespace) -> int:
     """Say what a sweep would do."""
     console = Console()
     planned = plan_study(options, console)
-    ledger = Ledger(options.runs)
+    ledger = Ledger(options.runs, read_only=True)
     num_workers = count_workers(options, planned)
     under_way = Sweep(planned, ledger, store=False)
     under_way.replay()
@@ -228,8 +211,8 @@ def run(options: Namespace) -> int:
         pose=options.pose,
         protocol=protocol,
         optim=Optim(**vars(options.optim)),
-        model=dict(options.model),
-        policy=dict(options.policy),
+        model=own_setting(variant, "model", options),
+        policy=own_setting(variant, "policy", options),
         prune_below=tuple(options.prune_below),
     )
     network_of(config.variant, protocol, len(task.classes))
@@ -250,6 +233,13 @@ def run(options: Namespace) -> int:
     return 0 if record["status"] in ("completed", "pruned") else 1
 
 
+def own_setting(variant: Variant, part: str, options: Namespace) -> dict[str, float]:
+    """The hyper-parameters of the variant's model or policy: what was asked for, defaults for the rest."""
+    defaults = hyperparameters(variant)
+    names = [name.removeprefix(f"{part}.") for name in defaults if name.startswith(f"{part}.")]
+    return {name: float(options[part].get(name, defaults[f"{part}.{name}"])) for name in names}
+
+
 def task_of_run(options: Namespace) -> str:
     if options.data:
         return f"folder:{options.data}"
@@ -258,7 +248,7 @@ def task_of_run(options: Namespace) -> str:
     return read_study(options).task if options.sweep.exists() else "cifar10"
 
 
-def check_variant(options: Namespace) -> Any:
+def check_variant(options: Namespace) -> Variant:
     """The run's variant. Raises UserError for names and hyper-parameters that do not exist."""
     variant = parse_variant(options.variant)
     build_model_recipe(variant, options.model)
@@ -284,7 +274,7 @@ def status(options: Namespace) -> int:
     """Show the ledger."""
     if not options.runs.is_dir():
         raise UserError(f"runs: there is no ledger at {options.runs}; `make sweep` makes one")
-    ledger = Ledger(options.runs)
+    ledger = Ledger(options.runs, read_only=True)
     studies = []
     for name in ledger.studies():
         manifest = ledger.read_study(name)
@@ -311,7 +301,7 @@ def tables(options: Namespace) -> int:
     """Write tables and figures again."""
     if not options.runs.is_dir():
         raise UserError(f"runs: there is no ledger at {options.runs}; `make sweep` makes one")
-    ledger = Ledger(options.runs)
+    ledger = Ledger(options.runs, read_only=True)
     known = ledger.studies()
     study = options.study or (known[0] if known else "")
     if study not in known:
@@ -371,9 +361,23 @@ def sync(options: Namespace) -> int:
 
 def wandb_sweep(options: Namespace) -> int:
     """Print a W&B sweep file."""
-    from experiments.wandb_sweep import wandb_sweep_file
-
-    print(wandb_sweep_file(read_study(options), options.variant), end="")
+    study = read_study(options)
+    known = [entry.variant for entry in study.variants]
+    if options.variant not in known:
+        raise UserError(f"variant: {options.variant!r} is not in {options.sweep}; {nearest(options.variant, known)}")
+    arguments = ["--sweep", str(options.sweep), "--budget", study.budget, "--runs", str(options.runs)]
+    arguments += ["--data", str(options.data)] if options.data else []
+    arguments += ["--label", options.label] if options.label else []
+    sweep_file = wandb_sweep_file(
+        {parameter.name: wandb_form(parameter) for parameter in study.search.parameters(options.variant)},
+        variant=options.variant,
+        project=study.wandb.project,
+        method="random" if study.search.sampler == "random" else "bayes",
+        metric="val/accuracy",
+        program="experiments",
+        arguments=arguments,
+    )
+    print(yaml.safe_dump(sweep_file, sort_keys=False), end="")
     return 0
 
 

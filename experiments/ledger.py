@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,13 @@ def process_is_alive(pid: int) -> bool:
 class Ledger:
     """The folder of finished runs. Raises UserError where it cannot be made or written.
 
-    root: made if missing.
+    root: made if missing. read_only: make nothing and write nothing.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
         self.root = root
+        if read_only:
+            return
         try:
             for folder in (self.root / "runs", self.root / "studies", self.root / "running"):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +67,10 @@ class Ledger:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise UserError(f"runs: the ledger {root} cannot be written ({error.strerror})") from None
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError(f"runs: the ledger {self.root} cannot be written ({error.strerror})")
 
     def folder(self, key: str) -> Path:
         return self.root / "runs" / key
@@ -73,7 +79,7 @@ class Ledger:
         return (self.folder(key) / "run.json").exists()
 
     def __len__(self) -> int:
-        return sum(not entry.name.startswith(".") for entry in (self.root / "runs").iterdir())
+        return sum(not entry.name.startswith(".") for entry in (self.root / "runs").glob("*"))
 
     def read(self, key: str, name: str = "run.json") -> Any:
         """A JSON file of a run. Raises UserError if it was written by a newer version."""
@@ -84,23 +90,26 @@ class Ledger:
         return value
 
     def commit(self, key: str, files: Mapping[str, bytes]) -> None:
-        """Put a finished run into the ledger, whole. A run that is there already stays as it is."""
+        """Put a finished run into the ledger, whole. A run that is there already stays as it is.
+
+        Raises UserError where it cannot be written; nothing of it is left then.
+        """
         temporary = self.root / "runs" / f".{key}.{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        for name, content in files.items():
-            with open(temporary / name, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        _flush_folder(temporary)
         try:
+            temporary.mkdir()
+            for name, content in files.items():
+                with open(temporary / name, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            _flush_folder(temporary)
             temporary.rename(self.folder(key))
-        except OSError:
+            _flush_folder(self.root / "runs")
+        except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if key not in self:
-                raise
-        _flush_folder(self.root / "runs")
+                raise self._unwritable(error) from error
         self.forget_running(key)
 
     def remove(self, key: str) -> None:
@@ -113,8 +122,9 @@ class Ledger:
         """Say how far a run is, for whoever watches. Not flushed: it is worth nothing after a crash."""
         path = self.root / "running" / f"{key}.json"
         temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({**progress, "pid": os.getpid()}))
-        temporary.replace(path)
+        with suppress(OSError):  # no reason to end a run; a full disk shows when it is committed
+            temporary.write_text(json.dumps({**progress, "pid": os.getpid()}))
+            temporary.replace(path)
 
     def forget_running(self, key: str) -> None:
         (self.root / "running" / f"{key}.json").unlink(missing_ok=True)

@@ -330,7 +330,8 @@ def dashboard(ledger: Path) -> NoReturn:
     if not any(folder.glob("offline-run-*/*.wandb")):
         raise UserError(f"{folder}: no runs to show yet; a sweep or a run writes them")
     command = [sys.executable, "-P", "-m", "wandb", "leet", str(folder)]
-    os.execve(command[0], command, _without_wandb(os.environ) | _offline_env(tempfile.gettempdir()))
+    places = _offline_env(str(folder)) | {"WANDB_DIR": tempfile.gettempdir()}  # for its log, named for the user
+    os.execve(command[0], command, _without_wandb(os.environ) | places)
 
 
 def read_marker(ledger: Path, key: str) -> Marker | None:
@@ -412,7 +413,7 @@ class _Upload:
             command = [sys.executable, "-P", "-m", "wandb", "sync"]
             if entity := self._account.get("WANDB_ENTITY"):  # it does not read this one itself
                 command += ["--entity", entity]
-            # Its log carries the user's name, so it must not land in the ledger, nor elsewhere, where it otherwise would.
+            # Its log carries the user's name, so it must not land in the ledger; without this folder, in none at all.
             Path(self._scratch, "wandb").mkdir(exist_ok=True)
             places = {f"WANDB_{kind}DIR": self._scratch for kind in ("", "CACHE_", "DATA_")}
             self._process = subprocess.Popen(

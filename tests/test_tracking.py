@@ -547,28 +547,29 @@ def test_faults_leave_runs_offline_for_sync(tmp_path: Path, server: Server, monk
         taken.bind(("127.0.0.1", 0))  # and does not listen
         away.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
         started = time.monotonic()
-        with Tracker(tmp_path, project="proj", group="g", mode="online", tags=["cpu"], keys=["k1", "k2"]) as tracker:
-            assert tracker.close(60) == 2
+        with Tracker(tmp_path, project="proj", group="g", mode="online", tags=["cpu"], keys=["k1"]) as tracker:
+            assert tracker.close(60) == 1
         assert time.monotonic() - started < 45
     assert tracker.problem is not None
     assert "connection refused" in tracker.problem
     assert "\n" not in tracker.problem
-    assert len(Offline(tmp_path, "k2").history) == 3
-    marker = read_marker(tmp_path, "k2")
+    assert len(Offline(tmp_path, "k1").history) == 3
+    marker = read_marker(tmp_path, "k1")
     assert marker is not None
     assert not marker["uploaded"]
 
+    # One whose files are gone.
+    (tmp_path / "wandb" / "logged" / "k2").write_text(json.dumps({**marker, "folder": "offline-run-x-k2"}))
     server.status = 500
     started = time.monotonic()
     with pytest.raises(UserError, match=r"500.*\(0 of 2 runs uploaded\)"):
         sync(tmp_path, print)
     assert time.monotonic() - started < 45
 
-    # One with damaged files, one without and a study's run that was never logged are all uploaded from the ledger.
+    # These, one whose files are damaged and a study's run that was never logged are uploaded from the ledger.
     server.status = 200
     (file,) = (tmp_path / "wandb").glob("offline-run-*-k1/*.wandb")
     file.write_bytes(file.read_bytes()[:500])
-    shutil.rmtree(next((tmp_path / "wandb").glob("offline-run-*-k2")))
     arm = {"pose": "R", "variant": "cnn", "trials": [], "finals": ["k3", "k9"]}
     study = {"study": "s-gpu", "budget": "gpu", "wandb_project": "other", "arms": [arm]}
     (tmp_path / "studies" / "s-gpu").mkdir(parents=True)

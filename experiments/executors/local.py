@@ -105,7 +105,10 @@ class LocalExecutor:
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
-        self._threads = ThreadPoolExecutor(num_workers)
+        # These threads start the processes, which inherit the mask: a Ctrl-C that comes before a worker has begun would
+        # make it print a traceback.
+        mask = (signal.SIG_BLOCK, {signal.SIGINT})
+        self._threads = ThreadPoolExecutor(num_workers, initializer=signal.pthread_sigmask, initargs=mask)
 
     def submit(self, job: Job) -> "Future[str]":
         """The job's key, once it is in the ledger. Raises WorkerDied there, or what carry_out raises."""

@@ -1,0 +1,91 @@
+"""How long a study takes on this machine: from earlier runs, or measured for a moment."""
+
+import dataclasses
+import time
+
+import torch
+
+from experiments.images import DeviceImages
+from experiments.ledger import Ledger
+from experiments.plan import ArmPlan, Plan, make_run_config
+from experiments.sweep import Sweep
+from experiments.training import train
+from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
+
+EVALUATION_COST = 1 / 3
+"""Seconds of a forward pass as a share of those of a training step."""
+RUN_OVERHEAD_S = 0.5
+
+
+class Estimate:
+    """Seconds that the runs of a plan are expected to take on this machine, and the sum of what is left."""
+
+    def __init__(self, plan: Plan, sweep: Sweep, ledger: Ledger, num_workers: int) -> None:
+        self.runs = [seconds_of_runs(plan, arm, images_per_s(plan, arm, ledger)) for arm in plan.arms]
+        self.by_run = {
+            (arm.pose, arm.variant, stage): seconds[stage]
+            for arm, seconds in zip(plan.arms, self.runs, strict=True)
+            for stage in seconds
+        }
+        done = [[sum(key in ledger for key in keys) for keys in (arm.trials, arm.finals)] for arm in sweep.arms]
+        self.num_done = sum(map(sum, done))
+        study = plan.study
+        self.left_s = sum(
+            max(0, study.search.trials - num_trials) * seconds["trial"]
+            + max(0, study.final_seeds - num_finals) * seconds["final"]
+            for (num_trials, num_finals), seconds in zip(done, self.runs, strict=True)
+        )
+        self.wall_s = self.left_s / num_workers
+
+
+def images_per_s(plan: Plan, arm: ArmPlan, ledger: Ledger) -> float:
+    """Training speed of one worker: as the ledger's runs of this study had it, else measured for half a second."""
+    known = []
+    if plan.name in ledger.studies():
+        for entry in ledger.read_study(plan.name)["arms"]:
+            if entry["variant"] == arm.variant:
+                keys = [key for key in (*entry["trials"], *entry["finals"]) if key in ledger]
+                known += [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
+    known = [rate for rate in known if rate]
+    return sum(known) / len(known) if known else measure_images_per_s(plan, arm)
+
+
+def measure_images_per_s(plan: Plan, arm: ArmPlan) -> float:
+    """Training speed of the arm's variant on random pixels, with one thread on a CPU as the workers have."""
+    device = torch.device(plan.protocol.device)
+    num_images = 2 * plan.protocol.batch_size
+    protocol = dataclasses.replace(plan.protocol, epochs=3)
+    run = make_run_config(arm, protocol, arm.defaults, stage="trial", seed=0, prune_below=())
+    variant = parse_variant(arm.variant)
+    recipe = build_model_recipe(variant, run.model)
+    network = build_network(
+        variant,
+        recipe,
+        num_classes=len(plan.task.classes),
+        image_px=protocol.image_px,
+        mean_C=torch.full((3,), 0.5),
+        std_C=torch.full((3,), 0.25),
+        seed=0,
+    ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shape = (num_images, protocol.image_px, protocol.image_px, 3)
+    images = DeviceImages(
+        torch.randint(0, 256, shape, dtype=torch.uint8).to(device),
+        torch.randint(0, len(plan.task.classes), (num_images,)).to(device),
+    )
+    num_threads, ends = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        policy = build_policy(variant, run.policy)
+        train(network, policy, images, None, run, recipe.lr_factors(), lambda row: ends.append(time.perf_counter()))
+    finally:
+        torch.set_num_threads(num_threads)
+    # The first epoch warms up.
+    return num_images * 2 / (ends[-1] - ends[0]) if len(ends) == 3 else 1000.0
+
+
+def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> dict[str, float]:
+    """Expected seconds of one trial and of one final run of the arm in one worker, given training images/s."""
+    protocol = plan.protocol
+    num_images = protocol.epochs * (protocol.train_images + EVALUATION_COST * protocol.val_images)
+    trial = num_images / rate + RUN_OVERHEAD_S
+    return {"trial": trial, "final": trial + EVALUATION_COST * protocol.test_images / rate}

@@ -1,0 +1,113 @@
+"""The W&B sweep file, held against what the installed W&B makes of it."""
+
+import copy
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from wandb.apis.public.sweeps import _validate_config_and_fill_distribution
+from wandb.sdk.launch.sweeps.utils import load_sweep_config
+from wandb.sdk.sweeps.scheduler.optuna import search_space_from_sweep_config
+from wandb.wandb_agent import Agent
+
+from experiments.errors import UserError
+from experiments.wandb_sweep import wandb_sweep
+
+SPACE: dict[str, dict[str, Any]] = {
+    "optim.lr": {"distribution": "log_uniform_values", "min": 0.01, "max": 0.5},
+    "optim.weight_decay": {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-2},
+    "model.loc_lr_factor": {"min": 0, "max": 1.0},
+    "model.width": {"min": 8, "max": 64},
+    "policy.max_deg": {"distribution": "q_uniform", "min": 5, "max": 45, "q": 5},
+    "policy.kind": {"values": ["a", "b"]},
+    "protocol.epochs": {"value": 7},
+}
+DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
+    "optim.lr": FloatDistribution(0.01, 0.5, log=True),
+    "optim.weight_decay": FloatDistribution(1e-5, 1e-2, log=True),
+    "model.loc_lr_factor": FloatDistribution(0.0, 1.0),
+    "model.width": IntDistribution(8, 64),
+    "policy.max_deg": IntDistribution(5, 45, step=5),
+    "policy.kind": CategoricalDistribution(["a", "b"]),
+    "protocol.epochs": CategoricalDistribution([7]),
+}
+
+
+def sweep(
+    space: dict[str, dict[str, Any]] = SPACE, method: str = "bayes", metric: str = "val/accuracy"
+) -> dict[str, Any]:
+    return wandb_sweep(
+        space,
+        variant="stn_affine+affine",
+        project="stn-bench",
+        method=method,
+        metric=metric,
+        program="experiments",
+        arguments=["--pose", "R"],
+    )
+
+
+def test_wandb_reads_the_same_space(tmp_path: Any) -> None:
+    space = copy.deepcopy(SPACE)
+    made = sweep(space)
+    assert space == SPACE
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(made, sort_keys=False))
+    read = load_sweep_config(str(file))
+    assert read == made
+    assert _validate_config_and_fill_distribution(read) == made  # it found nothing to fill in
+    assert all("distribution" in spec for spec in made["parameters"].values())
+    assert search_space_from_sweep_config(read["parameters"]) == DISTRIBUTIONS
+    assert made["metric"] == {"name": "val/accuracy", "goal": "maximize"}
+    assert sweep(metric="val/loss")["metric"]["goal"] == "minimize"
+
+
+def test_agent_starts_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    started: list[list[str]] = []
+
+    class Process:
+        last_sigterm_time = None
+
+        def __init__(self, command: list[str], **_: Any) -> None:
+            started.append(command)
+
+    monkeypatch.setattr("wandb.wandb_agent.AgentProcess", Process)
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
+        monkeypatch.setenv(name, "")  # which the agent sets: to be put back
+    made = sweep()
+    agent = Agent(api=None, queue=None, sweep_id="s")
+    agent._sweep_command = made["command"]
+    args = {"optim.lr": {"value": 0.1}, "model.width": {"value": 16}}
+    agent._command_run({"type": "run", "run_id": "r1", "program": made["program"], "args": args})
+    (command,) = started
+    searched = ["--optim.lr=0.1", "--model.width=16"]
+    run = ["run", "--variant", "stn_affine+affine", "--stage", "trial", "--pose", "R"]
+    assert command == ["/usr/bin/env", "python", "-m", "experiments", *run, *searched]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "bayess"}, "did you mean 'bayes'"),
+        ({"method": "grid"}, "cannot try all of optim.lr, a log_uniform_values"),
+        ({"space": {}}, "no parameters"),
+        ({"space": {"optim.lr": {"mim": 1, "max": 2}}}, "optim.lr: .*mim"),
+    ],
+)
+def test_refusals(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        sweep(**change)
+    assert "\n" not in str(refused.value)
+
+
+def test_grid() -> None:
+    assert sweep({"model.width": {"values": [8, 16]}}, method="grid")["method"] == "grid"
+
+
+def test_probabilities_have_a_distribution_of_their_own() -> None:
+    made = sweep({"policy.kind": {"values": ["a", "b"], "probabilities": [0.3, 0.7]}})["parameters"]["policy.kind"]
+    assert made == {"values": ["a", "b"], "probabilities": [0.3, 0.7], "distribution": "categorical_w_probabilities"}
