@@ -21,8 +21,6 @@ from benchmarks.machine import wait_for
 from experiments.config import Optim, Protocol
 
 NUM_LOADERS = 2
-NUM_SKIPPED_BATCHES = 16
-"""Not timed at the start: the loaders start, and their queues fill."""
 BATCHES_PER_LOG = 50
 
 
@@ -92,9 +90,19 @@ def batches_for_ever(images: PilImages, batch_size: int) -> Iterator[tuple[Tenso
 
 
 def usual_rate(
-    network: nn.Module, images: PilImages, protocol: Protocol, optim: Optim, device: torch.device, *, seconds: float
+    network: nn.Module,
+    images: PilImages,
+    protocol: Protocol,
+    optim: Optim,
+    device: torch.device,
+    *,
+    seconds: float,
+    num_skipped_batches: int,
 ) -> float:
-    """Images/s of a plain training loop once it has got going: with default threads and memory format, in fp32."""
+    """Images/s of a plain training loop: default threads and memory format, fp32, a look at the loss now and then.
+
+    num_skipped_batches: not timed, while the loaders start and their queues fill.
+    """
     network.to(device).train()
     optimiser = torch.optim.SGD(
         network.parameters(),
@@ -106,7 +114,7 @@ def usual_rate(
     loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
     start, num_images, losses = 0.0, 0, []
     for step, (x_BCHW, labels_B) in enumerate(batches_for_ever(images, protocol.batch_size)):
-        if step == NUM_SKIPPED_BATCHES:
+        if step == num_skipped_batches:
             wait_for(device)
             start = time.perf_counter()
         x_BCHW, labels_B = x_BCHW.to(device), labels_B.to(device)
@@ -116,7 +124,7 @@ def usual_rate(
         optimiser.step()
         if step % BATCHES_PER_LOG == 0:
             losses.append(loss.item())
-        if step >= NUM_SKIPPED_BATCHES:
+        if step >= num_skipped_batches:
             num_images += len(labels_B)
             if time.perf_counter() - start > seconds:
                 break

@@ -43,6 +43,7 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
         prog="python -m experiments",
         description="Compare learned with shown spatial invariance: spatial transformers and augmentation.",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
 
@@ -107,7 +108,7 @@ def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
     from experiments.commands import choose_budget
     from experiments.study import load_study
 
-    finder = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    finder = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     finder.add_argument("--sweep", type=Path)
     finder.add_argument("--budget", default="auto")
     try:
@@ -143,12 +144,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, UserError) and not type(error).__module__.startswith("analysis."):
             raise
         return complain(str(error))
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # such as a full disk
+        return complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
     except KeyboardInterrupt:
         print("\nStopped. Finished runs are in the ledger; the same command goes on from here.", file=sys.stderr)
         return STATUS_STOPPED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def complain(message: str) -> int:
@@ -163,11 +166,13 @@ def explain(error: ArgumentError, arguments: Sequence[str]) -> str:
     message = " ".join(str(error).split())
     message = re.sub(r'^Parser key "([^"]+)":', r"--\1:", message)
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
-    unknown = re.match(r"unrecognized arguments: (--?[\w.]+)|argument COMMAND: invalid choice: '([^']*)'", message)
+    unknown = re.match(r"unrecognized arguments: (--?[\w.-]+)|argument COMMAND: invalid choice: '([^']*)'", message)
     if unknown and unknown[1]:
         _, commands = build_parser()
-        known = re.findall(r"--[\w.-]+", commands[arguments[0]].format_help())
-        return f"unknown argument {unknown[1]}; {nearest(unknown[1], known)}"
+        known = re.findall(r"--([\w.-]+)", commands[arguments[0]].format_help())
+        hint = nearest(unknown[1].lstrip("-"), known)
+        hint = hint.replace("'", "'--", 1) if hint.startswith("did you mean") else "--help lists them"
+        return f"unknown argument {unknown[1]}; {hint}"
     if unknown:
         return f"unknown command {unknown[2]!r}; {nearest(unknown[2], build_parser()[1])}"
     choice = re.match(r"(--\S+): Expected a typing\.Literal\[(.*)\]\. Got value: (.*)", message)

@@ -82,6 +82,7 @@ def sweep(options: Namespace) -> int:
     console = Console()
     plan = plan_study(options, console)
     num_workers = count_workers(options, plan)
+    mode = resolve_mode(plan.study.wandb.mode)
     ledger = Ledger(options.runs)
     with only_sweep_of(ledger):
         ledger.sweep_up()
@@ -91,12 +92,12 @@ def sweep(options: Namespace) -> int:
         under_way.replay()
         estimate = Estimate(plan, under_way, ledger, num_workers)
         print_plan(console, plan, estimate.runs, num_workers, estimate.num_done, estimate.wall_s)
-        mode = resolve_mode(plan.study.wandb.mode)
         with Tracker(
             ledger.root,
             project=plan.study.wandb.project,
             group=plan.name,
             mode=mode,
+            tags=[f"budget {plan.study.budget}"],
             keys=under_way.finished(),
         ) as tracker:
             if estimate.left_s > 0:
@@ -259,6 +260,9 @@ def check_variant(options: Namespace) -> Variant:
     for name, value in vars(options.optim).items():
         if not 0 <= value < 1e6:
             raise UserError(f"optim.{name}: {value} is not between 0 and 1e6")
+    for value in options.prune_below:
+        if not 0 <= value <= 1:
+            raise UserError(f"prune_below: {value} is not between 0 and 1")
     return variant
 
 

@@ -113,10 +113,12 @@ class Ledger:
         self.forget_running(key)
 
     def remove(self, key: str) -> None:
-        """Take a run out, so that it can be made again: hidden by one rename, then deleted."""
+        """Take a run out, so that it can be made and logged again: hidden by one rename, then deleted."""
         doomed = self.root / "runs" / f".{key}.{os.getpid()}"
+        shutil.rmtree(doomed, ignore_errors=True)
         self.folder(key).rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+        (self.root / "wandb" / "logged" / key).unlink(missing_ok=True)
 
     def mark_running(self, key: str, progress: Mapping[str, Any]) -> None:
         """Say how far a run is, for whoever watches. Not flushed: it is worth nothing after a crash."""
@@ -142,8 +144,8 @@ class Ledger:
         return found
 
     def sweep_up(self) -> None:
-        """Delete what killed processes left: half-written runs and marks of runs in progress."""
-        for entry in [*(self.root / "runs").glob(".*"), *(self.root / "running").iterdir()]:
+        """Delete what killed processes left: half-written runs and manifests, marks of runs in progress."""
+        for entry in [path for place in ("runs/.*", "studies/*/.*", "running/*") for path in self.root.glob(place)]:
             suffix = entry.name.rsplit(".", 1)[-1]
             try:
                 pid = int(suffix) if suffix.isdigit() else int(json.loads(entry.read_text())["pid"])

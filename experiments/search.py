@@ -54,7 +54,8 @@ def nearest_allowed(parameter: Parameter, value: float) -> float:
         return min(parameter.choices, key=lambda choice: abs(choice - value))
     value = min(max(value, parameter.low), parameter.high)
     if parameter.step:
-        value = parameter.low + round((value - parameter.low) / parameter.step) * parameter.step
+        steps = round((value - parameter.low) / parameter.step)
+        value = min(parameter.low + steps * parameter.step, parameter.high)  # 0.3 + 6 * 0.1 is above 0.9
     return round(value) if parameter.kind == "int" else value
 
 
@@ -129,7 +130,8 @@ class ArmSearch:
         """The bar for each epoch of the coming wave: the median of the completed trials there; 0 lets all pass.
 
         The bar is set before a wave begins and sees only waves that ended, so it does not depend on who is faster.
-        Source of the rule: Golovin et al. 2017, Google Vizier, section 3.2.2; as in Optuna's MedianPruner.
+        Source of the rule: Golovin et al. 2017, Google Vizier, section 3.2.2; as in Optuna's MedianPruner, save that a
+        run is judged by its last epoch there and not by its best so far.
         """
         completed = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if self.search.pruner == "none" or len(completed) < self.search.pruner_warmup_trials:

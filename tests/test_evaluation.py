@@ -1,0 +1,174 @@
+"""Scores against a plain loop, who may read the test part, and the pictures of a transformer."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from experiments import evaluation
+from experiments.config import Protocol, RunConfig
+from experiments.evaluation import Scores, evaluate, evaluate_on_test
+from experiments.images import DeviceImages, to_device
+from experiments.pictures import before_and_after
+from experiments.tasks import Images, Task
+from experiments.variants import Network, build_model_recipe, build_network, parse_variant
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_one_thread() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+def some_images(num: int, num_classes: int = 10, seed: int = 0) -> Images:
+    generator = np.random.default_rng(seed)
+    return Images(
+        pixels_NHWC=generator.integers(0, 256, (num, 32, 32, 3), dtype=np.uint8),
+        labels_N=generator.integers(0, num_classes, num),
+        theta_N23=np.tile(np.eye(2, 3, dtype=np.float32), (num, 1, 1)),
+    )
+
+
+def on_cpu(images: Images) -> DeviceImages:
+    return to_device(images, "upright", torch.device("cpu"), part="train")
+
+
+def build(name: str) -> Network:
+    variant = parse_variant(name)
+    return build_network(
+        variant,
+        build_model_recipe(variant, {}),
+        num_classes=10,
+        image_px=32,
+        mean_C=torch.full((3,), 0.5),
+        std_C=torch.full((3,), 0.25),
+        seed=0,
+    )
+
+
+def scores_by_loop(network: Network, images: Images) -> Scores:
+    """Image by image, in float64 after the logits."""
+    network.eval()
+    loss, hits, totals = 0.0, [0] * network.num_classes, [0] * network.num_classes
+    for pixels_HWC, label in zip(images.pixels_NHWC, images.labels_N.tolist(), strict=True):
+        x_1CHW = torch.from_numpy(pixels_HWC / 255).permute(2, 0, 1)[None].float()
+        with torch.no_grad():
+            logits = network(x_1CHW)[0].double().numpy()
+        loss += np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[label]
+        hits[label] += int(logits.argmax() == label)
+        totals[label] += 1
+    return Scores(
+        sum(hits) / len(images),
+        loss / len(images),
+        len(images),
+        [hit / total if total else None for hit, total in zip(hits, totals, strict=True)],
+    )
+
+
+class TestEvaluate:
+    @pytest.mark.parametrize("name", ["cnn", "stn_affine@lenet"])
+    @pytest.mark.parametrize("batch_size", [1000, 64, 7])
+    def test_scores_are_those_of_a_plain_loop(self, name, batch_size, monkeypatch):
+        monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
+        network, images = build(name), some_images(130, num_classes=8)
+        network(torch.rand(8, 3, 32, 32))  # moves the running statistics off their start
+        expected = scores_by_loop(network, images)
+        scores = evaluate(network.train(), on_cpu(images), "fp32")
+        assert scores.accuracy == expected.accuracy
+        assert scores.loss == pytest.approx(expected.loss, rel=1e-5)
+        assert scores.num_images == 130
+        assert scores.class_accuracy == expected.class_accuracy
+        assert expected.class_accuracy[8:] == [None, None]
+
+    def test_nothing_of_the_network_changes(self):
+        network, images = build("cnn").train(), on_cpu(some_images(50))
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        random_state = torch.get_rng_state()
+        first = evaluate(network, images, "fp32")
+        assert evaluate(network, images, "fp32") == first
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        assert torch.equal(torch.get_rng_state(), random_state)
+
+    def test_a_perfect_and_a_constant_network(self):
+        class Answer(nn.Module):
+            """Reads the label out of the red channel; or always says 3."""
+
+            def __init__(self, honest: bool) -> None:
+                super().__init__()
+                self.honest = honest
+
+            def forward(self, x_BCHW: Tensor) -> Tensor:
+                labels_B = (
+                    (x_BCHW[:, 0, 0, 0] * 255).round().long() if self.honest else x_BCHW.new_full((len(x_BCHW),), 3)
+                )
+                return 50.0 * nn.functional.one_hot(labels_B.long(), 10).float()
+
+        labels_N = torch.arange(40) % 10
+        pixels_NHWC = labels_N.to(torch.uint8)[:, None, None, None].expand(40, 4, 4, 3)
+        images = DeviceImages(pixels_NHWC, labels_N)
+        mean_C, std_C = torch.zeros(3), torch.ones(3)
+        perfect, constant = (
+            evaluate(Network(nn.ModuleDict({"backbone": Answer(honest)}), mean_C, std_C, 10), images, "fp32")
+            for honest in (True, False)
+        )
+        assert perfect == Scores(1.0, pytest.approx(0, abs=1e-6), 40, [1.0] * 10)
+        assert constant == Scores(0.1, pytest.approx(45), 40, [0.0] * 3 + [1.0] + [0.0] * 6)
+
+
+class TestTestPart:
+    task = Task("folder", "mine", tuple("abcdefghij"), some_images(20), some_images(60, seed=1), "0" * 64)
+
+    def run(self, **changes: Any) -> RunConfig:
+        return RunConfig(protocol=Protocol(precision="fp32", device="cpu", test_images=0), **changes)
+
+    def test_a_trial_may_not_read_it(self):
+        with pytest.raises(ValueError, match="a trial may not read the test part"):
+            evaluate_on_test(build("cnn@lenet"), self.task, self.run(stage="trial"), torch.device("cpu"))
+
+    @pytest.mark.parametrize("pose", ["upright", "R"])
+    def test_a_final_run_reads_all_of_it_under_its_pose(self, pose):
+        network = build("cnn@lenet")
+        scores = evaluate_on_test(network, self.task, self.run(stage="final", pose=pose), torch.device("cpu"))
+        posed = to_device(self.task.test, pose, torch.device("cpu"), part="test")
+        assert scores == evaluate(network, posed, "fp32")
+        assert scores.num_images == 60
+        other = "R" if pose == "upright" else "upright"
+        assert scores != evaluate(network, to_device(self.task.test, other, torch.device("cpu"), part="test"), "fp32")
+
+    def test_or_as_many_images_as_the_protocol_says(self):
+        run = RunConfig(protocol=Protocol(precision="fp32", device="cpu", test_images=25))
+        assert evaluate_on_test(build("cnn@lenet"), self.task, run, torch.device("cpu")).num_images == 25
+
+
+class TestPictures:
+    def tiles(self, network: Network, images: DeviceImages) -> tuple[Tensor, Tensor]:
+        """The upper and the lower row of the picture, uint8 (n, 32, 32, 3)."""
+        picture = Image.open(io.BytesIO(before_and_after(network, images)))
+        assert picture.format == "PNG"
+        picture.load()
+        num = min(8, len(images))
+        assert picture.size == (3 * (34 * num + 2), 3 * (34 * 2 + 2))
+        pixels = torch.from_numpy(np.array(picture))[1::3, 1::3]
+        assert pixels.shape[2] == 3
+        rows = [torch.stack([pixels[top : top + 32, 2 + 34 * i : 34 + 34 * i] for i in range(num)]) for top in (2, 36)]
+        return rows[0], rows[1]
+
+    @pytest.mark.parametrize("num", [1, 8, 11])
+    def test_the_identity_shows_every_image_twice(self, num):
+        images = on_cpu(some_images(num))
+        above, below = self.tiles(build("stn_affine@lenet").train(), images)
+        assert torch.equal(above, images.pixels_NHWC[:8])
+        assert torch.equal(below, above)
+
+    def test_below_is_what_the_backbone_sees(self):
+        network, images = build("stn_affine@lenet"), on_cpu(some_images(3))
+        with torch.no_grad():
+            network.parts["transformer"].localisation.dense2.bias[2] = 0.5  # type: ignore[union-attr, index]
+        above, below = self.tiles(network, images)
+        assert torch.equal(above, images.pixels_NHWC)
+        assert torch.equal(below[:, :, :24], above[:, :, 8:])
+        assert not below[:, :, 24:].any()

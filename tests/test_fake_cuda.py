@@ -1,0 +1,182 @@
+"""Forward passes on CUDA tensors that do not exist: a tensor made on the wrong device fails here, without a GPU.
+
+Fake tensors have a shape, a type and a device but no numbers. Backward passes do not work with them; `make gpu-check`
+runs those where there is a GPU.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from baselines.backbones import BACKBONES
+from baselines.policies import POLICIES
+from experiments.config import Protocol
+from experiments.device import autocast
+from experiments.draws import permutation, uniform
+from experiments.evaluation import evaluate
+from experiments.images import DeviceImages, split
+from experiments.models import MODELS
+from experiments.poses import POSES, disc_mask, put_in_pose
+from experiments.training import augment
+from experiments.variants import Network, build_model_recipe, build_network, build_policy, parse_variant
+from stn.sampler import base_grid, warp
+
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def mode() -> Iterator[FakeTensorMode]:
+    """Under which tensors are fake. Grids that were cached before are real, and those cached meanwhile must go."""
+    base_grid.cache_clear()
+    with FakeTensorMode() as mode:
+        yield mode
+    base_grid.cache_clear()
+
+
+def fake(tensor: Tensor, mode: FakeTensorMode) -> Tensor:
+    fake_tensor = mode.from_tensor(tensor)
+    with mode:
+        return fake_tensor.to(CUDA)
+
+
+def moved(network: Network, mode: FakeTensorMode) -> Network:
+    """The network with parameters and buffers on the device, as Module.to does, which cannot handle fake ones."""
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = nn.Parameter(fake(parameter.detach(), mode))
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = fake(buffer, mode)
+    return network
+
+
+def build(name: str) -> Network:
+    """With real numbers, on the CPU."""
+    variant = parse_variant(name)
+    return build_network(
+        variant,
+        build_model_recipe(variant, {}),
+        num_classes=10,
+        image_px=32,
+        mean_C=torch.zeros(3),
+        std_C=torch.ones(3),
+        seed=0,
+    )
+
+
+def check(result: Tensor, *shape: int, dtype: torch.dtype = torch.float32) -> None:
+    assert isinstance(result, FakeTensor)
+    assert result.device == CUDA
+    assert result.shape == shape
+    assert result.dtype == dtype
+
+
+def some_images(num: int) -> DeviceImages:
+    pixels_NHWC = torch.zeros(num, 32, 32, 3, dtype=torch.uint8, device=CUDA)
+    return DeviceImages(pixels_NHWC, torch.zeros(num, dtype=torch.int64, device=CUDA))
+
+
+class TestTheTestItself:
+    def test_a_tensor_on_the_wrong_device_is_caught(self, mode):
+        with pytest.raises(RuntimeError, match="different devices"):
+            torch.zeros(3, device=CUDA) + torch.zeros(3)
+
+    def test_a_network_with_a_forgotten_tensor_is_caught(self):
+        network = build("cnn")
+        network.gain_1C11 = network.gain_1C11.clone()
+        forgotten = network._buffers.pop("gain_1C11")
+        object.__setattr__(network, "gain_1C11", forgotten)
+        with FakeTensorMode() as mode, pytest.raises((RuntimeError, AssertionError)):
+            moved(network, mode)(torch.zeros(2, 3, 32, 32, device=CUDA))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", [f"{model}@{backbone}" for model in MODELS for backbone in BACKBONES])
+def test_networks(name, training, precision):
+    network = build(name).train(training)
+    base_grid.cache_clear()
+    with FakeTensorMode() as mode:
+        moved(network, mode)
+        x_BCHW = torch.zeros(4, 3, 32, 32, device=CUDA).contiguous(memory_format=torch.channels_last)
+        with autocast(CUDA, precision):
+            logits_BK = network(x_BCHW)
+            seen_BCHW = network.look(x_BCHW)
+        check(logits_BK, 4, 10, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+        check(seen_BCHW, 4, 3, 32, 32)
+    base_grid.cache_clear()
+
+
+@pytest.mark.parametrize("policy_name", list(POLICIES))
+def test_policies(mode, policy_name):
+    policy = build_policy(parse_variant(f"cnn+{policy_name}"), {})
+    index_B = torch.arange(5, device=CUDA)
+    u_BK = uniform(index_B, policy.num_draws, seed=0, epoch=1, purpose="augment")
+    for value in policy.draw(u_BK, 32).values():
+        assert value.device == CUDA
+        assert len(value) == 5
+    x_BCHW = augment(torch.zeros(5, 3, 32, 32, device=CUDA), policy, u_BK)
+    check(x_BCHW, 5, 3, 32, 32)
+    assert x_BCHW.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("num_draws", [0, 1, 4, 5])
+def test_draws(mode, num_draws):
+    check(uniform(torch.arange(9, device=CUDA), num_draws, seed=0, epoch=1, purpose="x"), 9, num_draws)
+
+
+def test_permutations(mode):
+    check(permutation(torch.arange(9, device=CUDA), seed=0, epoch=1, purpose="x"), 9, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("pose", list(POSES))
+def test_poses(mode, pose):
+    posed = put_in_pose(some_images(6).pixels_NHWC, torch.arange(6, device=CUDA), pose, part="train")
+    check(posed, 6, 32, 32, 3, dtype=torch.uint8)
+    check(disc_mask(32, CUDA), 32, 32, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_warps(mode, padding):
+    theta_B23 = torch.zeros(2, 2, 3, device=CUDA)
+    check(warp(torch.zeros(2, 3, 32, 32, device=CUDA), theta_B23, padding=padding, size_px=(7, 9)), 2, 3, 7, 9)
+
+
+def test_batches_and_splits(mode):
+    images = some_images(20)
+    x_BCHW = images.batch(torch.arange(4, device=CUDA))
+    check(x_BCHW, 4, 3, 32, 32)
+    assert x_BCHW.is_contiguous(memory_format=torch.channels_last)
+    train_N, val_N = split(20, Protocol(train_images=12, val_images=5), 0)
+    check(images.subset(train_N.to(CUDA)).pixels_NHWC, 12, 32, 32, 3, dtype=torch.uint8)
+    check(images.subset(val_N.to(CUDA)).labels_N, 5, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("name", ["cnn", "stn_affine@lenet"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_evaluation_up_to_where_it_needs_numbers(name, precision):
+    """Every batch is scored on the device; what the counts are is more than a fake tensor can say."""
+
+    class Watched(Network):
+        num_batches = 0
+
+        def forward(self, raw_BCHW: Tensor) -> Tensor:
+            logits_BK = super().forward(raw_BCHW)
+            assert logits_BK.device == CUDA
+            self.num_batches += 1
+            return logits_BK
+
+    network = build(name)
+    network.__class__ = Watched
+    base_grid.cache_clear()
+    with FakeTensorMode() as mode:
+        moved(network, mode)
+        with pytest.raises(Exception, match="aten.bincount|data-dependent|aten.index|aten.nonzero|_local_scalar"):
+            evaluate(network, some_images(2500), precision)
+    base_grid.cache_clear()
+    assert isinstance(network, Watched)
+    assert network.num_batches >= 1

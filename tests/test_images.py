@@ -1,0 +1,205 @@
+"""Images on the device: the split, the batches, what a small task makes of the protocol, channel statistics."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.config import Protocol
+from experiments.errors import UserError
+from experiments.images import DeviceImages, channel_statistics, fit_to_task, split, to_device
+from experiments.poses import put_in_pose
+from experiments.tasks import Images, Task
+
+CPU = torch.device("cpu")
+PROTOCOL = Protocol(train_images=100, val_images=30, test_images=20)
+
+
+def some_images(num: int, size_px: int = 8, seed: int = 0) -> Images:
+    generator = np.random.default_rng(seed)
+    return Images(
+        pixels_NHWC=generator.integers(0, 256, (num, size_px, size_px, 3), dtype=np.uint8),
+        labels_N=generator.integers(0, 3, num),
+        theta_N23=np.tile(np.eye(2, 3, dtype=np.float32), (num, 1, 1)),
+    )
+
+
+def some_task(num_train: int, num_test: int) -> Task:
+    return Task("folder", "my images", ("a", "b", "c"), some_images(num_train), some_images(num_test, seed=1), "0" * 64)
+
+
+class TestSplit:
+    @given(st.integers(2, 300), st.data())
+    def test_parts_are_disjoint_and_as_large_as_asked_for(self, num, data):
+        val = data.draw(st.integers(0, num - 1))
+        train = data.draw(st.integers(0, num - val))
+        protocol = replace(PROTOCOL, train_images=train, val_images=val)
+        train_N, val_N = split(num, protocol, data.draw(st.integers(0, 1000)))
+        assert len(val_N) == val
+        assert len(train_N) == (train or num - val)
+        together = torch.cat([train_N, val_N])
+        assert len(together.unique()) == len(together)
+        assert together.min() >= 0
+        assert together.max() < num
+
+    def test_it_is_the_seed_s(self):
+        first, again, other = (split(200, PROTOCOL, seed) for seed in (3, 3, 4))
+        assert torch.equal(first[0], again[0])
+        assert torch.equal(first[1], again[1])
+        assert set(first[1].tolist()) != set(other[1].tolist())
+
+    def test_epochs_batches_and_precision_do_not_change_it(self):
+        """Variants are compared on the same images, whatever else a protocol says."""
+        other = replace(PROTOCOL, epochs=1, batch_size=7, precision="bf16", label_smoothing=0.0)
+        for ours, theirs in zip(split(200, PROTOCOL, 1), split(200, other, 1), strict=True):
+            assert torch.equal(ours, theirs)
+
+    def test_fewer_training_images_are_a_part_of_more_and_validation_stays(self):
+        few, many = (split(200, replace(PROTOCOL, train_images=num), 1) for num in (50, 150))
+        assert torch.equal(few[1], many[1])
+        assert torch.equal(few[0], many[0][:50])
+
+
+class TestFitToTask:
+    def test_a_large_task_changes_nothing(self):
+        assert fit_to_task(PROTOCOL, some_task(150, 20)) == (PROTOCOL, "")
+
+    def test_0_becomes_all_that_there_are(self):
+        fitted, shrunk = fit_to_task(replace(PROTOCOL, train_images=0, test_images=0), some_task(200, 50))
+        assert (fitted.train_images, fitted.val_images, fitted.test_images) == (170, 30, 50)
+        assert shrunk == ""
+
+    def test_no_validation_images_are_fine(self):
+        fitted, shrunk = fit_to_task(replace(PROTOCOL, train_images=0, val_images=0), some_task(200, 50))
+        assert (fitted.train_images, fitted.val_images) == (200, 0)
+        assert shrunk == ""
+
+    def test_what_shrinks_is_said(self):
+        fitted, shrunk = fit_to_task(replace(PROTOCOL, train_images=2000), some_task(100, 5))
+        assert (fitted.train_images, fitted.val_images, fitted.test_images) == (80, 20, 5)
+        assert shrunk == "my images has fewer images than asked for: train 2,000 -> 80, val 30 -> 20, test 20 -> 5"
+
+    @given(st.integers(0, 60), st.integers(0, 5), st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
+    def test_what_comes_out_can_be_split_and_is_never_more(self, num_train, num_test, train, val, test):
+        protocol = replace(PROTOCOL, train_images=train, val_images=val, test_images=test)
+        try:
+            fitted, shrunk = fit_to_task(protocol, some_task(num_train, num_test))
+        except UserError as error:
+            assert num_train < 5 or num_test < 1 or train == 1, error  # noqa: PT017
+            return
+        assert replace(fitted, train_images=train, val_images=val, test_images=test) == protocol
+        train_N, val_N = split(num_train, fitted, 0)
+        assert len(train_N) == fitted.train_images >= 2
+        assert len(val_N) == fitted.val_images <= num_train / 5
+        assert (fitted.val_images > 0) == (val > 0)
+        assert 1 <= fitted.test_images <= num_test
+        asked = ((train, fitted.train_images), (val, fitted.val_images), (test, fitted.test_images))
+        assert bool(shrunk) == any(wanted > got for wanted, got in asked)
+        assert all(got <= wanted or wanted == 0 for wanted, got in asked)
+
+    @pytest.mark.parametrize(("num_train", "num_test"), [(0, 10), (1, 10), (4, 10), (10, 0)])
+    def test_too_few_images_are_refused(self, num_train, num_test):
+        with pytest.raises(UserError, match=f"my images: {num_train} training and {num_test} test images are too few"):
+            fit_to_task(PROTOCOL, some_task(num_train, num_test))
+
+
+class TestToDevice:
+    def test_all_images_in_their_order(self):
+        images = some_images(12)
+        there = to_device(images, "upright", CPU, part="train")
+        assert len(there) == 12
+        assert torch.equal(there.pixels_NHWC, torch.from_numpy(images.pixels_NHWC))
+        assert torch.equal(there.labels_N, torch.from_numpy(images.labels_N))
+
+    def test_the_originals_are_copied(self):
+        """They may be a read-only map of a file."""
+        images = some_images(4)
+        images.pixels_NHWC.flags.writeable = False
+        there = to_device(images, "upright", CPU, part="train")
+        there.pixels_NHWC.zero_()
+        assert images.pixels_NHWC.any()
+
+    def test_a_number_takes_the_same_images_every_time(self):
+        images = some_images(50)
+        few, again, more, other_part = (
+            to_device(images, "upright", CPU, part=part, num=num)
+            for part, num in (("test", 10), ("test", 10), ("test", 20), ("train", 10))
+        )
+        assert len(few) == 10
+        assert torch.equal(few.pixels_NHWC, again.pixels_NHWC)
+
+        def of(there: DeviceImages) -> set[bytes]:
+            return {image.numpy().tobytes() for image in there.pixels_NHWC}
+
+        assert len(of(few)) == 10
+        assert of(few) < of(more)
+        assert of(few) != of(other_part)
+
+    @pytest.mark.parametrize("num", [0, 50, 60])
+    def test_0_or_as_many_as_there_are_takes_all(self, num):
+        assert len(to_device(some_images(50), "upright", CPU, part="test", num=num)) == 50
+
+    def test_an_image_of_a_subset_has_the_pose_it_has_among_all(self):
+        images = some_images(50, 16)
+        full = to_device(images, "R", CPU, part="test")
+        few = to_device(images, "R", CPU, part="test", num=10)
+        everything = [image.numpy().tobytes() for image in full.pixels_NHWC]
+        places = [everything.index(image.numpy().tobytes()) for image in few.pixels_NHWC]
+        assert places == sorted(places)
+        assert torch.equal(full.labels_N[places], few.labels_N)
+        posed = put_in_pose(torch.from_numpy(images.pixels_NHWC), torch.arange(50), "R", part="test")
+        assert torch.equal(full.pixels_NHWC, posed)
+
+
+class TestBatches:
+    images = to_device(some_images(9, 6), "upright", CPU, part="train")
+
+    def test_a_batch_is_the_pixels_between_0_and_1_channels_last(self):
+        index_B = torch.tensor([4, 0, 4, 8])
+        x_BCHW = self.images.batch(index_B)
+        assert x_BCHW.shape == (4, 3, 6, 6)
+        assert x_BCHW.dtype == torch.float32
+        assert x_BCHW.is_contiguous(memory_format=torch.channels_last)
+        for image_CHW, index in zip(x_BCHW, index_B.tolist(), strict=True):
+            expected = self.images.pixels_NHWC[index].permute(2, 0, 1).numpy() / 255
+            np.testing.assert_allclose(image_CHW, expected, atol=1e-7)
+
+    def test_a_batch_is_a_copy(self):
+        before = self.images.pixels_NHWC.clone()
+        self.images.batch(torch.arange(9)).zero_()
+        assert torch.equal(self.images.pixels_NHWC, before)
+
+    def test_white_is_1_and_black_0(self):
+        ends = DeviceImages(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1), torch.zeros(2).long())
+        assert ends.batch(torch.arange(2)).flatten().tolist() == [0, 1]
+
+    def test_a_subset_has_its_images_and_labels(self):
+        index_N = torch.tensor([7, 1])
+        subset = self.images.subset(index_N)
+        assert len(subset) == 2
+        assert torch.equal(subset.pixels_NHWC, self.images.pixels_NHWC[index_N])
+        assert torch.equal(subset.labels_N, self.images.labels_N[index_N])
+
+
+class TestChannelStatistics:
+    @given(st.integers(2, 40), st.integers(0, 1000))
+    def test_they_are_numpy_s(self, num, seed):
+        images = some_images(num, 5, seed)
+        mean_C, std_C = channel_statistics(to_device(images, "upright", CPU, part="train"))
+        pixels_XC = images.pixels_NHWC.reshape(-1, 3) / 255
+        assert mean_C.dtype == std_C.dtype == torch.float32
+        np.testing.assert_allclose(mean_C, pixels_XC.mean(0), rtol=1e-6)
+        np.testing.assert_allclose(std_C, pixels_XC.std(0, ddof=1), rtol=1e-6)
+
+    def test_channels_are_kept_apart(self):
+        pixels = torch.zeros(2, 4, 4, 3, dtype=torch.uint8)
+        pixels[0, ..., 1] = 255
+        pixels[..., 2] = 51
+        mean_C, std_C = channel_statistics(DeviceImages(pixels, torch.zeros(2).long()))
+        torch.testing.assert_close(mean_C, torch.tensor([0, 0.5, 0.2]))
+        assert std_C[1] > 0.5
+        # A constant channel must not be divided by nothing.
+        assert std_C[0] == std_C[2] == pytest.approx(1e-3)

@@ -1,0 +1,353 @@
+"""The training loop: what it optimises, what it may not depend on, and how it stops."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from baselines.policies import Policy, Warp
+from experiments import training
+from experiments.config import Optim, Protocol, RunConfig, num_steps
+from experiments.evaluation import Scores
+from experiments.images import DeviceImages
+from experiments.training import Row, make_schedule, parameter_groups, should_prune, train
+from experiments.variants import Network, build_model_recipe, build_network, build_policy, parse_variant
+
+PROTOCOL = Protocol(epochs=3, batch_size=16, precision="fp32", device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_one_thread() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+def some_images(num: int = 40, seed: int = 0) -> DeviceImages:
+    generator = torch.Generator().manual_seed(seed)
+    pixels_NHWC = torch.randint(0, 256, (num, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    return DeviceImages(pixels_NHWC, torch.arange(num) % 10)
+
+
+def build(name: str, seed: int = 0) -> Network:
+    variant = parse_variant(name)
+    return build_network(
+        variant,
+        build_model_recipe(variant, {}),
+        num_classes=10,
+        image_px=32,
+        mean_C=torch.full((3,), 0.5),
+        std_C=torch.full((3,), 0.25),
+        seed=seed,
+    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def carry_out(
+    name: str,
+    *,
+    images: DeviceImages | None = None,
+    val_images: DeviceImages | None = None,
+    policy: Policy | None = None,
+    network: Network | None = None,
+    report: Callable[[Row], None] | None = None,
+    seed: int = 0,
+    lr: float = 0.02,
+    prune_below: tuple[float, ...] = (),
+    protocol: Protocol = PROTOCOL,
+) -> tuple[str, Network, list[Row]]:
+    """Status, trained network and history of a small run."""
+    variant = parse_variant(name)
+    network = network or build(name, seed)
+    run = RunConfig(variant=name, seed=seed, protocol=protocol, optim=Optim(lr=lr), prune_below=prune_below)
+    rows: list[Row] = []
+
+    def keep(row: Row) -> None:
+        rows.append(row)
+        if report:
+            report(row)
+
+    lr_factors = build_model_recipe(variant, {}).lr_factors()
+    policy = policy or build_policy(variant, {})
+    status = train(network, policy, images or some_images(), val_images, run, lr_factors, keep)
+    return status, network, rows
+
+
+def parameters_of(network: Network) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    assert list(ours) == list(theirs)
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+class Spy:
+    """Changes nothing, but sees every image's draws; images are told apart by their first pixel."""
+
+    num_draws: ClassVar[int] = 6
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, tuple[float, ...]]] = []
+        self.batches: list[int] = []
+
+    def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
+        assert image_px == 32
+        return {"u": u_BK}
+
+    def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
+        images = (x_BCHW[:, 0, 0, 0] * 255).round().int().tolist()
+        self.seen += [(image, tuple(u)) for image, u in zip(images, params["u"].tolist(), strict=True)]
+        self.batches.append(len(x_BCHW))
+        return x_BCHW
+
+
+class Poison:
+    """Shows images that are not numbers in one step of the run, and keeps the parameters of that moment."""
+
+    num_draws: ClassVar[int] = 0
+
+    def __init__(self, network: Network, bad_step: int, value: float) -> None:
+        self.network, self.bad_step, self.value = network, bad_step, value
+        self.step = 0
+        self.before: dict[str, Tensor] = {}
+
+    def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
+        return {}
+
+    def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
+        self.step += 1
+        if self.step != self.bad_step:
+            return x_BCHW
+        self.before = parameters_of(self.network)
+        return torch.full_like(x_BCHW, self.value)
+
+
+class TestParameterGroups:
+    def groups(self, name: str) -> list[dict[str, Any]]:
+        network = build(name)
+        groups: list[dict[str, Any]] = parameter_groups(network, Optim(lr=0.2, weight_decay=0.01), {"transformer": 0.1})
+        every = [p for group in groups for p in group["params"]]
+        assert {id(p) for p in every} == {id(p) for p in network.parameters()}
+        assert len(every) == len(list(network.parameters()))
+        names = {id(p): parameter_name for parameter_name, p in network.named_parameters()}
+        return [{**group, "names": [names[id(p)] for p in group["params"]]} for group in groups]
+
+    @pytest.mark.parametrize("name", ["cnn", "cnn@lenet", "cnn@resnet18", "stn_affine", "stn_affine@lenet"])
+    def test_weights_decay_and_biases_and_normalisation_do_not(self, name):
+        for group in self.groups(name):
+            for parameter, parameter_name in zip(group["params"], group["names"], strict=True):
+                assert (parameter.ndim > 1) == (group["weight_decay"] == 0.01), parameter_name
+                if parameter_name.endswith("bias"):
+                    assert group["weight_decay"] == 0.0
+        assert {group["weight_decay"] for group in self.groups(name)} == {0.01, 0.0}
+
+    def test_the_transformer_has_its_own_learning_rate(self):
+        for group in self.groups("stn_affine@lenet"):
+            part = "transformer" if group["lr"] == pytest.approx(0.02) else "backbone"
+            assert group["lr"] == pytest.approx({"transformer": 0.02, "backbone": 0.2}[part])
+            assert all(name.startswith(f"parts.{part}.") for name in group["names"])
+
+
+class TestSchedule:
+    def rates(self, protocol: Protocol, total_steps: int) -> list[list[float]]:
+        """The learning rate of each group at each step."""
+        groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.02, 0.2)]
+        optimiser = torch.optim.SGD(groups, momentum=0.9)
+        schedule = make_schedule(optimiser, protocol, total_steps)
+        rates = []
+        for _ in range(total_steps):
+            rates.append([group["lr"] for group in optimiser.param_groups])
+            optimiser.step()
+            schedule.step()
+            assert all(group["momentum"] == 0.9 for group in optimiser.param_groups)
+        return rates
+
+    def test_one_cycle_goes_up_for_30_percent_and_down_to_nothing(self):
+        rates = self.rates(PROTOCOL, 100)
+        slow, fast = zip(*rates, strict=True)
+        assert max(fast) == fast[29] == pytest.approx(0.2)
+        assert list(fast[:30]) == sorted(fast[:30])
+        assert list(fast[29:]) == sorted(fast[29:], reverse=True)
+        assert fast[0] == pytest.approx(0.2 / 25)
+        assert fast[-1] < 1e-5 * 0.2
+        assert list(slow) == pytest.approx([rate / 10 for rate in fast])
+        # Half-way up a cosine.
+        assert fast[14] == pytest.approx(0.2 / 25 + (0.2 - 0.2 / 25) * (1 - math.cos(math.pi * 14 / 29)) / 2)
+
+    def test_constant_is_constant(self):
+        protocol = Protocol(schedule="constant")
+        assert self.rates(protocol, 20) == [[0.02, 0.2]] * 20
+
+    @given(st.integers(1, 500), st.integers(1, 128), st.integers(1, 20))
+    def test_steps_are_counted_as_batches_are_cut(self, num_images, batch_size, epochs):
+        assert num_steps(num_images, batch_size, epochs) == epochs * len(torch.arange(num_images).split(batch_size))
+
+
+class TestEpochs:
+    def test_every_epoch_shows_every_image_once_in_another_order(self):
+        images = some_images()
+        images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+        spy = Spy()
+        assert carry_out("cnn@lenet", images=images, policy=spy)[0] == "completed"
+        assert spy.batches == [16, 16, 8] * 3
+        epochs = [[image for image, _ in spy.seen[start : start + 40]] for start in (0, 40, 80)]
+        assert all(sorted(epoch) == list(range(40)) for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) == 3
+        assert len({u for _, u in spy.seen}) == 120  # each image is drawn for anew in each epoch
+
+    def test_draws_belong_to_the_image_not_to_its_batch(self):
+        images = some_images()
+        images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+        spies = []
+        for batch_size in (7, 40):
+            spies.append(Spy())
+            protocol = Protocol(epochs=1, batch_size=batch_size, precision="fp32")
+            carry_out("cnn@lenet", images=images, policy=spies[-1], protocol=protocol)
+        assert dict(spies[0].seen) == dict(spies[1].seen)
+
+    def test_history_has_a_row_for_each_epoch(self):
+        _, _, rows = carry_out("cnn", val_images=some_images(20, seed=1))
+        assert [row["epoch"] for row in rows] == [1, 2, 3]
+        assert all(
+            list(row) == ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy"] for row in rows
+        )
+        assert all(
+            isinstance(value, float) and math.isfinite(value) for row in rows for value in list(row.values())[1:]
+        )
+        without_val = carry_out("cnn")[2]
+        assert all(row["val_loss"] is None and row["val_accuracy"] is None for row in without_val)
+
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+    def test_the_loss_is_cross_entropy_with_smoothed_labels(self, smoothing):
+        """Over an epoch of one batch: that of the start weights."""
+        images = some_images()
+        network = build("cnn").train()
+        with torch.no_grad():
+            logits = network(images.batch(torch.arange(40)).contiguous(memory_format=torch.channels_last)).double()
+        log_p = logits - logits.exp().sum(1, keepdim=True).log()
+        targets = torch.full_like(log_p, smoothing / 10)
+        targets[torch.arange(40), images.labels_N] += 1 - smoothing
+        protocol = Protocol(epochs=1, batch_size=40, label_smoothing=smoothing, precision="fp32")
+        _, _, rows = carry_out("cnn", images=images, protocol=protocol)
+        assert rows[0]["train_loss"] == pytest.approx(-(targets * log_p).sum(1).mean().item(), rel=1e-5)
+        assert rows[0]["train_accuracy"] == pytest.approx((logits.argmax(1) == images.labels_N).float().mean().item())
+
+    def test_steps_are_those_of_sgd_with_nesterov_momentum(self):
+        """Three steps on the whole set, written out."""
+        images = some_images(20)
+        protocol = Protocol(epochs=3, batch_size=20, schedule="constant", label_smoothing=0, precision="fp32")
+        network = build("cnn").train()
+        speed = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
+        for _ in range(3):
+            network.zero_grad()
+            x_BCHW = images.batch(torch.arange(20)).contiguous(memory_format=torch.channels_last)
+            F.cross_entropy(network(x_BCHW), images.labels_N).backward()
+            with torch.no_grad():
+                for name, p in network.named_parameters():
+                    slope = p.grad + (5e-4 * p if p.ndim > 1 else 0)
+                    speed[name] = 0.9 * speed[name] + slope
+                    p -= 0.02 * (slope + 0.9 * speed[name])
+        trained = carry_out("cnn", images=images, protocol=protocol)[1]
+        for name, p in trained.named_parameters():
+            torch.testing.assert_close(p, dict(network.named_parameters())[name], atol=2e-5, rtol=1e-3)
+
+
+class TestSameRunSameBits:
+    @pytest.mark.parametrize("name", ["stn_affine@lenet+affine", "cnn+flip_crop"])
+    def test_the_seed_decides_everything(self, name):
+        """Dropout too, whatever was drawn before the run."""
+        val_images = some_images(20, seed=1)
+        _, first, first_rows = carry_out(name, val_images=val_images, seed=3)
+        torch.manual_seed(12345)
+        _, again, again_rows = carry_out(name, val_images=val_images, seed=3)
+        assert same(first.state_dict(), again.state_dict())
+        assert first_rows == again_rows
+        _, other, _ = carry_out(name, val_images=val_images, seed=4)
+        assert not same(first.state_dict(), other.state_dict())
+
+    @pytest.mark.parametrize("name", ["cnn", "stn_affine@lenet+affine"])
+    def test_validation_has_no_say_in_training(self, name):
+        with_val, without = (carry_out(name, val_images=val)[1] for val in (some_images(20, seed=1), None))
+        assert same(with_val.state_dict(), without.state_dict())
+
+    def test_the_seed_decides_the_order_even_of_the_same_start(self):
+        start = build("cnn")
+        ends = [carry_out("cnn", network=copy.deepcopy(start), seed=seed)[1].state_dict() for seed in (0, 1)]
+        assert not same(*ends)
+
+    def test_bf16_is_near_to_fp32(self):
+        losses = [
+            carry_out("cnn", protocol=Protocol(epochs=2, batch_size=20, precision=precision))[2][0]["train_loss"]
+            for precision in ("fp32", "bf16")
+        ]
+        assert losses[0] != losses[1]
+        assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+class TestDivergence:
+    @pytest.mark.parametrize("name", ["cnn", "stn_affine@lenet"])
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    @pytest.mark.parametrize("bad_step", [1, 2, 4, 9])
+    def test_no_step_is_taken_on_a_loss_that_is_no_number_or_after_it(self, name, value, bad_step):
+        network = build(name)
+        poison = Poison(network, bad_step, value)
+        status, _, rows = carry_out(name, network=network, policy=poison)
+        assert status == "diverged"
+        assert poison.before
+        assert same(parameters_of(network), poison.before)
+        assert all(p.isfinite().all() for p in network.parameters())
+        # Three steps an epoch; whole epochs before the bad one are in the history, none after.
+        assert [row["epoch"] for row in rows] == list(range(1, (bad_step - 1) // 3 + 1))
+        assert poison.step == 3 * ((bad_step - 1) // 3 + 1)
+
+    def test_an_absurd_learning_rate_diverges(self):
+        status, _, rows = carry_out("cnn@lenet", lr=1e30)
+        assert status == "diverged"
+        assert rows == []
+
+    def test_a_validation_loss_that_is_no_number_is_divergence(self, monkeypatch):
+        monkeypatch.setattr(training, "evaluate", lambda *_: Scores(0.1, math.nan, 20, [0.1]))
+        status, _, rows = carry_out("cnn@lenet", val_images=some_images(20))
+        assert status == "diverged"
+        assert rows == []
+
+
+class TestPruning:
+    @pytest.mark.parametrize(
+        ("epoch", "accuracy", "prune_below", "pruned"),
+        [
+            (1, 0.3, (), False),
+            (1, 0.3, (0.3,), False),
+            (1, 0.3, (0.31,), True),
+            (2, 0.3, (0.31,), False),
+            (2, 0.3, (0.0, 0.31), True),
+            (1, 0.0, (0.0,), False),
+            (1, None, (0.1,), True),
+        ],
+    )
+    def test_a_run_stops_under_the_bar_of_its_epoch(self, epoch, accuracy, prune_below, pruned):
+        row: Row = {"epoch": epoch, "lr": 0.1, "val_accuracy": accuracy}
+        assert should_prune(row, prune_below) is pruned
+
+    @pytest.mark.parametrize(
+        ("prune_below", "status", "epochs"),
+        [
+            ((1.1,), "pruned", 1),
+            ((0.0, 1.1), "pruned", 2),
+            ((0.0, 0.0, 1.1), "completed", 3),  # nothing is saved by stopping after the last epoch
+            ((0.0, 0.0, 0.0, 1.1), "completed", 3),
+        ],
+    )
+    def test_a_pruned_run_keeps_the_epochs_it_had(self, prune_below, status, epochs):
+        val_images = some_images(20, seed=1)
+        ended, _, rows = carry_out("cnn@lenet", val_images=val_images, prune_below=prune_below)
+        assert ended == status
+        assert len(rows) == epochs
+        # It costs the run nothing to be watched.
+        assert rows == carry_out("cnn@lenet", val_images=val_images)[2][:epochs]

@@ -1,0 +1,120 @@
+"""Runs for W&B: put into a ledger, and read back from W&B's offline files by W&B itself."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from PIL import Image
+
+CLASSES = ["cat", "dog", "owl"]
+API_KEY = "0123456789abcdef" * 3
+
+
+def commit(
+    ledger: Path, key: str, *, stage: str = "final", status: str = "completed", epochs: int = 3, seed: int = 3
+) -> None:
+    """Put a run into the ledger, as docs/architecture.md describes it."""
+    folder = ledger / "runs" / key
+    folder.mkdir(parents=True)
+    scored, final = epochs > 0, stage == "final" and epochs > 0
+    run = {
+        "format": 1,
+        "key": key,
+        "status": status,
+        "error": None if status in ("completed", "pruned") else "the loss is not a number in epoch 1",
+        "config": {
+            "variant": "stn_affine@lenet+affine",
+            "seed": seed,
+            "stage": stage,
+            "pose": "R",
+            "protocol": {"epochs": 3, "batch_size": 128, "schedule": "one_cycle"},
+            "optim": {"lr": 0.1, "weight_decay": 0.0005},
+            "model": {"loc_lr_factor": 0.1},
+            "policy": {"max_deg": 30.0},
+            "prune_below": [0.2],
+        },
+        "task": {"name": "folder", "label": "Pets (JPEG)", "content_hash": "ab" * 32, "classes": CLASSES},
+        "protocol_hash": "1a2b3c4d",
+        "result": {
+            "epochs": epochs,
+            "num_parameters": 243146 if scored else None,
+            "train_flops": 3.2e12 if scored else None,
+            "val_accuracy": 0.25 + 0.1 * epochs if scored else None,
+            "val_loss": 1.3 if scored else None,
+            "val_class_accuracy": [0.5, 0.6, 0.7] if scored else None,
+            "test_accuracy": 0.54 if final else None,
+            "test_loss": 1.4 if final else None,
+            "test_class_accuracy": [0.4, 0.5, 0.72] if final else None,
+        },
+    }
+    history = [
+        {
+            "epoch": e,
+            "lr": 0.1 / e,
+            "train_loss": 2 / e,
+            "train_accuracy": 0.3,
+            "val_loss": None,
+            "val_accuracy": 0.25 + 0.1 * e,
+        }
+        for e in range(1, epochs + 1)
+    ]
+    cost = {
+        "train_seconds": 21.3,
+        "seconds": 24.0,
+        "images_per_s": 1410.0,
+        "peak_memory_mib": 512.0,
+        "threads": 1,
+        "started": "2026-11-22T10:00:00Z",
+        "device": "cpu",
+        "device_name": "Abacus 9",
+        "versions": {"torch": "2.14.1"},
+    }
+    for name, content in (("run", run), ("history", history), ("cost", cost)):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    if final:
+        Image.new("RGB", (64, 32), (9, 80, 7)).save(folder / "transformer.png")
+        (folder / "weights.safetensors").write_bytes(key.encode() * 100)
+
+
+@functools.cache
+def inspect(folder: Path) -> list[dict[str, Any]]:
+    command = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", str(folder), "--json"]
+    env = {**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
+    read = subprocess.run(command, capture_output=True, text=True, env=env, check=True, cwd=folder)
+    return [json.loads(line) for line in read.stdout.splitlines()]
+
+
+class Offline:
+    """What W&B's own reader finds in one run's offline files."""
+
+    def __init__(self, ledger: Path, key: str) -> None:
+        (self.folder,) = (ledger / "wandb").glob(f"offline-run-*-{key}")
+        self.records = inspect(self.folder)
+
+    def all(self, kind: str) -> list[Any]:
+        return [record[kind] for record in self.records if record["type"] == kind]
+
+    @property
+    def run(self) -> dict[str, Any]:
+        return cast(dict[str, Any], self.all("run")[0])
+
+    @property
+    def exit_code(self) -> int:
+        (record,) = self.all("exit")
+        return cast(int, record["exit_code"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return cast(dict[str, Any], self.run["config"]["update"])
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return [record["item"] for record in self.all("history")]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return {name: value for record in self.all("summary") for name, value in record["update"].items()}
