@@ -1,77 +1,18 @@
-"""`folder:PATH`: what is read, how it is split and decoded, what is refused."""
+"""`folder:PATH`: what is read, how it is split and decoded."""
 
 import os
 import shutil
 import struct
-import threading
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from experiments.errors import UserError
-from experiments.tasks import Images, Task, load_task
 from experiments.tasks import folder as folder_module
-
-CLASSES = ("ant", "bee", "cat")
-
-
-def pixels_of(seed: int, height: int = 16, width: int = 16) -> npt.NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def save(path: Path, pixels_HWC: npt.NDArray[np.uint8], **options: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels_HWC).save(path, **options)
-
-
-def make_parts(root: Path, per_class: int = 3) -> Path:
-    """train/ and test/, every image a PNG of its own random pixels."""
-    for p, part in enumerate(("train", "test")):
-        for c, name in enumerate(CLASSES):
-            for i in range(per_class):
-                save(root / part / name / f"{i}.png", pixels_of(100 * p + 10 * c + i))
-    return root
-
-
-def make_classes(root: Path, per_class: int = 10) -> Path:
-    for c, name in enumerate(CLASSES):
-        for i in range(per_class):
-            save(root / name / f"{i:02}.png", pixels_of(100 * c + i))
-    return root
-
-
-def load(root: Path | str, cache: Path, image_px: int = 16, say: Callable[[str], None] = lambda line: None) -> Task:
-    return load_task(f"folder:{root}", image_px=image_px, cache=cache, say=say)
-
-
-def refusal(root: Path | str, cache: Path, image_px: int = 16) -> str:
-    with pytest.raises(UserError) as error:
-        load(root, cache, image_px)
-    assert "\n" not in str(error.value)
-    assert not cache.exists() or not list(cache.iterdir())
-    return str(error.value)
-
-
-def one_image(tmp_path: Path, write: Callable[[Path], None], name: str, image_px: int = 16) -> npt.NDArray[np.uint8]:
-    """The pixels that an image file becomes, as the first of a small task."""
-    root = make_parts(tmp_path / "images")
-    write(root / "train/ant" / name)
-    task = load(root, tmp_path / "cache", image_px)
-    assert len(task.train) == 10
-    index = sorted([f"train/ant/{name}", "train/ant/0.png", "train/ant/1.png", "train/ant/2.png"])
-    pixels_HWC: npt.NDArray[np.uint8] = task.train.pixels_NHWC[index.index(f"train/ant/{name}")]
-    return pixels_HWC
-
-
-def pixel_set(images: Images) -> set[bytes]:
-    return {pixels.tobytes() for pixels in images.pixels_NHWC}
+from tests.image_folders import CLASSES, load, make_classes, make_parts, one_image, pixel_set, pixels_of, save
 
 
 def test_parts_are_read_exactly_in_order(tmp_path: Path) -> None:
@@ -301,139 +242,3 @@ def test_one_folder_of_classes_is_split_80_20(tmp_path: Path) -> None:
     save(root / "bee/99.png", pixels_of(1234))
     after = pixel_set(load(root, tmp_path / "cache").test)
     assert len(before & after) >= 5  # one more image moves one at most
-
-
-def test_too_few_to_split(tmp_path: Path) -> None:
-    root = make_classes(tmp_path / "images", 5)
-    assert np.bincount(load(root, tmp_path / "a").test.labels_N).tolist() == [1] * 3
-    (root / "bee/00.png").unlink()
-    assert "class 'bee' has 4 images, too few to split" in refusal(root, tmp_path / "cache")
-
-
-def test_missing_and_wrong_folders(tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    make_parts(tmp_path / "flowers")
-    said = refusal(tmp_path / "flower", cache)
-    assert "does not exist; did you mean 'flowers'?" in said
-    assert str(tmp_path / "flower") in said
-    assert refusal(tmp_path / "no/where", cache).endswith("does not exist")
-    (tmp_path / "file").write_text("")
-    assert "is not a folder" in refusal(tmp_path / "file", cache)
-    (tmp_path / "empty").mkdir()
-    assert refusal(tmp_path / "empty", cache).endswith("is empty")
-    (tmp_path / "texts/a").mkdir(parents=True)
-    (tmp_path / "texts/a/x.txt").write_text("")
-    assert "has no images in class folders" in refusal(tmp_path / "texts", cache)
-    save(tmp_path / "flat/1.png", pixels_of(1))
-    assert "has no images in class folders" in refusal(tmp_path / "flat", cache)
-    save(tmp_path / "half/train/a/1.png", pixels_of(1))
-    assert "has no test/ beside train/" in refusal(tmp_path / "half", cache)
-
-
-def test_too_few_classes(tmp_path: Path) -> None:
-    root = make_classes(tmp_path / "images")
-    shutil.rmtree(root / "ant")
-    shutil.rmtree(root / "bee")
-    assert "only one class, 'cat'" in refusal(root, tmp_path / "cache")
-    (root / "dog").mkdir()
-    assert "class 'dog' has no images" in refusal(root, tmp_path / "cache")
-
-
-def test_parts_with_other_classes(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    (root / "test/cat").rename(root / "test/cats")
-    assert refusal(root, tmp_path / "cache").endswith("'cat' only in train/; 'cats' only in test/")
-    shutil.rmtree(root / "test/cats")
-    assert refusal(root, tmp_path / "cache").endswith("'cat' only in train/")
-
-
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_a_class_without_images(part: str, tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    for path in (root / part / "bee").iterdir():
-        path.unlink()
-    assert f"class 'bee' has no images in {part}/" in refusal(root, tmp_path / "cache")
-
-
-def test_broken_images_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    (root / "train/cat/0.png").write_bytes(b"")
-    (root / "test/ant/1.png").write_text("no image at all")
-    whole = (root / "train/bee/2.png").read_bytes()
-    (root / "train/bee/2.png").write_bytes(whole[: len(whole) // 2])
-    said = refusal(root, tmp_path / "cache")
-    assert "3 of 18 images cannot be read, first 'test/ant/1.png': not an image" in said
-    (root / "test/ant/1.png").unlink()
-    (root / "train/cat/0.png").unlink()
-    said = refusal(root, tmp_path / "cache")
-    assert "1 of 16 images cannot be read, first 'train/bee/2.png': " in said
-    assert "truncated" in said
-
-
-def test_a_link_to_nothing(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    (root / "train/bee/9.png").symlink_to("nowhere.png")
-    said = refusal(root, tmp_path / "cache")
-    assert "train/bee/9.png" in said
-    assert "No such file" in said
-
-
-def test_a_decompression_bomb(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    path = root / "train/ant/1.png"
-    data = bytearray(path.read_bytes())
-    for side in (12_000, 60_000):  # Pillow only warns of the first
-        data[16:24] = struct.pack(">2I", side, side)
-        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-        path.write_bytes(data)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            said = refusal(root, tmp_path / "cache")
-        assert "1 of 18 images cannot be read, first 'train/ant/1.png'" in said
-        assert "pixels" in said
-
-
-def test_a_thin_strip_is_not_blown_up(tmp_path: Path) -> None:
-    got = one_image(tmp_path, lambda path: Image.new("RGB", (2_000_000, 1), "red").save(path), "x.png", 64)
-    assert (got == [255, 0, 0]).all()
-
-
-def test_grey_values_that_have_no_scale(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(root / "train/ant/9.tif")
-    assert "floating point" in refusal(root, tmp_path / "cache")
-    Image.fromarray(np.full((16, 16), 70_000, np.int32)).save(root / "train/ant/9.tif")
-    assert "more than 16 bits" in refusal(root, tmp_path / "cache")
-
-
-def test_many_threads_decode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_classes(tmp_path / "images")
-    one = load(root, tmp_path / "one").content_hash
-    monkeypatch.setattr(folder_module, "_SMALL_BYTES", 0)
-    monkeypatch.setattr(folder_module, "_BLOCK", 2)
-    monkeypatch.setattr(folder_module, "_SAY_EVERY_S", 0.0)
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    decode, threads = folder_module._decode, set()
-
-    def watched(path: Path, image_px: int) -> npt.NDArray[np.uint8]:
-        threads.add(threading.get_ident())
-        return decode(path, image_px)
-
-    monkeypatch.setattr(folder_module, "_decode", watched)
-    lines: list[str] = []
-    assert load(root, tmp_path / "many", say=lines.append).content_hash == one
-    assert len(threads) > 1
-    assert lines[0] == "folder images: decoding 30 images, once"
-    assert "30 of 30 images decoded" in lines[-1]
-
-
-def test_more_images_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_parts(tmp_path / "images")
-
-    def no_memory(shape: tuple[int, ...], dtype: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(np, "empty", no_memory)
-    said = refusal(root, tmp_path / "cache", 1024)
-    assert "18 images of 1024 px need" in said
-    assert "GiB" in said

@@ -1,0 +1,67 @@
+"""Image folders that tests make, and what becomes of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from experiments.errors import UserError
+from experiments.tasks import Images, Task, load_task
+
+CLASSES = ("ant", "bee", "cat")
+
+
+def pixels_of(seed: int, height: int = 16, width: int = 16) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def save(path: Path, pixels_HWC: npt.NDArray[np.uint8], **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels_HWC).save(path, **options)
+
+
+def make_parts(root: Path, per_class: int = 3) -> Path:
+    """train/ and test/, every image a PNG of its own random pixels."""
+    for p, part in enumerate(("train", "test")):
+        for c, name in enumerate(CLASSES):
+            for i in range(per_class):
+                save(root / part / name / f"{i}.png", pixels_of(100 * p + 10 * c + i))
+    return root
+
+
+def make_classes(root: Path, per_class: int = 10) -> Path:
+    for c, name in enumerate(CLASSES):
+        for i in range(per_class):
+            save(root / name / f"{i:02}.png", pixels_of(100 * c + i))
+    return root
+
+
+def load(root: Path | str, cache: Path, image_px: int = 16, say: Callable[[str], None] = lambda line: None) -> Task:
+    return load_task(f"folder:{root}", image_px=image_px, cache=cache, say=say)
+
+
+def refusal(root: Path | str, cache: Path, image_px: int = 16) -> str:
+    with pytest.raises(UserError) as error:
+        load(root, cache, image_px)
+    assert "\n" not in str(error.value)
+    assert not cache.exists() or not list(cache.iterdir())
+    return str(error.value)
+
+
+def one_image(tmp_path: Path, write: Callable[[Path], None], name: str, image_px: int = 16) -> npt.NDArray[np.uint8]:
+    """The pixels that an image file becomes, as the first of a small task."""
+    root = make_parts(tmp_path / "images")
+    write(root / "train/ant" / name)
+    task = load(root, tmp_path / "cache", image_px)
+    assert len(task.train) == 10
+    index = sorted([f"train/ant/{name}", "train/ant/0.png", "train/ant/1.png", "train/ant/2.png"])
+    pixels_HWC: npt.NDArray[np.uint8] = task.train.pixels_NHWC[index.index(f"train/ant/{name}")]
+    return pixels_HWC
+
+
+def pixel_set(images: Images) -> set[bytes]:
+    return {pixels.tobytes() for pixels in images.pixels_NHWC}
