@@ -1,44 +1,28 @@
-"""What this machine can do at best: the rate of dense matrix products, and the settings that training runs under."""
+"""What this machine can do at best: the rate of dense matrix products."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from experiments.costs import environment
 from experiments.device import device_name
-from experiments.executors.local import default_num_workers, prepare_device
+from experiments.executors.local import default_num_workers
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """The machine as a run's record has it, with the processor beside the device."""
+    """The machine as a run's cost.json has it, with the processor beside the device."""
     processor = {"cpu": device_name(torch.device("cpu")), "cpu_capability": torch.backends.cpu.get_cpu_capability()}
     return {**environment(device), **processor}
 
 
 def thread_counts(device: torch.device) -> tuple[int, ...]:
-    """One thread and all cores on a CPU; elsewhere the threads do not compute, and stay as they are."""
+    """One thread and one for each core on a CPU; elsewhere threads do not compute, and stay as they are."""
     if device.type != "cpu":
         return (torch.get_num_threads(),)
     return tuple(sorted({1, default_num_workers("cpu")}))
-
-
-@contextmanager
-def engine_settings(device: torch.device, threads: int) -> Iterator[None]:
-    """Settings as a worker process has them, but with so many threads; afterwards those of before."""
-    cudnn = torch.backends.cudnn
-    before = torch.get_num_threads(), cudnn.benchmark, cudnn.deterministic
-    prepare_device(device)
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cudnn.benchmark, cudnn.deterministic = before[1:]
 
 
 def wait_for(device: torch.device) -> None:
@@ -69,6 +53,6 @@ def matrix_rate(device: torch.device, precision: str, size: int, *, seconds: flo
 
 
 def best_matrix_rate(device: torch.device, precision: str, *, seconds: float) -> float:
-    """GFLOP/s at the size that is fastest; seconds: for all sizes together."""
+    """GFLOP/s at the size that is fastest. seconds: for all sizes together."""
     sizes = matrix_sizes(device)
     return max(matrix_rate(device, precision, size, seconds=seconds / len(sizes)) for size in sizes)

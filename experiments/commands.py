@@ -17,7 +17,15 @@ from rich.markup import escape
 from experiments import tracking
 from experiments.config import Optim, Protocol, RunConfig, run_key
 from experiments.device import find_device, resolve
-from experiments.display import SweepProgress, print_ablation, print_plan, print_status, print_variants, run_line
+from experiments.display import (
+    SweepProgress,
+    print_ablation,
+    print_place,
+    print_plan,
+    print_status,
+    print_variants,
+    run_line,
+)
 from experiments.errors import UserError, nearest
 from experiments.estimate import Estimate
 from experiments.executors.local import LocalExecutor, default_num_workers, prepare_device
@@ -124,7 +132,7 @@ def make_missing_runs(
     )
 
     def finished(job: Job) -> None:
-        progress.finish(job)
+        progress.finish(job, len(under_way.finished()))
         tracker.log(job.key)
 
     with progress, LocalExecutor(plan.protocol.device, num_workers) as executor:
@@ -164,17 +172,19 @@ def write_and_show_tables(ledger: Ledger, study: str, reports: Path, console: Co
     out = reports / study
     paths = [*write_tables(ledger.root, study, out), *write_figures(ledger.root, study, out)]
     print_ablation(console, ablation(ledger.root, study))
-    console.print(f"Tables and figures  {escape(str(out))}: {', '.join(p.name for p in paths)}", highlight=False)
-    console.print(f"Ledger              {escape(str(ledger.root))}", highlight=False)
+    stems = dict.fromkeys(path.stem for path in paths)
+    names = [stem + " ".join(path.suffix for path in paths if path.stem == stem) for stem in stems]
+    print_place(console, "Tables and figures", str(out), ", ".join(names))
+    print_place(console, "Ledger", str(ledger.root))
 
 
 def show_tracking(ledger: Ledger, mode: str, problem: str | None, unlogged: int, console: Console) -> None:
     """Where W&B's part is, and what went wrong with it."""
     where = {
-        "online": "online",
-        "offline": f"offline in {ledger.root / 'wandb'}; `make dashboard` shows them, `make sync` uploads them",
+        "online": ["online"],
+        "offline": [f"offline in {ledger.root / 'wandb'}", "`make dashboard` shows them, `make sync` uploads them"],
     }
-    console.print(f"W&B runs            {escape(where.get(mode, 'none: tracking is disabled'))}", highlight=False)
+    print_place(console, "W&B runs", *where.get(mode, ["none: tracking is disabled"]))
     if problem:
         console.print(f"[yellow]W&B[/]: {escape(problem)}", highlight=False)
     if unlogged:

@@ -22,7 +22,7 @@ def count_train_flops(network: Network, image_px: int, num_channels: int = 3) ->
     """Floating-point operations of one image's forward and backward pass.
 
     Counted by torch.utils.flop_counter: convolutions and matrix products, a multiplication and an addition as two.
-    Interpolation, normalisation and activations are not counted. Leaves gradients and statistics as they were.
+    Sampling, normalisation and activations are not counted. Leaves gradients and statistics as they were.
     """
     device = next(network.parameters()).device
     state = {name: value.clone() for name, value in network.state_dict().items()}

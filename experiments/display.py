@@ -8,6 +8,7 @@ from typing import Any
 from rich import box
 from rich.console import Console, JustifyMethod
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -43,8 +44,8 @@ def print_plan(
         f"{protocol.test_images:,} test images; {len(plan.task.classes)} classes; {protocol.image_px} px"
     )
     console.print(
-        f"[bold]Runs[/]  {protocol.epochs} epochs, batch {protocol.batch_size}, {protocol.precision} on "
-        f"{protocol.device}; tuned by {study.search.sampler} on validation accuracy"
+        f"[bold]Runs[/]  {protocol.epochs} epoch{'s' if protocol.epochs > 1 else ''}, batch {protocol.batch_size}, "
+        f"{protocol.precision} on {protocol.device}; tuned by {study.search.sampler} on validation accuracy"
     )
     table = Table(box=box.SIMPLE_HEAD)
     posed = len(study.poses) > 1 or study.poses != ("upright",)
@@ -63,19 +64,23 @@ def print_plan(
     console.print(f"{plan.num_trials} trials and {plan.num_finals} final runs{done}; {left}.\n")
 
 
-def run_line(run: RunConfig, record: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
-    """One finished run in one line."""
+def run_name(variant: str, pose: str) -> str:
+    """What a line calls a run's variant; the pose is named where it is not the usual one."""
+    return variant if pose == "upright" else f"{variant} {pose}"
+
+
+def run_line(run: RunConfig, record: Mapping[str, Any], cost: Mapping[str, Any], name_width: int = 0) -> str:
+    """One finished run in one line, whose columns stand below those of other runs."""
     result, status = record["result"], record["status"]
     colour = {"completed": "green", "pruned": "yellow"}.get(status, "red")
-    scores = "  ".join(
-        f"{part} {result[f'{part}_accuracy'] * 100:5.1f} %"
-        for part in ("val", "test")
-        if result[f"{part}_accuracy"] is not None
+    scores = {part: result[f"{part}_accuracy"] for part in ("val", "test")}
+    shown = ["" if score is None else f"{part} {score * 100:4.1f} %" for part, score in scores.items()]
+    seconds = f"{cost['seconds']:.1f} s" if cost["seconds"] is not None else ""
+    why = f"  {escape(record['error'])}" if record["error"] else ""
+    return (
+        f"[{colour}]{status:9}[/] {run_name(run.variant, run.pose):{name_width}} {run.stage} seed {run.seed:<2} "
+        f"{shown[0]:10} {shown[1]:11} {seconds:>7}{why}"
     )
-    name = f"{run.variant} {'' if run.pose == 'upright' else run.pose}".strip()
-    seconds = f"{cost['seconds']:6.1f} s" if cost["seconds"] is not None else ""
-    why = f"  {record['error']}" if record["error"] else ""
-    return f"[{colour}]{status:9}[/] {name:24} {run.stage} seed {run.seed:<3} {scores}  {seconds}{why}"
 
 
 class SweepProgress:
@@ -101,6 +106,7 @@ class SweepProgress:
         self.num_runs, self.num_finished = num_runs, num_done
         self.num_workers = num_workers
         self.finished_expected_s = self.finished_actual_s = 0.0
+        self.name_width = max(len(run_name(variant, pose)) for pose, variant, _ in expected_s)
         self._bar = Progress(
             TextColumn("{task.fields[runs]}"),
             BarColumn(),
@@ -129,18 +135,20 @@ class SweepProgress:
         pace = self.finished_actual_s / self.finished_expected_s if self.finished_expected_s else 1.0
         return f"{duration((self.total_s - done_s) * pace / self.num_workers)} left"
 
-    def finish(self, job: Job) -> None:
-        """Show a run that is in the ledger now."""
+    def finish(self, job: Job, num_finished: int) -> None:
+        """Show a run that is in the ledger now. num_finished: of all; one run may be two trials, if they are alike."""
         record, cost = self.ledger.read(job.key), self.ledger.read(job.key, "cost.json")
         expected_s = self._expected(job)
-        self.done_s += expected_s
+        self.done_s += expected_s * (num_finished - self.num_finished)
         if record["status"] == "completed":
             self.finished_expected_s += expected_s
             self.finished_actual_s += cost["seconds"]
-        self.num_finished += 1
+        self.num_finished = num_finished
         count = f"{self.num_finished:>{len(str(self.num_runs))}}/{self.num_runs}"
-        left = "" if self.console.is_terminal else f"  {self.left(self.done_s)}"
-        self.console.print(f"{count} {run_line(job.run, record, cost)}{left}", highlight=False, soft_wrap=True)
+        quiet = self.console.is_terminal or num_finished == self.num_runs
+        left = "" if quiet else f"  {self.left(self.done_s)}"
+        line = run_line(job.run, record, cost, self.name_width)
+        self.console.print(f"{count} {line}{left}", highlight=False, soft_wrap=True)
         self.tick()
 
     def tick(self) -> None:
@@ -153,37 +161,44 @@ class SweepProgress:
             under_way += self.expected_s.get(key, 0.0) * progress["epoch"] / (progress["epochs"] + 1)
         done_s = min(self.done_s + under_way, self.total_s)
         runs = f"{self.num_finished}/{self.num_runs} runs"
-        self._bar.update(self._task, completed=done_s, runs=runs, left=self.left(done_s))
+        self._bar.update(self._task, completed=done_s, runs=runs, left=f"· {self.left(done_s)}")
 
 
 def print_ablation(console: Console, ablation: Any) -> None:
     """The ablation table as analysis gives it: as many of its columns as the terminal has room for, and its notes."""
     console.print(f"\n[bold]{escape(ablation.title)}[/]", highlight=False)
     for section in ablation.sections:
-        text = section.table
-        shown = [index for index, heading in enumerate(text.columns) if heading in shown_columns(console, text.rows)]
-        table = Table(box=box.SIMPLE_HEAD, title=section.pose if len(ablation.sections) > 1 else None)
-        for index in shown:
-            justify: JustifyMethod = "right" if text.align[index] == "r" else "left"
-            table.add_column(text.columns[index], justify=justify, no_wrap=True)
-        for row in text.rows:
-            table.add_row(*(escape(row[index]) for index in shown))
-        console.print(table)
+        title = f"Pose {escape(section.pose)}" if len(ablation.sections) > 1 else None
+        console.print(_fitting_table(console, section.table, title))
     for note in ablation.notes:
         console.print(escape(note), style="dim", highlight=False)
     console.print()
 
 
-def shown_columns(console: Console, rows: Sequence[Sequence[str]]) -> set[str]:
-    """Headings for the width of the terminal; how runs ended is shown wherever one was not completed."""
-    shown = {"Variant", "Test %", "n", "Difference", "Parameters"}
-    if console.width >= 80:
-        shown |= {"Validation %"}
-    if console.width >= 110:
-        shown |= {"Baseline", "Training FLOPs"}
-    if console.width >= 150 or any("failed" in cell or "diverged" in cell for row in rows for cell in row):
-        shown |= {"Final runs", "Trials"}
-    return shown
+def _fitting_table(console: Console, text: Any, title: str | None) -> Table:
+    """The columns that fit the width, by importance: how runs ended matters where one was not completed."""
+    ended = ["Final runs", "Trials"]
+    bad = any(status in cell for row in text.rows for cell in row for status in ("failed", "diverged", "missing"))
+    wanted = ["Variant", "Test %", "n", "Difference", *(ended if bad else []), "Validation %", "Parameters"]
+    wanted += ["Baseline", "Training FLOPs", *([] if bad else ended)]
+    wide = console.options.update_width(10_000)
+    while True:
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+        shown = [index for index, heading in enumerate(text.columns) if heading in wanted]
+        for index in shown:
+            justify: JustifyMethod = "right" if text.align[index] == "r" else "left"
+            table.add_column(text.columns[index], justify=justify, no_wrap=True)
+        for row in text.rows:
+            table.add_row(*(escape(row[index]) for index in shown))
+        if len(wanted) == 1 or Measurement.get(console, wide, table).maximum <= console.width:
+            return table
+        wanted.pop()
+
+
+def print_place(console: Console, what: str, *lines: str) -> None:
+    """Where something is, in lines that begin below each other."""
+    for number, line in enumerate(lines):
+        console.print(f"{'' if number else what:20}{escape(line)}", highlight=False, soft_wrap=True)
 
 
 def print_status(console: Console, report: Mapping[str, Any]) -> None:
@@ -221,11 +236,12 @@ def print_variants(console: Console, report: Mapping[str, Mapping[str, Any]]) ->
     """Names by kind, with what they are and the hyper-parameters that they have."""
     console.print("A variant is MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY, such as stn_affine@resnet18+affine.\n")
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("kind", "name", "what it is", "its own hyper-parameters"):
+    for column in ("kind", "name", "what it is, and its own hyper-parameters"):
         table.add_column(column)
     for kind, entries in report.items():
         for index, (name, entry) in enumerate(entries.items()):
             own = ", ".join(f"{kind}.{field}={value:g}" for field, value in entry["hyper-parameters"].items())
-            table.add_row("" if index else kind, name, escape(entry["what"]), own)
+            what = escape(entry["what"]) + (f"\n[cyan]{own}[/]" if own else "")
+            table.add_row("" if index else kind, name, what)
         table.add_section()
     console.print(table)

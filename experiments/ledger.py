@@ -41,13 +41,18 @@ def to_json(value: Any) -> bytes:
 
 
 def process_is_alive(pid: int) -> bool:
+    """Whether the process can still do something; one that has ended and waits for its parent to notice cannot."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # it has just ended, or this system has no such files
+        return True
+    return state != "Z"
 
 
 class Ledger:

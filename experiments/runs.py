@@ -1,6 +1,7 @@
 """Carrying out one run: build, train, score, commit. What a worker does."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -198,6 +199,9 @@ def train_and_score(
         outcome.files["transformer.png"] = before_and_after(network, val_images or images)
     if run.stage == "final":
         scores = evaluate_on_test(network, task, run, device)
+        if not math.isfinite(scores.loss):  # the last step broke the weights, and no validation images saw it
+            outcome.status = "diverged"
+            return
         result["num_test_images"] = scores.num_images
         result["test_accuracy"], result["test_loss"] = scores.accuracy, scores.loss
         result["test_class_accuracy"] = scores.class_accuracy

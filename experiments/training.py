@@ -19,7 +19,7 @@ from experiments.variants import Network
 from stn.sampler import warp
 
 Row = dict[str, float | int | None]
-"""One epoch of a run's history."""
+"""One epoch of a run's history; lr is that of its last step."""
 
 
 def parameter_groups(network: Network, optim: Optim, lr_factors: Mapping[str, float]) -> list[dict[str, object]]:
@@ -72,7 +72,7 @@ def train(
         fused=True,
     )
     schedule = make_schedule(optimiser, protocol, num_steps(len(images), protocol.batch_size, protocol.epochs))
-    lr = optimiser.param_groups[-1]
+    base = optimiser.param_groups[-1]  # the backbone's, whose learning rate has no factor
     loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
     diverged = torch.zeros((), dtype=torch.bool, device=device)
 
@@ -96,6 +96,7 @@ def train(
             diverged |= ~loss.detach().isfinite()
             optimiser.found_inf = diverged.float()  # type: ignore[attr-defined]
             optimiser.step()
+            lr = base["lr"]
             schedule.step()
             loss_sum += loss.detach() * len(labels_B)
             num_correct += (logits_BX.detach().argmax(1) == labels_B).sum()
@@ -103,7 +104,7 @@ def train(
             return "diverged"
         row: Row = {
             "epoch": epoch,
-            "lr": lr["lr"],
+            "lr": lr,
             "train_loss": loss_sum.item() / len(images),
             "train_accuracy": num_correct.item() / len(images),
             "val_loss": None,

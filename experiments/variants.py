@@ -101,7 +101,12 @@ class Network(nn.Module):
         return "transformer" in self.parts
 
     def normalise(self, raw_BCHW: Tensor) -> Tensor:
-        return torch.addcmul(self.offset_1C11, raw_BCHW, self.gain_1C11)
+        # Spread over one image first: a CPU is slow at factors that repeat after every C values in memory.
+        gain_1CHW, offset_1CHW = (
+            factor_1C11.expand(1, *raw_BCHW.shape[1:]).contiguous(memory_format=torch.channels_last)
+            for factor_1C11 in (self.gain_1C11, self.offset_1C11)
+        )
+        return torch.addcmul(offset_1CHW, raw_BCHW, gain_1CHW)
 
     def look(self, raw_BCHW: Tensor) -> Tensor:
         """What the backbone gets to see before it is normalised: the transformer's output, or the image itself."""

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,15 @@ def real_images() -> Path:
     if not folder:
         pytest.skip("STN_BENCH_TEST_IMAGES names no folder of real images")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of decoded images, for this process and for those that it starts; sprites are drawn into it once."""
+    from experiments.tasks import load_task
+
+    folder = tmp_path_factory.mktemp("cache")
+    load_task("sprites", image_px=32, cache=folder, say=lambda line: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STN_BENCH_CACHE", str(folder))
+        yield folder

@@ -17,7 +17,7 @@ from experiments.sweep_file import Section
 
 CONTENT_HASH = "a" * 64
 
-CHANGED_PROTOCOL = {
+CHANGED_PROTOCOL: dict[str, Any] = {
     "image_px": 64,
     "train_images": 45_000,
     "val_images": 4_999,
@@ -31,8 +31,8 @@ CHANGED_PROTOCOL = {
     "precision": "bf16",
     "device": "cpu",
 }
-CHANGED_OPTIM = {"lr": 0.2, "weight_decay": 1e-3}
-CHANGED_RUN = {
+CHANGED_OPTIM: dict[str, Any] = {"lr": 0.2, "weight_decay": 1e-3}
+CHANGED_RUN: dict[str, Any] = {
     "variant": "stn_affine",
     "seed": 1,
     "stage": "trial",
@@ -46,7 +46,7 @@ CHANGED_RUN = {
 def changed_runs() -> dict[str, RunConfig]:
     """A run with one field changed, by the field's dotted name."""
     run = RunConfig()
-    parts = {
+    parts: dict[str, tuple[Any, dict[str, Any]]] = {
         "": (run, CHANGED_RUN),
         "protocol.": (run.protocol, CHANGED_PROTOCOL),
         "optim.": (run.optim, CHANGED_OPTIM),
@@ -54,7 +54,7 @@ def changed_runs() -> dict[str, RunConfig]:
     runs = {}
     for prefix, (part, changes) in parts.items():
         for name, value in changes.items():
-            changed: Any = dataclasses.replace(part, **{name: value})  # type: ignore[type-var]
+            changed: Any = dataclasses.replace(part, **{name: value})
             runs[prefix + name] = dataclasses.replace(run, **{prefix[:-1]: changed}) if prefix else changed
     return runs
 

@@ -1,5 +1,8 @@
 """Random draws are Philox's, and functions of what they are for: nothing else can change them."""
 
+import hashlib
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -15,7 +18,7 @@ epochs = st.integers(0, 10_000)
 
 
 def draw(index: list[int] | range, num_draws: int = 4, **changes) -> torch.Tensor:
-    what_for = {"seed": 0, "epoch": 1, "purpose": "augment"} | changes
+    what_for: dict[str, Any] = {"seed": 0, "epoch": 1, "purpose": "augment"} | changes
     return uniform(torch.tensor(list(index)), num_draws, **what_for)
 
 
@@ -32,6 +35,47 @@ def test_philox_gives_the_known_answers_of_random123(counter, key, expected):
     low, high = (int(word, 16) for word in key.split())
     words = philox4x32(counter_14, (low, high))[0].tolist()
     assert " ".join(f"{word:08x}" for word in words) == expected
+
+
+def philox_of_whole_numbers(counter: list[int], key: list[int]) -> list[int]:
+    """Ten rounds, from the paper's figure, in Python's numbers without end."""
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        product0, product1 = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
+        c = [
+            (product1 >> 32) ^ c[1] ^ k[0],
+            product1 % 2**32,
+            (product0 >> 32) ^ c[3] ^ k[1],
+            product0 % 2**32,
+        ]
+        k = [(k[0] + 0x9E3779B9) % 2**32, (k[1] + 0xBB67AE85) % 2**32]
+    return c
+
+
+word = st.integers(0, 2**32 - 1)
+
+
+@given(st.lists(word, min_size=4, max_size=4), st.lists(word, min_size=2, max_size=2))
+def test_philox_is_exact_for_all_words(counter, key):
+    words = philox4x32(torch.tensor([counter]), (key[0], key[1]))[0].tolist()
+    assert words == philox_of_whole_numbers(counter, key)
+
+
+@given(st.integers(0, 2**45), seeds, epochs)
+def test_a_draw_is_the_word_of_its_image_epoch_and_place(index, seed, epoch):
+    """Spelt out, so that a change that would give every run other numbers is seen."""
+    key = seed_of(seed, "augment")
+    words = [
+        philox_of_whole_numbers([index % 2**32, index >> 32, epoch, block], [key % 2**32, key >> 32])
+        for block in (0, 1)
+    ]
+    expected = [(number >> 8) / 2**24 for number in words[0] + words[1]][:6]
+    assert draw([index], 6, seed=seed, epoch=epoch)[0].tolist() == expected
+
+
+def test_a_seed_of_parts_stays_what_it_is():
+    digest = hashlib.sha256(b"3/augment").hexdigest()
+    assert seed_of(3, "augment") == int(digest[:16], 16) >> 1
 
 
 def test_a_seed_is_a_function_of_all_its_parts():
@@ -93,7 +137,8 @@ def test_a_permutation_holds_every_index_once(num, seed, epoch):
 
 def test_a_permutation_is_a_function_of_seed_epoch_and_purpose():
     def order(**changes) -> torch.Tensor:
-        return permutation(torch.arange(500), **({"seed": 0, "epoch": 1, "purpose": "order"} | changes))
+        what_for: dict[str, Any] = {"seed": 0, "epoch": 1, "purpose": "order"} | changes
+        return permutation(torch.arange(500), **what_for)
 
     assert torch.equal(order(), order())
     for change in ({"seed": 1}, {"epoch": 2}, {"purpose": "split"}):

@@ -115,8 +115,10 @@ class TestEvaluate:
             evaluate(Network(nn.ModuleDict({"backbone": Answer(honest)}), mean_C, std_C, 10), images, "fp32")
             for honest in (True, False)
         )
-        assert perfect == Scores(1.0, pytest.approx(0, abs=1e-6), 40, [1.0] * 10)
-        assert constant == Scores(0.1, pytest.approx(45), 40, [0.0] * 3 + [1.0] + [0.0] * 6)
+        assert (perfect.accuracy, perfect.class_accuracy) == (1.0, [1.0] * 10)
+        assert perfect.loss == pytest.approx(0, abs=1e-6)
+        assert (constant.accuracy, constant.class_accuracy) == (0.1, [0.0] * 3 + [1.0] + [0.0] * 6)
+        assert constant.loss == pytest.approx(45)
 
 
 class TestTestPart:
@@ -167,7 +169,7 @@ class TestPictures:
     def test_below_is_what_the_backbone_sees(self):
         network, images = build("stn_affine@lenet"), on_cpu(some_images(3))
         with torch.no_grad():
-            network.parts["transformer"].localisation.dense2.bias[2] = 0.5  # type: ignore[union-attr, index]
+            network.get_parameter("parts.transformer.localisation.dense2.bias")[2] = 0.5
         above, below = self.tiles(network, images)
         assert torch.equal(above, images.pixels_NHWC)
         assert torch.equal(below[:, :, :24], above[:, :, 8:])

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-import experiments.ledger
 from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError
 from experiments.ledger import Ledger, process_is_alive, to_json, write_atomically
@@ -111,7 +110,7 @@ def break_call(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: i
 def test_a_commit_that_fails_half_way_leaves_nothing(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, name: str, number: int, there: bool
 ) -> None:
-    num_calls = break_call(monkeypatch, experiments.ledger.os, name, number)
+    num_calls = break_call(monkeypatch, os, name, number)
     if there:  # renamed is committed, whatever the last flush says
         ledger.commit("abc", FILES)
     else:
@@ -141,7 +140,7 @@ def test_every_file_is_on_disk_before_the_run_appears(ledger: Ledger, monkeypatc
         flushed.append((os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")), "abc" in ledger))
         real(descriptor)
 
-    monkeypatch.setattr(experiments.ledger.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     ledger.commit("abc", FILES)
     hidden = f".abc.{os.getpid()}"
     assert flushed == [*((name, False) for name in FILES), (hidden, False), ("runs", True)]
@@ -247,7 +246,7 @@ def test_old_content_or_new_and_no_mixture(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "study.json"
     write_atomically(path, b"old")
     for name, number in (("fsync", 1), ("replace", 1)):
-        break_call(monkeypatch, Path if name == "replace" else experiments.ledger.os, name, number)
+        break_call(monkeypatch, Path if name == "replace" else os, name, number)
         with pytest.raises(OSError, match="No space"):
             write_atomically(path, b"new")
         monkeypatch.undo()
@@ -327,3 +326,10 @@ def test_json_has_one_spelling() -> None:
 def test_processes_that_live(dead_pid: int, living_pid: int) -> None:
     assert process_is_alive(living_pid) and process_is_alive(os.getpid()) and process_is_alive(1)
     assert not process_is_alive(dead_pid)
+
+
+def test_a_process_that_nobody_has_buried_is_dead() -> None:
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not process_is_alive(process.pid)
+    process.wait()

@@ -321,13 +321,13 @@ def parameters(draw: st.DrawFn) -> Parameter:
     if kind == "float":
         low, high = sorted(draw(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=2, unique=True)))
         return Parameter("model.x", "float", low, high, log=draw(st.booleans()))
-    low, num_steps = draw(st.integers(-20, 20)), draw(st.integers(1, 20))
+    first, num_steps = draw(st.integers(-20, 20)), draw(st.integers(1, 20))
     if kind == "int":
-        step = draw(st.integers(1, 5))
-        return Parameter("model.x", "int", low * step, (low + num_steps) * step, step=step)
+        whole = draw(st.integers(1, 5))
+        return Parameter("model.x", "int", first * whole, (first + num_steps) * whole, step=whole)
     # Bounds are multiples of the step, as sweep files must have them, but floats are only nearly so.
     step = draw(st.sampled_from([0.1, 0.3, 0.25, 0.7, 1e-3, 3.0]))
-    return Parameter("model.x", "float", round(low * step, 6), round((low + num_steps) * step, 6), step=step)
+    return Parameter("model.x", "float", round(first * step, 6), round((first + num_steps) * step, 6), step=step)
 
 
 def allowed(parameter: Parameter) -> list[float]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from baselines.policies import Policy, Warp
 from experiments import training
 from experiments.config import Optim, Protocol, RunConfig, num_steps
+from experiments.draws import uniform
 from experiments.evaluation import Scores
 from experiments.images import DeviceImages
 from experiments.training import Row, make_schedule, parameter_groups, should_prune, train
@@ -45,7 +46,7 @@ def build(name: str, seed: int = 0) -> Network:
         mean_C=torch.full((3,), 0.5),
         std_C=torch.full((3,), 0.25),
         seed=seed,
-    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ).to(memory_format=torch.channels_last)
 
 
 def carry_out(
@@ -209,7 +210,8 @@ class TestEpochs:
             spies.append(Spy())
             protocol = Protocol(epochs=1, batch_size=batch_size, precision="fp32")
             carry_out("cnn@lenet", images=images, policy=spies[-1], protocol=protocol)
-        assert dict(spies[0].seen) == dict(spies[1].seen)
+        draws = uniform(torch.arange(40), Spy.num_draws, seed=0, epoch=1, purpose="augment")
+        assert dict(spies[0].seen) == dict(spies[1].seen) == dict(enumerate(map(tuple, draws.tolist())))
 
     def test_history_has_a_row_for_each_epoch(self):
         _, _, rows = carry_out("cnn", val_images=some_images(20, seed=1))
@@ -220,6 +222,9 @@ class TestEpochs:
         assert all(
             isinstance(value, float) and math.isfinite(value) for row in rows for value in list(row.values())[1:]
         )
+        # Nine steps; the rate is that of each epoch's last one.
+        rates = TestSchedule().rates(PROTOCOL, 9)
+        assert [row["lr"] for row in rows] == pytest.approx([rates[step][0] for step in (2, 5, 8)])
         without_val = carry_out("cnn")[2]
         assert all(row["val_loss"] is None and row["val_accuracy"] is None for row in without_val)
 
@@ -250,9 +255,10 @@ class TestEpochs:
             F.cross_entropy(network(x_BCHW), images.labels_N).backward()
             with torch.no_grad():
                 for name, p in network.named_parameters():
+                    assert p.grad is not None
                     slope = p.grad + (5e-4 * p if p.ndim > 1 else 0)
                     speed[name] = 0.9 * speed[name] + slope
-                    p -= 0.02 * (slope + 0.9 * speed[name])
+                    p.sub_(0.02 * (slope + 0.9 * speed[name]))
         trained = carry_out("cnn", images=images, protocol=protocol)[1]
         for name, p in trained.named_parameters():
             torch.testing.assert_close(p, dict(network.named_parameters())[name], atol=2e-5, rtol=1e-3)

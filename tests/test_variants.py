@@ -211,7 +211,7 @@ class TestNetwork:
     def test_the_transformer_warps_raw_pixels_so_that_padding_is_black(self):
         network = build("stn_affine").eval()
         with torch.no_grad():
-            network.parts["transformer"].localisation.dense2.bias[2] = 4.0  # type: ignore[union-attr, index]
+            network.get_parameter("parts.transformer.localisation.dense2.bias")[2] = 4.0
             assert not network.look(torch.rand(2, 3, 32, 32)).any()
             black = network.normalise(torch.zeros(2, 3, 32, 32))
             expected = network.parts["backbone"](black)

@@ -39,9 +39,11 @@ def devices_of_workers(device: str, num_workers: int) -> list[torch.device]:
 def prepare_device(device: torch.device) -> None:
     """Settings under which a run gives the same result whatever else the machine does."""
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        if device.index is not None:
+            torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; who wants speed has bf16
     else:
         torch.set_num_threads(1)
 

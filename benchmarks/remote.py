@@ -1,0 +1,60 @@
+"""Objects in processes of their own: what is set, timed and left behind there touches nobody else."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+
+class Remote:
+    """An object in a new process. Use as a context manager: leaving it ends the process.
+
+    make: called there with the arguments, returns the object. Both must be picklable.
+    """
+
+    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._connection, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(theirs, make, *arguments))
+        self._process.start()
+        theirs.close()
+
+    def send(self, method: str, *arguments: Any) -> None:
+        """Call a method of the object, and do not wait for it."""
+        self._connection.send((method, arguments))
+
+    def receive(self) -> Any:
+        """What the method called last returns. Raises RuntimeError if it failed; its traceback is on stderr."""
+        try:
+            return self._connection.recv()
+        except EOFError:
+            raise RuntimeError("a process of the benchmark ended early") from None
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the object and return what it returns."""
+        self.send(method, *arguments)
+        return self.receive()
+
+    def __enter__(self) -> "Remote":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        if error is not None:
+            self._process.kill()
+        self._process.join()
+
+
+def _serve(connection: Connection, make: Callable[..., Any], *arguments: Any) -> None:
+    """The process: it ends when nobody is there to call any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle
+    subject = make(*arguments)
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            method, its_arguments = connection.recv()
+            connection.send(getattr(subject, method)(*its_arguments))

@@ -1,0 +1,68 @@
+"""What all sides train, and on which images.
+
+Legend: N images, H rows, W columns, C channels.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from experiments.config import Optim, Protocol, RunConfig
+from experiments.images import DeviceImages
+
+NUM_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What all sides train.
+
+    protocol: holds no images out, since validation is not timed.
+    targets: what the ratios of the report are hoped to reach, by name.
+    """
+
+    name: str
+    variant: str
+    protocol: Protocol
+    optim: Optim
+    targets: dict[str, float] = field(default_factory=dict)
+
+    def with_precision(self, precision: Literal["fp32", "bf16"]) -> "Workload":
+        return dataclasses.replace(self, protocol=dataclasses.replace(self.protocol, precision=precision))
+
+    def run(self, epochs: int) -> RunConfig:
+        """The configuration of a run of so many epochs."""
+        protocol = dataclasses.replace(self.protocol, epochs=epochs)
+        return RunConfig(variant=self.variant, protocol=protocol, optim=self.optim)
+
+
+WORKLOADS = (
+    Workload(
+        "PyTorch's tutorial network",
+        "stn_affine@lenet",
+        Protocol(val_images=0, batch_size=64, momentum=0.0, nesterov=False, schedule="constant", label_smoothing=0.0),
+        Optim(lr=0.01, weight_decay=0.0),
+        targets={"engine / usual way": 1.8, "engine, packed / usual way": 3.0, "engine / bare step": 0.9},
+    ),
+    Workload(
+        "default network",
+        "cnn+flip_crop",
+        Protocol(val_images=0),
+        Optim(),
+        targets={
+            "engine / bare step": 0.9,
+            "engine / bf16 matrix rate": 0.45,
+            "engine, packed / bf16 matrix rate": 0.45,
+        },
+    ),
+)
+
+
+def random_images(num_images: int, device: torch.device) -> DeviceImages:
+    """Noise of 32x32 pixels, always the same: speed does not depend on what is in the pictures."""
+    generator = torch.Generator().manual_seed(0)
+    pixels_NHWC = torch.randint(0, 256, (num_images, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    labels_N = torch.randint(0, NUM_CLASSES, (num_images,), generator=generator)
+    return DeviceImages(pixels_NHWC.to(device), labels_N.to(device))

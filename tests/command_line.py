@@ -1,0 +1,50 @@
+"""The real command line, started as a person starts it, in a process group of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PATIENCE_S = 240.0
+"""Longer than any command of the tests takes on a machine that has other work."""
+
+
+def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
+    """`python -m experiments ...` under way; the process leads a group, as a terminal has it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1", "COLUMNS": "120"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """`python -m experiments ...` to its end."""
+    process = start(*arguments, cwd=cwd)
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Come back when the condition holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def contents(folder: Path, pattern: str = "*") -> dict[str, bytes]:
+    """Each file of that name below the folder, and what it holds."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob(pattern) if path.is_file()}
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """Each file and folder below the folder, and when it was last changed."""
+    return {str(path.relative_to(folder)): path.lstat().st_mtime_ns for path in folder.rglob("*")}
