@@ -53,6 +53,8 @@ class Remote:
 def _serve(connection: Connection, make: Callable[..., Any], *arguments: Any) -> None:
     """The process: it ends when nobody is there to call any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle
+    # A process that was spawned spawns its own too; here they shall start as in any program on this system.
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     subject = make(*arguments)
     with suppress(EOFError, BrokenPipeError):
         while True:

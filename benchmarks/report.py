@@ -10,22 +10,28 @@ from rich.table import Table
 NOTE = (
     "Usual way: {usual_way}. Bare step: forward, backward and optimiser on one ready batch. Engine: whole epochs with "
     "augmentation and logging, without validation; packed: several processes at once, images/s together. "
-    "Figures are medians of {num_rounds} rounds, ratios medians of the rounds' ratios; a matrix rate counts the "
-    "network's convolutions and matrix products against the machine's best square matrix product."
+    "Rounds: {num_rounds}; figures are medians, ratios medians of the rounds' ratios. A share of a matrix rate counts "
+    "the network's convolutions and matrix products against the machine's best square matrix product."
 )
 NOTICEABLE_LOAD = 0.5
+NOTICEABLE_SPREAD = 1.3
 
 
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
     """The report as tables."""
-    machine, load = report["machine"], report["load_average_before"]
+    machine = report["machine"]
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("python", "torch", "torchvision"))
     device = "" if machine["device"] == "cpu" else f", {machine['device_name']}"
     processor = f"{machine['cpu']}, {machine['cpu_capability']}, {machine['cores']} cores{device}"
     console.print(f"\n[bold]Machine[/] {processor}; {versions}", highlight=False, soft_wrap=True)
-    if load > NOTICEABLE_LOAD:
-        warning = f"load average {load:.1f} before the start; figures of several threads suffer most."
-        console.print(f"[yellow]Other work was under way:[/] {warning}", highlight=False, soft_wrap=True)
+    load, spread = report["load_average_before"], largest_spread(report)
+    if load > NOTICEABLE_LOAD or spread > NOTICEABLE_SPREAD:
+        console.print(
+            f"[yellow]Not an idle machine:[/] load average {load:.1f} before the start, and rounds that differ by up "
+            f"to {spread:.1f} times. Figures of several threads suffer most; measure again.",
+            highlight=False,
+            soft_wrap=True,
+        )
     print_table(
         console,
         ("matrix product", "threads", "GFLOP/s", "lowest to highest"),
@@ -40,18 +46,24 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
         )
         print_table(
             console,
-            ("side", "processes", "threads each", "images/s", "lowest to highest"),
+            ("side", "processes", "threads", "images/s", "lowest to highest"),
             [(r["side"], r["processes"], r["threads"], f"{r['images_per_s']:,.0f}", span(r)) for r in network["rates"]],
         )
         print_table(
             console,
-            ("ratio", "processes", "threads each", "value", "target"),
+            ("ratio", "processes", "threads", "value", "target"),
             [
                 (r["ratio"], r["processes"], r["threads"], f"{r['value']:.2f}", f"{r['target'] or ''}")
                 for r in network["ratios"]
             ],
         )
     console.print(NOTE.format(**report), style="dim", highlight=False)
+
+
+def largest_spread(report: Mapping[str, Any]) -> float:
+    """By how much the rounds of any one side differ, as a factor."""
+    sides = [rate["rounds"] for network in report["networks"] for rate in network["rates"]]
+    return max(max(rounds) / min(rounds) for rounds in sides)
 
 
 def span(figure: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ class Effort:
 
 
 FULL = Effort(num_rounds=3, num_images=6400, seconds=2.5, num_skipped_batches=16)
-QUICK = Effort(num_rounds=1, num_images=640, seconds=0.2, num_skipped_batches=4)
+QUICK = Effort(num_rounds=1, num_images=384, seconds=0.1, num_skipped_batches=2)
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Both signals mean: finish what must be finished, and go. A sweep goes on where it was.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        defaults = find_run_defaults(arguments[1:]) if arguments[:1] == ["run"] and "--help" not in arguments else None
+        runs = arguments[:1] == ["run"] and not {"-h", "--help"} & set(arguments)
+        defaults = find_run_defaults(arguments[1:]) if runs else None
         parser, _ = build_parser(defaults)
         if not arguments:
             parser.print_help()

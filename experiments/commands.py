@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -264,6 +265,10 @@ def check_variant(options: Namespace) -> Variant:
     variant = parse_variant(options.variant)
     build_model_recipe(variant, options.model)
     build_policy(variant, options.policy)
+    for part in ("model", "policy"):
+        for name, value in options[part].items():
+            if not math.isfinite(value):
+                raise UserError(f"{part}.{name}: {value} is not a finite number")
     check_pose(options.pose)
     if options.seed < 0:
         raise UserError(f"seed: {options.seed} is negative")
@@ -278,10 +283,12 @@ def check_variant(options: Namespace) -> Variant:
 
 def epoch_line(row: dict[str, Any], num_epochs: int) -> str:
     """One epoch in one line."""
-    val = "" if row["val_accuracy"] is None else f"   val {row['val_accuracy']:.1%} (loss {row['val_loss']:.3f})"
-    return (
-        f"epoch {row['epoch']:>3}/{num_epochs}   train {row['train_accuracy']:.1%} (loss {row['train_loss']:.3f}){val}"
+    scores = "   ".join(
+        f"{part} {row[f'{part}_accuracy'] * 100:4.1f} % (loss {row[f'{part}_loss']:.3f})"
+        for part in ("train", "val")
+        if row[f"{part}_accuracy"] is not None
     )
+    return f"epoch {row['epoch']:>{len(str(num_epochs))}}/{num_epochs}   {scores}"
 
 
 def status(options: Namespace) -> int:

@@ -19,8 +19,10 @@ from experiments.study import Study
 from experiments.tasks import Say, Task, load_task
 from experiments.tasks.cifar10 import DownloadError
 from experiments.variants import (
+    Variant,
     build_model_recipe,
     build_network,
+    build_policy,
     hyperparameters,
     parse_variant,
 )
@@ -118,7 +120,20 @@ def check_arm(study: Study, pose: str, index: int) -> ArmPlan:
         if parameter.name not in defaults:
             hint = nearest(parameter.name, defaults)
             raise UserError(f"{study.file}: search: {entry.variant} has no {parameter.name!r}; {hint}")
+        check_values(study, variant, parameter)
     return ArmPlan(pose, entry.variant, entry.baseline, parameters, defaults)
+
+
+def check_values(study: Study, variant: Variant, parameter: Parameter) -> None:
+    """Raises UserError where the model or the policy refuses the bounds or a choice of its hyper-parameter."""
+    part, _, name = parameter.name.partition(".")
+    build = {"model": build_model_recipe, "policy": build_policy}.get(part)
+    for value in parameter.choices or (parameter.low, parameter.high):
+        try:
+            if build:
+                build(variant, {name: value})
+        except UserError as error:
+            raise UserError(f"{study.file}: search: {error}") from None
 
 
 def network_of(variant_name: str, protocol: Protocol, num_classes: int) -> torch.nn.Module:

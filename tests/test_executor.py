@@ -73,6 +73,13 @@ def pid_of_run(ledger: Ledger, key: str) -> int:
     return int(ledger.running()[key]["pid"])
 
 
+def is_deaf_to_ctrl_c(pid: int) -> bool:
+    """Whether the process has blocked or ignores SIGINT, which a terminal sends to it as well as to us."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = (int(status.split(f"{name}:")[1].split()[0], 16) for name in ("SigBlk", "SigIgn"))
+    return any(mask >> (signal.SIGINT - 1) & 1 for mask in masks)
+
+
 def test_jobs_end_in_the_ledger_made_by_the_same_worker(
     executor: LocalExecutor, make_job: Callable[..., Job], ledger: Ledger
 ) -> None:
@@ -83,6 +90,7 @@ def test_jobs_end_in_the_ledger_made_by_the_same_worker(
         workers.append(pids())
     assert workers[0] == workers[1] and len(workers[0]) == 1
     assert os.getpid() not in workers[0]
+    assert all(map(is_deaf_to_ctrl_c, workers[0]))
     trial, final = (ledger.read(job.key) for job in jobs)
     assert trial["status"] == final["status"] == "completed"
     assert trial["result"]["test_accuracy"] is None and final["result"]["num_test_images"] == 50
@@ -142,6 +150,7 @@ def test_a_run_whose_worker_is_killed_twice_is_given_up(make_job: Callable[..., 
         for _ in range(2):
             wait_for(started)
             (worker,) = started()
+            assert is_deaf_to_ctrl_c(worker)
             os.kill(worker, signal.SIGKILL)
             killed.add(worker)
         with pytest.raises(WorkerDied, match="ended in the middle of the run, twice"):
