@@ -20,10 +20,12 @@ from experiments.config import Optim, Protocol, RunConfig, run_key
 from experiments.device import find_device, resolve
 from experiments.display import (
     SweepProgress,
+    epoch_line,
     print_ablation,
     print_place,
     print_plan,
     print_status,
+    print_tracking,
     print_variants,
     run_line,
 )
@@ -111,9 +113,11 @@ def sweep(options: Namespace) -> int:
         ) as tracker:
             if estimate.left_s > 0:
                 make_missing_runs(under_way, estimate, tracker, console, num_workers)
-            write_and_show_tables(ledger, plan.name, options.reports, console)
+            # Pictures take seconds to draw; `tables` draws them again whatever happened.
+            drawn = estimate.left_s == 0 and (options.reports / plan.name / "curves.svg").exists()
+            write_and_show_tables(ledger, plan.name, options.reports, console, draw=not drawn)
             unlogged = tracker.close(TRACKING_WAIT_S)
-        show_tracking(ledger, mode, tracker.problem, unlogged, console)
+        print_tracking(console, ledger, mode, tracker.problem, unlogged)
     return 0
 
 
@@ -164,32 +168,23 @@ def remove_failed(ledger: Ledger, study: str) -> None:
                 ledger.remove(key)
 
 
-def write_and_show_tables(ledger: Ledger, study: str, reports: Path, console: Console) -> None:
-    """Write the study's tables and figures, print the ablation table, say where everything is."""
+def write_and_show_tables(ledger: Ledger, study: str, reports: Path, console: Console, *, draw: bool = True) -> None:
+    """Write the study's tables and, if asked to, draw its figures; print the ablation table; say where everything is."""
     from analysis.ablation import ablation
-    from analysis.figures import write_figures
     from analysis.tables import write_tables
 
     out = reports / study
-    paths = [*write_tables(ledger.root, study, out), *write_figures(ledger.root, study, out)]
+    write_tables(ledger.root, study, out)
+    if draw:
+        from analysis.figures import write_figures
+
+        write_figures(ledger.root, study, out)
+    paths = sorted(path for path in out.iterdir() if not path.name.startswith("."))
     print_ablation(console, ablation(ledger.root, study))
     stems = dict.fromkeys(path.stem for path in paths)
     names = [stem + " ".join(path.suffix for path in paths if path.stem == stem) for stem in stems]
     print_place(console, "Tables and figures", str(out), ", ".join(names))
     print_place(console, "Ledger", str(ledger.root))
-
-
-def show_tracking(ledger: Ledger, mode: str, problem: str | None, unlogged: int, console: Console) -> None:
-    """Where W&B's part is, and what went wrong with it."""
-    where = {
-        "online": ["online"],
-        "offline": [f"offline in {ledger.root / 'wandb'}", "`make dashboard` shows them, `make sync` uploads them"],
-    }
-    print_place(console, "W&B runs", *where.get(mode, ["none: tracking is disabled"]))
-    if problem:
-        console.print(f"[yellow]W&B[/]: {escape(problem)}", highlight=False)
-    if unlogged:
-        console.print(f"[yellow]W&B[/]: {unlogged} runs are not logged yet; `make sync` does it.", highlight=False)
 
 
 def plan(options: Namespace) -> int:
@@ -241,7 +236,7 @@ def run(options: Namespace) -> int:
     mode = resolve_mode("auto")
     with Tracker(ledger.root, project="stn-bench", group="single runs", mode=mode, keys=[job.key]) as tracker:
         unlogged = tracker.close(TRACKING_WAIT_S)
-    show_tracking(ledger, mode, tracker.problem, unlogged, console)
+    print_tracking(console, ledger, mode, tracker.problem, unlogged)
     return 0 if record["status"] in ("completed", "pruned") else 1
 
 
@@ -279,16 +274,6 @@ def check_variant(options: Namespace) -> Variant:
         if not 0 <= value <= 1:
             raise UserError(f"prune_below: {value} is not between 0 and 1")
     return variant
-
-
-def epoch_line(row: dict[str, Any], num_epochs: int) -> str:
-    """One epoch in one line."""
-    scores = "   ".join(
-        f"{part} {row[f'{part}_accuracy'] * 100:4.1f} % (loss {row[f'{part}_loss']:.3f})"
-        for part in ("train", "val")
-        if row[f"{part}_accuracy"] is not None
-    )
-    return f"epoch {row['epoch']:>{len(str(num_epochs))}}/{num_epochs}   {scores}"
 
 
 def status(options: Namespace) -> int:

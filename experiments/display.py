@@ -83,6 +83,16 @@ def run_line(run: RunConfig, record: Mapping[str, Any], cost: Mapping[str, Any],
     )
 
 
+def epoch_line(row: dict[str, Any], num_epochs: int) -> str:
+    """One epoch in one line."""
+    scores = "   ".join(
+        f"{part} {row[f'{part}_accuracy'] * 100:4.1f} % (loss {row[f'{part}_loss']:.3f})"
+        for part in ("train", "val")
+        if row[f"{part}_accuracy"] is not None
+    )
+    return f"epoch {row['epoch']:>{len(str(num_epochs))}}/{num_epochs}   {scores}"
+
+
 class SweepProgress:
     """Progress with the time left, and a line for each finished run. Use as a context manager.
 
@@ -199,6 +209,20 @@ def print_place(console: Console, what: str, *lines: str) -> None:
     """Where something is, in lines that begin below each other."""
     for number, line in enumerate(lines):
         console.print(f"{'' if number else what:20}{escape(line)}", highlight=False, soft_wrap=True)
+
+
+def print_tracking(console: Console, ledger: Ledger, mode: str, problem: str | None, unlogged: int) -> None:
+    """Where W&B's part is, and what went wrong with it."""
+    where = {
+        "online": ["online"],
+        "offline": [f"offline in {ledger.root / 'wandb'}", "`make dashboard` shows them, `make sync` uploads them"],
+    }
+    print_place(console, "W&B runs", *where.get(mode, ["none: tracking is disabled"]))
+    if problem:
+        console.print(escape(problem), style="yellow", highlight=False)
+    if unlogged:
+        then = "`make sync` uploads them" if mode == "online" else "the same command logs them"
+        console.print(f"W&B: runs not logged yet: {unlogged}; {then}.", style="yellow", highlight=False)
 
 
 def print_status(console: Console, report: Mapping[str, Any]) -> None:

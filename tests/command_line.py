@@ -1,6 +1,7 @@
 """The real command line, started as a person starts it, in a process group of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,10 +26,14 @@ def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
     )
 
 
-def run(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
+def run(*arguments: object, cwd: Path, patience_s: float = PATIENCE_S) -> "subprocess.CompletedProcess[str]":
     """`python -m experiments ...` to its end."""
     process = start(*arguments, cwd=cwd)
-    stdout, stderr = process.communicate(timeout=PATIENCE_S)
+    try:
+        stdout, stderr = process.communicate(timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 

@@ -1,6 +1,7 @@
 """What all tests share: no W&B account, no deadline for one Hypothesis example, a GPU and real images if there are."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,3 +49,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STN_BENCH_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory, empty, as a person's own; what main() changes of the process is put back."""
+    import torch
+
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "100")
+    handler, num_threads = signal.getsignal(signal.SIGTERM), torch.get_num_threads()
+    yield folder
+    signal.signal(signal.SIGTERM, handler)
+    torch.set_num_threads(num_threads)

@@ -15,7 +15,7 @@ SHIPPED = Path(__file__).parents[1] / "sweep.yaml"
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_shipped_study_at_budget_smoke(tmp_path: Path, cache: Path) -> None:
-    ended = run("sweep", "--sweep", SHIPPED, "--budget", "smoke", cwd=tmp_path)
+    ended = run("sweep", "--sweep", SHIPPED, "--budget", "smoke", cwd=tmp_path, patience_s=800)
     assert (ended.returncode, ended.stderr) == (0, "")
     ledger = Ledger(tmp_path / "runs", read_only=True)
     (study,) = ledger.studies()

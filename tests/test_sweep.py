@@ -3,67 +3,19 @@
 import json
 import os
 import signal
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import optuna
 import pytest
-import torch
-import yaml
-from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend
 
 from experiments.cli import main
-from experiments.executors.local import LocalExecutor, WorkerDied
 from experiments.ledger import Ledger
-from experiments.plan import Plan, make_plan
-from experiments.runs import Job, carry_out
-from experiments.study import load_study
 from experiments.sweep import Sweep
 from tests.command_line import contents, run, stamps, start, wait_for
-
-STUDY = "tiny-sprites-smoke"
-NUM_RUNS = 8
-
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "task": "sprites",
-    "variants": [{"variant": "cnn", "baseline": "cnn"}, {"variant": "stn_affine+affine", "baseline": "cnn"}],
-    "protocol": {
-        "train_images": 96,
-        "val_images": 64,
-        "test_images": 100,
-        "epochs": 2,
-        "batch_size": 32,
-        "precision": "fp32",
-        "device": "cpu",
-    },
-    "search": {
-        "trials": 2,
-        "wave_size": 1,
-        "space": {"optim.lr": {"distribution": "log_uniform_values", "min": 0.02, "max": 0.5}},
-        "extras": {
-            "stn_affine": {"model.loc_lr_factor": {"distribution": "log_uniform_values", "min": 0.01, "max": 1}}
-        },
-    },
-    "final_seeds": 2,
-}
-
-
-def write_sweep(folder: Path, **changes: Any) -> Path:
-    path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump(TINY | changes))
-    return path
-
-
-def tables(folder: Path) -> dict[str, bytes]:
-    """The ablation tables of the folder's study."""
-    out = folder / "reports" / STUDY
-    return {name: (out / name).read_bytes() for name in ("ablation.md", "ablation.tex", "ablation.csv")}
+from tests.tiny_study import NUM_RUNS, STUDY, TINY, HereAndNow, plan_of, sweep_here, tables, write_sweep
 
 
 def repeatable(folder: Path) -> dict[str, bytes]:
@@ -98,16 +50,6 @@ def sweep_in(folder: Path, jobs: int) -> Done:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Done:
     """The study carried out by two workers, in peace."""
     return sweep_in(tmp_path_factory.mktemp("undisturbed"), jobs=2)
-
-
-@pytest.fixture
-def in_folder(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where main() runs as a command would; it changes a signal's handler."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-    handler = signal.getsignal(signal.SIGTERM)
-    yield tmp_path
-    signal.signal(signal.SIGTERM, handler)
 
 
 def test_a_sweep_makes_every_run_once(undisturbed: Done) -> None:
@@ -289,144 +231,9 @@ def group_of(leader: int) -> set[int]:
     return found
 
 
-def test_a_diverging_variant_is_recorded_shown_and_tried_again(
-    in_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    search = {
-        "trials": 2,
-        "wave_size": 2,
-        "extras": {"cnn": {"optim.lr": {"min": 0.05, "max": 0.2}}, "stn_affine": {"optim.lr": {"value": 1e12}}},
-    }
-    protocol = TINY["protocol"] | {"epochs": 1}
-    write_sweep(in_folder, name="wild", search=search, protocol=protocol, wandb={"mode": "disabled"})
-    command = ["sweep", "--budget", "smoke", "--jobs", "1"]
-    assert main(command) == 0
-    printed = capsys.readouterr().out
-    assert "diverged  stn_affine+affine" in printed
-    assert "8/8 " in printed  # both trials of the constant rate are one run, and still two of the eight
-    assert printed.count(" diverged ") >= 3
-    assert "2 diverged" in printed.partition("Ablation on")[2]
-    ledger = Ledger(in_folder / "runs")
-    cnn, stn = ledger.read_study("wild-sprites-smoke")["arms"]
-    assert stn["winner"] is None and stn["trials"][0] == stn["trials"][1]
-    assert cnn["winner"] in cnn["trials"]
-    for key in (*stn["trials"], *stn["finals"]):
-        record = ledger.read(key)
-        assert (record["status"], record["result"]["test_accuracy"]) == ("diverged", None)
-    row = (in_folder / "reports/wild-sprites-smoke/ablation.md").read_text()
-    assert "| 2 diverged | 2 diverged |" in row and "| 2 completed | 2 completed |" in row
-
-    before = {path.name: path.stat().st_ino for path in (in_folder / "runs/runs").iterdir()}
-    assert main([*command, "--retry_failed"]) == 0
-    again = capsys.readouterr().out
-    assert "4 of them in the ledger already" in again and "8/8 " in again
-    after = {path.name: path.stat().st_ino for path in (in_folder / "runs/runs").iterdir()}
-    assert set(after) == set(before)
-    made_again = {key for key in after if after[key] != before[key]}
-    assert made_again == {*stn["trials"], *stn["finals"]}
-    assert (in_folder / "reports/wild-sprites-smoke/ablation.md").read_text() == row
-
-
-def test_a_second_sweep_on_the_same_ledger_is_refused(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_sweep(in_folder)
-    Ledger(in_folder / "runs")
-    before = stamps(in_folder / "runs")
-    with FileLock(in_folder / "runs/sweep.lock"):
-        assert main(["sweep", "--budget", "smoke"]) == 2
-    captured = capsys.readouterr()
-    assert captured.err == "error: runs: another sweep is at work in runs; wait for it or give RUNS=\n"
-    assert {name for name in stamps(in_folder / "runs") if name != "sweep.lock"} == set(before)
-
-
-def test_where_cifar10_cannot_be_had_sprites_take_its_place_and_say_so(
-    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("STN_BENCH_CIFAR10", raising=False)
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens: no download from any machine
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    search = TINY["search"] | {"trials": 1, "extras": {}}
-    variants = [{"variant": "cnn", "baseline": "cnn"}]
-    write_sweep(
-        in_folder,
-        task="cifar10",
-        variants=variants,
-        search=search,
-        final_seeds=1,
-        protocol=TINY["protocol"] | {"epochs": 1},
-        wandb={"mode": "disabled"},
-    )
-    assert main(["sweep", "--budget", "smoke", "--jobs", "1", "--label", "CIFAR-10 (mine)"]) == 0
-    printed = capsys.readouterr().out
-    reason, plain = (line for line in printed.splitlines() if "cannot be" in line)
-    assert reason.startswith("cifar10: cannot be downloaded from http")
-    assert (
-        plain == "CIFAR-10 cannot be had here, so this study runs on the built-in task `sprites` instead, and says so."
-    )
-    assert "Task  sprites: 96 training" in printed
-    ledger = Ledger(in_folder / "runs")
-    (study,) = ledger.studies()
-    assert study == STUDY
-    assert {ledger.read(path.name)["task"]["label"] for path in (in_folder / "runs/runs").iterdir()} == {"sprites"}
-    for text in tables(in_folder).values():
-        assert b"sprites" in text and b"CIFAR" not in text
-
-
-class HereAndNow:
-    """An executor that makes each run at once in this process, and lets the last one given be known first."""
-
-    def __init__(self, *, fails: Callable[[Job], bool] = lambda job: False) -> None:
-        self.fails = fails
-        self.made: list[Job] = []
-
-    def submit(self, job: Job) -> "Future[str]":
-        future: Future[str] = Future()
-        self.made.insert(0, job)
-        if self.fails(job):
-            future.set_exception(WorkerDied("the worker process ended in the middle of the run, twice"))
-        else:
-            future.set_result(carry_out(job, torch.device("cpu")))
-        return future
-
-
-def sweep_here(folder: Path, executor: HereAndNow, **changes: Any) -> Sweep:
-    under_way = Sweep(plan_of(folder, **changes), Ledger(folder / "runs"), store=True)
-    under_way.replay()
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the workers have it
-    try:
-        under_way.run(cast(LocalExecutor, executor), on_finish=lambda job: None, on_tick=lambda: None)
-    finally:
-        torch.set_num_threads(num_threads)
-    return under_way
-
-
-def plan_of(folder: Path, **changes: Any) -> Plan:
-    study = load_study(write_sweep(folder, **changes), "smoke")
-    return make_plan(study, label="", cache=Path(os.environ["STN_BENCH_CACHE"]), say=lambda line: None)
-
-
 def test_the_order_in_which_runs_end_has_no_say(undisturbed: Done, tmp_path: Path) -> None:
     under_way = sweep_here(tmp_path, HereAndNow())
     assert under_way.ledger.read_study(STUDY) == undisturbed.manifest()
-
-
-def test_a_run_whose_worker_died_is_a_failed_run_and_the_study_goes_on(tmp_path: Path, cache: Path) -> None:
-    executor = HereAndNow(fails=lambda job: job.run.variant == "cnn" and job.run.stage == "trial")
-    under_way = sweep_here(tmp_path, executor, protocol=TINY["protocol"] | {"epochs": 1})
-    ledger, (cnn, stn) = under_way.ledger, under_way.ledger.read_study(STUDY)["arms"]
-    for key in cnn["trials"]:
-        record = ledger.read(key)
-        assert (record["status"], record["error"]) == (
-            "failed",
-            "the worker process ended in the middle of the run, twice",
-        )
-        assert ledger.read(key, "history.json") == [] and ledger.read(key, "cost.json")["seconds"] is None
-    assert cnn["winner"] is None and stn["winner"] in stn["trials"]
-    # With no trial completed, the final runs have the default setting.
-    assert {ledger.read(key)["config"]["optim"]["lr"] for key in cnn["finals"]} == {0.1}
-    assert Counter(ledger.read(key)["status"] for key in (*cnn["finals"], *stn["finals"])) == {"completed": 4}
 
 
 def test_looking_at_a_study_writes_nothing(tmp_path: Path, cache: Path) -> None:
