@@ -169,7 +169,7 @@ def remove_failed(ledger: Ledger, study: str) -> None:
 
 
 def write_and_show_tables(ledger: Ledger, study: str, reports: Path, console: Console, *, draw: bool = True) -> None:
-    """Write the study's tables and, if asked to, draw its figures; print the ablation table; say where everything is."""
+    """Write the study's tables, draw its figures if asked to, print the ablation table, say where everything is."""
     from analysis.ablation import ablation
     from analysis.tables import write_tables
 
