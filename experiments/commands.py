@@ -276,11 +276,16 @@ def check_variant(options: Namespace) -> Variant:
     return variant
 
 
-def status(options: Namespace) -> int:
-    """Show the ledger."""
+def existing_ledger(options: Namespace) -> Ledger:
+    """The ledger that the options name, to look at. Raises UserError if there is none."""
     if not options.runs.is_dir():
         raise UserError(f"runs: there is no ledger at {options.runs}; `make sweep` makes one")
-    ledger = Ledger(options.runs, read_only=True)
+    return Ledger(options.runs, read_only=True)
+
+
+def status(options: Namespace) -> int:
+    """Show the ledger."""
+    ledger = existing_ledger(options)
     studies = []
     for name in ledger.studies():
         manifest = ledger.read_study(name)
@@ -305,9 +310,7 @@ def status(options: Namespace) -> int:
 
 def tables(options: Namespace) -> int:
     """Write tables and figures again."""
-    if not options.runs.is_dir():
-        raise UserError(f"runs: there is no ledger at {options.runs}; `make sweep` makes one")
-    ledger = Ledger(options.runs, read_only=True)
+    ledger = existing_ledger(options)
     known = ledger.studies()
     study = options.study or (known[0] if known else "")
     if study not in known:
@@ -323,13 +326,11 @@ def variants(options: Namespace) -> int:
     from experiments.models import MODELS
 
     report = {
-        kind: {
-            name: {"what": first_line(entry), "hyper-parameters": own_defaults(entry)} for name, entry in known.items()
-        }
+        kind: {name: describe(entry) for name, entry in known.items()}
         for kind, known in (("model", MODELS), ("backbone", BACKBONES), ("policy", POLICIES), ("task", TASKS))
     }
     report["pose"] = {
-        name: {"what": first_line(draw) if draw else "As the task has it.", "hyper-parameters": {}}
+        name: describe(draw) if draw else {"what": "As the task has it.", "hyper-parameters": {}}
         for name, draw in POSES.items()
     }
     if options.json:
@@ -339,12 +340,10 @@ def variants(options: Namespace) -> int:
     return 0
 
 
-def first_line(entry: Any) -> str:
-    return (entry.__doc__ or "").strip().splitlines()[0]
-
-
-def own_defaults(entry: Any) -> dict[str, Any]:
-    return {f.name: f.default for f in dataclasses.fields(entry)} if dataclasses.is_dataclass(entry) else {}
+def describe(entry: Any) -> dict[str, Any]:
+    """The first line of its docstring, and its fields with their defaults."""
+    fields = dataclasses.fields(entry) if dataclasses.is_dataclass(entry) else ()
+    return {"what": entry.__doc__.strip().splitlines()[0], "hyper-parameters": {f.name: f.default for f in fields}}
 
 
 def bench(options: Namespace) -> int:

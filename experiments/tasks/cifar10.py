@@ -34,7 +34,9 @@ class DownloadError(UserError):
 
 @TASKS.register("cifar10")
 def cifar10(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
-    """The CIFAR-10 task; see BuildTask. Takes no argument. Poses are the identity.
+    """60,000 photographs of animals and vehicles in ten classes, 32 px; downloaded once.
+
+    Arguments as of BuildTask. Poses are the identity.
 
     Official files in $STN_BENCH_CIFAR10 or in `downloads` of the cache save the download.
     Raises DownloadError if the images cannot be fetched, UserError if those in $STN_BENCH_CIFAR10 are damaged.

@@ -46,7 +46,9 @@ class ImageFile(NamedTuple):
 
 @TASKS.register("folder")
 def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
-    """The task of an image folder; see BuildTask. argument: a folder with train/ and test/, or of classes.
+    """Your own images, as folder:PATH: train/ and test/ with a folder for each class, or just class folders.
+
+    Arguments as of BuildTask.
 
     A folder of classes is split 80/20 in every class by a fixed seed: the same files always land in the same part.
     Poses are the identity. The label is the folder's own name.

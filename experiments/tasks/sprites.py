@@ -78,7 +78,10 @@ _NUM_DRAWS = _POSE + _COLOUR + _NUM_GRATINGS * _GRATING + _NUM_FRAGMENTS * _FRAG
 
 @TASKS.register("sprites")
 def sprites(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
-    """The sprites task; see BuildTask. Takes no argument."""
+    """16,000 images of ten shapes in known poses on textured ground, drawn by the program.
+
+    Arguments as of BuildTask.
+    """
     if argument:
         raise UserError(f"task 'sprites:{argument}': sprites takes nothing after its name")
 
