@@ -13,12 +13,14 @@ LABEL =
 RUNS = runs
 #: JOBS         runs side by side; as many as pay if not given
 JOBS =
+#: RETRY        1 makes runs again that failed or diverged
+RETRY =
 #: OUT          file that bench writes
 OUT = bench.json
 #: PYTHON       interpreter that .venv is made with
 PYTHON = python3
 
-export SWEEP BUDGET DATA LABEL RUNS JOBS OUT
+export SWEEP BUDGET DATA LABEL RUNS JOBS RETRY OUT
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -47,7 +49,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 sweep: $(INSTALLED)  ## carry out the study: tune every variant, train the winners again, write the tables
-	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(JOBS_OPTION)
+	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(JOBS_OPTION) $${RETRY:+--retry_failed}
 
 plan: $(INSTALLED)  ## say what sweep would run and how long it would take
 	@$(EXPERIMENTS) plan $(STUDY_OPTIONS) $(JOBS_OPTION)

@@ -68,7 +68,8 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     add_study_arguments(command)
     command.add_argument("--task", default="", help="cifar10, sprites or folder:PATH; the study's by default")
     command.add_class_arguments(RunConfig, None)
-    command.set_defaults(run_defaults or {})
+    # The test set is for those who ask for it: trying settings out must not read it.
+    command.set_defaults({"stage": "trial", **(run_defaults or {})})
 
     command = add("status", "show the studies of the ledger and the runs in progress")
     add_ledger_argument(command)

@@ -3,14 +3,12 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 from rich.console import Console
 from rich.markup import escape
@@ -38,7 +36,7 @@ from experiments.plan import Plan, make_plan, network_of
 from experiments.poses import POSES, check_pose
 from experiments.runs import Job, Source, carry_out
 from experiments.study import BUDGETS, Study, load_study, read_protocol
-from experiments.sweep import Sweep
+from experiments.sweep import BAD, Sweep, check_same_task, only_sweep_of, remove_failed
 from experiments.sweep_file import Section
 from experiments.tasks import TASKS, load_task
 from experiments.tasks.cache import cache_folder
@@ -97,6 +95,7 @@ def sweep(options: Namespace) -> int:
     ledger = Ledger(options.runs)
     with only_sweep_of(ledger):
         ledger.sweep_up()
+        check_same_task(ledger, plan)
         if options.retry_failed:
             remove_failed(ledger, plan.name)
         under_way = Sweep(plan, ledger, store=True)
@@ -113,11 +112,12 @@ def sweep(options: Namespace) -> int:
         ) as tracker:
             if estimate.left_s > 0:
                 make_missing_runs(under_way, estimate, tracker, console, num_workers)
-            # Pictures take seconds to draw; `tables` draws them again whatever happened.
-            drawn = estimate.left_s == 0 and (options.reports / plan.name / "curves.svg").exists()
-            write_and_show_tables(ledger, plan.name, options.reports, console, draw=not drawn)
+            write_and_show_tables(ledger, plan.name, options.reports, console)
             unlogged = tracker.close(TRACKING_WAIT_S)
         print_tracking(console, ledger, mode, tracker.problem, unlogged)
+        num_bad = sum(ledger.read(key)["status"] in BAD for key in under_way.finished())
+        if num_bad:
+            print_place(console, "Failed or diverged", f"{num_bad} runs; `make sweep RETRY=1` makes them again")
     return 0
 
 
@@ -144,38 +144,19 @@ def make_missing_runs(
         under_way.run(executor, on_finish=finished, on_tick=progress.tick)
 
 
-@contextmanager
-def only_sweep_of(ledger: Ledger) -> Iterator[None]:
-    """Hold the ledger. The lock dies with its process. Raises UserError if another sweep holds it."""
-    lock = FileLock(ledger.root / "sweep.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"runs: another sweep is at work in {ledger.root}; wait for it or give RUNS=") from None
-    try:
-        yield
-    finally:
-        lock.release()
+def write_and_show_tables(ledger: Ledger, study: str, reports: Path, console: Console, *, redraw: bool = False) -> None:
+    """Write the study's tables and figures, print the ablation table, say where everything is.
 
-
-def remove_failed(ledger: Ledger, study: str) -> None:
-    """Take a study's failed and diverged runs out of the ledger, so that they are made again."""
-    if study not in ledger.studies():
-        return
-    for arm in ledger.read_study(study)["arms"]:
-        for key in (*arm["trials"], *arm["finals"]):
-            if key in ledger and ledger.read(key)["status"] in ("failed", "diverged"):
-                ledger.remove(key)
-
-
-def write_and_show_tables(ledger: Ledger, study: str, reports: Path, console: Console, *, draw: bool = True) -> None:
-    """Write the study's tables, draw its figures if asked to, print the ablation table, say where everything is."""
+    redraw: also draw figures that stand beside the same table already; it takes seconds.
+    """
     from analysis.ablation import ablation
     from analysis.tables import write_tables
 
     out = reports / study
+    table, figure = out / "ablation.csv", out / "curves.svg"
+    before = table.read_bytes() if table.exists() and figure.exists() else None
     write_tables(ledger.root, study, out)
-    if draw:
+    if redraw or table.read_bytes() != before:
         from analysis.figures import write_figures
 
         write_figures(ledger.root, study, out)
@@ -315,7 +296,7 @@ def tables(options: Namespace) -> int:
     study = options.study or (known[0] if known else "")
     if study not in known:
         raise UserError(f"study: {study!r} is not in {ledger.root}; {nearest(study, known)}")
-    write_and_show_tables(ledger, study, options.reports, Console())
+    write_and_show_tables(ledger, study, options.reports, Console(), redraw=True)
     return 0
 
 

@@ -3,9 +3,13 @@
 Trials are proposed in waves of a fixed size and told in order, with a sampler seeded from (study seed, arm, wave).
 So the proposals do not depend on how many workers ran, in which order they ended, or what was killed: a restarted
 sweep asks the same questions again and finds the answers in the ledger.
+
+As long as a sampler has little to learn from, trials are random draws. These are the same in every arm for the
+parameters that arms share, so that no variant wins by a luckier draw.
 """
 
 import math
+import random
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,6 +26,9 @@ from experiments.search_space import Parameter
 from experiments.study import Search
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+NUM_COMMON_TRIALS = 10
+"""Trials of an arm that must be told before its own results steer the search; Optuna's TPE waits for as many."""
 
 Storage = optuna.storages.BaseStorage
 
@@ -59,6 +66,18 @@ def nearest_allowed(parameter: Parameter, value: float) -> float:
     return round(value) if parameter.kind == "int" else value
 
 
+def common_draw(parameter: Parameter, seed: int, trial: int) -> float:
+    """The value that the study's trial of this number tries, in every arm that has the parameter."""
+    u = random.Random(seed_of(seed, "common", parameter.name, trial)).random()
+    if parameter.kind == "categorical":
+        return parameter.choices[int(u * len(parameter.choices))]
+    if parameter.log:
+        value = math.exp(math.log(parameter.low) + u * (math.log(parameter.high) - math.log(parameter.low)))
+    else:
+        value = parameter.low + u * (parameter.high - parameter.low)
+    return nearest_allowed(parameter, value)
+
+
 def open_storage(path: Path) -> Storage:
     """A new journal, which optuna-dashboard opens; an earlier one is deleted, since the ledger has it all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,12 +103,10 @@ class ArmSearch:
         defaults: Mapping[str, float],
         storage: Storage | None = None,
     ) -> None:
-        self.name, self.search = name, search
+        self.name, self.search, self.parameters = name, search, parameters
         self.distributions = {parameter.name: distribution(parameter) for parameter in parameters}
         self.defaults = {name: float(value) for name, value in defaults.items()}
         self.study = optuna.create_study(study_name=name, direction="maximize", storage=storage)
-        first = {p.name: nearest_allowed(p, defaults[p.name]) for p in parameters}
-        self.study.enqueue_trial(first)
         self.num_proposed = 0
         self.num_waves = 0
         self._open: list[Trial] = []
@@ -98,18 +115,27 @@ class ArmSearch:
         """The settings of the next trials; none when all are made. The last wave must have been told."""
         if self._open:
             raise ValueError(f"{self.name}: the last wave has not been told")
-        num = min(self.search.wave_size, self.search.trials - self.num_proposed)
+        first = self.num_proposed
+        numbers = range(first, min(first + self.search.wave_size, self.search.trials))
         self.study.sampler = self._sampler()
-        self._open = [self.study.ask(self.distributions) for _ in range(num)]
-        self.num_proposed += num
+        self._open = []
+        for number in numbers:
+            if self.search.sampler == "random" or first < NUM_COMMON_TRIALS:
+                self.study.enqueue_trial(self._common_point(number))
+            self._open.append(self.study.ask(self.distributions))
+        self.num_proposed += len(numbers)
         self.num_waves += 1
         return [self.defaults | {name: float(value) for name, value in trial.params.items()} for trial in self._open]
 
+    def _common_point(self, number: int) -> Setting:
+        if number == 0:
+            return {p.name: nearest_allowed(p, self.defaults[p.name]) for p in self.parameters}
+        return {p.name: common_draw(p, self.search.seed, number) for p in self.parameters}
+
     def _sampler(self) -> optuna.samplers.BaseSampler:
+        """Steers the waves after the common ones."""
         seed = seed_of(self.search.seed, self.name, "wave", self.num_waves) % 2**32
-        if self.search.sampler == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        return optuna.samplers.TPESampler(seed=seed)
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=1)
 
     def tell(self, scores: Sequence[Score], keys: Sequence[str]) -> None:
         """The results of the last wave, in its order. keys: of the runs, for whoever browses the Optuna study."""
@@ -120,6 +146,8 @@ class ArmSearch:
                 trial.report(accuracy, epoch)
             if score.status == "completed":
                 self.study.tell(trial, score.val_accuracies[-1])
+            elif score.status == "failed":  # the machine's fault says nothing of the setting
+                self.study.tell(trial, state=TrialState.FAIL)
             else:
                 if not score.val_accuracies:
                     trial.report(0.0, 1)  # so that the sampler learns to keep away

@@ -4,12 +4,16 @@ One supervisor owns the study; workers only train. Everything it knows comes fro
 killed sweep, started again, does what was left to do and nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from experiments.config import RESULT_FORMAT, run_key
+from experiments.errors import UserError
 from experiments.executors.local import LocalExecutor, WorkerDied
 from experiments.ledger import Ledger
 from experiments.plan import ArmPlan, Plan, make_run_config
@@ -17,6 +21,8 @@ from experiments.runs import Job, failed_run_files
 from experiments.search import ArmSearch, Score, Setting, Storage, best, open_storage
 
 TUNING_SEED = 0
+BAD = ("failed", "diverged")
+"""Statuses of runs that nobody wanted."""
 POLL_S = 0.25
 
 
@@ -163,3 +169,34 @@ class Sweep:
             "arms": arms,
         }
         self.ledger.write_study(self.plan.name, manifest)
+
+
+@contextmanager
+def only_sweep_of(ledger: Ledger) -> Iterator[None]:
+    """Hold the ledger. The lock dies with its process. Raises UserError if another sweep holds it."""
+    lock = FileLock(ledger.root / "sweep.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"runs: another sweep is at work in {ledger.root}; wait for it or give RUNS=") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_same_task(ledger: Ledger, plan: Plan) -> None:
+    """Raises UserError if the ledger's study of this name is of other images: its tables would be overwritten."""
+    known = ledger.studies()
+    if plan.name in known and ledger.read_study(plan.name)["task"]["content_hash"] != plan.task.content_hash:
+        raise UserError(f"runs: {plan.name} in {ledger.root} is of other images; give LABEL= or RUNS= another name")
+
+
+def remove_failed(ledger: Ledger, study: str) -> None:
+    """Take a study's failed and diverged runs out of the ledger, so that they are made again."""
+    if study not in ledger.studies():
+        return
+    for arm in ledger.read_study(study)["arms"]:
+        for key in (*arm["trials"], *arm["finals"]):
+            if key in ledger and ledger.read(key)["status"] in BAD:
+                ledger.remove(key)

@@ -63,7 +63,7 @@ def test_a_run_takes_arguments_as_a_wandb_agent_gives_them(here: Path, capsys: p
     record = Ledger(here / "runs").read(folder.name)
     config, result = record["config"], record["result"]
     assert (record["status"], config["variant"], config["seed"]) == ("completed", "stn_affine+affine", 3)
-    assert (config["stage"], config["pose"], config["protocol"]["epochs"]) == ("final", "R", 2)
+    assert (config["stage"], config["pose"], config["protocol"]["epochs"]) == ("trial", "R", 2)
     assert config["optim"] == {"lr": 0.1, "weight_decay": 0.001}
     assert config["model"] == {"loc_lr_factor": 1.0}
     assert config["policy"]["max_deg"] == 5.0

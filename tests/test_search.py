@@ -20,8 +20,18 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from scipy.stats import kstest, uniform
 
-from experiments.search import ArmSearch, Score, Setting, best, distribution, nearest_allowed, open_storage
+from experiments.search import (
+    ArmSearch,
+    Score,
+    Setting,
+    best,
+    common_draw,
+    distribution,
+    nearest_allowed,
+    open_storage,
+)
 from experiments.search_space import Parameter
 from experiments.study import Search
 
@@ -140,14 +150,45 @@ def test_more_trials_begin_with_the_same_ones(sampler: str) -> None:
     assert propose(sampler=sampler, trials=24)[:4] == propose(sampler=sampler, trials=16)
 
 
+def rates(waves: list[list[Setting]]) -> list[float]:
+    return [setting["optim.lr"] for wave in waves for setting in wave]
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-@pytest.mark.parametrize("change", [{"seed": 1}, {"name": "R/cnn"}])
-def test_seed_and_arm_change_the_proposals(sampler: str, change: dict[str, Any]) -> None:
-    one, other = propose(sampler=sampler), propose(sampler=sampler, **change)
-    assert one[0][0] == other[0][0]
-    assert not {setting["optim.lr"] for wave in one for setting in wave[1:]} & {
-        setting["optim.lr"] for wave in other for setting in wave[1:]
-    }
+def test_the_seed_changes_all_proposals_but_the_first(sampler: str) -> None:
+    one, other = rates(propose(sampler=sampler)), rates(propose(sampler=sampler, seed=1))
+    assert one[0] == other[0]
+    assert not set(one[1:]) & set(other[1:])
+
+
+def test_arms_share_their_draws_until_results_steer_the_search() -> None:
+    extra = Parameter("model.loc_lr_factor", "float", 0.01, 1.0, log=True)
+    for parameters in (SPACE, (extra, *SPACE)):
+        arm = ArmSearch("R/stn", make_search(trials=24), parameters, DEFAULTS | {extra.name: 0.1})
+        one, other = rates(propose(trials=24)), rates(go_through(arm))
+        assert one[:12] == other[:12]  # three waves of four: the last that begins before ten are told
+        assert not set(one[12:]) & set(other[12:])
+    random_arms = [rates(propose(name, sampler="random", trials=24)) for name in ("upright/cnn", "R/cnn")]
+    assert random_arms[0] == random_arms[1]
+
+
+@given(st.sampled_from(["float", "int", "log"]), st.integers(0, 2**31), st.integers(1, 1000))
+def test_common_draws_are_allowed(kind: str, seed: int, trial: int) -> None:
+    parameter = {
+        "float": Parameter("optim.lr", "float", 0.2, 0.7),
+        "int": Parameter("model.size", "int", 1, 9, step=2),
+        "log": Parameter("optim.lr", "float", 1e-4, 0.5, log=True),
+    }[kind]
+    value = common_draw(parameter, seed, trial)
+    assert parameter.low <= value <= parameter.high
+    assert kind != "int" or value in (1, 3, 5, 7, 9)
+
+
+def test_common_draws_are_even_over_their_range() -> None:
+    logs = [math.log10(common_draw(Parameter("optim.lr", "float", 1e-4, 1e-2, log=True), 0, t)) for t in range(1, 401)]
+    assert kstest(logs, uniform(loc=-4, scale=2).cdf).pvalue > 1e-3
+    choices = Parameter("optim.lr", "categorical", choices=(1.0, 2.0, 4.0))
+    assert {common_draw(choices, 0, trial) for trial in range(1, 50)} == {1.0, 2.0, 4.0}
 
 
 def test_only_tpe_learns_from_the_scores() -> None:
@@ -189,7 +230,7 @@ def test_scores_are_told_in_the_order_of_the_wave() -> None:
         (Score("pruned", [0.2]), TrialState.PRUNED, {1: 0.2}),
         (Score("diverged", [0.2]), TrialState.PRUNED, {1: 0.2}),
         (Score("diverged", []), TrialState.PRUNED, {1: 0.0}),
-        (Score("failed", []), TrialState.PRUNED, {1: 0.0}),
+        (Score("failed", []), TrialState.FAIL, {}),
     ],
 )
 def test_how_a_run_ended_is_a_state_of_its_trial(
@@ -206,10 +247,11 @@ def test_tpe_keeps_away_from_where_runs_fail() -> None:
     def result(setting: Setting) -> Score:
         return Score("diverged", []) if setting["optim.lr"] > 0.1 else Score("completed", [0.5])
 
-    arm = ArmSearch("upright/cnn", make_search(trials=60), SPACE, DEFAULTS)
-    late = [setting["optim.lr"] > 0.1 for wave in go_through(arm, result)[5:] for setting in wave]
-    drawn = [setting["optim.lr"] > 0.1 for wave in propose(trials=60, sampler="random")[5:] for setting in wave]
-    assert np.mean(late) < 0.7 * np.mean(drawn)
+    late = []
+    for name in ("a", "b", "c"):
+        arm = ArmSearch(name, make_search(trials=60), SPACE, DEFAULTS)
+        late += [rate > 0.1 for rate in rates(go_through(arm, result)[5:])]
+    assert np.mean(late) < 0.4  # half of the range, on its logarithm, lies above 0.1
 
 
 def test_best_is_the_highest_last_accuracy_of_a_completed_run() -> None:

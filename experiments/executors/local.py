@@ -13,6 +13,7 @@ from types import TracebackType
 
 import torch
 
+from experiments.ledger import Ledger
 from experiments.runs import Job, carry_out
 
 
@@ -61,6 +62,15 @@ def _die_with_parent(parent: int) -> None:
     os._exit(1)
 
 
+def _carry_out(job: Job, device: torch.device) -> str:
+    key = carry_out(job, device)
+    if device.type == "cuda":
+        error = Ledger(job.ledger).read(key)["error"] or ""
+        if error and not error.startswith("out of memory"):
+            os._exit(1)  # a CUDA fault may have broken this process for every later run; the run is in the ledger
+    return key
+
+
 class _Worker:
     """One process, replaced when it dies."""
 
@@ -80,7 +90,7 @@ class _Worker:
     def carry_out(self, job: Job) -> str:
         for _ in range(2):
             try:
-                return self._pool.submit(carry_out, job, self.device).result()
+                return self._pool.submit(_carry_out, job, self.device).result()
             except BrokenProcessPool:
                 if self._stopped:
                     raise
