@@ -11,6 +11,8 @@ DATA =
 LABEL =
 #: RUNS         the ledger: folder of finished runs
 RUNS = runs
+#: REPORTS      folder for tables and figures
+REPORTS = reports
 #: JOBS         runs side by side; as many as pay if not given
 JOBS =
 #: RETRY        1 makes runs again that failed or diverged
@@ -20,7 +22,11 @@ OUT = bench.json
 #: PYTHON       interpreter that .venv is made with
 PYTHON = python3
 
-export SWEEP BUDGET DATA LABEL RUNS JOBS RETRY OUT
+export SWEEP BUDGET DATA LABEL RUNS REPORTS JOBS RETRY OUT
+
+KNOWN := SWEEP BUDGET DATA LABEL RUNS REPORTS JOBS RETRY OUT PYTHON
+UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
+$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); known: $(KNOWN)))
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -49,7 +55,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 sweep: $(INSTALLED)  ## carry out the study: tune every variant, train the winners again, write the tables
-	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(JOBS_OPTION) $${RETRY:+--retry_failed}
+	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(JOBS_OPTION) --reports "$$REPORTS" $${RETRY:+--retry_failed}
 
 plan: $(INSTALLED)  ## say what sweep would run and how long it would take
 	@$(EXPERIMENTS) plan $(STUDY_OPTIONS) $(JOBS_OPTION)
@@ -58,7 +64,7 @@ status: $(INSTALLED)  ## say how far the ledger's studies are
 	@$(EXPERIMENTS) status --runs "$$RUNS"
 
 tables: $(INSTALLED)  ## write the tables of the ledger's studies again
-	@$(EXPERIMENTS) tables --runs "$$RUNS"
+	@$(EXPERIMENTS) tables --runs "$$RUNS" --reports "$$REPORTS"
 
 dashboard: $(INSTALLED)  ## look at the runs in the terminal, with W&B's own dashboard; no account needed
 	@$(EXPERIMENTS) dashboard --runs "$$RUNS"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def sweep(options: Namespace) -> int:
     num_workers = count_workers(options, plan)
     mode = resolve_mode(plan.study.wandb.mode)
     ledger = Ledger(options.runs)
+    check_reports(options.reports)
     with only_sweep_of(ledger):
         ledger.sweep_up()
         check_same_task(ledger, plan)
@@ -119,6 +121,15 @@ def sweep(options: Namespace) -> int:
         if num_bad:
             print_place(console, "Failed or diverged", f"{num_bad} runs; `make sweep RETRY=1` makes them again")
     return 0
+
+
+def check_reports(reports: Path) -> None:
+    """Raises UserError if tables could not be written there, before anything trains."""
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=reports).close()
+    except OSError as error:
+        raise UserError(f"reports: {reports} cannot be written ({error.strerror})") from None
 
 
 def make_missing_runs(

@@ -80,7 +80,8 @@ class TestFitToTask:
     def test_what_shrinks_is_said(self):
         fitted, shrunk = fit_to_task(replace(PROTOCOL, train_images=2000), some_task(100, 5))
         assert (fitted.train_images, fitted.val_images, fitted.test_images) == (80, 20, 5)
-        assert shrunk == "my images has fewer images than asked for: train 2,000 -> 80, val 30 -> 20, test 20 -> 5"
+        numbers = "train 2,000 -> 80, val 30 -> 20, test 20 -> 5"
+        assert shrunk == f"my images has too few images for what was asked: {numbers} (validation: a fifth at most)"
 
     @given(st.integers(0, 60), st.integers(0, 5), st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
     def test_what_comes_out_can_be_split_and_is_never_more(self, num_train, num_test, train, val, test):

@@ -409,7 +409,7 @@ def test_the_journal_opens_in_optuna(tmp_path: Path) -> None:
     assert sorted(optuna.get_all_study_names(opened)) == ["R/a", "R/b"]
     for name, settings, states, statuses in (
         ("R/a", proposed[0], [TrialState.COMPLETE, TrialState.PRUNED], ["completed", "pruned"]),
-        ("R/b", proposed[1], [TrialState.PRUNED, TrialState.PRUNED], ["diverged", "failed"]),
+        ("R/b", proposed[1], [TrialState.PRUNED, TrialState.FAIL], ["diverged", "failed"]),
     ):
         study = optuna.load_study(study_name=name, storage=opened)
         assert study.direction == optuna.study.StudyDirection.MAXIMIZE

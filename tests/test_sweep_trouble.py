@@ -48,6 +48,26 @@ def test_a_diverging_variant_is_recorded_shown_and_tried_again(here: Path, capsy
     assert (here / "reports/wild-sprites-smoke/ablation.md").read_text() == row
 
 
+def test_other_images_under_the_same_name_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep_here(here, HereAndNow())
+    path = here / "runs/studies" / STUDY / "study.json"
+    other = path.read_text().replace('"content_hash": "', '"content_hash": "0')
+    path.write_text(other)
+    runs = stamps(here / "runs/runs")
+    assert main(["sweep", "--budget", "smoke"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"error: runs: {STUDY} in runs is of other images; give LABEL= or RUNS= another name\n"
+    assert path.read_text() == other and stamps(here / "runs/runs") == runs
+
+
+def test_an_unwritable_folder_for_tables_is_refused_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sweep(here)
+    (here / "taken").write_text("a file")
+    assert main(["sweep", "--budget", "smoke", "--reports", "taken"]) == 2
+    assert capsys.readouterr().err == "error: reports: taken cannot be written (File exists)\n"
+    assert not list((here / "runs/runs").iterdir())
+
+
 def test_a_second_sweep_on_the_same_ledger_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sweep(here)
     Ledger(here / "runs")

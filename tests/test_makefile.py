@@ -1,0 +1,34 @@
+"""The Makefile: a misspelt variable must not start the wrong study."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    # --dry-run: commands are printed, not run; a make that runs the tests hands its own variables down otherwise
+    return subprocess.run(
+        ["env", "-u", "MAKEFLAGS", "-u", "MAKEOVERRIDES", "-u", "MAKELEVEL", "make", "--dry-run", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_known_variables_pass_whatever_they_hold() -> None:
+    done = make("sweep", "BUDGET=smoke", "LABEL=CIFAR-10 (JPEG)", "DATA=/a folder/b", "RETRY=1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "-m experiments sweep" in done.stdout
+
+
+def test_an_unknown_variable_is_refused() -> None:
+    done = make("sweep", "BUGDET=smoke")
+    assert done.returncode == 2
+    assert "unknown variable BUGDET; known: SWEEP BUDGET" in done.stderr
+    assert done.stdout == ""
