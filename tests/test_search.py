@@ -15,21 +15,18 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from scipy.stats import kstest, uniform
 
 from experiments.search import (
     ArmSearch,
     Score,
     Setting,
     best,
-    common_draw,
     distribution,
-    nearest_allowed,
     open_storage,
 )
 from experiments.search_space import Parameter
@@ -170,25 +167,6 @@ def test_arms_share_their_draws_until_results_steer_the_search() -> None:
         assert not set(one[12:]) & set(other[12:])
     random_arms = [rates(propose(name, sampler="random", trials=24)) for name in ("upright/cnn", "R/cnn")]
     assert random_arms[0] == random_arms[1]
-
-
-@given(st.sampled_from(["float", "int", "log"]), st.integers(0, 2**31), st.integers(1, 1000))
-def test_common_draws_are_allowed(kind: str, seed: int, trial: int) -> None:
-    parameter = {
-        "float": Parameter("optim.lr", "float", 0.2, 0.7),
-        "int": Parameter("model.size", "int", 1, 9, step=2),
-        "log": Parameter("optim.lr", "float", 1e-4, 0.5, log=True),
-    }[kind]
-    value = common_draw(parameter, seed, trial)
-    assert parameter.low <= value <= parameter.high
-    assert kind != "int" or value in (1, 3, 5, 7, 9)
-
-
-def test_common_draws_are_even_over_their_range() -> None:
-    logs = [math.log10(common_draw(Parameter("optim.lr", "float", 1e-4, 1e-2, log=True), 0, t)) for t in range(1, 401)]
-    assert kstest(logs, uniform(loc=-4, scale=2).cdf).pvalue > 1e-3
-    choices = Parameter("optim.lr", "categorical", choices=(1.0, 2.0, 4.0))
-    assert {common_draw(choices, 0, trial) for trial in range(1, 50)} == {1.0, 2.0, 4.0}
 
 
 def test_only_tpe_learns_from_the_scores() -> None:
@@ -352,50 +330,6 @@ def test_every_kind_of_parameter_has_its_distribution(kind: str) -> None:
         assert len(values) > 3 and all((value - parameter.low) % (parameter.step or 1) == 0 for value in values)
     else:
         assert len(values) == 40
-
-
-@st.composite
-def parameters(draw: st.DrawFn) -> Parameter:
-    kind = draw(st.sampled_from(["float", "stepped float", "int", "categorical"]))
-    if kind == "categorical":
-        choices = draw(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5, unique=True))
-        return Parameter("model.x", "categorical", choices=tuple(choices))
-    if kind == "float":
-        low, high = sorted(draw(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=2, unique=True)))
-        return Parameter("model.x", "float", low, high, log=draw(st.booleans()))
-    first, num_steps = draw(st.integers(-20, 20)), draw(st.integers(1, 20))
-    if kind == "int":
-        whole = draw(st.integers(1, 5))
-        return Parameter("model.x", "int", first * whole, (first + num_steps) * whole, step=whole)
-    # Bounds are multiples of the step, as sweep files must have them, but floats are only nearly so.
-    step = draw(st.sampled_from([0.1, 0.3, 0.25, 0.7, 1e-3, 3.0]))
-    return Parameter("model.x", "float", round(first * step, 6), round((first + num_steps) * step, 6), step=step)
-
-
-def allowed(parameter: Parameter) -> list[float]:
-    """Values that the parameter may take: all of them, or its bounds where there is no step."""
-    if parameter.kind == "categorical":
-        return list(parameter.choices)
-    if parameter.step is None:
-        return [parameter.low, parameter.high]
-    num_steps = round((parameter.high - parameter.low) / parameter.step)
-    return [parameter.low + index * parameter.step for index in range(num_steps + 1)]
-
-
-@given(parameter=parameters(), value=st.floats(-1e7, 1e7) | st.floats(-5, 5))
-def test_nearest_allowed_is_allowed_and_nearest(parameter: Parameter, value: float) -> None:
-    nearest, space = nearest_allowed(parameter, value), distribution(parameter)
-    assert space._contains(space.to_internal_repr(nearest))
-    inside = parameter.kind != "categorical" and parameter.step is None and parameter.low <= value <= parameter.high
-    smallest = 0 if inside else min(abs(each - value) for each in allowed(parameter))
-    assert abs(nearest - value) <= smallest + 1e-9 * max(1, abs(value))
-    assert nearest_allowed(parameter, nearest) == pytest.approx(nearest)
-
-
-@given(parameter=parameters())
-def test_bounds_and_choices_stay_as_they_are(parameter: Parameter) -> None:
-    assume(parameter.step is None)
-    assert all(nearest_allowed(parameter, value) == value for value in allowed(parameter))
 
 
 def test_the_journal_opens_in_optuna(tmp_path: Path) -> None:
