@@ -71,7 +71,12 @@ def fit_to_task(protocol: Protocol, task: Task) -> tuple[Protocol, str]:
         )
         if asked > getattr(fitted, name)
     ]
-    return fitted, f"{task.label} has too few images for what was asked: {', '.join(shrunk)} (validation: a fifth at most)" if shrunk else ""
+    return (
+        fitted,
+        f"{task.label} has too few images for what was asked: {', '.join(shrunk)} (validation: a fifth at most)"
+        if shrunk
+        else "",
+    )
 
 
 def channel_statistics(images: DeviceImages) -> tuple[Tensor, Tensor]:
