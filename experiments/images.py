@@ -71,12 +71,8 @@ def fit_to_task(protocol: Protocol, task: Task) -> tuple[Protocol, str]:
         )
         if asked > getattr(fitted, name)
     ]
-    return (
-        fitted,
-        f"{task.label} has too few images for what was asked: {', '.join(shrunk)} (validation: a fifth at most)"
-        if shrunk
-        else "",
-    )
+    said = f"{task.label} has too few images for what was asked: {', '.join(shrunk)} (validation: a fifth at most)"
+    return fitted, said if shrunk else ""
 
 
 def channel_statistics(images: DeviceImages) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,6 +74,11 @@ def test_a_task_that_cannot_be_named(spec: str, expected: str, tmp_path: Path) -
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_without_its_prefix_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=re.escape(f"unknown; write folder:{tmp_path}")):
+        load_task(str(tmp_path), image_px=32, cache=tmp_path / "cache", say=silent)
 
 
 @pytest.mark.parametrize("image_px", [-1, 0, 7, 1025])

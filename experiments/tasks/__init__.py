@@ -96,9 +96,7 @@ def load_task(spec: str, *, image_px: int, cache: Path, say: Say = _print, label
     """
     name, _, argument = spec.partition(":")
     if name not in TASKS:
-        hint = (
-            f"write folder:{spec}" if Path(spec).is_dir() else f"{nearest(name, TASKS)} (an image folder: folder:PATH)"
-        )
+        hint = f"write folder:{spec}" if spec and Path(spec).is_dir() else nearest(name, TASKS)
         raise UserError(f"task {spec!r}: unknown; {hint}")
     if not MIN_IMAGE_PX <= image_px <= MAX_IMAGE_PX:
         raise UserError(f"image_px {image_px}: must be between {MIN_IMAGE_PX} and {MAX_IMAGE_PX}")
