@@ -67,7 +67,8 @@ def test_a_run_takes_arguments_as_a_wandb_agent_gives_them(here: Path, capsys: p
     assert config["optim"] == {"lr": 0.1, "weight_decay": 0.001}
     assert config["model"] == {"loc_lr_factor": 1.0}
     assert config["policy"]["max_deg"] == 5.0
-    assert f"test {100 * result['test_accuracy']:.1f} %" in re.sub(r"test +", "test ", printed)
+    assert f"val {100 * result['val_accuracy']:.1f} %" in re.sub(r"val +", "val ", printed)
+    assert result["test_accuracy"] is None  # the test set is for those who ask for it
     assert [path.name for path in (here / "runs/wandb/logged").iterdir()] == [folder.name]
 
     before = stamps(here / "runs/runs")

@@ -51,7 +51,7 @@ def test_a_run_on_real_images(real_images: Path, tmp_path: Path, cache: Path) ->
             for image in sorted(class_folder.iterdir())[:num_images]:
                 (tmp_path / "images" / part / class_folder.name / image.name).symlink_to(image)
     command = ("run", "--data", "images", "--label", "CIFAR-10 (JPEG)", "--variant=stn_affine+flip_crop")
-    ended = run(*command, "--protocol.epochs=2", "--protocol.batch_size=64", cwd=tmp_path)
+    ended = run(*command, "--stage=final", "--protocol.epochs=2", "--protocol.batch_size=64", cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     (folder,) = (tmp_path / "runs/runs").iterdir()
     record = json.loads((folder / "run.json").read_text())
