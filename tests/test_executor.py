@@ -167,7 +167,7 @@ def test_an_exception_ends_the_workers_at_once(make_job: Callable[..., Job], led
         began = time.monotonic()
         raise KeyboardInterrupt
     assert time.monotonic() - began < 5
-    wait_for(lambda: pids() == others)
+    wait_for(lambda: pids() <= others)  # the last test's workers may have been ending
     assert not process_is_alive(worker)
     wait_for(lambda: all(future.done() for future in futures))
     assert futures[1].cancelled()
