@@ -1,5 +1,6 @@
 """What a run costs: parameters, training FLOPs, peak memory, and on which machine."""
 
+import ctypes
 import datetime
 import importlib.metadata
 import os
@@ -47,6 +48,8 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
+            with suppress(AttributeError, OSError, TypeError):
+                ctypes.CDLL(None).malloc_trim(0)  # what an earlier run freed is not this run's
             with suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
 
