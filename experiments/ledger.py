@@ -23,10 +23,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Renames are on disk only when their folder is."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -108,9 +108,9 @@ class Ledger:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
-            _flush_folder(temporary)
+            flush_folder(temporary)
             temporary.rename(self.folder(key))
-            _flush_folder(self.root / "runs")
+            flush_folder(self.root / "runs")
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if key not in self:

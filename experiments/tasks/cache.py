@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from experiments.config import canonical
 from experiments.errors import UserError
+from experiments.ledger import flush_folder
 from experiments.tasks import Images, Say
 
 CACHE_FORMAT = 1
@@ -128,7 +129,7 @@ def _write(folder: Path, decoded: Decoded) -> Decoded:
         json.dump(meta, text)
         text.flush()
         os.fsync(text.fileno())
-    _flush_folder(folder)
+    flush_folder(folder)
     return _read(folder)
 
 
@@ -167,7 +168,7 @@ def _place(folder: Path, entry: Path) -> bool:
     for attempt in range(3):
         try:
             os.rename(folder, entry)
-            _flush_folder(entry.parent)
+            flush_folder(entry.parent)
             return True
         except OSError:
             if not os.path.lexists(entry):
@@ -181,11 +182,3 @@ def _place(folder: Path, entry: Path) -> bool:
             except FileNotFoundError:
                 continue  # another process took it away
     raise OSError(f"{entry.name} cannot be replaced")
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
