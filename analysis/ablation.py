@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from analysis.formats import ABSENT, TextTable, one_line
+from analysis.gap import GAP_COLUMN, Gap, Share, gap_notes, gaps, share_text, shares
+from analysis.means import Mean, mean_of, percent_text
 from analysis.records import HYPER_PARAMETERS, Study, read_study
-from analysis.statistics import CONFIDENCE, Estimate, Floats, mean_interval, paired_difference
+from analysis.statistics import CONFIDENCE, Floats, mean_interval, paired_difference
 
 Run = dict[Hashable, Any]
 """A row of Study.runs."""
@@ -29,19 +31,9 @@ COLUMNS = (
     "Trials",
 )
 ALIGN = "llrrrrrrll"
+_GAP_PLACE = COLUMNS.index("Difference") + 1
+"""Where the share of the gap stands in a section that has it."""
 _STATUSES = ("completed", "pruned", "diverged", "failed", "missing")
-
-
-class Mean(NamedTuple):
-    """A mean over seeds with the half width of its 95 % interval (NaN under two) and the number of seeds."""
-
-    value: float
-    half_width: float
-    num: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        return abs(self.value) > self.half_width
 
 
 class FinalRun(NamedTuple):
@@ -59,6 +51,7 @@ class Row:
     """A variant at a pose, in numbers; accuracies are fractions.
 
     difference: of the test accuracy to the baseline's, paired by seed; None where the variant is its own baseline.
+    gap_closed: share of the gap between the plain network and unwarped images; None where the pose lacks such an arm.
     test_by_seed, difference_by_seed: what the means are over.
     num_parameters, train_flops: of one final run; None if no run has them. train_flops is for the whole training.
     final_statuses, trial_statuses: counts, in a fixed order. hyper_parameters: of the winner, by dotted name; of the
@@ -71,6 +64,7 @@ class Row:
     val_accuracy: Mean
     test_accuracy: Mean
     difference: Mean | None
+    gap_closed: Share | None
     test_by_seed: dict[int, float]
     difference_by_seed: dict[int, float]
     num_parameters: int | None
@@ -84,7 +78,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """The rows of one pose, as text (for people) and as numbers, in the order of the study."""
+    """The rows of one pose, as text (for people) and as numbers, in the order of the study.
+
+    Its table has the columns of COLUMNS, and the share of the gap where a row has one.
+    """
 
     pose: str
     table: TextTable
@@ -95,7 +92,7 @@ class Section:
 class Ablation:
     """The ablation table. It depends on run.json and study.json only: the same runs give the same table.
 
-    title: a line; columns: the headings of every section; notes: the sentences under the table, a list of lines.
+    title: a line; notes: the sentences under the table, a list of lines.
     hyper_parameters: a small table, one row a variant and pose.
     """
 
@@ -104,7 +101,6 @@ class Ablation:
     task_hash: str
     protocol_hash: str
     title: str
-    columns: tuple[str, ...]
     sections: tuple[Section, ...]
     notes: tuple[str, ...]
     hyper_parameters: TextTable
@@ -127,23 +123,21 @@ def ablation(ledger: Path, study: str) -> Ablation:
 
 def study_ablation(study: Study) -> Ablation:
     """The ablation table of a study that was read."""
-    rows = _rows(study)
+    rows, found = _rows(study)
     poses = list(dict.fromkeys(row.pose for row in rows))
     flop_unit = _flop_unit(rows)
     sections = []
     for pose in poses:
         of_pose = tuple(row for row in rows if row.pose == pose)
-        cells = tuple(_cells(row, flop_unit) for row in of_pose)
-        sections.append(Section(pose, TextTable(COLUMNS, ALIGN, cells), of_pose))
+        sections.append(Section(pose, _table(of_pose, flop_unit), of_pose))
     return Ablation(
         study=study.name,
         task_label=study.task_label,
         task_hash=study.task_hash,
         protocol_hash=study.protocol_hash,
         title=f"Ablation on {study.task_label}",
-        columns=COLUMNS,
         sections=tuple(sections),
-        notes=tuple(_notes(study, rows, poses)),
+        notes=tuple(_notes(study, found, poses)),
         hyper_parameters=_hyper_parameter_table(rows, several_poses=len(poses) > 1),
     )
 
@@ -153,16 +147,7 @@ def status_text(statuses: dict[str, int]) -> str:
     return ", ".join(f"{num} {status}" for status, num in statuses.items())
 
 
-def percent_text(mean: Mean, *, signed: bool = False) -> str:
-    """`54.3 ± 0.6`, in per cent; without an interval where there is none; a dash where there is no score."""
-    if not mean.num:
-        return ABSENT
-    text = f"{100 * mean.value:{'+' if signed else ''}.1f}"
-    text = "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
-    return text if math.isnan(mean.half_width) else f"{text} ± {100 * mean.half_width:.1f}"
-
-
-def _rows(study: Study) -> list[Row]:
+def _rows(study: Study) -> tuple[list[Row], list[Gap]]:
     arms = study.arms
     trials: list[list[Run]] = [[] for _ in arms]
     finals: list[list[Run]] = [[] for _ in arms]
@@ -176,8 +161,18 @@ def _rows(study: Study) -> list[Row]:
     pairs_AS = test_AS - test_AS[baseline_A]
     val, test = mean_interval(val_AS), mean_interval(test_AS)
     difference = paired_difference(test_AS, test_AS[baseline_A])
+    gap_closed = shares(arms, test_AS)
     parts = tuple(f"{part}." for part in HYPER_PARAMETERS)
-    tunable = sorted((str(name) for name in study.runs if str(name).startswith(parts)), key=_hyper_parameter_order)
+    # Settings that are the same in every run, such as options that nobody tunes, say nothing about a row.
+    tunable = sorted(
+        (
+            str(name)
+            for name in study.runs
+            if str(name).startswith("optim.")
+            or (str(name).startswith(parts) and study.runs[name].dropna().astype(str).nunique() > 1)
+        ),
+        key=_hyper_parameter_order,
+    )
     rows = []
     for i, arm in enumerate(arms):
         own = arm.variant == arm.baseline
@@ -190,9 +185,10 @@ def _rows(study: Study) -> list[Row]:
                 pose=arm.pose,
                 variant=arm.variant,
                 baseline=arm.baseline,
-                val_accuracy=_mean(val, i),
-                test_accuracy=_mean(test, i),
-                difference=None if own else _mean(difference, i),
+                val_accuracy=mean_of(val, i),
+                test_accuracy=mean_of(test, i),
+                difference=None if own else mean_of(difference, i),
+                gap_closed=gap_closed[i],
                 test_by_seed=_present(seeds, test_AS[i]),
                 difference_by_seed={} if own else _present(seeds, pairs_AS[i]),
                 num_parameters=None if num_parameters is None else int(num_parameters),
@@ -204,7 +200,7 @@ def _rows(study: Study) -> list[Row]:
                 hyper_parameters={name: chosen[0][name] for name in tunable if chosen and not _is_nan(chosen[0][name])},
             )
         )
-    return rows
+    return rows, gaps(arms, test_AS)
 
 
 def _averaged(run: Run) -> bool:
@@ -220,10 +216,6 @@ def _scores_by_seed(finals: list[list[Run]], score: str, seeds: list[int]) -> Fl
             if _averaged(run):
                 score_AS[row, column[int(run["seed"])]] = run[score]
     return score_AS
-
-
-def _mean(estimate: Estimate, i: int) -> Mean:
-    return Mean(float(estimate.mean_X[i]), float(estimate.half_width_X[i]), int(estimate.num_X[i]))
 
 
 def _present(seeds: list[int], score_S: Floats) -> dict[int, float]:
@@ -272,6 +264,16 @@ def _flop_text(flops: float | None, unit: tuple[int, str]) -> str:
     return f"{scaled:,.{min(max(decimals, 0), 4)}f} {name}"
 
 
+def _table(rows: tuple[Row, ...], flop_unit: tuple[int, str]) -> TextTable:
+    columns, align, cells = list(COLUMNS), list(ALIGN), [list(_cells(row, flop_unit)) for row in rows]
+    if any(row.gap_closed is not None for row in rows):
+        columns.insert(_GAP_PLACE, GAP_COLUMN)
+        align.insert(_GAP_PLACE, "r")
+        for row, texts in zip(rows, cells, strict=True):
+            texts.insert(_GAP_PLACE, share_text(row.gap_closed, row.test_accuracy.num))
+    return TextTable(tuple(columns), "".join(align), tuple(map(tuple, cells)))
+
+
 def _cells(row: Row, flop_unit: tuple[int, str]) -> tuple[str, ...]:
     difference = ABSENT
     if row.difference is not None:
@@ -293,7 +295,7 @@ def _cells(row: Row, flop_unit: tuple[int, str]) -> tuple[str, ...]:
     )
 
 
-def _notes(study: Study, rows: list[Row], poses: list[str]) -> Iterator[str]:
+def _notes(study: Study, found: list[Gap], poses: list[str]) -> Iterator[str]:
     task = [
         study.task_label,
         f"{study.num_classes} classes",
@@ -320,6 +322,7 @@ def _notes(study: Study, rows: list[Row], poses: list[str]) -> Iterator[str]:
         f"both completed, ± the half width of the {100 * CONFIDENCE:g} % Student-t interval of the paired differences. "
         "A * marks an interval that excludes 0; it is not corrected for the number of comparisons."
     )
+    yield from gap_notes(found, several_poses=len(poses) > 1)
     num_trials = sorted({len(arm.trials) for arm in study.arms})
     if num_trials[-1]:
         tuned = f"tuned on validation images only, with {_range_text(num_trials)} trials for each variant"
@@ -349,4 +352,6 @@ def _hyper_parameter_table(rows: list[Row], *, several_poses: bool) -> TextTable
 def _value_text(value: Any) -> str:
     if value is None:
         return ABSENT
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))

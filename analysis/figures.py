@@ -1,4 +1,4 @@
-"""Draws a study: what the variants reach, what they gain on their baselines, and how they get there.
+"""Draws a study: what the variants reach, what they gain on their baselines, how they get there, over which poses.
 
 The same ledger gives the same picture: nothing is drawn at random, and SVG files carry no date.
 """
@@ -6,6 +6,7 @@ The same ledger gives the same picture: nothing is drawn at random, and SVG file
 import io
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.ablation import Ablation, Row, Section, study_ablation
 from analysis.formats import one_line
+from analysis.means import Mean
+from analysis.names import name_and_options, variant_parts, wrapped
 from analysis.records import Study, read_histories, read_study
 from analysis.reports import write_files
 from analysis.statistics import mean_interval
@@ -39,6 +42,7 @@ _STYLE = {
 _COLORS = sns.color_palette("colorblind")
 _SEED, _MEAN, _LOST, _OTHER = "0.55", _COLORS[0], "0.45", "0.82"
 _MAX_LABEL = 44
+_MAX_PANEL_TITLE = 34
 _COLUMNS = 3
 """Panels of learning curves side by side."""
 
@@ -46,6 +50,7 @@ _COLUMNS = 3
 def write_figures(ledger: Path, study: str, out: Path) -> list[Path]:
     """Write ablation.png, ablation.svg, curves.png and curves.svg into `out`; returns their paths.
 
+    Also ranges.png and ranges.svg for a study over ranges of rotation; for any other, they are deleted.
     Raises AnalysisError (a ValueError of one line) if the study cannot be read or `out` cannot be written.
     """
     record = read_study(ledger, study)
@@ -53,10 +58,14 @@ def write_figures(ledger: Path, study: str, out: Path) -> list[Path]:
     files: dict[str, bytes] = {}
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it
-        for name, figure in (("ablation", ablation_figure(table)), ("curves", curves_figure(record, table))):
+        figures = {"ablation": ablation_figure(table), "curves": curves_figure(record, table)}
+        ranges = ranges_figure(table)
+        if ranges:
+            figures["ranges"] = ranges
+        for name, figure in figures.items():
             files[f"{name}.png"] = _bytes(figure, "png", {"Software": None})
             files[f"{name}.svg"] = _bytes(figure, "svg", {"Date": None, "Creator": None})
-    return write_files(out, files)
+    return write_files(out, files, optional=("ranges.png", "ranges.svg"))
 
 
 def ablation_figure(table: Ablation) -> Figure:
@@ -97,7 +106,7 @@ def curves_figure(study: Study, table: Ablation) -> Figure:
     for section in table.sections:
         rows_of_model: dict[str, list[Row]] = {}
         for row in section.rows:
-            rows_of_model.setdefault(row.variant.partition("+")[0], []).append(row)
+            rows_of_model.setdefault(_model(row.variant), []).append(row)
         panels = [(section.pose, model, rows) for model, rows in rows_of_model.items()]
         grid += [panels[i : i + _COLUMNS] for i in range(0, len(panels), _COLUMNS)]
     num_columns = max(map(len, grid))
@@ -111,7 +120,11 @@ def curves_figure(study: Study, table: Ablation) -> Figure:
         for ax, (pose, model, rows) in zip(axes_row, panels, strict=False):
             ax.plot(*others[pose], color=_OTHER, linewidth=0.8, zorder=1)
             _draw_curves(ax, rows, curves, styles)
-            ax.set_title(_short(model if len(table.sections) == 1 else f"{model}, pose {pose}"), fontsize="medium")
+            title = _wrapped(model, _MAX_PANEL_TITLE)
+            if len(table.sections) > 1:
+                separator = ", " if len(model) + len(pose) + 7 <= _MAX_PANEL_TITLE else "\n"
+                title += f"{separator}pose {_short(pose)}"
+            ax.set_title(title, fontsize="medium")
             sns.despine(ax=ax)
             ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     for ax in axes.flat:
@@ -127,12 +140,77 @@ def curves_figure(study: Study, table: Ablation) -> Figure:
     return figure
 
 
+def ranges_figure(table: Ablation) -> Figure | None:
+    """Test accuracy over the range of the images' rotation: a line a variant, with its 95 % interval over seeds.
+
+    A colour a model and backbone, dashes a policy. Ranges are those of the poses `R:max_deg=...`; upright counts as 0
+    and R as 90 deg. None for a study without such a pose or with one range only.
+    """
+    section_of_range = _section_of_range(table)
+    is_about_ranges = any(section.pose not in _PLAIN_RANGES_DEG for section in section_of_range.values())
+    if not is_about_ranges or len(section_of_range) < 2:
+        return None
+    means: dict[str, dict[float, Mean]] = {}
+    for max_deg, section in sorted(section_of_range.items()):
+        for row in section.rows:
+            means.setdefault(row.variant, {})[max_deg] = row.test_accuracy
+    num_lines = sum(_wrapped(variant).count("\n") + 1 for variant in means)
+    figure = Figure(figsize=(8.5, max(3.6, 1 + 0.21 * num_lines)))
+    ax = figure.subplots()
+    for (variant, mean_of_range), style in zip(means.items(), _range_styles(list(means)), strict=True):
+        scored = {max_deg: mean for max_deg, mean in mean_of_range.items() if mean.num}
+        percent_R = 100 * np.array([mean.value for mean in scored.values()])
+        half_R = 100 * np.nan_to_num([mean.half_width for mean in scored.values()])
+        ax.fill_between(
+            list(scored), percent_R - half_R, percent_R + half_R, color=style["color"], alpha=0.15, linewidth=0
+        )
+        label = _wrapped(variant) + ("" if scored else "  (no completed final run)")
+        ax.plot(list(scored), percent_R, linewidth=1.6, markersize=5, label=label, **style)
+    ax.set_xticks(sorted(section_of_range), [f"±{deg:g}" if deg else "0" for deg in sorted(section_of_range)])
+    ax.set_xlabel("range of the images' rotation, deg")
+    ax.set_ylabel("test accuracy, %: mean, 95 % interval")
+    ax.grid(visible=False, axis="x")
+    sns.despine(ax=ax)
+    figure.suptitle(_title(table))
+    figure.legend(loc="outside right center", frameon=False)
+    return figure
+
+
+_PLAIN_RANGES_DEG = {"upright": 0.0, "R": 90.0}
+
+
+def _section_of_range(table: Ablation) -> dict[float, Section]:
+    """The sections whose poses differ in their range of rotation only, by that range in degrees."""
+    found: dict[float, Section] = {}
+    for section in table.sections:
+        pose, options = name_and_options(section.pose)
+        max_deg = _PLAIN_RANGES_DEG.get(section.pose)
+        if pose == "R" and set(options) == {"max_deg"}:
+            with suppress(ValueError):
+                max_deg = float(options["max_deg"])
+        if max_deg is not None:
+            found.setdefault(max_deg, section)
+    return found
+
+
+def _range_styles(variants: list[str]) -> list[dict[str, Any]]:
+    models = list(dict.fromkeys(_model(variant) for variant in variants))
+    policies = list(dict.fromkeys(variant_parts(variant).policy for variant in variants))
+    styles = []
+    for variant in variants:
+        wrap, color = divmod(models.index(_model(variant)), len(_COLORS))
+        kind = policies.index(variant_parts(variant).policy) + wrap * len(policies)
+        dashes, marker = ("-", "--", ":", "-.")[kind % 4], "osD^vP*X"[kind % 8]
+        styles.append({"color": _COLORS[color], "linestyle": dashes, "marker": marker})
+    return styles
+
+
 def _draw_accuracies(ax: Axes, section: Section) -> None:
     for y, row in enumerate(section.rows):
         _draw_estimate(ax, y, row.test_by_seed.values(), row.test_accuracy.value, row.test_accuracy.half_width)
         if not row.test_accuracy.num:
             _note(ax, y, "no completed final run")
-    labels = [f"{_short(row.variant)}{_completed_text(row)}" for row in section.rows]
+    labels = [f"{_wrapped(row.variant)}{_completed_text(row)}" for row in section.rows]
     ax.set_yticks(range(len(labels)), labels)
 
 
@@ -140,7 +218,7 @@ def _draw_differences(ax: Axes, section: Section) -> None:
     ax.axvline(0, color="0.3", linewidth=1)
     labels = []
     for y, row in enumerate(section.rows):
-        labels.append("" if row.difference is None else f"vs {_short(row.baseline)}")
+        labels.append("" if row.difference is None else f"vs {_wrapped(row.baseline)}")
         if row.difference is None:
             _note(ax, y, "its own baseline")
         elif not row.difference.num:
@@ -244,7 +322,12 @@ def _joined_means(section: Section, curves: dict[str, Curve]) -> tuple[Any, Any]
 
 
 def _policy(row: Row) -> str:
-    return row.variant.partition("+")[2] or "none"
+    return variant_parts(row.variant).policy or "none"
+
+
+def _model(variant: str) -> str:
+    """The variant without its policy."""
+    return variant.partition("+")[0]
 
 
 def _line_style(i: int) -> dict[str, Any]:
@@ -254,7 +337,7 @@ def _line_style(i: int) -> dict[str, Any]:
 
 
 def _curves_legend(table: Ablation, styles: dict[str, dict[str, Any]]) -> list[Artist]:
-    handles: list[Artist] = [Line2D([], [], label=f"+{_short(policy)}" if policy != "none" else "no policy", **style)
+    handles: list[Artist] = [Line2D([], [], label=f"+{_wrapped(policy)}" if policy != "none" else "no policy", **style)
                for policy, style in styles.items()]  # fmt: skip
     handles.append(Patch(color=_LOST, alpha=0.2, linewidth=0, label="95 % interval over seeds"))
     handles.append(Line2D([], [], color=_OTHER, label="other variants"))
@@ -270,6 +353,11 @@ def _title(table: Ablation) -> str:
 def _short(text: str) -> str:
     text = one_line(text)
     return text if len(text) <= _MAX_LABEL else text[: _MAX_LABEL - 1] + "…"
+
+
+def _wrapped(name: str, width: int = _MAX_LABEL) -> str:
+    """Of a variant or policy, on as many lines as it needs: names may differ in their last option only."""
+    return wrapped(one_line(name), width)
 
 
 def _bytes(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:

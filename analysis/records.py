@@ -10,8 +10,8 @@ import pandas as pd
 
 from analysis.errors import AnalysisError, nearest
 
-NEWEST_FORMAT = 1
-"""The newest format of run.json and study.json that these functions understand."""
+NEWEST_FORMAT = 2
+"""The newest format of run.json and study.json that these functions understand; they read all older ones."""
 
 SCORES = (
     "epochs",
@@ -27,6 +27,22 @@ SCORES = (
 )
 COSTS = ("train_seconds", "seconds", "images_per_s", "peak_memory_mib")
 MACHINE = ("device", "device_name", "threads")
+TRANSFORMER = (
+    "num_images",
+    "identity_fraction",
+    "out_of_frame",
+    "condition",
+    "zoom",
+    "angle_deg",
+    "angle_sd_deg",
+    "spread_px",
+)
+"""Numbers of a run's transformer; their columns are `transformer.zoom`, ... beside `transformer.verdict` (text)."""
+
+TRANSFORMER_POSE = ("angle_error_deg", "angle_r2", "log_scale_r2", "shift_r2", "shift_error_px")
+"""What the transformer found of the true pose, where images differ in it; `transformer.angle_r2`, ..."""
+
+TRANSFORMER_COLUMNS = tuple(f"transformer.{name}" for name in (*TRANSFORMER, *TRANSFORMER_POSE))
 HYPER_PARAMETERS = ("optim", "model", "policy")
 """Parts of a run's configuration that are tuned; their columns are `optim.lr`, `model.loc_lr_factor`, ..."""
 
@@ -53,8 +69,8 @@ class Study:
     num_classes: of the task. epochs: of the protocol; None if no run is in the ledger.
     runs: one row a listed run, arm by arm, trials before finals. Columns: `arm` (index into arms), `pose`,
         `variant`, `stage`, `key`, `seed` (NaN if missing), `status` (that of run.json, or "missing"), `error`,
-        every name in SCORES, COSTS and MACHINE, `versions` (text), and one column a hyper-parameter (dotted).
-        Numbers that a run does not have are NaN.
+        every name in SCORES, COSTS, TRANSFORMER_COLUMNS and MACHINE, `transformer.verdict` and `versions` (text), and
+        one column a hyper-parameter (dotted): numbers, text or booleans. What a run does not have is NaN or None.
     """
 
     ledger: Path
@@ -104,10 +120,11 @@ def read_study(ledger: Path, study: str) -> Study:
     task_hash = _get(file, record, "task.content_hash", str)
     _check_same(file, "protocol", protocol_hash, protocols)
     _check_same(file, "task", task_hash, tasks)
-    fixed = ["arm", "pose", "variant", "stage", "key", "seed", "status", "error", *SCORES, *COSTS, *MACHINE, "versions"]
+    numbers = ["seed", *SCORES, *COSTS, *TRANSFORMER_COLUMNS]
+    texts = ["transformer.verdict", *MACHINE, "versions"]
+    fixed = ["arm", "pose", "variant", "stage", "key", "status", "error", *numbers, *texts]
     found = sorted({name for row in rows for name in row} - set(fixed))
     runs = pd.DataFrame.from_records(rows, columns=[*fixed, *found])
-    numbers = ["seed", *SCORES, *COSTS]
     return Study(
         ledger=ledger,
         name=study,
@@ -244,7 +261,26 @@ def _run_row(file: Path, run: dict[str, Any]) -> dict[str, Any]:
         for name, value in _get(file, run, f"config.{part}", dict).items():
             row[f"{part}.{name}"] = value
     result = run.get("result") or {}
-    return row | {name: _number(file, result, name) for name in SCORES}
+    row |= {name: _number(file, result, name) for name in SCORES}
+    return row | _transformer_row(file, _part(file, result, "transformer"))
+
+
+def _transformer_row(file: Path, transformer: dict[str, Any]) -> dict[str, Any]:
+    verdict = transformer.get("verdict")
+    if verdict is not None and not isinstance(verdict, str):
+        raise AnalysisError(f"{file}: 'verdict' is {verdict!r}, expected text or null")
+    pose = _part(file, transformer, "pose")
+    row = {name: _number(file, transformer, name) for name in TRANSFORMER}
+    row |= {name: _number(file, pose, name) for name in TRANSFORMER_POSE}
+    return {f"transformer.{name}": value for name, value in {"verdict": verdict, **row}.items()}
+
+
+def _part(file: Path, record: dict[str, Any], name: str) -> dict[str, Any]:
+    """An object that may be null or absent; empty then."""
+    part = record.get(name)
+    if part is not None and not isinstance(part, dict):
+        raise AnalysisError(f"{file}: {name!r} is {part!r}, expected an object or null")
+    return part or {}
 
 
 def _cost_row(file: Path) -> dict[str, Any]:

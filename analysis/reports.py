@@ -1,14 +1,16 @@
 """Files of a report, each written whole or not at all."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from analysis.errors import AnalysisError
 
 
-def write_files(out: Path, content: dict[str, bytes]) -> list[Path]:
+def write_files(out: Path, content: dict[str, bytes], *, optional: Iterable[str] = ()) -> list[Path]:
     """Write each name's bytes into `out`: beside its place, flushed to disk, then renamed.
 
+    optional: names that are deleted where `content` lacks them, so that nothing of an earlier report lies beside this.
     Returns the paths in the order given. Raises AnalysisError if `out` cannot be written; no half-written file stays.
     """
     paths = []
@@ -25,6 +27,8 @@ def write_files(out: Path, content: dict[str, bytes]) -> list[Path]:
             finally:
                 draft.unlink(missing_ok=True)
             paths.append(out / name)
+        for name in set(optional) - set(content):
+            (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise AnalysisError(f"{error.filename or out}: cannot be written: {error.strerror}") from error
     return paths

@@ -1,10 +1,11 @@
-"""Writes a study's tables: ablation.* says what came out, times.* what it took.
+"""Writes a study's tables: ablation.* says what came out, transformer.* what transformers did, times.* what it took.
 
-Times differ between repetitions of the same study, so they lie in files of their own; the bytes of ablation.*
+Times differ between repetitions of the same study, so they lie in files of their own; the bytes of the other files
 depend on study.json and the run.json files alone.
 """
 
 from collections.abc import Hashable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.ablation import Ablation, FinalRun, Row, ablation, status_text, study_ablation
+from analysis.diagnostics import diagnostics_csv, diagnostics_markdown, study_diagnostics
 from analysis.formats import (
     ABSENT,
     TextTable,
@@ -32,6 +34,7 @@ __all__ = ["Ablation", "ablation", "write_tables"]
 def write_tables(ledger: Path, study: str, out: Path) -> list[Path]:
     """Write ablation.md, ablation.tex, ablation.csv, times.md and times.csv into `out`; returns their paths.
 
+    Also transformer.md and transformer.csv if a run has a record of its transformer; without one, they are deleted.
     Raises AnalysisError (a ValueError of one line) if the study cannot be read or `out` cannot be written.
     """
     record = read_study(ledger, study)
@@ -44,7 +47,11 @@ def write_tables(ledger: Path, study: str, out: Path) -> list[Path]:
         "times.md": _times_markdown(record, times),
         "times.csv": _times_csv(times),
     }
-    return write_files(out, {name: text.encode() for name, text in files.items()})
+    looks = study_diagnostics(record)
+    if looks:
+        files |= {"transformer.md": diagnostics_markdown(looks), "transformer.csv": diagnostics_csv(looks)}
+    content = {name: text.encode() for name, text in files.items()}
+    return write_files(out, content, optional=("transformer.md", "transformer.csv"))
 
 
 def ablation_markdown(table: Ablation) -> str:
@@ -74,10 +81,15 @@ def ablation_latex(table: Ablation) -> str:
         f"\\caption{{{latex_text(table.title)}.}}",
         f"\\label{{tab:{label}}}",
         "\\setlength{\\tabcolsep}{4pt}",
-        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
-        latex_tabular(sections) + "%",
-        "}",
-        "\\par\\medskip",
+    ]
+    for _, alike in groupby(sections, key=lambda section: section[1].columns):
+        lines += [
+            "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
+            latex_tabular(list(alike)) + "%",
+            "}",
+            "\\par\\medskip",
+        ]
+    lines += [
         "\\begin{minipage}{\\linewidth}\\footnotesize",
         *map(latex_text, table.notes),
         "The keys of the runs behind each row are comments in this table's source.",
@@ -101,6 +113,9 @@ def ablation_csv(table: Ablation) -> str:
         *_mean_columns("test_accuracy"),
         *_mean_columns("difference"),
         "difference_excludes_zero",
+        "gap_closed",
+        "gap_closed_low",
+        "gap_closed_high",
         "num_parameters",
         "train_flops",
         "final_runs",
@@ -122,6 +137,7 @@ def ablation_csv(table: Ablation) -> str:
             *row.test_accuracy,
             *(row.difference or (None, None, None)),
             row.difference.excludes_zero if row.difference and row.difference.num > 1 else None,
+            *(row.gap_closed[:3] if row.gap_closed else (None, None, None)),
             row.num_parameters,
             row.train_flops,
             status_text(row.final_statuses),

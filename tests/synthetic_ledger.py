@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,14 @@ def key_of(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
+def transformer_record(*, pose: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """What run.json says of a transformer that works; pose: changes to what it found of the true pose."""
+    found = {"angle_error_deg": 12.0, "angle_r2": 0.8, "log_scale_r2": None, "shift_r2": None, "shift_error_px": 2.0}
+    record = {"num_images": 1000, "verdict": "working", "identity_fraction": 0.02, "out_of_frame": 0.05}
+    record |= {"condition": 1.3, "zoom": 0.9, "angle_deg": -3.0, "angle_sd_deg": 20.0, "spread_px": 4.0}
+    return record | {"pose": found | (pose or {})} | changes
+
+
 def write_run(
     ledger: Path,
     key: str,
@@ -42,11 +52,12 @@ def write_run(
     accuracy: float | None = 0.5,
     num_parameters: int = 31_340,
     train_flops: float = 3.1e11,
-    model: dict[str, float] | None = None,
+    model: dict[str, Any] | None = None,
     lr: float = 0.1,
     task: dict[str, Any] | None = None,
     protocol_hash: str = PROTOCOL_HASH,
     train_seconds: float = 21.3,
+    transformer: dict[str, Any] | None = None,
 ) -> None:
     """One run. accuracy: on the test set; validation is 0.01 higher; None for a run without scores."""
     epochs = PROTOCOL["epochs"] if status == "completed" else 3
@@ -67,8 +78,9 @@ def write_run(
         "val_loss": 1.0 if scored else None,
         "test_accuracy": accuracy if tested else None,
         "test_loss": 1.0 if tested else None,
+        "transformer": transformer,
     }
-    run = {"format": 1, "key": key, "status": status, "error": error, "config": config, "task": task or TASK}
+    run = {"format": 2, "key": key, "status": status, "error": error, "config": config, "task": task or TASK}
     write_json(folder / "run.json", run | {"protocol_hash": protocol_hash, "result": result})
     history = [
         {"epoch": epoch, "lr": lr, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "val_accuracy": val_epoch}
@@ -85,15 +97,17 @@ def write_arm(
     ledger: Path,
     variant: str,
     baseline: str,
-    accuracies: list[float | str | None],
+    accuracies: Sequence[float | str | None],
     *,
     pose: str = "upright",
     trial_statuses: tuple[str, ...] = ("completed", "completed", "pruned"),
+    transformers: Sequence[dict[str, Any] | None] = (),
     **run: Any,
 ) -> dict[str, Any]:
     """The runs of an arm, and its entry in study.json.
 
     accuracies: test accuracy by seed; None for a missing run; a status ("diverged", "failed") for one without.
+    transformers: the final runs' records of their transformers, by seed.
     """
     trials = []
     for i, status in enumerate(trial_statuses):
@@ -101,16 +115,17 @@ def write_arm(
         lr = 0.05 * (i + 1)
         write_run(ledger, trials[-1], variant=variant, pose=pose, stage="trial", seed=0, status=status, lr=lr, **run)
     finals = []
-    for seed, accuracy in zip(SEEDS, accuracies, strict=False):
+    for seed, accuracy, transformer in zip_longest(SEEDS[: len(accuracies)], accuracies, transformers):
         finals.append(key_of(pose, variant, seed))
         if isinstance(accuracy, str):
             score, error = (0.1, None) if accuracy == "diverged" else (None, "out of memory | <8 GiB>")
             write_run(
                 ledger, finals[-1], variant=variant, pose=pose, seed=seed, status=accuracy, error=error,
-                accuracy=score, **run,
+                accuracy=score, transformer=transformer, **run,
             )  # fmt: skip
         elif accuracy is not None:
-            write_run(ledger, finals[-1], variant=variant, pose=pose, seed=seed, accuracy=accuracy, **run)
+            about = run | {"transformer": transformer}
+            write_run(ledger, finals[-1], variant=variant, pose=pose, seed=seed, accuracy=accuracy, **about)
     winner = trials[1] if len(trials) > 1 else None
     return {
         "pose": pose, "variant": variant, "baseline": baseline, "trials": trials, "winner": winner, "finals": finals
@@ -119,7 +134,7 @@ def write_arm(
 
 def write_study(ledger: Path, arms: list[dict[str, Any]], *, study: str = STUDY, **changes: Any) -> Path:
     """The study.json of arms already written."""
-    record = {"format": 1, "study": study, "budget": "cpu", "protocol_hash": PROTOCOL_HASH, "task": TASK}
+    record = {"format": 2, "study": study, "budget": "cpu", "protocol_hash": PROTOCOL_HASH, "task": TASK}
     file = ledger / "studies" / study / "study.json"
     write_json(file, record | {"wandb_project": "stn-bench", "arms": arms} | changes)
     return file
@@ -132,10 +147,10 @@ def write_tiny_study(ledger: Path) -> None:
         write_arm(ledger, "cnn+affine", "cnn", [0.55, 0.57, 0.585, 0.58, 0.56]),
         write_arm(
             ledger, "stn_affine", "cnn", [0.50, "diverged", 0.55, None, 0.50],
-            trial_statuses=("completed", "completed", "pruned", "failed"), model={"loc_lr_factor": 0.25},
+            trial_statuses=("completed", "completed", "pruned", "failed"), model={"loc_lr_factor": 0.25, "steps": 1},
             num_parameters=243_146, train_flops=3.2e12,
         ),
-        write_arm(ledger, "stn_affine+affine", "cnn+affine", ["failed", "failed", None, None, None]),
+        write_arm(ledger, "stn_affine+affine", "cnn+affine", ["failed", "failed", None, None, None], model={"loc_lr_factor": 0.5}),
         {"pose": "upright", "variant": "late", "baseline": "stn_affine", "trials": [], "winner": None, "finals": []},
     ]  # fmt: skip
     write_study(ledger, arms)

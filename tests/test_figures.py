@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from analysis.ablation import study_ablation
 from analysis.errors import AnalysisError
-from analysis.figures import ablation_figure, curves_figure, write_figures
+from analysis.figures import ablation_figure, curves_figure, ranges_figure, write_figures
+from analysis.names import wrapped
 from analysis.records import read_study
 from tests.synthetic_ledger import TASK, write_arm, write_study
 
@@ -96,6 +97,75 @@ def test_odd_labels_and_several_poses(tmp_path: Path) -> None:
     figure = ablation_figure(study_ablation(read_study(ledger, "tiny-cpu")))
     assert len(figure.axes) == 4
     assert any(text.startswith(label) for text in texts(figure))
+
+
+VARIANTS = {
+    "cnn": 0.0,
+    "cnn+affine": 0.01,
+    "stn_rotation:start_sd=0.02:loc=deep@lenet+rotate:max_deg=45": 0.02,
+    "stn_rotation:start_sd=0.02:loc=deep@lenet+rotate:max_deg=90": 0.03,
+}
+
+
+def write_ranges(ledger: Path, poses: dict[str, float]) -> None:
+    """A study whose accuracy at each pose is about the one given."""
+    arms = [
+        write_arm(ledger, variant, "cnn", [mean + plus, mean + plus + 0.02, mean + plus + 0.01], pose=pose)
+        for pose, mean in poses.items()
+        for variant, plus in VARIANTS.items()
+    ]
+    write_study(ledger, arms)
+
+
+def test_ranges(tmp_path: Path) -> None:
+    ledger, out = tmp_path / "runs", tmp_path / "out"
+    write_ranges(ledger, {"R": 0.6, "R:max_deg=30": 0.8, "upright": 0.9, "RTS": 0.5, "R:max_deg=60:corners=zeros": 0.4})
+    paths = write_figures(ledger, "tiny-cpu", out)
+    assert [path.name for path in paths] == [*NAMES, "ranges.png", "ranges.svg"]
+    figure = ranges_figure(study_ablation(read_study(ledger, "tiny-cpu")))
+    assert figure is not None
+    (ax,) = figure.axes
+    assert len(ax.lines) == len(VARIANTS)
+    for line, plus in zip(ax.lines, VARIANTS.values(), strict=True):
+        assert np.asarray(line.get_xdata()).tolist() == [0, 30, 90]
+        np.testing.assert_allclose(np.asarray(line.get_ydata()), [91 + 100 * plus, 81 + 100 * plus, 61 + 100 * plus])
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == len(VARIANTS)
+    assert ax.lines[0].get_color() == ax.lines[1].get_color() != ax.lines[2].get_color()
+    band = ax.collections[0].get_paths()[0].vertices
+    assert np.ptp(np.asarray(band)[:, 1][np.asarray(band)[:, 0] == 30]) == pytest.approx(2 * 2.48414, rel=1e-4)
+    shown = "".join(texts(figure)).replace("\n", "")
+    assert all(variant in shown for variant in VARIANTS)  # whole, though they are long
+    write_ranges(ledger, {"R": 0.6, "upright": 0.9})
+    assert len(write_figures(ledger, "tiny-cpu", out)) == 4
+    assert not list(out.glob("ranges.*"))
+
+
+@pytest.mark.parametrize("poses", [["upright", "R"], ["R:max_deg=30"], ["R:max_deg=30", "RTS"], ["R:deg=3", "R"]])
+def test_no_ranges_without_several(tmp_path: Path, poses: list[str]) -> None:
+    write_ranges(tmp_path, dict.fromkeys(poses, 0.5))
+    assert ranges_figure(study_ablation(read_study(tmp_path, "tiny-cpu"))) is None
+
+
+def test_ranges_of_nothing(tmp_path: Path) -> None:
+    arms = [write_arm(tmp_path, "cnn", "cnn", [None], pose=pose) for pose in ("upright", "R:max_deg=30")]
+    write_study(tmp_path, arms)
+    figure = ranges_figure(study_ablation(read_study(tmp_path, "tiny-cpu")))
+    assert figure is not None
+    assert "cnn  (no completed final run)" in texts(figure)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("cnn", "cnn"),
+        ("stn:loc=deep+rotate", "stn:loc=deep\n+rotate"),
+        ("a:b=1@c", "a:b=1@c"),
+        ("averyverylongname+b", "averyverylo…\n+b"),
+        ("", ""),
+    ],
+)
+def test_long_names_are_broken_between_their_parts(name: str, lines: str) -> None:
+    assert wrapped(name, 12) == lines
 
 
 def test_nothing_finished_yet(tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ import pytest
 from analysis.ablation import Row, ablation
 from analysis.errors import AnalysisError
 from analysis.records import read_histories, read_study
-from tests.synthetic_ledger import STUDY, TASK, edit_json, key_of, write_arm, write_study, write_tiny_study
+from tests.synthetic_ledger import (
+    STUDY,
+    TASK,
+    edit_json,
+    key_of,
+    transformer_record,
+    write_arm,
+    write_study,
+    write_tiny_study,
+)
 
 
 @pytest.fixture
@@ -56,6 +65,46 @@ def test_a_completed_run_without_a_test_score_is_not_averaged(ledger: Path) -> N
     assert row_of(ledger, "cnn").final_statuses == {"completed": 5}
 
 
+def test_transformers(tmp_path: Path) -> None:
+    still = transformer_record(verdict="idle", zoom=None) | {"pose": None}
+    arms = [write_arm(tmp_path, "stn", "stn", [0.5, 0.5, 0.5], transformers=[transformer_record(), still, None])]
+    write_study(tmp_path, arms)
+    finals = read_study(tmp_path, STUDY).runs.query("stage == 'final'")
+    assert finals["transformer.verdict"].dropna().tolist() == ["working", "idle"]
+    assert finals["transformer.zoom"].tolist()[:1] == finals["transformer.zoom"].dropna().tolist() == [0.9]
+    assert finals["transformer.num_images"].dropna().tolist() == [1000, 1000]
+    assert finals["transformer.angle_r2"].dropna().tolist() == [0.8]
+    assert finals["transformer.shift_error_px"].dropna().tolist() == [2]
+    assert finals["transformer.log_scale_r2"].isna().all()
+    assert finals["transformer.log_scale_r2"].dtype == "float64"
+
+
+def test_a_ledger_of_format_1_is_read(ledger: Path) -> None:
+    expected = ablation(ledger, STUDY)
+    edit_json(ledger / "studies" / STUDY / "study.json", format=1)
+    for file in ledger.glob("runs/*/run.json"):
+        run = json.loads(file.read_text())
+        del run["result"]["transformer"]
+        edit_json(file, format=1, result=run["result"])
+    assert ablation(ledger, STUDY).sections[0].table == expected.sections[0].table
+    runs = read_study(ledger, STUDY).runs
+    assert runs["transformer.verdict"].isna().all()
+    assert runs["transformer.angle_r2"].isna().all()
+
+
+def test_hyper_parameters_may_be_text_and_booleans(tmp_path: Path) -> None:
+    models = [{"padding": "border", "loc": 0.5, "multi": True}, {"padding": "zeros", "multi": False, "loc": "deep"}, {}]
+    arms = [write_arm(tmp_path, f"m{i}", "m0", [0.5], trial_statuses=(), model=model) for i, model in enumerate(models)]
+    write_study(tmp_path, arms)
+    table = ablation(tmp_path, STUDY)
+    expected = {"model.padding": "border", "model.loc": 0.5, "model.multi": True}
+    assert {k: v for k, v in table.rows[0].hyper_parameters.items() if k.startswith("model.")} == expected
+    columns = table.hyper_parameters.columns
+    assert columns[3:6] == ("model.loc", "model.multi", "model.padding")
+    cells = [row[3:6] for row in table.hyper_parameters.rows]
+    assert cells == [("0.5", "true", "border"), ("deep", "false", "zeros"), ("—", "—", "—")]
+
+
 def test_no_ledger(tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match="nowhere: there is no ledger here"):
         read_study(tmp_path / "nowhere", STUDY)
@@ -75,13 +124,17 @@ def test_unknown_study(ledger: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "edit", "message"),
     [
-        ("study", {"format": 2}, "study.json: format 2 is newer than 1"),
-        ("run", {"format": 2}, "run.json: format 2 is newer than 1"),
+        ("study", {"format": 3}, "study.json: format 3 is newer than 2"),
+        ("run", {"format": 3}, "run.json: format 3 is newer than 2"),
         ("run", {"key": "other"}, "run.json: holds the run 'other'"),
         ("run", {"config": {"stage": "trial"}}, "run.json: is a trial run"),
         ("run", {"config": 3}, "run.json: 'config.stage' is missing"),
         ("run", {"status": None}, "run.json: 'status' is None, expected str"),
         ("run", {"result": {"test_accuracy": "high"}}, "run.json: 'test_accuracy' is 'high', expected a number"),
+        ("run", {"result": {"transformer": 3}}, "run.json: 'transformer' is 3, expected an object or null"),
+        ("run", {"result": {"transformer": {"verdict": 1}}}, "run.json: 'verdict' is 1, expected text or null"),
+        ("run", {"result": {"transformer": {"pose": [1]}}}, "run.json: 'pose' is .1., expected an object or null"),
+        ("run", {"result": {"transformer": {"pose": {"angle_r2": "x"}}}}, "run.json: 'angle_r2' is 'x', expected a"),
         ("study", {"arms": []}, "study.json: 'arms' is empty"),
         ("study", {"arms": [3]}, "study.json: 'arms' holds 3"),
         (

@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.ablation import COLUMNS, Mean, Row, percent_text
+from analysis.ablation import COLUMNS, Row
 from analysis.errors import AnalysisError
 from analysis.formats import latex_text
+from analysis.means import Mean, percent_text
 from analysis.tables import ablation, ablation_csv, ablation_latex, ablation_markdown, write_tables
 from tests.shown_markdown import shown
 from tests.synthetic_ledger import SEEDS, STUDY, edit_json, key_of, write_arm, write_study, write_tiny_study

@@ -1,0 +1,120 @@
+"""The share of the gap that a variant closes: from the plain network (0) to the one shown unwarped images (1)."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.formats import ABSENT
+from analysis.means import Mean, mean_of, percent_text
+from analysis.names import variant_parts
+from analysis.records import Arm
+from analysis.statistics import CONFIDENCE, Floats, paired_difference, paired_ratio
+
+FLOOR, CEILING = "cnn", "oracle_unwarp"
+"""Models without options or policy that are 0 and 1 on their backbone at their pose."""
+
+GAP_COLUMN = "Gap closed %"
+
+
+class Share(NamedTuple):
+    """A share of the gap as a fraction, and its 95 % interval.
+
+    value, low, high: NaN where the gap is not significantly above zero or fewer than two seeds are left; low and high
+        NaN for the two arms that the gap lies between.
+    num: seeds that the variant and both ends of the gap have.
+    """
+
+    value: float
+    low: float
+    high: float
+    num: int
+
+
+class Gap(NamedTuple):
+    """Two arms at a pose and the difference of their accuracies, paired by seed."""
+
+    pose: str
+    floor: str
+    ceiling: str
+    size: Mean
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the ceiling is significantly above the floor."""
+        return self.size.value > self.size.half_width
+
+
+def gap_ends(variant: str) -> tuple[str, str]:
+    """The variants between which this one's gap lies: plain and unwarped, on its backbone, without options or policy.
+
+    A backbone with options is a backbone of its own.
+    """
+    backbone = variant_parts(variant).backbone
+    at = f"@{backbone}" if backbone else ""
+    return FLOOR + at, CEILING + at
+
+
+def gaps(arms: Sequence[Arm], test_AS: Floats) -> list[Gap]:
+    """The gaps that the study has arms for, in its order. test_AS: accuracy, arms by seeds; NaN where there is none."""
+    index = {(arm.pose, arm.variant): i for i, arm in enumerate(arms)}
+    found = []
+    for pose, floor, ceiling in dict.fromkeys((arm.pose, *gap_ends(arm.variant)) for arm in arms):
+        if (pose, floor) in index and (pose, ceiling) in index:
+            ends = test_AS[[index[pose, ceiling]]], test_AS[[index[pose, floor]]]
+            found.append(Gap(pose, floor, ceiling, mean_of(paired_difference(*ends), 0)))
+    return found
+
+
+def shares(arms: Sequence[Arm], test_AS: Floats) -> list[Share | None]:
+    """For each arm its share of the gap, paired by seed; None where an end of the gap is no arm of its pose."""
+    index = {(arm.pose, arm.variant): i for i, arm in enumerate(arms)}
+    floor_A, ceiling_A = np.array([[index.get((arm.pose, end), -1) for end in gap_ends(arm.variant)] for arm in arms]).T
+    ratio = paired_ratio(test_AS - test_AS[floor_A], test_AS[ceiling_A] - test_AS[floor_A])
+    found: list[Share | None] = []
+    for i, (floor, ceiling) in enumerate(zip(floor_A, ceiling_A, strict=True)):
+        if min(floor, ceiling) < 0:
+            found.append(None)
+            continue
+        value, low, high, num = (float(part_A[i]) for part_A in ratio)
+        is_end = i in (floor, ceiling)
+        found.append(Share(value, np.nan if is_end else low, np.nan if is_end else high, int(num)))
+    return found
+
+
+def share_text(share: Share | None, num_seeds: int) -> str:
+    """`43 [31, 58]`, in per cent. num_seeds: of the variant; where fewer are paired, the text says how many."""
+    if share is None or np.isnan(share.value):
+        return ABSENT
+    text = _percent(share.value)
+    if not np.isnan(share.low):
+        text += f" [{_percent(share.low)}, {_percent(share.high)}]"
+    return text if share.num == num_seeds else f"{text} ({share.num} pairs)"
+
+
+def gap_notes(found: Sequence[Gap], *, several_poses: bool) -> Iterator[str]:
+    """What the column means, and which gaps are none; nothing for a study without gaps."""
+    if not found:
+        return
+    yield (
+        f"{GAP_COLUMN}: the variant's difference in test accuracy to {FLOOR} as a percentage of that of {CEILING}, "
+        "which sees the images turned back by their true pose, both on the variant's backbone and without a policy; "
+        f"0 is as good as {FLOOR}, 100 as {CEILING}. Paired by seed, with Fieller's {100 * CONFIDENCE:g} % interval "
+        "in brackets, which is not symmetric. A dash: one of the two is not in the study, the second is not "
+        "significantly above the first, or fewer than two seeds completed all three."
+    )
+    for gap in found:
+        if gap.is_open:
+            continue
+        place = f" at pose {gap.pose}" if several_poses else ""
+        if gap.size.num < 2:
+            why = f"fewer than two seeds completed both {gap.floor} and {gap.ceiling}"
+        else:
+            points = percent_text(gap.size, signed=True)
+            why = f"{gap.ceiling} is not significantly above {gap.floor} ({points} points)"
+        yield f"No share of the gap is given{place}: {why}."
+
+
+def _percent(share: float) -> str:
+    text = f"{100 * share:.0f}"
+    return "0" if text == "-0" else text.replace("-", "−")

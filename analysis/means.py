@@ -1,0 +1,40 @@
+"""One mean over seeds with its interval, and how people read it."""
+
+import math
+from typing import NamedTuple
+
+from analysis.formats import ABSENT
+from analysis.statistics import Estimate
+
+
+class Mean(NamedTuple):
+    """A mean over seeds with the half width of its 95 % interval (NaN under two) and the number of seeds."""
+
+    value: float
+    half_width: float
+    num: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        return abs(self.value) > self.half_width
+
+
+def mean_of(estimate: Estimate, i: int) -> Mean:
+    """The i-th of means along one axis."""
+    return Mean(float(estimate.mean_X[i]), float(estimate.half_width_X[i]), int(estimate.num_X[i]))
+
+
+def mean_text(mean: Mean, decimals: int, *, signed: bool = False) -> str:
+    """`54.3 ± 0.6`; without an interval where there is none; a dash where there is no mean."""
+    if not mean.num:
+        return ABSENT
+    text = f"{mean.value:{'+' if signed else ''}.{decimals}f}"
+    if not text.strip("+-0."):
+        text = text.lstrip("+-")
+    text = text.replace("-", "−")
+    return text if math.isnan(mean.half_width) else f"{text} ± {mean.half_width:.{decimals}f}"
+
+
+def percent_text(mean: Mean, *, signed: bool = False) -> str:
+    """The same of fractions, in per cent with one decimal."""
+    return mean_text(Mean(100 * mean.value, 100 * mean.half_width, mean.num), 1, signed=signed)
