@@ -1,14 +1,9 @@
 """CIFAR-10 through torchvision, from a forged archive on a server of this machine."""
 
-import contextlib
-import hashlib
-import http.server
 import io
 import pickle
 import socket
 import tarfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +14,9 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from experiments.errors import UserError
-from experiments.tasks import cifar10 as cifar10_module
-from experiments.tasks import load_task
-from experiments.tasks.cifar10 import DownloadError
+from experiments.tasks import downloads, load_task
+from experiments.tasks.downloads import DownloadError
+from tests.download_server import forget_proxies, md5, serve
 
 CLASSES = ["airplane", "automobile", "bird"]
 
@@ -50,41 +45,9 @@ def archive() -> bytes:
     return stream.getvalue()
 
 
-@contextlib.contextmanager
-def serve(status: int, body: bytes, length: int | None = None) -> Iterator[tuple[str, list[str]]]:
-    """A server that gives every request the same answer; its address and the paths asked for."""
-    asked: list[str] = []
-
-    class Answer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body) if length is None else length))
-            self.end_headers()
-            with contextlib.suppress(ConnectionError):
-                self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/cifar-10-python.tar.gz", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture(autouse=True)
 def forged(archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision takes the forged archive for the official one; no download leaves this machine."""
-
-    def md5(data: bytes) -> str:
-        return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         sums = {}
         for member in tar:
@@ -97,9 +60,7 @@ def forged(archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
     monkeypatch.delenv("STN_BENCH_CIFAR10", raising=False)
-    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(proxy, raising=False)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    forget_proxies(monkeypatch)
 
 
 def load(cache: Path, image_px: int = 32, lines: list[str] | None = None) -> Any:
@@ -184,7 +145,7 @@ def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_black_hole_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar10_module, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(downloads, "TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, never answers
         monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/x.tar.gz")
         assert "timed out" in failure(tmp_path / "cache")

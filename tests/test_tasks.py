@@ -53,19 +53,20 @@ def same(a: Images, b: Images) -> bool:
 
 
 def test_every_task_is_registered() -> None:
-    assert set(TASKS) == {"cifar10", "folder", "sprites"}
+    assert set(TASKS) == {"cifar10", "folder", "mnist", "sprites"}
 
 
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
         ("sprits", "did you mean 'sprites'?"),
-        ("Xyz:/there", "known: cifar10, folder, sprites"),
-        ("", "known: cifar10, folder, sprites"),
+        ("Xyz:/there", "known: cifar10, folder, mnist, sprites"),
+        ("", "known: cifar10, folder, mnist, sprites"),
         ("folder", "folder:PATH"),
         ("folder:", "folder:PATH"),
         ("sprites:32", "nothing after its name"),
         ("cifar10:32", "nothing after its name"),
+        ("mnist:32", "mnist takes nothing after its name"),
     ],
 )
 def test_a_task_that_cannot_be_named(spec: str, expected: str, tmp_path: Path) -> None:
