@@ -18,8 +18,9 @@ from experiments.device import autocast
 from experiments.executors.local import prepare_device
 from experiments.images import DeviceImages
 from experiments.ledger import Ledger
+from experiments.network import Batch, Network
 from experiments.training import Row, parameter_groups, train
-from experiments.variants import Network, build_model_recipe, build_network, build_policy, parse_variant
+from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
 
 NUM_WARM_BATCHES = 3
 
@@ -73,12 +74,12 @@ class Engine:
         )
         loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
         index_B = torch.arange(protocol.batch_size, device=device)
-        x_BCHW, labels_B = self.images.batch(index_B), self.images.labels_N[index_B]
+        batch, labels_B = Batch.of(self.images.raw(index_B)), self.images.labels_N[index_B]
 
         def steps(number: int) -> None:
             for _ in range(number):
                 with autocast(device, protocol.precision):
-                    logits_BK = network(x_BCHW).float()
+                    logits_BK = network(batch).float()
                 loss = loss_function(logits_BK, labels_B)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
@@ -94,7 +95,8 @@ class Engine:
 
     def prepare(self, workload: Workload, epochs: int) -> None:
         """Build a network and warm up on a few batches; `go` then trains it for so many epochs."""
-        policy = build_policy(parse_variant(workload.variant), {})
+        variant = parse_variant(workload.variant)
+        policy, recipe = build_policy(variant, {}), build_model_recipe(variant, {})
         network = new_network(workload, self.device)
         warm_N = torch.arange(NUM_WARM_BATCHES * workload.protocol.batch_size, device=self.device)
 
@@ -103,7 +105,7 @@ class Engine:
             self.ledger.mark_running(f"bench-{os.getpid()}", progress)
 
         def go(images: DeviceImages, epochs: int) -> None:
-            status = train(network, policy, images, None, workload.run(epochs), {}, mark)
+            status = train(network, policy, images, None, workload.run(epochs), recipe, mark)
             if status != "completed":
                 raise RuntimeError(f"{workload.name}: training {status}")
             wait_for(self.device)

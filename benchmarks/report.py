@@ -1,5 +1,6 @@
-"""The figures as a person sees them in the terminal."""
+"""The figures as the file has them, and as a person sees them in the terminal."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,12 @@ NOTE = (
     "augmentation and logging, without validation; packed: several processes at once, images/s together. "
     "Rounds: {num_rounds}; figures are medians, ratios medians of the rounds' ratios. A share of a matrix rate counts "
     "the network's convolutions and matrix products against the machine's best square matrix product."
+)
+METHODS_NOTE = (
+    "Milliseconds for one batch of {batch_size} images of 32 px with one thread on a CPU, {precision}; in brackets "
+    "their ratio to the training step of the bare CNN. A network's figure is its training step; a policy's is what it "
+    "adds to one, draws included. torchvision draws once for the whole batch, stn-bench and kornia for each image; of "
+    "auto_augment and its kin both libraries draw one operation for the whole batch."
 )
 NOTICEABLE_LOAD = 0.5
 NOTICEABLE_SPREAD = 1.3
@@ -58,6 +65,31 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
             ],
         )
     console.print(NOTE.format(**report), style="dim", highlight=False)
+    print_methods(console, report["methods"])
+
+
+def print_methods(console: Console, methods: Mapping[str, Any]) -> None:
+    """What each method costs, as tables."""
+    networks = [(entry["variant"], f"{entry['num_parameters']:,}", cost(entry)) for entry in methods["networks"]]
+    print_table(console, ("network", "parameters", "ms a step"), networks)
+    sides = dict.fromkeys(entry["side"] for entry in methods["policies"])
+    costs: dict[str, dict[str, str]] = {}
+    for entry in methods["policies"]:
+        costs.setdefault(entry["policy"], {})[entry["side"]] = cost(entry)
+    rows = [(policy, *(its.get(side, "") for side in sides)) for policy, its in costs.items()]
+    print_table(console, ("ms a batch", *sides), rows)
+    console.print(METHODS_NOTE.format(**methods), style="dim", highlight=False)
+    for what, why in methods["left_out"].items():
+        console.print(f"Left out: {what}: {why}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def cost(entry: Mapping[str, Any]) -> str:
+    return f"{entry['ms']:.1f} ({entry['ratio']:.2f})"
+
+
+def median(name: str, rounds: Sequence[float]) -> dict[str, Any]:
+    """The median, and what it is the median of."""
+    return {name: round(statistics.median(rounds), 4), "rounds": [round(value, 4) for value in rounds]}
 
 
 def largest_spread(report: Mapping[str, Any]) -> float:

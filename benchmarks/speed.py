@@ -1,7 +1,6 @@
-"""The comparison: the usual way, the bare step and this engine, in turns on the same images."""
+"""The comparison: the usual way, the bare step and this engine, in turns on the same images; then every method."""
 
 import os
-import statistics
 import tempfile
 import time
 from collections import defaultdict
@@ -14,10 +13,11 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from benchmarks import methods
 from benchmarks.engine import Engine, epoch_rate, new_network
 from benchmarks.machine import PRECISIONS, describe, thread_counts
 from benchmarks.remote import Remote
-from benchmarks.report import print_report
+from benchmarks.report import median, print_report
 from benchmarks.usual_way import NUM_LOADERS, UsualWay
 from benchmarks.workloads import WORKLOADS, Workload
 from experiments.costs import count_train_flops
@@ -89,6 +89,8 @@ def measure(out: Path, *, quick: bool) -> int:
             for workload, its_rates in zip(workloads, rates, strict=True):
                 for side, rate in sides.train(workload):
                     its_rates[side].append(rate)
+    its_effort = methods.QUICK if quick else methods.FULL
+    its_methods = methods.measure_methods(device, workloads[-1].protocol, its_effort, console)
     report = {
         "format": REPORT_FORMAT,
         "quick": quick,
@@ -107,6 +109,7 @@ def measure(out: Path, *, quick: bool) -> int:
             network_report(workload, its_rates, matrix_rates)
             for workload, its_rates in zip(workloads, rates, strict=True)
         ],
+        "methods": its_methods,
     }
     write_atomically(out, to_json(report))
     print_report(console, report)
@@ -181,11 +184,6 @@ class Sides:
         self.set_threads(few)
         for count in packed_counts(self.device):
             yield Side(PACKED, count, few), epoch_rate(self.engines[:count], workload, num_images, epochs[few])
-
-
-def median(name: str, rounds: Sequence[float]) -> dict[str, Any]:
-    """The median, and what it is the median of."""
-    return {name: round(statistics.median(rounds), 4), "rounds": [round(value, 4) for value in rounds]}
 
 
 def network_report(workload: Workload, rates: Rates, matrix_rates: MatrixRates) -> dict[str, Any]:

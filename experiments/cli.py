@@ -80,7 +80,8 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     add_reports_argument(command)
     command.add_argument("--study", default="", help="name of the study; the latest of the ledger by default")
 
-    command = add("variants", "list models, backbones, policies, tasks and poses, with their hyper-parameters")
+    command = add("variants", "list models, backbones, policies, tasks and poses; with a NAME, its hyper-parameters")
+    command.add_argument("name", nargs="?", default="", help="the name to say all about; without one, all are listed")
     command.add_argument("--json", action="store_true", help="print JSON")
 
     command = add("bench", "measure speed beside a plain PyTorch training loop and write it as JSON")

@@ -1,12 +1,9 @@
 """What each command does."""
 
-import dataclasses
 import json
-import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -14,16 +11,20 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.markup import escape
 
+from baselines.policies import POLICIES
 from experiments import tracking
+from experiments.catalogue import catalogue
 from experiments.config import Optim, Protocol, RunConfig, run_key
 from experiments.device import find_device, resolve
 from experiments.display import (
     SweepProgress,
     epoch_line,
     print_ablation,
+    print_entries,
     print_place,
     print_plan,
     print_status,
+    print_tables,
     print_tracking,
     print_variants,
     run_line,
@@ -33,13 +34,15 @@ from experiments.estimate import Estimate
 from experiments.executors.local import LocalExecutor, default_num_workers, prepare_device
 from experiments.images import fit_to_task
 from experiments.ledger import Ledger
+from experiments.models import MODELS
+from experiments.options import Value, typed
 from experiments.plan import Plan, make_plan, network_of
-from experiments.poses import POSES, check_pose
+from experiments.poses import posed_px, spell_pose
 from experiments.runs import Job, Source, carry_out
 from experiments.study import BUDGETS, Study, load_study, read_protocol
 from experiments.sweep import BAD, Sweep, check_same_task, only_sweep_of, remove_failed
 from experiments.sweep_file import Section
-from experiments.tasks import TASKS, load_task
+from experiments.tasks import load_task
 from experiments.tasks.cache import cache_folder
 from experiments.tracking import Tracker, resolve_mode
 from experiments.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
@@ -156,11 +159,12 @@ def make_missing_runs(
 
 
 def write_and_show_tables(ledger: Ledger, study: str, reports: Path, console: Console, *, redraw: bool = False) -> None:
-    """Write the study's tables and figures, print the ablation table, say where everything is.
+    """Write the study's tables and figures, print the ablation and transformer tables, say where everything is.
 
     redraw: also draw figures that stand beside the same table already; it takes seconds.
     """
     from analysis.ablation import ablation
+    from analysis.diagnostics import IMPORTANCE, diagnostics
     from analysis.tables import write_tables
 
     out = reports / study
@@ -173,6 +177,8 @@ def write_and_show_tables(ledger: Ledger, study: str, reports: Path, console: Co
         write_figures(ledger.root, study, out)
     paths = sorted(path for path in out.iterdir() if not path.name.startswith("."))
     print_ablation(console, ablation(ledger.root, study))
+    if transformers := diagnostics(ledger.root, study):
+        print_tables(console, transformers, lambda table: IMPORTANCE)
     stems = dict.fromkeys(path.stem for path in paths)
     names = [stem + " ".join(path.suffix for path in paths if path.stem == stem) for stem in stems]
     print_place(console, "Tables and figures", str(out), ", ".join(names))
@@ -214,7 +220,7 @@ def run(options: Namespace) -> int:
         policy=own_setting(variant, "policy", options),
         prune_below=tuple(options.prune_below),
     )
-    network_of(config.variant, protocol, len(task.classes))
+    network_of(config.variant, posed_px(config.pose, protocol.image_px), len(task.classes), config.model)
     ledger = Ledger(options.runs)
     job = Job(config, run_key(config, task.content_hash), Source(spec, label, protocol.image_px, cache), ledger.root)
     if job.key not in ledger:
@@ -232,11 +238,12 @@ def run(options: Namespace) -> int:
     return 0 if record["status"] in ("completed", "pruned") else 1
 
 
-def own_setting(variant: Variant, part: str, options: Namespace) -> dict[str, float]:
+def own_setting(variant: Variant, part: str, options: Namespace) -> dict[str, Value]:
     """The hyper-parameters of the variant's model or policy: what was asked for, defaults for the rest."""
     defaults = hyperparameters(variant)
     names = [name.removeprefix(f"{part}.") for name in defaults if name.startswith(f"{part}.")]
-    return {name: float(options[part].get(name, defaults[f"{part}.{name}"])) for name in names}
+    owner = MODELS[variant.model] if part == "model" else POLICIES[variant.policy]
+    return {name: typed(owner, part, name, options[part].get(name, defaults[f"{part}.{name}"])) for name in names}
 
 
 def task_of_run(options: Namespace) -> str:
@@ -251,12 +258,8 @@ def check_variant(options: Namespace) -> Variant:
     """The run's variant. Raises UserError for names and hyper-parameters that do not exist."""
     variant = parse_variant(options.variant)
     build_model_recipe(variant, options.model)
-    build_policy(variant, options.policy)
-    for part in ("model", "policy"):
-        for name, value in options[part].items():
-            if not math.isfinite(value):
-                raise UserError(f"{part}.{name}: {value} is not a finite number")
-    check_pose(options.pose)
+    options.pose = spell_pose(options.pose)
+    build_policy(variant, options.policy, options.pose)
     if options.seed < 0:
         raise UserError(f"seed: {options.seed} is negative")
     for name, value in vars(options.optim).items():
@@ -312,30 +315,15 @@ def tables(options: Namespace) -> int:
 
 
 def variants(options: Namespace) -> int:
-    """List everything that a name can stand for."""
-    from baselines.backbones import BACKBONES
-    from baselines.policies import POLICIES
-    from experiments.models import MODELS
-
-    report = {
-        kind: {name: describe(entry) for name, entry in known.items()}
-        for kind, known in (("model", MODELS), ("backbone", BACKBONES), ("policy", POLICIES), ("task", TASKS))
-    }
-    report["pose"] = {
-        name: describe(draw) if draw else {"what": "As the task has it.", "hyper-parameters": {}}
-        for name, draw in POSES.items()
-    }
+    """List everything that a name can stand for, or say all about one name."""
+    found = catalogue(options.name)
     if options.json:
-        print(json.dumps(report, indent=1))
+        print(json.dumps(found, indent=1))
+    elif options.name:
+        print_entries(Console(), found)
     else:
-        print_variants(Console(), report)
+        print_variants(Console(), found)
     return 0
-
-
-def describe(entry: Any) -> dict[str, Any]:
-    """The first line of its docstring, and its fields with their defaults."""
-    fields = dataclasses.fields(entry) if dataclasses.is_dataclass(entry) else ()
-    return {"what": entry.__doc__.strip().splitlines()[0], "hyper-parameters": {f.name: f.default for f in fields}}
 
 
 def bench(options: Namespace) -> int:

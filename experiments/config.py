@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-RESULT_FORMAT = 1
+RESULT_FORMAT = 2
 """Version of what the ledger stores. Part of every key, so results of two formats never meet in one table."""
 
 
@@ -79,8 +79,8 @@ class RunConfig:
     pose: str = "upright"
     protocol: Protocol = field(default_factory=Protocol)
     optim: Optim = field(default_factory=Optim)
-    model: dict[str, float] = field(default_factory=dict)
-    policy: dict[str, float] = field(default_factory=dict)
+    model: dict[str, float | int | bool | str] = field(default_factory=dict)
+    policy: dict[str, float | int | bool | str] = field(default_factory=dict)
     prune_below: tuple[float, ...] = ()
 
 

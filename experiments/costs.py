@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.device import device_name
-from experiments.variants import Network
+from experiments.network import Batch, Network
 
 
-def count_train_flops(network: Network, image_px: int, num_channels: int = 3) -> float:
+def count_train_flops(network: Network, image_px: int, num_draws: int = 0, num_channels: int = 3) -> float:
     """Floating-point operations of one image's forward and backward pass.
 
     Counted by torch.utils.flop_counter: convolutions and matrix products, a multiplication and an addition as two.
@@ -28,9 +28,11 @@ def count_train_flops(network: Network, image_px: int, num_channels: int = 3) ->
     device = next(network.parameters()).device
     state = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
-    x_BCHW = torch.zeros(2, num_channels, image_px, image_px, device=device)
+    batch = Batch.of(torch.zeros(2, num_channels, image_px, image_px, device=device), num_draws)
     with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
-        F.cross_entropy(network(x_BCHW), torch.zeros(2, dtype=torch.int64, device=device)).backward()
+        logits_BX, penalty = network.logits_and_penalty(batch)
+        loss = F.cross_entropy(logits_BX, torch.zeros(2, dtype=torch.int64, device=device))
+        (loss if penalty is None else loss + penalty).backward()
     network.zero_grad(set_to_none=True)
     network.load_state_dict(state)
     return counter.get_total_flops() / 2

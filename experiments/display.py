@@ -1,7 +1,9 @@
 """What a person sees in the terminal: the plan, the progress, the tables."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from types import TracebackType
 from typing import Any
 
@@ -12,10 +14,16 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from experiments.catalogue import Entry
 from experiments.config import RunConfig
 from experiments.ledger import Ledger
+from experiments.options import option_text
 from experiments.plan import Plan
 from experiments.runs import Job
+
+NAME_COLUMNS = ("Variant", "Baseline")
+MAX_NAME = 48
+"""Characters to which lines below each other leave room for a run's name; a longer one pushes the rest aside."""
 
 
 def duration(seconds: float) -> str:
@@ -24,6 +32,21 @@ def duration(seconds: float) -> str:
         return f"{math.ceil(seconds)} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count(number: int, what: str) -> str:
+    """Such as `1 trial` and `3 trials`."""
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
+def folded(name: str, width: int) -> str:
+    """The name in lines of so many characters where it has places to break: before `:`, `@` and `+`."""
+    lines = [""]
+    for part in re.split("(?=[:@+])", name):
+        if len(lines[-1]) + len(part) > width and lines[-1].strip():
+            lines.append("  ")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def print_plan(
@@ -44,22 +67,22 @@ def print_plan(
         f"{protocol.test_images:,} test images; {len(plan.task.classes)} classes; {protocol.image_px} px"
     )
     console.print(
-        f"[bold]Runs[/]  {protocol.epochs} epoch{'s' if protocol.epochs > 1 else ''}, batch {protocol.batch_size}, "
-        f"{protocol.precision} on {protocol.device}; tuned by {study.search.sampler} on validation accuracy"
+        f"[bold]Runs[/]  {count(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, "
+        f"{protocol.precision} on {protocol.device}; each variant {count(study.search.trials, 'trial')}, tuned by "
+        f"{study.search.sampler} on validation accuracy, and {count(study.final_seeds, 'final run')}"
     )
-    table = Table(box=box.SIMPLE_HEAD)
-    posed = len(study.poses) > 1 or study.poses != ("upright",)
-    for column in (["pose"] if posed else []) + ["variant", "compared with"]:
-        table.add_column(column)
-    for column in ("trials", "final runs", "s a run"):
-        table.add_column(column, justify="right")
-    for arm, each in zip(plan.arms, seconds, strict=True):
-        baseline = "" if arm.baseline == arm.variant else arm.baseline
-        counts = (str(study.search.trials), str(study.final_seeds), f"{each['final']:.0f}")
-        table.add_row(*([arm.pose] if posed else []), arm.variant, baseline, *counts)
-    console.print(table)
+    name_width = max(24, (console.width - 20) // 3)
+    for pose, arms in groupby(zip(plan.arms, seconds, strict=True), key=lambda pair: pair[0].pose):
+        table = Table(box=box.SIMPLE_HEAD, title=f"Pose {pose}", title_justify="left")
+        table.add_column("variant", no_wrap=True)
+        table.add_column("compared with", no_wrap=True)
+        table.add_column("s a run", justify="right", no_wrap=True)
+        for arm, each in arms:
+            baseline = "" if arm.baseline == arm.variant else folded(arm.baseline, name_width)
+            table.add_row(folded(arm.variant, 2 * name_width), baseline, f"{each['final']:.0f}")
+        console.print(table)
     done = f", {num_done} of them in the ledger already" if num_done else ""
-    workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
+    workers = count(num_workers, "worker")
     left = f"about {duration(total_s)} with {workers} on this machine" if total_s else "nothing is left to train"
     console.print(f"{plan.num_trials} trials and {plan.num_finals} final runs{done}; {left}.\n")
 
@@ -116,7 +139,7 @@ class SweepProgress:
         self.num_runs, self.num_finished = num_runs, num_done
         self.num_workers = num_workers
         self.finished_expected_s = self.finished_actual_s = 0.0
-        self.name_width = max(len(run_name(variant, pose)) for pose, variant, _ in expected_s)
+        self.name_width = min(MAX_NAME, max(len(run_name(variant, pose)) for pose, variant, _ in expected_s))
         self._bar = Progress(
             TextColumn("{task.fields[runs]}"),
             BarColumn(),
@@ -176,22 +199,40 @@ class SweepProgress:
 
 def print_ablation(console: Console, ablation: Any) -> None:
     """The ablation table as analysis gives it: as many of its columns as the terminal has room for, and its notes."""
-    console.print(f"\n[bold]{escape(ablation.title)}[/]", highlight=False)
-    for section in ablation.sections:
-        title = f"Pose {escape(section.pose)}" if len(ablation.sections) > 1 else None
-        console.print(_fitting_table(console, section.table, title))
-    for note in ablation.notes:
-        console.print(escape(note), style="dim", highlight=False)
+    print_tables(console, ablation, _importance)
+
+
+def _importance(text: Any) -> Sequence[str]:
+    """The ablation table's headings by importance: how runs ended matters where one was not completed."""
+    ended = ["Final runs", "Trials"]
+    bad = any(status in cell for row in text.rows for cell in row for status in ("failed", "diverged", "missing"))
+    wanted = ["Variant", "Test %", "n", "Difference", "Gap closed %", *(ended if bad else []), "Validation %"]
+    return [*wanted, "Parameters", "Baseline", "Training FLOPs", *([] if bad else ended)]
+
+
+def print_tables(console: Console, found: Any, importance: Callable[[Any], Sequence[str]]) -> None:
+    """A table of analysis: its title, a section a pose, its notes but for those on columns left out.
+
+    importance: a section's headings, those first that a narrow terminal should keep.
+    """
+    console.print(f"\n[bold]{escape(found.title)}[/]", highlight=False)
+    left_out: set[str] = set()
+    for section in found.sections:
+        title = f"Pose {escape(section.pose)}" if len(found.sections) > 1 else None
+        table = _fitting_table(console, section.table, title, importance(section.table))
+        left_out |= set(section.table.columns) - {str(column.header) for column in table.columns}
+        console.print(table)
+    for note in found.notes:
+        if note.partition(":")[0] not in left_out:
+            console.print(escape(note), style="dim", highlight=False)
     console.print()
 
 
-def _fitting_table(console: Console, text: Any, title: str | None) -> Table:
-    """The columns that fit the width, by importance: how runs ended matters where one was not completed."""
-    ended = ["Final runs", "Trials"]
-    bad = any(status in cell for row in text.rows for cell in row for status in ("failed", "diverged", "missing"))
-    wanted = ["Variant", "Test %", "n", "Difference", *(ended if bad else []), "Validation %", "Parameters"]
-    wanted += ["Baseline", "Training FLOPs", *([] if bad else ended)]
+def _fitting_table(console: Console, text: Any, title: str | None, importance: Sequence[str]) -> Table:
+    """The columns that fit the width, the most important ones; names are folded where they would take it all."""
+    wanted = list(importance)
     wide = console.options.update_width(10_000)
+    name_width = max(24, console.width * 3 // 10)
     while True:
         table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
         shown = [index for index, heading in enumerate(text.columns) if heading in wanted]
@@ -199,7 +240,9 @@ def _fitting_table(console: Console, text: Any, title: str | None) -> Table:
             justify: JustifyMethod = "right" if text.align[index] == "r" else "left"
             table.add_column(text.columns[index], justify=justify, no_wrap=True)
         for row in text.rows:
-            table.add_row(*(escape(row[index]) for index in shown))
+            cells = {index: escape(row[index]) for index in shown}
+            named = {i: folded(cell, name_width) for i, cell in cells.items() if text.columns[i] in NAME_COLUMNS}
+            table.add_row(*(cells | named).values())
         if len(wanted) == 1 or Measurement.get(console, wide, table).maximum <= console.width:
             return table
         wanted.pop()
@@ -256,16 +299,33 @@ def status_counts(counts: Mapping[str, int], planned: int) -> str:
     return f"{sum(done.values())}/{planned}{': ' if told else ''}{told}"
 
 
-def print_variants(console: Console, report: Mapping[str, Mapping[str, Any]]) -> None:
-    """Names by kind, with what they are and the hyper-parameters that they have."""
-    console.print("A variant is MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY, such as stn_affine@resnet18+affine.\n")
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("kind", "name", "what it is, and its own hyper-parameters"):
-        table.add_column(column)
-    for kind, entries in report.items():
-        for index, (name, entry) in enumerate(entries.items()):
-            own = ", ".join(f"{kind}.{field}={value:g}" for field, value in entry["hyper-parameters"].items())
-            what = escape(entry["what"]) + (f"\n[cyan]{own}[/]" if own else "")
-            table.add_row("" if index else kind, name, what)
-        table.add_section()
-    console.print(table)
+def print_variants(console: Console, found: Mapping[str, Mapping[str, Entry]]) -> None:
+    """Names by kind, each with what it is, in one line of the terminal's width."""
+    console.print(
+        "A variant is MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY. Each part, like a pose,\n"
+        "may set options: stn_affine:place=shared@resnet18+affine:max_deg=30.\n"
+        "`python -m experiments variants NAME` says all about a name.\n",
+        highlight=False,
+        soft_wrap=True,
+    )
+    width = max(len(name) for entries in found.values() for name in entries)
+    for kind, entries in found.items():
+        console.print(f"[bold]{kind}[/]")
+        for name, entry in entries.items():
+            line = f"  {name:{width}}  {entry['what']}"
+            console.print(line, markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
+
+
+def print_entries(console: Console, found: Mapping[str, Mapping[str, Entry]]) -> None:
+    """All about names: what they are, and their options."""
+    for kind, entries in found.items():
+        for name, entry in entries.items():
+            console.print(f"[bold]{kind} {name}[/]\n", highlight=False)
+            console.print(entry["about"], markup=False, highlight=False)
+            table = Table(box=box.SIMPLE_HEAD)
+            for column in ("option", "default", "or"):
+                table.add_column(column)
+            for option, default in entry["hyper-parameters"].items():
+                others = [option_text(each) for each in entry["choices"].get(option, ()) if each != default]
+                table.add_row(option, option_text(default), ", ".join(others))
+            console.print(table if table.rows else "\nIt has no options.\n")

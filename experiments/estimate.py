@@ -8,6 +8,7 @@ import torch
 from experiments.images import DeviceImages
 from experiments.ledger import Ledger
 from experiments.plan import ArmPlan, Plan, make_run_config
+from experiments.poses import posed_px
 from experiments.sweep import Sweep
 from experiments.training import train
 from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
@@ -56,18 +57,18 @@ def measure_images_per_s(plan: Plan, arm: ArmPlan) -> float:
     num_images = 2 * plan.protocol.batch_size
     protocol = dataclasses.replace(plan.protocol, epochs=3)
     run = make_run_config(arm, protocol, arm.defaults, stage="trial", seed=0, prune_below=())
-    variant = parse_variant(arm.variant)
+    variant, image_px = parse_variant(arm.variant), posed_px(arm.pose, protocol.image_px)
     recipe = build_model_recipe(variant, run.model)
     network = build_network(
         variant,
         recipe,
         num_classes=len(plan.task.classes),
-        image_px=protocol.image_px,
+        image_px=image_px,
         mean_C=torch.full((3,), 0.5),
         std_C=torch.full((3,), 0.25),
         seed=0,
     ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    shape = (num_images, protocol.image_px, protocol.image_px, 3)
+    shape = (num_images, image_px, image_px, 3)
     images = DeviceImages(
         torch.randint(0, 256, shape, dtype=torch.uint8).to(device),
         torch.randint(0, len(plan.task.classes), (num_images,)).to(device),
@@ -75,8 +76,8 @@ def measure_images_per_s(plan: Plan, arm: ArmPlan) -> float:
     num_threads, ends = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
-        policy = build_policy(variant, run.policy)
-        train(network, policy, images, None, run, recipe.lr_factors(), lambda row: ends.append(time.perf_counter()))
+        policy = build_policy(variant, run.policy, run.pose)
+        train(network, policy, images, None, run, recipe, lambda row: ends.append(time.perf_counter()))
     finally:
         torch.set_num_threads(num_threads)
     # The first epoch warms up.

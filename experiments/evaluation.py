@@ -10,9 +10,10 @@ import torch.nn.functional as F
 
 from experiments.config import RunConfig
 from experiments.device import autocast
+from experiments.diagnostics import Diagnosis, diagnose
 from experiments.images import DeviceImages, to_device
+from experiments.network import Network
 from experiments.tasks import Task
-from experiments.variants import Network
 
 BATCH_SIZE = 1000
 
@@ -29,17 +30,16 @@ class Scores:
 
 
 @torch.inference_mode()
-def evaluate(network: Network, images: DeviceImages, precision: str) -> Scores:
-    """Scores of the network on all the images, in evaluation mode."""
+def evaluate(network: Network, images: DeviceImages, precision: str, num_draws: int = 0) -> Scores:
+    """Scores of the network on all the images, in evaluation mode. num_draws: as of its model."""
     network.eval()
     device = images.labels_N.device
     num_classes = network.num_classes
     loss_sum = torch.zeros((), dtype=torch.float64, device="cpu")
     hits_K = torch.zeros(num_classes, dtype=torch.int64, device=device)
-    for index_B in torch.arange(len(images), device=device).split(BATCH_SIZE):
-        labels_B = images.labels_N[index_B]
+    for labels_B, batch in images.batches(num_draws, BATCH_SIZE):
         with autocast(device, precision):
-            logits_BK = network(images.batch(index_B)).float()
+            logits_BK = network(batch).float()
         loss_sum += F.cross_entropy(logits_BK, labels_B, reduction="sum").cpu()
         hits_K += labels_B[logits_BK.argmax(1) == labels_B].bincount(minlength=num_classes)
     hits = hits_K.tolist()
@@ -52,9 +52,15 @@ def evaluate(network: Network, images: DeviceImages, precision: str) -> Scores:
     )
 
 
-def evaluate_on_test(network: Network, task: Task, run: RunConfig, device: torch.device) -> Scores:
-    """Scores on the test part: once, at the end of a final run. Raises ValueError for any other run."""
+def evaluate_on_test(
+    network: Network, task: Task, run: RunConfig, device: torch.device, num_draws: int = 0
+) -> tuple[Scores, Diagnosis | None]:
+    """Scores on the test part, and what the transformer does there: once, at the end of a final run.
+
+    Raises ValueError for any other run.
+    """
     if run.stage != "final":
         raise ValueError(f"a {run.stage} may not read the test part")
     images = to_device(task.test, run.pose, device, part="test", num=run.protocol.test_images)
-    return evaluate(network, images, run.protocol.precision)
+    scores = evaluate(network, images, run.protocol.precision, num_draws)
+    return scores, diagnose(network, images, run.protocol.precision, num_draws)

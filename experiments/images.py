@@ -3,34 +3,57 @@
 Legend: N images of a part, B images of a batch, C channels, H rows, W columns.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from experiments.config import Protocol
-from experiments.draws import permutation
+from experiments.draws import permutation, uniform
 from experiments.errors import UserError
-from experiments.poses import put_in_pose
+from experiments.network import Batch
+from experiments.poses import PoseMaps, has_background, no_pose, put_in_pose
 from experiments.tasks import Images, Task
 
 
 @dataclass(frozen=True)
 class DeviceImages:
-    """Images that live where they are used: uint8 pixels (N, H, W, C) and int64 labels (N)."""
+    """Images where they are used: uint8 pixels (N, H, W, C), int64 labels (N), true poses (upright if not given)."""
 
     pixels_NHWC: Tensor
     labels_N: Tensor
+    true_poses: PoseMaps | None = None
+
+    @property
+    def poses(self) -> PoseMaps:
+        return self.true_poses or no_pose(len(self.labels_N), self.labels_N.device)
 
     def __len__(self) -> int:
         return len(self.labels_N)
 
-    def batch(self, index_B: Tensor) -> Tensor:
+    def raw(self, index_B: Tensor) -> Tensor:
         """Pixels in [0, 1], (B, C, H, W) float32 in channels-last memory."""
         return self.pixels_NHWC.index_select(0, index_B).permute(0, 3, 1, 2).float().div_(255)
 
     def subset(self, index_N: Tensor) -> "DeviceImages":
-        return DeviceImages(self.pixels_NHWC.index_select(0, index_N), self.labels_N.index_select(0, index_N))
+        return DeviceImages(
+            self.pixels_NHWC.index_select(0, index_N), self.labels_N.index_select(0, index_N), self.poses[index_N]
+        )
+
+    def batches(self, num_draws: int, size: int) -> Iterator[tuple[Tensor, Batch]]:
+        """All images, for evaluation: labels (B) and what the network is given.
+
+        In an order that is random yet always the same: where files lie sorted by class, a network that mixes the images
+        of a batch must not see one class at a time.
+        num_draws: uniform numbers that the network needs for each image: always the same for the same image.
+        """
+        index_N = torch.arange(len(self), device=self.labels_N.device)
+        index_N = permutation(index_N, seed=0, epoch=0, purpose="evaluation order")
+        u_NK = uniform(index_N, num_draws, seed=0, epoch=0, purpose="evaluate")
+        for index_B, u_BK in zip(index_N.split(size), u_NK.split(size), strict=True):
+            yield self.labels_N[index_B], Batch(self.raw(index_B), self.poses[index_B], u_BK)
 
 
 def to_device(images: Images, pose: str, device: torch.device, *, part: str, num: int = 0) -> DeviceImages:
@@ -40,7 +63,10 @@ def to_device(images: Images, pose: str, device: torch.device, *, part: str, num
         index_N = permutation(index_N, seed=0, epoch=0, purpose=f"subset {part}")[:num].sort().values
     pixels_NHWC = torch.from_numpy(images.pixels_NHWC[index_N.numpy()]).to(device)
     labels_N = torch.from_numpy(images.labels_N[index_N.numpy()]).to(device)
-    return DeviceImages(put_in_pose(pixels_NHWC, index_N.to(device), pose, part=part), labels_N)
+    own_theta_N23 = torch.from_numpy(images.theta_N23[index_N.numpy()]).to(device)
+    pool_MHWC = torch.from_numpy(np.array(images.pixels_NHWC)).to(device) if has_background(pose) else None
+    posed_NHWC, poses = put_in_pose(pixels_NHWC, index_N.to(device), pose, part=part, pool_MHWC=pool_MHWC)
+    return DeviceImages(posed_NHWC, labels_N, poses.before(own_theta_N23))
 
 
 def split(num_images: int, protocol: Protocol, seed: int) -> tuple[Tensor, Tensor]:

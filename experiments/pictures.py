@@ -3,22 +3,28 @@
 import io
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torchvision.utils import make_grid
 
 from experiments.images import DeviceImages
-from experiments.variants import Network
+from experiments.network import Network
 
 NUM_IMAGES = 8
 ENLARGEMENT = 3
 
 
 @torch.inference_mode()
-def before_and_after(network: Network, images: DeviceImages) -> bytes:
-    """A PNG of the first images: above as they are, below as the backbone sees them."""
+def before_and_after(network: Network, images: DeviceImages, num_draws: int = 0) -> bytes | None:
+    """A PNG of the first images: above as they are, below as the backbone sees them; None without a transformer."""
     network.eval()
-    raw_BCHW = images.batch(torch.arange(min(NUM_IMAGES, len(images)), device=images.labels_N.device))
-    seen_BCHW = network.look(raw_BCHW)
+    first = images.subset(torch.arange(min(NUM_IMAGES, len(images)), device=images.labels_N.device))
+    _, batch = next(first.batches(num_draws, NUM_IMAGES))
+    raw_BCHW, seen_BCHW = batch.raw_BCHW, network.look(batch)
+    if seen_BCHW is None:
+        return None
+    if seen_BCHW.shape != raw_BCHW.shape:
+        seen_BCHW = F.interpolate(seen_BCHW, raw_BCHW.shape[2:], mode="nearest")
     both_BCHW = torch.cat([raw_BCHW, seen_BCHW]).float().cpu()
     grid_CHW = make_grid(both_BCHW, nrow=len(raw_BCHW), padding=2, pad_value=1.0)
     pixels_HWC = (grid_CHW.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()

@@ -1,23 +1,28 @@
 """What a study will do on this machine, worked out and checked before anything trains."""
 
-import dataclasses
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from baselines.policies import POLICIES
 from experiments.config import Optim, Protocol, RunConfig, protocol_hash
 from experiments.device import resolve
 from experiments.errors import UserError, nearest
 from experiments.images import fit_to_task
-from experiments.poses import check_pose
+from experiments.models import MODELS
+from experiments.options import Value, fields, typed
+from experiments.poses import posed_px, spell_pose
 from experiments.runs import Source
+from experiments.search import nearest_allowed
 from experiments.search_space import Parameter
 from experiments.study import Study
 from experiments.tasks import Say, Task, load_task
-from experiments.tasks.cifar10 import DownloadError
+from experiments.tasks.downloads import DownloadError
 from experiments.variants import (
     Variant,
     build_model_recipe,
@@ -36,7 +41,7 @@ class ArmPlan:
     variant: str
     baseline: str
     parameters: tuple[Parameter, ...]
-    defaults: Mapping[str, float]
+    defaults: Mapping[str, Value]
 
     @property
     def name(self) -> str:
@@ -76,17 +81,19 @@ def make_plan(study: Study, *, label: str, cache: Path, say: Say) -> Plan:
     """Load the task, fit and resolve the protocol, and check every arm.
 
     label: what to call the task; empty for its own name.
-    Where CIFAR-10 cannot be downloaded, `sprites` takes its place, and `say` hears of it.
+    Where the task's images cannot be downloaded, `sprites` takes their place, and `say` hears of it.
     Raises UserError for what cannot go together.
     """
     arms = tuple(check_arm(study, pose, index) for pose in study.poses for index in range(len(study.variants)))
+    check_different(study, arms)
     spec = study.task
     protocol = resolve(study.protocol, cache)
     try:
         task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say, label=label)
     except DownloadError as error:
         say(f"{error}")
-        say("CIFAR-10 cannot be had here, so this study runs on the built-in task `sprites` instead, and says so.")
+        instead = "so this study runs on the built-in task `sprites` instead, and says so."
+        say(f"{error.label} cannot be had here, {instead}")
         spec, label = "sprites", ""
         task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say, label=label)
     protocol, shrunk = fit_to_task(protocol, task)
@@ -101,7 +108,7 @@ def make_plan(study: Study, *, label: str, cache: Path, say: Say) -> Plan:
         arms=arms,
     )
     for arm in arms:
-        network_of(arm.variant, plan.protocol, len(task.classes))
+        check_networks(study, arm, posed_px(arm.pose, protocol.image_px), len(task.classes))
     return plan
 
 
@@ -109,42 +116,119 @@ def check_arm(study: Study, pose: str, index: int) -> ArmPlan:
     """The arm of a variant under a pose. Raises UserError for names that nobody knows."""
     entry = study.variants[index]
     try:
-        check_pose(pose)
+        pose = spell_pose(pose)
         variant = parse_variant(entry.variant)
+        baseline = parse_variant(entry.baseline)
+        build_policy(variant, {}, pose)
+        build_model_recipe(variant, {})
     except UserError as error:
         raise UserError(f"{study.file}: {error}") from None
-    defaults = {f"optim.{field.name}": float(field.default) for field in dataclasses.fields(Optim)}  # type: ignore[arg-type]
+    defaults: dict[str, Value] = {f"optim.{name}": value for name, value in fields(Optim).items()}
     defaults |= hyperparameters(variant)
-    parameters = study.search.parameters(entry.variant)
+    fixed = {f"model.{key}" for key in variant.model_options} | {f"policy.{key}" for key in variant.policy_options}
+    parameters = [each for each in study.search.parameters(entry.variant) if each.name not in fixed]
     for parameter in parameters:
         if parameter.name not in defaults:
             hint = nearest(parameter.name, defaults)
-            raise UserError(f"{study.file}: search: {entry.variant} has no {parameter.name!r}; {hint}")
-        check_values(study, variant, parameter)
-    return ArmPlan(pose, entry.variant, entry.baseline, parameters, defaults)
+            raise UserError(f"{study.file}: search: {variant} has no {parameter.name!r}; {hint}")
+    try:
+        parameters = [with_typed_choices(variant, each, defaults[each.name]) for each in parameters]
+        check_values(variant, parameters, defaults)
+    except UserError as error:
+        raise UserError(f"{study.file}: search: {error}") from None
+    return ArmPlan(pose, str(variant), str(baseline), tuple(parameters), defaults)
 
 
-def check_values(study: Study, variant: Variant, parameter: Parameter) -> None:
-    """Raises UserError where the model or the policy refuses the bounds or a choice of its hyper-parameter."""
+def check_different(study: Study, arms: Sequence[ArmPlan]) -> None:
+    """Raises UserError for two spellings of one pose or variant, whose runs would be the same."""
+    seen: set[str] = set()
+    for arm in arms:
+        if arm.name in seen:
+            raise UserError(f"{study.file}: {arm.variant!r} under pose {arm.pose!r} is there twice, spelt differently")
+        seen.add(arm.name)
+
+
+def with_typed_choices(variant: Variant, parameter: Parameter, default: Value) -> Parameter:
+    """The parameter whose choices are of the type that its hyper-parameter has: 1 and 1.0 make different keys.
+
+    Raises UserError for values that are not of that type.
+    """
     part, _, name = parameter.name.partition(".")
-    build = {"model": build_model_recipe, "policy": build_policy}.get(part)
-    for value in parameter.choices or (parameter.low, parameter.high):
-        try:
-            if build:
-                build(variant, {name: value})
-        except UserError as error:
-            raise UserError(f"{study.file}: search: {error}") from None
+    owners: dict[str, Callable[..., Any]] = {
+        "optim": Optim,
+        "model": MODELS[variant.model],
+        "policy": POLICIES[variant.policy],
+    }
+    if parameter.kind == "float" and isinstance(default, int):  # true and false are 1 and 0
+        raise UserError(f"{parameter.name}: takes whole numbers only; write int_uniform or values")
+    try:
+        values = tuple(typed(owners[part], part, name, each) for each in ends_of(parameter))
+    except UserError as error:
+        raise UserError(f"{part}.{error}") from None
+    return replace(parameter, choices=values) if parameter.choices else parameter
 
 
-def network_of(variant_name: str, protocol: Protocol, num_classes: int) -> torch.nn.Module:
-    """The variant's network without numbers, to see whether it can be built. Raises UserError if not."""
+def ends_of(parameter: Parameter) -> tuple[Value, ...]:
+    """All choices, or both bounds."""
+    return parameter.choices or (parameter.low, parameter.high)
+
+
+def first_setting(part: str, parameters: Sequence[Parameter], defaults: Mapping[str, Value]) -> dict[str, Value]:
+    """What the first trial has of a part's hyper-parameters that are searched, by their own names."""
+    return {
+        each.name.removeprefix(f"{part}."): nearest_allowed(each, defaults[each.name])
+        for each in parameters
+        if each.name.startswith(f"{part}.")
+    }
+
+
+def check_values(variant: Variant, parameters: Sequence[Parameter], defaults: Mapping[str, Value]) -> None:
+    """Raises UserError where the model or the policy refuses the bounds or a choice of a hyper-parameter.
+
+    The others are as the first trial has them.
+    """
+    for parameter in parameters:
+        part, _, name = parameter.name.partition(".")
+        first = first_setting(part, parameters, defaults)
+        for value in ends_of(parameter):
+            if part == "model":
+                build_model_recipe(variant, first | {name: value})
+            elif part == "policy":
+                build_policy(variant, first | {name: value})
+
+
+def check_networks(study: Study, arm: ArmPlan, image_px: int, num_classes: int) -> None:
+    """Raises UserError if the arm's network cannot be built, or not with values that its search may choose.
+
+    Of those, each and each two of them are tried; the rest stay at what the first trial has.
+    """
+    first = first_setting("model", arm.parameters, arm.defaults)
+    network_of(arm.variant, image_px, num_classes, first)
+    ends = {
+        each.name.removeprefix("model."): ends_of(each) for each in arm.parameters if each.name.startswith("model.")
+    }
+    for names in combinations(ends, min(2, len(ends))):
+        for values in product(*(ends[name] for name in names)):
+            setting = first | dict(zip(names, values, strict=True))
+            try:
+                if setting != first:
+                    network_of(arm.variant, image_px, num_classes, setting)
+            except UserError as error:
+                raise UserError(f"{study.file}: search: {error}") from None
+
+
+def network_of(variant_name: str, image_px: int, num_classes: int, values: Mapping[str, Value]) -> torch.nn.Module:
+    """The variant's network without numbers, to see whether it can be built. Raises UserError if not.
+
+    values: the model's hyper-parameters.
+    """
     variant = parse_variant(variant_name)
     with torch.device("meta"):
         return build_network(
             variant,
-            build_model_recipe(variant, {}),
+            build_model_recipe(variant, values),
             num_classes=num_classes,
-            image_px=protocol.image_px,
+            image_px=image_px,
             mean_C=torch.zeros(3),
             std_C=torch.ones(3),
             seed=0,
@@ -154,14 +238,14 @@ def network_of(variant_name: str, protocol: Protocol, num_classes: int) -> torch
 def make_run_config(
     arm: ArmPlan,
     protocol: Protocol,
-    setting: Mapping[str, float],
+    setting: Mapping[str, Value],
     *,
     stage: str,
     seed: int,
     prune_below: tuple[float, ...],
 ) -> RunConfig:
     """The run of an arm with one setting of its hyper-parameters, by dotted name."""
-    parts: dict[str, dict[str, float]] = {"optim": {}, "model": {}, "policy": {}}
+    parts: dict[str, dict[str, Any]] = {"optim": {}, "model": {}, "policy": {}}
     for name, value in setting.items():
         part, _, field = name.partition(".")
         parts[part][field] = value

@@ -341,7 +341,10 @@ def _class_scores(run: dict[str, Any]) -> tuple[list[str | int], list[Iterable[A
 
 def _summary(run: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any]:
     """The numbers a run is compared by; what it does not have is left out."""
-    scores = {name: value for name, value in run["result"].items() if not isinstance(value, list)}
+    scores = {name: value for name, value in run["result"].items() if not isinstance(value, list | dict)}
+    seen = run["result"].get("transformer") or {}
+    seen = {**seen, **(seen.get("pose") or {})}
+    scores |= {f"transformer/{name}": value for name, value in seen.items() if name != "pose"}
     costs = {name: cost.get(name) for name in ("train_seconds", "seconds", "images_per_s", "peak_memory_mib")}
     summary = {"status": run["status"], "error": run.get("error"), **scores, **costs}
     return {name: value for name, value in summary.items() if value is not None}

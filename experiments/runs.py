@@ -14,11 +14,13 @@ import torch
 
 from experiments.config import RESULT_FORMAT, RunConfig, protocol_hash, run_key
 from experiments.costs import PeakMemory, count_train_flops, environment
+from experiments.diagnostics import Diagnosis, diagnose
 from experiments.evaluation import evaluate, evaluate_on_test
 from experiments.images import DeviceImages, channel_statistics, split, to_device
 from experiments.ledger import Ledger, to_json
 from experiments.models.cnn_matched import count_parameters
 from experiments.pictures import before_and_after
+from experiments.poses import posed_px
 from experiments.tasks import Task, load_task
 from experiments.training import Row, train
 from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
@@ -56,6 +58,7 @@ class Outcome:
                 *("epochs", "num_train_images", "num_val_images", "num_test_images", "num_parameters", "train_flops"),
                 *("val_accuracy", "val_loss", "val_class_accuracy"),
                 *("test_accuracy", "test_loss", "test_class_accuracy"),
+                "transformer",
             )
         )
     )
@@ -160,16 +163,18 @@ def train_and_score(
     """
     device = pool.labels_N.device
     variant = parse_variant(run.variant)
-    recipe, policy = build_model_recipe(variant, run.model), build_policy(variant, run.policy)
+    recipe = build_model_recipe(variant, run.model)
+    policy = build_policy(variant, run.policy, run.pose)
     train_N, val_N = split(len(pool), run.protocol, run.seed)
     images = pool.subset(train_N.to(device))
     val_images = pool.subset(val_N.to(device)) if len(val_N) else None
     mean_C, std_C = channel_statistics(images)
+    image_px = posed_px(run.pose, run.protocol.image_px)
     network = build_network(
         variant,
         recipe,
         num_classes=len(task.classes),
-        image_px=run.protocol.image_px,
+        image_px=image_px,
         mean_C=mean_C,
         std_C=std_C,
         seed=run.seed,
@@ -177,7 +182,7 @@ def train_and_score(
     result = outcome.result
     result["num_train_images"], result["num_val_images"] = len(images), len(val_N)
     result["num_parameters"] = count_parameters(network)
-    flops_per_image = count_train_flops(network, run.protocol.image_px)
+    flops_per_image = count_train_flops(network, image_px, recipe.num_draws)
 
     def after_epoch(row: Row) -> None:
         outcome.history.append(row)
@@ -188,17 +193,19 @@ def train_and_score(
 
     start = time.perf_counter()
     try:
-        outcome.status = train(network, policy, images, val_images, run, recipe.lr_factors(), after_epoch)
+        outcome.status = train(network, policy, images, val_images, run, recipe, after_epoch)
     finally:
         outcome.train_seconds = time.perf_counter() - start
     if outcome.status != "completed":
         return
+    precision, num_draws = run.protocol.precision, recipe.num_draws
     if val_images is not None:
-        result["val_class_accuracy"] = evaluate(network, val_images, run.protocol.precision).class_accuracy
-    if network.has_transformer:
-        outcome.files["transformer.png"] = before_and_after(network, val_images or images)
+        result["val_class_accuracy"] = evaluate(network, val_images, precision, num_draws).class_accuracy
+    diagnosis: Diagnosis | None
+    if picture := before_and_after(network, val_images or images, num_draws):
+        outcome.files["transformer.png"] = picture
     if run.stage == "final":
-        scores = evaluate_on_test(network, task, run, device)
+        scores, diagnosis = evaluate_on_test(network, task, run, device, num_draws)
         if not math.isfinite(scores.loss):  # the last step broke the weights, and no validation images saw it
             outcome.status = "diverged"
             return
@@ -207,3 +214,6 @@ def train_and_score(
         result["test_class_accuracy"] = scores.class_accuracy
         weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
         outcome.files["weights.safetensors"] = safetensors.torch.save(weights)
+    else:
+        diagnosis = diagnose(network, val_images or images, precision, num_draws)
+    result["transformer"] = diagnosis and dataclasses.asdict(diagnosis)

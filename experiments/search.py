@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial, TrialState
 
 from experiments.draws import seed_of
+from experiments.options import Value
 from experiments.search_space import Parameter
 from experiments.study import Search
 
@@ -32,7 +33,7 @@ NUM_COMMON_TRIALS = 10
 
 Storage = optuna.storages.BaseStorage
 
-Setting = dict[str, float]
+Setting = dict[str, Value]
 """Hyper-parameters by dotted name."""
 
 
@@ -55,10 +56,11 @@ def distribution(parameter: Parameter) -> BaseDistribution:
     return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
 
 
-def nearest_allowed(parameter: Parameter, value: float) -> float:
+def nearest_allowed(parameter: Parameter, value: Value) -> Value:
     """The value of the parameter's range that is closest to this one."""
     if parameter.kind == "categorical":
-        return min(parameter.choices, key=lambda choice: abs(choice - value))
+        return value if value in parameter.choices else min(parameter.choices, key=lambda each: _distance(each, value))
+    value = float(value)
     value = min(max(value, parameter.low), parameter.high)
     if parameter.step:
         steps = round((value - parameter.low) / parameter.step)
@@ -66,7 +68,12 @@ def nearest_allowed(parameter: Parameter, value: float) -> float:
     return round(value) if parameter.kind == "int" else value
 
 
-def common_draw(parameter: Parameter, seed: int, trial: int) -> float:
+def _distance(choice: Value, value: Value) -> float:
+    """Between numbers; texts are either the same or not."""
+    return math.inf if isinstance(choice, str) or isinstance(value, str) else abs(choice - value)
+
+
+def common_draw(parameter: Parameter, seed: int, trial: int) -> Value:
     """The value that the study's trial of this number tries, in every arm that has the parameter."""
     u = random.Random(seed_of(seed, "common", parameter.name, trial)).random()
     if parameter.kind == "categorical":
@@ -100,12 +107,12 @@ class ArmSearch:
         name: str,
         search: Search,
         parameters: Sequence[Parameter],
-        defaults: Mapping[str, float],
+        defaults: Mapping[str, Value],
         storage: Storage | None = None,
     ) -> None:
         self.name, self.search, self.parameters = name, search, parameters
         self.distributions = {parameter.name: distribution(parameter) for parameter in parameters}
-        self.defaults = {name: float(value) for name, value in defaults.items()}
+        self.defaults = dict(defaults)
         self.study = optuna.create_study(study_name=name, direction="maximize", storage=storage)
         self.num_proposed = 0
         self.num_waves = 0
@@ -125,7 +132,11 @@ class ArmSearch:
             self._open.append(self.study.ask(self.distributions))
         self.num_proposed += len(numbers)
         self.num_waves += 1
-        return [self.defaults | {name: float(value) for name, value in trial.params.items()} for trial in self._open]
+        return [self.defaults | self._setting(trial) for trial in self._open]
+
+    def _setting(self, trial: Trial) -> Setting:
+        """The trial's values in the types of the defaults: 1 and 1.0 make different keys."""
+        return {name: type(self.defaults[name])(value) for name, value in trial.params.items()}
 
     def _common_point(self, number: int) -> Setting:
         if number == 0:

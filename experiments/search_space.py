@@ -3,10 +3,11 @@
 import dataclasses
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from experiments.config import Optim
 from experiments.errors import nearest
+from experiments.options import Value
 from experiments.sweep_file import Section
 
 _NUMERIC = ("uniform", "q_uniform", "int_uniform", "log_uniform_values", "q_log_uniform_values")
@@ -47,7 +48,7 @@ class Parameter:
     high: float = 0
     log: bool = False
     step: float | None = None
-    choices: tuple[float, ...] = ()
+    choices: tuple[Value, ...] = ()
 
 
 def read_space(space: Section) -> tuple[Parameter, ...]:
@@ -66,9 +67,11 @@ def _parameter(space: Section, name: str) -> Parameter:
     if "probabilities" in section.values:
         raise section.error("probabilities", "Optuna draws values with equal chances; write values alone")
     parameter = _categorical(section, name) or _numeric(section, name)
-    lowest = min(parameter.choices or (parameter.low,))
-    if group == "optim" and lowest < 0:
-        raise space.error(name, f"{lowest} is negative")
+    for value in parameter.choices or (parameter.low,) if group == "optim" else ():
+        if isinstance(value, str | bool):
+            raise space.error(name, f"{value!r} is not a number")
+        if value < 0:
+            raise space.error(name, f"{value} is negative")
     return parameter
 
 
@@ -77,16 +80,26 @@ def _categorical(section: Section, name: str) -> Parameter | None:
     if "value" in section.values:
         _distribution(section, ("constant",))
         section.only(("distribution", "value"))
-        return Parameter(name, "categorical", choices=(section.number("value", *_BOUNDS),))
+        return Parameter(name, "categorical", choices=(_choice(section, "value"),))
     if "values" not in section.values:
         return None
     _distribution(section, ("categorical",))
     section.only(("distribution", "values"))
     items = section.items("values")
-    choices = tuple(items.number(key, *_BOUNDS) for key in items.values)
+    choices = tuple(_choice(items, key) for key in items.values)
     if len(set(choices)) < len(choices):
         raise section.error("values", "holds the same value twice")
     return Parameter(name, "categorical", choices=choices)
+
+
+def _choice(section: Section, key: Any) -> Value:
+    """A number, true or false, or a word, such as the name of a padding."""
+    value = section.values[key]
+    if isinstance(value, bool):
+        return section.boolean(key)
+    if isinstance(value, str):
+        return section.text(key, pattern=r"[A-Za-z][A-Za-z0-9_]*", what="a number, true, false or a word")
+    return section.number(key, *_BOUNDS)
 
 
 def _distribution(section: Section, fitting: tuple[str, ...]) -> None:

@@ -16,8 +16,11 @@ __all__ = ["BUDGETS", "Parameter", "Search", "Study", "StudyVariant", "Wandb", "
 
 BUDGETS = ("smoke", "cpu", "gpu")
 
-_VARIANT = r"(?P<model>[a-z][a-z0-9_]*)(@[a-z][a-z0-9_]*)?(\+(?P<policy>[a-z][a-z0-9_]*))?"
-_FORM = "of the form MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY"
+_OPTIONS = r"(?::[a-z_]+=[A-Za-z0-9_.-]+)*"
+_VARIANT = (
+    rf"(?P<model>[a-z][a-z0-9_]*){_OPTIONS}(@[a-z][a-z0-9_]*{_OPTIONS})?(\+(?P<policy>[a-z][a-z0-9_]*){_OPTIONS})?"
+)
+_FORM = "of the form MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY, each with :key=value where it has options"
 
 _WHOLE_BOUNDS = {
     "image_px": (8, 1024),
@@ -184,8 +187,8 @@ def read_protocol(base: Protocol, section: Section) -> Protocol:
 
 
 def _poses(section: Section) -> tuple[str, ...]:
-    items = section.items("poses")
-    poses = tuple(items.text(key, pattern=r"[A-Za-z][A-Za-z0-9_]*", what="a pose's name") for key in items.values)
+    items, what = section.items("poses"), "of the form POSE or POSE:key=value"
+    poses = tuple(items.text(key, pattern=rf"[A-Za-z][A-Za-z0-9_]*{_OPTIONS}", what=what) for key in items.values)
     _check_unique(items, poses)
     return poses
 
@@ -196,9 +199,8 @@ def _variants(section: Section) -> tuple[StudyVariant, ...]:
     for key in items.values:
         item = items.section(key)
         item.only(("variant", "baseline"))
-        what = "of the form MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY"
         entries.append(
-            StudyVariant(*(item.text(part, pattern=_VARIANT, what=what) for part in ("variant", "baseline")))
+            StudyVariant(*(item.text(part, pattern=_VARIANT, what=_FORM) for part in ("variant", "baseline")))
         )
     names = [entry.variant for entry in entries]
     _check_unique(items, names)

@@ -15,7 +15,8 @@ from experiments.device import autocast
 from experiments.draws import permutation, seed_of, uniform
 from experiments.evaluation import evaluate
 from experiments.images import DeviceImages
-from experiments.variants import Network
+from experiments.models import Model
+from experiments.network import Batch, Network
 from stn.sampler import warp
 
 Row = dict[str, float | int | None]
@@ -25,7 +26,7 @@ Row = dict[str, float | int | None]
 def parameter_groups(network: Network, optim: Optim, lr_factors: Mapping[str, float]) -> list[dict[str, object]]:
     """Parameters by part and by whether weight decay applies: to weights, not to biases and normalisation."""
     groups: list[dict[str, object]] = []
-    for name, part in network.parts.items():
+    for name, part in network.named_children():
         for decays in (True, False):
             parameters = [p for p in part.parameters() if (p.ndim > 1) == decays]
             if parameters:
@@ -55,24 +56,25 @@ def train(
     images: DeviceImages,
     val_images: DeviceImages | None,
     run: RunConfig,
-    lr_factors: Mapping[str, float],
+    recipe: Model,
     report: Callable[[Row], None],
 ) -> str:
     """Train the network in place, on the device where it and the images are: completed, pruned or diverged.
 
-    report: called after each whole epoch with its row.
+    recipe: the model that built the network. report: called after each whole epoch with its row.
     A loss that is not finite stops the run before the optimiser steps.
     """
     protocol, device = run.protocol, images.labels_N.device
     # Fused: one kernel for all parameters, and it honours `found_inf`, see below.
     optimiser = torch.optim.SGD(
-        parameter_groups(network, run.optim, lr_factors),
+        parameter_groups(network, run.optim, recipe.lr_factors()),
         momentum=protocol.momentum,
         nesterov=protocol.nesterov and protocol.momentum > 0,
         fused=True,
     )
-    schedule = make_schedule(optimiser, protocol, num_steps(len(images), protocol.batch_size, protocol.epochs))
-    base = optimiser.param_groups[-1]  # the backbone's, whose learning rate has no factor
+    total_steps, num_done = num_steps(len(images), protocol.batch_size, protocol.epochs), 0
+    schedule = make_schedule(optimiser, protocol, total_steps)
+    base = optimiser.param_groups[0]  # the backbone's, whose learning rate has no factor
     loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
     diverged = torch.zeros((), dtype=torch.bool, device=device)
 
@@ -80,16 +82,22 @@ def train(
         torch.manual_seed(seed_of(run.seed, epoch, "dropout"))
         index_N = torch.arange(len(images), device=device)
         order_N = permutation(index_N, seed=run.seed, epoch=epoch, purpose="order")
-        u_NK = uniform(order_N, policy.num_draws, seed=run.seed, epoch=epoch, purpose="augment")
+        shown_NK = uniform(order_N, policy.num_draws, seed=run.seed, epoch=epoch, purpose="augment")
+        drawn_NK = uniform(order_N, recipe.num_draws, seed=run.seed, epoch=epoch, purpose="model")
+        size = protocol.batch_size
         loss_sum = torch.zeros((), device=device)
         num_correct = torch.zeros((), dtype=torch.int64, device=device)
         network.train()
-        for index_B, u_BK in zip(order_N.split(protocol.batch_size), u_NK.split(protocol.batch_size), strict=True):
+        for index_B, shown_BK, drawn_BK in zip(
+            order_N.split(size), shown_NK.split(size), drawn_NK.split(size), strict=True
+        ):
             labels_B = images.labels_N[index_B]
-            x_BCHW = augment(images.batch(index_B), policy, u_BK)
+            x_BCHW = augment(images.raw(index_B), policy, shown_BK)
+            batch = Batch(x_BCHW, images.poses[index_B], drawn_BK, num_done / total_steps)
             with autocast(device, protocol.precision):
-                logits_BX = network(x_BCHW).float()
-            loss = loss_function(logits_BX, labels_B)
+                logits_BX, penalty = network.logits_and_penalty(batch)
+            classification = loss_function(logits_BX.float(), labels_B)
+            loss = classification if penalty is None else classification + penalty
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             # The flag stays on the device and makes every later step do nothing: checking it here would stall a GPU.
@@ -98,7 +106,8 @@ def train(
             optimiser.step()
             lr = base["lr"]
             schedule.step()
-            loss_sum += loss.detach() * len(labels_B)
+            num_done += 1
+            loss_sum += classification.detach() * len(labels_B)
             num_correct += (logits_BX.detach().argmax(1) == labels_B).sum()
         if diverged.item():
             return "diverged"
@@ -111,7 +120,7 @@ def train(
             "val_accuracy": None,
         }
         if val_images is not None:
-            scores = evaluate(network, val_images, protocol.precision)
+            scores = evaluate(network, val_images, protocol.precision, recipe.num_draws)
             if not math.isfinite(scores.loss):
                 return "diverged"
             row |= {"val_loss": scores.loss, "val_accuracy": scores.accuracy}

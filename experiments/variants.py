@@ -1,123 +1,129 @@
-"""Variants: from a name like `stn_affine@lenet+affine` to a network that trains and a policy that augments.
+"""Variants: from a name like `stn_affine:padding=border@lenet+affine:max_deg=30` to a network and a policy.
 
-Legend: B images, C channels, H rows, W columns.
+Legend: C channels.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from baselines.backbones import BACKBONES
+from baselines.backbones import BACKBONES, Backbone
 from baselines.policies import POLICIES, Policy
+from baselines.policies.posed import Posed
 from baselines.registry import Registry
 from experiments.draws import seed_of
 from experiments.errors import UserError, nearest
 from experiments.models import MODELS, Model
+from experiments.network import Network, Site
+from experiments.options import Value, fields, option_text, spell, split_name, typed
+from experiments.poses import draw_from
 
 DEFAULT_BACKBONE = "cnn"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The parts of a variant's name, MODEL[@BACKBONE][+POLICY]."""
+    """The parts of a variant's name, MODEL[@BACKBONE][+POLICY], each with options: NAME:key=value:key=value.
+
+    model_options, policy_options: hyper-parameters that the name fixes. width: of the backbone, its only option.
+    """
 
     model: str
     backbone: str
     policy: str
+    model_options: Mapping[str, Value] = field(default_factory=dict)
+    policy_options: Mapping[str, Value] = field(default_factory=dict)
+    width: float = 1.0
 
     def __str__(self) -> str:
-        backbone = "" if self.backbone == DEFAULT_BACKBONE else f"@{self.backbone}"
-        policy = "" if self.policy == "none" else f"+{self.policy}"
-        return f"{self.model}{backbone}{policy}"
+        """The one spelling of the variant: what is at its default is left out."""
+        width = "" if self.width == 1 else f":width={option_text(self.width)}"
+        backbone = "" if self.backbone == DEFAULT_BACKBONE and not width else f"@{self.backbone}{width}"
+        policy = "" if self.policy == "none" else "+" + spell(self.policy, self.policy_options, POLICIES[self.policy])
+        return f"{spell(self.model, self.model_options, MODELS[self.model])}{backbone}{policy}"
 
 
 def parse_variant(name: str) -> Variant:
-    """Raises UserError that names the part nobody knows."""
+    """Raises UserError that names the part or the option nobody knows."""
     head, plus, policy = name.partition("+")
     model, at, backbone = head.partition("@")
-    variant = Variant(model, backbone if at else DEFAULT_BACKBONE, policy if plus else "none")
+    texts = {"model": model, "backbone": backbone if at else DEFAULT_BACKBONE, "policy": policy if plus else "none"}
     registries: dict[str, Registry[Any]] = {"model": MODELS, "backbone": BACKBONES, "policy": POLICIES}
-    for part, registry in registries.items():
-        value = getattr(variant, part)
-        if value not in registry:
-            raise UserError(f"variant: {name!r} has the unknown {part} {value!r}; {nearest(value, registry)}")
-    return variant
+    names, options = {}, {}
+    for part, text in texts.items():
+        names[part], options[part] = split_name(text, "variant")
+        if names[part] not in registries[part]:
+            hint = nearest(names[part], registries[part])
+            raise UserError(f"variant: {name!r} has the unknown {part} {names[part]!r}; {hint}")
+    try:
+        model_options, policy_options = (
+            {key: typed(registries[part][names[part]], names[part], key, text) for key, text in options[part].items()}
+            for part in ("model", "policy")
+        )
+        width = _width(names["backbone"], options["backbone"])
+    except UserError as error:
+        raise UserError(f"variant: {name!r}: {error}") from None
+    return Variant(names["model"], names["backbone"], names["policy"], model_options, policy_options, width)
 
 
-def hyperparameters(variant: Variant) -> dict[str, float]:
-    """The variant's own hyper-parameters and their defaults: `model.<name>` and `policy.<name>`."""
+def _width(backbone: str, options: Mapping[str, str]) -> float:
+    for key in options:
+        if key != "width":
+            raise UserError(f"{key}: backbone {backbone} has no such option; it has width")
+    try:
+        width = float(options.get("width", 1.0))
+    except ValueError:
+        width = 0.0
+    if not 0 < width <= 100:
+        raise UserError(f"width: {options['width']!r} is not a number above 0 and up to 100")
+    return width
+
+
+def hyperparameters(variant: Variant) -> dict[str, Value]:
+    """What a setting of the variant holds, with its defaults: `model.<name>` and `policy.<name>`.
+
+    Options that the variant's one spelling says are left out. One that a name fixes at its default stays, since the
+    spelling leaves it out: however a variant was written, its runs have the same configuration, and so the same keys.
+    """
     return {
-        f"{part}.{field.name}": float(field.default)  # type: ignore[arg-type]
-        for part, registered in (("model", MODELS[variant.model]), ("policy", POLICIES[variant.policy]))
-        for field in dataclasses.fields(registered)  # type: ignore[arg-type]
+        f"{part}.{name}": default
+        for part, owner, fixed in (
+            ("model", MODELS[variant.model], variant.model_options),
+            ("policy", POLICIES[variant.policy], variant.policy_options),
+        )
+        for name, default in fields(owner).items()
+        if fixed.get(name, default) == default
     }
 
 
-def _configured(part: str, variant: Variant, registered: Callable[..., Any], values: Mapping[str, float]) -> Any:
-    known = [field.name for field in dataclasses.fields(registered)]  # type: ignore[arg-type]
-    for name in values:
-        if name not in known:
-            owner = getattr(variant, part)
-            raise UserError(f"{part}.{name}: {owner} has no such hyper-parameter; {nearest(name, known)}")
+def _configured(
+    part: str, name: str, registered: Callable[..., Any], fixed: Mapping[str, Value], values: Mapping[str, Value]
+) -> Any:
     try:
-        return registered(**values)
-    except ValueError as error:
+        given = {key: typed(registered, name, key, value) for key, value in values.items()}
+        for key in given:
+            if key in fixed and given[key] != fixed[key]:
+                raise UserError(f"{key}: {given[key]} contradicts the variant's name, which has {fixed[key]}")
+        return registered(**{**fixed, **given})
+    except (UserError, ValueError) as error:
         raise UserError(f"{part}.{error}") from None
 
 
-def build_model_recipe(variant: Variant, values: Mapping[str, float]) -> Model:
+def build_model_recipe(variant: Variant, values: Mapping[str, Value]) -> Model:
     """The variant's model with these hyper-parameters. Raises UserError for one that it does not have or allow."""
-    return _configured("model", variant, MODELS[variant.model], values)
+    return _configured("model", variant.model, MODELS[variant.model], variant.model_options, values)
 
 
-def build_policy(variant: Variant, values: Mapping[str, float]) -> Policy:
-    """The variant's policy with these hyper-parameters. Raises UserError for one that it does not have or allow."""
-    return _configured("policy", variant, POLICIES[variant.policy], values)
+def build_policy(variant: Variant, values: Mapping[str, Value], pose: str = "upright") -> Policy:
+    """The variant's policy with these hyper-parameters, for images under the pose.
 
-
-class Network(nn.Module):
-    """Transformer (if any), normalisation and backbone, from raw pixels to logits.
-
-    parts: as a model's `build` returns them.
-    mean_C, std_C: of the training images, pixels in [0, 1].
+    Raises UserError for a hyper-parameter that it does not have or allow.
     """
-
-    def __init__(self, parts: nn.ModuleDict, mean_C: Tensor, std_C: Tensor, num_classes: int) -> None:
-        super().__init__()
-        self.parts = parts
-        self.num_classes = num_classes
-        self.gain_1C11: Tensor
-        self.offset_1C11: Tensor
-        # One fused multiply and add in place of a subtraction and a division of every pixel.
-        self.register_buffer("gain_1C11", (1 / std_C).view(1, -1, 1, 1))
-        self.register_buffer("offset_1C11", (-mean_C / std_C).view(1, -1, 1, 1))
-
-    @property
-    def has_transformer(self) -> bool:
-        return "transformer" in self.parts
-
-    def normalise(self, raw_BCHW: Tensor) -> Tensor:
-        # Spread over one image first: a CPU is slow at factors that repeat after every C values in memory.
-        gain_1CHW, offset_1CHW = (
-            factor_1C11.expand(1, *raw_BCHW.shape[1:]).contiguous(memory_format=torch.channels_last)
-            for factor_1C11 in (self.gain_1C11, self.offset_1C11)
-        )
-        return torch.addcmul(offset_1CHW, raw_BCHW, gain_1CHW)
-
-    def look(self, raw_BCHW: Tensor) -> Tensor:
-        """What the backbone gets to see before it is normalised: the transformer's output, or the image itself."""
-        if not self.has_transformer:
-            return raw_BCHW
-        # Raw pixels are warped: black stays black outside the image, where normalised ones would turn mean-coloured.
-        return self.parts["transformer"](raw_BCHW, self.normalise(raw_BCHW))
-
-    def forward(self, raw_BCHW: Tensor) -> Tensor:
-        """Pixels in [0, 1], (B, C, H, W), to logits (B, num_classes)."""
-        return self.parts["backbone"](self.normalise(self.look(raw_BCHW)))
+    policy = _configured("policy", variant.policy, POLICIES[variant.policy], variant.policy_options, values)
+    return policy.under(draw_from(pose)) if isinstance(policy, Posed) else policy
 
 
 def build_network(
@@ -133,20 +139,20 @@ def build_network(
     """The variant's network with its start weights, on the CPU.
 
     Each part has its own random stream, so a backbone starts the same with and without a transformer before it.
-    Raises UserError if the images are too small for a part.
+    Raises UserError if the images are too small for a part, or parts cannot go together.
     """
 
-    def backbone(width: float) -> nn.Module:
+    def build_backbone(width: float, image_px: int, in_channels: int) -> Backbone:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "start of the backbone"))
             return BACKBONES[variant.backbone](
-                num_classes=num_classes, image_px=image_px, in_channels=len(mean_C), width=width
+                num_classes=num_classes, image_px=image_px, in_channels=in_channels, width=width * variant.width
             )
 
+    site = Site(build_backbone, image_px, num_classes, mean_C, std_C)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "start of the model"))
-            parts = recipe.build(backbone, image_px)
+            return recipe.build(site)
     except ValueError as error:
-        raise UserError(f"protocol.image_px: {error}") from None
-    return Network(parts, mean_C, std_C, num_classes)
+        raise UserError(f"{variant} on images of {image_px} px: {error}") from None

@@ -1,8 +1,9 @@
-"""The bilinear sampler: the one place that calls grid_sample.
+"""The sampler: the one place that calls grid_sample.
 
-Legend: B images, C channels, H rows, W columns of the input; h rows, w columns of the output.
+Legend: B images, C channels, H rows, W columns of the input; h rows, w columns of the output; N = h*w points.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -10,48 +11,92 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stn.linearised import linear_term
+from stn.maps import AffineMap, Map, ProjectiveMap
+
 Padding = Literal["zeros", "border", "reflection"]
+Gradient = Literal["bilinear", "linearised"]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def base_grid(height: int, width: int, device: torch.device) -> Tensor:
-    """Homogeneous centres (x, y, 1) of the output's pixels, (h*w, 3), float32, normalised to [-1, 1].
+    """Centres (x, y) of the output's pixels, (h*w, 2), float32, normalised to [-1, 1].
 
     (2i + 1)/W - 1 is exact in float32 for sizes that are powers of two, so that the identity warp returns
     its input bit for bit. `F.affine_grid` computes it less exactly, and anew for each batch.
     """
     # An inference tensor could not be used in training, and this one is kept for every later caller.
     with torch.inference_mode(False):
-        x_w = (2 * torch.arange(width, dtype=torch.float64) + 1) / width - 1
-        y_h = (2 * torch.arange(height, dtype=torch.float64) + 1) / height - 1
+        x_w = (2 * torch.arange(width, dtype=torch.float64, device="cpu") + 1) / width - 1
+        y_h = (2 * torch.arange(height, dtype=torch.float64, device="cpu") + 1) / height - 1
         x_hw, y_hw = x_w.expand(height, width), y_h[:, None].expand(height, width)
-        grid_hw3 = torch.stack([x_hw, y_hw, torch.ones_like(x_hw)], dim=-1)
-        return grid_hw3.reshape(-1, 3).to(device, torch.float32)
+        return torch.stack([x_hw, y_hw], dim=-1).reshape(-1, 2).to(device, torch.float32)
 
 
-def warp(
-    x_BCHW: Tensor,
-    theta_out_to_in_B23: Tensor,
-    *,
-    padding: Padding = "zeros",
-    size_px: tuple[int, int] | None = None,
-) -> Tensor:
-    """Resample each image bilinearly under its own affine map: (B, C, h, w), in the input's memory format.
+@dataclass(frozen=True)
+class Sampler:
+    """How an image is resampled under a map.
 
-    theta_out_to_in_B23: maps output coordinates to input coordinates, so a scale of 2 in it shrinks the picture.
     padding: what lies outside the input. Zeros are black for raw pixels in [0, 1] and the mean colour after
         normalisation, where they let a network find the border: warp raw pixels.
-    size_px: rows and columns of the output; the input's by default.
+    anti_alias: average 2x2 points for each output pixel: bilinear sampling alone skips pixels where it shrinks
+        (Jaderberg et al. 2015, section 3.3, warn of it). The identity then is no longer exact.
+    gradient: how the map is told where to go: by the bilinear weights of the four pixels around each point, or by a
+        plane fitted to a wider neighbourhood, see stn/linearised.py. Forward values are the same.
     Geometry is computed in float32 whatever the autocast; pixels keep their floating-point type.
     Source: Jaderberg et al. 2015, Spatial Transformer Networks, sections 3.2 and 3.3, equations 1 and 5.
     """
-    height, width = size_px or (x_BCHW.shape[2], x_BCHW.shape[3])
-    with torch.autocast(x_BCHW.device.type, enabled=False):
-        grid_N3 = base_grid(height, width, x_BCHW.device)
-        grid_BN2 = grid_N3 @ theta_out_to_in_B23.float().mT
-        grid_BhwX = grid_BN2.view(-1, height, width, 2)
-        sampled_BChw = F.grid_sample(x_BCHW.float(), grid_BhwX, "bilinear", padding, align_corners=False)
-    # grid_sample forgets the format.
-    channels_last = x_BCHW.is_contiguous(memory_format=torch.channels_last)
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return sampled_BChw.to(x_BCHW.dtype, memory_format=memory_format)
+
+    padding: Padding = "zeros"
+    anti_alias: bool = False
+    gradient: Gradient = "bilinear"
+
+    def __call__(self, x_BCHW: Tensor, where: Map, size_px: tuple[int, int] | None = None) -> Tensor:
+        """Each image under its own map: (B, C, h, w), in the input's memory format.
+
+        size_px: rows and columns of the output; the input's by default.
+        """
+        height, width = size_px or (x_BCHW.shape[2], x_BCHW.shape[3])
+        finer = 2 if self.anti_alias else 1
+        with torch.autocast(x_BCHW.device.type, enabled=False):
+            grid_BN2 = where.apply(base_grid(finer * height, finer * width, x_BCHW.device))
+            grid_BhwX = grid_BN2.view(-1, finer * height, finer * width, 2)
+            sampled_BChw = self.at(x_BCHW.float(), grid_BhwX)
+            if finer > 1:
+                sampled_BChw = F.avg_pool2d(sampled_BChw, finer)
+        # grid_sample forgets the format.
+        channels_last = x_BCHW.is_contiguous(memory_format=torch.channels_last)
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        return sampled_BChw.to(x_BCHW.dtype, memory_format=memory_format)
+
+    def at(self, x_BCHW: Tensor, grid_BhwX: Tensor) -> Tensor:
+        """float32 images at float32 points (B, h, w, 2)."""
+        if self.gradient == "bilinear" or not grid_BhwX.requires_grad:
+            return F.grid_sample(x_BCHW, grid_BhwX, "bilinear", self.padding, align_corners=False)
+
+        def sample(points_BhwX: Tensor) -> Tensor:
+            return F.grid_sample(x_BCHW, points_BhwX, "bilinear", self.padding, align_corners=False)
+
+        return sample(grid_BhwX.detach()) + linear_term(sample, grid_BhwX, x_BCHW.shape[2:])
+
+
+def warp(x_BCHW: Tensor, theta_out_to_in: Tensor) -> Tensor:
+    """Resample each image bilinearly, black outside: (B, C, H, W), in the input's memory format.
+
+    theta_out_to_in: affine (B, 2, 3) or projective (B, 3, 3) maps from output to input coordinates, so that a scale
+        of 2 shrinks the picture; or the points themselves, (B, H, W, 2).
+    """
+    if theta_out_to_in.ndim == 4:
+        return Sampler()(x_BCHW, _Points(theta_out_to_in.float().flatten(1, 2)))
+    is_affine = theta_out_to_in.shape[1] == 2
+    return Sampler()(x_BCHW, (AffineMap if is_affine else ProjectiveMap)(theta_out_to_in.float()))
+
+
+class _Points:
+    """A map that is known at the output's pixels only."""
+
+    def __init__(self, points_BN2: Tensor) -> None:
+        self.points_BN2 = points_BN2
+
+    def apply(self, points: Tensor) -> Tensor:
+        return self.points_BN2

@@ -150,7 +150,10 @@ def write_tiny_study(ledger: Path) -> None:
             trial_statuses=("completed", "completed", "pruned", "failed"), model={"loc_lr_factor": 0.25, "steps": 1},
             num_parameters=243_146, train_flops=3.2e12,
         ),
-        write_arm(ledger, "stn_affine+affine", "cnn+affine", ["failed", "failed", None, None, None], model={"loc_lr_factor": 0.5}),
+        write_arm(
+            ledger, "stn_affine+affine", "cnn+affine", ["failed", "failed", None, None, None],
+            model={"loc_lr_factor": 0.5},
+        ),
         {"pose": "upright", "variant": "late", "baseline": "stn_affine", "trials": [], "winner": None, "finals": []},
     ]  # fmt: skip
     write_study(ledger, arms)

@@ -11,6 +11,8 @@ import pytest
 from experiments.cli import build_parser, main
 from experiments.commands import COMMANDS
 from experiments.ledger import Ledger
+from experiments.models import MODELS
+from experiments.options import fields
 from experiments.sweep import Sweep
 from tests.command_line import stamps, start
 from tests.tiny_study import plan_of, write_sweep
@@ -65,7 +67,8 @@ def test_a_run_takes_arguments_as_a_wandb_agent_gives_them(here: Path, capsys: p
     assert (record["status"], config["variant"], config["seed"]) == ("completed", "stn_affine+affine", 3)
     assert (config["stage"], config["pose"], config["protocol"]["epochs"]) == ("trial", "R", 2)
     assert config["optim"] == {"lr": 0.1, "weight_decay": 0.001}
-    assert config["model"] == {"loc_lr_factor": 1.0}
+    assert config["model"]["loc_lr_factor"] == 1.0
+    assert config["model"] == fields(MODELS["stn_affine"]) | {"loc_lr_factor": 1.0}
     assert config["policy"]["max_deg"] == 5.0
     assert f"val {100 * result['val_accuracy']:.1f} %" in re.sub(r"val +", "val ", printed)
     assert result["test_accuracy"] is None  # the test set is for those who ask for it
@@ -118,14 +121,29 @@ def test_variants_lists_everything_that_has_a_name(here: Path, capsys: pytest.Ca
     report = json.loads(capsys.readouterr().out)
     assert set(report) == {"model", "backbone", "policy", "task", "pose"}
     assert {"cnn", "cnn_matched", "stn_affine"} <= set(report["model"])
-    assert report["model"]["stn_affine"]["hyper-parameters"] == {"loc_lr_factor": 0.1}
+    assert report["model"]["stn_affine"]["hyper-parameters"]["loc_lr_factor"] == 0.1
+    assert report["model"]["stn_affine"]["choices"]["place"] == ["input", "feature", "shared"]
     assert main(["variants"]) == 0
-    printed = capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100  # one each, cut at the terminal's width
     for kind, entries in report.items():
-        for name, entry in entries.items():
-            assert entry["what"]
-            assert re.search(rf"^ +({kind})? +{name} +{re.escape(entry['what'][:20])}", printed, re.MULTILINE)
-            assert all(f"{kind}.{field}={value:g}" in printed for field, value in entry["hyper-parameters"].items())
+        start = lines.index(kind) + 1
+        for line, (name, entry) in zip(lines[start : start + len(entries)], entries.items(), strict=True):
+            assert line.split()[0] == name
+            assert entry["what"][:20] in line
+
+
+def test_variants_says_all_about_a_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["variants", "cnn", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {kind: list(entries) for kind, entries in report.items()} == {"model": ["cnn"], "backbone": ["cnn"]}
+    assert report["backbone"]["cnn"]["hyper-parameters"] == {"width": 1.0}
+    assert main(["variants", "stn_tps"]) == 0
+    printed = capsys.readouterr().out
+    assert "model stn_tps" in printed and "thin-plate spline" in printed
+    assert re.search(r"^ +padding +zeros +border, reflection *$", printed, re.MULTILINE)
+    assert main(["variants", "stn_tsp"]) == 2
+    assert capsys.readouterr().err == "error: variants: 'stn_tsp' is the name of nothing; did you mean 'stn_tps'?\n"
 
 
 def test_a_plan_is_printed_and_nothing_is_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,9 +106,9 @@ SWEEPS: dict[str, tuple[list[str], tuple[list[str | int], Any] | None, str]] = {
     "hyper-parameter's value": (
         [],
         (["search", "extras"], {"affine": {"policy.max_scale": {"min": -3, "max": 2}}}),
-        r"sweep\.yaml: search: policy\.max_scale: -3 is not a number of 1 or more",
+        r"sweep\.yaml: search: policy\.max_scale: -3\.0 is not a number of 1 or more",
     ),
-    "image_px": ([], (["protocol", "image_px"], 9), r"protocol\.image_px: .+ needs images of 16 px or more, got 9"),
+    "image_px": ([], (["protocol", "image_px"], 9), "cnn on images of 9 px: .+ needs images of 16 px or more, got 9"),
     "ledger a file": (["--runs=sweep.yaml"], None, r"runs: the ledger sweep\.yaml cannot be written \(.+\)"),
     "ledger in a file": (["--runs=sweep.yaml/x"], None, r"runs: the ledger sweep\.yaml/x cannot be written \(.+\)"),
     "not logged in": ([], (["wandb", "mode"], "online"), r"not logged in to W&B: .+"),
@@ -153,7 +153,7 @@ RUNS = {
     "budget": (["--budget=huge"], "budget: 'huge' is unknown; known: cpu, gpu, smoke"),
     "sweep": (["--sweep=swep.yaml"], r"swep\.yaml: cannot be read: No such file or directory"),
     "ledger": (["--runs=sweep.yaml"], r"runs: the ledger sweep\.yaml cannot be written \(.+\)"),
-    "image_px": (["--protocol.image_px=9"], r"protocol\.image_px: .+ needs images of 16 px or more, got 9"),
+    "image_px": (["--protocol.image_px=9"], "cnn on images of 9 px: .+ needs images of 16 px or more, got 9"),
 }
 
 OTHERS = {

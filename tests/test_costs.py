@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.backbones import BACKBONES
+from baselines.backbones import BACKBONES, Backbone
 from experiments import device as devices
 from experiments.config import Protocol
 from experiments.costs import PeakMemory, count_train_flops, environment
 from experiments.device import autocast, find_device, measured_precision, resolve, train_rate
 from experiments.errors import UserError
-from experiments.variants import Network, build_model_recipe, build_network, parse_variant
+from experiments.network import Network, Site
+from experiments.variants import build_model_recipe, build_network, parse_variant
 
 CPU = torch.device("cpu")
 
@@ -34,10 +35,11 @@ def build(name: str) -> Network:
 
 class TestFlops:
     def test_a_small_network_is_counted_as_by_hand(self):
-        backbone = nn.Sequential(
-            nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.Linear(5 * 14 * 14, 10)
+        backbone = Backbone(
+            [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3)],
+            nn.Sequential(nn.Flatten(), nn.Linear(5 * 14 * 14, 10)),
         )
-        network = Network(nn.ModuleDict({"backbone": backbone}), torch.zeros(3), torch.ones(3), 10)
+        network = Network(Site(lambda *_: backbone, 16, 10, torch.zeros(3), torch.ones(3)), backbone)
         first = 2 * (3 * 3 * 3) * 4 * 16 * 16
         second = 2 * (3 * 3 * 4) * 5 * 14 * 14
         dense = 2 * (5 * 14 * 14) * 10
@@ -52,12 +54,21 @@ class TestFlops:
         grid = 2 * (32 * 32) * 3 * 2  # pixels' centres times theta; the centres need no gradient
         assert transformed - plain == 2 * conv1 + 3 * (conv2 + dense) + 2 * grid + first_layer
 
-    @pytest.mark.parametrize("name", ["cnn", "stn_affine@lenet"])
+    def test_steps_heads_and_guidance_cost_what_they_look_at(self):
+        names = ("stn_affine", "stn_affine:steps=2", "stn_affine:steps=3", "stn_rotation", "stn_rotation:consistency=1")
+        once, twice, thrice, alone, guided = (count_train_flops(build(name), 32, num_draws=1) for name in names)
+        assert thrice - twice == pytest.approx(twice - once, rel=0.01)
+        localisation = 2 * 7 * 7 * 3 * 8 * 26 * 26
+        assert twice - once > localisation
+        assert guided - alone > localisation
+
+    @pytest.mark.parametrize("name", ["cnn", "stn_affine@lenet", "stn_affine:place=shared", "stn_random"])
     def test_counting_leaves_no_trace(self, name):
         network = build(name)
+        num_draws = build_model_recipe(parse_variant(name), {}).num_draws
         before = {key: value.clone() for key, value in network.state_dict().items()}
         random_state = torch.get_rng_state()
-        assert count_train_flops(network, 32) == count_train_flops(network, 32) > 0
+        assert count_train_flops(network, 32, num_draws) == count_train_flops(network, 32, num_draws) > 0
         assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
         assert all(parameter.grad is None for parameter in network.parameters())
         assert torch.equal(torch.get_rng_state(), random_state)

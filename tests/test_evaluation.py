@@ -9,13 +9,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from baselines.backbones import Backbone
 from experiments import evaluation
 from experiments.config import Protocol, RunConfig
+from experiments.draws import permutation
 from experiments.evaluation import Scores, evaluate, evaluate_on_test
 from experiments.images import DeviceImages, to_device
+from experiments.network import Batch, Network, Site
 from experiments.pictures import before_and_after
+from experiments.poses import disc_mask, no_pose
 from experiments.tasks import Images, Task
-from experiments.variants import Network, build_model_recipe, build_network, parse_variant
+from experiments.variants import build_model_recipe, build_network, parse_variant
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +61,7 @@ def scores_by_loop(network: Network, images: Images) -> Scores:
     for pixels_HWC, label in zip(images.pixels_NHWC, images.labels_N.tolist(), strict=True):
         x_1CHW = torch.from_numpy(pixels_HWC / 255).permute(2, 0, 1)[None].float()
         with torch.no_grad():
-            logits = network(x_1CHW)[0].double().numpy()
+            logits = network(Batch.of(x_1CHW))[0].double().numpy()
         loss += np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[label]
         hits[label] += int(logits.argmax() == label)
         totals[label] += 1
@@ -75,7 +79,7 @@ class TestEvaluate:
     def test_scores_are_those_of_a_plain_loop(self, name, batch_size, monkeypatch):
         monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
         network, images = build(name), some_images(130, num_classes=8)
-        network(torch.rand(8, 3, 32, 32))  # moves the running statistics off their start
+        network(Batch.of(torch.rand(8, 3, 32, 32)))  # moves the running statistics off their start
         expected = scores_by_loop(network, images)
         scores = evaluate(network.train(), on_cpu(images), "fp32")
         assert scores.accuracy == expected.accuracy
@@ -94,11 +98,11 @@ class TestEvaluate:
         assert torch.equal(torch.get_rng_state(), random_state)
 
     def test_a_perfect_and_a_constant_network(self):
-        class Answer(nn.Module):
+        class Answer(Backbone):
             """Reads the label out of the red channel; or always says 3."""
 
             def __init__(self, honest: bool) -> None:
-                super().__init__()
+                super().__init__([], nn.Identity())
                 self.honest = honest
 
             def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -110,11 +114,8 @@ class TestEvaluate:
         labels_N = torch.arange(40) % 10
         pixels_NHWC = labels_N.to(torch.uint8)[:, None, None, None].expand(40, 4, 4, 3)
         images = DeviceImages(pixels_NHWC, labels_N)
-        mean_C, std_C = torch.zeros(3), torch.ones(3)
-        perfect, constant = (
-            evaluate(Network(nn.ModuleDict({"backbone": Answer(honest)}), mean_C, std_C, 10), images, "fp32")
-            for honest in (True, False)
-        )
+        site = Site(lambda width, image_px, in_channels: Answer(True), 4, 10, torch.zeros(3), torch.ones(3))
+        perfect, constant = (evaluate(Network(site, Answer(honest)), images, "fp32") for honest in (True, False))
         assert (perfect.accuracy, perfect.class_accuracy) == (1.0, [1.0] * 10)
         assert perfect.loss == pytest.approx(0, abs=1e-6)
         assert (constant.accuracy, constant.class_accuracy) == (0.1, [0.0] * 3 + [1.0] + [0.0] * 6)
@@ -134,7 +135,9 @@ class TestTestPart:
     @pytest.mark.parametrize("pose", ["upright", "R"])
     def test_a_final_run_reads_all_of_it_under_its_pose(self, pose):
         network = build("cnn@lenet")
-        scores = evaluate_on_test(network, self.task, self.run(stage="final", pose=pose), torch.device("cpu"))
+        run = self.run(stage="final", pose=pose)
+        scores, diagnosis = evaluate_on_test(network, self.task, run, torch.device("cpu"))
+        assert diagnosis is None
         posed = to_device(self.task.test, pose, torch.device("cpu"), part="test")
         assert scores == evaluate(network, posed, "fp32")
         assert scores.num_images == 60
@@ -143,13 +146,32 @@ class TestTestPart:
 
     def test_or_as_many_images_as_the_protocol_says(self):
         run = RunConfig(protocol=Protocol(precision="fp32", device="cpu", test_images=25))
-        assert evaluate_on_test(build("cnn@lenet"), self.task, run, torch.device("cpu")).num_images == 25
+        scores, diagnosis = evaluate_on_test(build("stn_affine@lenet"), self.task, run, torch.device("cpu"))
+        assert scores.num_images == 25
+        assert diagnosis is not None
+        assert (diagnosis.num_images, diagnosis.verdict, diagnosis.identity_fraction) == (25, "idle", 1.0)
+
+    def test_draws_of_a_network_are_the_same_every_time(self):
+        network, images = build("stn_random@lenet"), on_cpu(some_images(130))
+        first = evaluate(network, images, "fp32", num_draws=4)
+        torch.manual_seed(5)
+        assert evaluate(network, images, "fp32", num_draws=4) == first
+        assert evaluate(network, images.subset(torch.arange(130)), "fp32", num_draws=4) == first
+        assert evaluate(build("cnn@lenet"), images, "fp32") != first
+
+
+def in_order(images: DeviceImages) -> Tensor:
+    """The first images as they are, in the order of evaluation."""
+    first_N = torch.arange(min(8, len(images)))
+    return images.pixels_NHWC[permutation(first_N, seed=0, epoch=0, purpose="evaluation order")]
 
 
 class TestPictures:
-    def tiles(self, network: Network, images: DeviceImages) -> tuple[Tensor, Tensor]:
+    def tiles(self, network: Network, images: DeviceImages, num_draws: int = 0) -> tuple[Tensor, Tensor]:
         """The upper and the lower row of the picture, uint8 (n, 32, 32, 3)."""
-        picture = Image.open(io.BytesIO(before_and_after(network, images)))
+        data = before_and_after(network, images, num_draws)
+        assert data is not None
+        picture = Image.open(io.BytesIO(data))
         assert picture.format == "PNG"
         picture.load()
         num = min(8, len(images))
@@ -163,14 +185,32 @@ class TestPictures:
     def test_the_identity_shows_every_image_twice(self, num):
         images = on_cpu(some_images(num))
         above, below = self.tiles(build("stn_affine@lenet").train(), images)
-        assert torch.equal(above, images.pixels_NHWC[:8])
+        assert torch.equal(above, in_order(images))
         assert torch.equal(below, above)
 
     def test_below_is_what_the_backbone_sees(self):
         network, images = build("stn_affine@lenet"), on_cpu(some_images(3))
         with torch.no_grad():
-            network.get_parameter("parts.transformer.localisation.dense2.bias")[2] = 0.5
+            network.get_parameter("localisation.10.bias")[2] = 0.5
         above, below = self.tiles(network, images)
-        assert torch.equal(above, images.pixels_NHWC)
+        assert torch.equal(above, in_order(images))
         assert torch.equal(below[:, :, :24], above[:, :, 8:])
         assert not below[:, :, 24:].any()
+
+    def test_a_smaller_look_is_enlarged(self):
+        above, below = self.tiles(build("stn_affine:size=0.5"), on_cpu(some_images(2)))
+        assert below.shape == above.shape
+        assert torch.equal(below[:, ::2, ::2], below[:, 1::2, 1::2])
+
+    def test_the_oracle_s_pictures_are_upright(self):
+        images = some_images(2)
+        images.pixels_NHWC[:] = np.linspace(0, 255, 32).astype(np.uint8)[:, None, None]  # dark above, bright below
+        posed = to_device(images, "R", torch.device("cpu"), part="train")
+        above, below = self.tiles(build("oracle_unwarp"), posed)
+        disc = disc_mask(no_pose(1), 32)[0, 4:-4, 4:-4, 0]
+        upright = torch.from_numpy(images.pixels_NHWC)[:, 4:-4, 4:-4][:, disc].int()
+        assert (below[:, 4:-4, 4:-4][:, disc].int() - upright).abs().float().mean() < 3
+        assert (above[:, 4:-4, 4:-4][:, disc].int() - upright).abs().float().mean() > 10
+
+    def test_a_network_without_a_transformer_has_none(self):
+        assert before_and_after(build("cnn"), on_cpu(some_images(2))) is None

@@ -11,35 +11,46 @@ from contextlib import contextmanager
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 
-from baselines.backbones import BACKBONES
+from baselines.photometric import MOVES, PAINTS, Strength
 from baselines.policies import POLICIES
 from experiments.config import Protocol
 from experiments.draws import permutation, uniform
 from experiments.evaluation import evaluate
 from experiments.images import DeviceImages, split
-from experiments.models import MODELS
-from experiments.poses import POSES, disc_mask, put_in_pose
+from experiments.network import Batch, Network
+from experiments.poses import POSES, disc_mask, posed_px, put_in_pose
 from experiments.training import augment
-from experiments.variants import Network, build_model_recipe, build_network, build_policy, parse_variant
-from stn.sampler import base_grid, warp
+from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
+from stn import spline
+from stn.affine import identity
+from stn.maps import AffineMap
+from stn.sampler import Sampler, base_grid, warp
+from tests.networks import NETWORKS
 
 CUDA = torch.device("cuda", 0)
 
 
 @contextmanager
-def no_cached_grids() -> Iterator[None]:
-    """Grids that were cached before are real, and those cached meanwhile are fake: both must go."""
-    base_grid.cache_clear()
+def nothing_cached() -> Iterator[None]:
+    """Tensors that were cached before are real, and those cached meanwhile are fake: both must go."""
+    for cached in (base_grid, spline._solution):
+        cached.cache_clear()
     yield
-    base_grid.cache_clear()
+    for cached in (base_grid, spline._solution):
+        cached.cache_clear()
 
 
 @pytest.fixture
 def mode() -> Iterator[FakeTensorMode]:
     """Under which all tensors are fake."""
-    with no_cached_grids(), FakeTensorMode() as mode:
+    with nothing_cached(), FakeTensorMode() as mode:
         yield mode
 
 
@@ -108,33 +119,56 @@ def test_a_tensor_on_the_wrong_device_is_caught():
     network.gain_1C11 = torch.ones(1, 3, 1, 1)  # no buffer any more, so it stays behind
     object.__setattr__(moved(network, mode), "gain_1C11", mode.from_tensor(network.gain_1C11))
     with mode, pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
-        network(torch.zeros(2, 3, 32, 32, device=CUDA))
+        network(Batch.of(torch.zeros(2, 3, 32, 32, device=CUDA)))
 
 
-@pytest.mark.parametrize("name", [f"{model}@{backbone}" for model in MODELS for backbone in BACKBONES])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_networks(name):
     mode = FakeTensorMode()
     network = moved(build(name), mode)
-    with mode, no_cached_grids():
-        x_BCHW = torch.zeros(4, 3, 32, 32, device=CUDA).contiguous(memory_format=torch.channels_last)
+    num_draws = build_model_recipe(parse_variant(name), {}).num_draws
+    with nothing_cached(), mode:
+        _, batch = next(some_images(4).batches(num_draws, size=4))
         for training, precision in itertools.product((True, False), ("fp32", "bf16")):
             network.train(training)
             with autocast_of_cuda(precision):
-                check(network.look(x_BCHW), 4, 3, 32, 32)
-                check(network(x_BCHW), 4, 10, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+                seen_BCHW, maps = network.look(batch), network.maps(batch)
+                logits_BX, penalty = network.logits_and_penalty(batch)
+            if seen_BCHW is not None:
+                check(seen_BCHW, 4, 3, *([16, 16] if "size=0.5" in name else [32, 32]))
+            for each in maps or ():
+                check(each.apply(base_grid(3, 3, CUDA)), 4, 9, 2)
+            assert isinstance(logits_BX, FakeTensor)
+            assert (logits_BX.device, logits_BX.shape) == (CUDA, (4, 10))
+            if penalty is not None:
+                check(penalty)
 
 
 @pytest.mark.parametrize("policy_name", list(POLICIES))
 def test_policies(mode, policy_name):
-    policy = build_policy(parse_variant(f"cnn+{policy_name}"), {})
+    policy = build_policy(parse_variant(f"cnn+{policy_name}"), {}, "R")
     index_B = torch.arange(5, device=CUDA)
     u_BK = uniform(index_B, policy.num_draws, seed=0, epoch=1, purpose="augment")
     for value in policy.draw(u_BK, 32).values():
         assert value.device == CUDA
         assert len(value) == 5
-    x_BCHW = augment(torch.zeros(5, 3, 32, 32, device=CUDA), policy, u_BK)
+    try:
+        x_BCHW = augment(torch.zeros(5, 3, 32, 32, device=CUDA), policy, u_BK)
+    except DataDependentOutputException:
+        assert policy_name in ("auto_augment", "rand_augment", "trivial_augment")  # which sort images by operation
+        return
     check(x_BCHW, 5, 3, 32, 32)
     assert x_BCHW.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_operations_of_the_policies_that_need_numbers(mode):
+    operation_B1, level_B1 = torch.ones(5, 1, dtype=torch.int64, device=CUDA), torch.zeros(5, 1, device=CUDA)
+    magnitude_B1 = Strength(0.3, 10, 30, 0.9, 4).magnitudes(operation_B1, level_B1, level_B1 > 0)
+    check(magnitude_B1, 5, 1)
+    for move in MOVES.values():
+        check(move(magnitude_B1[:, 0], 32), 5, 2, 3)
+    for paint in PAINTS.values():
+        check(paint(torch.zeros(5, 3, 32, 32, device=CUDA), magnitude_B1[:, 0]), 5, 3, 32, 32)
 
 
 @pytest.mark.parametrize("num_draws", [0, 1, 4, 5])
@@ -148,20 +182,24 @@ def test_permutations(mode):
 
 @pytest.mark.parametrize("pose", list(POSES))
 def test_poses(mode, pose):
-    posed = put_in_pose(some_images(6).pixels_NHWC, torch.arange(6, device=CUDA), pose, part="train")
-    check(posed, 6, 32, 32, 3, dtype=torch.uint8)
-    check(disc_mask(32, CUDA), 32, 32, dtype=torch.bool)
+    posed, poses = put_in_pose(some_images(6).pixels_NHWC, torch.arange(6, device=CUDA), pose, part="train")
+    check(poses.theta_N33, 6, 3, 3)
+    check(poses[torch.arange(2, device=CUDA)].from_upright().apply(base_grid(3, 3, CUDA)), 2, 9, 2)
+    size_px = posed_px(pose, 32)
+    check(posed, 6, size_px, size_px, 3, dtype=torch.uint8)
+    check(disc_mask(poses, 32), 6, 32, 32, 1, dtype=torch.bool)
 
 
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
 def test_warps(mode, padding):
-    theta_B23 = torch.zeros(2, 2, 3, device=CUDA)
-    check(warp(torch.zeros(2, 3, 32, 32, device=CUDA), theta_B23, padding=padding, size_px=(7, 9)), 2, 3, 7, 9)
+    x_BCHW, theta_B23 = torch.zeros(2, 3, 32, 32, device=CUDA), identity(2, device=CUDA)
+    check(Sampler(padding, anti_alias=True)(x_BCHW, AffineMap(theta_B23), (7, 9)), 2, 3, 7, 9)
+    check(warp(x_BCHW, theta_B23), 2, 3, 32, 32)
 
 
 def test_batches_and_splits(mode):
     images = some_images(20)
-    x_BCHW = images.batch(torch.arange(4, device=CUDA))
+    x_BCHW = images.raw(torch.arange(4, device=CUDA))
     check(x_BCHW, 4, 3, 32, 32)
     assert x_BCHW.is_contiguous(memory_format=torch.channels_last)
     train_N, val_N = split(20, Protocol(train_images=12, val_images=5), 0)
@@ -176,8 +214,8 @@ def test_evaluation_up_to_where_it_needs_numbers(name):
     class Watched(Network):
         num_batches = 0
 
-        def forward(self, raw_BCHW: Tensor) -> Tensor:
-            logits_BK = super().forward(raw_BCHW)
+        def forward(self, batch: Batch) -> Tensor:
+            logits_BK = super().forward(batch)
             assert logits_BK.device == CUDA
             self.num_batches += 1
             return logits_BK
@@ -185,7 +223,7 @@ def test_evaluation_up_to_where_it_needs_numbers(name):
     network, mode = build(name), FakeTensorMode()
     network.__class__ = Watched
     moved(network, mode)
-    with mode, no_cached_grids(), pytest.raises(DynamicOutputShapeException):
+    with mode, nothing_cached(), pytest.raises(DynamicOutputShapeException):
         evaluate(network, some_images(2500), "fp32")
     assert isinstance(network, Watched)
     assert network.num_batches == 1

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.backbones import BACKBONES
 from baselines.policies import POLICIES
 from experiments.config import Optim, Protocol, RunConfig, run_key
 from experiments.device import find_device, measured_precision
@@ -22,19 +21,27 @@ from experiments.evaluation import evaluate
 from experiments.executors.local import LocalExecutor, prepare_device
 from experiments.images import DeviceImages, channel_statistics
 from experiments.ledger import Ledger
-from experiments.models import MODELS
+from experiments.network import Network
 from experiments.poses import POSES, put_in_pose
 from experiments.runs import Job, Source, carry_out
 from experiments.tasks import load_task
 from experiments.training import Row, augment, train
-from experiments.variants import Network, build_model_recipe, build_network, build_policy, parse_variant
+from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
+from tests.networks import NETWORKS
 
 Precision = Literal["fp32", "bf16"]
 
 pytestmark = pytest.mark.gpu
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
-VARIANTS = ("cnn+flip_crop", "stn_affine+affine", "stn_affine@lenet+rotate", "cnn@resnet18")
+VARIANTS = (
+    "cnn+flip_crop",
+    "stn_affine+affine",
+    "stn_affine@lenet+rotate",
+    "cnn@resnet18",
+    "stn_rotation:steps=2:consistency=1:prior=0.3:start_sd=0.02",
+    "stn_tps:gradient=linearised:anti_alias=true:localisation=deep",
+)
 PROTOCOL = Protocol(
     train_images=600, val_images=200, test_images=200, epochs=2, batch_size=64, precision="fp32", device="cuda"
 )
@@ -90,8 +97,8 @@ def trained(name: str, precision: Precision, epochs: int = 6) -> tuple[str, Netw
     protocol = dataclasses.replace(PROTOCOL, epochs=epochs, batch_size=20, precision=precision, label_smoothing=0.0)
     run = RunConfig(variant=name, protocol=protocol, optim=Optim(lr=0.02))
     rows: list[Row] = []
-    lr_factors = build_model_recipe(variant, {}).lr_factors()
-    status = train(network, build_policy(variant, {}), images, None, run, lr_factors, rows.append)
+    recipe = build_model_recipe(variant, {})
+    status = train(network, build_policy(variant, {}), images, None, run, recipe, rows.append)
     return status, network, rows
 
 
@@ -122,7 +129,7 @@ class TestSameOnBothDevices:
         """Equal but for values that lie between two whole numbers, which either device may round its way."""
         pixels = torch.randint(0, 256, (100, 32, 32, 3), dtype=torch.uint8)
         here, there = (
-            put_in_pose(pixels.to(device), torch.arange(100, device=device), pose, part="train").cpu().int()
+            put_in_pose(pixels.to(device), torch.arange(100, device=device), pose, part="train")[0].cpu().int()
             for device in (CPU, CUDA)
         )
         assert (here - there).abs().max() <= 1
@@ -132,15 +139,18 @@ class TestSameOnBothDevices:
         for ours, theirs in zip(*(channel_statistics(easy_images(500, d)) for d in (CPU, CUDA)), strict=True):
             assert torch.equal(ours, theirs)
 
-    @pytest.mark.parametrize("name", [f"{model}@{backbone}" for model in MODELS for backbone in BACKBONES])
+    @pytest.mark.parametrize("name", NETWORKS)
     def test_untrained_networks_are_close(self, name):
         """As close as the 10 bits of TensorFloat-32 allow, in which cuDNN convolves."""
         images = easy_images(20, CPU)
         network = build(name, images).eval()
-        x_BCHW = images.batch(torch.arange(20))
+        num_draws = build_model_recipe(parse_variant(name), {}).num_draws
+        (_, batch), (_, batch_there) = (
+            next(easy_images(20, device).batches(num_draws, size=20)) for device in (CPU, CUDA)
+        )
         with torch.inference_mode():
-            here = network(x_BCHW)
-            there = network.to(CUDA, memory_format=torch.channels_last)(x_BCHW.to(CUDA))  # type: ignore[call-overload]
+            here = network(batch)
+            there = network.to(CUDA, memory_format=torch.channels_last)(batch_there)  # type: ignore[call-overload]
         assert there.device == CUDA
         assert (there.cpu() - here).abs().max() <= 0.03 * here.abs().max()
 
@@ -168,11 +178,12 @@ class TestTraining:
     def test_a_loss_that_is_no_number_stops_the_run_before_a_step(self, name):
         images = easy_images(40, CUDA)
         network = build(name, images).to(CUDA, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        recipe = build_model_recipe(parse_variant(name), {})
         network.offset_1C11.fill_(math.nan)
         before: dict[str, Tensor] = {key: p.detach().clone() for key, p in network.named_parameters()}
         run = RunConfig(variant=name, protocol=PROTOCOL)
         policy = build_policy(parse_variant(name), {})
-        assert train(network, policy, images, None, run, {}, lambda row: None) == "diverged"
+        assert train(network, policy, images, None, run, recipe, lambda row: None) == "diverged"
         assert all(torch.equal(p, before[key]) for key, p in network.named_parameters())
 
 

@@ -13,6 +13,8 @@ from experiments.errors import UserError
 from experiments.images import DeviceImages, channel_statistics, fit_to_task, split, to_device
 from experiments.poses import put_in_pose
 from experiments.tasks import Images, Task
+from stn.affine import from_parts
+from stn.maps import AffineMap
 
 CPU = torch.device("cpu")
 PROTOCOL = Protocol(train_images=100, val_images=30, test_images=20)
@@ -151,8 +153,21 @@ class TestToDevice:
         places = [everything.index(image.numpy().tobytes()) for image in few.pixels_NHWC]
         assert places == sorted(places)
         assert torch.equal(full.labels_N[places], few.labels_N)
-        posed = put_in_pose(torch.from_numpy(images.pixels_NHWC), torch.arange(50), "R", part="test")
+        posed, poses = put_in_pose(torch.from_numpy(images.pixels_NHWC), torch.arange(50), "R", part="test")
         assert torch.equal(full.pixels_NHWC, posed)
+        torch.testing.assert_close(full.poses.theta_N33, poses.theta_N33)
+        assert torch.equal(full.poses.theta_N33[places], few.poses.theta_N33)
+
+    def test_an_image_s_own_pose_comes_before_the_task_s(self):
+        images = some_images(3)
+        own = from_parts(angle_rad_B=torch.tensor([0.1, 0.2, 0.3]), shift_B2=torch.rand(3, 2))
+        images.theta_N23[:] = own.numpy()
+        upright = to_device(images, "upright", CPU, part="train")
+        torch.testing.assert_close(upright.poses.theta_N33[:, :2], own)
+        turned = to_device(images, "R", CPU, part="train")
+        _, poses = put_in_pose(torch.from_numpy(images.pixels_NHWC), torch.arange(3), "R", part="train")
+        points = torch.rand(5, 2)
+        torch.testing.assert_close(turned.poses.apply(points), AffineMap(own).apply(poses.apply(points)))
 
 
 class TestBatches:
@@ -160,7 +175,7 @@ class TestBatches:
 
     def test_a_batch_is_the_pixels_between_0_and_1_channels_last(self):
         index_B = torch.tensor([4, 0, 4, 8])
-        x_BCHW = self.images.batch(index_B)
+        x_BCHW = self.images.raw(index_B)
         assert x_BCHW.shape == (4, 3, 6, 6)
         assert x_BCHW.dtype == torch.float32
         assert x_BCHW.is_contiguous(memory_format=torch.channels_last)
@@ -170,19 +185,44 @@ class TestBatches:
 
     def test_a_batch_is_a_copy(self):
         before = self.images.pixels_NHWC.clone()
-        self.images.batch(torch.arange(9)).zero_()
+        self.images.raw(torch.arange(9)).zero_()
         assert torch.equal(self.images.pixels_NHWC, before)
 
     def test_white_is_1_and_black_0(self):
         ends = DeviceImages(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1), torch.zeros(2).long())
-        assert ends.batch(torch.arange(2)).flatten().tolist() == [0, 1]
+        assert ends.raw(torch.arange(2)).flatten().tolist() == [0, 1]
 
     def test_a_subset_has_its_images_and_labels(self):
         index_N = torch.tensor([7, 1])
         subset = self.images.subset(index_N)
+        assert torch.equal(subset.poses.theta_N33, self.images.poses.theta_N33[index_N])
         assert len(subset) == 2
         assert torch.equal(subset.pixels_NHWC, self.images.pixels_NHWC[index_N])
         assert torch.equal(subset.labels_N, self.images.labels_N[index_N])
+
+    def test_evaluation_sees_all_images_in_one_mixed_order_with_draws_of_their_own(self):
+        images = to_device(some_images(9, 6), "R", CPU, part="test")
+        found = list(images.batches(3, 4))
+        assert [len(batch) for _, batch in found] == [4, 4, 1]
+        (whole_labels_N, whole), *others = images.batches(3, 9)
+        assert not others
+        everything = list(images.raw(torch.arange(9)))
+        order = [next(i for i, x in enumerate(everything) if torch.equal(x, raw_CHW)) for raw_CHW in whole.raw_BCHW]
+        assert order != sorted(order) == list(range(9))
+        assert torch.equal(whole_labels_N, images.labels_N[order])
+        assert torch.equal(whole.poses.theta_N33, images.poses.theta_N33[order])
+        assert whole.u_BK.shape == (9, 3)
+        assert len(whole.u_BK.unique()) == 27
+        assert torch.equal(torch.cat([labels_B for labels_B, _ in found]), whole_labels_N)
+        assert torch.equal(torch.cat([batch.raw_BCHW for _, batch in found]), whole.raw_BCHW)
+        assert torch.equal(torch.cat([batch.poses.theta_N33 for _, batch in found]), whole.poses.theta_N33)
+        assert torch.equal(torch.cat([batch.u_BK for _, batch in found]), whole.u_BK)
+        assert {batch.progress for _, batch in found} == {1.0}
+        assert [batch.u_BK.shape for _, batch in images.batches(0, 9)] == [(9, 0)]
+
+    def test_images_of_unknown_pose_are_upright(self):
+        poses = DeviceImages(torch.zeros(2, 4, 4, 3, dtype=torch.uint8), torch.zeros(2).long()).poses
+        assert torch.equal(poses.theta_N33, torch.eye(3).expand(2, 3, 3))
 
 
 class TestChannelStatistics:

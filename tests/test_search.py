@@ -56,7 +56,9 @@ def make_search(**changes: Any) -> Search:
 
 def score_of(setting: Setting) -> Score:
     """A made-up result: better the closer the rate is to 0.3, with a bump for one weight decay."""
-    accuracy = 0.6 - 0.1 * math.log(setting["optim.lr"] / 0.3) ** 2 + 0.05 * (setting["optim.weight_decay"] == 1e-3)
+    accuracy = (
+        0.6 - 0.1 * math.log(float(setting["optim.lr"]) / 0.3) ** 2 + 0.05 * (setting["optim.weight_decay"] == 1e-3)
+    )
     return Score("completed", [accuracy / 2, accuracy])
 
 
@@ -94,8 +96,27 @@ def test_what_is_not_tuned_has_its_default_in_every_trial() -> None:
     settings = [setting for wave in propose() for setting in wave]
     assert all(list(setting) == list(DEFAULTS) for setting in settings)
     assert {setting["policy.max_shift"] for setting in settings} == {0.1}
-    assert all(type(value) is float for setting in settings for value in setting.values())
+    assert all(type(value) is float for setting in settings for value in setting.values())  # 5 as 5.0
     assert len({setting["optim.lr"] for setting in settings}) == len(settings)
+
+
+def test_values_are_of_the_type_of_the_default() -> None:
+    """Numbers that are equal would make different keys otherwise."""
+    parameters = (
+        Parameter("model.size", "int", 1, 2),
+        Parameter("model.stage", "int", 1, 2),
+        Parameter("model.padding", "categorical", choices=("border", "zeros")),
+        Parameter("model.anti_alias", "categorical", choices=(True, False)),
+        Parameter("model.prior", "categorical", choices=(0.0, 1.0)),
+    )
+    defaults: Setting = {"model.size": 1.0, "model.stage": 1, "model.padding": "zeros", "model.anti_alias": False}
+    defaults |= {"model.prior": 0.0, "model.place": "input"}
+    arm = ArmSearch("upright/stn_affine", make_search(trials=24, wave_size=6), parameters, defaults)
+    settings = [setting for wave in go_through(arm, lambda _: Score("completed", [0.5])) for setting in wave]
+    assert settings[0] == defaults
+    for name, value in defaults.items():
+        assert {type(setting[name]) for setting in settings} == {type(value)}
+        assert len({setting[name] for setting in settings}) == (1 if name == "model.place" else 2)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +169,7 @@ def test_more_trials_begin_with_the_same_ones(sampler: str) -> None:
 
 
 def rates(waves: list[list[Setting]]) -> list[float]:
-    return [setting["optim.lr"] for wave in waves for setting in wave]
+    return [float(setting["optim.lr"]) for wave in waves for setting in wave]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -223,7 +244,7 @@ def test_how_a_run_ended_is_a_state_of_its_trial(
 
 def test_tpe_keeps_away_from_where_runs_fail() -> None:
     def result(setting: Setting) -> Score:
-        return Score("diverged", []) if setting["optim.lr"] > 0.1 else Score("completed", [0.5])
+        return Score("diverged", []) if float(setting["optim.lr"]) > 0.1 else Score("completed", [0.5])
 
     late = []
     for name in ("a", "b", "c"):
@@ -327,7 +348,7 @@ def test_every_kind_of_parameter_has_its_distribution(kind: str) -> None:
     if isinstance(expected, CategoricalDistribution):
         assert values == set(parameter.choices)
     elif parameter.step or parameter.kind == "int":
-        assert len(values) > 3 and all((value - parameter.low) % (parameter.step or 1) == 0 for value in values)
+        assert len(values) > 3 and all((float(value) - parameter.low) % (parameter.step or 1) == 0 for value in values)
     else:
         assert len(values) == 40
 

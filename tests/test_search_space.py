@@ -72,7 +72,11 @@ SPACE: dict[str, tuple[str, Any, str]] = {
     ),
     "values empty": ("model.x", {"values": []}, ".values: [] is not a list of at least one"),
     "values twice": ("model.x", {"values": [1, 1.0]}, ".values: holds the same value twice"),
-    "values a word": ("model.x", {"values": [1, "a"]}, ".values[1]: 'a' is not a number"),
+    "values true and 1": ("model.x", {"values": [True, 1]}, ".values: holds the same value twice"),
+    "values no word": ("model.x", {"values": [1, "a b"]}, ".values[1]: 'a b' is not a number, true, false or a word"),
+    "values a list": ("model.x", {"values": [[1]]}, ".values[0]: [1] is not a number"),
+    "rate a word": ("optim.lr", {"values": [0.1, "high"]}, ": 'high' is not a number"),
+    "rate true": ("optim.lr", {"value": True}, ": True is not a number"),
     "probabilities": (
         "model.x",
         {"values": [1, 2], "probabilities": [0.1, 0.9]},

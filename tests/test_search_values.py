@@ -22,13 +22,14 @@ def test_common_draws_are_allowed(kind: str, seed: int, trial: int) -> None:
         "int": Parameter("model.size", "int", 1, 9, step=2),
         "log": Parameter("optim.lr", "float", 1e-4, 0.5, log=True),
     }[kind]
-    value = common_draw(parameter, seed, trial)
+    value = float(common_draw(parameter, seed, trial))
     assert parameter.low <= value <= parameter.high
     assert kind != "int" or value in (1, 3, 5, 7, 9)
 
 
 def test_common_draws_are_even_over_their_range() -> None:
-    logs = [math.log10(common_draw(Parameter("optim.lr", "float", 1e-4, 1e-2, log=True), 0, t)) for t in range(1, 401)]
+    rate = Parameter("optim.lr", "float", 1e-4, 1e-2, log=True)
+    logs = [math.log10(float(common_draw(rate, 0, trial))) for trial in range(1, 401)]
     assert kstest(logs, uniform(loc=-4, scale=2).cdf).pvalue > 1e-3
     choices = Parameter("optim.lr", "categorical", choices=(1.0, 2.0, 4.0))
     assert {common_draw(choices, 0, trial) for trial in range(1, 50)} == {1.0, 2.0, 4.0}
@@ -55,7 +56,7 @@ def parameters(draw: st.DrawFn) -> Parameter:
 def allowed(parameter: Parameter) -> list[float]:
     """Values that the parameter may take: all of them, or its bounds where there is no step."""
     if parameter.kind == "categorical":
-        return list(parameter.choices)
+        return [float(choice) for choice in parameter.choices]
     if parameter.step is None:
         return [parameter.low, parameter.high]
     num_steps = round((parameter.high - parameter.low) / parameter.step)
@@ -64,7 +65,7 @@ def allowed(parameter: Parameter) -> list[float]:
 
 @given(parameter=parameters(), value=st.floats(-1e7, 1e7) | st.floats(-5, 5))
 def test_nearest_allowed_is_allowed_and_nearest(parameter: Parameter, value: float) -> None:
-    nearest, space = nearest_allowed(parameter, value), distribution(parameter)
+    nearest, space = float(nearest_allowed(parameter, value)), distribution(parameter)
     assert space._contains(space.to_internal_repr(nearest))
     inside = parameter.kind != "categorical" and parameter.step is None and parameter.low <= value <= parameter.high
     smallest = 0 if inside else min(abs(each - value) for each in allowed(parameter))
@@ -76,3 +77,9 @@ def test_nearest_allowed_is_allowed_and_nearest(parameter: Parameter, value: flo
 def test_bounds_and_choices_stay_as_they_are(parameter: Parameter) -> None:
     assume(parameter.step is None)
     assert all(nearest_allowed(parameter, value) == value for value in allowed(parameter))
+
+
+@given(st.sampled_from(["zeros", "border", "elsewhere", 3.0, True]))
+def test_a_word_is_one_of_the_choices_or_the_first_is_taken(value: str | float) -> None:
+    parameter = Parameter("model.padding", "categorical", choices=("border", "zeros"))
+    assert nearest_allowed(parameter, value) == (value if value in parameter.choices else "border")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,9 @@ def test_a_sweep_leaves_nothing_half_done(undisturbed: Done) -> None:
 def test_a_sweep_prints_plan_progress_and_places(undisturbed: Done) -> None:
     plan, progress = undisturbed.stdout.split("trials and", 1)
     assert "Task  sprites: 96 training, 64 validation, 100 test images; 10 classes; 32 px" in plan
-    assert "stn_affine+affine   cnn                  2            2" in plan
+    assert "each variant 2 trials, " in plan and "2 final runs" in plan
+    assert re.search(r"^ *cnn +\d+ *$", plan, re.MULTILINE)
+    assert re.search(r"^ *stn_affine\+affine +cnn +\d+ *$", plan, re.MULTILINE)
     assert "4 final runs; about " in progress
     counts = [line.split()[0] for line in progress.splitlines() if line.startswith(tuple("12345678"))]
     assert counts == [f"{number}/{NUM_RUNS}" for number in range(1, NUM_RUNS + 1)]

@@ -118,9 +118,12 @@ def test_offline_run_read_back(logged: Logged) -> None:
         "seconds": 24.0,
         "images_per_s": 1410.0,
         "peak_memory_mib": 512.0,
+        "transformer/verdict": "idle",
+        "transformer/zoom": 0.9,
+        "transformer/angle_r2": 0.25,
     }.items():
         assert run.summary[name] == value
-    assert "error" not in run.summary
+    assert not {"error", "transformer/pose", "transformer/shift_r2"} & set(run.summary)
 
     table = json.loads((run.folder / "files" / run.summary["class_accuracy.path"]).read_text())
     assert table["columns"] == ["class", "val_accuracy", "test_accuracy"]

@@ -1,6 +1,7 @@
 """The training loop: what it optimises, what it may not depend on, and how it stops."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -18,8 +19,11 @@ from experiments.config import Optim, Protocol, RunConfig, num_steps
 from experiments.draws import uniform
 from experiments.evaluation import Scores
 from experiments.images import DeviceImages
+from experiments.network import Batch, Network
+from experiments.poses import affine_pose, parse_pose
 from experiments.training import Row, make_schedule, parameter_groups, should_prune, train
-from experiments.variants import Network, build_model_recipe, build_network, build_policy, parse_variant
+from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
+from stn.affine import from_parts
 
 PROTOCOL = Protocol(epochs=3, batch_size=16, precision="fp32", device="cpu")
 
@@ -73,9 +77,9 @@ def carry_out(
         if report:
             report(row)
 
-    lr_factors = build_model_recipe(variant, {}).lr_factors()
+    recipe = build_model_recipe(variant, {})
     policy = policy or build_policy(variant, {})
-    status = train(network, policy, images or some_images(), val_images, run, lr_factors, keep)
+    status = train(network, policy, images or some_images(), val_images, run, recipe, keep)
     return status, network, rows
 
 
@@ -132,7 +136,9 @@ class Poison:
 class TestParameterGroups:
     def groups(self, name: str) -> list[dict[str, Any]]:
         network = build(name)
-        groups: list[dict[str, Any]] = parameter_groups(network, Optim(lr=0.2, weight_decay=0.01), {"transformer": 0.1})
+        groups: list[dict[str, Any]] = parameter_groups(
+            network, Optim(lr=0.2, weight_decay=0.01), {"localisation": 0.1}
+        )
         every = [p for group in groups for p in group["params"]]
         assert {id(p) for p in every} == {id(p) for p in network.parameters()}
         assert len(every) == len(list(network.parameters()))
@@ -150,9 +156,9 @@ class TestParameterGroups:
 
     def test_the_transformer_has_its_own_learning_rate(self):
         for group in self.groups("stn_affine@lenet"):
-            part = "transformer" if group["lr"] == pytest.approx(0.02) else "backbone"
-            assert group["lr"] == pytest.approx({"transformer": 0.02, "backbone": 0.2}[part])
-            assert all(name.startswith(f"parts.{part}.") for name in group["names"])
+            part = "localisation" if group["lr"] == pytest.approx(0.02) else "backbone"
+            assert group["lr"] == pytest.approx({"localisation": 0.02, "backbone": 0.2}[part])
+            assert all(name.startswith(f"{part}.") for name in group["names"])
 
 
 class TestSchedule:
@@ -213,6 +219,34 @@ class TestEpochs:
         draws = uniform(torch.arange(40), Spy.num_draws, seed=0, epoch=1, purpose="augment")
         assert dict(spies[0].seen) == dict(spies[1].seen) == dict(enumerate(map(tuple, draws.tolist())))
 
+    def test_a_network_is_given_the_poses_and_draws_of_its_images_and_how_far_training_is(self):
+        images = some_images()
+        images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+        poses = affine_pose(from_parts(angle_rad_B=torch.zeros(40), shift_B2=torch.arange(80.0).view(40, 2)))
+        images = dataclasses.replace(images, true_poses=poses)
+        network, batches = build("stn_random@lenet"), []
+        forward = network.logits_and_penalty
+        network.logits_and_penalty = lambda batch: (batches.append(batch), forward(batch))[1]  # type: ignore[method-assign,func-returns-value]
+        assert carry_out("stn_random@lenet", images=images, network=network)[0] == "completed"
+        assert [batch.progress for batch in batches] == pytest.approx([step / 9 for step in range(9)])
+        for step, batch in enumerate(batches):
+            index_B = (batch.raw_BCHW[:, 0, 0, 0] * 255).round().long()
+            assert torch.equal(batch.poses.theta_N33, poses.theta_N33[index_B])
+            draws = uniform(index_B, 4, seed=0, epoch=step // 3 + 1, purpose="model")
+            assert torch.equal(batch.u_BK, draws)
+
+    def test_a_penalty_steers_but_is_no_part_of_the_loss_that_is_told(self):
+        """Over an epoch of one batch: both runs have the same start."""
+        poses = parse_pose("R").draw(torch.rand(40, 4), 32)
+        images = dataclasses.replace(some_images(), true_poses=poses)
+        protocol = Protocol(epochs=1, batch_size=40, precision="fp32")
+        (_, plain, plain_rows), (_, told, told_rows) = (
+            carry_out(name, images=images, protocol=protocol) for name in ("stn_affine", "stn_affine:supervision=1")
+        )
+        assert plain_rows == told_rows
+        assert same(plain.backbone.state_dict(), told.backbone.state_dict())
+        assert not same(plain.state_dict(), told.state_dict())
+
     def test_history_has_a_row_for_each_epoch(self):
         _, _, rows = carry_out("cnn", val_images=some_images(20, seed=1))
         assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -234,7 +268,7 @@ class TestEpochs:
         images = some_images()
         network = build("cnn").train()
         with torch.no_grad():
-            logits = network(images.batch(torch.arange(40)).contiguous(memory_format=torch.channels_last)).double()
+            logits = network(Batch.of(images.raw(torch.arange(40)))).double()
         log_p = logits - logits.exp().sum(1, keepdim=True).log()
         targets = torch.full_like(log_p, smoothing / 10)
         targets[torch.arange(40), images.labels_N] += 1 - smoothing
@@ -251,8 +285,7 @@ class TestEpochs:
         speed = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
         for _ in range(3):
             network.zero_grad()
-            x_BCHW = images.batch(torch.arange(20)).contiguous(memory_format=torch.channels_last)
-            F.cross_entropy(network(x_BCHW), images.labels_N).backward()
+            F.cross_entropy(network(Batch.of(images.raw(torch.arange(20)))), images.labels_N).backward()
             with torch.no_grad():
                 for name, p in network.named_parameters():
                     assert p.grad is not None

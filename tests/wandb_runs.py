@@ -22,7 +22,7 @@ def commit(
     folder.mkdir(parents=True)
     scored, final = epochs > 0, stage == "final" and epochs > 0
     run = {
-        "format": 1,
+        "format": 2,
         "key": key,
         "status": status,
         "error": None if status in ("completed", "pruned") else "the loss is not a number in epoch 1",
@@ -49,6 +49,9 @@ def commit(
             "test_accuracy": 0.54 if final else None,
             "test_loss": 1.4 if final else None,
             "test_class_accuracy": [0.4, 0.5, 0.72] if final else None,
+            "transformer": {"verdict": "idle", "zoom": 0.9, "pose": {"angle_r2": 0.25, "shift_r2": None}}
+            if final
+            else None,
         },
     }
     history = [

@@ -1,8 +1,8 @@
 """The default classifier: small, and shaped so that a CPU or GPU spends its time in matrix products."""
 
-from torch import Tensor, nn
+from torch import nn
 
-from baselines.backbones import BACKBONES
+from baselines.backbones import BACKBONES, Backbone
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -15,30 +15,20 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: i
 
 
 @BACKBONES.register("cnn")
-class CNN(nn.Module):
+def cnn(*, num_classes: int, image_px: int, in_channels: int, width: float) -> Backbone:
     """Four convolutions, 32 to 128 channels, and a global average; 243,146 parameters for RGB and 10 classes.
 
     The first layer halves the resolution: at full resolution a layer of few channels costs as much time as all
     others together, since it is bound by memory, not by arithmetic.
     """
-
-    def __init__(self, *, num_classes: int, image_px: int, in_channels: int, width: float) -> None:
-        super().__init__()
-        # Smaller ones shrink to one pixel, and a last batch of one image cannot be normalised over one value.
-        if image_px < 16:
-            raise ValueError(f"backbone cnn needs images of 16 px or more, got {image_px}")
-        narrow, middle, wide = (max(1, round(n * width)) for n in (32, 64, 128))
-        self.features = nn.Sequential(
-            conv_bn_relu(in_channels, narrow, kernel=4, stride=2),
-            conv_bn_relu(narrow, middle),
-            nn.MaxPool2d(2),
-            conv_bn_relu(middle, wide),
-            nn.MaxPool2d(2),
-            conv_bn_relu(wide, wide),
-            nn.AdaptiveAvgPool2d(1),
-        )
-        self.classify = nn.Linear(wide, num_classes)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Normalised images (B, C, H, W) to logits (B, num_classes)."""
-        return self.classify(self.features(x_BCHW).flatten(1))
+    # Smaller ones shrink to one pixel, and a last batch of one image cannot be normalised over one value.
+    if image_px < 16:
+        raise ValueError(f"backbone cnn needs images of 16 px or more, got {image_px}")
+    narrow, middle, wide = (max(1, round(n * width)) for n in (32, 64, 128))
+    stages = (
+        conv_bn_relu(in_channels, narrow, kernel=4, stride=2),
+        nn.Sequential(conv_bn_relu(narrow, middle), nn.MaxPool2d(2)),
+        nn.Sequential(conv_bn_relu(middle, wide), nn.MaxPool2d(2)),
+        conv_bn_relu(wide, wide),
+    )
+    return Backbone(stages, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(wide, num_classes)))

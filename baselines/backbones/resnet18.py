@@ -3,7 +3,7 @@
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from baselines.backbones import BACKBONES
+from baselines.backbones import BACKBONES, Backbone
 
 
 class WideResNet18(ResNet):
@@ -15,7 +15,6 @@ class WideResNet18(ResNet):
         self.inplanes = channels[0]
         self.conv1 = nn.Conv2d(in_channels, channels[0], kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
-        self.maxpool = nn.Identity()
         self.layer1 = self._make_layer(BasicBlock, channels[0], 2)
         self.layer2 = self._make_layer(BasicBlock, channels[1], 2, stride=2)
         self.layer3 = self._make_layer(BasicBlock, channels[2], 2, stride=2)
@@ -27,7 +26,7 @@ class WideResNet18(ResNet):
 
 
 @BACKBONES.register("resnet18")
-def resnet18(*, num_classes: int, image_px: int, in_channels: int, width: float) -> nn.Module:
+def resnet18(*, num_classes: int, image_px: int, in_channels: int, width: float) -> Backbone:
     """11,173,962 parameters for RGB and 10 classes.
 
     Source: He et al. 2015, Deep Residual Learning, sections 3.3 and 4.2; a 3x3 convolution of stride 1 and no
@@ -36,4 +35,7 @@ def resnet18(*, num_classes: int, image_px: int, in_channels: int, width: float)
     # Smaller ones shrink to one pixel, and a last batch of one image cannot be normalised over one value.
     if image_px < 9:
         raise ValueError(f"backbone resnet18 needs images of 9 px or more, got {image_px}")
-    return WideResNet18(num_classes=num_classes, in_channels=in_channels, width=width)
+    net = WideResNet18(num_classes=num_classes, in_channels=in_channels, width=width)
+    stem = nn.Sequential(net.conv1, net.bn1, net.relu)
+    head = nn.Sequential(net.avgpool, nn.Flatten(), net.fc)
+    return Backbone((stem, net.layer1, net.layer2, net.layer3, net.layer4), head)

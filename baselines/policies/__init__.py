@@ -15,7 +15,11 @@ from torch import Tensor
 from baselines.registry import Registry
 
 Warp = Callable[[Tensor, Tensor], Tensor]
-"""Resamples (B, C, H, W) under maps (B, 2, 3) from output to input coordinates, black outside."""
+"""Resamples (B, C, H, W) bilinearly under maps from output to input coordinates, black outside.
+
+The maps, in coordinates (x, y) normalised to [-1, 1] from edge to edge (align_corners=False): affine (B, 2, 3),
+homographies (B, 3, 3), or for each output pixel the place it comes from, (B, h, w, 2).
+"""
 
 
 class Policy(Protocol):

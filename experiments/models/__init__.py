@@ -1,33 +1,30 @@
 """Models: what trains, put together from the parts in stn/ and baselines/. One file each.
 
 A model is a frozen dataclass whose fields are its hyper-parameters; `build` makes the network.
-
-Legend: B images, C channels, H rows, W columns.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from torch import nn
-
 from baselines.registry import Registry
-
-BuildBackbone = Callable[[float], nn.Module]
-"""Builds the variant's backbone at a width; 1.0 is the published one. Seeded: it starts the same in every model."""
+from experiments.network import Network, Site
 
 
 class Model(Protocol):
-    """What every model offers."""
+    """What every model offers.
 
-    def build(self, backbone: BuildBackbone, image_px: int) -> nn.ModuleDict:
-        """The parts: `backbone`, from normalised images to logits, and where there is one `transformer`, called with
-        raw and normalised images, which returns raw images.
+    num_draws: uniform numbers in [0, 1) that its network needs for each image of a batch.
+    """
 
-        Raises ValueError if the images are too small for a part."""
+    @property
+    def num_draws(self) -> int: ...
+
+    def build(self, site: Site) -> Network:
+        """Raises ValueError if the images are too small for a part, or parts cannot go together."""
         ...
 
     def lr_factors(self) -> Mapping[str, float]:
-        """Learning rate of each part as a factor of the base rate; parts not named have 1."""
+        """Learning rate of each child module of the network as a factor of the base rate; those not named have 1."""
         ...
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from torch import nn
-
-from experiments.models import MODELS, BuildBackbone
+from experiments.models import MODELS
+from experiments.network import Network, Site
 
 
 @MODELS.register("cnn")
@@ -13,8 +13,10 @@ from experiments.models import MODELS, BuildBackbone
 class PlainCNN:
     """The backbone alone."""
 
-    def build(self, backbone: BuildBackbone, image_px: int) -> nn.ModuleDict:
-        return nn.ModuleDict({"backbone": backbone(1.0)})
+    num_draws: ClassVar[int] = 0
+
+    def build(self, site: Site) -> Network:
+        return Network(site, site.backbone())
 
     def lr_factors(self) -> Mapping[str, float]:
         return {}

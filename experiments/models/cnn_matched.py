@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from experiments.models import MODELS, BuildBackbone
+from experiments.models import MODELS
 from experiments.models.stn_affine import StnAffine
+from experiments.network import Network, Site
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -20,20 +22,22 @@ def count_parameters(module: nn.Module) -> int:
 class MatchedCNN:
     """The backbone at the width whose parameter count comes closest to `stn_affine` on the same backbone."""
 
-    def build(self, backbone: BuildBackbone, image_px: int) -> nn.ModuleDict:
-        return nn.ModuleDict({"backbone": backbone(matching_width(backbone, image_px))})
+    num_draws: ClassVar[int] = 0
+
+    def build(self, site: Site) -> Network:
+        return Network(site, site.backbone(matching_width(site)))
 
     def lr_factors(self) -> Mapping[str, float]:
         return {}
 
 
-def matching_width(backbone: BuildBackbone, image_px: int) -> float:
+def matching_width(site: Site) -> float:
     """The width between 1 and 2, in steps of 1/256, whose parameter count comes closest to the transformer's."""
     with torch.device("meta"):  # counts need shapes, not numbers
-        target = count_parameters(StnAffine().build(backbone, image_px))
+        target = count_parameters(StnAffine().build(site))
 
         def excess(step: int) -> int:
-            return count_parameters(backbone(1 + step / 256)) - target
+            return count_parameters(site.backbone(1 + step / 256)) - target
 
         low, high = 0, 256
         while high - low > 1:  # the count grows with the width

@@ -1,0 +1,20 @@
+"""A control: an affine transformer that is told the true pose of every training image."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from experiments.models import MODELS
+from experiments.spatial_transformer import Stn
+
+
+@MODELS.register("stn_supervised")
+@dataclass(frozen=True)
+class StnSupervised(Stn):
+    """`stn_affine` with the pose as a second target: what is lost to not knowing it.
+
+    The pose of an augmented image is taken to be that of the image itself.
+    """
+
+    family: ClassVar[str] = "affine"
+    loc_lr_factor: float = 1.0
+    supervision: float = 1.0

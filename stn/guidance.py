@@ -1,0 +1,52 @@
+"""Terms added to a transformer's training loss that tell it more than the classification loss does.
+
+Each is measured as the mean squared distance, on the circle that touches the image's edges, between where two maps
+look: for turns alone it is 2 (1 - cos) of the angle between them.
+
+Legend: B images, C channels, H rows, W columns.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stn.affine import from_parts, identity
+from stn.maps import AffineMap, Map, circle, displacement
+from stn.sampler import Sampler
+
+
+def consistency(
+    raw_BCHW: Tensor, maps: Map, find_maps: Callable[[Tensor], Map], angle_rad_B: Tensor, sampler: Sampler
+) -> Tensor:
+    """How far the maps of further-turned images are from having turned with them, a scalar. Needs no labels.
+
+    maps: found for the images as they are. find_maps: finds them for others. angle_rad_B: of the further turns.
+    A network with this property sees the same picture however an image is turned; which picture it is, stays open.
+    Source: Kaba et al. 2023, Equivariance with Learned Canonicalization Functions, section 3: equivariance of the
+    canonicalisation function, here asked for by a penalty instead of built in.
+    """
+    turn = AffineMap(from_parts(angle_rad_B=angle_rad_B))  # turned(y) = image(turn y)
+    turned_BCHW = sampler(raw_BCHW, turn)
+    found = find_maps(turned_BCHW)
+    # Both see the same picture if turned(found y) = image(turn found y) is image(maps y).
+    points = circle(raw_BCHW.device)
+    return (turn.apply(found.apply(points)) - maps.apply(points)).square().sum(-1).mean()
+
+
+def prior(maps: Map, num: int, device: torch.device) -> Tensor:
+    """How far the maps are from the identity, a scalar: most images are taken upright.
+
+    Without it every constant turn of a consistent transformer is as good as any other.
+    Source: Mondal et al. 2023, Equivariant Adaptation of Large Pretrained Models, section 3.2: a prior on poses that
+    keeps canonical images looking like those of the data; here it is one on the size of the map.
+    """
+    return displacement(maps, AffineMap(identity(num, device=device)), circle(device)).mean()
+
+
+def supervision(maps: Map, true_BN2: Tensor) -> Tensor:
+    """How far the maps are from the true ones, a scalar. A control: it needs to know the pose of every image.
+
+    true_BN2: where the true maps send the points of `circle`.
+    """
+    return (maps.apply(circle(true_BN2.device)) - true_BN2).square().sum(-1).mean()
