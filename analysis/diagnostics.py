@@ -29,7 +29,7 @@ class _Column(NamedTuple):
 _COLUMNS = (
     _Column(
         "Identity %", "identity_fraction", 100, 0,
-        "share of the images that the transformer leaves as they are: no corner moves by half a pixel",
+        "share of the images that the transformer leaves as they are: no point moves by half a pixel",
     ),
     _Column(
         "Angle error °", "angle_error_deg", 1, 1,
@@ -213,7 +213,8 @@ def _notes(stage: str) -> Iterator[str]:
     yield (
         f"Verdict: how many of the {stage} runs are working (different images get different maps), idle (hardly "
         "an image is moved, or all by the same map) or collapsed (most of the image is lost); a run that was not "
-        "measured counts by how it ended."
+        "measured counts by how it ended. Only the R² say whether maps that differ follow the pose: those "
+        "of stn_random differ, and follow nothing."
     )
     spread = f", ± the half width of their {100 * CONFIDENCE:g} % Student-t interval" if stage == "final" else ""
     yield (

@@ -225,7 +225,7 @@ def _draw_differences(ax: Axes, section: Section) -> None:
             _note(ax, y, "no pair of completed runs")
         else:
             mean = row.difference
-            filled = not mean.half_width >= abs(mean.value)
+            filled = mean.half_width < abs(mean.value)  # of a single seed nothing is known
             _draw_estimate(ax, y, row.difference_by_seed.values(), mean.value, mean.half_width, filled=filled)
     ax.set_yticks(range(len(labels)), labels)
     ax.yaxis.tick_right()
@@ -259,7 +259,15 @@ def _ablation_legend() -> list[Line2D]:
     return [
         Line2D([], [], linestyle="", marker="o", color=_SEED, markersize=3, label="one seed"),
         Line2D([], [], marker="o", color=_MEAN, linewidth=2, markersize=6, label="mean, 95 % interval over seeds"),
-        Line2D([], [], marker="o", color=_MEAN, markerfacecolor="white", linewidth=2, label="interval contains 0"),
+        Line2D(
+            [],
+            [],
+            marker="o",
+            color=_MEAN,
+            markerfacecolor="white",
+            linewidth=2,
+            label="interval contains 0, or there is none",
+        ),
     ]
 
 

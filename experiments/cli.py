@@ -66,7 +66,7 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     command = add("run", "make one run; its protocol, task and pose are the study's unless said otherwise")
     command.add_argument("--config", action="config", help="YAML file with any of these arguments")
     add_study_arguments(command)
-    command.add_argument("--task", default="", help="cifar10, sprites or folder:PATH; the study's by default")
+    command.add_argument("--task", default="", help="cifar10, mnist, sprites or folder:PATH; the study's by default")
     command.add_class_arguments(RunConfig, None)
     # The test set is for those who ask for it: trying settings out must not read it.
     command.set_defaults({"stage": "trial", **(run_defaults or {})})

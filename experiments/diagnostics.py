@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments.device import autocast
+from experiments.draws import permutation
 from experiments.images import DeviceImages
 from experiments.network import Network
 from stn.sampler import base_grid
@@ -47,7 +48,7 @@ class Diagnosis:
     """The maps of a transformer over images.
 
     verdict: collapsed if typical maps are extreme; idle if all images get the same map; else working.
-    identity_fraction: share of images no corner of which moves by SAME_PX. out_of_frame: mean share of output points
+    identity_fraction: share of images no point of which moves by SAME_PX. out_of_frame: mean share of output points
     that look outside the image. condition: median ratio of the map's singular values. zoom: median root of the
     determinant, above 1 where the picture is shrunk. angle_deg, angle_sd_deg: circular mean and standard deviation of
     the turns. spread_px: root mean square distance from the mean map. pose: None where the true poses are all the same.
@@ -67,75 +68,71 @@ class Diagnosis:
 
 @torch.inference_mode()
 def diagnose(network: Network, images: DeviceImages, precision: str, num_draws: int = 0) -> Diagnosis | None:
-    """The diagnosis over the first images, in evaluation mode; None for a network without a transformer."""
+    """The diagnosis over some of the images, in evaluation mode; None for a network without a transformer."""
     network.eval()
     device, image_px = images.labels_N.device, images.pixels_NHWC.shape[1]
-    first = images.subset(torch.arange(min(MAX_IMAGES, len(images)), device=device))
+    order_N = permutation(torch.arange(len(images), device=device), seed=0, epoch=0, purpose="diagnosis")
     grid_M2 = base_grid(POINTS, POINTS, device)
     found, true = [], []
-    for _, batch in first.batches(num_draws, 500):
+    for _, batch in images.subset(order_N[:MAX_IMAGES]).batches(num_draws, 500):
         with autocast(device, precision):
             maps = network.maps(batch)
         if maps is None:
             return None
         found.append(torch.stack([each.apply(grid_M2).float() for each in maps]))
         true.append(batch.poses.from_upright().apply(grid_M2))
-    found_HNM2 = torch.cat(found, dim=1).double().cpu()
-    true_NM2 = torch.cat(true).double().cpu()
-    grid_M2 = grid_M2.double().cpu()
-    if len(found_HNM2) == 1:
-        return describe(found_HNM2[0], true_NM2, grid_M2, image_px)
-    # Several heads: what each does to its own tile, and no single pose to recover.
-    tiles = tile_maps(len(found_HNM2), 1, torch.device("cpu"))
-    seen_HNM2 = torch.stack(
-        [tile.apply(each.flatten(0, 1).float()) for tile, each in zip(tiles, found_HNM2, strict=True)]
-    )
-    return describe(
-        found_HNM2.flatten(0, 1), None, grid_M2, image_px, seen_HNM2.double().view(-1, *found_HNM2.shape[2:])
-    )
+    found_HNM2, true_NM2 = torch.cat(found, dim=1).double().cpu(), torch.cat(true).double().cpu()
+    return describe(found_HNM2, true_NM2, grid_M2.double().cpu(), image_px)
 
 
-def describe(
-    found_NM2: Tensor, true_NM2: Tensor | None, grid_M2: Tensor, image_px: int, seen_NM2: Tensor | None = None
-) -> Diagnosis:
+def describe(found_HNM2: Tensor, true_NM2: Tensor, grid_M2: Tensor, image_px: int) -> Diagnosis:
     """The diagnosis of maps by where they send a grid's points, float64, and where the true ones send them.
 
-    seen_NM2: the places in the image that are looked at, where maps are relative to a tile of it.
+    found_HNM2: for each head, relative to its tile. Several heads are described together, and recover no single pose.
     """
-    seen_NM2 = found_NM2 if seen_NM2 is None else seen_NM2
-    theta_N23 = fit_affine(found_NM2, grid_M2)
+    tiles = tile_maps(len(found_HNM2), 1, torch.device("cpu"))
+    seen_HNM2, start_HM2 = (
+        torch.stack([tile.apply(each.reshape(-1, 2).float())[0] for tile, each in zip(tiles, points, strict=True)])
+        .double()
+        .view(points.shape)
+        if len(found_HNM2) > 1
+        else points
+        for points in (found_HNM2, grid_M2.expand(len(found_HNM2), -1, 2))
+    )
+    theta_N23 = fit_affine(found_HNM2.flatten(0, 1), grid_M2)
     linear_N22 = theta_N23[:, :, :2]
-    singular_N2 = torch.linalg.svdvals(linear_N22.nan_to_num(0.0, 0.0, 0.0))
+    singular_N2 = torch.linalg.svdvals(linear_N22)
     condition = (singular_N2[:, 0] / singular_N2[:, 1].clamp_min(1e-9)).median().item()
-    zoom = torch.linalg.det(linear_N22).abs().sqrt().nan_to_num(0.0).median().item()
-    corner_42 = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
-    corner_N42 = corner_42 @ linear_N22.mT + theta_N23[:, None, :, 2]
+    zoom = torch.linalg.det(linear_N22).abs().sqrt().median().item()
     px = image_px / 2
-    moved_px_N = px * (corner_N42 - corner_42).norm(dim=2).amax(1)
-    out_of_frame = (~(seen_NM2.abs() <= 1).all(2)).double().mean().item()
-    spread_px = px * (found_NM2 - found_NM2.mean(0)).square().sum(2).mean().sqrt().item()
+    moved_px_HN = px * (seen_HNM2 - start_HM2[:, None]).norm(dim=3).amax(2)
+    out_of_frame = (~(seen_HNM2.abs() <= 1).all(3)).double().mean().item()
+    spread_px = px * (seen_HNM2 - seen_HNM2.mean(1, keepdim=True)).square().sum(3).mean().sqrt().item()
     angle_N = turn(linear_N22)
     resultant = torch.complex(angle_N.cos().mean(), angle_N.sin().mean())
     angle_sd = (-2 * resultant.abs().clamp(1e-12, 1).log()).clamp_min(0).sqrt()
     low, high = COLLAPSED_ZOOM
     verdict: Literal["working", "idle", "collapsed"] = "working"
-    if not found_NM2.isfinite().all() or not (
-        low <= zoom <= high and condition <= COLLAPSED_CONDITION and out_of_frame <= COLLAPSED_OUT_OF_FRAME
+    if not (
+        found_HNM2.isfinite().all()
+        and low <= zoom <= high
+        and condition <= COLLAPSED_CONDITION
+        and out_of_frame <= COLLAPSED_OUT_OF_FRAME
     ):
         verdict = "collapsed"
     elif spread_px < SAME_PX:
         verdict = "idle"
     return Diagnosis(
-        num_images=len(found_NM2),
+        num_images=found_HNM2.shape[1],
         verdict=verdict,
-        identity_fraction=_number((moved_px_N < SAME_PX).double().mean()),
+        identity_fraction=_number((moved_px_HN < SAME_PX).double().mean()),
         out_of_frame=_number(out_of_frame),
         condition=_number(condition),
         zoom=_number(zoom),
         angle_deg=_number(resultant.angle().rad2deg()),
         angle_sd_deg=_number(angle_sd.rad2deg()),
         spread_px=_number(spread_px),
-        pose=None if true_NM2 is None else recover(theta_N23, fit_affine(true_NM2, grid_M2), image_px),
+        pose=recover(theta_N23, fit_affine(true_NM2, grid_M2), image_px) if len(found_HNM2) == 1 else None,
     )
 
 
@@ -166,9 +163,13 @@ def recover(theta_N23: Tensor, true_N23: Tensor, image_px: int) -> PoseRecovery 
         log_scale_r2 = _number(1 - (scale_N - true_scale_N).var(correction=0).item() / truth)
     shift_N2, true_shift_N2 = theta_N23[:, :, 2], true_N23[:, :, 2]
     if (truth := true_shift_N2.var(0, correction=0).sum().item()) > 1e-5:
-        error_N2 = shift_N2 - true_shift_N2
-        shift_r2 = _number(1 - error_N2.var(0, correction=0).sum().item() / truth)
-        shift_error = _number((error_N2 - error_N2.mean(0)).norm(dim=1).median() * image_px / 2)
+        # Another choice of which place is the centre moves each map by that place, as its own image has it turned.
+        error_N2, place_N22 = shift_N2 - true_shift_N2, true_N23[:, :, :2]
+        known_N24 = torch.cat([place_N22, torch.eye(2, dtype=place_N22.dtype).expand_as(place_N22)], dim=2)
+        best_4 = torch.linalg.lstsq(known_N24.reshape(-1, 4), error_N2.reshape(-1, 1), driver="gelsd").solution[:, 0]
+        error_N2 = error_N2 - known_N24 @ best_4
+        shift_r2 = _number(1 - error_N2.square().sum(1).mean().item() / truth)
+        shift_error = _number(error_N2.norm(dim=1).median() * image_px / 2)
     if angle_r2 is None and log_scale_r2 is None and shift_r2 is None:
         return None
     return PoseRecovery(angle_error, angle_r2, log_scale_r2, shift_r2, shift_error)

@@ -4,7 +4,8 @@ Legend: B images, C channels, H rows, W columns, S parameters of all heads.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -82,8 +83,9 @@ class Stn:
             )
         if self.place == "feature" and self.warp != "raw":
             raise ValueError("warp: a feature map is neither raw nor normalised pixels; leave it out")
-        if self.place == "feature" and (self.heads > 1 or self.steps > 1 or self.size != 1 or self.blur_px):
-            raise ValueError("place: in a feature map go neither several steps, several heads, another size nor blur")
+        for name, off in (("heads", 1), ("steps", 1), ("size", 1), ("blur_px", 0)):
+            if self.place == "feature" and getattr(self, name) != off:
+                raise ValueError(f"{name}: {getattr(self, name)} does not go with place=feature")
         self.transformer()  # refuses what cannot go together
 
     @property
@@ -100,6 +102,20 @@ class Stn:
 
     def lr_factors(self) -> Mapping[str, float]:
         return {"localisation": self.loc_lr_factor}
+
+
+@contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Within it, batch normalisation does not learn the statistics of what it sees."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 class StnNetwork(Network):
@@ -139,8 +155,9 @@ class StnNetwork(Network):
         return self.transformer.look(batch.raw_BCHW, self.maps(batch), self.seen_px)[0]
 
     def find(self, raw_BCHW: Tensor) -> Map:
-        """The first head's maps of raw images."""
-        return self.transformer.maps(raw_BCHW, self.localise)[0]
+        """The first head's maps of raw images that the network is not trained on."""
+        with statistics_kept(self):
+            return self.transformer.maps(raw_BCHW, self.localise)[0]
 
     def logits_of(self, batch: Batch, maps: list[Map]) -> Tensor:
         """Logits of what the transformer passes on under these maps."""

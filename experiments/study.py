@@ -87,7 +87,7 @@ class Study:
 
     Args:
         file: the path it was read from, for messages.
-        task: `cifar10`, `sprites` or `folder:PATH`.
+        task: `cifar10`, `mnist`, `sprites` or `folder:PATH`.
         final_seeds: number of final runs for each variant and pose; their seeds are 1, 2, ...; tuning uses seed 0.
     """
 

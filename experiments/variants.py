@@ -56,7 +56,7 @@ def parse_variant(name: str) -> Variant:
     for part, text in texts.items():
         names[part], options[part] = split_name(text, "variant")
         if names[part] not in registries[part]:
-            hint = nearest(names[part], registries[part])
+            hint = _hint(names[part], part, registries)
             raise UserError(f"variant: {name!r} has the unknown {part} {names[part]!r}; {hint}")
     try:
         model_options, policy_options = (
@@ -67,6 +67,15 @@ def parse_variant(name: str) -> Variant:
     except UserError as error:
         raise UserError(f"variant: {name!r}: {error}") from None
     return Variant(names["model"], names["backbone"], names["policy"], model_options, policy_options, width)
+
+
+def _hint(name: str, part: str, registries: Mapping[str, Registry[Any]]) -> str:
+    """Where the name belongs, if it is one of another part; else the nearest known one."""
+    places = {"model": f"{name}", "backbone": f"cnn@{name}", "policy": f"cnn+{name}"}
+    for other, registry in registries.items():
+        if other != part and name in registry:
+            return f"it is a {other}: write {places[other]}"
+    return nearest(name, registries[part])
 
 
 def _width(backbone: str, options: Mapping[str, str]) -> float:

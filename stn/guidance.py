@@ -23,6 +23,7 @@ def consistency(
 
     maps: found for the images as they are. find_maps: finds them for others. angle_rad_B: of the further turns.
     A network with this property sees the same picture however an image is turned; which picture it is, stays open.
+    The distance is measured in units of the picture's own size: otherwise to look at nothing would be consistent.
     Source: Kaba et al. 2023, Equivariance with Learned Canonicalization Functions, section 3: equivariance of the
     canonicalisation function, here asked for by a penalty instead of built in.
     """
@@ -31,7 +32,14 @@ def consistency(
     found = find_maps(turned_BCHW)
     # Both see the same picture if turned(found y) = image(turn found y) is image(maps y).
     points = circle(raw_BCHW.device)
-    return (turn.apply(found.apply(points)) - maps.apply(points)).square().sum(-1).mean()
+    seen_BN2, again_BN2 = maps.apply(points), turn.apply(found.apply(points))
+    size_B = (_spread(seen_BN2) + _spread(again_BN2)) / 2
+    return ((seen_BN2 - again_BN2).square().sum(-1).mean(-1) / size_B.clamp_min(1e-6)).mean()
+
+
+def _spread(points_BN2: Tensor) -> Tensor:
+    """Mean squared distance of points from their centre, (B,): 1 for the circle itself."""
+    return (points_BN2 - points_BN2.mean(1, keepdim=True)).square().sum(-1).mean(-1)
 
 
 def prior(maps: Map, num: int, device: torch.device) -> Tensor:

@@ -106,7 +106,7 @@ SWEEPS: dict[str, tuple[list[str], tuple[list[str | int], Any] | None, str]] = {
     "hyper-parameter's value": (
         [],
         (["search", "extras"], {"affine": {"policy.max_scale": {"min": -3, "max": 2}}}),
-        r"sweep\.yaml: search: policy\.max_scale: -3\.0 is not a number of 1 or more",
+        r"sweep\.yaml: search: policy\.max_scale: -3\.0 is not between 1 and 10",
     ),
     "image_px": ([], (["protocol", "image_px"], 9), "cnn on images of 9 px: .+ needs images of 16 px or more, got 9"),
     "ledger a file": (["--runs=sweep.yaml"], None, r"runs: the ledger sweep\.yaml cannot be written \(.+\)"),

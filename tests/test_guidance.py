@@ -100,6 +100,19 @@ class TestConsistency:
         wrong = self.term(angle_B, turn_B, lambda raw: turns(-spot_angles(raw)))
         assert wrong == pytest.approx(np.mean([chord(2 * a) for a in turn_B.tolist()]), abs=2e-3)
 
+    def test_nothing_is_gained_by_looking_at_less(self):
+        """A constant map of any size pays the same: in input coordinates a tiny one would seem consistent."""
+        raw_B1HW, angle_rad_B = torch.rand(16, 1, 16, 16), torch.linspace(-3, 3, 16)
+        size = torch.tensor(0.5, requires_grad=True)
+
+        def look(raw: Tensor) -> Map:
+            return AffineMap(identity(len(raw)) * size)
+
+        term = consistency(raw_B1HW, look(raw_B1HW), look, angle_rad_B, Sampler())
+        assert term.item() == pytest.approx((2 * (1 - angle_rad_B.cos())).mean().item(), rel=1e-4)
+        (slope,) = torch.autograd.grad(term, size)
+        assert slope.item() == pytest.approx(0, abs=1e-4)
+
     def test_its_slopes_pull_both_maps_together(self):
         raw_B1HW = blobs(torch.zeros(1))
         here_B, there_B = torch.tensor([0.2], requires_grad=True), torch.tensor([-0.1], requires_grad=True)

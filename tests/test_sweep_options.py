@@ -137,7 +137,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "policy's value": (
         {"variants": variants("cnn", "cnn+affine:max_scale=0.5")},
-        "sweep.yaml: policy.max_scale: 0.5 is not a number of 1 or more",
+        "sweep.yaml: policy.max_scale: 0.5 is not between 1 and 10",
     ),
     "backbone's option": (
         {"variants": variants("cnn", "cnn@lenet:depth=2")},
@@ -212,8 +212,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "searched together": (
         {"search": stn(place={"values": ["input", "feature"]}, steps={"min": 1, "max": 3})},
-        "sweep.yaml: search: model.place: in a feature map go neither several steps, several heads, another size nor "
-        "blur",
+        "sweep.yaml: search: model.steps: 3 does not go with place=feature",
     ),
 }
 

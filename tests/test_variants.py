@@ -64,6 +64,9 @@ class TestNames:
             ("stn_afine", "variant: 'stn_afine' has the unknown model 'stn_afine'; did you mean 'stn_affine'?"),
             ("cnn@lenett", "variant: 'cnn@lenett' has the unknown backbone 'lenett'; did you mean 'lenet'?"),
             ("cnn+rotat", "variant: 'cnn+rotat' has the unknown policy 'rotat'; did you mean 'rotate'?"),
+            ("rotate", "variant: 'rotate' has the unknown model 'rotate'; it is a policy: write cnn+rotate"),
+            ("p4cnn", "'p4cnn' has the unknown model 'p4cnn'; it is a backbone: write cnn@p4cnn"),
+            ("cnn+lenet", "has the unknown policy 'lenet'; it is a backbone: write cnn@lenet"),
             ("", "variant: '' has the unknown model ''; known: "),
             ("cnn@", "variant: 'cnn@' has the unknown backbone ''; known: "),
             ("cnn+", "variant: 'cnn+' has the unknown policy ''; known: "),
@@ -139,7 +142,7 @@ class TestNames:
     def test_absurd_hyperparameters_are_refused(self):
         with pytest.raises(UserError, match=r"^model\.loc_lr_factor: -1\.0 is not a number of 0 or more$"):
             build_model_recipe(parse_variant("stn_affine"), {"loc_lr_factor": -1.0})
-        with pytest.raises(UserError, match=r"^policy\.max_scale: 0\.5 is not a number of 1 or more$"):
+        with pytest.raises(UserError, match=r"^policy\.max_scale: 0\.5 is not between 1 and 10$"):
             build_policy(parse_variant("cnn+affine"), {"max_scale": 0.5})
 
     def test_a_hyperparameter_may_not_contradict_the_name(self):
@@ -174,7 +177,7 @@ class TestNames:
             ("stn_affine:stage=2", "model.stage: 2 goes with place=feature or place=shared"),
             (
                 "stn_affine:place=feature:steps=2",
-                "model.place: in a feature map go neither several steps, several heads, another size nor blur",
+                "model.steps: 2 does not go with place=feature",
             ),
             ("stn_shuffled:heads=2", "model.place: shuffled maps go with one head that warps the image"),
             ("stn_random:max_deg=200", "model.max_deg: 200.0 is not between 0 and 180"),

@@ -28,8 +28,12 @@ class Affine:
     max_shear_deg: float = 10.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_scale < math.inf:
-            raise ValueError(f"max_scale: {self.max_scale} is not a number of 1 or more")
+        if not 0 <= self.max_deg <= 180:
+            raise ValueError(f"max_deg: {self.max_deg} is not between 0 and 180")
+        if not 0 <= self.max_shift <= 1:
+            raise ValueError(f"max_shift: {self.max_shift} is not between 0 and 1")
+        if not 1 <= self.max_scale <= 10:
+            raise ValueError(f"max_scale: {self.max_scale} is not between 1 and 10")
         if not -90 < self.max_shear_deg < 90:
             raise ValueError(f"max_shear_deg: {self.max_shear_deg} is not between -90 and 90")
 

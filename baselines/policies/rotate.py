@@ -24,6 +24,10 @@ class Rotate:
     num_draws: ClassVar[int] = 1
     max_deg: float = 15.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_deg <= 180:
+            raise ValueError(f"max_deg: {self.max_deg} is not between 0 and 180")
+
     def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
         return {"angle_rad": (2 * u_BK[:, 0] - 1) * math.radians(self.max_deg)}
 

@@ -22,8 +22,8 @@ class Scale:
     max_scale: float = 1.3
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_scale < math.inf:
-            raise ValueError(f"max_scale: {self.max_scale} is not a number of 1 or more")
+        if not 1 <= self.max_scale <= 10:
+            raise ValueError(f"max_scale: {self.max_scale} is not between 1 and 10")
 
     def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
         return {"scale": torch.exp((2 * u_BK[:, 0] - 1) * math.log(self.max_scale))}

@@ -89,7 +89,7 @@ def _print(line: str) -> None:
 
 
 def load_task(spec: str, *, image_px: int, cache: Path, say: Say = _print, label: str = "") -> Task:
-    """The task that `spec` names: `cifar10`, `sprites` or `folder:PATH`; from the cache where it is there.
+    """The task that `spec` names: `cifar10`, `mnist`, `sprites` or `folder:PATH`; from the cache where it is there.
 
     image_px: side of the square images to deliver. label: what tables call the task, instead of its own label.
     Raises UserError for an unknown name or images that cannot be had.
