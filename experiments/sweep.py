@@ -56,9 +56,13 @@ class Sweep:
         return ArmSearch(arm.name, self.plan.study.search, arm.parameters, arm.defaults, storage)
 
     def finished(self) -> list[str]:
-        """Keys of the study's runs that are in the ledger, trials before final runs in each arm."""
+        """Keys of the study's runs that are in the ledger, trials before final runs in each arm.
+
+        One that a worker has just put there counts when its end has been reported.
+        """
+        under_way = {job.key for job in self._futures.values()}
         keys = (key for arm in self.arms for key in (*arm.trials, *arm.finals))
-        return [key for key in keys if key in self.ledger]
+        return [key for key in keys if key not in under_way and key in self.ledger]
 
     def replay(self) -> None:
         """Go through everything that the ledger already answers, without training."""

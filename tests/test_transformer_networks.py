@@ -119,7 +119,7 @@ class TestNetwork:
             ("stn_affine:prior=0.3", 0.0),  # it starts at the identity
             ("stn_affine:supervision=1", 1.0),
             ("stn_affine:supervision=0.5", 0.5),
-            ("stn_supervised", 1.0),
+            ("stn_supervised", 10.0),
             ("stn_rotation:consistency=1", 1.0),
         ],
     )
