@@ -325,7 +325,8 @@ def _notes(study: Study, found: list[Gap], poses: list[str]) -> Iterator[str]:
     yield from gap_notes(found, several_poses=len(poses) > 1)
     num_trials = sorted({len(arm.trials) for arm in study.arms})
     if num_trials[-1]:
-        tuned = f"tuned on validation images only, with {_range_text(num_trials)} trials for each variant"
+        trials = "trial" if num_trials == [1] else "trials"
+        tuned = f"tuned on validation images only, with {_range_text(num_trials)} {trials} for each variant"
     else:
         tuned = "not tuned"
     yield f"Hyper-parameters were {tuned}. The test set was read once in each final run, and in no other."
