@@ -15,11 +15,13 @@ settings.load_profile("stn-bench")
 
 
 def pytest_configure() -> None:
-    """Nobody is logged in to W&B here, whoever runs the tests: nothing may be uploaded by them."""
+    """Nobody is logged in to W&B here, whoever runs the tests: nothing may be uploaded by them. Ctrl-C works."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         del os.environ[name]
     nowhere = Path(tempfile.gettempdir(), "stn-bench-tests-have-no-account")
     os.environ |= {"NETRC": str(nowhere / "netrc"), "WANDB_CONFIG_DIR": str(nowhere)}
+    # Started in the background, a shell hands down that Ctrl-C is ignored, and the commands under test would ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -2,6 +2,9 @@
 
 import csv
 import dataclasses
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ from stn.transformations import TRANSFORMATIONS
 from tests.command_line import run
 
 STUDIES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "experiments/studies").glob("*.yaml"))}
+SMOKE_TEST = "test_the_study_at_budget_smoke"
+Smoke = dict[str, "Future[tuple[subprocess.CompletedProcess[str], Path]]"]
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -28,12 +33,25 @@ def test_every_arm_can_be_built_at_the_large_budgets(name: str, cache: Path) -> 
         assert all(arm.parameters for arm in plan.arms)
 
 
+@pytest.fixture(scope="module")
+def smoke(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Smoke]:
+    """The command line's end at budget smoke for each study that is asked for, two at a time, and where it wrote."""
+    asked = [name for name in STUDIES if f"{SMOKE_TEST}[{name}]" in {item.name for item in request.session.items}]
+
+    def carry_out(name: str) -> "tuple[subprocess.CompletedProcess[str], Path]":
+        folder = tmp_path_factory.mktemp(name, numbered=False)
+        options = ("--budget", "smoke", "--jobs", 1, "--runs", folder / "ledger", "--reports", folder / "out")
+        return run("sweep", "--sweep", STUDIES[name], *options, cwd=folder), folder
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
+        patch.setenv("WANDB_MODE", "disabled")  # what W&B gets is other tests' matter, and takes seconds
+        yield {name: pool.submit(carry_out, name) for name in asked}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_study_at_budget_smoke(name: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "disabled")  # what W&B gets is other tests' matter, and takes seconds
-    options = ("--budget", "smoke", "--jobs", 1, "--runs", tmp_path / "ledger", "--reports", tmp_path / "out")
-    ended = run("sweep", "--sweep", STUDIES[name], *options, cwd=tmp_path)
+def test_the_study_at_budget_smoke(name: str, smoke: Smoke) -> None:
+    ended, tmp_path = smoke[name].result()
     assert (ended.returncode, ended.stderr) == (0, "")
     study = load_study(STUDIES[name], "smoke")
     ledger = Ledger(tmp_path / "ledger", read_only=True)
