@@ -3,7 +3,6 @@
 Legend: B images, C channels, H rows, W columns, K uniform numbers an image.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,19 +11,16 @@ from torch import Tensor
 
 from experiments.models import MODELS
 from experiments.network import Batch, Network, Site
-from stn.affine import from_parts
-from stn.maps import AffineMap
+from experiments.random_similarity import DRAWS, SimilarityRanges
 from stn.sampler import Sampler
 
 MAX_STAGES = 8
 """How many a backbone may have; as many transforms are drawn, whether there are so many stages or not."""
-DRAWS = 4
-"""Uniform numbers for one transform: angle, scale and two shifts."""
 
 
 @MODELS.register("ti_cnn")
 @dataclass(frozen=True)
-class TiCnn:
+class TiCnn(SimilarityRanges):
     """The backbone, whose maps between stages are transformed at random in training; plain in evaluation.
 
     layers: after which stages: the `first`, the `inner` ones (all but the last), or `all`.
@@ -39,14 +35,6 @@ class TiCnn:
     max_scale: float = 1.2
     max_shift: float = 0.1
     per_sample: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_deg <= 180:
-            raise ValueError(f"max_deg: {self.max_deg} is not between 0 and 180")
-        if not 1 <= self.max_scale <= 10:
-            raise ValueError(f"max_scale: {self.max_scale} is not between 1 and 10")
-        if not 0 <= self.max_shift <= 1:
-            raise ValueError(f"max_shift: {self.max_shift} is not between 0 and 1")
 
     @property
     def num_draws(self) -> int:
@@ -72,17 +60,6 @@ class TiCnnNetwork(Network):
         if not self.num_transforms:
             raise ValueError("layers: the backbone has one stage and none before it; take layers=first")
 
-    def transform(self, u_BK: Tensor) -> AffineMap:
-        """The maps of these draws, (B, DRAWS)."""
-        sign_BK = 2 * u_BK - 1
-        return AffineMap(
-            from_parts(
-                angle_rad_B=sign_BK[:, 0] * math.radians(self.options.max_deg),
-                log_scale_B=sign_BK[:, 1] * math.log(self.options.max_scale),
-                shift_B2=sign_BK[:, 2:] * 2 * self.options.max_shift,  # the map is 2 wide
-            )
-        )
-
     def forward(self, batch: Batch) -> Tensor:
         x_BCHW = self.normalise(batch.raw_BCHW)
         if not self.training:
@@ -90,5 +67,5 @@ class TiCnnNetwork(Network):
         u_BK = batch.u_BK if self.options.per_sample else batch.u_BK[:1].expand(len(batch), -1)
         for index, u_BD in enumerate(u_BK.split(DRAWS, dim=1)[: self.num_transforms]):
             map_BCHW = self.backbone.features(x_BCHW, start=index, stop=index + 1)
-            x_BCHW = Sampler()(map_BCHW, self.transform(u_BD))
+            x_BCHW = Sampler()(map_BCHW, self.options.maps(u_BD))
         return self.backbone.head(self.backbone.features(x_BCHW, start=self.num_transforms))
