@@ -40,7 +40,7 @@ class Stn:
     size: side of what it passes on, as a fraction of the image's.
     start_sd: standard deviation of the last layer's weights at the start; 0 starts at the identity.
     blur_px: blur of the sampled image at the start of training, see stn/blur.py.
-    consistency, prior, supervision: weights of the terms in stn/guidance.py.
+    consistency, prior, supervision: weights of the terms in stn/guidance/.
     """
 
     family: ClassVar[str]

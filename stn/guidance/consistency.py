@@ -1,18 +1,14 @@
-"""Terms added to a transformer's training loss that tell it more than the classification loss does.
+"""Consistency of the pose: maps of further-turned images must turn with them.
 
-Each is measured as the mean squared distance, on the circle that touches the image's edges, between where two maps
-look: for turns alone it is 2 (1 - cos) of the angle between them.
-
-Legend: B images, C channels, H rows, W columns.
+Legend: B images, C channels, H rows, W columns, N points.
 """
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
-from stn.affine import from_parts, identity
-from stn.maps import AffineMap, Map, circle, displacement
+from stn.affine import from_parts
+from stn.maps import AffineMap, Map, circle
 from stn.sampler import Sampler
 
 
@@ -40,21 +36,3 @@ def consistency(
 def _spread(points_BN2: Tensor) -> Tensor:
     """Mean squared distance of points from their centre, (B,): 1 for the circle itself."""
     return (points_BN2 - points_BN2.mean(1, keepdim=True)).square().sum(-1).mean(-1)
-
-
-def prior(maps: Map, num: int, device: torch.device) -> Tensor:
-    """How far the maps are from the identity, a scalar: most images are taken upright.
-
-    Without it every constant turn of a consistent transformer is as good as any other.
-    Source: Mondal et al. 2023, Equivariant Adaptation of Large Pretrained Models, section 3.2: a prior on poses that
-    keeps canonical images looking like those of the data; here it is one on the size of the map.
-    """
-    return displacement(maps, AffineMap(identity(num, device=device)), circle(device)).mean()
-
-
-def supervision(maps: Map, true_BN2: Tensor) -> Tensor:
-    """How far the maps are from the true ones, a scalar. A control: it needs to know the pose of every image.
-
-    true_BN2: where the true maps send the points of `circle`.
-    """
-    return (maps.apply(circle(true_BN2.device)) - true_BN2).square().sum(-1).mean()
