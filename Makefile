@@ -9,6 +9,8 @@ BUDGET =
 DATA =
 #: LABEL        what tables and W&B call these images
 LABEL =
+#: MINUTES      time that a probe may take, roughly
+MINUTES = 10
 #: RUNS         the ledger: folder of finished runs
 RUNS = runs
 #: REPORTS      folder for tables and figures
@@ -22,9 +24,9 @@ OUT = bench.json
 #: PYTHON       interpreter that .venv is made with
 PYTHON = python3
 
-export SWEEP BUDGET DATA LABEL RUNS REPORTS JOBS RETRY OUT
+export SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS JOBS RETRY OUT
 
-KNOWN := SWEEP BUDGET DATA LABEL RUNS REPORTS JOBS RETRY OUT PYTHON
+KNOWN := SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS JOBS RETRY OUT PYTHON
 UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); known: $(KNOWN)))
 
@@ -38,7 +40,7 @@ STUDY_OPTIONS := --sweep "$$SWEEP" $${BUDGET:+--budget "$$BUDGET"} $${DATA:+--da
 JOBS_OPTION := $${JOBS:+--jobs "$$JOBS"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan status tables dashboard sync optuna-dashboard test lint format bench gpu-check clean
+.PHONY: help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test lint format bench gpu-check clean
 
 help:
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -66,16 +68,29 @@ status: $(INSTALLED)  ## say how far the ledger's studies are
 tables: $(INSTALLED)  ## write the tables of the ledger's studies again
 	@$(EXPERIMENTS) tables --runs "$$RUNS" --reports "$$REPORTS"
 
+report: $(INSTALLED)  ## write the report of the ledger's newest study: one HTML file, readable anywhere
+	@$(EXPERIMENTS) report --runs "$$RUNS" --reports "$$REPORTS"
+
+probe: $(INSTALLED)  ## would a spatial transformer help on your images? make probe DATA=path/to/images; minutes
+	@[ -n "$$DATA" ] || { echo 'make: probe needs images; name their folder: make probe DATA=path/to/images' >&2; exit 2; }
+	@$(EXPERIMENTS) probe "$$DATA" --minutes "$$MINUTES" --label "$$LABEL" --runs "$$RUNS" --reports "$$REPORTS" $(JOBS_OPTION)
+
 dashboard: $(INSTALLED)  ## look at the runs in the terminal, with W&B's own dashboard; no account needed
 	@$(EXPERIMENTS) dashboard --runs "$$RUNS"
 
 sync: $(INSTALLED)  ## upload the runs that W&B has not got yet; needs a W&B account
 	@$(EXPERIMENTS) sync --runs "$$RUNS"
 
+wandb-report: $(INSTALLED)  ## build a workspace and a report in the W&B project; needs a W&B account
+	@$(EXPERIMENTS) wandb-report --runs "$$RUNS"
+
 optuna-dashboard: $(INSTALLED)  ## look at the newest study's tuning in a browser
 	@journal=$$(ls -t "$$RUNS"/studies/*/optuna.log 2>/dev/null | head -n 1); \
 	if [ -z "$$journal" ]; then echo "make: $$RUNS holds no study yet; make sweep makes one" >&2; exit 2; fi; \
 	$(VENV)/bin/optuna-dashboard "$$journal"
+
+verify: $(INSTALLED)  ## compute the numbers of README and docs again from the committed results
+	@$(EXPERIMENTS) verify
 
 test: $(INSTALLED)  ## run all tests
 	$(PY) -m pytest

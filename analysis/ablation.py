@@ -2,16 +2,17 @@
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis.formats import ABSENT, TextTable, one_line
+from analysis.flops import count_cell, flop_cell, flop_unit
+from analysis.formats import ABSENT, Cell, TextTable, one_line, text_table
 from analysis.gap import GAP_COLUMN, Gap, Share, gap_notes, gaps, share_text, shares
-from analysis.means import Mean, mean_of, percent_text
+from analysis.means import Mean, mean_cell, mean_of
 from analysis.records import HYPER_PARAMETERS, Study, read_study
 from analysis.statistics import CONFIDENCE, Floats, mean_interval, paired_difference
 
@@ -125,11 +126,11 @@ def study_ablation(study: Study) -> Ablation:
     """The ablation table of a study that was read."""
     rows, found = _rows(study)
     poses = list(dict.fromkeys(row.pose for row in rows))
-    flop_unit = _flop_unit(rows)
+    unit = flop_unit(row.train_flops for row in rows)
     sections = []
     for pose in poses:
         of_pose = tuple(row for row in rows if row.pose == pose)
-        sections.append(Section(pose, _table(of_pose, flop_unit), of_pose))
+        sections.append(Section(pose, _table(of_pose, unit), of_pose))
     return Ablation(
         study=study.name,
         task_label=study.task_label,
@@ -246,52 +247,36 @@ def _hyper_parameter_order(name: str) -> tuple[int, str]:
     return HYPER_PARAMETERS.index(name.partition(".")[0]), name
 
 
-_FLOP_UNITS = ((18, "EFLOP"), (15, "PFLOP"), (12, "TFLOP"), (9, "GFLOP"), (6, "MFLOP"), (3, "kFLOP"), (0, "FLOP"))
-
-
-def _flop_unit(rows: list[Row]) -> tuple[int, str]:
-    """One unit for the whole column, so that rows compare at a glance: the one that fits the largest."""
-    largest = max((row.train_flops or 0.0 for row in rows), default=0.0)
-    return next((unit for unit in _FLOP_UNITS if largest >= 10 ** unit[0]), _FLOP_UNITS[-1])
-
-
-def _flop_text(flops: float | None, unit: tuple[int, str]) -> str:
-    if flops is None:
-        return ABSENT
-    exponent, name = unit
-    scaled = flops / 10**exponent
-    decimals = 2 - math.floor(math.log10(scaled)) if scaled > 0 else 0
-    return f"{scaled:,.{min(max(decimals, 0), 4)}f} {name}"
-
-
 def _table(rows: tuple[Row, ...], flop_unit: tuple[int, str]) -> TextTable:
     columns, align, cells = list(COLUMNS), list(ALIGN), [list(_cells(row, flop_unit)) for row in rows]
     if any(row.gap_closed is not None for row in rows):
         columns.insert(_GAP_PLACE, GAP_COLUMN)
         align.insert(_GAP_PLACE, "r")
-        for row, texts in zip(rows, cells, strict=True):
-            texts.insert(_GAP_PLACE, share_text(row.gap_closed, row.test_accuracy.num))
-    return TextTable(tuple(columns), "".join(align), tuple(map(tuple, cells)))
+        for row, own in zip(rows, cells, strict=True):
+            share = row.gap_closed
+            own.insert(_GAP_PLACE, Cell(share_text(share, row.test_accuracy.num), share.value if share else None))
+    return text_table(columns, "".join(align), cells)
 
 
-def _cells(row: Row, flop_unit: tuple[int, str]) -> tuple[str, ...]:
-    difference = ABSENT
+def _cells(row: Row, flop_unit: tuple[int, str]) -> tuple[Cell, ...]:
+    difference = Cell(ABSENT)
     if row.difference is not None:
-        difference = percent_text(row.difference, signed=True)
+        pairs = ""
         if 0 < row.difference.num < row.test_accuracy.num:
-            difference += f" ({row.difference.num} pair{'s' if row.difference.num > 1 else ''})"
-        difference += " *" if row.difference.excludes_zero else ""
+            pairs = f" ({row.difference.num} pair{'s' if row.difference.num > 1 else ''})"
+        star = " *" if row.difference.excludes_zero else ""
+        difference = mean_cell(row.difference, signed=True, mark=pairs + star)
     return (
-        one_line(row.variant),
-        ABSENT if row.difference is None else one_line(row.baseline),
-        percent_text(row.val_accuracy),
-        percent_text(row.test_accuracy),
-        str(row.test_accuracy.num),
+        Cell(row.variant),
+        Cell(ABSENT if row.difference is None else row.baseline),
+        mean_cell(row.val_accuracy),
+        mean_cell(row.test_accuracy),
+        Cell(str(row.test_accuracy.num), row.test_accuracy.num),
         difference,
-        ABSENT if row.num_parameters is None else f"{row.num_parameters:,}",
-        _flop_text(row.train_flops, flop_unit),
-        status_text(row.final_statuses) or ABSENT,
-        status_text(row.trial_statuses) or ABSENT,
+        count_cell(row.num_parameters),
+        flop_cell(row.train_flops, flop_unit),
+        Cell(status_text(row.final_statuses) or ABSENT),
+        Cell(status_text(row.trial_statuses) or ABSENT),
     )
 
 
@@ -337,8 +322,13 @@ def _range_text(numbers: list[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
+def hyper_parameter_names(rows: Iterable[Row]) -> list[str]:
+    """Dotted names of the rows' hyper-parameters: the optimiser's first."""
+    return sorted({name for row in rows for name in row.hyper_parameters}, key=_hyper_parameter_order)
+
+
 def _hyper_parameter_table(rows: list[Row], *, several_poses: bool) -> TextTable:
-    names = sorted({name for row in rows for name in row.hyper_parameters}, key=_hyper_parameter_order)
+    names = hyper_parameter_names(rows)
     pose = ("Pose",) if several_poses else ()
     cells = []
     for row in rows:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.formats import ABSENT, TextTable, Value, csv_table, markdown_table, markdown_text, one_line
-from analysis.means import Mean, mean_of, mean_text
+from analysis.formats import ABSENT, Cell, TextTable, one_line, text_table
+from analysis.means import Mean, mean_cell, mean_of
 from analysis.records import TRANSFORMER_COLUMNS, Study, read_study
 from analysis.statistics import CONFIDENCE, mean_interval
 
@@ -75,7 +75,7 @@ IMPORTANCE = (
 )
 """Headings in the order in which a narrow page should keep them."""
 
-_MEANS = tuple(
+MEANS = tuple(
     name.removeprefix("transformer.")
     for name in TRANSFORMER_COLUMNS
     if name not in ("transformer.num_images", "transformer.angle_deg")  # an angle over seeds has no plain mean
@@ -146,32 +146,10 @@ def study_diagnostics(study: Study) -> Diagnostics | None:
     for pose in dict.fromkeys(look.pose for look in looks):
         of_pose = tuple(look for look in looks if look.pose == pose)
         columns = ("Variant", "Verdict", "n", *(column.heading for column in _COLUMNS))
-        table = TextTable(columns, "ll" + "r" * (len(columns) - 2), tuple(map(_cells, of_pose)))
+        table = text_table(columns, "ll" + "r" * (len(columns) - 2), list(map(_cells, of_pose)))
         sections.append(LookSection(pose, table, of_pose))
     title = f"Transformers on {study.task_label}"
     return Diagnostics(study.name, stage, title, tuple(sections), tuple(_notes(stage)))
-
-
-def diagnostics_markdown(table: Diagnostics) -> str:
-    """The table for people, with what its columns mean."""
-    parts = [f"# {markdown_text(table.title)}\n"]
-    for section in table.sections:
-        parts.append(f"## Pose {markdown_text(section.pose)}\n")
-        parts.append(markdown_table(section.table))
-    parts.append("".join(f"- {markdown_text(note)}\n" for note in table.notes))
-    return "\n".join(parts)
-
-
-def diagnostics_csv(table: Diagnostics) -> str:
-    """One line an arm, in the ledger's names and units; run_keys are the runs that the means are over."""
-    columns = ["study", "pose", "variant", "stage", "verdicts"]
-    columns += [f"{name}{end}" for name in _MEANS for end in ("", "_half_width", "_num_runs")]
-    rows: list[tuple[Value, ...]] = []
-    for look in (look for section in table.sections for look in section.rows):
-        numbers = [number for name in _MEANS for number in look.means[name]]
-        keys = " ".join(look.keys)
-        rows.append((table.study, look.pose, look.variant, table.stage, _verdict_text(look), *numbers, keys))
-    return csv_table([*columns, "run_keys"], rows)
 
 
 def _look(pose: str, variant: str, runs: pd.DataFrame, recorded: "pd.Series[bool]", stage: str) -> Look:
@@ -183,28 +161,29 @@ def _look(pose: str, variant: str, runs: pd.DataFrame, recorded: "pd.Series[bool
             verdicts[_UNMEASURED if status == "completed" else status] += 1
     order = [*_VERDICTS, *sorted(set(verdicts) - {*_VERDICTS, *_STATUSES}), *_STATUSES]
     averaged = runs[(runs["status"] == "completed") & recorded]
-    estimate = mean_interval(averaged[[f"transformer.{name}" for name in _MEANS]].to_numpy().T)
-    means = {name: mean_of(estimate, i) for i, name in enumerate(_MEANS)}
+    estimate = mean_interval(averaged[[f"transformer.{name}" for name in MEANS]].to_numpy().T)
+    means = {name: mean_of(estimate, i) for i, name in enumerate(MEANS)}
     if stage == "trial":  # they differ in more than their seeds
         means = {name: mean._replace(half_width=math.nan) for name, mean in means.items()}
     counts = {name: verdicts[name] for name in order if verdicts[name]}
     return Look(pose, variant, counts, means, tuple(averaged["key"]))
 
 
-def _cells(look: Look) -> tuple[str, ...]:
-    numbers = (_number_text(look.means[column.name], column) for column in _COLUMNS)
-    return (one_line(look.variant), _verdict_text(look), str(len(look.keys)), *numbers)
+def _cells(look: Look) -> tuple[Cell, ...]:
+    num = len(look.keys)
+    numbers = (_number_cell(look.means[column.name], column) for column in _COLUMNS)
+    return (Cell(look.variant), Cell(verdict_text(look)), Cell(str(num), num), *numbers)
 
 
-def _verdict_text(look: Look) -> str:
+def verdict_text(look: Look) -> str:
+    """`2 working, 1 idle`."""
     return ", ".join(f"{num} {one_line(verdict)}" for verdict, num in look.verdicts.items())
 
 
-def _number_text(mean: Mean, column: _Column) -> str:
-    scaled = Mean(column.factor * mean.value, column.factor * mean.half_width, mean.num)
-    if mean.num and np.abs(scaled.value) >= 1e4:  # the condition of a map that flattens everything
-        return f"{scaled.value:.0e}"
-    return mean_text(scaled, column.decimals)
+def _number_cell(mean: Mean, column: _Column) -> Cell:
+    if mean.num and np.abs(column.factor * mean.value) >= 1e4:  # the condition of a map that flattens everything
+        return Cell(f"{column.factor * mean.value:.0e}", mean.value)
+    return mean_cell(mean, column.decimals, factor=column.factor)
 
 
 def _notes(stage: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from analysis.formats import ABSENT
+from analysis.formats import ABSENT, Cell
 from analysis.statistics import Estimate
 
 
@@ -38,3 +38,9 @@ def mean_text(mean: Mean, decimals: int, *, signed: bool = False) -> str:
 def percent_text(mean: Mean, *, signed: bool = False) -> str:
     """The same of fractions, in per cent with one decimal."""
     return mean_text(Mean(100 * mean.value, 100 * mean.half_width, mean.num), 1, signed=signed)
+
+
+def mean_cell(mean: Mean, decimals: int = 1, *, factor: float = 100, signed: bool = False, mark: str = "") -> Cell:
+    """The mean times a factor, in per cent by default, which sorts by the mean. mark: what follows it."""
+    scaled = Mean(factor * mean.value, factor * mean.half_width, mean.num)
+    return Cell(mean_text(scaled, decimals, signed=signed) + mark, mean.value)

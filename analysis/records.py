@@ -1,16 +1,21 @@
 """Reads a study out of the ledger: one row a run, finished or not. docs/architecture.md describes the files."""
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analysis.errors import AnalysisError, nearest
+from analysis.json_files import get, number, part, read_object
 
-NEWEST_FORMAT = 2
+DEFAULT_ALPHA, DEFAULT_MARGIN = 0.05, 0.01
+"""Of studies that declare no claims."""
+
+NEWEST_FORMAT = 3
 """The newest format of run.json and study.json that these functions understand; they read all older ones."""
 
 SCORES = (
@@ -24,6 +29,10 @@ SCORES = (
     "val_loss",
     "test_accuracy",
     "test_loss",
+    "test_ece",
+    "rotation_accuracy",
+    "corruption_accuracy",
+    "worst_of_grid_accuracy",
 )
 COSTS = ("train_seconds", "seconds", "images_per_s", "peak_memory_mib")
 MACHINE = ("device", "device_name", "threads")
@@ -52,6 +61,7 @@ class Arm:
     """One variant at one pose.
 
     trials: keys in the order they were proposed; finals: keys in the order of the seeds; winner: of the trials.
+    space: what was tuned, by dotted name, in W&B's parameter grammar; empty before format 3.
     """
 
     pose: str
@@ -60,17 +70,49 @@ class Arm:
     trials: tuple[str, ...]
     winner: str | None
     finals: tuple[str, ...]
+    space: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One of the comparisons that the study was made for: a variant against another at a pose.
+
+    interaction: whether the claim is that the two differ by more, or less, than they do without their policies.
+    """
+
+    pose: str
+    variant: str
+    baseline: str
+    interaction: bool = False
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The family of claims that the study declares before anything runs.
+
+    alpha: probability that any of them is made wrongly. margin: differences in accuracy below it, a fraction, do not
+    matter. declared: whether the sweep file lists them; else each variant is compared with its baseline.
+    """
+
+    alpha: float
+    margin: float
+    declared: bool
+    family: tuple[Claim, ...]
 
 
 @dataclass(frozen=True)
 class Study:
     """A study and all runs that it lists.
 
-    num_classes: of the task. epochs: of the protocol; None if no run is in the ledger.
+    classes: of the task. epochs: of the protocol; None if no run is in the ledger.
+    protocol: its values by name, as runs have it; empty if no run is in the ledger.
+    sampler: how hyper-parameters were proposed, `tpe` or `random`; None before format 3.
+    source: of the study: `file` and `data` (whether a folder of the user's own images took the task's place).
     runs: one row a listed run, arm by arm, trials before finals. Columns: `arm` (index into arms), `pose`,
         `variant`, `stage`, `key`, `seed` (NaN if missing), `status` (that of run.json, or "missing"), `error`,
-        every name in SCORES, COSTS, TRANSFORMER_COLUMNS and MACHINE, `transformer.verdict` and `versions` (text), and
-        one column a hyper-parameter (dotted): numbers, text or booleans. What a run does not have is NaN or None.
+        every name in SCORES, COSTS, TRANSFORMER_COLUMNS and MACHINE, `transformer.verdict` and `versions` (text),
+        `test_class_accuracy` (an array, in the order of classes), and one column a hyper-parameter (dotted): numbers,
+        text or booleans. What a run does not have is NaN or None.
     """
 
     ledger: Path
@@ -79,10 +121,18 @@ class Study:
     protocol_hash: str
     task_label: str
     task_hash: str
-    num_classes: int
+    classes: tuple[str, ...]
     arms: tuple[Arm, ...]
+    claims: Claims
     epochs: int | None
+    protocol: dict[str, Any]
+    sampler: str | None
+    source: dict[str, Any]
     runs: pd.DataFrame
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
 
 
 def read_study(ledger: Path, study: str) -> Study:
@@ -92,13 +142,14 @@ def read_study(ledger: Path, study: str) -> Study:
     JSON, lacks a value or has a newer format, and runs of two protocols or of two tasks.
     """
     file = _study_file(ledger, study)
-    record = _read_object(file)
+    record = read_object(file)
     _check_format(file, record)
-    arms = tuple(_arms(file, _get(file, record, "arms", list)))
+    arms = tuple(_arms(file, get(file, record, "arms", list)))
     if not arms:
         raise AnalysisError(f"{file}: 'arms' is empty: the study has no variant")
     rows: list[dict[str, Any]] = []
     epochs: int | None = None
+    protocol: dict[str, Any] = {}
     protocols: dict[str, str] = {}
     tasks: dict[str, str] = {}
     for index, arm in enumerate(arms):
@@ -109,55 +160,39 @@ def read_study(ledger: Path, study: str) -> Study:
                 if not run_file.is_file():
                     rows.append(row | {"status": "missing"})
                     continue
-                run = _read_object(run_file)
+                run = read_object(run_file)
                 _check_run(run_file, run, key, stage)
-                protocols.setdefault(_get(run_file, run, "protocol_hash", str), key)
-                tasks.setdefault(_get(run_file, run, "task.content_hash", str), key)
-                epochs = epochs or _get(run_file, run, "config.protocol.epochs", int)
+                protocols.setdefault(get(run_file, run, "protocol_hash", str), key)
+                tasks.setdefault(get(run_file, run, "task.content_hash", str), key)
+                protocol = protocol or get(run_file, run, "config.protocol", dict)
+                epochs = epochs or get(run_file, run, "config.protocol.epochs", int)
                 rows.append(row | _run_row(run_file, run) | _cost_row(run_file.with_name("cost.json")))
         _check_seeds(file, arm, rows)
-    protocol_hash = _get(file, record, "protocol_hash", str)
-    task_hash = _get(file, record, "task.content_hash", str)
+    protocol_hash = get(file, record, "protocol_hash", str)
+    task_hash = get(file, record, "task.content_hash", str)
     _check_same(file, "protocol", protocol_hash, protocols)
     _check_same(file, "task", task_hash, tasks)
     numbers = ["seed", *SCORES, *COSTS, *TRANSFORMER_COLUMNS]
-    texts = ["transformer.verdict", *MACHINE, "versions"]
+    texts = ["test_class_accuracy", "transformer.verdict", *MACHINE, "versions"]
     fixed = ["arm", "pose", "variant", "stage", "key", "status", "error", *numbers, *texts]
     found = sorted({name for row in rows for name in row} - set(fixed))
     runs = pd.DataFrame.from_records(rows, columns=[*fixed, *found])
     return Study(
         ledger=ledger,
         name=study,
-        budget=_get(file, record, "budget", str),
+        budget=get(file, record, "budget", str),
         protocol_hash=protocol_hash,
-        task_label=_get(file, record, "task.label", str),
+        task_label=get(file, record, "task.label", str),
         task_hash=task_hash,
-        num_classes=len(_get(file, record, "task.classes", list)),
+        classes=tuple(map(str, get(file, record, "task.classes", list))),
         arms=arms,
+        claims=_claims(file, record, arms),
         epochs=epochs,
+        protocol=protocol,
+        sampler=record.get("sampler"),
+        source=part(file, record, "source"),
         runs=runs.astype(dict.fromkeys(numbers, "float64")),
     )
-
-
-def read_histories(study: Study, keys: Iterable[str]) -> pd.DataFrame:
-    """Validation accuracy over epochs: columns `key`, `epoch`, `val_accuracy` (NaN where nothing was held out).
-
-    A run without history.json has no rows. Raises AnalysisError for a file that cannot be understood.
-    """
-    rows: list[tuple[str, int, float | None]] = []
-    for key in keys:
-        file = study.ledger / "runs" / key / "history.json"
-        if not file.is_file():
-            continue
-        history = _read_json(file)
-        if not isinstance(history, list):
-            raise AnalysisError(f"{file}: holds no list of epochs")
-        for epoch in history:
-            if not isinstance(epoch, dict):
-                raise AnalysisError(f"{file}: holds {epoch!r} where an epoch was expected")
-            rows.append((key, _get(file, epoch, "epoch", int), _number(file, epoch, "val_accuracy")))
-    frame = pd.DataFrame.from_records(rows, columns=["key", "epoch", "val_accuracy"])
-    return frame.astype({"val_accuracy": "float64"})
 
 
 def _study_file(ledger: Path, study: str) -> Path:
@@ -173,43 +208,8 @@ def _study_file(ledger: Path, study: str) -> Path:
     return folder / study / "study.json"
 
 
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_bytes())
-    except OSError as error:
-        raise AnalysisError(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise AnalysisError(f"{file}: is not JSON: {error}") from error
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    record = _read_json(file)
-    if not isinstance(record, dict):
-        raise AnalysisError(f"{file}: holds no JSON object")
-    return record
-
-
-def _get(file: Path, record: dict[str, Any], dotted: str, kind: type) -> Any:
-    value: Any = record
-    for name in dotted.split("."):
-        if not isinstance(value, dict) or name not in value:
-            raise AnalysisError(f"{file}: {dotted!r} is missing")
-        value = value[name]
-    if not isinstance(value, kind):
-        raise AnalysisError(f"{file}: {dotted!r} is {value!r}, expected {kind.__name__}")
-    return value
-
-
-def _number(file: Path, record: dict[str, Any], name: str) -> float | None:
-    """A number that may be null or absent."""
-    value = record.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise AnalysisError(f"{file}: {name!r} is {value!r}, expected a number or null")
-    return value
-
-
 def _check_format(file: Path, record: dict[str, Any]) -> None:
-    version = _get(file, record, "format", int)
+    version = get(file, record, "format", int)
     if version > NEWEST_FORMAT:
         raise AnalysisError(
             f"{file}: format {version} is newer than {NEWEST_FORMAT}, the newest known: update stn-bench"
@@ -221,8 +221,8 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
     for record in records:
         if not isinstance(record, dict):
             raise AnalysisError(f"{file}: 'arms' holds {record!r}, expected an object")
-        variants = known.setdefault(_get(file, record, "pose", str), [])
-        variants.append(_get(file, record, "variant", str))
+        variants = known.setdefault(get(file, record, "pose", str), [])
+        variants.append(get(file, record, "variant", str))
     for pose, variants in known.items():
         if len(set(variants)) < len(variants):
             twice = next(name for name in variants if variants.count(name) > 1)
@@ -230,64 +230,84 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
     names = {pose: set(variants) for pose, variants in known.items()}
     for record in records:
         pose, variant = record["pose"], record["variant"]
-        baseline = _get(file, record, "baseline", str)
+        baseline = get(file, record, "baseline", str)
         if baseline not in names[pose]:
             hint = nearest(baseline, names[pose])
             raise AnalysisError(f"{file}: baseline {baseline!r} of {variant!r} is no arm of pose {pose!r}; {hint}")
         keys = {}
         for stage in ("trials", "finals"):
-            keys[stage] = tuple(_get(file, record, stage, list))
+            keys[stage] = tuple(get(file, record, stage, list))
             for key in keys[stage]:
                 if not isinstance(key, str):
                     raise AnalysisError(f"{file}: {stage!r} of {variant!r} holds {key!r}, expected a run's key")
-        winner = None if record.get("winner") is None else _get(file, record, "winner", str)
+        winner = None if record.get("winner") is None else get(file, record, "winner", str)
         if winner is not None and winner not in keys["trials"]:
             raise AnalysisError(f"{file}: winner {winner!r} of {variant!r} is none of its trials")
-        yield Arm(pose, variant, baseline, keys["trials"], winner, keys["finals"])
+        yield Arm(pose, variant, baseline, keys["trials"], winner, keys["finals"], part(file, record, "space"))
+
+
+def _claims(file: Path, record: dict[str, Any], arms: tuple[Arm, ...]) -> Claims:
+    """The claims that the study declares; before format 3, each variant against its baseline."""
+    found = part(file, record, "claims")
+    if not found:
+        family = tuple(Claim(arm.pose, arm.variant, arm.baseline) for arm in arms if arm.variant != arm.baseline)
+        return Claims(DEFAULT_ALPHA, DEFAULT_MARGIN, declared=False, family=family)
+    names = {(arm.pose, arm.variant) for arm in arms}
+    family = ()
+    for entry in get(file, found, "family", list):
+        claim = Claim(*(get(file, entry, name, str) for name in ("pose", "variant", "baseline")))
+        for variant in (claim.variant, claim.baseline):
+            if (claim.pose, variant) not in names:
+                raise AnalysisError(f"{file}: a claim is about {variant!r}, which is no arm of pose {claim.pose!r}")
+        family += (replace(claim, interaction=get(file, entry, "interaction", bool)),)
+    alpha, margin = (float(get(file, found, name, (int, float))) for name in ("alpha", "margin"))
+    return Claims(alpha, margin, declared=get(file, found, "declared", bool), family=family)
 
 
 def _check_run(file: Path, run: dict[str, Any], key: str, stage: str) -> None:
     _check_format(file, run)
-    if _get(file, run, "key", str) != key:
+    if get(file, run, "key", str) != key:
         raise AnalysisError(f"{file}: holds the run {run['key']!r}, expected {key!r}")
-    if _get(file, run, "config.stage", str) != stage:
+    if get(file, run, "config.stage", str) != stage:
         raise AnalysisError(f"{file}: is a {run['config']['stage']} run, but its study lists it as a {stage} run")
 
 
 def _run_row(file: Path, run: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {"status": _get(file, run, "status", str), "error": run.get("error")}
-    row["seed"] = _get(file, run, "config.seed", int)
-    for part in HYPER_PARAMETERS:
-        for name, value in _get(file, run, f"config.{part}", dict).items():
-            row[f"{part}.{name}"] = value
+    row: dict[str, Any] = {"status": get(file, run, "status", str), "error": run.get("error")}
+    row["seed"] = get(file, run, "config.seed", int)
+    for owner in HYPER_PARAMETERS:
+        for name, value in get(file, run, f"config.{owner}", dict).items():
+            row[f"{owner}.{name}"] = value
     result = run.get("result") or {}
-    row |= {name: _number(file, result, name) for name in SCORES}
-    return row | _transformer_row(file, _part(file, result, "transformer"))
+    row |= {name: number(file, result, name) for name in SCORES}
+    if result.get("test_class_accuracy") is not None:
+        row["test_class_accuracy"] = _class_accuracy(file, get(file, result, "test_class_accuracy", list))
+    return row | _transformer_row(file, part(file, result, "transformer"))
+
+
+def _class_accuracy(file: Path, values: list[Any]) -> npt.NDArray[np.float64]:
+    """By class; NaN for one that the test set lacks."""
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise AnalysisError(f"{file}: 'test_class_accuracy' is {values!r}, expected numbers or null") from None
 
 
 def _transformer_row(file: Path, transformer: dict[str, Any]) -> dict[str, Any]:
     verdict = transformer.get("verdict")
     if verdict is not None and not isinstance(verdict, str):
         raise AnalysisError(f"{file}: 'verdict' is {verdict!r}, expected text or null")
-    pose = _part(file, transformer, "pose")
-    row = {name: _number(file, transformer, name) for name in TRANSFORMER}
-    row |= {name: _number(file, pose, name) for name in TRANSFORMER_POSE}
+    pose = part(file, transformer, "pose")
+    row = {name: number(file, transformer, name) for name in TRANSFORMER}
+    row |= {name: number(file, pose, name) for name in TRANSFORMER_POSE}
     return {f"transformer.{name}": value for name, value in {"verdict": verdict, **row}.items()}
-
-
-def _part(file: Path, record: dict[str, Any], name: str) -> dict[str, Any]:
-    """An object that may be null or absent; empty then."""
-    part = record.get(name)
-    if part is not None and not isinstance(part, dict):
-        raise AnalysisError(f"{file}: {name!r} is {part!r}, expected an object or null")
-    return part or {}
 
 
 def _cost_row(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
-    cost = _read_object(file)
-    row: dict[str, Any] = {name: _number(file, cost, name) for name in COSTS}
+    cost = read_object(file)
+    row: dict[str, Any] = {name: number(file, cost, name) for name in COSTS}
     row |= {name: cost.get(name) for name in MACHINE}
     row["versions"] = ", ".join(f"{name} {version}" for name, version in sorted((cost.get("versions") or {}).items()))
     return row

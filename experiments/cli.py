@@ -1,7 +1,8 @@
-"""The command line: `python -m experiments COMMAND`. What a command does is in experiments/commands.py."""
+"""The command line: `python -m experiments COMMAND`. What a command does is in experiments/commands/."""
 
 import argparse
 import dataclasses
+import importlib
 import os
 import re
 import signal
@@ -80,6 +81,28 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     add_reports_argument(command)
     command.add_argument("--study", default="", help="name of the study; the latest of the ledger by default")
 
+    command = add("report", "write a study's report: one HTML file that needs no network, with the tables and figures")
+    add_ledger_argument(command)
+    add_reports_argument(command)
+    command.add_argument("--study", default="", help="name of the study; the latest of the ledger by default")
+
+    command = add("probe", "say whether a spatial transformer would help on a folder of images, in minutes")
+    command.add_argument("path", type=Path, help="folder of images: train/ and test/, or one folder for each class")
+    command.add_argument("--minutes", type=float, default=10.0, help="time that the whole may take, roughly")
+    command.add_argument("--label", default="", help="what to call the images; the folder's name by default")
+    add_ledger_argument(command)
+    add_reports_argument(command)
+    command.add_argument("--jobs", type=int, default=0, help="worker processes; 0 takes as many as pay")
+
+    command = add("verify", "compute the numbers of the documents again from the committed results, and compare")
+    command.add_argument("--claims", type=Path, default=Path("docs/claims.yaml"), help="file that lists the numbers")
+
+    command = add("wandb-report", "build a saved workspace and a report of a study in its W&B project")
+    add_ledger_argument(command)
+    command.add_argument("--study", default="", help="name of the study; the latest of the ledger by default")
+    command.add_argument("--entity", default="", help="W&B user or team; your default one if not given")
+    command.add_argument("--out", type=Path, help="write both as JSON into this folder instead, offline")
+
     command = add("variants", "list models, backbones, policies, tasks and poses; with a NAME, its hyper-parameters")
     command.add_argument("name", nargs="?", default="", help="the name to say all about; without one, all are listed")
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -107,7 +130,7 @@ def add_worker_arguments(parser: ArgumentParser) -> None:
 
 def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
     """What `run` takes from the sweep file: protocol and pose of the study at the budget."""
-    from experiments.commands import choose_budget
+    from experiments.commands.options import choose_budget
     from experiments.study import load_study
 
     finder = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
@@ -137,9 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help()
             return 0
         options = parser.parse_args(arguments)
-        from experiments.commands import COMMANDS  # after parsing: --help and typing errors need no torch
-
-        return COMMANDS[options.command](options[options.command])
+        name = options.command.replace("-", "_")
+        # After parsing: --help and typing errors need no torch.
+        return int(importlib.import_module(f"experiments.commands.{name}").main(options[options.command]))
     except ArgumentError as error:
         return complain(explain(error, arguments))
     except ValueError as error:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-RESULT_FORMAT = 2
+RESULT_FORMAT = 3
 """Version of what the ledger stores. Part of every key, so results of two formats never meet in one table."""
 
 
@@ -28,6 +28,8 @@ class Protocol:
         label_smoothing: share of the target spread over all classes.
         precision: of convolutions and matrix products; `auto` takes what this machine trains faster with.
         device: kind of device; `auto` takes a GPU where there is one.
+        robustness: how densely final runs are measured over angles, scales, shifts and corruptions, if at all.
+        robustness_images: test images that this is measured on; 0 takes all.
     """
 
     image_px: int = 32
@@ -42,6 +44,8 @@ class Protocol:
     label_smoothing: float = 0.1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    robustness: Literal["none", "quick", "full"] = "quick"
+    robustness_images: int = 256
 
 
 @dataclass(frozen=True)

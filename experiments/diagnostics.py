@@ -1,6 +1,6 @@
 """What a transformer does: the maps it chooses, how they differ from image to image, and whether they follow the pose.
 
-Legend: N images, M points, 2 their x and y; 22 and 23 rows and columns of linear and affine maps.
+Legend: H heads, N images, M points, 2 their x and y; 22 and 23 rows and columns of linear and affine maps.
 """
 
 from dataclasses import dataclass
@@ -66,9 +66,31 @@ class Diagnosis:
     pose: PoseRecovery | None
 
 
+@dataclass(frozen=True)
+class FoundMaps:
+    """What a transformer does to some images, and what it would do if it undid their poses.
+
+    found_HNM2: for each head, where its maps send the points of a grid, float64 on the CPU; relative to its tile.
+    true_NM2: where the true poses, from upright to posed coordinates, send them. grid_M2: the points.
+    """
+
+    found_HNM2: Tensor
+    true_NM2: Tensor
+    grid_M2: Tensor
+    image_px: int
+
+    def describe(self) -> Diagnosis:
+        return describe(self.found_HNM2, self.true_NM2, self.grid_M2, self.image_px)
+
+    def closest_affine(self) -> tuple[Tensor, Tensor]:
+        """The affine maps closest to the transformer's (H, N, 2, 3) and to the true ones (N, 2, 3)."""
+        theta_N23 = fit_affine(self.found_HNM2.flatten(0, 1), self.grid_M2)
+        return theta_N23.view(*self.found_HNM2.shape[:2], 2, 3), fit_affine(self.true_NM2, self.grid_M2)
+
+
 @torch.inference_mode()
-def diagnose(network: Network, images: DeviceImages, precision: str, num_draws: int = 0) -> Diagnosis | None:
-    """The diagnosis over some of the images, in evaluation mode; None for a network without a transformer."""
+def find_maps(network: Network, images: DeviceImages, precision: str, num_draws: int = 0) -> FoundMaps | None:
+    """The transformer's maps for some of the images, in evaluation mode; None for a network without one."""
     network.eval()
     device, image_px = images.labels_N.device, images.pixels_NHWC.shape[1]
     order_N = permutation(torch.arange(len(images), device=device), seed=0, epoch=0, purpose="diagnosis")
@@ -82,7 +104,13 @@ def diagnose(network: Network, images: DeviceImages, precision: str, num_draws: 
         found.append(torch.stack([each.apply(grid_M2).float() for each in maps]))
         true.append(batch.poses.from_upright().apply(grid_M2))
     found_HNM2, true_NM2 = torch.cat(found, dim=1).double().cpu(), torch.cat(true).double().cpu()
-    return describe(found_HNM2, true_NM2, grid_M2.double().cpu(), image_px)
+    return FoundMaps(found_HNM2, true_NM2, grid_M2.double().cpu(), image_px)
+
+
+def diagnose(network: Network, images: DeviceImages, precision: str, num_draws: int = 0) -> Diagnosis | None:
+    """The diagnosis over some of the images, in evaluation mode; None for a network without a transformer."""
+    maps = find_maps(network, images, precision, num_draws)
+    return maps.describe() if maps else None
 
 
 def describe(found_HNM2: Tensor, true_NM2: Tensor, grid_M2: Tensor, image_px: int) -> Diagnosis:

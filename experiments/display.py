@@ -11,8 +11,10 @@ from rich import box
 from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from experiments.catalogue import Entry
 from experiments.config import RunConfig
@@ -24,6 +26,11 @@ from experiments.runs import Job
 NAME_COLUMNS = ("Variant", "Baseline")
 MAX_NAME = 48
 """Characters to which lines below each other leave room for a run's name; a longer one pushes the rest aside."""
+
+
+def say_to(console: Console) -> Callable[[str], None]:
+    """A function that prints a line as it is."""
+    return lambda line: console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -56,8 +63,13 @@ def print_plan(
     num_workers: int,
     num_done: int,
     total_s: float,
+    claims: str,
+    prospects: Text,
 ) -> None:
-    """The plan as a table. seconds: of one trial and one final run, for each arm."""
+    """The plan as a table. seconds: of one trial and one final run, for each arm.
+
+    claims: what is to be decided. prospects: whether that many seeds can.
+    """
     study, protocol = plan.study, plan.protocol
     console.print(
         f"[bold]Study[/] {plan.name}   [bold]budget[/] {study.budget}   [bold]protocol[/] {plan.protocol_hash}"
@@ -71,6 +83,9 @@ def print_plan(
         f"{protocol.precision} on {protocol.device}; each variant {count(study.search.trials, 'trial')}, tuned by "
         f"{study.search.sampler} on validation accuracy, and {count(study.final_seeds, 'final run')}"
     )
+    console.print(f"[bold]Claims[/] {escape(claims)}", highlight=False)
+    if prospects:
+        console.print("[bold]Seeds[/] ", prospects, highlight=False)
     name_width = max(24, (console.width - 20) // 3)
     for pose, arms in groupby(zip(plan.arms, seconds, strict=True), key=lambda pair: pair[0].pose):
         table = Table(box=box.SIMPLE_HEAD, title=f"Pose {pose}", title_justify="left")
@@ -246,6 +261,20 @@ def _fitting_table(console: Console, text: Any, title: str | None, importance: S
         if len(wanted) == 1 or Measurement.get(console, wide, table).maximum <= console.width:
             return table
         wanted.pop()
+
+
+def print_answer(console: Console, headline: str, sentences: Sequence[str]) -> None:
+    """What the study says, in a breath and then claim by claim."""
+    console.print(Text(headline, style="bold"), highlight=False)
+    for sentence in sentences:
+        console.print(Padding(Text(sentence), (0, 0, 0, 2)), highlight=False)
+    console.print()
+
+
+def print_advice(console: Console, found: str, how_sure: str) -> None:
+    """What a probe found."""
+    console.print(Text(f"\n{found}", style="bold"), highlight=False)
+    console.print(Text(how_sure), highlight=False)
 
 
 def print_place(console: Console, what: str, *lines: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 
 import torch
 
@@ -9,6 +10,7 @@ from experiments.images import DeviceImages
 from experiments.ledger import Ledger
 from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.poses import posed_px
+from experiments.robustness import num_evaluations
 from experiments.sweep import Sweep
 from experiments.training import train
 from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
@@ -19,10 +21,16 @@ RUN_OVERHEAD_S = 0.5
 
 
 class Estimate:
-    """Seconds that the runs of a plan are expected to take on this machine, and the sum of what is left."""
+    """Seconds that the runs of a plan are expected to take on this machine, and the sum of what is left.
 
-    def __init__(self, plan: Plan, sweep: Sweep, ledger: Ledger, num_workers: int) -> None:
-        self.runs = [seconds_of_runs(plan, arm, images_per_s(plan, arm, ledger)) for arm in plan.arms]
+    rates: training images/s of each arm in one worker, where they are known already.
+    """
+
+    def __init__(
+        self, plan: Plan, sweep: Sweep, ledger: Ledger, num_workers: int, rates: Sequence[float] | None = None
+    ) -> None:
+        rates = rates or [images_per_s(plan, arm, ledger) for arm in plan.arms]
+        self.runs = [seconds_of_runs(plan, arm, rate) for arm, rate in zip(plan.arms, rates, strict=True)]
         self.by_run = {
             (arm.pose, arm.variant, stage): seconds[stage]
             for arm, seconds in zip(plan.arms, self.runs, strict=True)
@@ -89,4 +97,6 @@ def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> dict[str, float]:
     protocol = plan.protocol
     num_images = protocol.epochs * (protocol.train_images + EVALUATION_COST * protocol.val_images)
     trial = num_images / rate + RUN_OVERHEAD_S
-    return {"trial": trial, "final": trial + EVALUATION_COST * protocol.test_images / rate}
+    # Compared with a forward pass it costs little to transform an image.
+    num_tested = protocol.test_images + num_evaluations(protocol, protocol.test_images)
+    return {"trial": trial, "final": trial + EVALUATION_COST * num_tested / rate}

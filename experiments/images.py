@@ -42,15 +42,20 @@ class DeviceImages:
             self.pixels_NHWC.index_select(0, index_N), self.labels_N.index_select(0, index_N), self.poses[index_N]
         )
 
-    def batches(self, num_draws: int, size: int) -> Iterator[tuple[Tensor, Batch]]:
-        """All images, for evaluation: labels (B) and what the network is given.
+    def order(self) -> Tensor:
+        """Indices of the images in the order of evaluation, (N,): random yet always the same.
 
-        In an order that is random yet always the same: where files lie sorted by class, a network that mixes the images
-        of a batch must not see one class at a time.
-        num_draws: uniform numbers that the network needs for each image: always the same for the same image.
+        Where files lie sorted by class, a network that mixes the images of a batch must not see one class at a time.
         """
         index_N = torch.arange(len(self), device=self.labels_N.device)
-        index_N = permutation(index_N, seed=0, epoch=0, purpose="evaluation order")
+        return permutation(index_N, seed=0, epoch=0, purpose="evaluation order")
+
+    def batches(self, num_draws: int, size: int) -> Iterator[tuple[Tensor, Batch]]:
+        """All images in the order of evaluation: labels (B) and what the network is given.
+
+        num_draws: uniform numbers that the network needs for each image: always the same for the same image.
+        """
+        index_N = self.order()
         u_NK = uniform(index_N, num_draws, seed=0, epoch=0, purpose="evaluate")
         for index_B, u_BK in zip(index_N.split(size), u_NK.split(size), strict=True):
             yield self.labels_N[index_B], Batch(self.raw(index_B), self.poses[index_B], u_BK)

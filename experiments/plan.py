@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from baselines.policies import POLICIES
+from experiments.claims import Claim, Claims
 from experiments.config import Optim, Protocol, RunConfig, protocol_hash
 from experiments.device import resolve
 from experiments.errors import UserError, nearest
@@ -70,6 +71,17 @@ class Plan:
     @property
     def protocol_hash(self) -> str:
         return protocol_hash(self.protocol)
+
+    @property
+    def claims(self) -> Claims:
+        """The study's, in the one spelling of poses and variants that the arms have."""
+        poses = {pose: spell_pose(pose) for pose in self.study.poses}
+        names = {entry.variant: str(parse_variant(entry.variant)) for entry in self.study.variants}
+        family = tuple(
+            Claim(poses[claim.pose], names[claim.variant], names[claim.baseline], claim.interaction)
+            for claim in self.study.claims.family
+        )
+        return replace(self.study.claims, family=family)
 
 
 def slug(label: str) -> str:

@@ -15,17 +15,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from experiments import wandb_record as record
 from experiments.tracking import Job, Marker, offline_env, read_marker, without_wandb
+
+if TYPE_CHECKING:
+    import wandb
 
 UPLOAD_BATCH = 20
 """Runs that one `wandb sync` uploads; starting it costs as much as ten small runs."""
 
 # What makes an upload fail in seconds rather than hours: W&B's own defaults retry for as long as the server is away.
-_FEW_RETRIES = {
+FEW_RETRIES = {
     "WANDB_HTTP_TIMEOUT": "20",
     "WANDB__GRAPHQL_RETRY_MAX": "1",
     "WANDB__GRAPHQL_RETRY_WAIT_MIN_SECONDS": "1",
@@ -111,7 +115,7 @@ def _serve(order: dict[str, Any]) -> None:
     """Replay the runs named on standard input, one line each, until `null`; the first problem to standard output."""
     os.nice(10)  # training comes first
     account = {**without_wandb(os.environ), **{name: os.environ[name] for name in _ACCOUNT if name in os.environ}}
-    account |= _FEW_RETRIES | {"WANDB_ERROR_REPORTING": "false", "WANDB_PROGRAM": "stn-bench"}
+    account |= FEW_RETRIES | {"WANDB_ERROR_REPORTING": "false", "WANDB_PROGRAM": "stn-bench"}
     agent = {name: os.environ[name] for name in _AGENT if name in os.environ} if "WANDB_SWEEP_ID" in os.environ else {}
     if "WANDB_SWEEP_PARAM_PATH" in agent:
         agent["WANDB_SWEEP_PARAM_PATH"] = os.path.abspath(agent["WANDB_SWEEP_PARAM_PATH"])
@@ -198,7 +202,6 @@ def _replay(job: Job, agent: Mapping[str, str]) -> Marker:
     key = job["key"]
     folder = Path("runs") / key
     run = json.loads((folder / "run.json").read_text())
-    history = _read_json(folder / "history.json", [])
     cost = _read_json(folder / "cost.json", {})
     run_id = agent.get("WANDB_RUN_ID", key)
     marker = Marker(project=job["project"], group=job["group"], tags=job["tags"], folder="", uploaded=False)
@@ -207,15 +210,14 @@ def _replay(job: Job, agent: Mapping[str, str]) -> Marker:
     for leftover in [*_WANDB.glob(f"offline-run-*-{run_id}"), *_WANDB.glob(f"offline-run-*-{run_id}-*")]:
         shutil.rmtree(leftover, ignore_errors=True)
 
-    config = run["config"]
     settings = wandb.Settings(
         mode="offline",
         root_dir=".",
         use_dot_wandb=False,
-        run_name=f"{config['variant']} s{config['seed']}",
+        run_name=record.run_name(run),
         run_group=job["group"],
-        run_job_type=config["stage"],
-        run_tags=_tags(run, job["tags"]),
+        run_job_type=run["config"]["stage"],
+        run_tags=record.tags(run, job["tags"]),
         # Nothing of the machine, the user, the command or the repository.
         host="",
         program="stn-bench",
@@ -238,24 +240,15 @@ def _replay(job: Job, agent: Mapping[str, str]) -> Marker:
     if not agent:  # otherwise the agent has named both
         settings.run_id, settings.project = key, job["project"]
 
-    logged = wandb.init(settings=settings, config=_config(run, cost))
+    logged = wandb.init(settings=settings, config=record.config(run, cost))
     written = Path(logged.dir).parent
     try:
-        logged.define_metric("epoch")
-        logged.define_metric("*", step_metric="epoch")
-        rows = [_slashed(row) for row in history] or [{}]
-        if scores := _class_scores(run):
-            rows[-1]["class_accuracy"] = wandb.Table(columns=scores[0], data=scores[1])
-        if (folder / "transformer.png").exists():
-            rows[-1]["transformer"] = wandb.Image(
-                str(folder / "transformer.png"), caption="images before and after the transformer"
-            )
-        for row in rows:
-            if row:
-                logged.log(row)
-        logged.summary.update(_summary(run, cost))
+        for row in _rows(run, folder, logged):
+            logged.log(row)
+        summary = record.summary(run, cost)
+        logged.summary.update(summary)
         if (folder / "weights.safetensors").exists():
-            weights = wandb.Artifact(f"weights-{key}", type="model", metadata=_summary(run, cost))
+            weights = wandb.Artifact(f"weights-{key}", type="model", metadata=summary)
             # The ledger's file never changes, so W&B need not copy it.
             weights.add_file(str(folder / "weights.safetensors"), policy="immutable", skip_cache=True)
             logged.log_artifact(weights)
@@ -273,6 +266,44 @@ def _replay(job: Job, agent: Mapping[str, str]) -> Marker:
     return marker
 
 
+def _rows(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> Iterator[dict[str, Any]]:
+    """What the run logs, row by row; says first what each number is over.
+
+    Tables and pictures come with the last epoch; the curves over transformed images follow it.
+    """
+    import wandb
+
+    robustness = _read_json(folder / "robustness.json", {})
+    curves = list(record.curves(robustness))
+    logged.define_metric("epoch", hidden=True)
+    logged.define_metric("lr", step_metric="epoch", summary="none")  # at the end it is nearly 0, whatever it was
+    axes = record.curve_axes(curves)
+    for axis in dict.fromkeys(axes.values()):
+        logged.define_metric(axis, hidden=True, summary="none")
+    for name, axis in axes.items():
+        logged.define_metric(name, step_metric=axis, summary="none")
+    logged.define_metric("*", step_metric="epoch")
+
+    epochs = record.history(run, _read_json(folder / "history.json", [])) or [{}]
+    for name, table in record.tables(run, robustness).items():
+        epochs[-1][name] = wandb.Table(columns=[*table.columns], data=[*table.rows])
+    if (folder / "transformer.png").exists():
+        caption = "images before and after the transformer"
+        epochs[-1]["transformer"] = wandb.Image(str(folder / "transformer.png"), caption=caption)
+    classes = run["task"]["classes"]
+    if (folder / "predictions.safetensors").exists() and len(classes) <= record.MAX_CONFUSION_CLASSES:
+        import safetensors.numpy
+
+        said = safetensors.numpy.load_file(folder / "predictions.safetensors")
+        epochs[-1]["confusion"] = wandb.plot.confusion_matrix(
+            y_true=said["label"].tolist(),
+            preds=said["predicted"].tolist(),
+            class_names=classes,
+            title="Confusion (test images)",
+        )
+    yield from (row for row in [*epochs, *curves] if row)
+
+
 def _read_json(file: Path, missing: Any) -> Any:
     return json.loads(file.read_text()) if file.exists() else missing
 
@@ -284,70 +315,6 @@ def _write_marker(key: str, marker: Marker) -> None:
         beside.flush()
         os.fsync(beside.fileno())
     os.replace(beside.name, place)
-
-
-def _split_variant(variant: str) -> tuple[str, str, str]:
-    """Model, backbone (empty: the model's own) and augmentation policy of MODEL[@BACKBONE][+POLICY]."""
-    network, _, policy = variant.partition("+")
-    model, _, backbone = network.partition("@")
-    return model, backbone, policy or "none"
-
-
-def _tags(run: dict[str, Any], more: list[str]) -> tuple[str, ...]:
-    model, _, policy = _split_variant(run["config"]["variant"])
-    pose = run["config"]["pose"]
-    tags = [run["task"]["label"], model, f"pose {pose}", f"policy {policy}", run["status"], *more]
-    return tuple(dict.fromkeys(tag[:64] for tag in tags if tag))  # W&B refuses longer ones
-
-
-def _config(run: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any]:
-    """The run's configuration, and what tells its task, protocol and machine apart."""
-    model, backbone, policy = _split_variant(run["config"]["variant"])
-    task = run["task"]
-    return {
-        **run["config"],
-        "key": run["key"],
-        "names": {"model": model, "backbone": backbone, "policy": policy},
-        "task": {
-            "name": task["name"],
-            "label": task["label"],
-            "content_hash": task["content_hash"],
-            "num_classes": len(task["classes"]),
-        },
-        "protocol_hash": run["protocol_hash"],
-        **{name: cost[name] for name in ("device", "device_name", "threads", "versions", "started") if name in cost},
-    }
-
-
-def _slashed(row: dict[str, Any]) -> dict[str, Any]:
-    """One epoch as W&B groups charts: train_loss is train/loss. What was not measured is left out."""
-    slashed = {}
-    for name, value in row.items():
-        part, _, rest = name.partition("_")
-        if value is not None:
-            slashed[f"{part}/{rest}" if part in ("train", "val", "test") and rest else name] = value
-    return slashed
-
-
-def _class_scores(run: dict[str, Any]) -> tuple[list[str | int], list[Iterable[Any]]] | None:
-    """Column names and one row a class; None if nothing was scored."""
-    columns = {part: run["result"].get(f"{part}_class_accuracy") for part in ("val", "test")}
-    columns = {f"{part}_accuracy": values for part, values in columns.items() if values}
-    if not columns:
-        return None
-    rows = zip(run["task"]["classes"], *columns.values(), strict=True)
-    return ["class", *columns], [list(row) for row in rows]
-
-
-def _summary(run: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any]:
-    """The numbers a run is compared by; what it does not have is left out."""
-    scores = {name: value for name, value in run["result"].items() if not isinstance(value, list | dict)}
-    seen = run["result"].get("transformer") or {}
-    seen = {**seen, **(seen.get("pose") or {})}
-    scores |= {f"transformer/{name}": value for name, value in seen.items() if name != "pose"}
-    costs = {name: cost.get(name) for name in ("train_seconds", "seconds", "images_per_s", "peak_memory_mib")}
-    summary = {"status": run["status"], "error": run.get("error"), **scores, **costs}
-    return {name: value for name, value in summary.items() if value is not None}
 
 
 def _has_credentials() -> bool:

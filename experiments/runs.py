@@ -1,7 +1,6 @@
 """Carrying out one run: build, train, score, commit. What a worker does."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,11 +10,12 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from experiments.config import RESULT_FORMAT, RunConfig, protocol_hash, run_key
 from experiments.costs import PeakMemory, count_train_flops, environment
 from experiments.diagnostics import Diagnosis, diagnose
-from experiments.evaluation import evaluate, evaluate_on_test
+from experiments.evaluation import Evaluation, evaluate, evaluate_on_test
 from experiments.images import DeviceImages, channel_statistics, split, to_device
 from experiments.ledger import Ledger, to_json
 from experiments.models.cnn_matched import count_parameters
@@ -57,7 +57,8 @@ class Outcome:
             (
                 *("epochs", "num_train_images", "num_val_images", "num_test_images", "num_parameters", "train_flops"),
                 *("val_accuracy", "val_loss", "val_class_accuracy"),
-                *("test_accuracy", "test_loss", "test_class_accuracy"),
+                *("test_accuracy", "test_loss", "test_class_accuracy", "test_ece"),
+                *("rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy"),
                 "transformer",
             )
         )
@@ -205,15 +206,48 @@ def train_and_score(
     if picture := before_and_after(network, val_images or images, num_draws):
         outcome.files["transformer.png"] = picture
     if run.stage == "final":
-        scores, diagnosis = evaluate_on_test(network, task, run, device, num_draws)
-        if not math.isfinite(scores.loss):  # the last step broke the weights, and no validation images saw it
+        found = evaluate_on_test(network, task, run, device, num_draws)
+        if found is None:  # the last step broke the weights, and no validation images saw it
             outcome.status = "diverged"
             return
-        result["num_test_images"] = scores.num_images
-        result["test_accuracy"], result["test_loss"] = scores.accuracy, scores.loss
-        result["test_class_accuracy"] = scores.class_accuracy
-        weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-        outcome.files["weights.safetensors"] = safetensors.torch.save(weights)
+        outcome.files["weights.safetensors"] = _saved(network.state_dict())
+        result |= test_scores(found)
+        outcome.files |= evaluation_files(found)
+        diagnosis = found.maps.describe() if found.maps else None
     else:
         diagnosis = diagnose(network, val_images or images, precision, num_draws)
     result["transformer"] = diagnosis and dataclasses.asdict(diagnosis)
+
+
+def test_scores(found: Evaluation) -> dict[str, Any]:
+    """What run.json's `result` says of the test part."""
+    scores = {
+        "num_test_images": found.scores.num_images,
+        "test_accuracy": found.scores.accuracy,
+        "test_loss": found.scores.loss,
+        "test_class_accuracy": found.scores.class_accuracy,
+        "test_ece": found.ece,
+    }
+    return scores | (found.robustness.summary() if found.robustness else {})
+
+
+def evaluation_files(found: Evaluation) -> dict[str, bytes]:
+    """Predictions, robustness and maps as files, as far as there are any."""
+    answers = found.answers
+    tensors = {
+        "label": answers.label_N.short(),
+        "predicted": answers.predicted_N.short(),
+        "confidence": answers.confidence_N,
+        "label_probability": answers.label_probability_N,
+    }
+    files = {"predictions.safetensors": _saved(tensors)}
+    if found.robustness:
+        files["robustness.json"] = to_json(dataclasses.asdict(found.robustness))
+    if found.maps:
+        theta_HN23, true_theta_N23 = found.maps.closest_affine()
+        files["maps.safetensors"] = _saved({"theta": theta_HN23.float(), "true_theta": true_theta_N23.float()})
+    return files
+
+
+def _saved(tensors: dict[str, Tensor]) -> bytes:
+    return safetensors.torch.save({name: value.cpu().contiguous() for name, value in tensors.items()})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
+from experiments.claims import Claims, read_claims
 from experiments.config import Protocol
 from experiments.errors import nearest
 from experiments.search_space import Parameter, read_space
@@ -29,6 +30,7 @@ _WHOLE_BOUNDS = {
     "test_images": (0, 10_000_000),
     "epochs": (1, 10_000),
     "batch_size": (1, 65_536),
+    "robustness_images": (0, 10_000_000),
 }
 _SHARE_BOUNDS = {"momentum": (0.0, 0.9999), "label_smoothing": (0.0, 0.9999)}
 """Lowest and highest sensible value of the protocol's numbers."""
@@ -89,6 +91,8 @@ class Study:
         file: the path it was read from, for messages.
         task: `cifar10`, `mnist`, `sprites` or `folder:PATH`.
         final_seeds: number of final runs for each variant and pose; their seeds are 1, 2, ...; tuning uses seed 0.
+        own_images: whether a folder of the user's own images took the place of the file's task.
+        minutes: that a probe was given, which its sizes follow from; None where they are the file's.
     """
 
     file: str
@@ -100,7 +104,10 @@ class Study:
     protocol: Protocol
     search: Search
     final_seeds: int
+    claims: Claims
     wandb: Wandb
+    own_images: bool = False
+    minutes: float | None = None
 
 
 def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
@@ -110,7 +117,7 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
     Raises UserError for anything in the file, of this budget or another, that is not as it should be.
     """
     top = read_mapping(path)
-    top.only(("name", "task", "poses", "variants", "protocol", "search", "final_seeds", "wandb", "budgets"))
+    top.only(("name", "task", "poses", "variants", "claims", "protocol", "search", "final_seeds", "wandb", "budgets"))
     if budget not in BUDGETS:
         raise top.error("budgets", f"there is no budget {budget!r}; {nearest(budget, BUDGETS)}")
     name = top.text("name", pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", what="a name of letters, digits, - and _")
@@ -126,6 +133,7 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
         protocol=Protocol(),
         search=_search(top.section("search")),
         final_seeds=5,
+        claims=Claims(),
         wandb=Wandb(
             wandb.text("project", "stn-bench", pattern=r"[A-Za-z0-9_.-]{1,100}", what="a project's name"),
             cast(Any, wandb.choice("mode", ("auto", "offline", "online", "disabled"), "auto")),
@@ -134,18 +142,22 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
     base = _override(base, top)
     sections = top.section("budgets")
     sections.only(BUDGETS)
-    studies = {each: _budget(base, sections.section(each)) for each in BUDGETS}
+    studies = {each: _budget(base, sections.section(each), top.section("claims")) for each in BUDGETS}
     _check_extras(top.section("search").section("extras"), (base, *studies.values()))
     study = studies[budget]
-    return dataclasses.replace(study, task=task) if task is not None else study
+    return dataclasses.replace(study, task=task, own_images=True) if task is not None else study
 
 
-def _budget(base: Study, section: Section) -> Study:
-    section.only(("task", "poses", "variants", "protocol", "trials", "wave_size", "final_seeds"))
+def _budget(base: Study, section: Section, claims: Section) -> Study:
+    section.only(("task", "poses", "variants", "claims", "protocol", "trials", "wave_size", "final_seeds"))
     trials = section.integer("trials", 1, 10_000, base.search.trials)
     wave_size = section.integer("wave_size", 1, 10_000, base.search.wave_size)
     search = dataclasses.replace(base.search, trials=trials, wave_size=wave_size)
-    return _override(dataclasses.replace(base, search=search), section)
+    study = _override(dataclasses.replace(base, search=search), section)
+    baselines = {entry.variant: entry.baseline for entry in study.variants}
+    of = f" of {section.path}" if {"poses", "variants"} & set(section.values) else ""
+    found = read_claims(claims, section.section("claims"), poses=study.poses, baselines=baselines, of=of)
+    return dataclasses.replace(study, claims=found)
 
 
 def _override(study: Study, section: Section) -> Study:

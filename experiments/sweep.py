@@ -4,6 +4,7 @@ One supervisor owns the study; workers only train. Everything it knows comes fro
 killed sweep, started again, does what was left to do and nothing else.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from experiments.ledger import Ledger
 from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.runs import Job, failed_run_files
 from experiments.search import ArmSearch, Score, Setting, Storage, best, open_storage
+from experiments.wandb_sweep import wandb_form
 
 TUNING_SEED = 0
 BAD = ("failed", "diverged")
@@ -157,6 +159,7 @@ class Sweep:
                 "trials": arm.trials,
                 "winner": arm.winner,
                 "finals": arm.finals,
+                "space": {parameter.name: wandb_form(parameter) for parameter in arm.plan.parameters},
             }
             for arm in self.arms
         ]
@@ -171,6 +174,9 @@ class Sweep:
             "num_trials": study.search.trials,
             "num_finals": study.final_seeds,
             "arms": arms,
+            "sampler": study.search.sampler,
+            "source": {"file": study.file, "data": study.own_images, "minutes": study.minutes},
+            "claims": dataclasses.asdict(self.plan.claims),
         }
         self.ledger.write_study(self.plan.name, manifest)
 

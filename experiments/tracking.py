@@ -26,6 +26,9 @@ from experiments.errors import UserError, nearest
 
 Mode = Literal["online", "offline", "disabled"]
 
+TRACKING_WAIT_S = 60.0
+"""How long a command that is done waits for its runs to be logged."""
+
 WAIT_S = 30.0
 """How long a tracker that is closed normally may go on logging what it was given."""
 
@@ -322,7 +325,7 @@ def _not_uploaded(ledger: Path) -> list[Job]:
             study = json.loads(file.read_text())
             for arm in study["arms"]:
                 for key in (*arm["trials"], *arm["finals"]):
-                    tags = [study["budget"]]
+                    tags = [f"budget {study['budget']}"]
                     studies[key] = Job(
                         key=key, project=study["wandb_project"], group=study["study"], tags=tags, again=True
                     )

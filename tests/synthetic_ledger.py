@@ -8,6 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
+
 STUDY = "tiny-cpu"
 SEEDS = (11, 12, 13, 14, 15)
 TASK: dict[str, Any] = {"name": "folder", "label": "Tiny (JPEG)", "content_hash": "c0" * 32, "classes": ["a", "b"]}
@@ -77,10 +80,15 @@ def write_run(
         "val_accuracy": val,
         "val_loss": 1.0 if scored else None,
         "test_accuracy": accuracy if tested else None,
+        "test_class_accuracy": [accuracy - 0.1, accuracy + 0.1] if tested and accuracy is not None else None,
         "test_loss": 1.0 if tested else None,
+        "test_ece": 0.05 if tested else None,
+        "rotation_accuracy": 0.6 * accuracy if tested and accuracy is not None else None,
+        "corruption_accuracy": 0.8 * accuracy if tested and accuracy is not None else None,
+        "worst_of_grid_accuracy": 0.3 * accuracy if tested and accuracy is not None else None,
         "transformer": transformer,
     }
-    run = {"format": 2, "key": key, "status": status, "error": error, "config": config, "task": task or TASK}
+    run = {"format": 3, "key": key, "status": status, "error": error, "config": config, "task": task or TASK}
     write_json(folder / "run.json", run | {"protocol_hash": protocol_hash, "result": result})
     history = [
         {"epoch": epoch, "lr": lr, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "val_accuracy": val_epoch}
@@ -91,6 +99,44 @@ def write_run(
     cost: dict[str, Any] = {"train_seconds": train_seconds, "seconds": train_seconds + 3, "images_per_s": 1410.0}
     cost |= {"peak_memory_mib": 512.0, "started": "2026-11-22T10:00:00Z", "device": "cpu", "device_name": "A CPU"}
     write_json(folder / "cost.json", cost | {"threads": 1, "versions": {"python": "3.11.7", "torch": "2.14.1"}})
+
+
+def write_evaluation(ledger: Path, key: str, *, accuracy: float, seed: int, num_images: int = 200) -> None:
+    """What the evaluation of a final run leaves beside run.json: predictions and robustness, drawn by the seed."""
+    draw = np.random.default_rng([seed, *key.encode()])
+    folder = ledger / "runs" / key
+    label_N = (np.arange(num_images) % 2).astype(np.int16)
+    correct_N = draw.permutation(num_images) < round(accuracy * num_images)
+    confidence_N = draw.uniform(0.5, 1, num_images).astype(np.float32)
+    arrays: dict[str, Any] = {"label": label_N, "predicted": np.where(correct_N, label_N, 1 - label_N).astype(np.int16)}
+    arrays |= {"confidence": confidence_N, "label_probability": np.where(correct_N, confidence_N, 1 - confidence_N)}
+    safetensors.numpy.save_file(arrays, folder / "predictions.safetensors")
+    points = [
+        {"kind": kind, "value": float(value), "accuracy": accuracy * fall, "agreement": fall}
+        for kind, values in {"rotation": (-90, 0, 90), "scale": (0.5, 1, 2), "shift_x": (-4, 0, 4)}.items()
+        for value in values
+        for fall in [1.0 if value == (kind == "scale") else 0.6]
+    ]
+    corruptions = [
+        {"name": name, "kind": kind, "severity": severity, "accuracy": accuracy * (1 - 0.1 * severity)}
+        for name, kind in (("gaussian_noise", "photometric"), ("rotate", "geometric"))
+        for severity in range(1, 6)
+    ]
+    worst = {"max_deg": 30.0, "max_px": 3.0, "num_points": 63, "accuracy": 0.3 * accuracy}
+    record = {"num_images": num_images, "points": points, "worst_of_grid": worst, "corruptions": corruptions}
+    write_json(folder / "robustness.json", record)
+
+
+def write_maps(ledger: Path, key: str, *, seed: int, num_images: int = 50, follow: float = 0.8) -> None:
+    """The maps of a run's transformer on turned images. follow: share of the true angle that it undoes."""
+    draw = np.random.default_rng(seed)
+    true_N = np.deg2rad(draw.uniform(-90, 90, num_images))
+    thetas = [
+        np.stack([np.cos(a), -np.sin(a), 0 * a, np.sin(a), np.cos(a), 0 * a], axis=1).reshape(-1, 2, 3)
+        for a in (follow * true_N + draw.normal(0, 0.1, num_images), true_N)
+    ]
+    arrays = {"theta": thetas[0][None].astype(np.float32), "true_theta": thetas[1].astype(np.float32)}
+    safetensors.numpy.save_file(arrays, ledger / "runs" / key / "maps.safetensors")
 
 
 def write_arm(
@@ -134,7 +180,7 @@ def write_arm(
 
 def write_study(ledger: Path, arms: list[dict[str, Any]], *, study: str = STUDY, **changes: Any) -> Path:
     """The study.json of arms already written."""
-    record = {"format": 2, "study": study, "budget": "cpu", "protocol_hash": PROTOCOL_HASH, "task": TASK}
+    record = {"format": 3, "study": study, "budget": "cpu", "protocol_hash": PROTOCOL_HASH, "task": TASK}
     file = ledger / "studies" / study / "study.json"
     write_json(file, record | {"wandb_project": "stn-bench", "arms": arms} | changes)
     return file

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import commands
 from experiments.cli import main
 from tests.command_line import contents, run, stamps
 from tests.image_folders import make_classes, make_parts, pixels_of, save
@@ -164,6 +163,9 @@ OTHERS = {
     "nothing to show": (["dashboard"], r"runs/wandb: no runs to show yet; .+"),
     "wandb-sweep": (["wandb-sweep", "--variant=cnnn"], r"variant: 'cnnn' is not in sweep\.yaml; did you mean 'cnn'\?"),
     "word": (["sweep", "smoke"], "unrecognized arguments: smoke"),
+    "minutes": (["probe", "pictures", "--minutes=.nan"], r"minutes: nan is not between 0\.5 and 1440"),
+    "no minutes": (["probe", "pictures", "--minutes=0"], r"minutes: 0 is not between 0\.5 and 1440"),
+    "nothing to probe": (["probe", "pictures"], "folder 'pictures': does not exist.*"),
 }
 
 
@@ -201,7 +203,7 @@ def test_other_commands_refuse(case: str, here: Path, capsys: pytest.CaptureFixt
     check_refusal(here, capsys, arguments, expected)
 
 
-@pytest.mark.parametrize("command", ["sweep", "run", "plan"])
+@pytest.mark.parametrize("command", ["sweep", "run", "plan", "probe"])
 @pytest.mark.parametrize("case", FOLDERS)
 def test_images_that_cannot_be_used_are_refused(
     case: str, command: str, here: Path, capsys: pytest.CaptureFixture[str]
@@ -209,7 +211,8 @@ def test_images_that_cannot_be_used_are_refused(
     make, expected = FOLDERS[case]
     make(here / "pictures")
     write_sweep(here)
-    check_refusal(here, capsys, [command, "--budget=smoke", "--data=pictures"], expected)
+    arguments = ["pictures"] if command == "probe" else ["--budget=smoke", "--data=pictures"]
+    check_refusal(here, capsys, [command, *arguments], expected)
 
 
 def test_images_without_a_gpu_are_no_gpus_work(
@@ -228,7 +231,7 @@ def test_a_full_disk_is_one_line(
     def status(options: object) -> int:
         raise OSError(28, "No space left on device", "runs/studies/x/study.json")
 
-    monkeypatch.setitem(commands.COMMANDS, "status", status)
+    monkeypatch.setattr("experiments.commands.status.main", status)
     check_refusal(here, capsys, ["status"], "runs/studies/x/study.json: No space left on device")
 
 

@@ -31,6 +31,8 @@ CHANGED_PROTOCOL: dict[str, Any] = {
     "label_smoothing": 0.0,
     "precision": "bf16",
     "device": "cpu",
+    "robustness": "full",
+    "robustness_images": 0,
 }
 CHANGED_OPTIM: dict[str, Any] = {"lr": 0.2, "weight_decay": 1e-3}
 CHANGED_RUN: dict[str, Any] = {
@@ -96,9 +98,9 @@ def test_the_key_of_a_run_stays_what_it_is() -> None:
         policy={"max_shift": 0.1, "max_deg": 30.0},
         prune_below=(0.0, 0.25),
     )
-    assert run_key(run, CONTENT_HASH) == "65e24c341a5b9b67"
-    assert run_key(RunConfig(), CONTENT_HASH) == "3178da3e775bb648"
-    assert protocol_hash(Protocol()) == "0d4ee93d"
+    assert run_key(run, CONTENT_HASH) == "95b7d9ba413c6176"
+    assert run_key(RunConfig(), CONTENT_HASH) == "08e8430b217bebd0"
+    assert protocol_hash(Protocol()) == "50b5f67b"
 
 
 def test_values_of_any_kind_are_told_apart() -> None:

@@ -1,11 +1,14 @@
 """Scores against a plain loop, who may read the test part, and the pictures of a transformer."""
 
 import io
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
@@ -13,7 +16,7 @@ from baselines.backbones import Backbone
 from experiments import evaluation
 from experiments.config import Protocol, RunConfig
 from experiments.draws import permutation
-from experiments.evaluation import Scores, evaluate, evaluate_on_test
+from experiments.evaluation import Scores, ask, calibration_error, evaluate, evaluate_on_test
 from experiments.images import DeviceImages, to_device
 from experiments.network import Batch, Network, Site
 from experiments.pictures import before_and_after
@@ -122,11 +125,63 @@ class TestEvaluate:
         assert constant.loss == pytest.approx(45)
 
 
+class TestAnswers:
+    @pytest.mark.parametrize("batch_size", [1000, 7])
+    def test_they_are_in_the_order_of_the_images(self, batch_size, monkeypatch):
+        """Although batches are not: the only image of a class is found at its place, with what is said of it alone."""
+        monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
+        network, images = build("cnn@lenet").eval(), some_images(40)
+        network(Batch.of(torch.rand(8, 3, 32, 32)))
+        answers = ask(network, on_cpu(images), "fp32")
+        assert answers.label_N.tolist() == images.labels_N.tolist()
+        for place, pixels_HWC in enumerate(images.pixels_NHWC):
+            with torch.no_grad():
+                logits_X = network(Batch.of(torch.from_numpy(pixels_HWC / 255).permute(2, 0, 1)[None].float()))[0]
+            probability_X = np.exp(logits_X.double().numpy())
+            probability_X /= probability_X.sum()
+            assert answers.predicted_N[place] == probability_X.argmax()
+            assert answers.confidence_N[place].item() == pytest.approx(probability_X.max(), rel=1e-5)
+            label = images.labels_N[place]
+            assert answers.label_probability_N[place].item() == pytest.approx(probability_X[label], rel=1e-5)
+
+
+def calibration_error_by_loop(confidences: list[float], correct: list[bool]) -> float:
+    """As the paper writes it: for each bin its share of the images times |accuracy - confidence|."""
+    error = 0.0
+    for low in range(15):
+        inside = [i for i, value in enumerate(confidences) if low / 15 < value <= (low + 1) / 15]
+        if inside:
+            accuracy = sum(correct[i] for i in inside) / len(inside)
+            confidence = sum(confidences[i] for i in inside) / len(inside)
+            error += len(inside) / len(confidences) * abs(accuracy - confidence)
+    return error
+
+
+class TestCalibration:
+    @given(answers=st.lists(st.tuples(st.floats(0.0625, 1, width=32), st.booleans()), min_size=1, max_size=60))
+    def test_the_error_is_that_of_a_plain_loop(self, answers):
+        confidences, correct = map(list, zip(*answers, strict=True))
+        error = calibration_error(torch.tensor(confidences), torch.tensor(correct))
+        assert error == pytest.approx(calibration_error_by_loop(confidences, correct), abs=1e-9)
+
+    @pytest.mark.parametrize(
+        ("confidence", "share", "error"), [(0.7, 0.7, 0.0), (0.7, 0.4, 0.3), (1.0, 0.0, 1.0), (1.0, 1.0, 0.0)]
+    )
+    def test_one_confidence_for_all(self, confidence, share, error):
+        confidence_N, correct_N = torch.full((10,), confidence), torch.arange(10) < 10 * share
+        assert calibration_error(confidence_N, correct_N) == pytest.approx(error, abs=1e-6)
+
+    def test_too_sure_in_one_bin_does_not_make_up_for_too_modest_in_another(self):
+        confidence_N = torch.tensor([0.9, 0.9, 0.5, 0.5])
+        assert calibration_error(confidence_N, torch.tensor([True, False, True, True])) == pytest.approx(0.45)
+
+
 class TestTestPart:
     task = Task("folder", "mine", tuple("abcdefghij"), some_images(20), some_images(60, seed=1), "0" * 64)
 
-    def run(self, **changes: Any) -> RunConfig:
-        return RunConfig(protocol=Protocol(precision="fp32", device="cpu", test_images=0), **changes)
+    def run(self, test_images: int = 0, **changes: Any) -> RunConfig:
+        protocol = Protocol(precision="fp32", device="cpu", test_images=test_images, robustness="none")
+        return RunConfig(protocol=protocol, **changes)
 
     def test_a_trial_may_not_read_it(self):
         with pytest.raises(ValueError, match="a trial may not read the test part"):
@@ -136,20 +191,28 @@ class TestTestPart:
     def test_a_final_run_reads_all_of_it_under_its_pose(self, pose):
         network = build("cnn@lenet")
         run = self.run(stage="final", pose=pose)
-        scores, diagnosis = evaluate_on_test(network, self.task, run, torch.device("cpu"))
-        assert diagnosis is None
+        found = evaluate_on_test(network, self.task, run, torch.device("cpu"))
+        assert found is not None and found.maps is None and found.robustness is None
         posed = to_device(self.task.test, pose, torch.device("cpu"), part="test")
-        assert scores == evaluate(network, posed, "fp32")
-        assert scores.num_images == 60
-        other = "R" if pose == "upright" else "upright"
-        assert scores != evaluate(network, to_device(self.task.test, other, torch.device("cpu"), part="test"), "fp32")
+        assert found.scores == evaluate(network, posed, "fp32")
+        assert found.scores.num_images == 60
+        assert found.answers.label_N.tolist() == self.task.test.labels_N.tolist()
+        other = to_device(self.task.test, "R" if pose == "upright" else "upright", torch.device("cpu"), part="test")
+        assert found.scores != evaluate(network, other, "fp32")
 
     def test_or_as_many_images_as_the_protocol_says(self):
-        run = RunConfig(protocol=Protocol(precision="fp32", device="cpu", test_images=25))
-        scores, diagnosis = evaluate_on_test(build("stn_affine@lenet"), self.task, run, torch.device("cpu"))
-        assert scores.num_images == 25
-        assert diagnosis is not None
+        network, run = build("stn_affine@lenet"), self.run(test_images=25)
+        found = evaluate_on_test(network, self.task, run, torch.device("cpu"))
+        assert found is not None and found.maps is not None
+        assert found.scores.num_images == 25
+        diagnosis = found.maps.describe()
         assert (diagnosis.num_images, diagnosis.verdict, diagnosis.identity_fraction) == (25, "idle", 1.0)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_a_network_whose_loss_is_no_number_has_no_evaluation(self, value):
+        network = build("cnn@lenet")
+        network.offset_1C11.fill_(value)
+        assert evaluate_on_test(network, self.task, self.run(), torch.device("cpu")) is None
 
     def test_draws_of_a_network_are_the_same_every_time(self):
         network, images = build("stn_random@lenet"), on_cpu(some_images(130))

@@ -11,21 +11,18 @@ from contextlib import contextmanager
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensor,
-    FakeTensorMode,
-)
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 
 from baselines.photometric import MOVES, PAINTS, Strength
 from baselines.policies import POLICIES
 from experiments.config import Protocol
+from experiments.corruptions import CORRUPTIONS, SEVERITIES
 from experiments.draws import permutation, uniform
-from experiments.evaluation import evaluate
+from experiments.evaluation import BATCH_SIZE, evaluate
 from experiments.images import DeviceImages, split
 from experiments.network import Batch, Network
 from experiments.poses import POSES, disc_mask, posed_px, put_in_pose
+from experiments.robustness import Placement, Subjects, corrupting
 from experiments.training import augment
 from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
 from stn import spline
@@ -209,7 +206,7 @@ def test_batches_and_splits(mode):
 
 @pytest.mark.parametrize("name", ["cnn", "stn_affine@lenet"])
 def test_evaluation_up_to_where_it_needs_numbers(name):
-    """A batch is scored on the device; which images are hits is more than a fake tensor can say."""
+    """Every batch is scored on the device; what the loss is in the end is more than a fake tensor can say."""
 
     class Watched(Network):
         num_batches = 0
@@ -223,7 +220,30 @@ def test_evaluation_up_to_where_it_needs_numbers(name):
     network, mode = build(name), FakeTensorMode()
     network.__class__ = Watched
     moved(network, mode)
-    with mode, nothing_cached(), pytest.raises(DynamicOutputShapeException):
-        evaluate(network, some_images(2500), "fp32")
+    with mode, nothing_cached(), pytest.raises(DataDependentOutputException):
+        evaluate(network, some_images(2 * BATCH_SIZE + 1), "fp32")
     assert isinstance(network, Watched)
-    assert network.num_batches == 1
+    assert network.num_batches == 3
+
+
+@pytest.mark.parametrize("name", list(CORRUPTIONS))
+def test_corruptions(mode, name):
+    corruption, images = CORRUPTIONS[name], some_images(4)
+    raw_BCHW = images.raw(torch.arange(4, device=CUDA))
+    u = corruption.draw(name, torch.arange(4, device=CUDA), raw_BCHW.shape[1:])
+    assert u.device == CUDA
+    for severity in SEVERITIES:
+        x_BCHW, poses = corrupting(corruption, u, severity)(raw_BCHW, images.poses, torch.arange(4, device=CUDA))
+        check(x_BCHW, 4, 3, 32, 32)
+        check(poses.from_upright().apply(base_grid(3, 3, CUDA)), 4, 9, 2)
+
+
+@pytest.mark.parametrize("name", ["cnn", "stn_random@lenet", "oracle_unwarp"])
+def test_moved_images_are_classified(name):
+    mode = FakeTensorMode()
+    network = moved(build(name), mode)
+    num_draws = build_model_recipe(parse_variant(name), {}).num_draws
+    with nothing_cached(), mode:
+        subjects = Subjects(network, some_images(9), Protocol(precision="fp32", robustness_images=5), num_draws)
+        for placement in (Placement(), Placement(angle_deg=30, scale=2, right_px=1, down_px=-3)):
+            check(subjects.predict_placed(subjects.places_N, placement), 5, dtype=torch.int64)

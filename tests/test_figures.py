@@ -1,5 +1,8 @@
 """Figures: written, the same on every repetition, and showing what the table says."""
 
+import hashlib
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -8,14 +11,13 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.ablation import study_ablation
-from analysis.errors import AnalysisError
-from analysis.figures import ablation_figure, curves_figure, ranges_figure, write_figures
+from analysis.figures import FORMATS, Builder, builders, figure_files, style, write_figures
+from analysis.figures.ablation import ablation_figure
+from analysis.figures.curves import curves_figure
+from analysis.figures.ranges import ranges_figure
+from analysis.findings import Findings, find
 from analysis.names import wrapped
-from analysis.records import read_study
 from tests.synthetic_ledger import TASK, write_arm, write_study
-
-NAMES = ["ablation.png", "ablation.svg", "curves.png", "curves.svg"]
 
 
 @pytest.fixture
@@ -32,7 +34,8 @@ def ledger(tmp_path: Path) -> Path:
 
 
 def texts(figure: Figure) -> list[str]:
-    figure.draw_without_rendering()
+    with style.applied():
+        figure.draw_without_rendering()
     return [text.get_text() for text in figure.findobj() if hasattr(text, "get_text")]
 
 
@@ -46,39 +49,81 @@ def points(ax: Axes, marker_size: float) -> list[float]:
     ]
 
 
-def test_write_figures(ledger: Path, tmp_path: Path) -> None:
-    paths = write_figures(ledger, "tiny-cpu", tmp_path / "one")
-    assert [path.name for path in paths] == NAMES == sorted(path.name for path in (tmp_path / "one").iterdir())
+def test_write_figures(ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {"one", "two"}
+
+    def builder(name: str) -> Builder:
+        def build(findings: Findings) -> Figure | None:
+            figure = Figure(figsize=(2, 1))
+            figure.subplots().set_title(f"{name} of {findings.study.name}")
+            return figure if name in shown else None
+
+        return build
+
+    monkeypatch.setattr("analysis.figures.builders", lambda: {name: ("", builder(name)) for name in ("one", "two")})
+    findings, out = find(ledger, "tiny-cpu"), tmp_path / "out"
+    (out / "mine.png").parent.mkdir()
+    (out / "mine.png").write_bytes(b"kept")
+    paths = write_figures(findings, out)
+    assert [path.name for path in paths] == ["one.png", "one.svg", "one.pdf", "two.png", "two.svg", "two.pdf"]
     for path in paths:
-        if path.suffix == ".png":
-            assert path.read_bytes().startswith(b"\x89PNG")
+        data = path.read_bytes()
+        if path.suffix == ".svg":
+            assert ElementTree.fromstring(data).tag.endswith("svg")
         else:
-            assert ElementTree.fromstring(path.read_text()).tag.endswith("svg")
-    again = write_figures(ledger, "tiny-cpu", tmp_path / "two")
-    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
+            assert data.startswith({".png": b"\x89PNG", ".pdf": b"%PDF"}[path.suffix])
+    shown.remove("one")
+    assert [path.name for path in write_figures(findings, out)] == ["two.png", "two.svg", "two.pdf"]
+    assert {path.name for path in out.iterdir()} == {"mine.png", "two.png", "two.svg", "two.pdf"}
+
+
+_BYTES = """
+import hashlib, sys
+from pathlib import Path
+from analysis.figures import figure_files, style
+from analysis.figures.ablation import ablation_figure
+from analysis.findings import find
+with style.applied():
+    for data in figure_files(ablation_figure(find(Path(sys.argv[1]), "tiny-cpu"))).values():
+        print(hashlib.sha256(data).hexdigest())
+"""
+
+
+def test_same_bytes_in_another_process(ledger: Path) -> None:
+    with style.applied():
+        files = figure_files(ablation_figure(find(ledger, "tiny-cpu")))
+    other = subprocess.run([sys.executable, "-c", _BYTES, str(ledger)], check=True, capture_output=True, text=True)
+    assert other.stdout.split() == [hashlib.sha256(data).hexdigest() for data in files.values()]
+    assert b"/Type3" not in files["pdf"] and b"/CIDFontType2" in files["pdf"]  # journals refuse Type 3 fonts
+
+
+def test_every_figure_has_a_caption() -> None:
+    found = builders()
+    assert {"ablation", "curves", "ranges"} <= set(found)
+    for name, (caption, _) in found.items():
+        assert len(caption) > 40 and caption.endswith("."), name
 
 
 def test_dots_are_the_scores(ledger: Path) -> None:
-    figure = ablation_figure(study_ablation(read_study(ledger, "tiny-cpu")))
+    figure = ablation_figure(find(ledger, "tiny-cpu"))
     left, right = figure.axes
-    assert points(left, 3) == [50, 51, 52, 60, 61, 63, 49, 54]
-    assert points(left, 6) == [51, pytest.approx(61.333333), 51.5]
-    assert points(right, 3) == [10, 10, 11, -1, 2]
+    assert points(left, 2.6) == [50, 51, 52, 60, 61, 63, 49, 54]
+    assert points(left, 5) == [51, pytest.approx(61.333333), 51.5]
+    assert points(right, 2.6) == [10, 10, 11, -1, 2]
     shown = texts(figure)
     assert "stn_affine  (2 of 3)" in shown
     assert "no completed final run" in shown
-    assert any(text.startswith("Tiny (JPEG)") for text in shown)
+    assert any("\nTiny (JPEG) · tiny-cpu" in text for text in shown)
 
 
 def test_curves_are_means_over_completed_runs(ledger: Path) -> None:
-    study = read_study(ledger, "tiny-cpu")
-    figure = curves_figure(study, study_ablation(study))
+    figure = curves_figure(find(ledger, "tiny-cpu"))
     cnn, stn = figure.axes
     figure.draw_without_rendering()
     for ax in (cnn, stn):
         assert 0 < ax.get_xlim()[0] < 1 < 6 < ax.get_xlim()[1] < 7
         assert 0 < ax.get_ylim()[0] < 11 < 61 < ax.get_ylim()[1] < 100
-    solid = [line for line in stn.lines if line.get_linewidth() > 1.5]
+    solid = [line for line in stn.lines if line.get_zorder() == 3]
     dotted = [line for line in stn.lines if line.get_linestyle() == ":"]
     assert [len(np.asarray(line.get_xdata())) for line in solid] == [6, 0]
     assert [len(np.asarray(line.get_xdata())) for line in dotted] == [3]
@@ -93,10 +138,12 @@ def test_odd_labels_and_several_poses(tmp_path: Path) -> None:
         arms.append(write_arm(ledger, "cnn", "cnn", [0.5], pose=pose))
         arms.append(write_arm(ledger, "cnn+$\\frac", "cnn", [0.5], pose=pose))
     write_study(ledger, arms, task={**TASK, "label": label})
-    assert len(write_figures(ledger, "tiny-cpu", tmp_path / "out")) == 4
-    figure = ablation_figure(study_ablation(read_study(ledger, "tiny-cpu")))
+    with style.applied():
+        figure = ablation_figure(find(ledger, "tiny-cpu"))
+        assert set(figure_files(figure)) == set(FORMATS)
+        assert set(figure_files(curves_figure(find(ledger, "tiny-cpu")))) == set(FORMATS)
     assert len(figure.axes) == 4
-    assert any(text.startswith(label) for text in texts(figure))
+    assert any(f"\n{label} ·" in text for text in texts(figure))
 
 
 VARIANTS = {
@@ -118,11 +165,9 @@ def write_ranges(ledger: Path, poses: dict[str, float]) -> None:
 
 
 def test_ranges(tmp_path: Path) -> None:
-    ledger, out = tmp_path / "runs", tmp_path / "out"
+    ledger = tmp_path / "runs"
     write_ranges(ledger, {"R": 0.6, "R:max_deg=30": 0.8, "upright": 0.9, "RTS": 0.5, "R:max_deg=60:corners=zeros": 0.4})
-    paths = write_figures(ledger, "tiny-cpu", out)
-    assert [path.name for path in paths] == [*NAMES, "ranges.png", "ranges.svg"]
-    figure = ranges_figure(study_ablation(read_study(ledger, "tiny-cpu")))
+    figure = ranges_figure(find(ledger, "tiny-cpu"))
     assert figure is not None
     (ax,) = figure.axes
     assert len(ax.lines) == len(VARIANTS)
@@ -135,21 +180,18 @@ def test_ranges(tmp_path: Path) -> None:
     assert np.ptp(np.asarray(band)[:, 1][np.asarray(band)[:, 0] == 30]) == pytest.approx(2 * 2.48414, rel=1e-4)
     shown = "".join(texts(figure)).replace("\n", "")
     assert all(variant in shown for variant in VARIANTS)  # whole, though they are long
-    write_ranges(ledger, {"R": 0.6, "upright": 0.9})
-    assert len(write_figures(ledger, "tiny-cpu", out)) == 4
-    assert not list(out.glob("ranges.*"))
 
 
 @pytest.mark.parametrize("poses", [["upright", "R"], ["R:max_deg=30"], ["R:max_deg=30", "RTS"], ["R:deg=3", "R"]])
 def test_no_ranges_without_several(tmp_path: Path, poses: list[str]) -> None:
     write_ranges(tmp_path, dict.fromkeys(poses, 0.5))
-    assert ranges_figure(study_ablation(read_study(tmp_path, "tiny-cpu"))) is None
+    assert ranges_figure(find(tmp_path, "tiny-cpu")) is None
 
 
 def test_ranges_of_nothing(tmp_path: Path) -> None:
     arms = [write_arm(tmp_path, "cnn", "cnn", [None], pose=pose) for pose in ("upright", "R:max_deg=30")]
     write_study(tmp_path, arms)
-    figure = ranges_figure(study_ablation(read_study(tmp_path, "tiny-cpu")))
+    figure = ranges_figure(find(tmp_path, "tiny-cpu"))
     assert figure is not None
     assert "cnn  (no completed final run)" in texts(figure)
 
@@ -171,12 +213,6 @@ def test_long_names_are_broken_between_their_parts(name: str, lines: str) -> Non
 def test_nothing_finished_yet(tmp_path: Path) -> None:
     ledger = tmp_path / "runs"
     write_study(ledger, [write_arm(ledger, "cnn", "cnn", [None, None], trial_statuses=())])
-    assert len(write_figures(ledger, "tiny-cpu", tmp_path / "out")) == 4
-    study = read_study(ledger, "tiny-cpu")
-    assert "no validation scores" in texts(curves_figure(study, study_ablation(study)))
-
-
-def test_unknown_study_writes_nothing(ledger: Path, tmp_path: Path) -> None:
-    with pytest.raises(AnalysisError, match="did you mean 'tiny-cpu'"):
-        write_figures(ledger, "tiny-cpi", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    findings = find(ledger, "tiny-cpu")
+    assert "no validation scores" in texts(curves_figure(findings))
+    assert "no completed final run" in texts(ablation_figure(findings))

@@ -5,16 +5,34 @@ import io
 import re
 import shutil
 import subprocess
+import unicodedata
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from analysis.ablation import ablation
-from analysis.formats import TextTable, csv_table, latex_tabular, latex_text, markdown_table, markdown_text
-from analysis.tables import ablation_latex
-from tests.shown_markdown import shown
-from tests.synthetic_ledger import STUDY, TASK, write_arm, write_study, write_tiny_study
+from analysis.findings import find
+from analysis.formats import (
+    Cell,
+    Section,
+    Table,
+    TextTable,
+    csv_table,
+    html_document,
+    html_table,
+    latex_document,
+    latex_tabular,
+    latex_text,
+    markdown_document,
+    markdown_table,
+    markdown_text,
+    one_line,
+    text_table,
+)
+from analysis.tables import write_tables
+from tests.shown_markdown import html, shown
+from tests.synthetic_ledger import STUDY, TASK, transformer_record, write_arm, write_evaluation, write_study
 
 ODD = [
     "a_b & 100% | <c> =cmd",
@@ -70,13 +88,6 @@ def test_csv_quotes() -> None:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    ledger = tmp_path / "runs"
-    write_tiny_study(ledger)
-    return ledger
-
-
-@pytest.fixture
 def compile_latex(tmp_path: Path) -> Callable[[str], str]:
     program = shutil.which("pdflatex")
     if program is None:
@@ -97,19 +108,116 @@ def compile_latex(tmp_path: Path) -> Callable[[str], str]:
     return compiled
 
 
-def test_compiles(ledger: Path, compile_latex: Callable[[str], str]) -> None:
-    log = compile_latex(ablation_latex(ablation(ledger, STUDY)))
-    assert "Overfull \\hbox" not in log
-
-
-def test_compiles_with_odd_labels(tmp_path: Path, compile_latex: Callable[[str], str]) -> None:
-    arms = [write_arm(tmp_path, variant, ODD[0], [0.5, 0.6], pose=ODD[1]) for variant in ODD]
+def test_every_table_compiles_with_odd_labels(tmp_path: Path, compile_latex: Callable[[str], str]) -> None:
+    """One document with all tables of a study whose every name is hostile."""
+    ledger, arms = tmp_path / "runs", []
+    for pose in (ODD[0], "=cmd|é"):
+        for model in ("cnn", "stn_affine", *ODD[:3]):
+            for policy in ("", "+100%_a&b"):
+                name = model.replace("+", "") + policy
+                seeds = [0.5, 0.6, "failed" if model == ODD[0] else 0.55, None]
+                record = transformer_record() if model == "stn_affine" else None
+                arm = write_arm(ledger, name, "cnn", seeds, pose=pose, transformers=[record] * 4, num_parameters=1000)
+                arms.append(arm)
+                for seed, key in enumerate(arm["finals"][:2]):
+                    write_evaluation(ledger, key, accuracy=0.5 + seed / 10, seed=seed)
     label = " ".join(map(chr, [*range(0x20, 0x7F), *range(0xA0, 0x180)])) + "\n\\end{table}"
-    write_study(tmp_path, arms, task=TASK | {"label": label}, budget="a%b")
-    compile_latex(ablation_latex(ablation(tmp_path, STUDY)))
+    classes = [ODD[0], "=cmd|' /C calc'!A0"]
+    write_study(ledger, arms, task=TASK | {"label": label, "classes": classes}, budget="a%b")
+    paths = write_tables(find(ledger, STUDY), tmp_path / "out")
+    latex = [path for path in paths if path.suffix == ".tex"]
+    assert len(latex) >= 14  # all but none
+    log = compile_latex("\n".join(f"\\input{{{path}}}\n\\clearpage" for path in latex))
+    assert "Overfull \\hbox" not in log
+    assert "Float too large" not in log
+
+
+def test_a_long_table_goes_on_on_the_next_page(compile_latex: Callable[[str], str]) -> None:
+    text = TextTable(("name", "x"), "lr", tuple((f"row {i}", str(i)) for i in range(130)))
+    short = TextTable(("other",), "l", (("a",),))
+    sections = (Section("One", text, ()), Section("Two", short, ()), Section("Three", short, ()))
+    latex = latex_document(Table("s", "t", "Title", sections, ("a note",) * 30, (), ()))
+    assert [latex.count(f"row {i} &") for i in range(130)] == [1] * 130
+    assert latex.count("\\caption{Title (continued).}") == latex.count("\\begin{table}") - 1 == 3
+    assert latex.count("\\label") == 1
+    assert "Float too large" not in compile_latex(latex)
 
 
 def test_rows_that_begin_like_an_argument(compile_latex: Callable[[str], str]) -> None:
     names = ("[1pt]", "*", "-", "[", "]", "{", "}", "\\", "&", "%")
     table = TextTable(("*", "[x]"), "ll", tuple((name, name) for name in names))
     compile_latex(latex_tabular([("[p]", table), ("", table)]))
+
+
+def test_strong_cells_are_bold_in_every_format() -> None:
+    rows = [[Cell("cnn"), Cell("+3.1 ± 0.3 *", 0.031)], [Cell("a_b"), Cell("1 †", 0.01)]]
+    text = text_table(("name", "x"), "lr", rows, frozenset({(0, 1), (1, 0)}))
+    page = html(markdown_table(text))
+    assert "<strong>+3.1 ± 0.3 *</strong>" in page
+    assert "<strong>a_b</strong>" in page
+    assert r"cnn & \textbf{+3.1 $\pm$ 0.3 {*}} \\" in latex_tabular([("", text)])
+    assert '<td class="num" data-sort="0.031"><strong>+3.1 ± 0.3 *</strong></td>' in html_table(text)
+
+
+class _Reader(HTMLParser):
+    """Text of every cell, what it sorts by, and tags that a table does not have."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.cells: list[str] = []
+        self.sort: list[str | None] = []
+        self.tags: set[str] = set()
+        self.runs: list[str | None] = []
+        self._inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        assert not [name for name, _ in attrs if name.startswith("on") or name in ("href", "src", "style")]
+        if tag == "td":
+            self.cells.append("")
+            self.sort.append(dict(attrs).get("data-sort"))
+            self._inside = True
+        if tag == "tr":
+            self.runs.append(dict(attrs).get("data-runs"))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = self._inside and tag != "td"
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.cells[-1] += data
+
+
+@pytest.mark.parametrize("text", [*ODD, '"><script>alert(1)</script>', "' onclick='x"])
+def test_html_shows_the_text(text: str) -> None:
+    table = text_table((text, "x"), "lr", [[Cell(text), Cell("1.0", 0.0123456789012345)]])
+    reader = _Reader(html_table(table, [(text,)], caption=text))
+    assert reader.cells == [one_line(text), "1.0"]
+    assert reader.sort == [None, "0.0123456789012345"]
+    assert reader.runs == [None, one_line(text)]
+    assert reader.tags == {"table", "caption", "thead", "tbody", "tr", "th", "td"}
+
+
+def test_html_without_a_value_sorts_by_text() -> None:
+    table = text_table(("x",), "r", [[Cell("—", float("nan"))], [Cell("2", 2)]])
+    assert _Reader(html_table(table)).sort == [None, "2"]
+
+
+def test_documents_name_runs_once() -> None:
+    """A row that is in two sections with the same runs is told once; with other runs, under its section's name."""
+    text = TextTable(("name",), "l", (("a",), ("b",)))
+    sections = (Section("One", text, (("k1",), ("k2",))), Section("Two", text, (("k1",), ())))
+    table = Table("s", "t", "Title <&>", sections, ("A note | here",), ("x",), ((1,),))
+    markdown = markdown_document(table)
+    assert markdown.endswith("## Runs\n\n- a: `k1`\n- One: b: `k2`\n- Two: b: no run\n")
+    page = html_document(table)
+    assert page.count("<li>a: <code>k1</code></li>") == page.count("<details>") == 1
+    assert "<h2>Title &lt;&amp;&gt;</h2>" in page
+    assert "% One: b: k2" in latex_document(table)
+
+
+@pytest.mark.parametrize("text", [*ODD, "a\u2028b\x85c", "a  b", "\ud800"])
+def test_one_line(text: str) -> None:
+    plain = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs") else c for c in text)
+    assert one_line(text) == " ".join(plain.split())

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from analysis.ablation import COLUMNS, ablation
+from analysis.findings import find
+from analysis.formats import csv_document, latex_document, markdown_document
 from analysis.gap import GAP_COLUMN, Share, share_text
 from analysis.statistics import paired_ratio
-from analysis.tables import ablation_csv, ablation_latex, ablation_markdown, write_tables
+from analysis.tables import write_tables
+from analysis.tables.ablation import ablation_table
 from tests.shown_markdown import shown
 from tests.synthetic_ledger import STUDY, write_arm, write_study
 
@@ -102,15 +105,16 @@ def test_too_few_seeds(tmp_path: Path) -> None:
 
 def test_a_study_without_an_oracle_says_nothing(tmp_path: Path) -> None:
     write_study(tmp_path, [write_arm(tmp_path, "cnn", "cnn", CNN), write_arm(tmp_path, "stn", "cnn", STN)])
-    table = ablation(tmp_path, STUDY)
+    table = ablation_table(find(tmp_path, STUDY))
+    assert table is not None
     assert gap_cells(tmp_path, "upright") is None
-    assert "gap" not in ablation_markdown(table).lower() + ablation_latex(table).lower()
-    lines = list(csv.DictReader(io.StringIO(ablation_csv(table))))
+    assert "gap" not in markdown_document(table).lower() + latex_document(table).lower()
+    lines = list(csv.DictReader(io.StringIO(csv_document(table))))
     assert [line[name] for line in lines for name in ("gap_closed", "gap_closed_low", "gap_closed_high")] == [""] * 6
 
 
 def test_every_format_has_it(ledger: Path, tmp_path: Path) -> None:
-    write_tables(ledger, STUDY, tmp_path / "out")
+    write_tables(find(ledger, STUDY), tmp_path / "out")
     table = ablation(ledger, STUDY)
     cells = [cell for section in table.sections for row in section.table.rows for cell in row]
     markdown, latex = ((tmp_path / "out" / f"ablation.{end}").read_text() for end in ("md", "tex"))

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import json
 import math
+import time
 from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from baselines.policies import POLICIES
 from experiments.config import Optim, Protocol, RunConfig, run_key
+from experiments.corruptions import CORRUPTIONS
 from experiments.device import find_device, measured_precision
 from experiments.draws import permutation, uniform
 from experiments.evaluation import evaluate
@@ -22,7 +24,8 @@ from experiments.executors.local import LocalExecutor, prepare_device
 from experiments.images import DeviceImages, channel_statistics
 from experiments.ledger import Ledger
 from experiments.network import Network
-from experiments.poses import POSES, put_in_pose
+from experiments.poses import POSES, no_pose, put_in_pose
+from experiments.robustness import corrupting, measure_robustness, num_evaluations
 from experiments.runs import Job, Source, carry_out
 from experiments.tasks import load_task
 from experiments.training import Row, augment, train
@@ -43,7 +46,14 @@ VARIANTS = (
     "stn_tps:gradient=linearised:anti_alias=true:localisation=deep",
 )
 PROTOCOL = Protocol(
-    train_images=600, val_images=200, test_images=200, epochs=2, batch_size=64, precision="fp32", device="cuda"
+    train_images=600,
+    val_images=200,
+    test_images=200,
+    epochs=2,
+    batch_size=64,
+    precision="fp32",
+    device="cuda",
+    robustness_images=50,
 )
 
 every_precision = pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -135,6 +145,20 @@ class TestSameOnBothDevices:
         assert (here - there).abs().max() <= 1
         assert (here != there).float().mean() < 0.01
 
+    @pytest.mark.parametrize("name", list(CORRUPTIONS))
+    def test_corrupted_images_are_close(self, name):
+        """But for the few values that lie next to a step of what counts or rounds."""
+        images, corruption = easy_images(40, CPU), CORRUPTIONS[name]
+        for severity in (1, 5):
+            here, there = (
+                corrupting(corruption, corruption.draw(name, place_B, torch.Size((3, 32, 32))), severity)(
+                    images.raw(torch.arange(40)).to(device), no_pose(40, device), place_B
+                )[0].cpu()
+                for device in (CPU, CUDA)
+                for place_B in [torch.arange(40, device=device)]
+            )
+            assert ((here - there).abs() > 1e-3).float().mean() < (0.05 if name == "jpeg_compression" else 1e-3)
+
     def test_channel_statistics_are_the_same_bits(self):
         for ours, theirs in zip(*(channel_statistics(easy_images(500, d)) for d in (CPU, CUDA)), strict=True):
             assert torch.equal(ours, theirs)
@@ -187,6 +211,27 @@ class TestTraining:
         assert all(torch.equal(p, before[key]) for key, p in network.named_parameters())
 
 
+class TestRobustness:
+    @pytest.mark.parametrize("name", ["cnn", "stn_affine"])
+    def test_a_point_costs_at_most_a_few_times_a_test_pass(self, name):
+        """Image for image, on as many as fill a GPU."""
+        images = easy_images(2000, CUDA)
+        network = build(name, images).to(CUDA, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        protocol = dataclasses.replace(PROTOCOL, robustness_images=0)
+        measure_robustness(network, images, dataclasses.replace(protocol, robustness_images=256))
+        seconds = []
+        for ask in (
+            lambda: [evaluate(network, images, "fp32") for _ in range(10)],
+            lambda: measure_robustness(network, images, protocol),
+        ):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            ask()
+            torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+        assert seconds[1] / num_evaluations(protocol, 2000) < 5 * seconds[0] / (10 * 2000)
+
+
 class TestRuns:
     def test_the_device_is_found_and_prepared(self, tmp_path):
         assert find_device("auto") == "cuda"
@@ -201,7 +246,8 @@ class TestRuns:
         for name in ("first", "again"):
             made = job(source, tmp_path / name, "stn_affine+affine", protocol=protocol)
             folders.append(Ledger(tmp_path / name).folder(carry_out(made, CUDA)))
-        for file in ("run.json", "history.json", "weights.safetensors", "transformer.png"):
+        files = ("run.json", "history.json", "weights.safetensors", "transformer.png")
+        for file in (*files, "predictions.safetensors", "robustness.json", "maps.safetensors"):
             assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes(), file
         record = json.loads((folders[0] / "run.json").read_text())
         assert record["status"] == "completed"

@@ -8,7 +8,8 @@ import pytest
 
 from analysis.ablation import Row, ablation
 from analysis.errors import AnalysisError
-from analysis.records import read_histories, read_study
+from analysis.evaluations import read_histories
+from analysis.records import read_study
 from tests.synthetic_ledger import (
     STUDY,
     TASK,
@@ -86,10 +87,72 @@ def test_a_ledger_of_format_1_is_read(ledger: Path) -> None:
         run = json.loads(file.read_text())
         del run["result"]["transformer"]
         edit_json(file, format=1, result=run["result"])
-    assert ablation(ledger, STUDY).sections[0].table == expected.sections[0].table
+    assert ablation(ledger, STUDY).sections[0].table.rows == expected.sections[0].table.rows
     runs = read_study(ledger, STUDY).runs
     assert runs["transformer.verdict"].isna().all()
     assert runs["transformer.angle_r2"].isna().all()
+
+
+def test_a_ledger_of_format_2_is_read(ledger: Path) -> None:
+    expected = ablation(ledger, STUDY)
+    edit_json(ledger / "studies" / STUDY / "study.json", format=2)
+    for file in ledger.glob("runs/*/run.json"):
+        run = json.loads(file.read_text())
+        for name in ("test_ece", "rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy"):
+            del run["result"][name]
+        edit_json(file, format=2, result=run["result"])
+    study = read_study(ledger, STUDY)
+    assert ablation(ledger, STUDY).sections[0].table.rows == expected.sections[0].table.rows
+    assert study.runs["test_ece"].isna().all() and study.runs["test_accuracy"].notna().any()
+    assert (study.sampler, study.source, study.arms[0].space) == (None, {}, {})
+    assert (study.claims.alpha, study.claims.margin, study.claims.declared) == (0.05, 0.01, False)
+    pairs = [(claim.variant, claim.baseline, claim.interaction) for claim in study.claims.family]
+    assert pairs == [
+        ("cnn+affine", "cnn", False),
+        ("stn_affine", "cnn", False),
+        ("stn_affine+affine", "cnn+affine", False),
+        ("late", "stn_affine", False),
+    ]
+
+
+CLAIM = {"pose": "upright", "variant": "stn_affine", "baseline": "cnn", "interaction": False}
+CLAIMS = {"alpha": 0.1, "margin": 0.02, "declared": True, "family": [CLAIM, CLAIM | {"interaction": True}]}
+
+
+def test_what_a_study_declares(ledger: Path) -> None:
+    edit_json(
+        ledger / "studies" / STUDY / "study.json",
+        claims=CLAIMS,
+        sampler="random",
+        source={"file": "a.yaml", "data": True},
+    )
+    study = read_study(ledger, STUDY)
+    assert (study.claims.alpha, study.claims.margin, study.claims.declared) == (0.1, 0.02, True)
+    assert [claim.interaction for claim in study.claims.family] == [False, True]
+    assert (study.sampler, study.source["data"], study.protocol["epochs"]) == ("random", True, 6)
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        (3, "'claims' is 3, expected an object"),
+        ({"alpha": 0.05, "margin": 0.01, "declared": True}, "'family' is missing"),
+        (CLAIMS | {"alpha": "small"}, "'alpha' is 'small', expected a number"),
+        (CLAIMS | {"declared": None}, "'declared' is None, expected bool"),
+        (CLAIMS | {"family": [CLAIM | {"interaction": "yes"}]}, "'interaction' is 'yes', expected bool"),
+        (
+            CLAIMS | {"family": [CLAIM | {"variant": "stm"}]},
+            "a claim is about 'stm', which is no arm of pose 'upright'",
+        ),
+        (CLAIMS | {"family": [CLAIM | {"pose": "R"}]}, "a claim is about 'stn_affine', which is no arm of pose 'R'"),
+        (CLAIMS | {"family": ["stn_affine"]}, "'pose' is missing"),
+    ],
+)
+def test_claims_that_make_no_sense(ledger: Path, claims: Any, message: str) -> None:
+    edit_json(ledger / "studies" / STUDY / "study.json", claims=claims)
+    with pytest.raises(AnalysisError, match=f"study.json: {message}") as error:
+        read_study(ledger, STUDY)
+    assert "\n" not in str(error.value)
 
 
 def test_hyper_parameters_may_be_text_and_booleans(tmp_path: Path) -> None:
@@ -124,8 +187,8 @@ def test_unknown_study(ledger: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "edit", "message"),
     [
-        ("study", {"format": 3}, "study.json: format 3 is newer than 2"),
-        ("run", {"format": 3}, "run.json: format 3 is newer than 2"),
+        ("study", {"format": 4}, "study.json: format 4 is newer than 3"),
+        ("run", {"format": 4}, "run.json: format 4 is newer than 3"),
         ("run", {"key": "other"}, "run.json: holds the run 'other'"),
         ("run", {"config": {"stage": "trial"}}, "run.json: is a trial run"),
         ("run", {"config": 3}, "run.json: 'config.stage' is missing"),

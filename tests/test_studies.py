@@ -90,6 +90,6 @@ def test_the_studies_leave_nothing_out() -> None:
 
 
 def test_a_study_is_named_after_its_file() -> None:
-    assert len(STUDIES) == 10
+    assert len(STUDIES) == 11
     for name, path in STUDIES.items():
         assert load_study(path, "smoke").name == name.replace("_", "-")

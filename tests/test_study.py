@@ -89,7 +89,18 @@ def test_the_gpu_budget_is_the_full_study() -> None:
     assert protocol.epochs >= 30
     assert study.search.trials >= 20
     assert study.final_seeds >= 8
-    assert load_study(SHIPPED, "cpu").final_seeds >= 5
+
+
+@pytest.mark.parametrize("budget", ["cpu", "gpu"])
+def test_the_shipped_study_declares_few_claims_and_has_the_seeds_to_decide_them(budget: str) -> None:
+    study = load_study(SHIPPED, budget)
+    assert study.claims.declared
+    assert [(claim.variant, claim.baseline) for claim in study.claims.family] == [
+        ("stn_affine", "cnn"),
+        ("cnn+affine", "cnn"),
+        ("stn_affine+affine", "cnn+affine"),
+    ]
+    assert 2 / 2**study.final_seeds <= study.claims.alpha / 3
 
 
 def test_a_budget_overrides_and_the_rest_stays(load: Callable[..., Study]) -> None:
@@ -275,6 +286,7 @@ PLACES = [
     *(f"search space optim.lr {name}" for name in ("distribution", "value", "values", "min", "max", "q")),
     *(f"search extras affine policy.max_deg {name}" for name in ("distribution", "min", "max", "q")),
     *(f"wandb {name}" for name in ("project", "mode")),
+    *("claims", "claims alpha", "claims margin", "claims family", "budgets gpu claims", "budgets gpu claims family"),
     *(f"budgets smoke {name}" for name in ("task", "poses", "variants", "protocol", "trials", "final_seeds")),
 ]
 

@@ -236,7 +236,8 @@ def group_of(leader: int) -> set[int]:
 
 def test_the_order_in_which_runs_end_has_no_say(undisturbed: Done, tmp_path: Path) -> None:
     under_way = sweep_here(tmp_path, HereAndNow())
-    assert under_way.ledger.read_study(STUDY) == undisturbed.manifest()
+    source = {"file": str(tmp_path / "sweep.yaml"), "data": False, "minutes": None}
+    assert under_way.ledger.read_study(STUDY) == undisturbed.manifest() | {"source": source}
 
 
 def test_looking_at_a_study_writes_nothing(tmp_path: Path, cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the tables say, in every format and for every kind of loss."""
+"""The ablation and the times: what they say for every kind of loss; and the files of all tables."""
 
 import csv
 import io
@@ -6,18 +6,18 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.ablation import COLUMNS, Row
+from analysis.ablation import COLUMNS, Row, ablation
 from analysis.errors import AnalysisError
-from analysis.formats import latex_text
+from analysis.findings import find
+from analysis.formats import DOCUMENTS, Table, csv_document, latex_document, latex_text, markdown_document
 from analysis.means import Mean, percent_text
-from analysis.tables import ablation, ablation_csv, ablation_latex, ablation_markdown, write_tables
+from analysis.tables import builders, write_tables
 from tests.shown_markdown import shown
 from tests.synthetic_ledger import SEEDS, STUDY, edit_json, key_of, write_arm, write_study, write_tiny_study
 
@@ -36,6 +36,12 @@ def row_of(ledger: Path, variant: str, pose: str = "upright") -> Row:
 def cells_of(ledger: Path, variant: str) -> dict[str, str]:
     (section,) = ablation(ledger, STUDY).sections
     return dict(zip(COLUMNS, next(cells for cells in section.table.rows if cells[0] == variant), strict=True))
+
+
+def ablation_table(ledger: Path) -> Table:
+    table = builders()["ablation"](find(ledger, STUDY))
+    assert table is not None
+    return table
 
 
 def csv_rows(text: str) -> list[dict[str, str]]:
@@ -123,11 +129,12 @@ def test_poses_are_compared_apart(tmp_path: Path) -> None:
     differences = [row.difference.value for row in table.rows if row.difference]
     assert differences == pytest.approx([0.0, 0.4])
     assert "poses upright, R" in table.caption
-    markdown = ablation_markdown(table)
+    written = ablation_table(tmp_path)
+    markdown = markdown_document(written)
     assert markdown.index("## Pose upright") < markdown.index("## Pose R")
     assert table.hyper_parameters.columns[:2] == ("Variant", "Pose")
-    assert [row["pose"] for row in csv_rows(ablation_csv(table))] == ["upright"] * 2 + ["R"] * 2
-    assert r"\multicolumn{10}{l}{\textit{Pose R}}" in ablation_latex(table)
+    assert [row["pose"] for row in csv_rows(csv_document(written))] == ["upright"] * 2 + ["R"] * 2
+    assert r"\multicolumn{10}{l}{\textit{Pose R}}" in latex_document(written)
 
 
 def test_caption_says_what_was_done(ledger: Path) -> None:
@@ -177,20 +184,52 @@ def test_percent_text(mean: Mean, text: str) -> None:
 
 def test_write_tables(ledger: Path, tmp_path: Path) -> None:
     out = tmp_path / "reports" / STUDY
-    paths = write_tables(ledger, STUDY, out)
-    names = ["ablation.md", "ablation.tex", "ablation.csv", "times.md", "times.csv"]
+    paths = write_tables(find(ledger, STUDY), out)
+    tables = {path.stem for path in paths}
+    assert tables >= {"ablation", "claims", "costs", "factors", "failures", "leaderboard", "runs", "times"}
+    assert "transformer" not in tables  # no run has a record of one
+    names = [f"{name}.{ending}" for name in sorted(tables) for ending in DOCUMENTS]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
 
 
+def test_tables_that_no_longer_apply_are_deleted(ledger: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_tables(find(ledger, STUDY), out)
+    (out / "notes.txt").write_text("mine")
+    write_study(ledger, [write_arm(ledger, "cnn", "cnn", [0.5, 0.6], trial_statuses=())])
+    paths = write_tables(find(ledger, STUDY), out)
+    assert not {path.stem for path in paths} & {"claims", "factorial", "factors", "failures", "leaderboard"}
+    assert sorted(out.iterdir()) == sorted([*paths, out / "notes.txt"])
+
+
+def test_every_row_names_its_runs(ledger: Path) -> None:
+    """Each line of each CSV file ends with keys that the ledger's study lists."""
+    findings = find(ledger, STUDY)
+    listed = set(findings.study.runs["key"])
+    for name, build in builders().items():
+        table = build(findings)
+        if table is None:
+            continue
+        assert len(set(table.columns)) == len(table.columns), name
+        assert {len(row) for row in table.rows} == {len(table.columns)}, name
+        place = table.columns.index("run_keys")
+        assert {key for row in table.rows for key in str(row[place] or "").split()} <= listed
+        assert any(row[place] for row in table.rows), name
+        for section in table.sections:
+            assert len(section.keys) in (0, len(section.table.rows)), name
+            assert {len(row) for row in section.table.rows} <= {len(section.table.columns)}, name
+            assert len(section.table.align) == len(section.table.columns), name
+
+
 def test_costs_change_times_and_nothing_else(ledger: Path, tmp_path: Path) -> None:
-    before = {path.name: path.read_bytes() for path in write_tables(ledger, STUDY, tmp_path / "before")}
+    before = {path.name: path.read_bytes() for path in write_tables(find(ledger, STUDY), tmp_path / "before")}
     for file in ledger.glob("runs/*/cost.json"):
         edit_json(file, train_seconds=99.5, seconds=120.0, images_per_s=7.0, device_name="another")
     (ledger / "runs" / key_of("upright", "cnn", 11) / "cost.json").unlink()
-    after = {path.name: path.read_bytes() for path in write_tables(ledger, STUDY, tmp_path / "after")}
+    after = {path.name: path.read_bytes() for path in write_tables(find(ledger, STUDY), tmp_path / "after")}
     same = {name for name in before if before[name] == after[name]}
-    assert same == {"ablation.md", "ablation.tex", "ablation.csv"}
+    assert {name.partition(".")[0] for name in set(before) - same} == {"times"}
     assert b"99.5" in after["times.csv"]
     assert b"another" in after["times.md"]
 
@@ -198,7 +237,7 @@ def test_costs_change_times_and_nothing_else(ledger: Path, tmp_path: Path) -> No
 def test_times(ledger: Path, tmp_path: Path) -> None:
     for seed, seconds in zip(SEEDS, (10.0, 20.0, 30.0, 40.0, 50.0), strict=True):
         edit_json(ledger / "runs" / key_of("upright", "cnn", seed) / "cost.json", train_seconds=seconds)
-    write_tables(ledger, STUDY, tmp_path)
+    write_tables(find(ledger, STUDY), tmp_path)
     rows = csv_rows((tmp_path / "times.csv").read_text())
     cnn = rows[0]
     assert [cnn[f"train_seconds{part}"] for part in ("", "_min", "_max")] == ["30.0", "10.0", "50.0"]
@@ -212,7 +251,7 @@ def test_times(ledger: Path, tmp_path: Path) -> None:
 
 def test_times_of_nothing(tmp_path: Path) -> None:
     write_study(tmp_path, [write_arm(tmp_path, "cnn", "cnn", [None], trial_statuses=())])
-    write_tables(tmp_path, STUDY, tmp_path / "out")
+    write_tables(find(tmp_path, STUDY), tmp_path / "out")
     assert "no machine yet" in (tmp_path / "out" / "times.md").read_text()
 
 
@@ -224,7 +263,7 @@ def test_a_failed_write_leaves_the_old_file(ledger: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(AnalysisError, match="cannot be written: No space left on device"):
-        write_tables(ledger, STUDY, tmp_path)
+        write_tables(find(ledger, STUDY), tmp_path)
     assert (tmp_path / "ablation.md").read_text() == "old"
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -232,29 +271,28 @@ def test_a_failed_write_leaves_the_old_file(ledger: Path, tmp_path: Path, monkey
 def test_unwritable_folder(ledger: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AnalysisError, match=r"file.*: cannot be written"):
-        write_tables(ledger, STUDY, tmp_path / "file" / "out")
+        write_tables(find(ledger, STUDY), tmp_path / "file" / "out")
 
 
 def test_formats_say_the_same(ledger: Path) -> None:
     table = ablation(ledger, STUDY)
     cells = [cell for section in table.sections for row in section.table.rows for cell in row]
-    markdown = ablation_markdown(table)
+    written = ablation_table(ledger)
+    markdown, latex = markdown_document(written), latex_document(written)
     assert shown(markdown)[: len(cells)] == cells
-    assert "&lt;8 GiB&gt;" in markdown  # the error of a failed run
-    latex = ablation_latex(table)
     for cell in cells:
         assert latex_text(cell) in latex
-    for row, line in zip(table.rows, csv_rows(ablation_csv(table)), strict=True):
+    for row, line in zip(table.rows, csv_rows(csv_document(written)), strict=True):
         assert line["variant"] == row.variant
         assert line["test_accuracy"] == (repr(row.test_accuracy.value) if row.test_accuracy.num else "")
         assert line["run_keys"].split() == [run.key for run in row.finals if run.averaged]
         for run in row.finals:
-            assert run.key in markdown
-            assert run.key in latex
+            assert (run.key in markdown) == (run.key in latex) == run.averaged
+            assert run.key in line["run_keys"] + line["other_run_keys"]
 
 
 def test_csv_reads_as_numbers(ledger: Path, tmp_path: Path) -> None:
-    write_tables(ledger, STUDY, tmp_path)
+    write_tables(find(ledger, STUDY), tmp_path)
     frame = pd.read_csv(tmp_path / "ablation.csv").set_index("variant")
     assert frame["difference"].dtype == "float64"
     assert frame["difference_num_pairs"].dropna().tolist() == [5, 3, 0, 0]
@@ -265,23 +303,8 @@ def test_csv_reads_as_numbers(ledger: Path, tmp_path: Path) -> None:
 
 
 def test_tables_import_no_plotting_and_no_torch() -> None:
-    code = (
-        "import sys, analysis.tables; print(*(m for m in ('torch','seaborn','matplotlib','scipy.stats','experiments')"
-    )
-    code += " if m in sys.modules))"
+    code = "import sys, analysis.tables; analysis.tables.builders(); "
+    code += "print(*({'torch', 'seaborn', 'matplotlib', 'experiments'} & set(sys.modules)))"
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
-
-
-def test_ten_thousand_runs_take_no_quadratic_time(tmp_path: Path) -> None:
-    """Missing runs only, so that the disk has no say: 500 arms of 20 listed runs."""
-    arms = [
-        {"pose": "upright", "variant": f"v{i}", "baseline": "v0", "trials": [f"t{i}-{j}" for j in range(15)],
-         "winner": None, "finals": [f"f{i}-{j}" for j in range(5)]}
-        for i in range(500)
-    ]  # fmt: skip
-    write_study(tmp_path, arms)
-    start = time.process_time()
-    assert len(ablation(tmp_path, STUDY).rows) == 500
-    assert time.process_time() - start < 10  # 0.3 s; work that grows with the square takes minutes

@@ -92,7 +92,7 @@ def test_offline_run_read_back(logged: Logged) -> None:
     assert run.run["project"] == "proj"
     assert run.run["run_group"] == "study-cpu"
     assert run.run["job_type"] == "final"
-    assert run.run["display_name"] == "stn_affine@lenet+affine s3"
+    assert run.run["display_name"] == "stn_affine@lenet+affine at R s03"
     assert run.run["tags"] == ["Pets (JPEG)", "stn_affine", "pose R", "policy affine", "completed", "cpu"]
     assert run.config["optim"] == {"lr": 0.1, "weight_decay": 0.0005}
     assert run.config["model"] == {"loc_lr_factor": 0.1}
@@ -102,17 +102,42 @@ def test_offline_run_read_back(logged: Logged) -> None:
     assert run.config["device_name"] == "Abacus 9"
     assert run.config["versions"] == {"torch": "2.14.1"}
 
-    assert [row["epoch"] for row in run.history] == [1, 2, 3]
-    assert [row["val/accuracy"] for row in run.history] == [0.35, 0.45, 0.55]
-    assert [row["train/loss"] for row in run.history] == pytest.approx([2, 1, 2 / 3])
+    epochs = run.history[:3]
+    assert [row["epoch"] for row in epochs] == [1, 2, 3]
+    assert [row["val/accuracy"] for row in epochs] == [0.35, 0.45, 0.55]
+    assert [row["train/loss"] for row in epochs] == pytest.approx([2, 1, 2 / 3])
+    assert [row.get("test/accuracy") for row in epochs] == [None, None, 0.54]
+    rest = [{name: value for name, value in row.items() if not name.startswith("_")} for row in run.history[3:]]
+    assert rest == [
+        {"rotation/deg": -90, "rotation/accuracy": 0.25, "rotation/agreement": 0.5},
+        {"rotation/deg": 0, "rotation/accuracy": 0.5, "rotation/agreement": 1},
+        {"scale/factor": 1.5, "scale/accuracy": 0.4, "scale/agreement": 0.6},
+        {"corruption/severity": 1, "corruption/photometric": 0.4, "corruption/geometric": 0.2},
+        {"corruption/severity": 2, "corruption/photometric": 0.2, "corruption/geometric": 0.1},
+    ]
     assert all("val/loss" not in row for row in run.history)  # null in the ledger: not measured
     steps = {metric.get("name") or metric["glob_name"]: metric.get("step_metric") for metric in run.all("metric")}
-    assert steps == {"epoch": None, "*": "epoch"}
+    curves = {"rotation": "deg", "scale": "factor"}
+    assert steps == {
+        "epoch": None,
+        "*": "epoch",
+        "lr": "epoch",
+        "corruption/severity": None,
+        **{f"{curve}/{unit}": None for curve, unit in curves.items()},
+        **{f"{curve}/{score}": f"{curve}/{curves[curve]}" for curve in curves for score in ("accuracy", "agreement")},
+        **{f"corruption/{kind}": "corruption/severity" for kind in ("photometric", "geometric")},
+    }
+    assert not {"lr", *steps} - {"epoch", "*"} & set(run.summary)  # the last value of a curve says nothing
     for name, value in {
         "status": "completed",
-        "val_accuracy": 0.55,
-        "test_accuracy": 0.54,
-        "test_loss": 1.4,
+        "val/accuracy": 0.55,
+        "val/loss": 1.3,
+        "test/accuracy": 0.54,
+        "test/loss": 1.4,
+        "test/ece": 0.04,
+        "test/rotation_accuracy": 0.3,
+        "test/corruption_accuracy": 0.4,
+        "test/worst_of_grid_accuracy": 0.1,
         "num_parameters": 243146,
         "train_flops": 3.2e12,
         "seconds": 24.0,
@@ -128,6 +153,16 @@ def test_offline_run_read_back(logged: Logged) -> None:
     table = json.loads((run.folder / "files" / run.summary["class_accuracy.path"]).read_text())
     assert table["columns"] == ["class", "val_accuracy", "test_accuracy"]
     assert table["data"] == [["cat", 0.5, 0.4], ["dog", 0.6, 0.5], ["owl", 0.7, 0.72]]
+    table = json.loads((run.folder / "files" / run.summary["robustness.path"]).read_text())
+    assert table["columns"] == ["kind", "name", "value", "accuracy", "agreement"]
+    assert table["data"][0] == ["rotation", "rotation", -90.0, 0.25, 0.5]
+    assert table["data"][-1] == ["geometric", "shear", 2.0, 0.1, None]
+    table = json.loads((run.folder / "files" / run.summary["confusion_table.path"]).read_text())
+    assert table["columns"] == ["Actual", "Predicted", "nPredictions"]
+    counts = {(actual, predicted): num for actual, predicted, num in table["data"] if num}
+    assert counts == {
+        ("cat", "cat"): 1, ("cat", "dog"): 1, ("dog", "dog"): 2, ("owl", "owl"): 1, ("owl", "cat"): 1
+    }  # fmt: skip
     picture = run.folder / "files" / run.summary["transformer.path"]
     assert picture.read_bytes() == (logged.ledger / "runs" / FINAL / "transformer.png").read_bytes()
     (weights,) = [artifact for artifact in run.all("artifact") if artifact["type"] == "model"]
@@ -141,7 +176,8 @@ def test_offline_run_read_back(logged: Logged) -> None:
     assert diverged.history == []
     assert diverged.summary["status"] == "diverged"
     assert diverged.summary["error"] == "the loss is not a number in epoch 1"
-    assert "val_accuracy" not in diverged.summary
+    assert diverged.run["display_name"] == f"stn_affine@lenet+affine at R trial {DIVERGED[:6]}"
+    assert not {"val/accuracy", "test/accuracy", "val_accuracy", "confusion_table.path"} & set(diverged.summary)
     assert diverged.exit_code == 1
 
 
@@ -204,7 +240,7 @@ def test_dashboard(logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (run,) = (logged.ledger / "wandb").glob(f"offline-run-*-{FINAL}")
     inspect = [*command[:-1], "inspect", "--summary", "--json", str(run)]
     summary = json.loads(subprocess.run(inspect, env=env, capture_output=True, check=True).stdout)
-    assert "val_accuracy" in json.dumps(summary)
+    assert "val/accuracy" in json.dumps(summary)
 
 
 def test_tracker_that_hangs_holds_nobody_up(tmp_path: Path) -> None:

@@ -40,13 +40,15 @@ def test_online_run_arrives(tmp_path: Path, server: Server) -> None:
     assert run["project"] == "proj"
     assert run["groupName"] == "study-cpu"
     assert run["jobType"] == "final"
-    assert run["displayName"] == "stn_affine@lenet+affine s3"
+    assert run["displayName"] == "stn_affine@lenet+affine at R s03"
     assert run["tags"] == ["Pets (JPEG)", "stn_affine", "pose R", "policy affine", "completed"]
     assert run["config"]["optim"] == {"lr": 0.1, "weight_decay": 0.0005}
     assert run["program"] == "stn-bench"
     assert not run.get("host")
-    assert [(row["epoch"], row["val/accuracy"]) for row in run["history"]] == [(1, 0.35), (2, 0.45), (3, 0.55)]
-    assert run["summary"]["test_accuracy"] == 0.54
+    epochs = [row for row in run["history"] if "epoch" in row]
+    assert [(row["epoch"], row["val/accuracy"]) for row in epochs] == [(1, 0.35), (2, 0.45), (3, 0.55)]
+    assert [row["rotation/deg"] for row in run["history"] if "rotation/deg" in row] == [-90, 0]
+    assert run["summary"]["test/accuracy"] == 0.54
     assert run["exit_code"] == 0
     assert run["files"][run["summary"]["transformer"]["path"]].startswith(b"\x89PNG")
     assert json.loads(run["files"][run["summary"]["class_accuracy"]["path"]])["data"][0] == ["cat", 0.5, 0.4]
@@ -80,7 +82,7 @@ def test_faults_leave_runs_offline_for_sync(tmp_path: Path, server: Server, monk
     assert tracker.problem is not None
     assert "connection refused" in tracker.problem
     assert "\n" not in tracker.problem
-    assert len(Offline(tmp_path, "k1").history) == 3
+    assert len(Offline(tmp_path, "k1").history) == 8
     marker = read_marker(tmp_path, "k1")
     assert marker is not None
     assert not marker["uploaded"]
@@ -103,12 +105,12 @@ def test_faults_leave_runs_offline_for_sync(tmp_path: Path, server: Server, monk
     (tmp_path / "studies" / "s-gpu" / "study.json").write_text(json.dumps(study))
     assert sync(tmp_path, print) == 3
     assert {key: (run["project"], run["groupName"], len(run["history"])) for key, run in server.runs.items()} == {
-        "k1": ("proj", "g", 3),
-        "k2": ("proj", "g", 3),
-        "k3": ("other", "s-gpu", 3),
+        "k1": ("proj", "g", 8),
+        "k2": ("proj", "g", 8),
+        "k3": ("other", "s-gpu", 8),
     }
     assert server.runs["k1"]["tags"][-1] == "cpu"
-    assert server.runs["k3"]["tags"][-1] == "gpu"
+    assert server.runs["k3"]["tags"][-1] == "budget gpu"
     assert all(server.artifacts[f"weights-{key}"]["committed"] for key in ("k1", "k2", "k3"))
     said: list[str] = []
     assert sync(tmp_path, said.append) == 0

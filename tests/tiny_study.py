@@ -32,6 +32,7 @@ TINY: dict[str, Any] = {
         "batch_size": 32,
         "precision": "fp32",
         "device": "cpu",
+        "robustness": "none",
     },
     "search": {
         "trials": 2,

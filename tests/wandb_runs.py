@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import safetensors.numpy
 from PIL import Image
 
 CLASSES = ["cat", "dog", "owl"]
@@ -22,7 +24,7 @@ def commit(
     folder.mkdir(parents=True)
     scored, final = epochs > 0, stage == "final" and epochs > 0
     run = {
-        "format": 2,
+        "format": 3,
         "key": key,
         "status": status,
         "error": None if status in ("completed", "pruned") else "the loss is not a number in epoch 1",
@@ -49,6 +51,10 @@ def commit(
             "test_accuracy": 0.54 if final else None,
             "test_loss": 1.4 if final else None,
             "test_class_accuracy": [0.4, 0.5, 0.72] if final else None,
+            "test_ece": 0.04 if final else None,
+            "rotation_accuracy": 0.3 if final else None,
+            "corruption_accuracy": 0.4 if final else None,
+            "worst_of_grid_accuracy": 0.1 if final else None,
             "transformer": {"verdict": "idle", "zoom": 0.9, "pose": {"angle_r2": 0.25, "shift_r2": None}}
             if final
             else None,
@@ -81,6 +87,32 @@ def commit(
     if final:
         Image.new("RGB", (64, 32), (9, 80, 7)).save(folder / "transformer.png")
         (folder / "weights.safetensors").write_bytes(key.encode() * 100)
+        write_robustness(folder)
+        arrays = {"label": [0, 0, 1, 1, 2, 2], "predicted": [0, 1, 1, 1, 2, 0]}
+        safetensors.numpy.save_file(
+            {name: np.array(values, np.int16) for name, values in arrays.items()}, folder / "predictions.safetensors"
+        )
+
+
+def write_robustness(folder: Path) -> None:
+    """A run's accuracy over two angles, and over two corruptions at two severities."""
+    points = [
+        {"kind": "rotation", "value": value, "accuracy": accuracy, "agreement": 2 * accuracy}
+        for value, accuracy in ((-90.0, 0.25), (0.0, 0.5))
+    ]
+    points.append({"kind": "scale", "value": 1.5, "accuracy": 0.4, "agreement": 0.6})
+    corruptions = [
+        {"name": name, "kind": kind, "severity": severity, "accuracy": start / severity}
+        for name, kind, start in (
+            ("blur", "photometric", 0.5),
+            ("fog", "photometric", 0.3),
+            ("shear", "geometric", 0.2),
+        )
+        for severity in (1, 2)
+    ]
+    worst = {"max_deg": 30.0, "max_px": 3.0, "num_points": 63, "accuracy": 0.1}
+    record = {"num_images": 6, "points": points, "worst_of_grid": worst, "corruptions": corruptions}
+    (folder / "robustness.json").write_text(json.dumps(record))
 
 
 @functools.cache

@@ -36,21 +36,25 @@ class PoseMaps:
     """The true pose of each image: maps from the posed image's coordinates to those of the upright one.
 
     theta_N33: projective; applied to points after `bend`.
-    bend: a spline that is applied first; None where nothing is bent.
+    bend: a spline that is applied before it; None where nothing is bent.
+    further: of an image that was posed twice the later pose, whose maps are applied first.
     """
 
     theta_N33: Tensor
     bend: SplineMap | None = None
+    further: "PoseMaps | None" = None
 
     def __len__(self) -> int:
         return len(self.theta_N33)
 
     def __getitem__(self, index_B: Tensor) -> "PoseMaps":
         bend = None if self.bend is None else SplineMap(self.bend.step_BK2.index_select(0, index_B))
-        return PoseMaps(self.theta_N33.index_select(0, index_B), bend)
+        return PoseMaps(self.theta_N33.index_select(0, index_B), bend, self.further and self.further[index_B])
 
     def apply(self, points: Tensor) -> Tensor:
         """Posed points (M, 2) or (N, M, 2) to upright ones, (N, M, 2)."""
+        if self.further is not None:
+            points = self.further.apply(points)
         if self.bend is not None:
             points = self.bend.apply(points)
         return ProjectiveMap(self.theta_N33).apply(points)
@@ -61,7 +65,12 @@ class PoseMaps:
 
     def before(self, theta_N23: Tensor) -> "PoseMaps":
         """These poses on images that were under poses of their own, theta_N23, already."""
-        return PoseMaps(AffineMap(theta_N23).projective().theta_B33 @ self.theta_N33, self.bend)
+        return PoseMaps(AffineMap(theta_N23).projective().theta_B33 @ self.theta_N33, self.bend, self.further)
+
+    def then(self, further: "PoseMaps") -> "PoseMaps":
+        """These poses on images that were put under further ones afterwards."""
+        assert self.further is None
+        return PoseMaps(self.theta_N33, self.bend, further)
 
 
 class FromUpright:
@@ -70,10 +79,13 @@ class FromUpright:
     def __init__(self, poses: PoseMaps) -> None:
         self.bend = poses.bend
         self.matrix = ProjectiveMap(poses.theta_N33).inverse()
+        self.further = None if poses.further is None else poses.further.from_upright()
 
     def apply(self, points: Tensor) -> Tensor:
         posed_NM2 = self.matrix.apply(points)
-        return posed_NM2 if self.bend is None else self.bend.apply_inverse(posed_NM2)
+        if self.bend is not None:
+            posed_NM2 = self.bend.apply_inverse(posed_NM2)
+        return posed_NM2 if self.further is None else self.further.apply(posed_NM2)
 
 
 def no_pose(num: int, device: torch.device | str = "cpu") -> PoseMaps:

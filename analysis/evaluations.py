@@ -1,0 +1,121 @@
+"""Reads what single runs leave beside run.json: histories, predictions, robustness, maps (docs/architecture.md)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import safetensors
+import safetensors.numpy
+
+from analysis.errors import AnalysisError
+from analysis.json_files import get, number, part, read_json, read_object
+from analysis.records import Study
+
+
+class Predictions(NamedTuple):
+    """Of one final run, on the test images that its protocol draws, in the same order for every run of the study.
+
+    label_N, predicted_N: classes. confidence_N: probability of the predicted class; label_probability_N: of the label.
+    """
+
+    label_N: npt.NDArray[np.int16]
+    predicted_N: npt.NDArray[np.int16]
+    confidence_N: npt.NDArray[np.float32]
+    label_probability_N: npt.NDArray[np.float32]
+
+    @property
+    def correct_N(self) -> npt.NDArray[np.bool_]:
+        return self.label_N == self.predicted_N
+
+
+class Maps(NamedTuple):
+    """What a run's transformer does to some of the images, as the closest affine maps, and what the poses ask for.
+
+    theta_HN23: for each head, from output to input coordinates, both in [-1, 1], x first. true_theta_N23: from upright
+    to posed coordinates: what a transformer that undoes the pose would choose.
+    """
+
+    theta_HN23: npt.NDArray[np.float32]
+    true_theta_N23: npt.NDArray[np.float32]
+
+
+def read_histories(study: Study, keys: Iterable[str]) -> pd.DataFrame:
+    """Validation accuracy over epochs: columns `key`, `epoch`, `val_accuracy` (NaN where nothing was held out).
+
+    A run without history.json has no rows. Raises AnalysisError for a file that cannot be understood.
+    """
+    rows: list[tuple[str, int, float | None]] = []
+    for key in keys:
+        file = study.ledger / "runs" / key / "history.json"
+        if not file.is_file():
+            continue
+        history = read_json(file)
+        if not isinstance(history, list):
+            raise AnalysisError(f"{file}: holds no list of epochs")
+        for epoch in history:
+            if not isinstance(epoch, dict):
+                raise AnalysisError(f"{file}: holds {epoch!r} where an epoch was expected")
+            rows.append((key, get(file, epoch, "epoch", int), number(file, epoch, "val_accuracy")))
+    frame = pd.DataFrame.from_records(rows, columns=["key", "epoch", "val_accuracy"])
+    return frame.astype({"epoch": "int64", "val_accuracy": "float64"})
+
+
+def read_robustness(study: Study, keys: Iterable[str]) -> pd.DataFrame:
+    """Accuracy over transformed and corrupted test images: a row a run and point.
+
+    Columns: `key`; `kind`: `rotation`, `scale`, `shift_x`, `shift_y`, `geometric` or `photometric` (corruptions);
+    `name`: of the corruption, else the kind; `value`: degrees, factor, pixels or severity; `accuracy`; `agreement`
+    (share of images whose prediction is that of the untransformed image; NaN for corruptions).
+    A run without robustness.json has no rows. Raises AnalysisError for a file that cannot be understood.
+    """
+    rows: list[tuple[str, str, str, float, float | None, float | None]] = []
+    for key in keys:
+        file = study.ledger / "runs" / key / "robustness.json"
+        if not file.is_file():
+            continue
+        record = read_object(file)
+        for point in get(file, record, "points", list):
+            kind, value = get(file, point, "kind", str), number(file, point, "value")
+            scores = number(file, point, "accuracy"), number(file, point, "agreement")
+            rows.append((key, kind, kind, float(value or 0), *scores))
+        for point in get(file, record, "corruptions", list):
+            kind, name = (get(file, point, part, str) for part in ("kind", "name"))
+            rows.append((key, kind, name, get(file, point, "severity", int), number(file, point, "accuracy"), None))
+    frame = pd.DataFrame.from_records(rows, columns=["key", "kind", "name", "value", "accuracy", "agreement"])
+    return frame.astype({"value": "float64", "accuracy": "float64", "agreement": "float64"})
+
+
+def read_worst_of_grid(study: Study, key: str) -> dict[str, float]:
+    """What the worst-of-grid accuracy of a run is over: `max_deg`, `max_px`, `num_points`; empty if it has none."""
+    file = study.ledger / "runs" / key / "robustness.json"
+    return part(file, read_object(file), "worst_of_grid") if file.is_file() else {}
+
+
+def read_predictions(study: Study, key: str) -> Predictions | None:
+    """The predictions of a final run; None if it has none. Raises AnalysisError for a file of another form."""
+    return _read_arrays(study.ledger / "runs" / key / "predictions.safetensors", Predictions)
+
+
+def read_maps(study: Study, key: str) -> Maps | None:
+    """The maps of a run's transformer; None for a run without. Raises AnalysisError for a file of another form."""
+    return _read_arrays(study.ledger / "runs" / key / "maps.safetensors", Maps)
+
+
+_Arrays = TypeVar("_Arrays", Predictions, Maps)
+
+
+def _read_arrays(file: Path, kind: type[_Arrays]) -> _Arrays | None:
+    if not file.is_file():
+        return None
+    try:
+        found = safetensors.numpy.load_file(file)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise AnalysisError(f"{file}: cannot be read: {error}") from error
+    names = [name.rpartition("_")[0] for name in kind._fields]
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise AnalysisError(f"{file}: {missing[0]!r} is missing")
+    return kind(*(found[name] for name in names))

@@ -1,0 +1,80 @@
+"""The figures of a study: one file each, found by its decorator, written as PNG, SVG and PDF.
+
+A builder takes the study's Findings and returns a Figure, or None where the study has nothing for it.
+The same ledger gives the same picture: nothing is drawn at random, and files carry no date.
+"""
+
+import importlib
+import io
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from analysis.figures import style
+from analysis.findings import Findings
+from analysis.reports import write_files
+
+FORMATS: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""By ending, what is left out of a file so that the same picture has the same bytes."""
+
+Builder = Callable[[Findings], Figure | None]
+_Builder = TypeVar("_Builder", bound=Builder)
+_BUILDERS: dict[str, tuple[str, Builder]] = {}
+
+
+def figure(name: str, caption: str) -> Callable[[_Builder], _Builder]:
+    """Registers the builder of the figure that files `name.png`, `name.svg` and `name.pdf` hold.
+
+    caption: what it shows and how to read it, in a sentence or two for somebody who has never seen one like it.
+    """
+
+    def register(builder: _Builder) -> _Builder:
+        _BUILDERS[name] = (caption, builder)
+        return builder
+
+    return register
+
+
+def builders() -> dict[str, tuple[str, Builder]]:
+    """Every figure's caption and builder by name."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return dict(sorted(_BUILDERS.items()))
+
+
+def write_figures(findings: Findings, out: Path) -> list[Path]:
+    """Write every figure that the study has something for into `out`, in all FORMATS; returns their paths.
+
+    Files of figures that it has nothing for are deleted. Raises AnalysisError (a ValueError of one line) if a file of
+    the ledger cannot be understood or `out` cannot be written.
+    """
+    files: dict[str, bytes] = {}
+    known = builders()
+    with style.applied():
+        for name, (_, builder) in known.items():
+            drawn = builder(findings)
+            if drawn is not None:
+                files |= {f"{name}.{kind}": data for kind, data in figure_files(drawn).items()}
+    return write_files(out, files, optional=[f"{name}.{kind}" for name in known for kind in FORMATS])
+
+
+def figure_files(drawn: Figure) -> dict[str, bytes]:
+    """The bytes of a figure by ending. Its layout is found once; call it where the style is applied."""
+    drawn.draw_without_rendering()
+    files = {}
+    # No layout engine at all while saving: with any, even one that does nothing, each format is drawn twice.
+    with matplotlib.rc_context({"figure.constrained_layout.use": False}):
+        drawn.set_layout_engine(None)
+        for kind, metadata in FORMATS.items():
+            data = io.BytesIO()
+            drawn.savefig(data, format=kind, dpi=160, metadata=metadata)
+            files[kind] = data.getvalue()
+    return files

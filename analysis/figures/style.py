@@ -1,0 +1,165 @@
+"""What all figures share: sizes for print, fonts, colours that colour-blind readers tell apart, labels, titles.
+
+Sizes are those on paper: a figure is WIDTH_IN wide (both columns of an article) or COLUMN_IN (one column), and no text
+is smaller than 7 pt. Colour never says anything alone: a line's dashes and markers say the same.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import matplotlib
+import seaborn as sns
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
+
+from analysis.formats import one_line
+from analysis.names import variant_parts, wrapped
+from analysis.records import Study
+
+WIDTH_IN, COLUMN_IN = 7.0, 3.4
+COLORS: list[tuple[float, float, float]] = list(sns.color_palette("colorblind"))
+Dashes = Literal["-", "--", "-.", ":"]
+DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
+MARKERS = "osD^vP*X"
+
+MAIN = COLORS[0]
+"""Of means and whatever else a figure is about, where it needs one colour only."""
+
+SEED, MUTED, BACKGROUND, REFERENCE = "0.55", "0.45", "0.82", "0.3"
+"""Greys: dots of single seeds; words and lines of what is lost; lines that stand behind; zero and other references."""
+
+SEQUENTIAL, DIVERGING = "cividis", "PuOr"
+"""Colour maps: from little to much, and around zero. Both keep their order for colour-blind readers."""
+
+MAX_LABEL = 40
+"""Characters to a line of a label."""
+
+STYLE: dict[Any, Any] = {
+    **sns.axes_style("whitegrid"),
+    **sns.plotting_context("paper"),
+    "figure.constrained_layout.use": True,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same picture on every machine
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "figure.titlesize": 9,
+    "figure.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "legend.title_fontsize": 7.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.8,  # so that dashes show
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": "0.6",
+    "axes.prop_cycle": cycler(color=COLORS),
+    "image.cmap": SEQUENTIAL,
+    "grid.color": "0.93",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "text.parse_math": False,  # a $ in a label is a $
+    "svg.hashsalt": "stn-bench",
+    "pdf.fonttype": 42,  # journals refuse Type 3 fonts
+}
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Draws and saves in this style within it."""
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it
+        yield
+
+
+class LineStyle(NamedTuple):
+    """How a line is drawn: `ax.plot(x, y, **style._asdict())`."""
+
+    color: tuple[float, float, float]
+    linestyle: Dashes
+    marker: str
+
+
+def variant_styles(variants: Sequence[str]) -> dict[str, LineStyle]:
+    """By variant: a colour and a marker for each model and backbone, dashes for each policy, in order of appearance.
+
+    With more than four policies, dashes repeat with other markers.
+    """
+    variants = list(dict.fromkeys(variants))
+    models = list(dict.fromkeys(model_of(variant) for variant in variants))
+    policies = list(dict.fromkeys(variant_parts(variant).policy for variant in variants))
+    styles = {}
+    for variant in variants:
+        model, policy = models.index(model_of(variant)), policies.index(variant_parts(variant).policy)
+        marker = model + 3 * (policy // len(DASHES))
+        dashes = DASHES[policy % len(DASHES)]
+        styles[variant] = LineStyle(COLORS[model % len(COLORS)], dashes, MARKERS[marker % len(MARKERS)])
+    return styles
+
+
+def line_styles(names: Sequence[str]) -> dict[str, LineStyle]:
+    """By name, each with its own colour, dashes and marker."""
+    styles = {}
+    for i, name in enumerate(dict.fromkeys(names)):
+        wrap, color = divmod(i, len(COLORS))
+        styles[name] = LineStyle(COLORS[color], DASHES[(i + wrap) % len(DASHES)], MARKERS[i % len(MARKERS)])
+    return styles
+
+
+def model_of(variant: str) -> str:
+    """The variant without its policy."""
+    return variant.partition("+")[0]
+
+
+def shortened(text: str, width: int = MAX_LABEL) -> str:
+    """Any text on one line, cut to `width` characters."""
+    text = one_line(text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def wrapped_name(name: str, width: int = MAX_LABEL) -> str:
+    """Of a variant or policy, on as many lines as it needs: names may differ in their last option only."""
+    return wrapped(one_line(name), width)
+
+
+def add_title(figure: Figure, study: Study, what: str = "") -> None:
+    """Over the figure: what it shows, and of which task, study and protocol."""
+    about = f"{shortened(study.task_label)} · {shortened(study.name)}, protocol {study.protocol_hash}"
+    figure.suptitle(f"{what}\n{about}" if what else about)
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist], num_columns: int = 3) -> None:
+    """One legend under the figure, in at most so many columns, whose labels are shown as they are."""
+    if handles:
+        labels = [str(handle.get_label()) for handle in handles]
+        columns = min(num_columns, _fitting_columns(labels, figure.get_figwidth()))
+        figure.legend(handles=list(handles), labels=labels, loc="outside lower center", ncols=columns)
+
+
+def legend_height_in(handles: Sequence[Artist], num_columns: int = 3) -> float:
+    """About how high such a legend is under a figure of WIDTH_IN."""
+    labels = [str(handle.get_label()) for handle in handles]
+    columns = min(num_columns, _fitting_columns(labels, WIDTH_IN))
+    return 0.15 * sum(1 + 0.8 * label.count("\n") for label in labels) / columns + 0.1
+
+
+def _fitting_columns(labels: Sequence[str], width_in: float) -> int:
+    longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+    fitting = int(width_in / (0.45 + 0.062 * longest))  # inches for the line and for a character
+    return max(1, min(fitting, len(labels)))
+
+
+def add_note(ax: Axes, text: str, y: float | None = None) -> None:
+    """Words in place of data: in the middle of the panel, or of its line at the data's y."""
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    place = ax.transAxes if y is None else ax.get_yaxis_transform()
+    ax.text(
+        0.5, 0.5 if y is None else y, text, transform=place, ha="center", va="center", color=MUTED, fontsize=7.5,
+        bbox=box,
+    )  # fmt: skip

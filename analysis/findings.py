@@ -1,0 +1,63 @@
+"""What is found in a study: read once, computed once, shared by all tables, figures and the report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.ablation import Ablation, study_ablation
+from analysis.claims import ClaimResult, claim_results
+from analysis.diagnostics import Diagnostics, study_diagnostics
+from analysis.evaluations import read_robustness
+from analysis.records import Study, read_study
+
+
+@dataclass(frozen=True)
+class Importances:
+    """How much each hyper-parameter decided the validation accuracy of an arm's trials; the shares sum to 1.
+
+    evaluator: the name of the method. by_arm: by (pose, variant), then by the hyper-parameter's dotted name; an arm
+    with too few trials is left out.
+    """
+
+    evaluator: str
+    by_arm: Mapping[tuple[str, str], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A study that was read, and what follows from it. importances: None where nobody computed them."""
+
+    study: Study
+    importances: Importances | None = None
+
+    @cached_property
+    def ablation(self) -> Ablation:
+        return study_ablation(self.study)
+
+    @cached_property
+    def claims(self) -> tuple[ClaimResult, ...]:
+        return claim_results(self.study)
+
+    @cached_property
+    def transformers(self) -> Diagnostics | None:
+        return study_diagnostics(self.study)
+
+    @cached_property
+    def completed(self) -> pd.DataFrame:
+        """The rows of study.runs that are completed final runs."""
+        runs = self.study.runs
+        return runs[(runs["stage"] == "final") & (runs["status"] == "completed")]
+
+    @cached_property
+    def robustness(self) -> pd.DataFrame:
+        """Of the completed final runs, as read_robustness has it, with the columns `arm` and `seed` of study.runs."""
+        found = read_robustness(self.study, self.completed["key"])
+        return found.merge(self.completed[["key", "arm", "seed"]], on="key", how="left")
+
+
+def find(ledger: Path, study: str, importances: Importances | None = None) -> Findings:
+    """The findings of a study of a ledger. Raises AnalysisError as read_study does."""
+    return Findings(read_study(ledger, study), importances)

@@ -1,0 +1,33 @@
+"""A table as Markdown, LaTeX, CSV and HTML, one file each; any text is safe in any of them."""
+
+from analysis.formats.csv import csv_document, csv_table
+from analysis.formats.html import html_document, html_table, html_text
+from analysis.formats.latex import latex_document, latex_tabular, latex_text
+from analysis.formats.markdown import markdown_document, markdown_table, markdown_text
+from analysis.formats.table import ABSENT, Cell, Section, Table, TextTable, Value, one_line, text_table
+
+DOCUMENTS = {"md": markdown_document, "tex": latex_document, "csv": csv_document, "html": html_document}
+"""What writes a table, by the ending of its file."""
+
+__all__ = [
+    "ABSENT",
+    "DOCUMENTS",
+    "Cell",
+    "Section",
+    "Table",
+    "TextTable",
+    "Value",
+    "csv_document",
+    "csv_table",
+    "html_document",
+    "html_table",
+    "html_text",
+    "latex_document",
+    "latex_tabular",
+    "latex_text",
+    "markdown_document",
+    "markdown_table",
+    "markdown_text",
+    "one_line",
+    "text_table",
+]

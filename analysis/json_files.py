@@ -1,0 +1,54 @@
+"""Reads JSON that may hold anything: what is not as documented is an AnalysisError that names file and value."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from analysis.errors import AnalysisError
+
+
+def read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise AnalysisError(f"{file}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise AnalysisError(f"{file}: is not JSON: {error}") from error
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    record = read_json(file)
+    if not isinstance(record, dict):
+        raise AnalysisError(f"{file}: holds no JSON object")
+    return record
+
+
+def get(file: Path, record: dict[str, Any], dotted: str, kind: type | tuple[type, ...]) -> Any:
+    value: Any = record
+    for name in dotted.split("."):
+        if not isinstance(value, dict) or name not in value:
+            raise AnalysisError(f"{file}: {dotted!r} is missing")
+        value = value[name]
+    if not isinstance(value, kind):
+        raise AnalysisError(f"{file}: {dotted!r} is {value!r}, expected {_kind_text(kind)}")
+    return value
+
+
+def _kind_text(kind: type | tuple[type, ...]) -> str:
+    return "a number" if isinstance(kind, tuple) else kind.__name__
+
+
+def number(file: Path, record: dict[str, Any], name: str) -> float | None:
+    """A number that may be null or absent."""
+    value = record.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise AnalysisError(f"{file}: {name!r} is {value!r}, expected a number or null")
+    return value
+
+
+def part(file: Path, record: dict[str, Any], name: str) -> dict[str, Any]:
+    """An object that may be null or absent; empty then."""
+    part = record.get(name)
+    if part is not None and not isinstance(part, dict):
+        raise AnalysisError(f"{file}: {name!r} is {part!r}, expected an object or null")
+    return part or {}

@@ -1,0 +1,47 @@
+"""What a claim asks, by the names of its two variants."""
+
+from typing import Literal
+
+from analysis.names import name_and_options, variant_parts
+from analysis.records import Claim
+
+Question = Literal[
+    "augmentation", "transformer", "both", "together", "instead", "ceiling", "control", "interaction", "other"
+]
+"""What a claim is about: showing transformed copies; learning where to look; the second on top of the first; the two
+beside neither; the second in place of the first; knowing the true pose; a transformer that cannot help, or is told the
+pose; whether the first two add up."""
+
+_FLOORS = {"stn_random", "stn_shuffled", "stn_frozen"}
+
+
+def question_of(claim: Claim) -> Question:
+    """What a claim asks, by the names of its two variants."""
+    if claim.interaction:
+        return "interaction"
+    one, other = variant_parts(claim.variant), variant_parts(claim.baseline)
+    name, options = name_and_options(one.model)
+    if name == "oracle_unwarp":
+        return "ceiling"
+    if name in {*_FLOORS, "stn_supervised"} or options.get("supervision", "0") != "0":
+        return "control"
+    if (one.model, one.backbone) == (other.model, other.backbone) and one.policy and not other.policy:
+        return "augmentation"
+    if not name.startswith("stn_") or other.model.startswith("stn_"):
+        return "other"
+    if one.policy == other.policy:
+        return "both" if one.policy else "transformer"
+    if one.policy and other.policy:
+        return "other"
+    return "together" if one.policy else "instead"
+
+
+def aside(claim: Claim) -> str:
+    """What a reader must know of the claim's variant, to stand behind its name; "" for most."""
+    question = question_of(claim)
+    if question == "ceiling":
+        return " (told each image's true pose)"
+    if question != "control":
+        return ""
+    name, _ = name_and_options(variant_parts(claim.variant).model)
+    return " (a control)" if name in _FLOORS else " (told the true poses in training)"

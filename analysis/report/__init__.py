@@ -1,0 +1,229 @@
+"""The report of a study: one HTML file that needs no network, no server and, for reading, no script.
+
+What is in it: the answer in words, tables that sort and filter, all figures, how it was done, how to do it again.
+The same ledger gives the same bytes. `template.html` is its form, `style.css` its looks, `script.js` what moves.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from analysis.answer import headline, statements, verdicts
+from analysis.findings import Findings
+from analysis.formats import Section, Table, html_table, one_line
+from analysis.formats.table import places
+from analysis.report.method import facts, glossary, machine_facts, method, protocol_facts, variant_facts
+from analysis.report.reproduce import commands, notes
+from analysis.reports import write_files
+from analysis.tables import builders
+from analysis.wording import capital, pose_words
+
+NAME = "report.html"
+
+MAX_SVG = 400_000
+"""Bytes of a drawing that is kept as such; the pixels stand in for a larger one."""
+
+MAX_SECTIONS = 6
+"""Parts that a table shows at once; of more, those that are like the first."""
+
+PX_PER_INCH = 128
+"""Of figures: a page has 96, and is read from farther away than paper."""
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the report shows it. size_px: width and height, as printed on the page."""
+
+    name: str
+    caption: str
+    source: str
+    size_px: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A chapter of the report. short: its name in the contents; tables, figures: by name, in the order of reading."""
+
+    id: str
+    short: str
+    title: str
+    lead: str
+    tables: tuple[str, ...]
+    figures: tuple[str, ...]
+
+
+PARTS = (
+    Part(
+        "evidence", "Evidence", "The evidence",
+        "What each variant scores on test images that no tuning has seen, and how it differs from what it is compared "
+        "with. Every difference is between runs with the same seed: the same images in the same order.",
+        ("leaderboard", "claims", "factorial", "factors", "ablation", "views", "classes"),
+        ("forest", "ablation", "ranges", "confusion", "calibration"),
+    ),
+    Part(
+        "costs", "Costs", "What it costs",
+        "Accuracy is bought with computation, time and memory. FLOPs are the same on every machine, seconds are not.",
+        ("costs", "times"), ("cost",),
+    ),
+    Part(
+        "invariance", "Robustness", "Where it holds",
+        "Test images are turned, enlarged, shifted and corrupted: how much accuracy is left?",
+        ("invariance", "corruptions"),
+        ("rotation", "rotation_agreement", "scale_shift", "severity", "corruptions"),
+    ),
+    Part(
+        "transformers", "Transformers", "What the transformers do",
+        "A spatial transformer is only worth its cost if it moves different images differently, and rightly. Here is "
+        "what the maps are that it applies.",
+        ("transformer",), ("gallery", "transformations", "pose_scatter", "look"),
+    ),
+    Part(
+        "tuning", "Tuning", "How settings were found",
+        "Settings are chosen on validation images only; the chosen ones are trained again with fresh seeds, and only "
+        "those runs count.",
+        ("hyper_parameters",), ("curves", "tuning", "tuning_budget", "importance", "slices"),
+    ),
+    Part(
+        "failures", "Failures", "What went wrong",
+        "Runs that failed, diverged or are missing are counted here and are in no mean.",
+        ("failures",), (),
+    ),
+    Part(
+        "runs", "Runs", "Every run", "Each final run with its key, the name of its folder in the ledger.", ("runs",), ()
+    ),
+)  # fmt: skip
+MORE = Part("more", "More", "More", "", (), ())
+
+FOLDED = ("ablation", "times", "runs")
+"""Tables that are shown on demand: they hold what others say, in more detail."""
+
+KEY_FIGURES = ("forest", "ablation")
+"""The first of these that there is stands beside the answer."""
+
+
+def write_report(findings: Findings, out: Path) -> Path:
+    """Write report.html, and every figure in a file of its own, into `out`; returns the report's path.
+
+    Raises AnalysisError (a ValueError of one line) if the ledger cannot be understood or `out` cannot be written.
+    """
+    from analysis.figures import builders as figure_builders  # plotting is slow to import
+    from analysis.figures import write_figures
+
+    files = {path.name: path for path in write_figures(findings, out)}
+    drawn = [
+        picture(name, caption, files[f"{name}.svg"].read_bytes(), files[f"{name}.png"].read_bytes())
+        for name, (caption, _) in figure_builders().items()
+        if f"{name}.png" in files
+    ]
+    return write_files(out, {NAME: report_html(findings, drawn).encode()})[0]
+
+
+def picture(name: str, caption: str, svg: bytes, png: bytes) -> Picture:
+    """A figure whose data are in its address: the drawing, or its pixels where these are much smaller."""
+    kind, data = ("svg+xml", svg) if len(svg) <= max(MAX_SVG, len(png)) else ("png", png)
+    # Figures are saved at 160 dots per inch.
+    width, height = (round(int.from_bytes(png[at : at + 4]) * PX_PER_INCH / 160) for at in (16, 20))
+    return Picture(name, caption, f"data:image/{kind};base64,{base64.b64encode(data).decode()}", (width, height))
+
+
+def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
+    """The report. pictures: of the figures, in any order."""
+    study = findings.study
+    tables = {name: table for name, build in builders().items() if (table := build(findings)) is not None}
+    by_name = {found.name: found for found in pictures}
+    key = next((by_name.pop(name) for name in KEY_FIGURES if name in by_name), None)
+    script, style = ((_FOLDER / name).read_text() for name in ("script.js", "style.css"))
+    said = statements(findings)
+    poses = tuple(dict.fromkeys(arm.pose for arm in study.arms))
+    values: dict[str, Any] = {
+        "title": f"Shown or learned? {one_line(study.task_label)}",
+        "study": study,
+        "headline": headline(findings),
+        "verdicts": [
+            (pose, list(found)) for pose, found in groupby(verdicts(findings), key=lambda verdict: verdict.pose)
+        ],
+        "statements": [(pose, [s for s in said if s.pose == pose]) for pose in dict.fromkeys(s.pose for s in said)],
+        "several_poses": len(poses) > 1,
+        "say_pose": poses != ("upright",),
+        "facts": facts(findings),
+        "key_figure": key,
+        "variants": variant_facts(study),
+        "parts": list(_parts(tables, by_name)),
+        "method": method(findings),
+        "folded": FOLDED,
+        "protocol": protocol_facts(study),
+        "machine": machine_facts(study),
+        "glossary": glossary(),
+        "commands": commands(findings),
+        "command_notes": notes(study),
+        "poses": poses,
+        # Ours, without user's text in them; the browser runs this script and no other.
+        "style": Markup(style),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    return _environment().get_template("template.html").render(values)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"capital": capital, "pose_words": pose_words, "one_line": one_line, "tied": _tied}
+    environment.globals |= {
+        "html_table": _html_table,
+        "places": places,
+        "section_pose": _section_pose,
+        "shown_first": _shown_first,
+    }
+    return environment
+
+
+def _html_table(section: Section) -> Markup:
+    return Markup(html_table(section.table))
+
+
+def _shown_first(table: Table) -> list[list[Section]]:
+    """The sections of a table in two lists: those to see, and, where there are many, those to see on demand."""
+    if len(table.sections) <= MAX_SECTIONS:
+        return [list(table.sections), []]
+    columns = table.sections[0].table.columns
+    return [[s for s in table.sections if (s.table.columns == columns) is alike] for alike in (True, False)]
+
+
+def _section_pose(heading: str, poses: Sequence[str]) -> str:
+    """The pose that a section's heading names, such as `Pose R: accuracy`; "" where it names none."""
+    names = [pose for pose in poses if heading == f"Pose {pose}" or heading.startswith(f"Pose {pose}: ")]
+    return max(names, key=len, default="")
+
+
+def _tied(text: str) -> str:
+    """With spaces that no line ends at within numbers."""
+    return re.sub(r" ([±=<]) |(?<=Holm) (?=p)", lambda space: space[0].replace(" ", "\u00a0"), text)
+
+
+def _parts(tables: Mapping[str, Table], pictures: Mapping[str, Picture]) -> Iterator[dict[str, Any]]:
+    """Each chapter that has something to show: its tables and pictures in its order; the last has what is left."""
+    rest_tables, rest_pictures = dict(tables), dict(pictures)
+    for part in (*PARTS, MORE):
+        names = tuple(rest_tables) if part is MORE else part.tables
+        of_part = [rest_tables.pop(name) for name in names if name in rest_tables]
+        names = tuple(rest_pictures) if part is MORE else part.figures
+        drawn = [rest_pictures.pop(name) for name in names if name in rest_pictures]
+        if of_part or drawn:
+            yield {"about": part, "tables": of_part, "pictures": drawn}

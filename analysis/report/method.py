@@ -1,0 +1,204 @@
+"""How a study was done, in plain words and in the numbers of its ledger: what the report says after the results."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from analysis.findings import Findings
+from analysis.formats import one_line
+from analysis.names import name_and_options, variant_parts
+from analysis.records import Study
+from analysis.statistics import CONFIDENCE
+from analysis.wording import capital, count, plain_points, pose_words
+
+
+class Fact(NamedTuple):
+    """A name and a value, both for people."""
+
+    name: str
+    value: str
+
+
+_MODELS = {
+    "cnn": "the plain network: it sees each image as it is",
+    "cnn_matched": "the plain network, made as large as the one with a transformer",
+    "cnn_tta": "the plain network; when tested, it sees several copies of each image and takes the mean",
+    "oracle_unwarp": "the plain network on images turned back by their true pose: what a transformer could reach",
+    "stn_random": "a control: a transformer that moves images at random",
+    "stn_shuffled": "a control: each image is moved as the transformer would move another one",
+    "stn_frozen": "a control: a transformer that never moves anything",
+    "stn_supervised": "a spatial transformer that is told the true poses in training",
+    "deformable": "a network whose filters bend to what they see",
+    "polar": "the plain network on images in polar coordinates, where a turn is a shift",
+    "ti_cnn": "a network whose inner maps are moved at random in training",
+    "ti_pooling": "a network that sees several turned copies and keeps the strongest answer",
+}
+_FAMILIES = {
+    "translation": "shifts", "rotation": "turns", "similarity": "turns, scales and shifts",
+    "attention": "crops", "affine": "affine maps: turns, scales, shears and shifts",
+    "projective": "projective maps: changes of perspective", "tps": "smooth bends",
+}  # fmt: skip
+_PROTOCOL = {
+    "image_px": "Side of an image, pixels",
+    "train_images": "Training images",
+    "val_images": "Validation images",
+    "test_images": "Test images",
+    "epochs": "Epochs (passes over the training images)",
+    "batch_size": "Images a step",
+    "momentum": "Momentum",
+    "nesterov": "Nesterov momentum",
+    "schedule": "Learning-rate schedule",
+    "label_smoothing": "Label smoothing",
+    "precision": "Precision of the arithmetic",
+    "device": "Kind of device",
+    "robustness": "Density of the robustness tests",
+    "robustness_images": "Test images for robustness",
+}
+
+
+def facts(findings: Findings) -> tuple[Fact, ...]:
+    """The size of the study at a glance."""
+    study = findings.study
+    finals = study.runs[study.runs["stage"] == "final"]
+    num_trials = len(study.runs) - len(finals)
+    seeds = sorted({len(arm.finals) for arm in study.arms})
+    found = [
+        Fact("Variants", f"{len({arm.variant for arm in study.arms}):,}"),
+        Fact("Poses", f"{len({arm.pose for arm in study.arms})}"),
+        Fact("Seeds a variant", str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"),
+        Fact("Final runs completed", f"{len(findings.completed):,} of {len(finals):,}"),
+        Fact("Tuning runs", f"{num_trials:,}"),
+    ]
+    if study.runs["seconds"].notna().any():
+        found.append(Fact("Time of all runs", _duration(float(study.runs["seconds"].sum()))))
+    return tuple(found)
+
+
+def variant_facts(study: Study) -> tuple[Fact, ...]:
+    """Each variant's name in plain words."""
+    return tuple(Fact(one_line(name), variant_words(name)) for name in dict.fromkeys(arm.variant for arm in study.arms))
+
+
+def variant_words(variant: str) -> str:
+    """`a network with a spatial transformer (affine maps: ...), shown augmented copies in training (affine)`."""
+    model, backbone, policy = variant_parts(variant)
+    name, options = name_and_options(model)
+    words = _MODELS.get(name)
+    family = name.removeprefix("stn_")
+    if words is None and family in _FAMILIES and family != name:
+        words = f"a spatial transformer in front of the network; it chooses {_FAMILIES[family]}"
+    text = words or f"the model {one_line(name)}"
+    if options:
+        text += f", with {_options_text(options)}"
+    if backbone:
+        text += f"; on the network {one_line(backbone)}"
+    if policy:
+        shown, options = name_and_options(policy)
+        text += f"; shown changed copies in training (augmentation {one_line(shown)}"
+        text += f", {_options_text(options)})" if options else ")"
+    return text
+
+
+def _options_text(options: Mapping[str, str]) -> str:
+    return one_line(", ".join(f"{name} {value}" for name, value in options.items()))
+
+
+def protocol_facts(study: Study) -> tuple[Fact, ...]:
+    """What is identical for all variants."""
+    found = [Fact(_PROTOCOL.get(name, one_line(name)), _value_text(name, v)) for name, v in study.protocol.items()]
+    found.append(Fact("Hash of the protocol", study.protocol_hash))
+    found.append(Fact("Hash of the images", study.task_hash))
+    return tuple(found)
+
+
+def machine_facts(study: Study) -> tuple[Fact, ...]:
+    """Where the runs were made, and with what."""
+    runs = study.runs
+    measured = runs[runs["device"].notna()]
+    found = []
+    machines = Counter(zip(measured["device"], measured["device_name"], measured["threads"].fillna(0), strict=True))
+    for (device, name, threads), num in machines.items():
+        text = one_line(f"{device}: {name}" if isinstance(name, str) else str(device))
+        text += f"; {count(int(threads), 'thread')} a run" if threads else ""
+        found.append(Fact("Machine", f"{text}; {count(num, 'run')}"))
+    found += [Fact("Versions", one_line(text)) for text in sorted(runs["versions"].dropna().unique()) if text]
+    return tuple(found)
+
+
+def method(findings: Findings) -> tuple[str, ...]:
+    """How it was done, in sentences."""
+    study = findings.study
+    claims = study.claims
+    poses = dict.fromkeys(arm.pose for arm in study.arms)
+    num_trials = sorted({len(arm.trials) for arm in study.arms})
+    trials = f"{num_trials[0]}" if len(num_trials) == 1 else f"{num_trials[0]} to {num_trials[-1]}"
+    proposed = {"tpe": "proposed by Optuna's TPE sampler", "random": "drawn at random"}.get(study.sampler or "", "")
+    tuned = f"Each variant was tuned with {trials} {'trial' if trials == '1' else 'trials'}"
+    tuned += (f", {proposed}," if proposed else "") + " judged on validation images only; the best setting won."
+    if not num_trials[-1]:
+        tuned = "Nothing was tuned: every variant has its default settings."
+    source = "the sweep file, before anything ran" if claims.declared else "the study's list of variants and baselines"
+    return (
+        f"Images: {one_line(study.task_label)}, {study.num_classes} classes; "
+        f"{'poses' if len(poses) > 1 else 'pose'}: {', '.join(map(pose_words, poses))}. A pose is how each image was "
+        "disturbed before anyone trained, the same for every variant.",
+        tuned + " The winner was then trained again, once for each seed, with seeds that tuning never saw. The test "
+        "images were read once in each of these final runs, and in no other.",
+        "All variants share one protocol: the same split, length of training, optimiser and precision. With the same "
+        "seed, two variants see the same images in the same order, so their difference is taken seed by seed, which "
+        "removes much of the luck.",
+        f"Numbers after ± are half the width of a {100 * CONFIDENCE:g} % interval over seeds (Student's t). They say "
+        "how much the mean would move with other seeds, not with other images or another draw of the tuning.",
+        f"Is a difference there? {capital(count(len(claims.family), 'comparison'))} come from {source}. Each is tested "
+        "by flipping the signs of the seeds' differences in every possible way (exact sign-flip test); the p-values "
+        f"are then corrected with Holm's method, so that the chance of any false alarm is at most {claims.alpha:g}.",
+        "Is there none? No evidence of a difference is no evidence that there is none. Two one-sided t tests ask "
+        f"whether the difference lies within ±{plain_points(claims.margin)}, the margin below which it would not "
+        "matter; only then does this report say that two variants are as good as each other.",
+        "What neither test decides is called undecided. The number of seeds that could decide it assumes that what was "
+        "seen so far is the truth.",
+    )
+
+
+def glossary() -> tuple[Fact, ...]:
+    """Words that the report uses, for somebody who has not met them."""
+    return tuple(Fact(*entry) for entry in _GLOSSARY)
+
+
+_GLOSSARY: Sequence[tuple[str, str]] = (
+    ("accuracy", "share of test images that are given their right class"),
+    ("augmentation", "showing the network changed copies of its training images (turned, shifted, ...)"),
+    ("baseline", "what a variant is compared with"),
+    ("computation, FLOPs", "additions and multiplications of one whole training; sampling of images is not counted"),
+    ("equivalence", "evidence that a difference is too small to matter, which is more than no evidence of one"),
+    ("final run", "a training with the tuned settings and a fresh seed; the only kind that reads the test images"),
+    ("gap", "what a network gains when each image's true pose is undone for it: all that a transformer could win"),
+    (
+        "Holm p",
+        "how surprising a difference would be if there were none, corrected for the number of comparisons",
+    ),
+    ("idle, collapsed", "a transformer that moves no image, or all alike; one that loses most of the image"),
+    ("interaction", "whether two ingredients together give more, or less, than each of them by itself promises"),
+    ("ledger", "the folder of finished runs that everything here is computed from"),
+    ("percentage point", "the unit of differences: from 60 % to 62 % are 2 points"),
+    ("pose", "how an image lies in its frame: upright, turned, shifted, ..."),
+    ("seed", "the number from which a run draws its luck: first weights, order of images, augmentation"),
+    ("spatial transformer", "a small network that looks at an image and decides how to turn, scale or shift it first"),
+    ("trial", "a training made while looking for good settings"),
+    ("variant", "what is compared: a model, with or without augmentation, such as stn_affine+affine"),
+)
+
+
+def _value_text(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name.endswith("_images") and value == 0:
+        return "all"
+    return f"{value:,}" if isinstance(value, int) else one_line(str(value))
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

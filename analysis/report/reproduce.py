@@ -1,0 +1,97 @@
+"""Commands that make a study's runs again."""
+
+import math
+import shlex
+from dataclasses import dataclass
+
+from analysis.ablation import Run
+from analysis.findings import Findings
+from analysis.formats import one_line
+from analysis.records import HYPER_PARAMETERS, Study
+
+UNKNOWN_SWEEP = "YOUR_SWEEP.yaml"
+UNKNOWN_DATA = "path/to/images"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A line for a shell, and what it does."""
+
+    does: str
+    line: str
+
+
+def commands(findings: Findings) -> tuple[Command, ...]:
+    """What carries the study out again, and what makes one of its runs, the best variant's first, by itself."""
+    study = findings.study
+    found = [
+        Command("Carry out the whole study again; runs that are in the ledger are not made twice:", sweep_line(study)),
+        Command("Write these tables, figures and this report again, from the ledger:", "make report"),
+    ]
+    completed = findings.completed[findings.completed["test_accuracy"].notna()]
+    if not completed.empty:
+        mean = completed.groupby("arm")["test_accuracy"].transform("mean")
+        run = completed[mean == mean.max()].to_dict("records")[0]
+        does = f"Make one run by itself ({run['key']}, the first of the most accurate variant):"
+        found.append(Command(does, run_line(study, run)))
+    return tuple(found)
+
+
+def notes(study: Study) -> tuple[str, ...]:
+    """What the commands leave open."""
+    found = []
+    if not study.source.get("file"):
+        found.append(f"This ledger does not say which sweep file it is of: put it in place of {UNKNOWN_SWEEP}.")
+    if _has_data(study):
+        found.append(f"Put the folder of your images, {one_line(study.task_label)}, in place of {UNKNOWN_DATA}.")
+    return tuple(found)
+
+
+def sweep_line(study: Study) -> str:
+    """`make sweep` with this study's file, budget and images, or the probe. Make takes $$ for a dollar sign."""
+    if minutes := study.source.get("minutes"):
+        words = ["probe", UNKNOWN_DATA, "--minutes", f"{minutes:g}", "--label", one_line(study.task_label)]
+        return " ".join([".venv/bin/python -m experiments", *map(shlex.quote, words)])
+    variables = {"SWEEP": _file(study), "BUDGET": study.budget}
+    if _has_data(study):
+        variables |= {"DATA": UNKNOWN_DATA, "LABEL": one_line(study.task_label)}
+    words = [f"{name}={value}".replace("$", "$$") for name, value in variables.items()]
+    return " ".join(["make sweep", *map(shlex.quote, words)])
+
+
+def run_line(study: Study, run: Run) -> str:
+    """`python -m experiments run` with the settings of a row of study.runs."""
+    words: list[str] = ["--sweep", _file(study), "--budget", study.budget]
+    if _has_data(study):
+        words += ["--data", UNKNOWN_DATA, "--label", one_line(study.task_label)]
+    words += ["--variant", str(run["variant"]), "--pose", str(run["pose"])]
+    words += ["--stage", str(run["stage"]), "--seed", f"{run['seed']:.0f}"]
+    words += [f"--{name}={_value(value)}" for name, value in run.items() if _is_setting(str(name), value)]
+    if study.source.get("minutes"):  # a probe's sizes are its own, not its file's
+        words += [f"--protocol.{name}={_value(value)}" for name, value in study.protocol.items()]
+    return " ".join([".venv/bin/python -m experiments run", *map(shlex.quote, words)])
+
+
+def _file(study: Study) -> str:
+    return str(study.source.get("file") or UNKNOWN_SWEEP)
+
+
+def _has_data(study: Study) -> bool:
+    """Whether the images are the user's own folder; before format 3, a study does not say."""
+    return bool(study.source.get("data"))
+
+
+def _is_setting(name: str, value: object) -> bool:
+    return name.startswith(tuple(f"{part}." for part in HYPER_PARAMETERS)) and not _is_missing(value)
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):  # a column where some variants have nothing holds whole numbers as floats too
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return one_line(str(value))

@@ -1,0 +1,141 @@
+"""The comparisons that the study was made for, each with its difference, how sure that is, and what follows."""
+
+import math
+
+from analysis.claims import ClaimResult, Decision
+from analysis.findings import Findings
+from analysis.formats import ABSENT, Cell, Section, Table, text_table
+from analysis.means import mean_cell
+from analysis.records import Claim
+from analysis.statistics import CONFIDENCE
+from analysis.tables import table
+from analysis.tables.ranking import pose_heading
+
+_HEADINGS = (
+    "Claim",
+    "Difference",
+    "n",
+    "BCa interval",
+    "Seeds × images",
+    "p",
+    "Holm p",
+    "Equivalence p",
+    "P(better) %",
+    "Decision",
+    "Seeds needed",
+)
+_WORDS: dict[Decision, str] = {
+    "better": "better",
+    "worse": "worse",
+    "equivalent": "no difference that matters",
+    "undecided": "cannot tell yet",
+    "untested": "not tested",
+}
+_INTERACTION_WORDS: dict[Decision, str] = {"better": "more with the policy", "worse": "less with the policy"}
+
+
+@table("claims")
+def claims(findings: Findings) -> Table | None:
+    """A section a pose; None where the study compares nothing."""
+    study, results = findings.study, findings.claims
+    if not results:
+        return None
+    sections = []
+    for pose in dict.fromkeys(result.claim.pose for result in results):
+        of_pose = [result for result in results if result.claim.pose == pose]
+        strong = frozenset((i, 9) for i, result in enumerate(of_pose) if result.decision in ("better", "worse"))
+        text = text_table(_HEADINGS, "lrrrrrrrrlr", list(map(_cells, of_pose)), strong)
+        sections.append(Section(pose_heading(pose, study.arms), text, tuple(result.keys for result in of_pose)))
+    rows = tuple(
+        (
+            study.name,
+            result.claim.pose,
+            result.claim.variant,
+            result.claim.baseline,
+            result.claim.interaction,
+            *result.difference,
+            *result.bca,
+            *result.images,
+            result.p,
+            result.p_holm,
+            result.p_equivalent,
+            result.improvement,
+            result.decision,
+            result.seeds_needed,
+            study.claims.alpha,
+            study.claims.margin,
+            study.claims.declared,
+            " ".join(result.keys),
+        )
+        for result in results
+    )
+    columns: tuple[str, ...] = (
+        "study",
+        "pose",
+        "variant",
+        "baseline",
+        "interaction",
+        "difference",
+        "difference_half_width",
+    )
+    columns += ("num_pairs", "bca_low", "bca_high", "images_low", "images_high", "p", "p_holm", "p_equivalent")
+    columns += ("probability_of_improvement", "decision", "seeds_needed", "alpha", "margin", "declared", "run_keys")
+    title = f"Claims on {study.task_label}"
+    return Table(study.name, "claims", title, tuple(sections), _notes(findings), columns, rows)
+
+
+def _cells(result: ClaimResult) -> tuple[Cell, ...]:
+    words = _INTERACTION_WORDS if result.claim.interaction else {}
+    return (
+        Cell(_claim_text(result.claim)),
+        mean_cell(result.difference, signed=True),
+        Cell(str(result.difference.num), result.difference.num),
+        _interval_cell(result.bca),
+        _interval_cell(result.images),
+        *map(_p_cell, (result.p, result.p_holm, result.p_equivalent)),
+        Cell(ABSENT if math.isnan(result.improvement) else f"{100 * result.improvement:.0f}", result.improvement),
+        Cell(words.get(result.decision, _WORDS[result.decision])),
+        Cell(ABSENT if result.seeds_needed is None else str(result.seeds_needed), result.seeds_needed),
+    )
+
+
+def _claim_text(claim: Claim) -> str:
+    text = f"{claim.variant} against {claim.baseline}"
+    return f"{text}, with the policy and without" if claim.interaction else text
+
+
+def _interval_cell(ends: tuple[float, float]) -> Cell:
+    if any(map(math.isnan, ends)):
+        return Cell(ABSENT)
+    low, high = (_signed_text(100 * end) for end in ends)
+    return Cell(f"[{low}, {high}]", sum(ends) / 2)
+
+
+def _signed_text(number: float) -> str:
+    text = f"{number:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def _p_cell(p: float) -> Cell:
+    if math.isnan(p):
+        return Cell(ABSENT)
+    return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", p)
+
+
+def _notes(findings: Findings) -> tuple[str, ...]:
+    claims, confidence = findings.study.claims, f"{100 * CONFIDENCE:g} %"
+    family = "declared in the sweep file" if claims.declared else "every variant against its baseline"
+    num = len(claims.family)
+    return (
+        f"The family of {num} claim{'' if num == 1 else 's'}: {family}. Differences are in percentage points of test "
+        f"accuracy, paired by seed over the n seeds that all arms of a claim completed, ± the half width of the "
+        f"{confidence} Student-t interval.",
+        f"BCa interval: {confidence} bootstrap interval over seeds, bias-corrected and accelerated. Seeds × images: "
+        f"{confidence} interval that resamples seeds and test images both; a dash where no predictions are kept.",
+        "p: exact two-sided sign-flip test over the pairs. Holm p: corrected for the family. Equivalence p: of the two "
+        f"one-sided t tests that the difference lies within ± {100 * claims.margin:g} points, corrected likewise.",
+        "P(better): how probable it is that a run of the first beats one of the second.",
+        f"Decision: better or worse where Holm p is at most {claims.alpha:g}; no difference that matters where "
+        "equivalence p is; else cannot tell yet. Seeds needed: with so many the claim could probably be decided, if "
+        "what was seen so far is the truth; a dash where it is decided, or no number of seeds is likely to do.",
+    )

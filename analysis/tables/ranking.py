@@ -1,0 +1,86 @@
+"""Columns of scores in which the best is bold and those that cannot be told apart from it have a mark."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.formats import Cell
+from analysis.gap import CEILING
+from analysis.means import Mean, mean_cell, mean_of
+from analysis.names import variant_parts
+from analysis.records import Arm
+from analysis.statistics import Floats, mean_interval
+from analysis.statistics.ties import Best, best_of
+
+TIED = "†"
+
+
+class RankedColumn(NamedTuple):
+    """A column of scores over rows: as people read them, and whether each is the best, or tied with it."""
+
+    cells: tuple[Cell, ...]
+    means: tuple[Mean, ...]
+    best: Best
+    first: tuple[bool, ...]
+    tied: tuple[bool, ...]
+
+
+def is_control(arm: Arm) -> bool:
+    """Whether the arm is shown the true pose, so that it takes no part in a ranking."""
+    return variant_parts(arm.variant).model == CEILING
+
+
+def ranked(
+    score_RS: Floats,
+    arms: Sequence[Arm],
+    alpha: float,
+    *,
+    factor: float = 100,
+    decimals: int = 1,
+    smaller_is_better: bool = False,
+    intervals: bool = True,
+    ranking: bool = True,
+) -> RankedColumn:
+    """Scores of R arms of one pose by seeds. intervals: whether cells show them. ranking: whether one is the best."""
+    estimate = mean_interval(score_RS)
+    means = tuple(mean_of(estimate, i) for i in range(len(arms)))
+    ranked_RS = np.where(np.array([is_control(arm) for arm in arms])[:, None], np.nan, score_RS)
+    best = best_of(ranked_RS, smaller_is_better=smaller_is_better)
+    present_R = ~np.isnan(ranked_RS).all(axis=1)
+    compared = ranking and best.index is not None and present_R.sum() > 1
+    tied_R = best.tied(alpha) & present_R & compared
+    cells = tuple(
+        mean_cell(
+            mean if intervals else mean._replace(half_width=np.nan),
+            decimals,
+            factor=factor,
+            mark=f" {TIED}" if tied else "",
+        )
+        for mean, tied in zip(means, tied_R, strict=True)
+    )
+    first = tuple(bool(compared and i == best.index) for i in range(len(arms)))
+    return RankedColumn(cells, means, best, first, tuple(map(bool, tied_R)))
+
+
+def ranking_note(alpha: float, arms: Sequence[Arm]) -> str:
+    """What bold and the mark mean."""
+    control = f" {CEILING} sees the true pose and takes no part." if any(map(is_control, arms)) else ""
+    return (
+        f"Bold: the best of a column at its pose. {TIED}: not told apart from it; the difference, paired by seed, is "
+        f"not significant at the {100 * alpha:g} % level in a two-sided paired t test (Holm-corrected over the "
+        f"column), or fewer than two seeds are common to both.{control}"
+    )
+
+
+def pose_heading(pose: str, arms: Sequence[Arm]) -> str:
+    """A section's heading; none where the study has one pose."""
+    return f"Pose {pose}" if len({arm.pose for arm in arms}) > 1 else ""
+
+
+def arms_by_pose(arms: Sequence[Arm]) -> dict[str, list[int]]:
+    """Indices of the arms at each pose, in the order of the study."""
+    by_pose: dict[str, list[int]] = {}
+    for i, arm in enumerate(arms):
+        by_pose.setdefault(arm.pose, []).append(i)
+    return by_pose

@@ -1,0 +1,99 @@
+"""What the options of a command line name: a study, its plan, a ledger, what was found in it."""
+
+from typing import TYPE_CHECKING, Any, cast
+
+from jsonargparse import Namespace
+from rich.console import Console
+
+from experiments.device import find_device
+from experiments.display import say_to
+from experiments.errors import UserError, nearest
+from experiments.executors.local import default_num_workers
+from experiments.ledger import Ledger
+from experiments.plan import Plan, make_plan
+from experiments.search_space import read_space
+from experiments.study import BUDGETS, Study, load_study
+from experiments.sweep_file import Section
+from experiments.tasks.cache import cache_folder
+
+if TYPE_CHECKING:  # analysis is slow to import, and most commands do without it
+    from analysis.findings import Findings, Importances
+    from analysis.records import Study as StudyRecord
+
+MAX_JOBS = 1024
+
+
+def choose_budget(name: str) -> str:
+    """`auto` goes by the device found. Raises UserError for a budget that nobody knows."""
+    if name == "auto":
+        return "gpu" if find_device("auto") == "cuda" else "cpu"
+    if name not in BUDGETS:
+        raise UserError(f"budget: {name!r} is unknown; {nearest(name, BUDGETS)}")
+    return name
+
+
+def read_study(options: Namespace) -> Study:
+    """The study that the options name."""
+    task = f"folder:{options.data}" if options.data else None
+    return load_study(options.sweep, choose_budget(options.budget), task=task)
+
+
+def plan_study(options: Namespace, console: Console) -> Plan:
+    """The plan of the study that the options name."""
+    study = read_study(options)
+    if options.budget == "auto":
+        found = "a CUDA GPU was found" if study.budget == "gpu" else "no CUDA GPU was found"
+        console.print(f"Budget {study.budget}, since {found}; BUDGET=smoke, cpu or gpu chooses.", highlight=False)
+    return make_plan(study, label=options.label, cache=cache_folder(), say=say_to(console))
+
+
+def count_workers(options: Namespace, plan: Plan) -> int:
+    """Worker processes for the plan. Raises UserError for an absurd number."""
+    asked = {name: options.get(name, 0) for name in ("jobs", "workers_per_gpu")}
+    for name, number in asked.items():
+        if not 0 <= number <= MAX_JOBS:
+            raise UserError(f"{name}: {number} is not between 0 and {MAX_JOBS}")
+    wanted = asked["jobs"] or default_num_workers(plan.protocol.device, max(1, asked["workers_per_gpu"]))
+    return min(wanted, plan.num_trials + plan.num_finals)
+
+
+def existing_ledger(options: Namespace) -> Ledger:
+    """The ledger that the options name, to look at. Raises UserError if there is none."""
+    if not options.runs.is_dir():
+        raise UserError(f"runs: there is no ledger at {options.runs}; `make sweep` makes one")
+    return Ledger(options.runs, read_only=True)
+
+
+def named_study(ledger: Ledger, name: str) -> str:
+    """The study of that name, or the latest. Raises UserError if the ledger has none."""
+    known = ledger.studies()
+    name = name or (known[0] if known else "")
+    if name not in known:
+        raise UserError(f"study: {name!r} is not in {ledger.root}; {nearest(name, known)}")
+    return name
+
+
+def find_study(ledger: Ledger, name: str) -> "Findings":
+    """What is in the ledger of the study of that name, with the importance of its hyper-parameters."""
+    from analysis.findings import Findings
+    from analysis.records import read_study
+
+    study = read_study(ledger.root, name)
+    return Findings(study, find_importances(study))
+
+
+def find_importances(study: "StudyRecord") -> "Importances | None":
+    """Of the arms that have trials enough; None where none has."""
+    from analysis.findings import Importances
+    from experiments.search import IMPORTANCE_EVALUATOR, importances
+
+    file = str(study.ledger / "studies" / study.name / "study.json")
+    trials = study.runs[(study.runs["stage"] == "trial") & (study.runs["status"] == "completed")]
+    by_arm = {}
+    for index, arm in enumerate(study.arms):
+        parameters = read_space(Section(file, "space", arm.space))
+        known = trials[trials["arm"] == index].reindex(columns=["val_accuracy", *arm.space]).dropna()
+        settings = cast("list[dict[str, Any]]", known[list(arm.space)].to_dict("records"))
+        if found := importances(parameters, settings, known["val_accuracy"].tolist()):
+            by_arm[arm.pose, arm.variant] = found
+    return Importances(IMPORTANCE_EVALUATOR, by_arm) if by_arm else None

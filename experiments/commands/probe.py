@@ -1,0 +1,55 @@
+"""`probe`: say whether a spatial transformer would help on a folder of images."""
+
+import time
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+from rich.console import Console
+
+from experiments.commands.options import choose_budget, count_workers
+from experiments.commands.sweep import carry_out
+from experiments.display import count, print_advice, print_place, say_to
+from experiments.estimate import images_per_s
+from experiments.ledger import Ledger
+from experiments.plan import Plan, make_plan
+from experiments.probe import REPORT_S, advice, check_enough, earlier_sizes, fit_to_time, load_probe
+from experiments.tasks.cache import cache_folder
+
+if TYPE_CHECKING:
+    from analysis.findings import Findings
+
+
+def main(options: Namespace) -> int:
+    """Say whether a spatial transformer would help on a folder of images."""
+    started, console = time.monotonic(), Console()
+    study = load_probe(options.path, options.minutes, choose_budget("auto"))
+    plan = make_plan(study, label=options.label, cache=cache_folder(), say=say_to(console))
+    check_enough(plan)
+    num_workers = count_workers(options, plan)
+    ledger = Ledger(options.runs, read_only=True)
+    rates, fitted = None, earlier_sizes(plan, ledger)
+    if fitted is None:
+        rates = [images_per_s(plan, arm, ledger) for arm in plan.arms]
+        left_s = 60 * options.minutes - REPORT_S - (time.monotonic() - started)
+        fitted = fit_to_time(plan, rates, left_s, num_workers)
+    findings = carry_out(fitted, options.runs, options.reports, console, num_workers, rates=rates, report=True)
+    decisions = {(result.claim.variant, result.claim.baseline): result.decision for result in findings.claims}
+    found = advice(
+        decisions["cnn+affine", "cnn"], decisions["stn_affine", "cnn"], decisions["stn_affine+affine", "cnn+affine"]
+    )
+    print_advice(console, found, how_sure(fitted, findings))
+    print_place(console, "\nReport", str(options.reports / fitted.name / "report.html"))
+    return 0
+
+
+def how_sure(plan: Plan, findings: "Findings") -> str:
+    """What the advice rests on, and what could change it."""
+    protocol, claims = plan.protocol, findings.study.claims
+    return (
+        f"How sure: each variant was trained {count(plan.study.final_seeds, 'time')} for "
+        f"{count(protocol.epochs, 'epoch')} on {protocol.train_images:,} images of {protocol.image_px} px, paired by "
+        f"seed and scarcely tuned. That something helps or harms is said with at most {100 * claims.alpha:g} % risk of "
+        f"error; differences below {100 * claims.margin:.1f} percentage points count as none. Larger images, "
+        "longer training and more tuning may change it: more --minutes make it surer, and `make sweep DATA=...` is the "
+        "full study."
+    )

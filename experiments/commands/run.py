@@ -1,0 +1,105 @@
+"""`run`: make one run, here."""
+
+import torch
+from jsonargparse import Namespace
+from rich.console import Console
+from rich.markup import escape
+
+from baselines.policies import POLICIES
+from experiments.commands.options import read_study
+from experiments.config import Optim, Protocol, RunConfig, run_key
+from experiments.device import resolve
+from experiments.display import (
+    epoch_line,
+    print_tracking,
+    run_line,
+    say_to,
+)
+from experiments.errors import UserError
+from experiments.executors.local import prepare_device
+from experiments.images import fit_to_task
+from experiments.ledger import Ledger
+from experiments.models import MODELS
+from experiments.options import Value, typed
+from experiments.plan import network_of
+from experiments.poses import posed_px, spell_pose
+from experiments.runs import Job, Source, carry_out
+from experiments.study import read_protocol
+from experiments.sweep_file import Section
+from experiments.tasks import load_task
+from experiments.tasks.cache import cache_folder
+from experiments.tracking import TRACKING_WAIT_S, Tracker, resolve_mode
+from experiments.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
+
+
+def main(options: Namespace) -> int:
+    """Make one run, here."""
+    console, cache = Console(), cache_folder()
+    variant = check_variant(options)
+    spec, label = task_of_run(options), options.label
+    protocol = read_protocol(Protocol(), Section("run", "protocol", dict(vars(options.protocol))))
+    protocol = resolve(protocol, cache)
+    task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say_to(console), label=label)
+    protocol, shrunk = fit_to_task(protocol, task)
+    if shrunk:
+        say_to(console)(shrunk)
+    config = RunConfig(
+        variant=str(variant),
+        seed=options.seed,
+        stage=options.stage,
+        pose=options.pose,
+        protocol=protocol,
+        optim=Optim(**vars(options.optim)),
+        model=own_setting(variant, "model", options),
+        policy=own_setting(variant, "policy", options),
+        prune_below=tuple(options.prune_below),
+    )
+    network_of(config.variant, posed_px(config.pose, protocol.image_px), len(task.classes), config.model)
+    ledger = Ledger(options.runs)
+    job = Job(config, run_key(config, task.content_hash), Source(spec, label, protocol.image_px, cache), ledger.root)
+    if job.key not in ledger:
+        device = torch.device(protocol.device)
+        prepare_device(device)
+        console.print(f"{config.variant} on {escape(task.label)}, {protocol.precision} on {device}", highlight=False)
+        carry_out(job, device, on_epoch=lambda row: console.print(epoch_line(row, protocol.epochs), highlight=False))
+    record = ledger.read(job.key)
+    console.print(run_line(config, record, ledger.read(job.key, "cost.json")), highlight=False, soft_wrap=True)
+    console.print(f"Run {job.key} in {escape(str(ledger.folder(job.key)))}", highlight=False, soft_wrap=True)
+    mode = resolve_mode("auto")
+    with Tracker(ledger.root, project="stn-bench", group="single runs", mode=mode, keys=[job.key]) as tracker:
+        unlogged = tracker.close(TRACKING_WAIT_S)
+    print_tracking(console, ledger, mode, tracker.problem, unlogged)
+    return 0 if record["status"] in ("completed", "pruned") else 1
+
+
+def own_setting(variant: Variant, part: str, options: Namespace) -> dict[str, Value]:
+    """The hyper-parameters of the variant's model or policy: what was asked for, defaults for the rest."""
+    defaults = hyperparameters(variant)
+    names = [name.removeprefix(f"{part}.") for name in defaults if name.startswith(f"{part}.")]
+    owner = MODELS[variant.model] if part == "model" else POLICIES[variant.policy]
+    return {name: typed(owner, part, name, options[part].get(name, defaults[f"{part}.{name}"])) for name in names}
+
+
+def task_of_run(options: Namespace) -> str:
+    if options.data:
+        return f"folder:{options.data}"
+    if options.task:
+        return str(options.task)
+    return read_study(options).task if options.sweep.exists() else "cifar10"
+
+
+def check_variant(options: Namespace) -> Variant:
+    """The run's variant. Raises UserError for names and hyper-parameters that do not exist."""
+    variant = parse_variant(options.variant)
+    build_model_recipe(variant, options.model)
+    options.pose = spell_pose(options.pose)
+    build_policy(variant, options.policy, options.pose)
+    if options.seed < 0:
+        raise UserError(f"seed: {options.seed} is negative")
+    for name, value in vars(options.optim).items():
+        if not 0 <= value < 1e6:
+            raise UserError(f"optim.{name}: {value} is not between 0 and 1e6")
+    for value in options.prune_below:
+        if not 0 <= value <= 1:
+            raise UserError(f"prune_below: {value} is not between 0 and 1")
+    return variant

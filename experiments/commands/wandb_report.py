@@ -1,0 +1,118 @@
+"""`wandb-report`: build a saved workspace and a report of a study in its W&B project."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+
+from experiments.commands.options import existing_ledger, find_study, named_study
+from experiments.errors import UserError
+from experiments.ledger import Ledger
+from experiments.replay import FEW_RETRIES
+from experiments.tracking import read_marker, resolve_mode
+
+if TYPE_CHECKING:
+    from analysis.findings import Findings
+    from experiments.wandb_report import Saved, Shown
+
+
+def main(options: Namespace) -> int:
+    """Save a workspace and a report of a study to W&B; with --out, write both as JSON without a network."""
+    ledger = existing_ledger(options)
+    study = named_study(ledger, options.study)
+    os.environ.update({"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"})
+    if options.out:
+        os.environ["WANDB_MODE"] = "offline"
+    else:
+        resolve_mode("online")
+        os.environ.update(FEW_RETRIES)
+    try:
+        from experiments import wandb_report
+    except ModuleNotFoundError as missing:
+        if not (missing.name or "").startswith("wandb_workspaces"):
+            raise
+        message = "wandb-report needs wandb-workspaces, the extra `wandb-report`: pip install 'stn-bench[wandb-report]'"
+        raise UserError(message) from None
+
+    findings = find_study(ledger, study)
+    shown = what_to_show(ledger, findings)
+    if options.out:
+        for path in wandb_report.write(shown, options.out):
+            print(path)
+        return 0
+    num_missing = sum(not is_uploaded(ledger, key) for key in findings.study.runs["key"])
+    if num_missing:
+        of_all = f"{num_missing} of the study's {len(findings.study.runs)} runs"
+        print(f"{of_all} are not on W&B yet; `make sync` uploads those that are done")
+    for what, url in zip(("Workspace", "Report"), save(ledger, shown, options.entity), strict=True):
+        print(f"{what:12}{url}")
+    return 0
+
+
+def what_to_show(ledger: Ledger, findings: "Findings") -> "Shown":
+    """What the ledger has of the study for W&B. Names are taken from one completed run of each arm and stage."""
+    from analysis.answer import answer, headline
+    from analysis.records import HYPER_PARAMETERS
+    from experiments.wandb_report import Shown, logged_names
+
+    study = findings.study
+    trials = study.runs[study.runs["stage"] == "trial"]
+    settings = [name for name in study.runs.columns if name.split(".")[0] in HYPER_PARAMETERS]
+    tuned = trials.groupby("arm")[settings].nunique().max() > 1  # an option of a variant's name is the same in its arm
+    completed = study.runs[study.runs["status"] == "completed"]
+    markers = {key: read_marker(ledger.root, key) for key in study.runs["key"]}
+    return Shown(
+        study=study.name,
+        project=ledger.read_study(study.name)["wandb_project"],
+        entity="",
+        task=study.task_label,
+        answer=(headline(findings), *answer(findings)),
+        poses=tuple(dict.fromkeys(arm.pose for arm in study.arms)),
+        hyperparameters=tuple(name for name in settings if tuned[name]),
+        logged=logged_names(ledger.root, completed.groupby(["arm", "stage"])["key"].first()),
+        strays=tuple(key for key, marker in markers.items() if marker and marker["group"] != study.name),
+    )
+
+
+def is_uploaded(ledger: Ledger, key: str) -> bool:
+    marker = read_marker(ledger.root, key)
+    return marker is not None and marker["uploaded"]
+
+
+def save(ledger: Ledger, shown: "Shown", entity: str) -> tuple[str, str]:
+    """Save both to W&B, in place of those saved before; their addresses. Raises UserError for any fault of W&B."""
+    from experiments import wandb_report
+
+    memory = ledger.root / "wandb" / "reports" / f"{shown.study}.json"
+    try:
+        entity = entity or os.environ.get("WANDB_ENTITY", "") or wandb_report.default_entity()
+        shown = dataclasses.replace(shown, entity=entity)
+        saved = new = wandb_report.Saved(entity, shown.project)
+        if (old := remembered(memory)) and (old.entity, old.project) == (entity, shown.project):
+            saved = old
+        try:
+            urls = wandb_report.save(shown, saved)
+        except Exception:
+            if saved is new:
+                raise
+            saved = new  # what was saved before may have been deleted there
+            urls = wandb_report.save(shown, saved)
+    except Exception as fault:
+        hint = "; `make sync` makes it" if "not found" in str(fault) else ""
+        raise UserError(f"W&B: {fault or type(fault).__name__}{hint}") from None
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    memory.write_text(json.dumps(dataclasses.asdict(saved)))
+    return urls
+
+
+def remembered(file: Path) -> "Saved | None":
+    """What an earlier call saved; None if it is not known."""
+    from experiments.wandb_report import Saved
+
+    try:
+        return Saved(**json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

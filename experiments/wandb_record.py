@@ -1,0 +1,147 @@
+"""What W&B is told of a run of the ledger: its name, tags, configuration, curves, summary and tables, as plain values.
+
+Names are made for W&B's own views: what stands before a slash is a section of charts. docs/wandb.md lists them.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+CURVES = {"rotation": "deg", "scale": "factor", "shift_x": "px", "shift_y": "px"}
+"""Curves over transformed test images, and the unit they are over: `rotation/accuracy` over `rotation/deg`."""
+
+CORRUPTION = "corruption"
+"""Another, over `corruption/severity`: mean accuracy, `corruption/geometric` and `corruption/photometric`."""
+
+MAX_CONFUSION_CLASSES = 40
+"""With more classes a confusion matrix is not logged: nobody could read it."""
+
+_ON_TRANSFORMED_TEST_IMAGES = ("rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy")
+_COSTS = ("train_seconds", "seconds", "images_per_s", "peak_memory_mib")
+_ABOUT_MACHINE = ("device", "device_name", "threads", "versions", "started")
+
+Json = dict[str, Any]
+
+
+class Table(NamedTuple):
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+def run_name(run: Json) -> str:
+    """Variant, pose if any, and seed; trials, which share a seed, by the start of their key. Sorts by variant."""
+    config = run["config"]
+    name = config["variant"] if config["pose"] == "upright" else f"{config['variant']} at {config['pose']}"
+    return f"{name} trial {run['key'][:6]}" if config["stage"] == "trial" else f"{name} s{config['seed']:02d}"
+
+
+def tags(run: Json, more: list[str]) -> tuple[str, ...]:
+    """Task, model, pose, policy, status, and what the study adds."""
+    names = _names(run["config"]["variant"])
+    pose = run["config"]["pose"]
+    found = [run["task"]["label"], names["model"], f"pose {pose}", f"policy {names['policy']}", run["status"], *more]
+    return tuple(dict.fromkeys(tag[:64] for tag in found if tag))  # W&B refuses longer ones
+
+
+def config(run: Json, cost: Json) -> Json:
+    """The run's configuration, and what tells its task, protocol and machine apart."""
+    task = run["task"]
+    return {
+        **run["config"],
+        "key": run["key"],
+        "names": _names(run["config"]["variant"]),
+        "task": {
+            "name": task["name"],
+            "label": task["label"],
+            "content_hash": task["content_hash"],
+            "num_classes": len(task["classes"]),
+        },
+        "protocol_hash": run["protocol_hash"],
+        **{name: cost[name] for name in _ABOUT_MACHINE if name in cost},
+    }
+
+
+def history(run: Json, epochs: list[Json]) -> list[Json]:
+    """A row an epoch, as W&B groups charts: train_loss is train/loss. The last one has the test scores as well."""
+    rows = [_slashed(epoch) for epoch in epochs]
+    if test := {name: value for name, value in _scores(run).items() if name.startswith("test/")}:
+        rows = [*rows[:-1], {**(rows[-1] if rows else {}), **test}]
+    return rows
+
+
+def curves(robustness: Json) -> Iterator[Json]:
+    """Rows of the curves over transformed test images, each with what it is over."""
+    for point in robustness.get("points", []):
+        kind = point["kind"]
+        scores = {name: point[name] for name in ("accuracy", "agreement") if point.get(name) is not None}
+        yield {f"{kind}/{CURVES[kind]}": point["value"], **{f"{kind}/{name}": score for name, score in scores.items()}}
+    by_severity: dict[int, dict[str, list[float]]] = {}
+    for corruption in robustness.get("corruptions", []):
+        kinds = by_severity.setdefault(corruption["severity"], {})
+        kinds.setdefault(f"{CORRUPTION}/{corruption['kind']}", []).append(corruption["accuracy"])
+    for severity, kinds in sorted(by_severity.items()):
+        means = {name: sum(values) / len(values) for name, values in kinds.items()}
+        yield {f"{CORRUPTION}/severity": severity, **means}
+
+
+def curve_axes(rows: list[Json]) -> dict[str, str]:
+    """What each number of the rows of `curves` is over, by name; the first of a row is what the others are over."""
+    return {name: next(iter(row)) for row in rows for name in list(row)[1:]}
+
+
+def tables(run: Json, robustness: Json) -> dict[str, Table]:
+    """Accuracy by class, and over all transformed and corrupted images; what the run does not have is left out."""
+    found = {}
+    columns = {part: run["result"].get(f"{part}_class_accuracy") for part in ("val", "test")}
+    columns = {f"{part}_accuracy": values for part, values in columns.items() if values}
+    if columns:
+        rows = zip(run["task"]["classes"], *columns.values(), strict=True)
+        found["class_accuracy"] = Table(["class", *columns], [list(row) for row in rows])
+    points = [
+        [point["kind"], point["kind"], float(point["value"]), point["accuracy"], point.get("agreement")]
+        for point in robustness.get("points", [])
+    ]
+    points += [
+        [corruption["kind"], corruption["name"], float(corruption["severity"]), corruption["accuracy"], None]
+        for corruption in robustness.get("corruptions", [])
+    ]
+    if points:
+        found["robustness"] = Table(["kind", "name", "value", "accuracy", "agreement"], points)
+    return found
+
+
+def summary(run: Json, cost: Json) -> Json:
+    """The numbers a run is compared by; what it does not have is left out."""
+    seen = run["result"].get("transformer") or {}
+    seen = {**seen, **(seen.get("pose") or {})}
+    found = {
+        "status": run["status"],
+        "error": run.get("error"),
+        **_scores(run),
+        **{f"transformer/{name}": value for name, value in seen.items() if name != "pose"},
+        **{name: cost.get(name) for name in _COSTS},
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _scores(run: Json) -> Json:
+    return _slashed({name: value for name, value in run["result"].items() if not isinstance(value, list | dict)})
+
+
+def _slashed(numbers: Mapping[str, Any]) -> Json:
+    """The numbers by W&B's names; what was not measured is left out."""
+    return {_slashed_name(name): value for name, value in numbers.items() if value is not None}
+
+
+def _slashed_name(name: str) -> str:
+    if name in _ON_TRANSFORMED_TEST_IMAGES:
+        return f"test/{name}"
+    part, _, rest = name.partition("_")
+    return f"{part}/{rest}" if part in ("train", "val", "test") and name != "train_flops" else name
+
+
+def _names(variant: str) -> dict[str, str]:
+    """Of MODEL[@BACKBONE][+POLICY], each without its options; backbone: empty for the model's own."""
+    network, _, policy = variant.partition("+")
+    model, _, backbone = network.partition("@")
+    names = {"model": model, "backbone": backbone, "policy": policy or "none"}
+    return {part: name.partition(":")[0] for part, name in names.items()}

@@ -1,0 +1,379 @@
+"""The answer in words says what the numbers say, and nothing else."""
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.answer import answer, headline, statements, verdicts
+from analysis.claims import ClaimResult, Decision
+from analysis.findings import Findings, find
+from analysis.means import Mean
+from analysis.questions import question_of
+from analysis.records import Claim
+from tests.synthetic_ledger import STUDY, edit_json, transformer_record, write_arm, write_study, write_tiny_study
+
+CNN = [0.50, 0.52, 0.54, 0.53, 0.51]
+SEEDS = (11, 12, 13, 14, 15, 16, 17, 18)
+
+
+@pytest.fixture
+def seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight seeds for every arm."""
+    monkeypatch.setattr("tests.synthetic_ledger.SEEDS", SEEDS)
+
+
+def study_of(ledger: Path, by_variant: dict[str, list[Any]], *, pose: str = "upright", **changes: Any) -> Findings:
+    """A study whose baseline is `cnn`, or `cnn` with the variant's policy where that is there."""
+    arms = []
+    for variant, accuracies in by_variant.items():
+        plain = "cnn" + "".join(variant.partition("+")[1:]) if not variant.startswith("cnn") else "cnn"
+        baseline = plain if plain in by_variant else "cnn"
+        arms.append(write_arm(ledger, variant, baseline, accuracies, pose=pose))
+    write_study(ledger, arms, **changes)
+    return find(ledger, STUDY)
+
+
+def shifted(points: list[float], base: float = 0.5) -> tuple[list[float], list[float]]:
+    """Accuracies of a baseline and of a variant that differs from it by so many points, seed by seed."""
+    ours = [base + 0.003 * i for i in range(len(points))]
+    return ours, [accuracy + point / 100 for accuracy, point in zip(ours, points, strict=True)]
+
+
+def sentence(points: list[float], tmp_path: Path, variant: str = "stn_affine") -> str:
+    """What is said of a variant that differs from cnn by so many points."""
+    cnn, other = shifted(points)
+    said = answer(study_of(tmp_path, {"cnn": cnn, variant: other}))
+    assert len(said) == 1
+    return said[0]
+
+
+@pytest.mark.usefixtures("seeds")
+def test_better(tmp_path: Path) -> None:
+    text = sentence([1.8, 2.0, 1.9, 1.7, 2.1, 1.8, 2.0, 1.9], tmp_path)
+    assert text == "stn_affine gains 1.9 ± 0.1 points over cnn at the same computation (8 seeds, Holm p = 0.0078)."
+
+
+@pytest.mark.usefixtures("seeds")
+def test_worse(tmp_path: Path) -> None:
+    text = sentence([-1.8, -2.0, -1.9, -1.7, -2.1, -1.8, -2.0, -1.9], tmp_path)
+    assert text.startswith("stn_affine loses 1.9 ± 0.1 points against cnn")
+
+
+@pytest.mark.usefixtures("seeds")
+def test_better_by_less_than_matters(tmp_path: Path) -> None:
+    text = sentence([0.03, 0.04, 0.03, 0.04, 0.03, 0.04, 0.03, 0.04], tmp_path)
+    assert text.startswith("stn_affine gains 0.035 ± 0.004 points over cnn")
+    assert text.endswith("That is less than the 1 point that would matter here.")
+
+
+@pytest.mark.usefixtures("seeds")
+def test_equivalent(tmp_path: Path) -> None:
+    text = sentence([0.1, -0.1, 0.2, -0.2, 0.1, -0.1, 0.0, 0.1], tmp_path)
+    assert text.startswith("stn_affine is as good as cnn to within 1 point: 0.0 ± 0.1 points, at the same computation")
+    assert "(8 seeds, equivalence p < 0.001)" in text
+
+
+def test_the_same_in_every_seed(tmp_path: Path) -> None:
+    assert sentence([0.0] * 5, tmp_path, "stn_frozen").startswith(
+        "stn_frozen (a control) is exactly as good as cnn, seed by seed, at the same computation (5 seeds"
+    )
+
+
+def test_five_seeds_cannot_decide(tmp_path: Path) -> None:
+    """The exact two-sided test over 5 seeds has no p below 2 / 2**5."""
+    text = sentence([7.0, 7.2, 6.8, 7.1, 6.9], tmp_path)
+    assert text.startswith("Cannot tell yet whether stn_affine is better or worse than cnn: so far it is 7.0 ± 0.2 ")
+    assert "points above it (5 seeds, Holm p = 0.062); 5 seeds cannot decide this, " in text
+    (needed,) = re.findall(r"cannot decide this, (\d+) could\.$", text)
+    assert int(needed) > 5
+
+
+@pytest.mark.usefixtures("seeds")
+def test_eight_seeds_that_disagree(tmp_path: Path) -> None:
+    text = sentence([-3.0, 4.0, -2.0, 5.0, 1.0, -1.0, 2.0, 3.0], tmp_path)
+    assert "so far it is 1.1 ± 2.4 points above it" in text
+    assert "8 seeds do not decide this" in text
+    assert "cannot decide" not in text
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "why"),
+    [
+        (["failed"] * 5, "all 5 runs of stn_affine failed"),
+        (["diverged"] * 5, "all 5 runs of stn_affine diverged"),
+        ([None] * 5, "all 5 runs of stn_affine are missing"),
+        (["failed"], "the only run of stn_affine failed"),
+        ([None, "failed", "failed"], "no run of stn_affine is completed (2 failed, 1 missing)"),
+        ([], "stn_affine has no final run"),
+        ([0.5], "one seed is no test"),
+        ([0.5, "failed"], "one seed is no test"),
+    ],
+)
+def test_untested(tmp_path: Path, accuracies: list[Any], why: str) -> None:
+    findings = study_of(tmp_path, {"cnn": CNN, "stn_affine": accuracies})
+    assert answer(findings)[0] == f"Nothing can be said of stn_affine against cnn yet: {why}."
+    assert "cannot tell yet whether learning where to look (a spatial transformer) helps" in headline(findings)
+
+
+def test_the_baseline_is_to_blame(tmp_path: Path) -> None:
+    findings = study_of(tmp_path, {"cnn": ["failed"] * 5, "stn_affine": CNN})
+    assert "all 5 runs of cnn failed" in answer(findings)[0]
+
+
+def test_no_seed_in_common(tmp_path: Path) -> None:
+    findings = study_of(tmp_path, {"cnn": [0.5, 0.5, None, None], "stn_affine": [None, None, 0.5, 0.5]})
+    assert "yet: no seed completed both" in answer(findings)[0]
+
+
+def test_lost_runs_are_told(tmp_path: Path) -> None:
+    write_tiny_study(tmp_path)
+    said = answer(find(tmp_path, STUDY))
+    assert said[-1] == "7 of 20 final runs are not completed (2 failed, 1 diverged, 4 missing); they are in no mean."
+    only = study_of(tmp_path / "one", {"cnn": CNN, "stn_affine": [0.5, 0.5, 0.5, 0.5, "failed"]})
+    assert answer(only)[-1] == "1 of 10 final runs is not completed (1 failed); it is in no mean."
+
+
+def test_nothing_is_compared(tmp_path: Path) -> None:
+    findings = study_of(tmp_path, {"cnn": CNN})
+    assert answer(findings) == ("The study compares nothing: each variant is its own baseline.",)
+    assert headline(findings) == "On Tiny (JPEG), nothing is compared: each variant is its own baseline."
+
+
+@pytest.mark.usefixtures("seeds")
+def test_costs_are_ratios_of_flops(tmp_path: Path) -> None:
+    cnn, other = shifted([1.8, 2.0, 1.9, 1.7, 2.1, 1.8, 2.0, 1.9])
+    for flops, words in ((3.72e11, "at 1.20 times"), (3.1e13, "at 100 times"), (6.3e11, "at 2.0 times")):
+        ledger = tmp_path / words
+        arms = [write_arm(ledger, "cnn", "cnn", cnn), write_arm(ledger, "stn_tps", "cnn", other, train_flops=flops)]
+        write_study(ledger, arms)
+        assert f"over cnn {words} the computation (8 seeds" in answer(find(ledger, STUDY))[0]
+
+
+@pytest.mark.parametrize(("verdict", "words"), [("idle", "does nothing: idle in 5 of 5 runs"), ("working", "")])
+def test_idle_transformers_are_told(tmp_path: Path, verdict: str, words: str) -> None:
+    arms = [
+        write_arm(tmp_path, "cnn", "cnn", CNN),
+        write_arm(tmp_path, "stn_affine", "cnn", CNN, transformers=[transformer_record(verdict=verdict)] * 5),
+    ]
+    write_study(tmp_path, arms)
+    (said,) = answer(find(tmp_path, STUDY))
+    assert words in said
+    assert ("transformer" in said) is bool(words)
+
+
+def test_some_collapse(tmp_path: Path) -> None:
+    looks = [transformer_record(verdict=verdict) for verdict in ("idle", "idle", "collapsed", "working", "working")]
+    arms = [
+        write_arm(tmp_path, "cnn", "cnn", CNN),
+        write_arm(tmp_path, "stn_affine", "cnn", CNN, transformers=looks),
+    ]
+    write_study(tmp_path, arms)
+    (said,) = answer(find(tmp_path, STUDY))
+    assert "does not always work: idle in 2 of 5 runs" in said
+    assert "collapsed in 1 of 5 runs" in said
+
+
+@pytest.mark.usefixtures("seeds")
+def test_the_gap(tmp_path: Path) -> None:
+    cnn, oracle = shifted([10.1, 9.9, 10.0, 10.2, 9.8, 10.0, 10.1, 9.9])
+    _, stn = shifted([2.5, 2.6, 2.4, 2.5, 2.6, 2.4, 2.5, 2.5])
+    findings = study_of(tmp_path, {"cnn": cnn, "oracle_unwarp": oracle, "stn_affine": stn})
+    ceiling, ours = answer(findings)
+    assert ceiling.startswith("oracle_unwarp (told each image's true pose) gains 10.0 ± 0.1 points over cnn")
+    assert ceiling.endswith("That much is there to be won by undoing each image's pose.")
+    assert re.search(r"It closes 25 % \[2\d, 2\d\] of the gap", ours)
+
+
+@pytest.mark.usefixtures("seeds")
+def test_headline_of_a_whole_study(tmp_path: Path) -> None:
+    cnn, shown = shifted([6.0, 6.1, 5.9, 6.0, 6.1, 5.9, 6.0, 6.0])
+    _, learned = shifted([-1.5, -1.6, -1.4, -1.5, -1.6, -1.4, -1.5, -1.5])
+    _, both = shifted([6.1, 6.0, 6.0, 5.9, 6.2, 5.9, 6.0, 6.0])
+    findings = study_of(
+        tmp_path, {"cnn": cnn, "cnn+affine": shown, "stn_affine": learned, "stn_affine+affine": both}
+    )  # fmt: skip
+    assert headline(findings) == (
+        "On Tiny (JPEG): showing transformed copies in training helps (by 6.0 ± 0.1 points: cnn+affine over cnn at the "
+        "same computation); learning where to look (a spatial transformer) hurts (by 1.5 ± 0.1 points: stn_affine "
+        "against cnn at the same computation); adding a spatial transformer to augmentation adds nothing that matters "
+        "(within 1 point: stn_affine+affine against cnn+affine at the same computation)."
+    )
+    assert [verdict.decision for verdict in verdicts(findings)] == ["better", "worse", "equivalent"]
+
+
+def test_a_pose_of_its_own_is_told(tmp_path: Path) -> None:
+    findings = study_of(tmp_path, {"cnn": CNN, "stn_affine": CNN}, pose="R")
+    assert headline(findings).startswith("On Tiny (JPEG), turned images (R): learning where to look")
+    assert answer(findings)[0].startswith("stn_affine is exactly as good as cnn")
+
+
+def test_poses_are_told_apart(tmp_path: Path) -> None:
+    arms = [
+        write_arm(tmp_path, variant, "cnn", CNN, pose=pose)
+        for pose in ("upright", "R:max_deg=30")
+        for variant in ("cnn", "stn_affine")
+    ]
+    write_study(tmp_path, arms)
+    findings = find(tmp_path, STUDY)
+    first, second = answer(findings)
+    assert first.startswith("Images as they are (upright): stn_affine is exactly")
+    assert second.startswith("Turned images (R:max_deg=30): stn_affine is exactly")
+    assert "On Tiny (JPEG). Images as they are (upright): learning" in headline(findings)
+
+
+def test_many_alike_are_told_together(tmp_path: Path) -> None:
+    others = {f"stn_affine:steps={n}": [a + 0.001 * n for a in CNN[:3]] for n in range(1, 8)}
+    (said,) = answer(study_of(tmp_path, {"cnn": CNN[:3], **others}, claims={
+        "alpha": 0.05, "margin": 1e-6, "declared": True,
+        "family": [{"pose": "upright", "variant": v, "baseline": "cnn", "interaction": False} for v in others],
+    }))  # fmt: skip
+    assert said.startswith(
+        "Cannot tell yet of 7 variants against cnn: so far from +0.1 ± 0.0 points (stn_affine:steps=1) to +0.7 ± 0.0 "
+        "points (stn_affine:steps=7); 3 seeds cannot decide this"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variant", "baseline", "question"),
+    [
+        ("cnn+affine", "cnn", "augmentation"),
+        ("cnn@lenet+affine:max_deg=5", "cnn@lenet", "augmentation"),
+        ("stn_affine:place=shared", "cnn", "transformer"),
+        ("stn_tps@lenet", "cnn@lenet", "transformer"),
+        ("stn_affine+affine", "cnn+affine", "both"),
+        ("oracle_unwarp", "cnn", "ceiling"),
+        ("stn_random", "cnn", "control"),
+        ("stn_rotation:localisation=deep:supervision=10", "cnn", "control"),
+        ("stn_affine:steps=2", "stn_affine", "other"),
+        ("stn_affine", "cnn+affine", "instead"),
+        ("stn_affine+affine", "cnn", "together"),
+        ("stn_affine+affine", "cnn+rotate", "other"),
+        ("cnn+affine", "cnn+rotate", "other"),
+        ("cnn_matched", "cnn", "other"),
+    ],
+)
+def test_questions(variant: str, baseline: str, question: str) -> None:
+    assert question_of(Claim("upright", variant, baseline)) == question
+    assert question_of(Claim("upright", variant, baseline, interaction=True)) == "interaction"
+
+
+PROMISES: dict[Decision, str] = {
+    "better": r"\bgains\b|stands [\d.]+ ± [\d.]+ points? better",
+    "worse": r"\bloses\b|stands [\d.]+ ± [\d.]+ points? worse",
+    "equivalent": r"\bas good as\b|changes what .* by less than",
+    "undecided": r"^Cannot tell yet",
+    "untested": r"^Nothing can be said",
+}
+"""What marks a sentence of each decision, and no other."""
+
+
+@st.composite
+def results(draw: st.DrawFn) -> ClaimResult:
+    """Any result whose parts fit together."""
+    decision: Decision = draw(st.sampled_from(list(PROMISES)))
+    size = draw(st.floats(1e-6, 0.9))
+    mean = {"better": size, "worse": -size}.get(decision, draw(st.sampled_from((-1, 0, 1))) * size)
+    num = draw(st.integers(0, 1)) if decision == "untested" else draw(st.integers(2, 1000))
+    value = math.nan if num == 0 else mean
+    half_width = math.nan if num < 2 else draw(st.floats(0, 0.5))
+    small, large = draw(st.floats(0, 0.05)), draw(st.floats(0.0501, 1))
+    p_holm = small if decision in ("better", "worse") else large
+    p_equivalent = small if decision == "equivalent" else draw(st.sampled_from((small, large)))
+    if decision == "undecided":
+        p_equivalent = large
+    needed = draw(st.none() | st.integers(num + 1, 5000)) if decision == "undecided" else None
+    variant, baseline = draw(
+        st.sampled_from([("stn_affine", "cnn"), ("cnn+affine", "cnn"), ("stn_affine+affine", "cnn+affine")])
+    )
+    return ClaimResult(
+        claim=Claim("upright", variant, baseline, draw(st.booleans())),
+        difference=Mean(value, half_width, num),
+        bca=(math.nan, math.nan),
+        images=(math.nan, math.nan),
+        p=p_holm,
+        p_holm=p_holm,
+        p_equivalent=p_equivalent,
+        improvement=0.5,
+        decision=decision,
+        seeds_needed=needed,
+        keys=(),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """A study of all variants that results() is about."""
+    ledger = tmp_path_factory.mktemp("whole")
+    return study_of(ledger, dict.fromkeys(("cnn", "cnn+affine", "stn_affine", "stn_affine+affine"), CNN))
+
+
+def with_claims(whole: Findings, found: list[ClaimResult]) -> Findings:
+    """The study as if its claims had come to this."""
+    findings = Findings(whole.study)
+    vars(findings).update(claims=tuple(found), ablation=whole.ablation, transformers=whole.transformers)
+    return findings
+
+
+@given(result=results())
+def test_words_agree_with_numbers(whole: Findings, result: ClaimResult) -> None:
+    findings = with_claims(whole, [result])
+    said = statements(findings)[0]
+    assert said.decision == result.decision
+    marks = {decision for decision, pattern in PROMISES.items() if re.search(pattern, said.text)}
+    assert marks == {result.decision}
+    assert result.claim.variant in said.text
+    assert result.claim.baseline in said.text
+    assert "nan" not in (said.text + headline(findings)).replace("unknown", "")
+    if result.decision != "untested":
+        plural = "" if result.difference.num == 1 else "s"
+        assert f"({result.difference.num:,} seed{plural}, " in said.text
+    if result.decision in ("better", "worse"):
+        (points,) = re.findall(r"(?:gains|loses|stands) ([\d.]+) ± ", said.text)
+        assert float(points) > 0
+        assert float(points) == pytest.approx(100 * abs(result.difference.value), abs=0.0501, rel=0.06)
+    if result.decision == "undecided" and not result.claim.interaction:
+        above, below = "above it" in said.text, "below it" in said.text
+        assert above == (result.difference.value >= 0.0005)
+        assert below == (result.difference.value <= -0.0005)
+    if result.seeds_needed:
+        assert f"{result.seeds_needed} could" in said.text
+    cannot = "cannot decide" in said.text
+    assert cannot == (result.decision == "undecided" and 2 / 2**result.difference.num > 0.05)
+
+
+@pytest.mark.parametrize(("num", "verb"), [(2, "cannot"), (5, "cannot"), (6, "do not"), (7, "do not")])
+def test_how_few_seeds_cannot_decide(whole: Findings, num: int, verb: str) -> None:
+    """Published: no exact two-sided paired p is below .0625 with 5 pairs, and .031 with 6."""
+    result = replace(whole.claims[0], difference=Mean(0.01, 0.02, num), decision="undecided", seeds_needed=None)
+    (said, *_) = answer(with_claims(whole, [result]))
+    assert f"; {num} seeds {verb} decide this." in said
+
+
+@given(found=st.lists(results(), min_size=1, max_size=6))
+def test_the_headline_promises_no_more_than_the_claims(whole: Findings, found: list[ClaimResult]) -> None:
+    findings = with_claims(whole, found)
+    text = headline(findings)
+    assert (" helps (" in text) == any(verdict.verb == "helps" for verdict in verdicts(findings))
+    for verdict in verdicts(findings):
+        of = {result.decision for result in verdict.results}
+        assert (verdict.verb == "helps") == ("better" in of)
+        assert (verdict.verb == "hurts") == (of == {"worse"})
+        assert (verdict.verb == "adds nothing that matters") == (of == {"equivalent"})
+        assert (verdict.verb == "cannot tell yet") == (of in ({"undecided"}, {"untested"}))
+        assert (verdict.verb == "does not help") == (of == {"worse", "equivalent"})
+    assert "\n" not in text
+    assert text.endswith(".")
+
+
+def test_names_are_one_line(tmp_path: Path) -> None:
+    findings = study_of(tmp_path, {"cnn": CNN, "stn_affine": CNN})
+    file = tmp_path / "studies" / STUDY / "study.json"
+    edit_json(file, task={"name": "folder", "label": "a\nb\x00", "content_hash": "c0" * 32, "classes": ["a"]})
+    assert headline(findings).startswith("On Tiny (JPEG)")
+    assert headline(find(tmp_path, STUDY)).startswith("On a b: ")

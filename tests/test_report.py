@@ -1,0 +1,292 @@
+"""The report: one file, whole by itself, safe for any text, for any ledger that can be read."""
+
+import base64
+import hashlib
+import itertools
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonargparse import Namespace
+
+from analysis.answer import answer, headline
+from analysis.errors import AnalysisError
+from analysis.findings import Findings, find
+from analysis.report import NAME, Picture, picture, report_html
+from analysis.report.method import variant_words
+from analysis.report.reproduce import commands
+from experiments.commands import report
+from experiments.errors import UserError
+from tests.command_line import run
+from tests.synthetic_ledger import (
+    SEEDS,
+    STUDY,
+    TASK,
+    edit_json,
+    key_of,
+    write_arm,
+    write_evaluation,
+    write_study,
+    write_tiny_study,
+)
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (160).to_bytes(4) + (80).to_bytes(4) + b"\x08\x02"
+HOSTILE = "<script>alert(1)</script> & \"'%_|=cmd {{ 7 * 7 }} </title> Ünï 猫"
+VOID = {"meta", "link", "img", "input", "br", "hr", "wbr"}
+
+
+class Page(HTMLParser):
+    """A page read strictly: every element is closed, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), f"{tag} has an attribute twice"
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self._open[-1] if self._open else "", data))
+
+    def all(self, tag: str) -> Iterator[dict[str, str | None]]:
+        return (attributes for name, attributes in self.elements if name == tag)
+
+    @property
+    def text(self) -> str:
+        """What can be read."""
+        return " ".join(" ".join(text for tag, text in self.texts if tag not in ("script", "style", "title")).split())
+
+
+def some_picture(name: str = "forest", caption: str = "Intervals & <b>more</b>") -> Picture:
+    return picture(name, caption, b"<svg/>", PNG)
+
+
+def page_of(findings: Findings, *pictures: Picture) -> Page:
+    return Page(report_html(findings, pictures))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Findings:
+    write_tiny_study(tmp_path)
+    return find(tmp_path, STUDY)
+
+
+def test_it_needs_nothing_else(tiny: Findings) -> None:
+    page = page_of(tiny, some_picture(), some_picture("curves"))
+    addresses = [attributes[name] for _, attributes in page.elements for name in ("src", "href") if name in attributes]
+    assert len(addresses) > 10
+    assert {str(address).partition(":")[0] for address in addresses if not str(address).startswith("#")} == {"data"}
+    assert {name for name, _ in page.elements} & {"iframe", "object", "embed", "base", "form"} == set()
+    assert [attributes for attributes in page.all("link") if attributes.get("rel") != "icon"] == []
+    style = "".join(text for tag, text in page.texts if tag == "style")
+    assert "url(" not in style
+    assert "@import" not in style
+    assert not re.search(r"https?://", report_html(tiny, []))
+
+
+def test_the_browser_is_told_so(tiny: Findings) -> None:
+    """Only the script that is in the page may run: its hash is in the policy."""
+    page = page_of(tiny)
+    (script,) = (text for tag, text in page.texts if tag == "script")
+    policy = next(str(m["content"]) for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+
+
+def test_headings_are_in_order(tiny: Findings) -> None:
+    levels = [int(name[1]) for name, _ in page_of(tiny, some_picture()).elements if re.fullmatch(r"h[1-6]", name)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in itertools.pairwise(levels))
+
+
+def test_places_are_unique_and_links_lead_somewhere(tiny: Findings) -> None:
+    page = page_of(tiny, some_picture(), some_picture("curves"), some_picture("never heard of"))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    links = {str(attributes["href"]).removeprefix("#") for attributes in page.all("a")}
+    assert links <= set(ids)
+    assert "figure-never heard of" in ids
+
+
+def test_it_says_the_answer(tiny: Findings) -> None:
+    html = report_html(tiny, [])
+    read = Page(html).text.replace("\u00a0", " ")
+    for sentence in answer(tiny):
+        assert sentence in read
+    (description,) = (m["content"] for m in Page(html).all("meta") if m.get("name") == "description")
+    assert description == headline(tiny)
+
+
+def test_pictures_have_captions_and_sizes(tiny: Findings) -> None:
+    page = page_of(tiny, some_picture())
+    (image,) = page.all("img")
+    assert image["alt"] == "Intervals & <b>more</b>"
+    assert "Intervals & <b>more</b>" in page.text
+    assert (image["width"], image["height"]) == ("128", "64")
+    assert base64.b64decode(str(image["src"]).partition("base64,")[2]) == b"<svg/>"
+
+
+def test_a_large_drawing_is_shown_as_pixels() -> None:
+    assert picture("a", "", b"<" * 500_000, PNG).source.startswith("data:image/png;base64,")
+    assert picture("a", "", b"<" * 300_000, PNG).source.startswith("data:image/svg+xml;base64,")
+
+
+def test_every_table_names_its_runs(tiny: Findings) -> None:
+    text = page_of(tiny).text
+    for seed in SEEDS:
+        assert key_of("upright", "cnn", seed) in text
+    assert "7 of 20 final runs are not completed" in text
+    assert "out of memory | <8 GiB>" in text
+
+
+def test_the_same_ledger_gives_the_same_bytes(tiny: Findings) -> None:
+    again = find(tiny.study.ledger, STUDY)
+    assert report_html(tiny, [some_picture()]) == report_html(again, [some_picture()])
+
+
+def hostile_study(ledger: Path) -> Findings:
+    task = TASK | {"label": HOSTILE, "classes": [HOSTILE, "b"]}
+    arms = [
+        write_arm(ledger, "cnn", "cnn", [0.5, 0.52], task=task, pose="R"),
+        write_arm(ledger, "x<i>&", "cnn", [0.5, "failed"], task=task, pose="R"),
+        write_arm(ledger, "cnn", "cnn", [0.5, None], task=task, pose="<b>&"),
+    ]
+    write_study(ledger, arms, task=task, source={"file": "my sweep $(touch x).yaml", "data": True})
+    return find(ledger, STUDY)
+
+
+def test_hostile_text_is_only_text(tmp_path: Path) -> None:
+    findings = hostile_study(tmp_path)
+    page = page_of(findings, some_picture("<x>", HOSTILE))
+    assert HOSTILE in page.text.replace("\u00a0", " ")
+    assert len([None for name, _ in page.elements if name == "script"]) == 1
+    assert len([None for name, _ in page.elements if name == "title"]) == 1
+    assert "i" not in {name for name, _ in page.elements}
+    assert "x<i>&" in page.text
+
+
+def test_commands_survive_the_shell(tmp_path: Path) -> None:
+    findings = hostile_study(tmp_path)
+    sweep, _, single = (command.line for command in commands(findings))
+    assert shlex.split(sweep)[2:] == [
+        "SWEEP=my sweep $$(touch x).yaml",
+        "BUDGET=cpu",
+        "DATA=path/to/images",
+        f"LABEL={HOSTILE}",
+    ]
+    words = shlex.split(single)
+    assert words[words.index("--sweep") + 1] == "my sweep $(touch x).yaml"
+    assert words[words.index("--label") + 1] == HOSTILE
+
+
+def test_the_single_run_is_the_best_variants(tiny: Findings) -> None:
+    *_, single = commands(tiny)
+    assert key_of("upright", "cnn+affine", 11) in single.does
+    words = shlex.split(single.line)
+    assert words[:4] == [".venv/bin/python", "-m", "experiments", "run"]
+    from experiments.cli import build_parser
+
+    parser, _ = build_parser()
+    options: Namespace = parser.parse_args(words[3:])["run"]
+    assert (options.variant, options.seed, options.stage, options.pose) == ("cnn+affine", 11, "final", "upright")
+    assert (options.optim.lr, options.optim.weight_decay) == (0.1, 5e-4)
+
+
+def test_what_an_old_ledger_does_not_say(tiny: Findings) -> None:
+    """Format 2 knows neither the sweep file nor the sampler."""
+    text = page_of(tiny).text
+    assert "This ledger does not say which sweep file it is of" in text
+    assert "make sweep SWEEP=YOUR_SWEEP.yaml BUDGET=cpu" in text
+    assert "proposed by" not in text
+
+
+@pytest.mark.parametrize(
+    "accuracies", [[], [None], ["failed"], ["failed"] * 5, [0.5], [0.5] * 5, ["diverged", 0.5]], ids=str
+)
+def test_poor_ledgers(tmp_path: Path, accuracies: list[Any]) -> None:
+    arms = [write_arm(tmp_path, name, "cnn", accuracies, trial_statuses=()) for name in ("cnn", "stn_affine")]
+    write_study(tmp_path, arms)
+    page = page_of(find(tmp_path, STUDY))
+    assert "nan" not in page.text.replace("unknown", "").lower().split()
+    assert "Nothing was tuned" in page.text
+
+
+def test_poses_can_be_told_apart(tmp_path: Path) -> None:
+    arms = [
+        write_arm(tmp_path, name, "cnn", [0.5, 0.6], pose=pose)
+        for pose in ("R", "R:max_deg=30", "R: accuracy")
+        for name in ("cnn", "stn_affine")
+    ]
+    write_study(tmp_path, arms)
+    found = [part.get("data-pose") for part in page_of(find(tmp_path, STUDY)).all("div") if part.get("class") == "part"]
+    assert {"R", "R:max_deg=30", "R: accuracy"} <= set(found)
+
+
+def test_variants_in_words() -> None:
+    assert variant_words("stn_affine:steps=2@lenet+rotate:max_deg=90") == (
+        "a spatial transformer in front of the network; it chooses affine maps: turns, scales, shears and shifts, with "
+        "steps 2; on the network lenet; shown changed copies in training (augmentation rotate, max_deg 90)"
+    )
+    assert variant_words("unheard_of") == "the model unheard_of"
+
+
+def test_the_command(tmp_path: Path) -> None:
+    ledger = tmp_path / "runs"
+    for name, accuracies in (("cnn", [0.50, 0.52]), ("stn_affine", [0.51, 0.50])):
+        write_arm(ledger, name, "cnn", accuracies)
+        for seed, accuracy in zip(SEEDS, accuracies, strict=False):
+            write_evaluation(ledger, key_of("upright", name, seed), accuracy=accuracy, seed=seed)
+    arms = [write_arm(ledger, name, "cnn", [0.5, 0.52]) for name in ("cnn", "stn_affine")]
+    write_study(ledger, arms)
+    done = run("report", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    out = tmp_path / "reports" / STUDY
+    said = " ".join(done.stdout.split())
+    assert str(Path("reports", STUDY, NAME)) in said
+    findings = find(ledger, STUDY)
+    assert headline(findings) in said
+    for sentence in answer(findings):
+        assert sentence in said
+    page = Page((out / NAME).read_text())
+    drawn = {path.stem for path in out.glob("*.png")}
+    assert {str(f["id"]).removeprefix("figure-") for f in page.all("figure")} == drawn
+    assert "forest" in drawn
+    assert {f"table-{path.stem}" for path in out.glob("*.csv")} == {a["id"] for a in page.all("article")}
+    assert (out / NAME).stat().st_size < 4_000_000
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_refusals(tmp_path: Path) -> None:
+    options = Namespace(runs=tmp_path / "none", reports=tmp_path, study="")
+    with pytest.raises(UserError, match=r"runs: there is no ledger at .*none; `make sweep` makes one"):
+        report.main(options)
+    write_tiny_study(tmp_path / "runs")
+    options = Namespace(runs=tmp_path / "runs", reports=tmp_path, study="tiny-cpo")
+    with pytest.raises(UserError, match=r"study: 'tiny-cpo' is not in .*; did you mean 'tiny-cpu'\?"):
+        report.main(options)
+
+
+def test_a_mixed_protocol_is_refused(tiny: Findings) -> None:
+    file = tiny.study.ledger / "runs" / key_of("upright", "cnn", 11) / "run.json"
+    assert json.loads(file.read_text())["protocol_hash"] == "1234abcd"
+    edit_json(file, protocol_hash="00000000")
+    with pytest.raises(AnalysisError, match="two protocols do not mix"):
+        find(tiny.study.ledger, STUDY)
