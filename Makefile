@@ -110,7 +110,7 @@ bench: $(INSTALLED)  ## measure the speed of training on this machine, beside th
 gpu-check: $(INSTALLED)  ## on a machine with a CUDA GPU: run the tests that need one, and a quick bench
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || \
 		{ echo 'make: PyTorch sees no CUDA GPU on this machine' >&2; exit 2; }
-	$(PY) -m pytest -m gpu
+	$(PY) -m pytest -m gpu -n 0
 	$(EXPERIMENTS) bench --quick --out $(VENV)/gpu-check.json
 
 clean:  ## delete .venv and caches; the ledger and the reports stay

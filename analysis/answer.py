@@ -14,6 +14,7 @@ from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.questions import Question, aside, question_of
 from analysis.records import Claim
+from analysis.statistics import smallest_p
 from analysis.wording import (
     capital,
     cost_text,
@@ -38,6 +39,7 @@ _SUBJECTS: dict[Question, str] = {
     "instead": "a spatial transformer in place of augmentation",
     "ceiling": "undoing each image's true pose",
     "other": "another change",
+    "control": "a control",
 }
 """What the headline is about."""
 
@@ -99,6 +101,8 @@ def answer(findings: Findings) -> tuple[str, ...]:
 def headline(findings: Findings) -> str:
     """The answer in a breath: for each pose, whether augmentation, a transformer, or both together pay."""
     label, found = one_line(findings.study.task_label), verdicts(findings)
+    if not found and findings.claims:
+        return f"On {label}. " + " ".join(answer(findings))
     if not found:
         return f"On {label}, nothing is compared: each variant is its own baseline."
     poses = dict.fromkeys(verdict.pose for verdict in found)
@@ -128,16 +132,19 @@ def _brief(result: ClaimResult) -> str:
 def verdicts(findings: Findings) -> tuple[Verdict, ...]:
     """What each pose says of each question that the study asks, in the order of poses and questions.
 
-    Controls are left out, and so are interactions; other questions are left out where one of the main ones is asked.
+    Controls are left out where anything else is asked, and other questions where one of the main ones is. Interactions
+    are always: that a lead grows does not say that anything helps.
     """
     found: dict[tuple[str, Question], list[ClaimResult]] = {}
     for result in findings.claims:
         found.setdefault((result.claim.pose, question_of(result.claim)), []).append(result)
-    main = any(question in _SUBJECTS and question != "other" for _, question in found)
+    main = any(question in _SUBJECTS and question not in ("other", "control") for _, question in found)
     poses = dict.fromkeys(result.claim.pose for result in findings.claims)
-    asked = [question for question in _SUBJECTS if not (main and question == "other")]
+    asked: list[Question] = [question for question in _SUBJECTS if question != "control"]
+    if main:
+        asked.remove("other")
     if not any((pose, question) in found for pose in poses for question in asked):
-        asked = ["control", "interaction"]
+        asked = ["control"]
     return tuple(
         _verdict(findings, pose, question, found[pose, question])
         for pose in poses
@@ -175,7 +182,10 @@ def _sentence(findings: Findings, result: ClaimResult) -> str:
     claim, difference = result.claim, result.difference
     one, other = one_line(claim.variant), one_line(claim.baseline)
     if result.decision == "untested":
-        return f"Nothing can be said of {one} against {other} yet: {_why_untested(findings, result)}."
+        what = f"{one} against {other} yet"
+        if claim.interaction:
+            what = f"what augmentation changes yet for {one} beside {other}"
+        return f"Nothing can be said of {what}: {_why_untested(findings, result)}."
     if claim.interaction:
         return _interaction(findings, result)
     subject, cost, tests = one + aside(claim), _cost(findings, claim), _tests(result)
@@ -222,14 +232,19 @@ def _remarks(findings: Findings, result: ClaimResult) -> Iterator[str]:
     if question == "transformer" and share is not None and not math.isnan(share.low):
         span = f"{percent(share.value)} % [{percent(share.low)}, {percent(share.high)}]"
         gap = "the gap to a network that is told each image's true pose"
-        if share.low > 0:
+        # The interval is not corrected for the number of claims: the decision comes first
+        if result.decision == "better" and share.low > 0:
             yield f"It closes {span} of {gap}."
-        elif share.high < 0:
+        elif result.decision == "worse" and share.high < 0:
             yield f"It widens {gap}: {span} of it is closed."
+        elif result.decision == "equivalent":
+            yield f"Of {gap}, {span} is closed."
         else:
-            yield f"Whether it closes any of {gap} is open: {span}."
+            yield f"Whether it closes any of {gap} is open: so far {span}."
     if question in ("transformer", "both", "together", "instead", "other"):
         yield from _idleness(findings, claim)
+    if result.decision != "untested":
+        yield from _losses(findings, claim)
 
 
 def _idleness(findings: Findings, claim: Claim) -> Iterator[str]:
@@ -259,13 +274,23 @@ def _of_losses(findings: Findings) -> Iterator[Statement]:
         yield Statement(f"{text}({status_text(lost)}); {verbs[1]} in no mean.", "untested", None, ())
 
 
+def _losses(findings: Findings, claim: Claim) -> Iterator[str]:
+    """That runs ended badly, and so have no say: those that are left may be the lucky ones."""
+    for variant in (claim.variant, claim.baseline):
+        row = _row(findings, claim.pose, variant)
+        lost = {end: num for end, num in (row.final_statuses if row else {}).items() if end in ("failed", "diverged")}
+        if row and lost and sum(lost.values()) < len(row.finals):
+            yield f"This leaves out {status_text(lost)} of {len(row.finals)} runs of {one_line(variant)}."
+
+
 def _many(findings: Findings, results: Sequence[ClaimResult]) -> str:
     """One sentence on claims of one pose, baseline and decision."""
     decision, claim = results[0].decision, results[0].claim
     what = "comparisons of what augmentation changes beside" if claim.interaction else "variants against"
     all_of = f"{len(results)} {what} {one_line(claim.baseline)}"
     if decision == "untested":
-        return f"Nothing can be said of {all_of} yet: fewer than two seeds completed both."
+        arms = "all four" if claim.interaction else "both"
+        return f"Nothing can be said of {all_of} yet: fewer than two seeds completed {arms}."
     low, high = min(results, key=_value), max(results, key=_value)
     span = f"from {_signed(low)} ({one_line(low.claim.variant)}) to {_signed(high)} ({one_line(high.claim.variant)})"
     if decision == "undecided":
@@ -289,7 +314,7 @@ def _verdict(findings: Findings, pose: str, question: Question, results: list[Cl
         open_ones = [result for result in results if result.decision == "undecided"]
         detail = tally + (f"; {_needed(findings, open_ones)}" if open_ones else "")
     elif decision == "better":
-        detail = f"by {points(best.difference)}: {one} over {other}{cost}"
+        detail = f"by {'up to ' if len(results) > 1 else ''}{points(best.difference)}: {one} over {other}{cost}"
         detail += f"; {tally}" if len(results) > 1 else ""
     elif decision == "worse":
         detail = f"by {'at least ' if len(results) > 1 else ''}{points(best.difference)}: {one} against {other}{cost}"
@@ -301,8 +326,7 @@ def _verdict(findings: Findings, pose: str, question: Question, results: list[Cl
         detail = f"{so_far} {one} is {level(best.difference)} {other}; {_needed(findings, results)}"
     else:
         detail = "fewer than two seeds are done"
-    subject = _SUBJECTS.get(question, "anything else")
-    return Verdict(pose, decision, subject, verb, detail, best, tuple(results))
+    return Verdict(pose, decision, _SUBJECTS[question], verb, detail, best, tuple(results))
 
 
 def _tally(results: Sequence[ClaimResult]) -> str:
@@ -311,10 +335,14 @@ def _tally(results: Sequence[ClaimResult]) -> str:
 
 
 def _needed(findings: Findings, results: Sequence[ClaimResult]) -> str:
-    """`5 seeds cannot decide this, 8 could`. They cannot where the exact test has no p small enough to give."""
+    """`5 seeds cannot decide this, 8 could`. They cannot where the exact test has no p that is small enough.
+
+    Small enough is what Holm's method asks of the next claim, after those that were found better or worse.
+    """
     num = min(result.difference.num for result in results)
+    num_left = sum(result.decision not in ("better", "worse") for result in findings.claims)
     needed = [result.seeds_needed for result in results if result.seeds_needed is not None]
-    verb = "cannot" if 2.0 ** (1 - num) > findings.study.claims.alpha else "do not"
+    verb = "cannot" if smallest_p(num) > findings.study.claims.alpha / num_left else "do not"
     text = f"{count(num, 'seed')} {verb} decide this"
     if not needed or min(needed) <= num:
         return text
@@ -324,7 +352,10 @@ def _needed(findings: Findings, results: Sequence[ClaimResult]) -> str:
 
 def _why_untested(findings: Findings, result: ClaimResult) -> str:
     claim = result.claim
-    for variant in (claim.variant, claim.baseline):
+    variants = [claim.variant, claim.baseline]
+    if claim.interaction:
+        variants += [variant.partition("+")[0] for variant in variants]
+    for variant in variants:
         row = _row(findings, claim.pose, variant)
         ends = row.final_statuses if row else {}
         if not ends:
@@ -335,7 +366,8 @@ def _why_untested(findings: Findings, result: ClaimResult) -> str:
                 ended = end if end in ("failed", "diverged") else f"{'is' if num == 1 else 'are'} {end}"
                 return f"{f'all {num} runs' if num > 1 else 'the only run'} of {one_line(variant)} {ended}"
             return f"no run of {one_line(variant)} is completed ({status_text(ends)})"
-    return "one seed is no test" if result.difference.num == 1 else "no seed completed both"
+    all_of = "all four" if claim.interaction else "both"
+    return "one seed is no test" if result.difference.num == 1 else f"no seed completed {all_of}"
 
 
 def _tests(result: ClaimResult) -> str:

@@ -42,7 +42,7 @@ class Gap(NamedTuple):
     @property
     def is_open(self) -> bool:
         """Whether the ceiling is significantly above the floor."""
-        return self.size.value > self.size.half_width
+        return self.size.value > 0 and self.size.excludes_zero
 
 
 def gap_ends(variant: str) -> tuple[str, str]:

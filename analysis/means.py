@@ -16,7 +16,7 @@ class Mean(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        return abs(self.value) > self.half_width
+        return abs(self.value) > self.half_width + 1e-12  # sums of fractions that cancel leave less than that
 
 
 def mean_of(estimate: Estimate, i: int) -> Mean:

@@ -12,6 +12,7 @@ Question = Literal[
 beside neither; the second in place of the first; knowing the true pose; a transformer that cannot help, or is told the
 pose; whether the first two add up."""
 
+_PLAIN = {"cnn", "cnn_matched"}
 _FLOORS = {"stn_random", "stn_shuffled", "stn_frozen"}
 
 
@@ -27,8 +28,8 @@ def question_of(claim: Claim) -> Question:
         return "control"
     if (one.model, one.backbone) == (other.model, other.backbone) and one.policy and not other.policy:
         return "augmentation"
-    if not name.startswith("stn_") or other.model.startswith("stn_"):
-        return "other"
+    if not name.startswith("stn_") or name_and_options(other.model)[0] not in _PLAIN:
+        return "other"  # to lose against a rival, or against the ceiling, is not to hurt
     if one.policy == other.policy:
         return "both" if one.policy else "transformer"
     if one.policy and other.policy:

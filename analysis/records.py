@@ -108,6 +108,7 @@ class Study:
     protocol: its values by name, as runs have it; empty if no run is in the ledger.
     sampler: how hyper-parameters were proposed, `tpe` or `random`; None before format 3.
     source: of the study: `file` and `data` (whether a folder of the user's own images took the task's place).
+    is_as_planned: whether claims and number of seeds are those that the study began with.
     runs: one row a listed run, arm by arm, trials before finals. Columns: `arm` (index into arms), `pose`,
         `variant`, `stage`, `key`, `seed` (NaN if missing), `status` (that of run.json, or "missing"), `error`,
         every name in SCORES, COSTS, TRANSFORMER_COLUMNS and MACHINE, `transformer.verdict` and `versions` (text),
@@ -128,6 +129,7 @@ class Study:
     protocol: dict[str, Any]
     sampler: str | None
     source: dict[str, Any]
+    is_as_planned: bool
     runs: pd.DataFrame
 
     @property
@@ -191,6 +193,7 @@ def read_study(ledger: Path, study: str) -> Study:
         protocol=protocol,
         sampler=record.get("sampler"),
         source=part(file, record, "source"),
+        is_as_planned=all(record.get(name) == value for name, value in part(file, record, "first").items()),
         runs=runs.astype(dict.fromkeys(numbers, "float64")),
     )
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.evaluations import read_histories
+from analysis.gap import CEILING
 from analysis.means import Mean, mean_of
-from analysis.names import variant_parts
+from analysis.names import name_and_options, variant_parts
 from analysis.records import Study
 from analysis.statistics import mean_interval
 
@@ -49,6 +50,9 @@ class BudgetRow:
 @dataclass(frozen=True)
 class ParametersRow:
     """An arm and its match: of the arms at its pose with the same policy and another network, the one nearest in size.
+
+    One with a spatial transformer is matched with one without, and the other way round: what the same parameters are
+    worth elsewhere. The network that is told the true pose takes no part.
 
     num_parameters: None where no run has them. match, match_parameters, difference: None where no arm is as large,
     within PARAMETERS_TOLERANCE. difference: of the test accuracy to the match's. keys: of the runs it is over.
@@ -91,7 +95,7 @@ def equal_flops(study: Study) -> tuple[BudgetRow, ...]:
     afforded: dict[int, int] = {}
     for i, flops, epochs in per_arm.dropna().itertuples(name=None):
         budget = budgets[study.arms[i].pose]
-        afforded[i] = int(epochs if flops <= budget else budget / flops * epochs)
+        afforded[i] = int(epochs if flops <= budget else budget * epochs / flops)
     return _budget_rows(study, finals, afforded, budgets)
 
 
@@ -159,8 +163,10 @@ def _parameters_row(
     near = [
         (abs(sizes[other] - size), other)
         for other in same[arm.pose, variant_parts(arm.variant).policy]
-        if size is not None and other != i and other in sizes
+        if size is not None and other in sizes
+        if _is_transformed(arm.variant) != _is_transformed(study.arms[other].variant)
         if abs(sizes[other] - size) <= PARAMETERS_TOLERANCE * size
+        if CEILING not in (variant_parts(arm.variant).model, variant_parts(study.arms[other].variant).model)
     ]
     if not near:
         return ParametersRow(arm.pose, arm.variant, size, None, None, None, ())
@@ -175,6 +181,11 @@ def _parameters_row(
         _difference(scores, i, other),
         tuple(scores[one][seed][0] for one in (i, other) for seed in seeds),
     )
+
+
+def _is_transformed(variant: str) -> bool:
+    name, _ = name_and_options(variant_parts(variant).model)
+    return name == "stn" or name.startswith("stn_")
 
 
 def _shared(scores: Scores, one: int, other: int) -> list[int]:

@@ -68,14 +68,14 @@ def p_text(name: str, p: float) -> str:
 
 
 def cost_text(row: Row | None, baseline: Row | None) -> str:
-    """` at 1.2 times the computation`, by the FLOPs of a training; "" where either is unknown."""
+    """` at 1.2 times the training computation`, by the FLOPs of a training; "" where either is unknown."""
     if row is None or baseline is None or not row.train_flops or not baseline.train_flops:
         return ""
     ratio = row.train_flops / baseline.train_flops
     if 0.995 <= ratio < 1.005:
-        return " at the same computation"
+        return " at the same training computation"
     decimals = 0 if ratio >= 100 else 1 if ratio >= 1.95 else 2
-    return f" at {ratio:,.{decimals}f} times the computation"
+    return f" at {ratio:,.{decimals}f} times the training computation"
 
 
 def capital(text: str) -> str:

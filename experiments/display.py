@@ -299,7 +299,9 @@ def print_tracking(console: Console, ledger: Ledger, mode: str, problem: str | N
 
 def print_status(console: Console, report: Mapping[str, Any]) -> None:
     """The ledger's studies and the runs in progress."""
-    console.print(f"Ledger {escape(report['ledger'])}: {report['num_runs']} finished runs", highlight=False)
+    console.print(
+        f"Ledger {escape(report['ledger'])}: {report['num_runs']} finished runs", highlight=False, soft_wrap=True
+    )
     for study in report["studies"]:
         table = Table(box=box.SIMPLE_HEAD, title=f"{study['study']}: {escape(study['task'])}", title_justify="left")
         for column in ("pose", "variant", "trials", "final runs"):

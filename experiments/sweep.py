@@ -164,6 +164,8 @@ class Sweep:
             for arm in self.arms
         ]
         study = self.plan.study
+        known = self.ledger.read_study(self.plan.name) if self.plan.name in self.ledger.studies() else {}
+        plan_of_test = {"num_finals": study.final_seeds, "claims": dataclasses.asdict(self.plan.claims)}
         manifest = {
             "format": RESULT_FORMAT,
             "study": self.plan.name,
@@ -172,11 +174,13 @@ class Sweep:
             "task": self.plan.task.record(),
             "wandb_project": study.wandb.project,
             "num_trials": study.search.trials,
-            "num_finals": study.final_seeds,
             "arms": arms,
             "sampler": study.search.sampler,
             "source": {"file": study.file, "data": study.own_images, "minutes": study.minutes},
-            "claims": dataclasses.asdict(self.plan.claims),
+            **plan_of_test,
+            # What was planned when the study first ran: a family or a number of seeds that was changed since has seen
+            # results.
+            "first": known.get("first", plan_of_test),
         }
         self.ledger.write_study(self.plan.name, manifest)
 

@@ -56,7 +56,10 @@ def sentence(points: list[float], tmp_path: Path, variant: str = "stn_affine") -
 @pytest.mark.usefixtures("seeds")
 def test_better(tmp_path: Path) -> None:
     text = sentence([1.8, 2.0, 1.9, 1.7, 2.1, 1.8, 2.0, 1.9], tmp_path)
-    assert text == "stn_affine gains 1.9 ± 0.1 points over cnn at the same computation (8 seeds, Holm p = 0.0078)."
+    assert (
+        text
+        == "stn_affine gains 1.9 ± 0.1 points over cnn at the same training computation (8 seeds, Holm p = 0.0078)."
+    )
 
 
 @pytest.mark.usefixtures("seeds")
@@ -75,13 +78,15 @@ def test_better_by_less_than_matters(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("seeds")
 def test_equivalent(tmp_path: Path) -> None:
     text = sentence([0.1, -0.1, 0.2, -0.2, 0.1, -0.1, 0.0, 0.1], tmp_path)
-    assert text.startswith("stn_affine is as good as cnn to within 1 point: 0.0 ± 0.1 points, at the same computation")
+    assert text.startswith(
+        "stn_affine is as good as cnn to within 1 point: 0.0 ± 0.1 points, at the same training computation"
+    )
     assert "(8 seeds, equivalence p < 0.001)" in text
 
 
 def test_the_same_in_every_seed(tmp_path: Path) -> None:
     assert sentence([0.0] * 5, tmp_path, "stn_frozen").startswith(
-        "stn_frozen (a control) is exactly as good as cnn, seed by seed, at the same computation (5 seeds"
+        "stn_frozen (a control) is exactly as good as cnn, seed by seed, at the same training computation (5 seeds"
     )
 
 
@@ -137,6 +142,7 @@ def test_lost_runs_are_told(tmp_path: Path) -> None:
     assert said[-1] == "7 of 20 final runs are not completed (2 failed, 1 diverged, 4 missing); they are in no mean."
     only = study_of(tmp_path / "one", {"cnn": CNN, "stn_affine": [0.5, 0.5, 0.5, 0.5, "failed"]})
     assert answer(only)[-1] == "1 of 10 final runs is not completed (1 failed); it is in no mean."
+    assert "This leaves out 1 failed of 5 runs of stn_affine." in answer(only)[0]
 
 
 def test_nothing_is_compared(tmp_path: Path) -> None:
@@ -152,7 +158,7 @@ def test_costs_are_ratios_of_flops(tmp_path: Path) -> None:
         ledger = tmp_path / words
         arms = [write_arm(ledger, "cnn", "cnn", cnn), write_arm(ledger, "stn_tps", "cnn", other, train_flops=flops)]
         write_study(ledger, arms)
-        assert f"over cnn {words} the computation (8 seeds" in answer(find(ledger, STUDY))[0]
+        assert f"over cnn {words} the training computation (8 seeds" in answer(find(ledger, STUDY))[0]
 
 
 @pytest.mark.parametrize(("verdict", "words"), [("idle", "does nothing: idle in 5 of 5 runs"), ("working", "")])
@@ -200,9 +206,10 @@ def test_headline_of_a_whole_study(tmp_path: Path) -> None:
     )  # fmt: skip
     assert headline(findings) == (
         "On Tiny (JPEG): showing transformed copies in training helps (by 6.0 ± 0.1 points: cnn+affine over cnn at the "
-        "same computation); learning where to look (a spatial transformer) hurts (by 1.5 ± 0.1 points: stn_affine "
-        "against cnn at the same computation); adding a spatial transformer to augmentation adds nothing that matters "
-        "(within 1 point: stn_affine+affine against cnn+affine at the same computation)."
+        "same training computation); learning where to look (a spatial transformer) hurts (by 1.5 ± 0.1 points: "
+        "stn_affine against cnn at the same training computation); adding a spatial transformer to augmentation adds "
+        "nothing that matters "
+        "(within 1 point: stn_affine+affine against cnn+affine at the same training computation)."
     )
     assert [verdict.decision for verdict in verdicts(findings)] == ["better", "worse", "equivalent"]
 
@@ -256,6 +263,9 @@ def test_many_alike_are_told_together(tmp_path: Path) -> None:
         ("stn_affine+affine", "cnn+rotate", "other"),
         ("cnn+affine", "cnn+rotate", "other"),
         ("cnn_matched", "cnn", "other"),
+        ("stn_affine", "cnn_matched", "transformer"),
+        ("stn_affine", "oracle_unwarp", "other"),
+        ("stn_affine+affine", "deformable+affine", "other"),
     ],
 )
 def test_questions(variant: str, baseline: str, question: str) -> None:

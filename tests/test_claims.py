@@ -123,6 +123,14 @@ def test_an_interaction_is_over_four_arms(tmp_path: Path) -> None:
     assert len(found.keys) == len(set(found.keys)) == 32
 
 
+def test_an_interaction_that_is_nothing_but_rounding(tmp_path: Path) -> None:
+    """0.9 - 0.1 - 0.9 + 0.1 is 2.8e-17 in floating point, with one sign in every seed."""
+    arms: dict[str, list[Any]] = {"cnn": [0.1] * 8, "cnn+a": [0.1] * 8, "stn": [0.9] * 8, "stn+a": [0.9] * 8}
+    (found,) = write_claims(tmp_path, arms, [claim("stn+a", "cnn+a", interaction=True)])
+    assert (found.difference.value, found.difference.excludes_zero, found.p) == (0, False, 1)
+    assert found.decision == "equivalent"
+
+
 @pytest.mark.parametrize(
     ("variant", "baseline", "missing"),
     [("stn+affine", "cnn+affine", "stn"), ("stn+affine", "cnn", ""), ("stn", "cnn", "")],

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from analysis.findings import find
+from analysis.records import read_study
+from analysis.report.method import method
 from experiments.claims import Claim, Claims
 from experiments.cli import main
 from experiments.commands.plan import prospects
@@ -205,6 +208,18 @@ def test_study_json_has_the_claims_in_the_spelling_of_its_arms(tmp_path: Path, c
     family = [{"pose": pose, "variant": variant, "baseline": "cnn", "interaction": False}]
     assert found["claims"] == {"alpha": 0.05, "margin": 0.02, "declared": True, "family": family}
     assert found["format"] == 3
+
+
+def test_study_json_remembers_what_was_planned_first(tmp_path: Path, cache: Path) -> None:
+    first = manifest(tmp_path)
+    assert first["first"] == {"num_finals": 2, "claims": first["claims"]}
+    assert read_study(tmp_path / "runs", first["study"]).is_as_planned
+    later = manifest(tmp_path, final_seeds=3)
+    assert later["num_finals"] == 3
+    assert later["first"] == first["first"]
+    changed = find(tmp_path / "runs", first["study"])
+    assert any("were changed after the study had begun" in sentence for sentence in method(changed))
+    assert read_study(tmp_path / "runs", manifest(tmp_path)["study"]).is_as_planned
 
 
 def test_study_json_says_where_the_study_comes_from_and_what_was_searched(tmp_path: Path, cache: Path) -> None:

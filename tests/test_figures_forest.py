@@ -95,7 +95,7 @@ def test_decisions_in_words(result: ClaimResult, words: str) -> None:
 def test_interactions_say_so() -> None:
     claim = Claim("upright", "stn_affine+affine", "cnn+affine", interaction=True)
     label = claim_label(result_of("better", claim=claim))
-    assert label == "stn_affine+affine\nover cnn+affine,\nmore than without policy"
+    assert label == "stn_affine+affine\nover cnn+affine,\nminus the same without policies"
 
 
 def test_no_claims_no_forest(tmp_path: Path) -> None:

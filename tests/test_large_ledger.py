@@ -15,12 +15,13 @@ from tests.synthetic_ledger import STUDY, write_study
 ROOT = Path(__file__).parent.parent
 
 PEAK = f"""
-import resource, sys
+import re, sys
 from pathlib import Path
 from analysis.findings import find
 from analysis.tables import write_tables
 write_tables(find(Path(sys.argv[1]), {STUDY!r}), Path(sys.argv[2]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# Not ru_maxrss, which counts what the process was forked from as well.
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
 """
 
 

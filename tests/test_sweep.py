@@ -97,7 +97,7 @@ def test_a_sweep_prints_plan_progress_and_places(undisturbed: Done) -> None:
     assert re.search(r"^ *cnn +\d+ *$", plan, re.MULTILINE)
     assert re.search(r"^ *stn_affine\+affine +cnn +\d+ *$", plan, re.MULTILINE)
     assert "4 final runs; about " in progress
-    counts = [line.split()[0] for line in progress.splitlines() if line.startswith(tuple("12345678"))]
+    counts = re.findall(r"^\d+/\d+(?= )", progress, re.MULTILINE)
     assert counts == [f"{number}/{NUM_RUNS}" for number in range(1, NUM_RUNS + 1)]
     assert " s left" in progress
     assert "Ablation on sprites" in progress

@@ -96,6 +96,7 @@ def test_who_sees_the_true_pose_is_not_the_best(tmp_path: Path) -> None:
     assert section.table.rows[0][0] == "oracle_unwarp"
     assert (1, section.table.columns.index("Test %")) in section.table.strong
     assert "oracle_unwarp sees the true pose" in table.notes[0]
+    assert [(row["variant"], row["rank"]) for row in lines(table)] == [("oracle_unwarp", None), ("stn", 1), ("cnn", 2)]
 
 
 def test_lower_is_better_for_losses(crossed: Findings) -> None:

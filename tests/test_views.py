@@ -129,6 +129,23 @@ def test_equal_parameters(tmp_path: Path) -> None:
     assert stn.keys == tuple(key_of("upright", v, seed) for v in ("stn", "cnn@cnn:width=1.3") for seed in (11, 12))
 
 
+def test_equal_parameters_of_controls(tmp_path: Path) -> None:
+    """Controls are as large as what they stand beside, and no other use of the same parameters."""
+    sizes = {"cnn": 100_000, "oracle_unwarp": 100_000, "cnn_matched": 147_000}
+    sizes |= {"stn_affine": 146_000, "stn_shuffled": 146_000, "stn_affine:padding=border": 146_000}
+    arms = [write_arm(tmp_path, v, "cnn", [0.5, 0.6], num_parameters=n, trial_statuses=()) for v, n in sizes.items()]
+    write_study(tmp_path, arms)
+    found: dict[str, ParametersRow] = by_variant(equal_parameters(read_study(tmp_path, STUDY)))
+    assert {variant: row.match for variant, row in found.items()} == {
+        "cnn": None,
+        "oracle_unwarp": None,
+        "cnn_matched": "stn_affine",
+        "stn_affine": "cnn_matched",
+        "stn_shuffled": "cnn_matched",
+        "stn_affine:padding=border": "cnn_matched",
+    }
+
+
 def test_equal_parameters_of_arms_without_runs(tmp_path: Path) -> None:
     arms = [write_arm(tmp_path, "cnn", "cnn", [None, "failed"]), write_arm(tmp_path, "stn", "cnn", [0.5, 0.6])]
     write_study(tmp_path, arms)

@@ -135,23 +135,32 @@ def method(findings: Findings) -> tuple[str, ...]:
     proposed = {"tpe": "proposed by Optuna's TPE sampler", "random": "drawn at random"}.get(study.sampler or "", "")
     tuned = f"Each variant was tuned with {trials} {'trial' if trials == '1' else 'trials'}"
     tuned += (f", {proposed}," if proposed else "") + " judged on validation images only; the best setting won."
+    tuned += " The winner was then trained again, once for each seed, with seeds that tuning never saw."
     if not num_trials[-1]:
-        tuned = "Nothing was tuned: every variant has its default settings."
-    source = "the sweep file, before anything ran" if claims.declared else "the study's list of variants and baselines"
+        tuned = "Nothing was tuned: every variant has its default settings, and was trained once for each seed."
+    source = "the sweep file" if claims.declared else "the study's list of variants and baselines"
     return (
         f"Images: {one_line(study.task_label)}, {study.num_classes} classes; "
         f"{'poses' if len(poses) > 1 else 'pose'}: {', '.join(map(pose_words, poses))}. A pose is how each image was "
         "disturbed before anyone trained, the same for every variant.",
-        tuned + " The winner was then trained again, once for each seed, with seeds that tuning never saw. The test "
-        "images were read once in each of these final runs, and in no other.",
+        tuned + " The test images were read once in each of these final runs, and in no other.",
         "All variants share one protocol: the same split, length of training, optimiser and precision. With the same "
         "seed, two variants see the same images in the same order, so their difference is taken seed by seed, which "
         "removes much of the luck.",
         f"Numbers after ± are half the width of a {100 * CONFIDENCE:g} % interval over seeds (Student's t). They say "
         "how much the mean would move with other seeds, not with other images or another draw of the tuning.",
         f"Is a difference there? {capital(count(len(claims.family), 'comparison'))} come from {source}. Each is tested "
-        "by flipping the signs of the seeds' differences in every possible way (exact sign-flip test); the p-values "
-        f"are then corrected with Holm's method, so that the chance of any false alarm is at most {claims.alpha:g}.",
+        "by flipping the signs of the seeds' differences in every possible way (exact sign-flip test; above "
+        "20 seeds, in 99,999 random ways); the p-values "
+        f"are then corrected with Holm's method, so that the chance of any false alarm is at most {claims.alpha:g}. "
+        "That holds for comparisons and a number of seeds that were settled before anyone saw results: whoever adds "
+        "seeds until a difference is found is fooled more often."
+        + (
+            ""
+            if study.is_as_planned
+            else " Here the comparisons, or the number of seeds, were changed after the study "
+            "had begun: take its decisions for hints, and confirm them with fresh seeds."
+        ),
         "Is there none? No evidence of a difference is no evidence that there is none. Two one-sided t tests ask "
         f"whether the difference lies within ±{plain_points(claims.margin)}, the margin below which it would not "
         "matter; only then does this report say that two variants are as good as each other.",

@@ -8,6 +8,7 @@ from analysis.ablation import Run
 from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.records import HYPER_PARAMETERS, Study
+from analysis.tables.ranking import is_control
 
 UNKNOWN_SWEEP = "YOUR_SWEEP.yaml"
 UNKNOWN_DATA = "path/to/images"
@@ -29,6 +30,8 @@ def commands(findings: Findings) -> tuple[Command, ...]:
         Command("Write these tables, figures and this report again, from the ledger:", "make report"),
     ]
     completed = findings.completed[findings.completed["test_accuracy"].notna()]
+    ranked = [not is_control(study.arms[arm]) for arm in completed["arm"]]
+    completed = completed[ranked] if any(ranked) else completed
     if not completed.empty:
         mean = completed.groupby("arm")["test_accuracy"].transform("mean")
         run = completed[mean == mean.max()].to_dict("records")[0]

@@ -130,8 +130,10 @@ def _notes(findings: Findings) -> tuple[str, ...]:
         f"The family of {num} claim{'' if num == 1 else 's'}: {family}. Differences are in percentage points of test "
         f"accuracy, paired by seed over the n seeds that all arms of a claim completed, ± the half width of the "
         f"{confidence} Student-t interval.",
-        f"BCa interval: {confidence} bootstrap interval over seeds, bias-corrected and accelerated. Seeds × images: "
-        f"{confidence} interval that resamples seeds and test images both; a dash where no predictions are kept.",
+        f"BCa interval: {confidence} bootstrap interval over seeds, bias-corrected and accelerated; with few seeds it "
+        "is too narrow (with 5 it covers some 84 %), so read the skew from it, not the certainty. Seeds × images: "
+        f"{confidence} interval that resamples seeds and test images both. A dash: fewer than three seeds, or for the "
+        "second no predictions are kept.",
         "p: exact two-sided sign-flip test over the pairs. Holm p: corrected for the family. Equivalence p: of the two "
         f"one-sided t tests that the difference lies within ± {100 * claims.margin:g} points, corrected likewise.",
         "P(better): how probable it is that a run of the first beats one of the second.",

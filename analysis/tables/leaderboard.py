@@ -8,7 +8,7 @@ from analysis.formats import Cell, Section, Table, Value, text_table
 from analysis.scores import SCORES, final_scores
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
-from analysis.tables.ranking import arms_by_pose, pose_heading, ranked, ranking_note
+from analysis.tables.ranking import arms_by_pose, is_control, pose_heading, ranked, ranking_note
 
 
 @table("leaderboard")
@@ -38,7 +38,7 @@ def leaderboard(findings: Findings) -> Table | None:
             )
             for score, score_AS in score_of.items()
         }  # fmt: skip
-        cells, strong = [], set()
+        cells, strong, rank = [], set(), 0
         for j, (i, arm) in enumerate(zip(order, arms, strict=True)):
             num, listed = len(scores.keys[i]), len(arm.finals)
             cells.append(
@@ -54,7 +54,9 @@ def leaderboard(findings: Findings) -> Table | None:
             numbers: list[Value] = []
             for column in ranks.values():
                 numbers += [*column.means[j], column.first[j], column.tied[j], float(column.best.p_A[j])]
-            place = (study.name, arm.pose, j + 1 if num else None, arm.variant)
+            is_ranked = num > 0 and not is_control(arm)
+            rank += is_ranked
+            place = (study.name, arm.pose, rank if is_ranked else None, arm.variant)
             keys = " ".join(scores.keys[i])
             rows.append((*place, *numbers, costs[i].num_parameters, costs[i].train_flops, listed, keys))
         text = text_table(columns, "l" + "r" * (len(columns) - 1), cells, frozenset(strong))

@@ -8,7 +8,7 @@ import numpy as np
 from analysis.formats import Cell
 from analysis.gap import CEILING
 from analysis.means import Mean, mean_cell, mean_of
-from analysis.names import variant_parts
+from analysis.names import name_and_options, variant_parts
 from analysis.records import Arm
 from analysis.statistics import Floats, mean_interval
 from analysis.statistics.ties import Best, best_of
@@ -27,8 +27,9 @@ class RankedColumn(NamedTuple):
 
 
 def is_control(arm: Arm) -> bool:
-    """Whether the arm is shown the true pose, so that it takes no part in a ranking."""
-    return variant_parts(arm.variant).model == CEILING
+    """Whether the arm is shown the true pose, in training or always, so that it takes no part in a ranking."""
+    name, options = name_and_options(variant_parts(arm.variant).model)
+    return name in (CEILING, "stn_supervised") or options.get("supervision", "0") != "0"
 
 
 def ranked(

@@ -88,8 +88,9 @@ def _notes() -> tuple[str, ...]:
         "At equal epochs: validation accuracy after as many epochs as every arm of the pose has. At equal training "
         "FLOPs: after the whole epochs that the FLOPs of the pose's cheapest arm pay for; a costlier arm is seen on "
         "its way, before its learning rate has come down, so that this is the least it can do.",
-        "At equal parameters: test accuracy beside the arm of another network and the same policy that is nearest in "
-        f"size, within {100 * PARAMETERS_TOLERANCE:g} %.",
+        "At equal parameters: the test accuracy of an arm with a spatial transformer beside that of the arm without "
+        f"one, and of the same policy, that is nearest in size, within {100 * PARAMETERS_TOLERANCE:g} %; and the other "
+        "way round.",
         "Differences are in percentage points, paired by seed, ± the half width of the "
         f"{100 * CONFIDENCE:g} % Student-t interval; a * marks an interval that excludes 0, not corrected for the "
         "number of comparisons.",
