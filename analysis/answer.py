@@ -8,10 +8,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from analysis.ablation import Row, status_text
+from analysis.ablation import status_text
 from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
 from analysis.formats import one_line
+from analysis.lost_runs import left_out, row_of, why_untested
 from analysis.questions import Question, aside, question_of
 from analysis.records import Claim
 from analysis.statistics import smallest_p
@@ -185,7 +186,7 @@ def _sentence(findings: Findings, result: ClaimResult) -> str:
         what = f"{one} against {other} yet"
         if claim.interaction:
             what = f"what augmentation changes yet for {one} beside {other}"
-        return f"Nothing can be said of {what}: {_why_untested(findings, result)}."
+        return f"Nothing can be said of {what}: {why_untested(findings, result)}."
     if claim.interaction:
         return _interaction(findings, result)
     subject, cost, tests = one + aside(claim), _cost(findings, claim), _tests(result)
@@ -227,7 +228,7 @@ def _remarks(findings: Findings, result: ClaimResult) -> Iterator[str]:
     claim, question = result.claim, question_of(result.claim)
     if question == "ceiling" and result.decision == "better":
         yield "That much is there to be won by undoing each image's pose."
-    row = _row(findings, claim.pose, claim.variant)
+    row = row_of(findings, claim.pose, claim.variant)
     share = row.gap_closed if row else None
     if question == "transformer" and share is not None and not math.isnan(share.low):
         span = f"{percent(share.value)} % [{percent(share.low)}, {percent(share.high)}]"
@@ -244,7 +245,7 @@ def _remarks(findings: Findings, result: ClaimResult) -> Iterator[str]:
     if question in ("transformer", "both", "together", "instead", "other"):
         yield from _idleness(findings, claim)
     if result.decision != "untested":
-        yield from _losses(findings, claim)
+        yield from left_out(findings, claim)
 
 
 def _idleness(findings: Findings, claim: Claim) -> Iterator[str]:
@@ -256,8 +257,10 @@ def _idleness(findings: Findings, claim: Claim) -> Iterator[str]:
             continue
         num = sum(look.verdicts.get(verdict, 0) for verdict in ("working", "idle", "collapsed"))
         if idle := look.verdicts.get("idle", 0):
-            what = "does nothing" if idle == num else "often does nothing" if 2 * idle > num else "does not always work"
-            yield f"Its transformer {what}: idle in {idle} of {num} runs (no image is moved, or all alike)."
+            left = look.means["identity_fraction"].value > 0.5
+            what = "leaves images as they are" if left else "moves all images alike"
+            often = "" if idle == num else "often " if 2 * idle > num else "sometimes "
+            yield f"Its transformer {often}{what}: idle in {idle} of {num} runs."
         if collapsed := look.verdicts.get("collapsed", 0):
             yield f"Its transformer loses most of the image: collapsed in {collapsed} of {num} runs."
 
@@ -272,15 +275,6 @@ def _of_losses(findings: Findings) -> Iterator[Statement]:
         verbs = ("is", "it is") if num == 1 else ("are", "they are")
         text = f"{num:,} of {count(len(finals), 'final run')} {verbs[0]} not completed "
         yield Statement(f"{text}({status_text(lost)}); {verbs[1]} in no mean.", "untested", None, ())
-
-
-def _losses(findings: Findings, claim: Claim) -> Iterator[str]:
-    """That runs ended badly, and so have no say: those that are left may be the lucky ones."""
-    for variant in (claim.variant, claim.baseline):
-        row = _row(findings, claim.pose, variant)
-        lost = {end: num for end, num in (row.final_statuses if row else {}).items() if end in ("failed", "diverged")}
-        if row and lost and sum(lost.values()) < len(row.finals):
-            yield f"This leaves out {status_text(lost)} of {len(row.finals)} runs of {one_line(variant)}."
 
 
 def _many(findings: Findings, results: Sequence[ClaimResult]) -> str:
@@ -342,32 +336,15 @@ def _needed(findings: Findings, results: Sequence[ClaimResult]) -> str:
     num = min(result.difference.num for result in results)
     num_left = sum(result.decision not in ("better", "worse") for result in findings.claims)
     needed = [result.seeds_needed for result in results if result.seeds_needed is not None]
+    clear = all(abs(result.difference.value) > result.difference.half_width for result in results)
     verb = "cannot" if smallest_p(num) > findings.study.claims.alpha / num_left else "do not"
     text = f"{count(num, 'seed')} {verb} decide this"
+    if clear and verb == "cannot":
+        text = f"clear of zero, yet {text}"
     if not needed or min(needed) <= num:
         return text
     same = len(needed) == len(results) and min(needed) == max(needed)
     return f"{text}, {min(needed)} could" if same else f"{text}, {min(needed)} or more could"
-
-
-def _why_untested(findings: Findings, result: ClaimResult) -> str:
-    claim = result.claim
-    variants = [claim.variant, claim.baseline]
-    if claim.interaction:
-        variants += [variant.partition("+")[0] for variant in variants]
-    for variant in variants:
-        row = _row(findings, claim.pose, variant)
-        ends = row.final_statuses if row else {}
-        if not ends:
-            return f"{one_line(variant)} has no final run"
-        if "completed" not in ends:
-            if len(ends) == 1:
-                (end, num), *_ = ends.items()
-                ended = end if end in ("failed", "diverged") else f"{'is' if num == 1 else 'are'} {end}"
-                return f"{f'all {num} runs' if num > 1 else 'the only run'} of {one_line(variant)} {ended}"
-            return f"no run of {one_line(variant)} is completed ({status_text(ends)})"
-    all_of = "all four" if claim.interaction else "both"
-    return "one seed is no test" if result.difference.num == 1 else f"no seed completed {all_of}"
 
 
 def _tests(result: ClaimResult) -> str:
@@ -382,12 +359,7 @@ def _signed(result: ClaimResult) -> str:
 
 
 def _cost(findings: Findings, claim: Claim) -> str:
-    return cost_text(*(_row(findings, claim.pose, variant) for variant in (claim.variant, claim.baseline)))
-
-
-def _row(findings: Findings, pose: str, variant: str) -> Row | None:
-    rows = findings.ablation.rows
-    return next((row for row in rows if (row.pose, row.variant) == (pose, variant)), None)
+    return cost_text(*(row_of(findings, claim.pose, variant) for variant in (claim.variant, claim.baseline)))
 
 
 def _value(result: ClaimResult) -> float:

@@ -59,6 +59,10 @@ class ClaimResult:
     keys: tuple[str, ...]
 
 
+MIN_EQUIVALENCE = 3
+"""Pairs without which no equivalence is decided: two that happen to agree look like no scatter at all."""
+
+
 class Judgement(NamedTuple):
     """What the tests say of a claim of a family; the p-values are those of ClaimResult, NaN where it is untested."""
 
@@ -76,7 +80,8 @@ def judge(difference_CS: Floats, alpha: float, margin: float) -> tuple[Judgement
     tested_C = (~np.isnan(difference_CS)).sum(axis=-1) >= 2
     mean_C = mean_interval(difference_CS).mean_X
     p_C = np.where(tested_C, sign_flip_p(difference_CS), np.nan)
-    p_equivalent_C = equivalence_p(difference_CS, margin)
+    enough_C = (~np.isnan(difference_CS)).sum(axis=-1) >= MIN_EQUIVALENCE
+    p_equivalent_C = np.where(enough_C, equivalence_p(difference_CS, margin), 1.0)
     judgements = []
     for tested, mean, *p_3 in zip(tested_C, mean_C, p_C, holm(p_C), holm(p_equivalent_C), strict=True):
         p, p_holm, p_equivalent = map(float, p_3)

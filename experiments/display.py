@@ -213,8 +213,9 @@ class SweepProgress:
 
 
 def print_ablation(console: Console, ablation: Any) -> None:
-    """The ablation table as analysis gives it: as many of its columns as the terminal has room for, and its notes."""
-    print_tables(console, ablation, _importance)
+    """The ablation table as analysis gives it: as many of its columns as the terminal has room for."""
+    hint = "± is half of a 95 % interval over seeds; * marks one that excludes 0. ablation.md has all notes."
+    print_tables(console, ablation, _importance, hint)
 
 
 def _importance(text: Any) -> Sequence[str]:
@@ -225,22 +226,18 @@ def _importance(text: Any) -> Sequence[str]:
     return [*wanted, "Parameters", "Baseline", "Training FLOPs", *([] if bad else ended)]
 
 
-def print_tables(console: Console, found: Any, importance: Callable[[Any], Sequence[str]]) -> None:
-    """A table of analysis: its title, a section a pose, its notes but for those on columns left out.
+def print_tables(console: Console, found: Any, importance: Callable[[Any], Sequence[str]], hint: str = "") -> None:
+    """A table of analysis: its title, a section a pose, and a hint on how to read it.
 
     importance: a section's headings, those first that a narrow terminal should keep.
     """
     console.print(f"\n[bold]{escape(found.title)}[/]", highlight=False)
-    left_out: set[str] = set()
     for section in found.sections:
         title = f"Pose {escape(section.pose)}" if len(found.sections) > 1 else None
         table = _fitting_table(console, section.table, title, importance(section.table))
-        left_out |= set(section.table.columns) - {str(column.header) for column in table.columns}
         console.print(table)
-    for note in found.notes:
-        if note.partition(":")[0] not in left_out:
-            console.print(escape(note), style="dim", highlight=False)
-    console.print()
+    if hint:
+        console.print(escape(hint), style="dim", highlight=False)
 
 
 def _fitting_table(console: Console, text: Any, title: str | None, importance: Sequence[str]) -> Table:

@@ -94,7 +94,7 @@ def test_five_seeds_cannot_decide(tmp_path: Path) -> None:
     """The exact two-sided test over 5 seeds has no p below 2 / 2**5."""
     text = sentence([7.0, 7.2, 6.8, 7.1, 6.9], tmp_path)
     assert text.startswith("Cannot tell yet whether stn_affine is better or worse than cnn: so far it is 7.0 ± 0.2 ")
-    assert "points above it (5 seeds, Holm p = 0.062); 5 seeds cannot decide this, " in text
+    assert "points above it (5 seeds, Holm p = 0.062); clear of zero, yet 5 seeds cannot decide this, " in text
     (needed,) = re.findall(r"cannot decide this, (\d+) could\.$", text)
     assert int(needed) > 5
 
@@ -161,7 +161,9 @@ def test_costs_are_ratios_of_flops(tmp_path: Path) -> None:
         assert f"over cnn {words} the training computation (8 seeds" in answer(find(ledger, STUDY))[0]
 
 
-@pytest.mark.parametrize(("verdict", "words"), [("idle", "does nothing: idle in 5 of 5 runs"), ("working", "")])
+@pytest.mark.parametrize(
+    ("verdict", "words"), [("idle", "moves all images alike: idle in 5 of 5 runs"), ("working", "")]
+)
 def test_idle_transformers_are_told(tmp_path: Path, verdict: str, words: str) -> None:
     arms = [
         write_arm(tmp_path, "cnn", "cnn", CNN),
@@ -173,6 +175,13 @@ def test_idle_transformers_are_told(tmp_path: Path, verdict: str, words: str) ->
     assert ("transformer" in said) is bool(words)
 
 
+def test_a_transformer_that_moves_nothing(tmp_path: Path) -> None:
+    looks = [transformer_record(verdict="idle", identity_fraction=0.97)] * 5
+    arms = [write_arm(tmp_path, "cnn", "cnn", CNN), write_arm(tmp_path, "stn_affine", "cnn", CNN, transformers=looks)]
+    write_study(tmp_path, arms)
+    assert "Its transformer leaves images as they are: idle in 5 of 5 runs." in answer(find(tmp_path, STUDY))[0]
+
+
 def test_some_collapse(tmp_path: Path) -> None:
     looks = [transformer_record(verdict=verdict) for verdict in ("idle", "idle", "collapsed", "working", "working")]
     arms = [
@@ -181,7 +190,7 @@ def test_some_collapse(tmp_path: Path) -> None:
     ]
     write_study(tmp_path, arms)
     (said,) = answer(find(tmp_path, STUDY))
-    assert "does not always work: idle in 2 of 5 runs" in said
+    assert "sometimes moves all images alike: idle in 2 of 5 runs" in said
     assert "collapsed in 1 of 5 runs" in said
 
 
@@ -242,7 +251,7 @@ def test_many_alike_are_told_together(tmp_path: Path) -> None:
     }))  # fmt: skip
     assert said.startswith(
         "Cannot tell yet of 7 variants against cnn: so far from +0.1 ± 0.0 points (stn_affine:steps=1) to +0.7 ± 0.0 "
-        "points (stn_affine:steps=7); 3 seeds cannot decide this"
+        "points (stn_affine:steps=7); clear of zero, yet 3 seeds cannot decide this"
     )
 
 
@@ -354,7 +363,7 @@ def test_words_agree_with_numbers(whole: Findings, result: ClaimResult) -> None:
     if result.seeds_needed:
         assert f"{result.seeds_needed} could" in said.text
     cannot = "cannot decide" in said.text
-    assert cannot == (result.decision == "undecided" and 2 / 2**result.difference.num > 0.05)
+    assert cannot == (result.decision == "undecided" and 2 / 2**result.difference.num > 0.05)  # the only claim
 
 
 @pytest.mark.parametrize(("num", "verb"), [(2, "cannot"), (5, "cannot"), (6, "do not"), (7, "do not")])

@@ -33,16 +33,15 @@ def found() -> SimpleNamespace:
         ("cnn", "—", "49.0 ± 1.0", "48.0 ± 1.0", "5", "—", "—", "243,146"),
     ]
     table = SimpleNamespace(columns=COLUMNS, align="llrrrrrr", rows=rows)
-    notes = ("Difference: of the accuracy.", "Parameters: of a run.", "A note on all.")
-    return SimpleNamespace(title="Ablation", sections=[SimpleNamespace(pose="R", table=table)], notes=notes)
+    return SimpleNamespace(title="Ablation", sections=[SimpleNamespace(pose="R", table=table)])
 
 
 def test_the_gap_closed_stays_beside_the_difference() -> None:
     text = printed(80, print_ablation, found())
     assert all(heading in text for heading in ("Variant", "Test %", "Difference", "Gap closed %"))
     assert max(map(len, text.splitlines())) <= 80
-    assert "Parameters" not in text and "A note on all." in text  # no note on a column that had no room
-    assert "Parameters: of a run." in printed(200, print_ablation, found())
+    assert "Parameters" not in text and "ablation.md has all notes" in text
+    assert "243,146" in printed(200, print_ablation, found())
 
 
 def test_the_most_important_columns_are_shown() -> None:

@@ -1,5 +1,6 @@
 """The forest plot of claims, and what all figures promise: legible text, no colour alone, any label."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,24 @@ def test_claims_are_drawn_as_they_were_judged(tmp_path: Path) -> None:
     assert any(text.startswith("0.0 ± 0.0  (5 seeds)\nequivalent within 1 point") for text in words)
     assert any("cannot tell yet" in text for text in words)
     assert "not tested: no pair of completed runs" in words
+
+
+@pytest.mark.parametrize(("evaluated", "only_t"), [(True, False), (False, False), (False, True)])
+def test_intervals_stand_around_their_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluated: bool, only_t: bool
+) -> None:
+    findings = study_of(tmp_path, evaluated=evaluated)
+    if only_t:
+        bare = tuple(replace(result, bca=(np.nan, np.nan)) for result in findings.claims)
+        monkeypatch.setattr("analysis.findings.claim_results", lambda study: bare)
+        findings = find(tmp_path, "tiny-cpu")
+    figure = forest_figure(findings)
+    assert figure is not None
+    (ax,) = figure.axes
+    y = [float(np.asarray(line.get_ydata())[0]) for line in ax.lines if line.get_zorder() in (2, 3)]
+    for middle in ax.get_yticks()[:3]:
+        near = [each for each in y if abs(each - middle) < 1]
+        assert (min(near) + max(near)) / 2 == pytest.approx(middle)
 
 
 def result_of(decision: Decision, **changes: Any) -> ClaimResult:

@@ -10,8 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import Builder, style
+from analysis.figures.ablation import ablation_figure
 from analysis.figures.calibration import calibration_figure
 from analysis.figures.corruptions import corruptions_figure
+from analysis.figures.cost import cost_figure
+from analysis.figures.curves import curves_figure
 from analysis.figures.invariance import agreement_figure, rotation_figure, scale_shift_figure, severity_figure
 from analysis.findings import Findings, find
 from tests.synthetic_ledger import SEEDS, write_arm, write_evaluation, write_study
@@ -68,7 +71,10 @@ def test_accuracy_over_angle(findings: Findings) -> None:
     band = np.asarray(ax.collections[0].get_paths()[0].vertices)
     assert np.ptp(band[band[:, 0] == 0, 1]) == pytest.approx(2 * 4.303 * 2 / 3**0.5, rel=1e-3)  # t(2) * s / sqrt(3)
     assert [text.get_text() for text in ax.get_xticklabels()] == ["−90°", "−45°", "0°", "45°", "90°"]
-    assert legend_texts(figure) == [*ACCURACIES, "95 % interval over seeds"]
+    assert len(ax.collections) == 2  # of two seeds there is no band: each is drawn
+    seeds = [np.asarray(line.get_ydata()).tolist() for line in ax.lines if line.get_zorder() == 2]
+    assert seeds == [pytest.approx([33.6, 56, 33.6])] * 2
+    assert legend_texts(figure) == [*ACCURACIES, "95 % interval over seeds", "one seed, of two"]
 
 
 def test_agreement_is_not_accuracy(findings: Findings) -> None:
@@ -111,7 +117,7 @@ def test_many_variants_have_a_panel_a_model(tmp_path: Path) -> None:
     shown = [ax for ax in figure.axes if ax.axison]
     assert [ax.get_title(loc="left") for ax in shown] == ["cnn", "stn_affine", "p4", "deform"]
     assert [len(lines_of(ax)) for ax in shown] == [2] * 4
-    assert legend_texts(figure) == ["no policy", "+affine", "95 % interval over seeds", "other variants"]
+    assert legend_texts(figure) == ["no policy", "+affine", "one seed, of two", "other variants"]
 
 
 def test_more_variants_than_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +134,14 @@ def test_one_seed_has_no_band(tmp_path: Path) -> None:
     (ax,) = figure.axes
     assert not ax.collections
     assert legend_texts(figure) == ["cnn"]
+
+
+@pytest.mark.parametrize("by_seed", [[0.1, 0.9], [0.0, 0.5, 1.0], [1.0, 1.0, 1.0], [0.0]])
+@pytest.mark.parametrize("build", [*FIGURES, ablation_figure, cost_figure, curves_figure])
+def test_no_axis_shows_impossible_accuracies(tmp_path: Path, build: Builder, by_seed: list[float | str]) -> None:
+    ax = drawn(build, study_of(tmp_path, {"cnn": by_seed})).axes[0]
+    low, high = ax.get_xlim() if build is ablation_figure else ax.get_ylim()
+    assert 0 <= low < high <= 100
 
 
 @pytest.mark.parametrize("build", [*FIGURES, corruptions_figure, calibration_figure])

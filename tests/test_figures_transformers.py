@@ -168,13 +168,38 @@ def test_pose_scatter_has_a_column_for_each_part_that_varies(tmp_path: Path) -> 
     save_maps(ledger, key, true_N23[None], true_N23)
     drawn = required(pose_scatter(find(ledger, STUDY)))
     scale, shift = drawn.axes
-    assert (scale.get_xlabel(), shift.get_xlabel()) == ("true scale, doublings", "true shift, % of the width")
+    assert (scale.get_xlabel(), shift.get_xlabel()) == ("true scale, factor", "true shift, % of the width")
     x, y = (np.asarray(data, dtype=float) for data in scale.lines[0].get_data())
     np.testing.assert_allclose(y, x, atol=1e-5)
+    factors = [label.get_text() for label in scale.get_xticklabels()]
+    assert len(factors) > 2 and "1" in factors
+    assert scale.get_xticks().tolist() == pytest.approx(np.log2([float(factor) for factor in factors]).tolist())
     right, down = shift.lines[:2]
     assert right.get_marker() != down.get_marker()
     np.testing.assert_allclose(np.sort(np.asarray(down.get_xdata())), np.sort(50 * true_N23[:, 1, 2]), atol=1e-4)
     assert texts(drawn).count("R² 1.00") == 2
+
+
+def test_pose_scatter_shows_the_angles_that_there_are(tmp_path: Path) -> None:
+    ledger, draw = tmp_path / "runs", np.random.default_rng(0)
+    write_study(ledger, [write_arm(ledger, "stn_rotation", "stn_rotation", [0.5], pose="R:max_deg=35")])
+    angle_N = np.deg2rad(draw.uniform(-35, 35, 80))
+    true_N23 = np.zeros((80, 2, 3))
+    true_N23[:, 0, 0] = true_N23[:, 1, 1] = np.cos(angle_N)
+    true_N23[:, 1, 0], true_N23[:, 0, 1] = np.sin(angle_N), -np.sin(angle_N)
+    save_maps(ledger, key_of("R:max_deg=35", "stn_rotation", 11), true_N23[None], true_N23)
+    (ax,) = required(pose_scatter(find(ledger, STUDY))).axes
+    for low, high, ticks in ((*ax.get_xlim(), ax.get_xticks()), (*ax.get_ylim(), ax.get_yticks())):
+        assert -75 < low < -34 and 34 < high < 75
+        assert sum(low <= tick <= high for tick in ticks) >= 3
+
+
+@given(st.floats(-6, 0), st.floats(0.05, 6))
+def test_ticks_of_factors_are_apart(low: float, size: float) -> None:
+    places, labels = style.factor_ticks(low, low + size)
+    assert len(labels) >= 2
+    assert np.diff(places).min() >= 0.2 * size
+    assert [float(label) for label in labels] == pytest.approx([2**place for place in places], rel=0.01)
 
 
 def test_a_part_of_the_pose_that_no_chosen_variant_has_gets_no_column(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_slices_have_a_column_for_what_was_tuned(findings: Findings) -> None:
     drawn = required(slices(findings))
     rows = np.array(drawn.axes).reshape(2, 4)
     assert [ax.get_xlabel() for ax in rows[1]] == ["optim.lr", "model.blur", "model.padding", "model.steps"]
+    assert rows[0, 0].get_ylim() == rows[1, 3].get_ylim()  # heights can be compared
     rate, blur, padding, steps = rows[1]
     assert marked(rate, "o") == [(0.1, 60), (0.02, 65), (0.05, 62), (0.15, 71), (0.25, 68)]
     assert rate.get_xscale() == "log"
@@ -128,6 +129,18 @@ def test_a_study_without_tuning_has_no_figures_of_it(tmp_path: Path) -> None:
     write_study(ledger, arms, sampler="random")
     nothing = find(ledger, STUDY)
     assert [f(nothing) for f in (slices, tuning_budgets, importance, confusion)] == [None] * 4
+
+
+def test_two_trials_teach_nothing(tmp_path: Path) -> None:
+    arm = write_arm(tmp_path, "cnn", "cnn", [0.5], trial_statuses=())
+    arm["trials"] = [key_of("upright", "cnn", "trial", i) for i in range(4)]
+    for i, key in enumerate(arm["trials"]):
+        write_run(
+            tmp_path, key, variant="cnn", pose="upright", stage="trial", seed=0, accuracy=0.5,
+            status="completed" if i < 3 else "diverged", lr=RATES[i], model={},
+        )  # fmt: skip
+    write_study(tmp_path, [arm])
+    assert tuning(find(tmp_path, STUDY)) is slices(find(tmp_path, STUDY)) is None
 
 
 def test_importance_names_its_evaluator(ledger: Path) -> None:

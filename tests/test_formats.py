@@ -212,6 +212,8 @@ def test_documents_name_runs_once() -> None:
     markdown = markdown_document(table)
     assert markdown.endswith("## Runs\n\n- a: `k1`\n- One: b: `k2`\n- Two: b: no run\n")
     page = html_document(table)
+    assert page.startswith("<!DOCTYPE html>") and '<meta charset="utf-8">' in page and "<script" not in page
+    assert "<title>Title &lt;&amp;&gt;</title>" in page
     assert page.count("<li>a: <code>k1</code></li>") == page.count("<details>") == 1
     assert "<h2>Title &lt;&amp;&gt;</h2>" in page
     assert "% One: b: k2" in latex_document(table)

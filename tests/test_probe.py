@@ -15,14 +15,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.findings import find
 from analysis.report.reproduce import commands
 from experiments import probe
 from experiments.cli import main
 from experiments.commands.options import find_study
+from experiments.commands.probe import scope, time_text
 from experiments.ledger import Ledger
 from experiments.plan import Plan, check_arm
 from experiments.probe import advice, fit_to_time, load_probe, round_down, wall_seconds, with_seeds, with_sizes
 from tests.image_folders import save
+from tests.synthetic_ledger import STUDY, write_arm, write_study
 from tests.tiny_study import write_sweep
 
 FEW, MIN_EPOCHS = probe.FEW_TRAIN_IMAGES, probe.MIN_EPOCHS
@@ -219,6 +222,25 @@ def test_a_probe_answers_and_goes_on_where_it_was(
     arguments[arguments.index("--sweep") + 1] = str(probe.FILE)
     assert main(arguments[3:]) == 0
     assert sorted(path.name for path in (here / "runs/runs").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("minutes", "missing_s", "said"),
+    [
+        (1.0, 40.0, "1 minute is too short for 7 seeds; about 2 are needed."),
+        (0.5, 100.0, "0.5 minutes are too short for 7 seeds; about 3 are needed."),
+    ],
+)
+def test_too_little_time_is_said(minutes: float, missing_s: float, said: str) -> None:
+    assert time_text(minutes, missing_s, 7) == said
+
+
+@pytest.mark.parametrize(("decision", "told"), [("equivalent", True), ("worse", True), ("undecided", False)])
+def test_no_help_is_said_with_the_size_of_the_test(tmp_path: Path, decision: str, told: bool) -> None:
+    arms = [write_arm(tmp_path, name, "cnn", [0.5, 0.52]) for name in ("cnn", "stn_affine")]
+    write_study(tmp_path, arms, claims={"alpha": 0.05, "margin": 0.02, "declared": True, "family": []})
+    text = scope(("better", decision, "better"), planned(1000, 180), find(tmp_path, STUDY))
+    assert text == ("Seen on 180 test images; a gain of less than 2 points counts as none." if told else "")
 
 
 def test_a_sweep_file_here_has_no_say(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,9 @@ from analysis.report import NAME, Picture, picture, report_html
 from analysis.report.method import variant_words
 from analysis.report.reproduce import commands
 from experiments.commands import report
+from experiments.commands.options import named_study
 from experiments.errors import UserError
+from experiments.ledger import Ledger
 from tests.command_line import run
 from tests.synthetic_ledger import (
     SEEDS,
@@ -241,10 +243,33 @@ def test_poses_can_be_told_apart(tmp_path: Path) -> None:
 
 
 def test_variants_in_words() -> None:
+    maps = "affine maps: turns, scales, shears and shifts"
     assert variant_words("stn_affine:steps=2@lenet+rotate:max_deg=90") == (
-        "a spatial transformer in front of the network; it chooses affine maps: turns, scales, shears and shifts, with "
-        "steps 2; on the network lenet; shown changed copies in training (augmentation rotate, max_deg 90)"
+        f"a spatial transformer in front of the network; it chooses {maps}; it looks 2 times, each time at what it saw "
+        "before; on the network lenet; shown changed copies in training (augmentation rotate, max_deg 90)"
     )
+    assert variant_words("stn_affine:place=shared") == (
+        f"a spatial transformer in front of the network; it chooses {maps}; it looks through the network's own first "
+        "stage"
+    )
+    assert variant_words("stn_affine:place=feature:stage=2:padding=border") == (
+        f"a spatial transformer between the stages of the network, after the first 2 stages; it chooses {maps}, with "
+        "padding border"
+    )
+    assert variant_words("stn_rotation:localisation=deep:start_sd=0.02:consistency=1:prior=0.3") == (
+        "a spatial transformer in front of the network; it chooses turns; its localisation network is a larger one; it "
+        "starts with small random moves (weights of standard deviation 0.02), not with none; it is trained to see the "
+        "same picture however an image is turned (weight 1); it is trained to move images no more than it must "
+        "(weight 0.3)"
+    )
+    assert variant_words("stn_affine:heads=4:size=0.5").endswith(
+        "looks at 4 parts of the image side by side, with size 0.5"
+    )
+    assert variant_words("stn_supervised:place=feature").endswith(
+        "; it stands between the stages of the network, after the first stage"
+    )
+    assert variant_words("cnn:width=2").endswith(", with width 2")
+    assert variant_words("stn_affine:steps={x}").count("{x}") == 1
     assert variant_words("unheard_of") == "the model unheard_of"
 
 
@@ -274,6 +299,14 @@ def test_the_command(tmp_path: Path) -> None:
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
+def test_a_ledger_without_a_study_is_refused(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    with pytest.raises(UserError) as refused:
+        named_study(Ledger(runs, read_only=True), "")
+    assert str(refused.value) == f"runs: {runs} holds no study yet; `make sweep` makes one"
+
+
 def test_refusals(tmp_path: Path) -> None:
     options = Namespace(runs=tmp_path / "none", reports=tmp_path, study="")
     with pytest.raises(UserError, match=r"runs: there is no ledger at .*none; `make sweep` makes one"):
@@ -290,3 +323,12 @@ def test_a_mixed_protocol_is_refused(tiny: Findings) -> None:
     edit_json(file, protocol_hash="00000000")
     with pytest.raises(AnalysisError, match="two protocols do not mix"):
         find(tiny.study.ledger, STUDY)
+
+
+def test_an_unfinished_study_says_so_first(tmp_path: Path) -> None:
+    write_tiny_study(tmp_path)
+    page = Page(report_html(find(tmp_path, STUDY), []))
+    assert page.text.index("Unfinished: runs are still missing") < page.text.index("cannot tell yet")
+    done = tmp_path / "done"
+    write_study(done, [write_arm(done, "cnn", "cnn", [0.5]), write_arm(done, "stn", "cnn", [0.5])])
+    assert "Unfinished" not in Page(report_html(find(done, STUDY), [])).text

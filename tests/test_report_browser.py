@@ -99,6 +99,18 @@ def test_it_fits(browser: Browser, report: Path, width_px: int) -> None:
     assert all(loaded and ratio == pytest.approx(2, rel=0.01) for loaded, ratio in sizes)
 
 
+def test_a_row_s_name_and_its_line_stay_while_the_rest_is_pushed_aside(browser: Browser, report: Path) -> None:
+    browser.open(report, width_px=390)
+    table = json.dumps(LEADERS + " table")
+    browser.run(f"document.querySelector({table}).parentElement.scrollLeft = 150")
+    # Lines of collapsed borders belong to the table: they move away below cells that stay.
+    assert browser.run(f"getComputedStyle(document.querySelector({table})).borderCollapse") == "separate"
+    left_px = f"document.querySelector({table}).parentElement.getBoundingClientRect().left"
+    cells = f'[...document.querySelectorAll({table[:-1]} tr > :first-child")]'
+    moved_px = browser.run(f"{cells}.map(cell => cell.getBoundingClientRect().left - {left_px})")
+    assert len(moved_px) > 2 and moved_px == pytest.approx([0] * len(moved_px), abs=1)
+
+
 def test_text_is_no_code(browser: Browser, report: Path) -> None:
     browser.open(report)
     assert browser.run("window.hacked") is None

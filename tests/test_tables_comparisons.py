@@ -116,7 +116,7 @@ def test_nothing_to_compare(tmp_path: Path, accuracies: list[float | str | None]
     assert builders()["leaderboard"](findings) is None
     assert builders()["views"](findings) is None
     (section,) = built("claims", findings).sections
-    assert [row[9] for row in section.table.rows] == ["not tested"] * 2
+    assert [row[2] for row in section.table.rows] == ["not tested"] * 2
 
 
 def test_one_variant_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
@@ -146,6 +146,17 @@ def test_claims(crossed: Findings) -> None:
     assert (found["Decision"], found["p"]) == ("cannot tell yet", "0.062")
     assert set(str(row["run_keys"]).split()) == set(keys_of("cnn", "stn_affine").split())
     assert "The family of 3 claims: every variant against its baseline." in table.notes[0]
+
+
+@pytest.mark.parametrize(("num", "expected"), [(2, "—"), (3, "100")])
+def test_two_seeds_are_too_few_for_a_probability(tmp_path: Path, num: int, expected: str) -> None:
+    arms = [
+        write_arm(tmp_path, "cnn", "cnn", [0.50, 0.51, 0.52][:num]),
+        write_arm(tmp_path, "stn_affine", "cnn", [0.60, 0.62, 0.61][:num]),
+    ]
+    table = built("claims", findings_of(tmp_path, arms))
+    assert table.sections[0].table.columns[:3] == ("Claim", "Difference", "Decision")
+    assert cells(table)["stn_affine against cnn"]["P(better) %"] == expected
 
 
 def test_factorial(crossed: Findings) -> None:
@@ -236,8 +247,14 @@ def test_a_factor_has_one_direction_whatever_the_order(tmp_path: Path) -> None:
 
 def test_views(crossed: Findings) -> None:
     table = built("views", crossed)
-    assert [section.heading for section in table.sections] == ["At equal epochs", "At equal training FLOPs"]
+    headings = [section.heading for section in table.sections]
+    assert headings == ["At equal epochs", "At equal training FLOPs (at least)"]
     epochs = cells(table, 1)
     assert (epochs["cnn"]["Epochs"], epochs["stn_affine"]["Epochs"]) == ("6", "3")  # twice the FLOPs an epoch
+    # What an arm has reached on its way is no verdict on it: none of these differences is marked as one.
+    at_epochs, at_flops = ([row[-1] for row in section.table.rows] for section in table.sections)
+    assert any(text.endswith(" *") for text in at_epochs) and not any("*" in text for text in at_flops)
+    assert table.notes[0].startswith("At equal training FLOPs (at least): ")
+    assert all("Validation %" in section.table.columns for section in table.sections)
     rows = {(row["view"], row["variant"]): row for row in lines(table)}
     assert rows["equal training FLOPs", "stn_affine"]["budget_flops"] == pytest.approx(3.1e11)

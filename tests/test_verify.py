@@ -241,6 +241,7 @@ def test_command(project: Path) -> None:
     done = run("verify", cwd=project)
     assert done.returncode == 1
     assert "README.md:5: says '243,147', but the results give '243,146'" in done.stdout
+    assert done.stdout.endswith("\n1 difference between documents and results\n")
     assert "Traceback" not in done.stderr
     done = run("verify", "--claims", "docs/other.yaml", cwd=project)
     assert done.returncode == 2

@@ -1,6 +1,7 @@
 """What the variants reach, and what they gain on their baselines."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -20,6 +21,7 @@ from analysis.figures.style import (
     add_legend,
     add_note,
     add_title,
+    clip_accuracies,
     shortened,
     wrapped_name,
 )
@@ -33,15 +35,16 @@ _MAX_NAME = 26
 @figure(
     "ablation",
     "Left: the test accuracy of each variant. Right: what it gains on the variant named at the right, seed by seed. "
-    "Small dots are single seeds, large ones their mean with its 95 % interval; a difference whose dot is filled is "
-    "probably not an accident of the seeds.",
+    "Small dots are single seeds, large ones their mean with its 95 % interval. A filled dot at the right only means "
+    "that this one interval excludes 0, uncorrected for how many there are; what the study decides stands in the "
+    "figure of differences (forest).",
 )
 def ablation_figure(findings: Findings) -> Figure:
     """Left: test accuracy by variant. Right: the paired differences to the baselines. A row of panels a pose."""
     of_pose, note = selected_rows(findings, range(len(findings.study.arms)), _MAX_ROWS)
     edges = {pose: np.cumsum([0.0, *map(_num_lines, rows)]) for pose, rows in of_pose.items()}
     heights = [float(edges_R[-1]) for edges_R in edges.values()]
-    fig = Figure(figsize=(WIDTH_IN, 1.1 + 0.22 * sum(heights) + 0.3 * len(heights)))
+    fig = Figure(figsize=(WIDTH_IN, 1.3 + 0.22 * sum(heights) + 0.3 * len(heights)))
     axes = fig.subplots(len(heights), 2, squeeze=False, sharex="col", gridspec_kw={"height_ratios": heights})
     for (pose, rows), (left, right) in zip(of_pose.items(), axes, strict=True):
         middles = ((edges[pose][:-1] + edges[pose][1:]) / 2).tolist()
@@ -56,10 +59,13 @@ def ablation_figure(findings: Findings) -> Figure:
             sns.despine(ax=ax, left=True)
         if len(of_pose) > 1:
             left.set_title(f"pose {shortened(pose)}")
+    clip_accuracies(axes[-1, 0], "x")
+    low, high = axes[-1, 1].get_xlim()
+    axes[-1, 1].set_xlim(max(low, -100), min(high, 100))
     axes[-1, 0].set_xlabel("test accuracy, %")
     axes[-1, 1].set_xlabel("difference to the baseline, percentage points")
     add_title(fig, findings.study, lines("Test accuracy, and what it is above the baseline's", note))
-    add_legend(fig, _legend())
+    add_legend(fig, _legend(has_forest=bool(findings.study.claims.family)))
     return fig
 
 
@@ -95,14 +101,15 @@ def _draw_differences(ax: Axes, rows: Sequence[Row], middles: Sequence[float]) -
 def _draw_estimate(
     ax: Axes, y: float, scores: Iterable[float], mean: float, half_width: float, *, filled: bool = True
 ) -> None:
-    """Seeds as small dots just under the mean with its interval, so that neither hides the other."""
+    """The mean with its interval, and seeds as small dots just under it, so that neither hides the other."""
     scores = [100 * score for score in scores]
-    ax.plot(scores, np.full(len(scores), y + 0.22), "o", color=SEED, markersize=2.6, markeredgewidth=0)
+    whole: dict[str, Any] = {"clip_on": False, "in_layout": False}  # a dot at 100 % is at the axis's end
+    ax.plot(scores, np.full(len(scores), y + 0.3), "o", color=SEED, markersize=2.6, markeredgewidth=0, **whole)
     if not scores:
         return
     if not np.isnan(half_width):
-        ax.plot([100 * (mean - half_width), 100 * (mean + half_width)], [y - 0.08] * 2, color=MAIN, linewidth=1.8)
-    ax.plot([100 * mean], [y - 0.08], "o", color=MAIN, markersize=5, markerfacecolor=MAIN if filled else "white")
+        ax.plot([100 * (mean - half_width), 100 * (mean + half_width)], [y] * 2, color=MAIN, linewidth=1.8)
+    ax.plot([100 * mean], [y], "o", color=MAIN, markersize=5, markerfacecolor=MAIN if filled else "white", **whole)
 
 
 def _completed_text(row: Row) -> str:
@@ -110,7 +117,10 @@ def _completed_text(row: Row) -> str:
     return "" if row.test_accuracy.num == num_finals else f"  ({row.test_accuracy.num} of {num_finals})"
 
 
-def _legend() -> list[Line2D]:
+def _legend(*, has_forest: bool) -> list[Line2D]:
+    open_label = "the same where this one interval, uncorrected,\ncontains 0 or there is none"
+    if has_forest:
+        open_label += "; decisions: see forest"
     return [
         Line2D([], [], linestyle="", marker="o", color=SEED, markersize=2.6, label="one seed"),
         Line2D([], [], marker="o", color=MAIN, linewidth=1.8, markersize=5, label="mean, 95 % interval over seeds"),
@@ -122,6 +132,6 @@ def _legend() -> list[Line2D]:
             markerfacecolor="white",
             linewidth=1.8,
             markersize=5,
-            label="interval contains 0, or there is none",
+            label=open_label,
         ),
     ]

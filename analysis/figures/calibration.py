@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from analysis.evaluations import Predictions, read_predictions
 from analysis.figures import figure
-from analysis.figures.panels import MAX_LINES, Axis, Line, line_over, panels_figure
+from analysis.figures.panels import BANDS, MAX_LINES, Axis, Line, line_over, panels_figure
 from analysis.figures.selection import keys_of_arms, lines, selected
 from analysis.findings import Findings
 from analysis.statistics import Floats
@@ -20,7 +20,7 @@ MIN_IMAGES = 20
 @figure(
     "calibration",
     "Of the test images of which a network is so sure, how many it gets right. On the diagonal its confidence is "
-    "honest; below it, it is surer than it should be. The bands are 95 % intervals of the mean over seeds.",
+    f"honest; below it, it is surer than it should be. {BANDS}",
 )
 def calibration_figure(findings: Findings) -> Figure | None:
     """Accuracy in bins of the confidence in the predicted class; None where no predictions are kept.

@@ -20,6 +20,7 @@ from analysis.figures.style import (
     LineStyle,
     add_legend,
     add_title,
+    clip_accuracies,
     legend_height_in,
     shortened,
     variant_styles,
@@ -62,6 +63,7 @@ def cost_figure(findings: Findings) -> Figure | None:
             ax.label_outer()
             labelled.append((ax, _draw(ax, rows, cost_R, styles, texts)))
             sns.despine(ax=ax)
+        clip_accuracies(panels[0])
         panels[0].set_ylabel("test accuracy, %")
         if len(of_pose) > 1:
             panels[0].set_title(f"pose {shortened(pose)}")

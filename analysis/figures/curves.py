@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from analysis.ablation import Row
 from analysis.evaluations import read_histories
 from analysis.figures import figure
-from analysis.figures.panels import MAX_LINES, Axis, Line, line_over, panels_figure
+from analysis.figures.panels import BANDS, MAX_LINES, Axis, Line, line_over, panels_figure
 from analysis.figures.selection import lines, selected_rows
 from analysis.findings import Findings
 from analysis.records import Study
@@ -18,7 +18,7 @@ _Curve = dict[int, float]
 @figure(
     "curves",
     "Learning curves: the accuracy on validation images after each epoch of training, a panel a model and a line an "
-    "augmentation policy. The bands are 95 % intervals of the mean over seeds; thin grey lines are the other panels'.",
+    f"augmentation policy; grey lines are the other panels'. {BANDS}",
 )
 def curves_figure(findings: Findings) -> Figure:
     """Validation accuracy over epochs of the final runs: a panel a model and pose, a line a policy.

@@ -29,6 +29,9 @@ from analysis.wording import count, p_text, plain_points
 
 MAX_CLAIMS = 60
 _MAX_NAME = 28
+_SPACE = 0.675
+"""Between the intervals of a claim, in lines of text."""
+
 _T, _BCA, _IMAGES, _BAND = COLORS[0], COLORS[1], COLORS[2], "0.9"
 _MARKERS = {"better": ">", "worse": "<", "equivalent": "s", "undecided": "o", "untested": "o"}
 _OPEN = "cannot tell yet"
@@ -126,7 +129,7 @@ def _limits(results: Sequence[ClaimResult], margin: float) -> tuple[float, float
             ends += [mean.value - half, mean.value + half]
     low, high = min(ends), max(ends)
     space = 0.03 * (high - low) or 0.01
-    return 100 * (low - space), 100 * (high + space)
+    return max(100 * (low - space), -100.0), min(100 * (high + space), 100.0)
 
 
 def _words(result: ClaimResult, margin: float) -> str:
@@ -139,17 +142,19 @@ def _words(result: ClaimResult, margin: float) -> str:
 def _draw_claim(ax: Axes, y: float, result: ClaimResult) -> None:
     mean: Mean = result.difference
     value, half = 100 * mean.value, 100 * mean.half_width
+    others = [(result.bca, _BCA, "-"), (result.images, _IMAGES, "--")]
+    others = [other for other in others if not math.isnan(other[0][0])]
+    y -= _SPACE * len(others) / 2  # all of them together around the label
     if not math.isnan(half):
-        ax.plot([value - half, value + half], [y - 0.6] * 2, color=_T, linewidth=2.2, solid_capstyle="butt", zorder=3)
-    for (low, high), dy, color, dashes in ((result.bca, 0.15, _BCA, "-"), (result.images, 0.75, _IMAGES, "--")):
-        if not math.isnan(low):
-            ax.plot(
-                [100 * low, 100 * high], [y + dy] * 2, color=color, linestyle=dashes, linewidth=1.1, marker="|",
-                markersize=4, zorder=2,
-            )  # fmt: skip
+        ax.plot([value - half, value + half], [y] * 2, color=_T, linewidth=2.2, solid_capstyle="butt", zorder=3)
+    for i, ((low, high), color, dashes) in enumerate(others, start=1):
+        ax.plot(
+            [100 * low, 100 * high], [y + _SPACE * i] * 2, color=color, linestyle=dashes, linewidth=1.1, marker="|",
+            markersize=4, zorder=2,
+        )  # fmt: skip
     decided = result.decision in ("better", "worse", "equivalent")
     ax.plot(
-        [value], [y - 0.6], _MARKERS[result.decision], color=_T, markersize=5.5,
+        [value], [y], _MARKERS[result.decision], color=_T, markersize=5.5,
         markerfacecolor=_T if decided else "white", zorder=4,
     )  # fmt: skip
 

@@ -8,12 +8,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures import figure
-from analysis.figures.panels import MAX_LINES, Axis, Line, line_over, panels_figure
+from analysis.figures.panels import BANDS, MAX_LINES, Axis, Line, line_over, panels_figure
 from analysis.figures.selection import lines as text_lines
 from analysis.figures.selection import selected
 from analysis.findings import Findings
-
-_BANDS = "The bands are 95 % intervals of the mean over seeds."
 
 
 class _Quantity(NamedTuple):
@@ -26,7 +24,7 @@ class _Quantity(NamedTuple):
 @figure(
     "rotation",
     f"Test accuracy when all test images are turned by an angle that training may never have shown. A line that stays "
-    f"level is invariant to rotation; one that peaks at 0 knows upright images only. {_BANDS}",
+    f"level is invariant to rotation; one that peaks at 0 knows upright images only. {BANDS}",
 )
 def rotation_figure(findings: Findings) -> Figure | None:
     """Accuracy over the angle, anticlockwise; None where no run was tested on turned images."""
@@ -36,7 +34,7 @@ def rotation_figure(findings: Findings) -> Figure | None:
 @figure(
     "rotation_agreement",
     f"The share of test images that are given the same class when turned as when upright, right or wrong: 100 % is a "
-    f"network that rotation cannot change. {_BANDS}",
+    f"network that rotation cannot change. {BANDS}",
 )
 def agreement_figure(findings: Findings) -> Figure | None:
     """Agreement with the upright prediction over the angle; None where no run was tested on turned images."""
@@ -49,7 +47,7 @@ def agreement_figure(findings: Findings) -> Figure | None:
 @figure(
     "scale_shift",
     f"Test accuracy when all test images are enlarged or shrunk (left), or shifted to the side (middle) or down "
-    f"(right). A line that stays level is not disturbed by it. {_BANDS}",
+    f"(right). A line that stays level is not disturbed by it. {BANDS}",
 )
 def scale_shift_figure(findings: Findings) -> Figure | None:
     """Accuracy over scale and both shifts; None where no run was tested on such images."""
@@ -64,7 +62,7 @@ def scale_shift_figure(findings: Findings) -> Figure | None:
 @figure(
     "severity",
     f"Test accuracy over the severity of corruptions, averaged over all corruptions of a kind: geometric ones move "
-    f"pixels, photometric ones change their values. Severity 0 is the same images as they are. {_BANDS}",
+    f"pixels, photometric ones change their values. Severity 0 is the same images as they are. {BANDS}",
 )
 def severity_figure(findings: Findings) -> Figure | None:
     """Mean accuracy over corruptions by severity; None where no run was tested on corrupted images."""

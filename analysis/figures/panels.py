@@ -4,7 +4,7 @@ Legend: X points along the horizontal axis, S seeds. Scores are fractions and dr
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import seaborn as sns
@@ -23,6 +23,7 @@ from analysis.figures.style import (
     add_legend,
     add_note,
     add_title,
+    clip_accuracies,
     line_styles,
     model_of,
     variant_styles,
@@ -38,15 +39,23 @@ TOGETHER = 6
 MAX_LINES = 36
 """Variants that a figure has room for."""
 
+BANDS = "Bands are 95 % intervals of the mean over seeds; of fewer than three seeds, thin lines show each."
+"""For captions."""
+
+_FEW_SEEDS = 3
+"""Seeds from which on there is a band: that of two is wider than all scores that there can be."""
+
 _COLUMNS = 3
 _MAX_PANEL_TITLE = 27
 _BAND_ALPHA = 0.18
+_SEED: dict[str, Any] = {"linewidth": 0.6, "alpha": 0.6, "marker": ".", "markersize": 1.5}
 
 
 class Line(NamedTuple):
     """A variant at a pose: its mean over seeds with the half width of its interval (NaN where there is none).
 
-    lost: x and y of runs that were not completed.
+    seed_XS: single seeds where they take the place of the interval, else NaN. lost: x and y of runs that were not
+    completed.
     """
 
     pose: str
@@ -54,6 +63,7 @@ class Line(NamedTuple):
     x_X: Floats
     mean_X: Floats
     half_width_X: Floats
+    seed_XS: Floats
     lost: Sequence[tuple[Floats, Floats]] = ()
 
 
@@ -80,7 +90,10 @@ class _Panel(NamedTuple):
 def line_over(pose: str, variant: str, x_X: Floats, score_XS: Floats) -> Line:
     """The line of scores by seed; NaN where a seed has none."""
     estimate = mean_interval(score_XS)
-    return Line(pose, variant, x_X, estimate.mean_X, estimate.half_width_X)
+    has_band_X = estimate.num_X >= _FEW_SEEDS
+    half_width_X = np.where(has_band_X, estimate.half_width_X, np.nan)
+    seed_XS = np.where((has_band_X | (estimate.num_X < 2))[:, None], np.nan, score_XS)
+    return Line(pose, variant, x_X, estimate.mean_X, half_width_X, seed_XS)
 
 
 def panels_figure(
@@ -132,6 +145,7 @@ def panels_figure(
         lowest = max(i for i, panels in enumerate(rows) if len(panels) * len(axes) > column)
         grid[lowest, column].set_xlabel(axis.label)
         grid[lowest, column].tick_params(labelbottom=True)
+    clip_accuracies(grid[0, 0])
     fig.supylabel(f"{score}, %")
     add_title(fig, study, title)
     add_legend(fig, _legend(lines, styles, nothing, one_panel=one_panel))
@@ -185,11 +199,16 @@ def _draw(ax: Axes, lines: Sequence[Line], styles: Mapping[str, LineStyle], noth
     for i, line in enumerate(lines):
         style = styles[line.variant]
         if not np.isnan(line.half_width_X).all():
-            half_X = np.nan_to_num(line.half_width_X)
-            ends = 100 * (line.mean_X - half_X), 100 * (line.mean_X + half_X)
+            ends = 100 * (line.mean_X - line.half_width_X), 100 * (line.mean_X + line.half_width_X)
             ax.fill_between(line.x_X, *ends, color=style.color, alpha=_BAND_ALPHA, linewidth=0)
         step = max(1, len(line.x_X) // 5)
-        ax.plot(line.x_X, 100 * line.mean_X, zorder=3, markevery=(i % step, step), **style._asdict())
+        # Not clipped: a marker at 0 or 100 % is at the axes' end.
+        ax.plot(
+            line.x_X, 100 * line.mean_X, zorder=3, markevery=(i % step, step), clip_on=False, in_layout=False,
+            **style._asdict(),
+        )  # fmt: skip
+        for seed_X in line.seed_XS.T[~np.isnan(line.seed_XS).all(axis=0)]:
+            ax.plot(line.x_X, 100 * seed_X, zorder=2, color=style.color, **_SEED)
         for x_X, y_X in line.lost:
             ax.plot(x_X, 100 * y_X, color=style.color, linestyle=":", linewidth=0.8, zorder=2)
             ax.plot(x_X[-1:], 100 * y_X[-1:], "x", color=style.color, markersize=4, zorder=2)
@@ -210,6 +229,8 @@ def _legend(
     all_lines = [line for of_axis in lines for line in of_axis]
     if any(not np.isnan(line.half_width_X).all() for line in all_lines):
         handles.append(Patch(color=MUTED, alpha=_BAND_ALPHA, linewidth=0, label="95 % interval over seeds"))
+    if any(not np.isnan(line.seed_XS).all() for line in all_lines):
+        handles.append(Line2D([], [], color=MUTED, label="one seed, of two", **_SEED))
     if not one_panel and len({model_of(line.variant) for line in all_lines}) > 1:
         handles.append(Line2D([], [], color=BACKGROUND, linewidth=0.8, label="other variants"))
     if any(line.lost for line in all_lines):

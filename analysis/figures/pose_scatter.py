@@ -23,10 +23,11 @@ from analysis.statistics import Floats
 _MOST_PANELS, _MOST_RUNS, _MOST_POINTS = 15, 10, 2000
 _COLUMNS = 3
 _LABEL = 24
+_STEPS_DEG = (90, 45, 30, 15, 10, 5, 2)
 
 
 class _Part(NamedTuple):
-    """A part of the pose. factor: from what recover returns to what the axes show."""
+    """A part of the pose. factor: from what recover returns to what the axes show; of a scale, its log2."""
 
     name: str
     unit: str
@@ -36,7 +37,7 @@ class _Part(NamedTuple):
 
 _PARTS = (
     _Part("angle", "degrees clockwise", recover_angle, 1.0),
-    _Part("scale", "doublings", recover_scale, 1 / np.log(2)),
+    _Part("scale", "factor", recover_scale, 1 / np.log(2)),
     _Part("shift", "% of the width", recover_shift, 100.0),
 )
 
@@ -57,7 +58,7 @@ class _Panel(NamedTuple):
     "pose_scatter",
     "What each variant's transformer predicts of an image's pose over the truth, a dot an image: on the dashed line it "
     "undoes the pose exactly, on a level line it does the same to every image. R² is the share of the variation "
-    "that it explains, with its range over runs: 1 is all, 0 none.",
+    "that it explains, with its range over runs: 1 is all, 0 none. Dots at the upper or lower edge lie beyond it.",
 )
 def pose_scatter(findings: Findings) -> Figure | None:
     """A panel a variant and part of the pose that differs from image to image; None where the pose is always the same.
@@ -130,14 +131,22 @@ def _draw(ax: Axes, panel: _Panel) -> None:
     low, high = np.quantile(true_PN, (0, 1))
     margin = 0.06 * (high - low)
     is_angle = panel.part.recover is recover_angle
-    # A turn can be missed by any angle; a scale or a shift that is further off than the truth varies is simply wrong.
-    bottom, top = (-180.0, 180.0) if is_angle else (1.25 * low - 0.25 * high, 1.25 * high - 0.25 * low)
+    room = (0.5 if is_angle else 0.25) * (high - low)  # what is further off than that is simply wrong
+    bottom, top = low - room, high + room
+    if is_angle:
+        bottom, top = max(bottom, -180.0), min(top, 180.0)
     for true_N, predicted_N, (color, marker) in zip(true_PN, predicted_PN, _DOTS, strict=False):
         inside_N = np.clip(predicted_N, bottom, top)
         ax.plot(true_N, inside_N, marker, color=color, markersize=2, alpha=0.3, markeredgewidth=0, rasterized=True)
     ax.plot([low, high], [low, high], color=style.REFERENCE, linestyle="--", linewidth=0.8)
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MultipleLocator(90) if is_angle else MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+    for axis, ends in ((ax.xaxis, (low - margin, high + margin)), (ax.yaxis, (bottom, top))):
+        if panel.part.recover is recover_scale:
+            axis.set_ticks(*style.factor_ticks(*ends))
+        elif is_angle:
+            step_deg = next((step for step in _STEPS_DEG if ends[1] - ends[0] >= 3 * step), 1)
+            axis.set_major_locator(MultipleLocator(step_deg))
+        else:
+            axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
     ax.set_xlim(low - margin, high + margin)
     ax.set_ylim(bottom, top)
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from analysis.ablation import Row
 from analysis.figures import figure
-from analysis.figures.panels import MAX_LINES, Axis, Line, panels_figure
+from analysis.figures.panels import BANDS, MAX_LINES, Axis, Line, line_over, panels_figure
 from analysis.figures.selection import lines, selected_rows
 from analysis.findings import Findings
 from analysis.names import name_and_options
@@ -19,7 +19,7 @@ _PLAIN_RANGES_DEG = {"upright": 0.0, "R": 90.0}
 @figure(
     "ranges",
     "Test accuracy where all images, those for training too, are turned by up to so many degrees. A colour and "
-    "marker a model, dashes an augmentation policy; the bands are 95 % intervals of the mean over seeds.",
+    f"marker a model, dashes an augmentation policy. {BANDS}",
 )
 def ranges_figure(findings: Findings) -> Figure | None:
     """Test accuracy over the range of the images' rotation: a line a variant, with its 95 % interval over seeds.
@@ -46,9 +46,10 @@ def ranges_figure(findings: Findings) -> Figure | None:
 
 
 def _line(variant: str, row_of_range: dict[float, Row]) -> Line:
-    scored = [(deg, row.test_accuracy) for deg, row in sorted(row_of_range.items()) if row.test_accuracy.num]
-    deg_R, mean_R, half_R = np.array([(deg, mean.value, mean.half_width) for deg, mean in scored]).reshape(-1, 3).T
-    return Line("", variant, deg_R, mean_R, half_R)
+    by_seed = {deg: row.test_by_seed for deg, row in sorted(row_of_range.items()) if row.test_accuracy.num}
+    seeds = sorted({seed for scores in by_seed.values() for seed in scores})
+    score_RS = np.array([[scores.get(seed, np.nan) for seed in seeds] for scores in by_seed.values()], np.float64)
+    return line_over("", variant, np.array(list(by_seed), np.float64), score_RS.reshape(len(by_seed), len(seeds)))
 
 
 def _ranges_deg(study: Study) -> dict[str, float]:

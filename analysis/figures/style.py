@@ -4,9 +4,11 @@ Sizes are those on paper: a figure is WIDTH_IN wide (both columns of an article)
 is smaller than 7 pt. Colour never says anything alone: a line's dashes and markers say the same.
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import matplotlib
@@ -37,6 +39,15 @@ SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 
 MAX_LABEL = 40
 """Characters to a line of a label."""
+
+_FACTORS = (
+    (0.1, 0.3, 1, 3, 10, 30), (0.25, 0.5, 1, 2, 4, 8), (0.5, 0.7, 1, 1.4, 2, 3), (0.6, 0.8, 1, 1.2, 1.5),
+    (0.8, 0.9, 1, 1.1, 1.2), (0.9, 0.95, 1, 1.05, 1.1),
+)  # fmt: skip
+"""Of which an axis has those that show most of themselves, coarse before fine."""
+
+_TICK_GAP = 0.2
+"""Between ticks, as a share of the axis."""
 
 STYLE: dict[Any, Any] = {
     **sns.axes_style("whitegrid"),
@@ -153,6 +164,25 @@ def _fitting_columns(labels: Sequence[str], width_in: float) -> int:
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     fitting = int(width_in / (0.45 + 0.062 * longest))  # inches for the line and for a character
     return max(1, min(fitting, len(labels)))
+
+
+def clip_accuracies(ax: Axes, which: Literal["x", "y"] = "y") -> None:
+    """Ends that axis, of accuracies in per cent, at 0 and 100 at the latest: no interval reaches further."""
+    low, high = getattr(ax, f"get_{which}lim")()
+    ax.set(**{f"{which}lim": (max(low, 0.0), min(high, 100.0))})
+
+
+def factor_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Places and labels of round factors on an axis of their logarithms to base 2, far enough apart to be read."""
+
+    def fits(factors: Sequence[float]) -> bool:
+        return all(math.log2(b / a) >= _TICK_GAP * (high - low) for a, b in pairwise(factors))
+
+    inside = [[factor for factor in grid if low <= math.log2(factor) <= high] for grid in _FACTORS]
+    factors = max(filter(fits, inside), key=len, default=[])
+    if len(factors) < 2:
+        factors = [2**low, 2**high]
+    return [math.log2(factor) for factor in factors], [f"{factor:.3g}" for factor in factors]
 
 
 def add_note(ax: Axes, text: str, y: float | None = None) -> None:

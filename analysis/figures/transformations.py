@@ -51,8 +51,6 @@ _QUANTITIES = (
     _Quantity("distance from the centre,\n% of the width", lambda theta_R23: 100 * thetas.shift(theta_R23), (0, 60)),
     _Quantity("stretch, longer over\nshorter axis", _log(thetas.condition), (0, 5), is_log=True),
 )
-_LOG_TICKS = ((0.1, 0.3, 1, 3, 10, 30), (0.25, 0.5, 1, 2, 4, 8), (0.5, 0.7, 1, 1.4, 2, 3), (0.8, 0.9, 1, 1.1, 1.2))
-"""Coarse to fine: an axis has the first of which it shows three."""
 
 
 class _Row(NamedTuple):
@@ -130,9 +128,7 @@ def _draw(ax: Axes, quantity: _Quantity, rows: list[_Row]) -> None:
     ax.set_xlim(low, high)
     ax.set_xlabel(quantity.label)
     if quantity.is_log:
-        shown = [[tick for tick in ticks if low <= np.log2(tick) <= high] for ticks in _LOG_TICKS]
-        ticks = next((ticks for ticks in shown if len(ticks) >= 3), shown[-1])
-        ax.set_xticks(np.log2(ticks), [f"{tick:g}" for tick in ticks])
+        ax.set_xticks(*style.factor_ticks(low, high))
     else:
         steps = [1, 2, 3, 4.5, 9, 10] if high - low > 90 else [1, 2, 5, 10]
         ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=steps))

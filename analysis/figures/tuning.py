@@ -19,6 +19,9 @@ from analysis.statistics import Floats
 
 _MOST_PANELS, _COLUMNS = 12, 3
 _MOST_ROWS, _MOST_PARAMETERS = 6, 5
+_LEAST_TRIALS = 4
+"""Completed trials of one variant without which there is nothing to be learnt of tuning."""
+
 _LABEL = 30
 _LOG_RATIO = 8.0
 """Values that differ by such a factor stand on a logarithmic axis, unless study.json says how they were drawn."""
@@ -49,7 +52,7 @@ class _Trials(NamedTuple):
     "far. Where the line still climbs at its end, more trials would probably find better hyper-parameters.",
 )
 def tuning(findings: Findings) -> Figure | None:
-    """A panel a variant. None for a study without two trials of one variant."""
+    """A panel a variant. None for a study without _LEAST_TRIALS completed ones of one variant."""
     study = findings.study
     trials, note = _selected_trials(study, _MOST_PANELS)
     if not trials:
@@ -70,6 +73,7 @@ def tuning(findings: Findings) -> Figure | None:
         lowest = max(i for i in range(rows) if axes[i, column].axison)
         axes[lowest, column].set_xlabel("trial")
         axes[lowest, column].tick_params(labelbottom=True)
+    style.clip_accuracies(axes[0, 0])
     drawn.supylabel("validation accuracy, %")
     style.add_title(drawn, study, lines("How tuning went", note))
     best_so_far = Line2D([], [], color=style.REFERENCE, linewidth=1, label="best so far")
@@ -83,7 +87,7 @@ def tuning(findings: Findings) -> Figure | None:
     "or a hump shows that the value matters; a cloud without shape, that it hardly does.",
 )
 def slices(findings: Findings) -> Figure | None:
-    """A row a variant, a column a hyper-parameter that was tuned. None where fewer than two values were tried."""
+    """A row a variant, a column a hyper-parameter that was tuned. None as for tuning, or if nothing was tuned."""
     study = findings.study
     trials, note = _selected_trials(study, _MOST_ROWS)
     names, left_out = _tuned_names(trials)
@@ -91,7 +95,7 @@ def slices(findings: Findings) -> Figure | None:
     if not names or not trials:
         return None
     drawn = Figure(figsize=(style.WIDTH_IN, 1.4 + 1.3 * len(trials)))
-    axes = drawn.subplots(len(trials), len(names), squeeze=False, sharey="row", sharex="col")
+    axes = drawn.subplots(len(trials), len(names), squeeze=False, sharey=True, sharex="col")
     for column, name in enumerate(names):
         values = [value for of_arm in trials for value in of_arm.runs[name].dropna()]
         choices = [] if all(map(_is_number, values)) else sorted(set(map(_choice, values)))
@@ -107,6 +111,7 @@ def slices(findings: Findings) -> Figure | None:
                 ax.set_title(arm_label(study, of_arm.arm, _LABEL), fontsize=7.5)
         _set_scale(axes[-1, column], values, choices, any(_is_log(study.arms[of_arm.arm], name) for of_arm in trials))
         axes[-1, column].set_xlabel(parameter_label(name, 22))
+    style.clip_accuracies(axes[0, 0])
     drawn.supylabel("validation accuracy, %")
     style.add_title(drawn, study, lines("What was tried, and how it went", note, left_out))
     style.add_legend(drawn, _legend(trials), 6)
@@ -122,6 +127,9 @@ def _selected_trials(study: Study, most: int) -> tuple[list[_Trials], str]:
         rows = rows.assign(number=rows["key"].map(number_of_key), percent=100 * rows["val_accuracy"])
         if rows["percent"].notna().any() and len(rows) > 1:
             of_arm[int(str(arm))] = _Trials(int(str(arm)), listed.winner, rows)
+    completed = [int((trials.runs["status"] == "completed").sum()) for trials in of_arm.values()]
+    if max(completed, default=0) < _LEAST_TRIALS:
+        return [], ""
     arms, note = selected(study, of_arm, most)
     return [of_arm[arm] for arm in arms], note
 
@@ -200,7 +208,7 @@ def _draw_marks(ax: Axes, trials: _Trials, x_T: Floats) -> None:
     for status, mark in _MARKS.items():
         is_status_T = (trials.runs["status"] == status).to_numpy()
         scored_T, lost_T = is_status_T & ~np.isnan(percent_T), is_status_T & np.isnan(percent_T)
-        ax.plot(x_T[scored_T], percent_T[scored_T], linestyle="", zorder=3, **mark)
+        ax.plot(x_T[scored_T], percent_T[scored_T], linestyle="", zorder=3, clip_on=False, in_layout=False, **mark)
         ax.plot(x_T[lost_T], np.full(lost_T.sum(), 0.04), linestyle="", transform=ax.get_xaxis_transform(), **mark)
     is_winner_T = (trials.runs["key"] == trials.winner).to_numpy()
     ax.plot(x_T[is_winner_T], percent_T[is_winner_T], zorder=4, clip_on=False, **_WINNER)

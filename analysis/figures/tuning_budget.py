@@ -60,6 +60,7 @@ def tuning_budgets(findings: Findings) -> Figure | None:
             ax.set_title(f"pose {style.shortened(pose)}")
         ax.set_xlabel("random trials")
         ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    style.clip_accuracies(axes[0, 0])
     drawn.supylabel("best validation accuracy to expect, %")
     style.add_title(drawn, study, lines("What more tuning brings", note))
     names = {variant: style.wrapped_name(variant, _LABEL) for variant in styles}

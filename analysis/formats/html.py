@@ -1,10 +1,23 @@
-"""Tables for browsers: fragments of HTML, safe for any text, whose rows a script can sort by full-precision values."""
+"""Tables for browsers, alone or in a page, safe for any text; a script can sort their rows by full-precision values."""
 
 import html
 import math
 from collections.abc import Sequence
 
 from analysis.formats.table import Table, TextTable, Value, one_line, places
+
+_STYLE = """\
+body { margin: 2rem; font: 1rem/1.5 system-ui, sans-serif; color: #1d2328; }
+section { overflow-x: auto; }
+table { border-collapse: collapse; margin: 0 0 1.5rem; font-size: .92rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; padding: 0 0 .4rem; }
+th, td { padding: .35rem .75rem; text-align: left; border-bottom: 1px solid #dcdfe1; }
+thead th { border-top: 2px solid #1d2328; border-bottom: 1px solid #1d2328; vertical-align: bottom; }
+tbody tr:last-child td { border-bottom: 2px solid #1d2328; }
+td { white-space: nowrap; }
+th.num, td.num { text-align: right; }
+ul { max-width: 52rem; padding-left: 1.2rem; font-size: .92rem; }
+"""
 
 
 def html_text(text: str) -> str:
@@ -32,8 +45,11 @@ def html_table(table: TextTable, keys: Sequence[Sequence[str]] = (), *, caption:
 
 
 def html_document(table: Table) -> str:
-    """A fragment: a section with its title, tables, notes and the runs behind each row."""
-    lines = [f'<section id="table-{html_text(table.name)}">', f"<h2>{html_text(table.title)}</h2>"]
+    """A page with a section: its title, tables, notes and the runs behind each row. It needs no script."""
+    lines = ["<!DOCTYPE html>", '<html lang="en">', "<head>", '<meta charset="utf-8">']
+    lines += ['<meta name="viewport" content="width=device-width, initial-scale=1">']
+    lines += [f"<title>{html_text(table.title)}</title>", f"<style>\n{_STYLE}</style>", "</head>", "<body>"]
+    lines += [f'<section id="table-{html_text(table.name)}">', f"<h2>{html_text(table.title)}</h2>"]
     for section in table.sections:
         lines.append(html_table(section.table, section.keys, caption=section.heading).rstrip())
     if table.notes:
@@ -44,7 +60,7 @@ def html_document(table: Table) -> str:
     ]
     if rows:
         lines += ["<details><summary>Runs behind each row</summary>", "<ul>", *rows, "</ul>", "</details>"]
-    return "\n".join([*lines, "</section>"]) + "\n"
+    return "\n".join([*lines, "</section>", "</body>", "</html>"]) + "\n"
 
 
 def _sort(value: Value) -> str:

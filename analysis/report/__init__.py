@@ -20,6 +20,7 @@ from analysis.answer import headline, statements, verdicts
 from analysis.findings import Findings
 from analysis.formats import Section, Table, html_table, one_line
 from analysis.formats.table import places
+from analysis.lost_runs import unfinished
 from analysis.report.method import facts, glossary, machine_facts, method, protocol_facts, variant_facts
 from analysis.report.reproduce import commands, notes
 from analysis.reports import write_files
@@ -149,6 +150,7 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
         "title": f"Shown or learned? {one_line(study.task_label)}",
         "study": study,
         "headline": headline(findings),
+        "unfinished": unfinished(findings),
         "verdicts": [
             (pose, list(found)) for pose, found in groupby(verdicts(findings), key=lambda verdict: verdict.pose)
         ],

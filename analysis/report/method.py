@@ -38,6 +38,16 @@ _FAMILIES = {
     "attention": "crops", "affine": "affine maps: turns, scales, shears and shifts",
     "projective": "projective maps: changes of perspective", "tps": "smooth bends",
 }  # fmt: skip
+_OPTIONS = {
+    ("localisation", "deep"): "its localisation network is a larger one",
+    ("localisation", "paper"): "its localisation network is that of the first paper",
+    ("steps", ""): "it looks {} times, each time at what it saw before",
+    ("heads", ""): "it looks at {} parts of the image side by side",
+    ("consistency", ""): "it is trained to see the same picture however an image is turned (weight {})",
+    ("prior", ""): "it is trained to move images no more than it must (weight {})",
+    ("start_sd", ""): "it starts with small random moves (weights of standard deviation {}), not with none",
+}
+"""Of transformers, by name and value; "" stands for any value but the default."""
 _PROTOCOL = {
     "image_px": "Side of an image, pixels",
     "train_images": "Training images",
@@ -70,7 +80,7 @@ def facts(findings: Findings) -> tuple[Fact, ...]:
         Fact("Tuning runs", f"{num_trials:,}"),
     ]
     if study.runs["seconds"].notna().any():
-        found.append(Fact("Time of all runs", _duration(float(study.runs["seconds"].sum()))))
+        found.append(Fact("Worker time, all runs", _duration(float(study.runs["seconds"].sum()))))
     return tuple(found)
 
 
@@ -85,8 +95,14 @@ def variant_words(variant: str) -> str:
     name, options = name_and_options(model)
     words = _MODELS.get(name)
     family = name.removeprefix("stn_")
-    if words is None and family in _FAMILIES and family != name:
-        words = f"a spatial transformer in front of the network; it chooses {_FAMILIES[family]}"
+    if family != name:
+        place, clauses, options = _place_words(options)
+        if words is None and family in _FAMILIES:
+            words = f"a spatial transformer {place or 'in front of the network'}; it chooses {_FAMILIES[family]}"
+        elif place:
+            clauses = [f"it stands {place}", *clauses]
+        clauses, options = [*clauses, *_clauses(options)], _unsaid(options)
+        words = "; ".join([words or f"the model {one_line(name)}", *clauses])
     text = words or f"the model {one_line(name)}"
     if options:
         text += f", with {_options_text(options)}"
@@ -97,6 +113,27 @@ def variant_words(variant: str) -> str:
         text += f"; shown changed copies in training (augmentation {one_line(shown)}"
         text += f", {_options_text(options)})" if options else ")"
     return text
+
+
+def _place_words(options: Mapping[str, str]) -> tuple[str, list[str], dict[str, str]]:
+    """Where a transformer stands ("" for its usual place), what is to be said of that, and the other options."""
+    rest = {name: value for name, value in options.items() if name not in ("place", "stage")}
+    stage = options.get("stage", "1")
+    stages = "first stage" if stage == "1" else f"first {one_line(stage)} stages"
+    if options.get("place") == "feature":
+        return f"between the stages of the network, after the {stages}", [], rest
+    if options.get("place") == "shared":
+        return "", [f"it looks through the network's own {stages}"], rest
+    return "", [], dict(options)
+
+
+def _clauses(options: Mapping[str, str]) -> list[str]:
+    found = ((_OPTIONS.get((name, value)) or _OPTIONS.get((name, "")), value) for name, value in options.items())
+    return [words.format(one_line(value)) for words, value in found if words]
+
+
+def _unsaid(options: Mapping[str, str]) -> dict[str, str]:
+    return {name: v for name, v in options.items() if (name, v) not in _OPTIONS and (name, "") not in _OPTIONS}
 
 
 def _options_text(options: Mapping[str, str]) -> str:

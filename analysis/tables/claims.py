@@ -14,6 +14,7 @@ from analysis.tables.ranking import pose_heading
 _HEADINGS = (
     "Claim",
     "Difference",
+    "Decision",
     "n",
     "BCa interval",
     "Seeds × images",
@@ -21,9 +22,10 @@ _HEADINGS = (
     "Holm p",
     "Equivalence p",
     "P(better) %",
-    "Decision",
     "Seeds needed",
 )
+_MIN_IMPROVEMENT_SEEDS = 3
+"""With fewer, the probability of improvement is nearly always 0, 50 or 100 %, and says nothing."""
 _WORDS: dict[Decision, str] = {
     "better": "better",
     "worse": "worse",
@@ -43,8 +45,8 @@ def claims(findings: Findings) -> Table | None:
     sections = []
     for pose in dict.fromkeys(result.claim.pose for result in results):
         of_pose = [result for result in results if result.claim.pose == pose]
-        strong = frozenset((i, 9) for i, result in enumerate(of_pose) if result.decision in ("better", "worse"))
-        text = text_table(_HEADINGS, "lrrrrrrrrlr", list(map(_cells, of_pose)), strong)
+        strong = frozenset((i, 2) for i, result in enumerate(of_pose) if result.decision in ("better", "worse"))
+        text = text_table(_HEADINGS, "lrlrrrrrrrr", list(map(_cells, of_pose)), strong)
         sections.append(Section(pose_heading(pose, study.arms), text, tuple(result.keys for result in of_pose)))
     rows = tuple(
         (
@@ -89,14 +91,20 @@ def _cells(result: ClaimResult) -> tuple[Cell, ...]:
     return (
         Cell(_claim_text(result.claim)),
         mean_cell(result.difference, signed=True),
+        Cell(words.get(result.decision, _WORDS[result.decision])),
         Cell(str(result.difference.num), result.difference.num),
         _interval_cell(result.bca),
         _interval_cell(result.images),
         *map(_p_cell, (result.p, result.p_holm, result.p_equivalent)),
-        Cell(ABSENT if math.isnan(result.improvement) else f"{100 * result.improvement:.0f}", result.improvement),
-        Cell(words.get(result.decision, _WORDS[result.decision])),
+        _improvement_cell(result),
         Cell(ABSENT if result.seeds_needed is None else str(result.seeds_needed), result.seeds_needed),
     )
+
+
+def _improvement_cell(result: ClaimResult) -> Cell:
+    if math.isnan(result.improvement) or result.difference.num < _MIN_IMPROVEMENT_SEEDS:
+        return Cell(ABSENT)
+    return Cell(f"{100 * result.improvement:.0f}", result.improvement)
 
 
 def _claim_text(claim: Claim) -> str:
@@ -136,7 +144,8 @@ def _notes(findings: Findings) -> tuple[str, ...]:
         "second no predictions are kept.",
         "p: exact two-sided sign-flip test over the pairs. Holm p: corrected for the family. Equivalence p: of the two "
         f"one-sided t tests that the difference lies within ± {100 * claims.margin:g} points, corrected likewise.",
-        "P(better): how probable it is that a run of the first beats one of the second.",
+        "P(better): how probable it is that a run of the first beats one of the second; a dash with fewer than "
+        f"{_MIN_IMPROVEMENT_SEEDS} seeds, too few to tell.",
         f"Decision: better or worse where Holm p is at most {claims.alpha:g}; no difference that matters where "
         "equivalence p is; else cannot tell yet. Seeds needed: with so many the claim could probably be decided, if "
         "what was seen so far is the truth; a dash where it is decided, or no number of seeds is likely to do.",

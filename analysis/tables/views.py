@@ -9,15 +9,17 @@ from analysis.tables import table
 from analysis.tables.ranking import pose_heading
 from analysis.views import PARAMETERS_TOLERANCE, BudgetRow, ParametersRow, equal_epochs, equal_flops, equal_parameters
 
-_BUDGET_HEADINGS = ("Variant", "Baseline", "Epochs", "FLOPs", "Validation %", "n", "Difference")
-_PARAMETERS_HEADINGS = ("Variant", "Parameters", "As large", "Its parameters", "Difference", "n")
+_BUDGET_HEADINGS = ("Variant", "Baseline", "Epochs", "FLOPs", "Validation %", "n", "Validation difference")
+_PARAMETERS_HEADINGS = ("Variant", "Parameters", "As large", "Its parameters", "Test difference", "n")
+_AT_LEAST = "training FLOPs"
+"""The view whose numbers are what an arm does at least: in it no difference is marked as one."""
 
 
 @table("views")
 def views(findings: Findings) -> Table | None:
     """Up to three sections a pose; None where no view compares anything."""
     study = findings.study
-    budgets = {"epochs": equal_epochs(study), "training FLOPs": equal_flops(study)}
+    budgets = {"epochs": equal_epochs(study), _AT_LEAST: equal_flops(study)}
     parameters = equal_parameters(study)
     compared = [row.difference for rows in budgets.values() for row in rows] + [row.difference for row in parameters]
     if not any(difference is not None and difference.num for difference in compared):
@@ -29,8 +31,10 @@ def views(findings: Findings) -> Table | None:
         for name, rows in budgets.items():
             chosen = [row for row in rows if row.pose == pose]
             if any(row.val_accuracy.num for row in chosen):
-                text = text_table(_BUDGET_HEADINGS, "llrrrrr", [_budget_cells(row, unit) for row in chosen])
-                sections.append(Section(f"{of_pose} equal {name}", text, tuple(row.keys for row in chosen)))
+                cells = [_budget_cells(row, unit, marked=name != _AT_LEAST) for row in chosen]
+                text = text_table(_BUDGET_HEADINGS, "llrrrrr", cells)
+                heading = f"{of_pose} equal {name}" + (" (at least)" if name == _AT_LEAST else "")
+                sections.append(Section(heading, text, tuple(row.keys for row in chosen)))
         matched = [row for row in parameters if row.pose == pose and row.match is not None]
         if matched:
             text = text_table(_PARAMETERS_HEADINGS, "lrlrrr", [_parameters_cells(row) for row in matched])
@@ -53,7 +57,7 @@ def views(findings: Findings) -> Table | None:
     return Table(study.name, "views", title, tuple(sections), _notes(), columns, tuple(values))
 
 
-def _budget_cells(row: BudgetRow, unit: tuple[int, str]) -> tuple[Cell, ...]:
+def _budget_cells(row: BudgetRow, unit: tuple[int, str], *, marked: bool) -> tuple[Cell, ...]:
     return (
         Cell(row.variant),
         Cell(ABSENT if row.difference is None else row.baseline),
@@ -61,7 +65,7 @@ def _budget_cells(row: BudgetRow, unit: tuple[int, str]) -> tuple[Cell, ...]:
         flop_cell(row.train_flops, unit),
         mean_cell(row.val_accuracy),
         Cell(str(row.val_accuracy.num), row.val_accuracy.num),
-        _difference(row.difference),
+        _difference(row.difference, marked=marked),
     )
 
 
@@ -72,22 +76,24 @@ def _parameters_cells(row: ParametersRow) -> tuple[Cell, ...]:
         count_cell(row.num_parameters),
         Cell(row.match or ABSENT),
         count_cell(row.match_parameters),
-        _difference(row.difference),
+        _difference(row.difference, marked=True),
         Cell(str(num), num),
     )
 
 
-def _difference(difference: Mean | None) -> Cell:
+def _difference(difference: Mean | None, *, marked: bool) -> Cell:
     if difference is None:
         return Cell(ABSENT)
-    return mean_cell(difference, signed=True, mark=" *" if difference.excludes_zero else "")
+    return mean_cell(difference, signed=True, mark=" *" if marked and difference.excludes_zero else "")
 
 
 def _notes() -> tuple[str, ...]:
     return (
-        "At equal epochs: validation accuracy after as many epochs as every arm of the pose has. At equal training "
-        "FLOPs: after the whole epochs that the FLOPs of the pose's cheapest arm pay for; a costlier arm is seen on "
-        "its way, before its learning rate has come down, so that this is the least it can do.",
+        "At equal training FLOPs (at least): a costlier arm is seen on its way, before its learning rate has come "
+        "down. Trained for this budget it would likely do better, so read its validation accuracy as the least it can "
+        "do, and take no decision from the differences; none is marked. Each arm is seen after the whole epochs that "
+        "the FLOPs of the pose's cheapest arm pay for.",
+        "At equal epochs: validation accuracy after as many epochs as every arm of the pose has.",
         "At equal parameters: the test accuracy of an arm with a spatial transformer beside that of the arm without "
         f"one, and of the same policy, that is nearest in size, within {100 * PARAMETERS_TOLERANCE:g} %; and the other "
         "way round.",

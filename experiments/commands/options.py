@@ -67,7 +67,9 @@ def existing_ledger(options: Namespace) -> Ledger:
 def named_study(ledger: Ledger, name: str) -> str:
     """The study of that name, or the latest. Raises UserError if the ledger has none."""
     known = ledger.studies()
-    name = name or (known[0] if known else "")
+    if not known:
+        raise UserError(f"runs: {ledger.root} holds no study yet; `make sweep` makes one")
+    name = name or known[0]
     if name not in known:
         raise UserError(f"study: {name!r} is not in {ledger.root}; {nearest(name, known)}")
     return name

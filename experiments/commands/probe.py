@@ -1,6 +1,8 @@
 """`probe`: say whether a spatial transformer would help on a folder of images."""
 
+import math
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
@@ -12,7 +14,7 @@ from experiments.display import count, print_advice, print_place, say_to
 from experiments.estimate import images_per_s
 from experiments.ledger import Ledger
 from experiments.plan import Plan, make_plan
-from experiments.probe import REPORT_S, advice, check_enough, earlier_sizes, fit_to_time, load_probe
+from experiments.probe import REPORT_S, advice, check_enough, earlier_sizes, fit_to_time, load_probe, wall_seconds
 from experiments.tasks.cache import cache_folder
 
 if TYPE_CHECKING:
@@ -32,14 +34,33 @@ def main(options: Namespace) -> int:
         rates = [images_per_s(plan, arm, ledger) for arm in plan.arms]
         left_s = 60 * options.minutes - REPORT_S - (time.monotonic() - started)
         fitted = fit_to_time(plan, rates, left_s, num_workers)
+        missing_s = wall_seconds(fitted, rates, num_workers) - left_s
+        if missing_s > 0:
+            text = time_text(options.minutes, missing_s, fitted.study.final_seeds)
+            console.print(text, style="yellow", highlight=False)
     findings = carry_out(fitted, options.runs, options.reports, console, num_workers, rates=rates, report=True)
-    decisions = {(result.claim.variant, result.claim.baseline): result.decision for result in findings.claims}
-    found = advice(
-        decisions["cnn+affine", "cnn"], decisions["stn_affine", "cnn"], decisions["stn_affine+affine", "cnn+affine"]
-    )
+    decided = {(result.claim.variant, result.claim.baseline): result.decision for result in findings.claims}
+    decisions = (decided["cnn+affine", "cnn"], decided["stn_affine", "cnn"], decided["stn_affine+affine", "cnn+affine"])
+    found = " ".join(filter(None, (advice(*decisions), scope(decisions, fitted, findings))))
     print_advice(console, found, how_sure(fitted, findings))
     print_place(console, "\nReport", str(options.reports / fitted.name / "report.html"))
     return 0
+
+
+def time_text(minutes: float, missing_s: float, num_seeds: int) -> str:
+    """That the minutes are too few, by missing_s, even for the smallest sizes; and how many would do."""
+    asked = f"{minutes:g} minute is" if minutes == 1 else f"{minutes:g} minutes are"
+    return f"{asked} too short for {num_seeds} seeds; about {math.ceil(minutes + missing_s / 60)} are needed."
+
+
+def scope(decisions: Sequence[str], plan: Plan, findings: "Findings") -> str:
+    """How small the test was that found no gain: "" where it found none such."""
+    if not {"worse", "equivalent"} & set(decisions):
+        return ""
+    from analysis.wording import plain_points
+
+    margin = plain_points(findings.study.claims.margin)
+    return f"Seen on {plan.protocol.test_images:,} test images; a gain of less than {margin} counts as none."
 
 
 def how_sure(plan: Plan, findings: "Findings") -> str:
@@ -47,9 +68,9 @@ def how_sure(plan: Plan, findings: "Findings") -> str:
     protocol, claims = plan.protocol, findings.study.claims
     return (
         f"How sure: each variant was trained {count(plan.study.final_seeds, 'time')} for "
-        f"{count(protocol.epochs, 'epoch')} on {protocol.train_images:,} images of {protocol.image_px} px, paired by "
-        f"seed and scarcely tuned. That something helps or harms is said with at most {100 * claims.alpha:g} % risk of "
-        f"error; differences below {100 * claims.margin:.1f} percentage points count as none. Larger images, "
-        "longer training and more tuning may change it: more --minutes make it surer, and `make sweep DATA=...` is the "
-        "full study."
+        f"{count(protocol.epochs, 'epoch')} on {protocol.train_images:,} images of {protocol.image_px} px and tested "
+        f"on {protocol.test_images:,}, paired by seed and scarcely tuned. That something helps or harms is said with "
+        f"at most {100 * claims.alpha:g} % risk of error; differences below {100 * claims.margin:.1f} percentage "
+        "points count as none. Larger images, longer training and more tuning may change it: more --minutes make it "
+        "surer, and `make sweep DATA=...` is the full study."
     )

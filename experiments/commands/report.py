@@ -10,6 +10,7 @@ from experiments.display import print_answer, print_place
 def main(options: Namespace) -> int:
     """Write a study's tables, figures and report, and say the answer."""
     from analysis.answer import answer, headline
+    from analysis.lost_runs import unfinished
     from analysis.report import write_report
     from analysis.tables import write_tables
 
@@ -21,6 +22,8 @@ def main(options: Namespace) -> int:
     write_tables(findings, out)
     report = write_report(findings, out)
     print_answer(console, headline(findings), answer(findings))
+    if warning := unfinished(findings):
+        console.print(f"[yellow]{warning}[/]\n", highlight=False)
     print_place(console, "Report", str(report), "one file: open it in a browser, or send it to a colleague")
     print_place(console, "Tables and figures", str(out))
     return 0

@@ -34,7 +34,8 @@ def main(options: Namespace) -> int:
     console = Console()
     plan = plan_study(options, console)
     num_workers = count_workers(options, plan)
-    carry_out(plan, options.runs, options.reports, console, num_workers, retry_failed=options.retry_failed)
+    retry_failed = options.retry_failed
+    carry_out(plan, options.runs, options.reports, console, num_workers, retry_failed=retry_failed, report=True)
     return 0
 
 

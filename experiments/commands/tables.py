@@ -33,21 +33,25 @@ def write_and_show_tables(
     from analysis.tables import write_tables
 
     out = reports / findings.study.name
-    table, figure = out / "ablation.csv", out / "curves.svg"
-    before = table.read_bytes() if table.exists() and figure.exists() else None
+    table, last = out / "ablation.csv", out / ("report.html" if report else "curves.svg")
+    before = table.read_bytes() if table.exists() and last.exists() else None
     write_tables(findings, out)
-    if report:
-        from analysis.report import write_report
+    if redraw or table.read_bytes() != before:
+        if report:
+            from analysis.report import write_report
 
-        write_report(findings, out)
-    elif redraw or table.read_bytes() != before:
-        from analysis.figures import write_figures
+            write_report(findings, out)
+        else:
+            from analysis.figures import write_figures
 
-        write_figures(findings, out)
+            write_figures(findings, out)
     print_ablation(console, findings.ablation)
     if findings.transformers:
-        print_tables(console, findings.transformers, lambda table: IMPORTANCE)
+        print_tables(console, findings.transformers, lambda table: IMPORTANCE, "transformer.md has all notes.")
     print_answer(console, headline(findings), answer(findings))
-    stems = dict.fromkeys(path.stem for path in sorted(out.iterdir()) if not path.name.startswith("."))
-    print_place(console, "Tables and figures", str(out), ", ".join(stems))
+    names = [path for path in out.iterdir() if not path.name.startswith(".")]
+    num_tables, num_figures = (sum(path.suffix == suffix for path in names) for suffix in (".csv", ".png"))
+    if report:
+        print_place(console, "Report", str(out / "report.html"), "one file: open it in a browser, or send it on")
+    print_place(console, "Tables and figures", str(out), f"{num_tables} tables, {num_figures} figures")
     print_place(console, "Ledger", str(findings.study.ledger))

@@ -8,12 +8,13 @@ from jsonargparse import Namespace
 def main(options: Namespace) -> int:
     """Compute the numbers of the documents again from the committed results; 1 if any differs."""
     from analysis.verify import verify
+    from analysis.wording import count
 
     found = verify(options.claims, Path())
     for document, num in sorted(found.num_numbers.items()):
-        print(f"{document}: {num} numbers computed again")
+        print(f"{document}: {count(num, 'number')} computed again")
     for difference in found.differences:
         print(difference)
     if found.differences:
-        print(f"{len(found.differences)} differences between documents and results")
+        print(f"{count(len(found.differences), 'difference')} between documents and results")
     return 1 if found.differences else 0

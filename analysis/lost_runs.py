@@ -1,0 +1,54 @@
+"""What is said of runs that are missing or ended badly, and of claims that lack them."""
+
+from collections.abc import Iterator
+
+from analysis.ablation import Row, status_text
+from analysis.claims import ClaimResult
+from analysis.findings import Findings
+from analysis.formats import one_line
+from analysis.records import Claim
+
+
+def unfinished(findings: Findings) -> str | None:
+    """That runs of the study are still to be made, and how; None for a study that is done."""
+    runs = findings.study.runs
+    num = int((runs["status"] == "missing").sum()) + sum(not arm.finals for arm in findings.study.arms)
+    if not num:
+        return None
+    return "Unfinished: runs are still missing, so this is not the last word. The same sweep goes on where it was."
+
+
+def left_out(findings: Findings, claim: Claim) -> Iterator[str]:
+    """That runs ended badly, and so have no say: those that are left may be the lucky ones."""
+    for variant in (claim.variant, claim.baseline):
+        row = row_of(findings, claim.pose, variant)
+        lost = {end: num for end, num in (row.final_statuses if row else {}).items() if end in ("failed", "diverged")}
+        if row and lost and sum(lost.values()) < len(row.finals):
+            yield f"This leaves out {status_text(lost)} of {len(row.finals)} runs of {one_line(variant)}."
+
+
+def why_untested(findings: Findings, result: ClaimResult) -> str:
+    """Why a claim has fewer than two pairs of completed runs: the arm that lacks them, and how its runs ended."""
+    claim = result.claim
+    variants = [claim.variant, claim.baseline]
+    if claim.interaction:
+        variants += [variant.partition("+")[0] for variant in variants]
+    for variant in variants:
+        row = row_of(findings, claim.pose, variant)
+        ends = row.final_statuses if row else {}
+        if not ends:
+            return f"{one_line(variant)} has no final run"
+        if "completed" not in ends:
+            if len(ends) == 1:
+                (end, num), *_ = ends.items()
+                ended = end if end in ("failed", "diverged") else f"{'is' if num == 1 else 'are'} {end}"
+                return f"{f'all {num} runs' if num > 1 else 'the only run'} of {one_line(variant)} {ended}"
+            return f"no run of {one_line(variant)} is completed ({status_text(ends)})"
+    all_of = "all four" if claim.interaction else "both"
+    return "one seed is no test" if result.difference.num == 1 else f"no seed completed {all_of}"
+
+
+def row_of(findings: Findings, pose: str, variant: str) -> Row | None:
+    """The row of a variant at a pose in the ablation table."""
+    rows = findings.ablation.rows
+    return next((row for row in rows if (row.pose, row.variant) == (pose, variant)), None)
