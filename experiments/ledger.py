@@ -134,7 +134,13 @@ class Ledger:
             temporary.replace(path)
 
     def forget_running(self, key: str) -> None:
+        """A run that is committed, or given up, needs neither its mark nor its checkpoints."""
         (self.root / "running" / f"{key}.json").unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints(key), ignore_errors=True)
+
+    def checkpoints(self, key: str) -> Path:
+        """The folder of a run's checkpoints, which need not exist; experiments/checkpoints.py writes there."""
+        return self.root / "running" / key
 
     def running(self) -> dict[str, dict[str, Any]]:
         """Runs in progress by key, of processes that live."""
@@ -149,8 +155,14 @@ class Ledger:
         return found
 
     def sweep_up(self) -> None:
-        """Delete what killed processes left: half-written runs and manifests, marks of runs in progress."""
+        """Delete what killed processes left: half-written runs and manifests, marks of runs in progress.
+
+        Checkpoints stay while they can be of use: those of runs in progress, and those of runs that a study lists and
+        that the ledger lacks.
+        """
         for entry in [path for place in ("runs/.*", "studies/*/.*", "running/*") for path in self.root.glob(place)]:
+            if "." not in entry.name:
+                continue  # checkpoints
             suffix = entry.name.rsplit(".", 1)[-1]
             try:
                 pid = int(suffix) if suffix.isdigit() else int(json.loads(entry.read_text())["pid"])
@@ -161,6 +173,21 @@ class Ledger:
                     shutil.rmtree(entry, ignore_errors=True)
                 else:
                     entry.unlink(missing_ok=True)
+        self._sweep_up_checkpoints()
+
+    def _sweep_up_checkpoints(self) -> None:
+        try:
+            wanted = self.running().keys() | self._listed()
+        except (OSError, ValueError, LookupError, TypeError):
+            return  # a study cannot be read, and may want any of them
+        for folder in (self.root / "running").glob("*/"):
+            if folder.name in self or folder.name not in wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _listed(self) -> set[str]:
+        """Keys of the runs that the studies here consist of, made or not."""
+        arms = [arm for study in self.studies() for arm in self.read_study(study).get("arms", ())]
+        return {key for arm in arms for key in (*arm["trials"], *arm["finals"])}
 
     def write_study(self, study: str, manifest: Mapping[str, Any]) -> None:
         """Write what a study consists of."""

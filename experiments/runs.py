@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from experiments.checkpoints import Checkpoints
 from experiments.config import RESULT_FORMAT, RunConfig, protocol_hash, run_key
 from experiments.costs import PeakMemory, count_train_flops, environment
 from experiments.diagnostics import Diagnosis, diagnose
@@ -84,7 +85,8 @@ def _train_images(source: Source, pose: str, device: torch.device) -> DeviceImag
 def carry_out(job: Job, device: torch.device, on_epoch: Callable[[Row], None] | None = None) -> str:
     """Make the run and commit it to the ledger, unless it is there; returns its key.
 
-    on_epoch: called after each whole epoch with its row.
+    A run that was begun and killed goes on from its last checkpoint.
+    on_epoch: called after each whole epoch with its row; those before the checkpoint are told again.
     Whatever stops a run short of a bad configuration is a result: it is committed with its own status.
     Raises UserError for a configuration that cannot be built, ValueError if the images changed meanwhile.
     """
@@ -104,17 +106,18 @@ def carry_out(job: Job, device: torch.device, on_epoch: Callable[[Row], None] | 
 
     start, memory = time.perf_counter(), PeakMemory(device)
     outcome = Outcome()
+    checkpoints = Checkpoints(ledger.checkpoints(job.key), job.key, device)
     mark({"epoch": 0})
     try:
         pool = _train_images(job.source, job.run.pose, device)
-        train_and_score(job.run, task, pool, outcome, mark)
+        train_and_score(job.run, task, pool, outcome, mark, checkpoints)
     except torch.OutOfMemoryError:
         outcome.status, outcome.error = "failed", f"out of memory on {device.type}"
     except RuntimeError as problem:
         outcome.status, outcome.error = "failed", f"{type(problem).__name__}: {problem}".splitlines()[0]
     cost = {
         "train_seconds": round(outcome.train_seconds, 3),
-        "seconds": round(time.perf_counter() - start, 3),
+        "seconds": round(checkpoints.earlier_s + time.perf_counter() - start, 3),
         "images_per_s": images_per_s(outcome),
         "peak_memory_mib": round(memory.mib(), 1),
         **environment(device),
@@ -156,7 +159,12 @@ def record_files(job: Job, task: Task, outcome: Outcome) -> dict[str, bytes]:
 
 
 def train_and_score(
-    run: RunConfig, task: Task, pool: DeviceImages, outcome: Outcome, report: Callable[[Row], None]
+    run: RunConfig,
+    task: Task,
+    pool: DeviceImages,
+    outcome: Outcome,
+    report: Callable[[Row], None],
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train the run's network on its share of the pool and score it; fills the outcome as it goes.
 
@@ -194,9 +202,9 @@ def train_and_score(
 
     start = time.perf_counter()
     try:
-        outcome.status = train(network, policy, images, val_images, run, recipe, after_epoch)
+        outcome.status = train(network, policy, images, val_images, run, recipe, after_epoch, checkpoints)
     finally:
-        outcome.train_seconds = time.perf_counter() - start
+        outcome.train_seconds = time.perf_counter() - start + (checkpoints.earlier_s if checkpoints else 0)
     if outcome.status != "completed":
         return
     precision, num_draws = run.protocol.precision, recipe.num_draws

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.policies import Policy
+from experiments.checkpoints import Checkpoints
 from experiments.config import Optim, Protocol, RunConfig, num_steps
 from experiments.device import autocast
 from experiments.draws import permutation, seed_of, uniform
@@ -17,10 +18,9 @@ from experiments.evaluation import evaluate
 from experiments.images import DeviceImages
 from experiments.models import Model
 from experiments.network import Batch, Network
+from experiments.training_state import Row as Row
+from experiments.training_state import TrainingState
 from stn.sampler import warp
-
-Row = dict[str, float | int | None]
-"""One epoch of a run's history; lr is that of its last step."""
 
 
 def parameter_groups(network: Network, optim: Optim, lr_factors: Mapping[str, float]) -> list[dict[str, object]]:
@@ -58,10 +58,12 @@ def train(
     run: RunConfig,
     recipe: Model,
     report: Callable[[Row], None],
+    checkpoints: Checkpoints | None = None,
 ) -> str:
     """Train the network in place, on the device where it and the images are: completed, pruned or diverged.
 
-    recipe: the model that built the network. report: called after each whole epoch with its row.
+    recipe: the model that built the network. report: called after each whole epoch with its row; those of a checkpoint
+    are told again. checkpoints: where to go on from, and where to keep what training knows between epochs.
     A loss that is not finite stops the run before the optimiser steps.
     """
     protocol, device = run.protocol, images.labels_N.device
@@ -72,13 +74,18 @@ def train(
         nesterov=protocol.nesterov and protocol.momentum > 0,
         fused=True,
     )
-    total_steps, num_done = num_steps(len(images), protocol.batch_size, protocol.epochs), 0
+    total_steps = num_steps(len(images), protocol.batch_size, protocol.epochs)
     schedule = make_schedule(optimiser, protocol, total_steps)
     base = optimiser.param_groups[0]  # the backbone's, whose learning rate has no factor
     loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
     diverged = torch.zeros((), dtype=torch.bool, device=device)
 
-    for epoch in range(1, protocol.epochs + 1):
+    state = TrainingState(network, optimiser, schedule)
+    if checkpoints:
+        any(state.take_up(checkpoint) for checkpoint in checkpoints.found())
+    for row in state.rows:
+        report(row)
+    for epoch in range(len(state.rows) + 1, protocol.epochs + 1):
         torch.manual_seed(seed_of(run.seed, epoch, "dropout"))
         index_N = torch.arange(len(images), device=device)
         order_N = permutation(index_N, seed=run.seed, epoch=epoch, purpose="order")
@@ -93,7 +100,7 @@ def train(
         ):
             labels_B = images.labels_N[index_B]
             x_BCHW = augment(images.raw(index_B), policy, shown_BK)
-            batch = Batch(x_BCHW, images.poses[index_B], drawn_BK, num_done / total_steps)
+            batch = Batch(x_BCHW, images.poses[index_B], drawn_BK, state.num_done / total_steps)
             with autocast(device, protocol.precision):
                 logits_BX, penalty = network.logits_and_penalty(batch)
             classification = loss_function(logits_BX.float(), labels_B)
@@ -106,12 +113,12 @@ def train(
             optimiser.step()
             lr = base["lr"]
             schedule.step()
-            num_done += 1
+            state.num_done += 1
             loss_sum += classification.detach() * len(labels_B)
             num_correct += (logits_BX.detach().argmax(1) == labels_B).sum()
         if diverged.item():
             return "diverged"
-        row: Row = {
+        row = {
             "epoch": epoch,
             "lr": lr,
             "train_loss": loss_sum.item() / len(images),
@@ -124,9 +131,12 @@ def train(
             if not math.isfinite(scores.loss):
                 return "diverged"
             row |= {"val_loss": scores.loss, "val_accuracy": scores.accuracy}
+        state.rows.append(row)
         report(row)
         if should_prune(row, run.prune_below) and epoch < protocol.epochs:
             return "pruned"
+        if checkpoints and epoch < protocol.epochs and checkpoints.due():
+            checkpoints.keep(state.checkpoint())
     return "completed"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.checkpoints import Checkpoints
 from experiments.config import Optim, Protocol, RunConfig, run_key
 from experiments.errors import UserError
 from experiments.executors.local import LocalExecutor, WorkerDied, default_num_workers, devices_of_workers
@@ -171,6 +172,27 @@ def test_an_exception_ends_the_workers_at_once(make_job: Callable[..., Job], led
     wait_for(lambda: all(future.done() for future in futures))
     assert futures[1].cancelled()
     assert job.key not in ledger and waiting.key not in ledger
+
+
+def test_the_run_of_a_worker_that_dies_goes_on_from_its_checkpoint(
+    executor: LocalExecutor, make_job: Callable[..., Job], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(seed=6, epochs=80)
+    future, folder = executor.submit(job), ledger.checkpoints(job.key)
+    wait_for(lambda: list(folder.glob("epoch-*")))
+    os.kill(pid_of_run(ledger, job.key), signal.SIGKILL)
+    # Marked by a training time that nobody has waited for, while the next worker still starts.
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    checkpoints = Checkpoints(folder, job.key, torch.device("cpu"))
+    found = next(checkpoints.found())
+    checkpoints._start_s -= 10_000
+    for path in checkpoints.folder.iterdir():  # of two of one epoch, either would do
+        path.unlink()
+    checkpoints.keep(found)
+    assert future.result(PATIENCE_S) == job.key
+    assert ledger.read(job.key, "cost.json")["train_seconds"] > 10_000
+    assert [row["epoch"] for row in ledger.read(job.key, "history.json")] == list(range(1, 81))
+    assert not folder.exists()
 
 
 SUPERVISOR = """
