@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from analysis.findings import Findings, find
-from analysis.formats import Table
 from analysis.tables import builders
 from analysis.tables.factors import pairs, settings
+from tests.built_tables import built, cells, lines
 from tests.synthetic_ledger import SEEDS, STUDY, edit_json, key_of, write_arm, write_study, write_tiny_study
 
 CNN, STN = [0.50, 0.52, 0.54, 0.53, 0.51], [0.53, 0.545, 0.574, 0.56, 0.537]
@@ -20,22 +20,6 @@ AFFINE, BOTH = [0.56, 0.57, 0.585, 0.58, 0.567], [0.562, 0.574, 0.586, 0.578, 0.
 def findings_of(ledger: Path, arms: list[dict[str, Any]]) -> Findings:
     write_study(ledger, arms)
     return find(ledger, STUDY)
-
-
-def built(name: str, findings: Findings) -> Table:
-    table = builders()[name](findings)
-    assert table is not None
-    return table
-
-
-def lines(table: Table) -> list[dict[str, Any]]:
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-
-
-def cells(table: Table, section: int = 0) -> dict[str, dict[str, str]]:
-    """By a row's first cell, its cells by heading."""
-    text = table.sections[section].table
-    return {row[0]: dict(zip(text.columns, row, strict=True)) for row in text.rows}
 
 
 def keys_of(*variants: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +10,10 @@ from scipy import stats
 
 from analysis.errors import AnalysisError
 from analysis.findings import Findings, find
-from analysis.formats import Table, csv_document
+from analysis.formats import csv_document
 from analysis.tables import builders, failures, runs, write_tables
 from analysis.tables.score_grid import thinned
+from tests.built_tables import built, cells, lines
 from tests.synthetic_ledger import (
     SEEDS,
     STUDY,
@@ -27,22 +27,6 @@ from tests.synthetic_ledger import (
 )
 
 CNN, STN = [0.50, 0.52, 0.54], [0.55, 0.58, 0.59]
-
-
-def built(name: str, findings: Findings) -> Table:
-    table = builders()[name](findings)
-    assert table is not None
-    return table
-
-
-def lines(table: Table) -> list[dict[str, Any]]:
-    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-
-
-def cells(table: Table, section: int = 0) -> dict[str, dict[str, str]]:
-    """By a row's first cell, its cells by heading."""
-    text = table.sections[section].table
-    return {row[0]: dict(zip(text.columns, row, strict=True)) for row in text.rows}
 
 
 @pytest.fixture
