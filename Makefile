@@ -68,7 +68,7 @@ status: $(INSTALLED)  ## say how far the ledger's studies are
 tables: $(INSTALLED)  ## write the tables of the ledger's studies again
 	@$(EXPERIMENTS) tables --runs "$$RUNS" --reports "$$REPORTS"
 
-report: $(INSTALLED)  ## write the report of the ledger's newest study: one HTML file, readable anywhere
+report: $(INSTALLED)  ## write the report of the ledger's newest study, with tables and figures: one HTML file
 	@$(EXPERIMENTS) report --runs "$$RUNS" --reports "$$REPORTS"
 
 probe: $(INSTALLED)  ## would a spatial transformer help on your images? make probe DATA=path/to/images; minutes

@@ -76,7 +76,7 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     add_ledger_argument(command)
     command.add_argument("--json", action="store_true", help="print JSON")
 
-    command = add("tables", "write the tables and figures of a study again, from the ledger")
+    command = add("tables", "write the tables of a study again, from the ledger; report writes the figures as well")
     add_ledger_argument(command)
     add_reports_argument(command)
     command.add_argument("--study", default="", help="name of the study; the latest of the ledger by default")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, JustifyMethod
@@ -16,12 +16,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from experiments.catalogue import Entry
 from experiments.config import RunConfig
 from experiments.ledger import Ledger
 from experiments.options import option_text
-from experiments.plan import Plan
-from experiments.runs import Job
+
+if TYPE_CHECKING:  # torch is slow to import, and most commands do without it
+    from experiments.catalogue import Entry
+    from experiments.plan import Plan
+    from experiments.runs import Job
 
 NAME_COLUMNS = ("Variant", "Baseline")
 MAX_NAME = 48
@@ -58,7 +60,7 @@ def folded(name: str, width: int) -> str:
 
 def print_plan(
     console: Console,
-    plan: Plan,
+    plan: "Plan",
     seconds: Sequence[Mapping[str, float]],
     num_workers: int,
     num_done: int,
@@ -175,7 +177,7 @@ class SweepProgress:
     ) -> None:
         self._bar.stop()
 
-    def _expected(self, job: Job) -> float:
+    def _expected(self, job: "Job") -> float:
         return self.expected_s[job.run.pose, job.run.variant, job.run.stage]
 
     def left(self, done_s: float) -> str:
@@ -183,7 +185,7 @@ class SweepProgress:
         pace = self.finished_actual_s / self.finished_expected_s if self.finished_expected_s else 1.0
         return f"{duration((self.total_s - done_s) * pace / self.num_workers)} left"
 
-    def finish(self, job: Job, num_finished: int) -> None:
+    def finish(self, job: "Job", num_finished: int) -> None:
         """Show a run that is in the ledger now. num_finished: of all; one run may be two trials, if they are alike."""
         record, cost = self.ledger.read(job.key), self.ledger.read(job.key, "cost.json")
         expected_s = self._expected(job)
@@ -327,7 +329,7 @@ def status_counts(counts: Mapping[str, int], planned: int) -> str:
     return f"{sum(done.values())}/{planned}{': ' if told else ''}{told}"
 
 
-def print_variants(console: Console, found: Mapping[str, Mapping[str, Entry]]) -> None:
+def print_variants(console: Console, found: "Mapping[str, Mapping[str, Entry]]") -> None:
     """Names by kind, each with what it is, in one line of the terminal's width."""
     console.print(
         "A variant is MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY. Each part, like a pose,\n"
@@ -344,7 +346,7 @@ def print_variants(console: Console, found: Mapping[str, Mapping[str, Entry]]) -
             console.print(line, markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
 
 
-def print_entries(console: Console, found: Mapping[str, Mapping[str, Entry]]) -> None:
+def print_entries(console: Console, found: "Mapping[str, Mapping[str, Entry]]") -> None:
     """All about names: what they are, and their options."""
     for kind, entries in found.items():
         for name, entry in entries.items():

@@ -21,7 +21,7 @@ from analysis.report import NAME, Picture, picture, report_html
 from analysis.report.method import variant_words
 from analysis.report.reproduce import commands
 from experiments.commands import report
-from experiments.commands.options import named_study
+from experiments.commands.ledgers import named_study
 from experiments.errors import UserError
 from experiments.ledger import Ledger
 from tests.command_line import run

@@ -1,4 +1,4 @@
-"""What the options of a command line name: a study, its plan, a ledger, what was found in it."""
+"""What the options of a command line name: a study, its plan, what was found in it."""
 
 from typing import TYPE_CHECKING, Any, cast
 
@@ -55,24 +55,6 @@ def count_workers(options: Namespace, plan: Plan) -> int:
             raise UserError(f"{name}: {number} is not between 0 and {MAX_JOBS}")
     wanted = asked["jobs"] or default_num_workers(plan.protocol.device, max(1, asked["workers_per_gpu"]))
     return min(wanted, plan.num_trials + plan.num_finals)
-
-
-def existing_ledger(options: Namespace) -> Ledger:
-    """The ledger that the options name, to look at. Raises UserError if there is none."""
-    if not options.runs.is_dir():
-        raise UserError(f"runs: there is no ledger at {options.runs}; `make sweep` makes one")
-    return Ledger(options.runs, read_only=True)
-
-
-def named_study(ledger: Ledger, name: str) -> str:
-    """The study of that name, or the latest. Raises UserError if the ledger has none."""
-    known = ledger.studies()
-    if not known:
-        raise UserError(f"runs: {ledger.root} holds no study yet; `make sweep` makes one")
-    name = name or known[0]
-    if name not in known:
-        raise UserError(f"study: {name!r} is not in {ledger.root}; {nearest(name, known)}")
-    return name
 
 
 def find_study(ledger: Ledger, name: str) -> "Findings":

@@ -38,7 +38,7 @@ def main(options: Namespace) -> int:
         if missing_s > 0:
             text = time_text(options.minutes, missing_s, fitted.study.final_seeds)
             console.print(text, style="yellow", highlight=False)
-    findings = carry_out(fitted, options.runs, options.reports, console, num_workers, rates=rates, report=True)
+    findings = carry_out(fitted, options.runs, options.reports, console, num_workers, rates=rates)
     decided = {(result.claim.variant, result.claim.baseline): result.decision for result in findings.claims}
     decisions = (decided["cnn+affine", "cnn"], decided["stn_affine", "cnn"], decided["stn_affine+affine", "cnn+affine"])
     found = " ".join(filter(None, (advice(*decisions), scope(decisions, fitted, findings))))

@@ -3,7 +3,8 @@
 from jsonargparse import Namespace
 from rich.console import Console
 
-from experiments.commands.options import existing_ledger, find_study, named_study
+from experiments.commands.ledgers import existing_ledger, named_study
+from experiments.commands.options import find_study
 from experiments.display import print_answer, print_place
 
 

@@ -5,7 +5,7 @@ import json
 from jsonargparse import Namespace
 from rich.console import Console
 
-from experiments.commands.options import existing_ledger
+from experiments.commands.ledgers import existing_ledger
 from experiments.display import (
     print_status,
 )

@@ -34,8 +34,7 @@ def main(options: Namespace) -> int:
     console = Console()
     plan = plan_study(options, console)
     num_workers = count_workers(options, plan)
-    retry_failed = options.retry_failed
-    carry_out(plan, options.runs, options.reports, console, num_workers, retry_failed=retry_failed, report=True)
+    carry_out(plan, options.runs, options.reports, console, num_workers, retry_failed=options.retry_failed)
     return 0
 
 
@@ -48,11 +47,10 @@ def carry_out(
     *,
     retry_failed: bool = False,
     rates: Sequence[float] | None = None,
-    report: bool = False,
 ) -> "Findings":
     """Make the runs of a plan that the ledger at `runs` lacks, log them, write and show what came out.
 
-    rates: training images/s of each arm in one worker, where they are known. report: write it at the end.
+    rates: training images/s of each arm in one worker, where they are known.
     """
     mode = resolve_mode(plan.study.wandb.mode)
     ledger = Ledger(runs)
@@ -77,7 +75,7 @@ def carry_out(
             if estimate.left_s > 0:
                 make_missing_runs(under_way, estimate, tracker, console, num_workers)
             findings = find_study(ledger, plan.name)
-            write_and_show_tables(findings, reports, console, report=report)
+            write_and_show_tables(findings, reports, console, report=True)
             unlogged = tracker.close(TRACKING_WAIT_S)
         print_tracking(console, ledger, mode, tracker.problem, unlogged)
         num_bad = sum(ledger.read(key)["status"] in BAD for key in under_way.finished())

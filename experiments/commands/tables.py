@@ -1,4 +1,4 @@
-"""`tables`: write the tables and figures of a study again."""
+"""`tables`: write the tables of a study again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 from rich.console import Console
 
-from experiments.commands.options import existing_ledger, find_study, named_study
+from experiments.commands.ledgers import existing_ledger, named_study
 from experiments.display import print_ablation, print_answer, print_place, print_tables
 
 if TYPE_CHECKING:
@@ -14,37 +14,31 @@ if TYPE_CHECKING:
 
 
 def main(options: Namespace) -> int:
-    """Write tables and figures again."""
+    """Write tables again, and show the most important ones."""
+    from analysis.findings import find
+
     ledger = existing_ledger(options)
-    findings = find_study(ledger, named_study(ledger, options.study))
-    write_and_show_tables(findings, options.reports, Console(), redraw=True)
+    write_and_show_tables(find(ledger.root, named_study(ledger, options.study)), options.reports, Console())
     return 0
 
 
-def write_and_show_tables(
-    findings: "Findings", reports: Path, console: Console, *, redraw: bool = False, report: bool = False
-) -> None:
-    """Write the study's tables and figures, print the most important ones and the answer, say where everything is.
+def write_and_show_tables(findings: "Findings", reports: Path, console: Console, *, report: bool = False) -> None:
+    """Write the study's tables, print the most important ones and the answer, say where everything is.
 
-    redraw: also draw figures that stand beside the same table already; it takes seconds. report: write that as well.
+    report: also write figures and report, unless those of the same table are there; it takes seconds.
     """
     from analysis.answer import answer, headline
     from analysis.diagnostics import IMPORTANCE
     from analysis.tables import write_tables
 
     out = reports / findings.study.name
-    table, last = out / "ablation.csv", out / ("report.html" if report else "curves.svg")
-    before = table.read_bytes() if table.exists() and last.exists() else None
+    table, page = out / "ablation.csv", out / "report.html"
+    before = table.read_bytes() if table.exists() and page.exists() else None
     write_tables(findings, out)
-    if redraw or table.read_bytes() != before:
-        if report:
-            from analysis.report import write_report
+    if report and table.read_bytes() != before:
+        from analysis.report import write_report
 
-            write_report(findings, out)
-        else:
-            from analysis.figures import write_figures
-
-            write_figures(findings, out)
+        write_report(findings, out)
     print_ablation(console, findings.ablation)
     if findings.transformers:
         print_tables(console, findings.transformers, lambda table: IMPORTANCE, "transformer.md has all notes.")

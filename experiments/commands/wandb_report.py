@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from experiments.commands.options import existing_ledger, find_study, named_study
+from experiments.commands.ledgers import existing_ledger, named_study
+from experiments.commands.options import find_study
 from experiments.errors import UserError
 from experiments.ledger import Ledger
 from experiments.replay import FEW_RETRIES
