@@ -40,7 +40,7 @@ STUDY_OPTIONS := --sweep "$$SWEEP" $${BUDGET:+--budget "$$BUDGET"} $${DATA:+--da
 JOBS_OPTION := $${JOBS:+--jobs "$$JOBS"}
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test lint format bench gpu-check clean
+.PHONY: help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test faults lint format bench gpu-check clean
 
 help:
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -94,6 +94,9 @@ verify: $(INSTALLED)  ## compute the numbers of README and docs again from the c
 
 test: $(INSTALLED)  ## run all tests
 	$(PY) -m pytest
+
+faults: $(INSTALLED)  ## the tests of faults and attacks at their whole size, about an hour; docs/reliability.md has the figures
+	$(PY) -m pytest --whole --timeout=7200 --figures $(VENV)/faults.json tests/faults tests/attacks
 
 lint: $(INSTALLED)  ## check style, format and types, as CI does
 	$(PY) -m ruff check .

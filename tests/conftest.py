@@ -1,17 +1,46 @@
 """What all tests share: no W&B account, no deadline for one Hypothesis example, a GPU and real images if there are."""
 
+import json
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 # Slow is no failure: the machine may have other work.
 settings.register_profile("stn-bench", parent=settings.default, deadline=None)
 settings.load_profile("stn-bench")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="faults and attacks at their whole size: `make faults`")
+    parser.addoption("--figures", type=Path, help="JSON file for what tests of faults and attacks measure")
+
+
+@pytest.fixture(scope="session")
+def whole(request: pytest.FixtureRequest) -> bool:
+    """Whether faults and attacks are wanted at their whole size, which takes an hour, rather than in short form."""
+    return bool(request.config.getoption("--whole"))
+
+
+@pytest.fixture
+def record_figures(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """record_figures(name, **numbers): what a test measured, for docs/reliability.md; kept only with --figures."""
+    path: Path | None = request.config.getoption("--figures")
+
+    def record(name: str, **numbers: Any) -> None:
+        if path is None:
+            return
+        with FileLock(path.with_suffix(".lock")):
+            known = json.loads(path.read_text()) if path.exists() else {}
+            path.write_text(json.dumps(dict(sorted({**known, name: numbers}.items())), indent=1) + "\n")
+
+    return record
 
 
 def pytest_configure() -> None:
