@@ -89,8 +89,9 @@ optuna-dashboard: $(INSTALLED)  ## look at the newest study's tuning in a browse
 	if [ -z "$$journal" ]; then echo "make: $$RUNS holds no study yet; make sweep makes one" >&2; exit 2; fi; \
 	$(VENV)/bin/optuna-dashboard "$$journal"
 
-verify: $(INSTALLED)  ## compute the numbers of README and docs again from the committed results
-	@$(EXPERIMENTS) verify
+# RUNS has a value in any case: only one that was given asks for a ledger.
+verify: $(INSTALLED)  ## compute the numbers of README and docs again; with RUNS=folder, read every file of that ledger
+	@$(EXPERIMENTS) verify $(if $(filter command line,$(origin RUNS)),"$$RUNS")
 
 test: $(INSTALLED)  ## run all tests
 	$(PY) -m pytest

@@ -156,7 +156,7 @@ def verdicts(findings: Findings) -> tuple[Verdict, ...]:
 
 def statements(findings: Findings) -> tuple[Statement, ...]:
     """The claims in the order of the study, pose by pose; many alike in one sentence; then what went wrong."""
-    said = [*_of_claims(findings), *_of_losses(findings)]
+    said = [*_of_claims(findings), *_of_overlap(findings), *_of_losses(findings)]
     if not findings.claims:
         said.insert(0, Statement("The study compares nothing: each variant is its own baseline.", "untested", None, ()))
     return tuple(said)
@@ -263,6 +263,16 @@ def _idleness(findings: Findings, claim: Claim) -> Iterator[str]:
             yield f"Its transformer {often}{what}: idle in {idle} of {num} runs."
         if collapsed := look.verdicts.get("collapsed", 0):
             yield f"Its transformer loses most of the image: collapsed in {collapsed} of {num} runs."
+
+
+def _of_overlap(findings: Findings) -> Iterator[Statement]:
+    overlap = findings.study.overlap
+    if overlap and overlap.num_test:
+        num, other = overlap.num_test, overlap.num_other_label
+        text = f"{count(num, 'test image')} {'is a training image' if num == 1 else 'are training images'} too, pixel "
+        text += f"for pixel{f' ({other:,} of them with another label there)' if other else ''}. What a network scores "
+        text += "on these shows what it remembers, not what it can do, and they count in every test accuracy."
+        yield Statement(text, "untested", None, ())
 
 
 def _of_losses(findings: Findings) -> Iterator[Statement]:

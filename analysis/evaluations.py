@@ -10,9 +10,11 @@ import pandas as pd
 import safetensors
 import safetensors.numpy
 
+from analysis.checksums import is_there, read_bytes
 from analysis.errors import AnalysisError
 from analysis.json_files import get, number, part, read_json, read_object
 from analysis.records import Study
+from analysis.shapes import HISTORY, ROBUSTNESS, check, shown
 
 
 class Predictions(NamedTuple):
@@ -50,14 +52,15 @@ def read_histories(study: Study, keys: Iterable[str]) -> pd.DataFrame:
     rows: list[tuple[str, int, float | None]] = []
     for key in keys:
         file = study.ledger / "runs" / key / "history.json"
-        if not file.is_file():
+        if not is_there(file):
             continue
         history = read_json(file)
         if not isinstance(history, list):
             raise AnalysisError(f"{file}: holds no list of epochs")
         for epoch in history:
             if not isinstance(epoch, dict):
-                raise AnalysisError(f"{file}: holds {epoch!r} where an epoch was expected")
+                raise AnalysisError(f"{file}: holds {shown(epoch)} where an epoch was expected")
+            check(file, epoch, HISTORY)
             rows.append((key, get(file, epoch, "epoch", int), number(file, epoch, "val_accuracy")))
     frame = pd.DataFrame.from_records(rows, columns=["key", "epoch", "val_accuracy"])
     return frame.astype({"epoch": "int64", "val_accuracy": "float64"})
@@ -74,9 +77,10 @@ def read_robustness(study: Study, keys: Iterable[str]) -> pd.DataFrame:
     rows: list[tuple[str, str, str, float, float | None, float | None]] = []
     for key in keys:
         file = study.ledger / "runs" / key / "robustness.json"
-        if not file.is_file():
+        if not is_there(file):
             continue
         record = read_object(file)
+        check(file, record, ROBUSTNESS)
         for point in get(file, record, "points", list):
             kind, value = get(file, point, "kind", str), number(file, point, "value")
             scores = number(file, point, "accuracy"), number(file, point, "agreement")
@@ -91,7 +95,7 @@ def read_robustness(study: Study, keys: Iterable[str]) -> pd.DataFrame:
 def read_worst_of_grid(study: Study, key: str) -> dict[str, float]:
     """What the worst-of-grid accuracy of a run is over: `max_deg`, `max_px`, `num_points`; empty if it has none."""
     file = study.ledger / "runs" / key / "robustness.json"
-    return part(file, read_object(file), "worst_of_grid") if file.is_file() else {}
+    return part(file, read_object(file), "worst_of_grid") if is_there(file) else {}
 
 
 def read_predictions(study: Study, key: str) -> Predictions | None:
@@ -108,11 +112,12 @@ _Arrays = TypeVar("_Arrays", Predictions, Maps)
 
 
 def _read_arrays(file: Path, kind: type[_Arrays]) -> _Arrays | None:
-    if not file.is_file():
+    if not is_there(file):
         return None
+    content = read_bytes(file)
     try:
-        found = safetensors.numpy.load_file(file)
-    except (OSError, safetensors.SafetensorError) as error:
+        found = safetensors.numpy.load(content)
+    except safetensors.SafetensorError as error:
         raise AnalysisError(f"{file}: cannot be read: {error}") from error
     names = [name.rpartition("_")[0] for name in kind._fields]
     missing = [name for name in names if name not in found]

@@ -4,20 +4,34 @@ import json
 from pathlib import Path
 from typing import Any
 
+from analysis.checksums import read_as_it_is, read_bytes
 from analysis.errors import AnalysisError
+from analysis.shapes import shown
 
 
 def read_json(file: Path) -> Any:
+    """A file of a run; if the run has checksums, only as it was committed."""
+    return _parsed(file, read_bytes(file))
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The same, of a file that holds an object."""
+    return _object(file, read_json(file))
+
+
+def read_manifest(file: Path) -> dict[str, Any]:
+    """A study's manifest, whose checksum is within."""
+    return _object(file, _parsed(file, read_as_it_is(file)))
+
+
+def _parsed(file: Path, content: bytes) -> Any:
     try:
-        return json.loads(file.read_bytes())
-    except OSError as error:
-        raise AnalysisError(f"{file}: cannot be read: {error.strerror}") from error
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise AnalysisError(f"{file}: is not JSON: {error}") from error
 
 
-def read_object(file: Path) -> dict[str, Any]:
-    record = read_json(file)
+def _object(file: Path, record: Any) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise AnalysisError(f"{file}: holds no JSON object")
     return record
@@ -30,7 +44,7 @@ def get(file: Path, record: dict[str, Any], dotted: str, kind: type | tuple[type
             raise AnalysisError(f"{file}: {dotted!r} is missing")
         value = value[name]
     if not isinstance(value, kind):
-        raise AnalysisError(f"{file}: {dotted!r} is {value!r}, expected {_kind_text(kind)}")
+        raise AnalysisError(f"{file}: {dotted!r} is {shown(value)}, expected {_kind_text(kind)}")
     return value
 
 
@@ -42,7 +56,7 @@ def number(file: Path, record: dict[str, Any], name: str) -> float | None:
     """A number that may be null or absent."""
     value = record.get(name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise AnalysisError(f"{file}: {name!r} is {value!r}, expected a number or null")
+        raise AnalysisError(f"{file}: {name!r} is {shown(value)}, expected a number or null")
     return value
 
 
@@ -50,5 +64,5 @@ def part(file: Path, record: dict[str, Any], name: str) -> dict[str, Any]:
     """An object that may be null or absent; empty then."""
     part = record.get(name)
     if part is not None and not isinstance(part, dict):
-        raise AnalysisError(f"{file}: {name!r} is {part!r}, expected an object or null")
+        raise AnalysisError(f"{file}: {name!r} is {shown(part)}, expected an object or null")
     return part or {}

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.checksums import check_digest, is_there
 from analysis.errors import AnalysisError, nearest
-from analysis.json_files import get, number, part, read_object
+from analysis.json_files import get, number, part, read_manifest, read_object
+from analysis.shapes import COST, RUN, STUDY, check, shown
 
 DEFAULT_ALPHA, DEFAULT_MARGIN = 0.05, 0.01
 """Of studies that declare no claims."""
@@ -101,10 +103,22 @@ class Claims:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """num_test: how many test images are training images too, pixel for pixel.
+
+    num_other_label: of these, with another label there.
+    """
+
+    num_test: int
+    num_other_label: int
+
+
+@dataclass(frozen=True)
 class Study:
     """A study and all runs that it lists.
 
-    classes: of the task. epochs: of the protocol; None if no run is in the ledger.
+    classes: of the task. overlap: of its two parts; None where nobody looked, as in older studies.
+    epochs: of the protocol; None if no run is in the ledger.
     protocol: its values by name, as runs have it; empty if no run is in the ledger.
     sampler: how hyper-parameters were proposed, `tpe` or `random`; None before format 3.
     source: of the study: `file` and `data` (whether a folder of the user's own images took the task's place).
@@ -123,6 +137,7 @@ class Study:
     task_label: str
     task_hash: str
     classes: tuple[str, ...]
+    overlap: Overlap | None
     arms: tuple[Arm, ...]
     claims: Claims
     epochs: int | None
@@ -141,14 +156,16 @@ def read_study(ledger: Path, study: str) -> Study:
     """The study of that name with its runs, costs included.
 
     Raises AnalysisError (a ValueError of one line) for a ledger or study that is not there, a file that is not
-    JSON, lacks a value or has a newer format, and runs of two protocols or of two tasks.
+    JSON, lacks a value, has a newer format or was edited since it was written, and runs of two protocols or tasks.
     """
     file = _study_file(ledger, study)
-    record = read_object(file)
+    record = read_manifest(file)
     _check_format(file, record)
+    check_digest(file, record)
     arms = tuple(_arms(file, get(file, record, "arms", list)))
     if not arms:
         raise AnalysisError(f"{file}: 'arms' is empty: the study has no variant")
+    check(file, record, STUDY)
     rows: list[dict[str, Any]] = []
     epochs: int | None = None
     protocol: dict[str, Any] = {}
@@ -159,7 +176,7 @@ def read_study(ledger: Path, study: str) -> Study:
             for key in keys:
                 row = {"arm": index, "pose": arm.pose, "variant": arm.variant, "stage": stage, "key": key}
                 run_file = ledger / "runs" / key / "run.json"
-                if not run_file.is_file():
+                if not is_there(run_file):
                     rows.append(row | {"status": "missing"})
                     continue
                 run = read_object(run_file)
@@ -187,6 +204,7 @@ def read_study(ledger: Path, study: str) -> Study:
         task_label=get(file, record, "task.label", str),
         task_hash=task_hash,
         classes=tuple(map(str, get(file, record, "task.classes", list))),
+        overlap=_overlap(file, part(file, record, "overlap")),
         arms=arms,
         claims=_claims(file, record, arms),
         epochs=epochs,
@@ -215,7 +233,7 @@ def _check_format(file: Path, record: dict[str, Any]) -> None:
     version = get(file, record, "format", int)
     if version > NEWEST_FORMAT:
         raise AnalysisError(
-            f"{file}: format {version} is newer than {NEWEST_FORMAT}, the newest known: update stn-bench"
+            f"{file}: format {shown(version)} is newer than {NEWEST_FORMAT}, the newest known: update stn-bench"
         )
 
 
@@ -223,7 +241,7 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
     known: dict[str, list[str]] = {}
     for record in records:
         if not isinstance(record, dict):
-            raise AnalysisError(f"{file}: 'arms' holds {record!r}, expected an object")
+            raise AnalysisError(f"{file}: 'arms' holds {shown(record)}, expected an object")
         variants = known.setdefault(get(file, record, "pose", str), [])
         variants.append(get(file, record, "variant", str))
     for pose, variants in known.items():
@@ -241,12 +259,17 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
         for stage in ("trials", "finals"):
             keys[stage] = tuple(get(file, record, stage, list))
             for key in keys[stage]:
-                if not isinstance(key, str):
-                    raise AnalysisError(f"{file}: {stage!r} of {variant!r} holds {key!r}, expected a run's key")
+                if not isinstance(key, str) or not key.isalnum() or len(key) > 64:
+                    raise AnalysisError(f"{file}: {stage!r} of {variant!r} holds {shown(key)}, expected a run's key")
         winner = None if record.get("winner") is None else get(file, record, "winner", str)
         if winner is not None and winner not in keys["trials"]:
             raise AnalysisError(f"{file}: winner {winner!r} of {variant!r} is none of its trials")
         yield Arm(pose, variant, baseline, keys["trials"], winner, keys["finals"], part(file, record, "space"))
+
+
+def _overlap(file: Path, found: dict[str, Any]) -> Overlap | None:
+    names = ("num_test", "num_other_label")
+    return Overlap(*(get(file, found, name, int) for name in names)) if found else None
 
 
 def _claims(file: Path, record: dict[str, Any], arms: tuple[Arm, ...]) -> Claims:
@@ -270,9 +293,11 @@ def _claims(file: Path, record: dict[str, Any], arms: tuple[Arm, ...]) -> Claims
 def _check_run(file: Path, run: dict[str, Any], key: str, stage: str) -> None:
     _check_format(file, run)
     if get(file, run, "key", str) != key:
-        raise AnalysisError(f"{file}: holds the run {run['key']!r}, expected {key!r}")
+        raise AnalysisError(f"{file}: holds the run {shown(run['key'])}, expected {key!r}")
     if get(file, run, "config.stage", str) != stage:
-        raise AnalysisError(f"{file}: is a {run['config']['stage']} run, but its study lists it as a {stage} run")
+        found = shown(run["config"]["stage"])[1:-1]
+        raise AnalysisError(f"{file}: is a {found} run, but its study lists it as a {stage} run")
+    check(file, run, RUN)
 
 
 def _run_row(file: Path, run: dict[str, Any]) -> dict[str, Any]:
@@ -307,9 +332,10 @@ def _transformer_row(file: Path, transformer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cost_row(file: Path) -> dict[str, Any]:
-    if not file.is_file():
+    if not is_there(file):
         return {}
     cost = read_object(file)
+    check(file, cost, COST)
     row: dict[str, Any] = {name: number(file, cost, name) for name in COSTS}
     row |= {name: cost.get(name) for name in MACHINE}
     row["versions"] = ", ".join(f"{name} {version}" for name, version in sorted((cost.get("versions") or {}).items()))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from analysis.errors import AnalysisError
@@ -13,22 +14,37 @@ def write_files(out: Path, content: dict[str, bytes], *, optional: Iterable[str]
     optional: names that are deleted where `content` lacks them, so that nothing of an earlier report lies beside this.
     Returns the paths in the order given. Raises AnalysisError if `out` cannot be written; no half-written file stays.
     """
-    paths = []
+    path = out
     try:
         out.mkdir(parents=True, exist_ok=True)
+        _remove_drafts(out)
         for name, data in content.items():
-            draft = out / f".{name}.{os.getpid()}"
+            path, draft = out / name, out / f".{name}.{os.getpid()}"
             try:
                 with draft.open("wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                draft.replace(out / name)
+                draft.replace(path)
             finally:
+                with suppress(OSError):
+                    draft.unlink(missing_ok=True)
+        for name in sorted(set(optional) - set(content)):
+            path = out / name
+            path.unlink(missing_ok=True)
+    except OSError as error:  # of a full disk, none says on which file
+        raise AnalysisError(f"{path}: cannot be written: {error.strerror}") from error
+    return [out / name for name in content]
+
+
+def _remove_drafts(out: Path) -> None:
+    """Of processes that were killed while they wrote."""
+    for draft in out.glob(".*.*"):
+        pid = draft.suffix[1:]
+        if pid.isdecimal() and pid.isascii() and draft.is_file():
+            try:
+                os.kill(int(pid), 0)
+            except ProcessLookupError:
                 draft.unlink(missing_ok=True)
-            paths.append(out / name)
-        for name in set(optional) - set(content):
-            (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise AnalysisError(f"{error.filename or out}: cannot be written: {error.strerror}") from error
-    return paths
+            except (PermissionError, OverflowError):
+                continue

@@ -22,7 +22,7 @@ from benchmarks.usual_way import NUM_LOADERS, UsualWay
 from benchmarks.workloads import WORKLOADS, Workload
 from experiments.costs import count_train_flops
 from experiments.device import find_device
-from experiments.errors import UserError
+from experiments.errors import UserError, remedy
 from experiments.executors.local import default_num_workers, devices_of_workers
 from experiments.ledger import to_json, write_atomically
 from experiments.models.cnn_matched import count_parameters
@@ -111,8 +111,8 @@ def measure(out: Path, *, quick: bool) -> int:
         ],
         "methods": its_methods,
     }
-    write_atomically(out, to_json(report))
     print_report(console, report)
+    write_atomically(out, to_json(report))
     console.print(f"Written to {out}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
@@ -126,7 +126,7 @@ def check_writable(out: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise UserError(f"out: {out} cannot be written ({error.strerror})") from None
+        raise UserError(f"out: {out} cannot be written ({error.strerror}){remedy(error)}") from None
 
 
 def packed_counts(device: torch.device) -> tuple[int, ...]:

@@ -2,7 +2,14 @@
 
 import sys
 
-from experiments.cli import main
-
 if __name__ == "__main__":  # worker processes import this module under another name
-    sys.exit(main())
+    from experiments import stopping
+
+    stopping.listen()  # before anything that takes time to import
+    try:
+        from experiments.cli import main
+
+        status = main()
+    finally:
+        stopping.leave_if_asked()
+    sys.exit(status)

@@ -66,7 +66,7 @@ class Checkpoints:
     def found(self) -> Iterator[Checkpoint]:
         """Those that are whole and of this run, the latest first. To be asked when training begins."""
         self._start_s = self._last_s = time.perf_counter()
-        for path in sorted(self.folder.glob("epoch-*.safetensors"), reverse=True):
+        for path in sorted(self._files("epoch-*.safetensors"), reverse=True):
             checkpoint = self._read(path)
             if checkpoint:
                 self._previous, self.earlier_s = path, checkpoint.values["train_seconds"]
@@ -86,9 +86,15 @@ class Checkpoints:
                 self._remove(set(self.folder.iterdir()) - {path, self._previous})
                 self._previous = path
         except OSError:  # no reason to end a run; a full disk shows when it is committed
-            self._remove(self.folder.glob(".*"))
+            self._remove(self._files(".*"))
         self._last_s = time.perf_counter()
         self._pause_s = max(EVERY_S, (self._last_s - start) / COST_SHARE)
+
+    def _files(self, pattern: str) -> list[Path]:
+        try:
+            return list(self.folder.glob(pattern))
+        except OSError:
+            return []
 
     def _remove(self, paths: Iterable[Path]) -> None:
         for path in paths:
@@ -115,7 +121,7 @@ class Checkpoints:
             if any(values[name] != value for name, value in self._identity.items()):
                 return None
             values["train_seconds"] = float(values["train_seconds"])
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
         return Checkpoint(tensors, values)
 

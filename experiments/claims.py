@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from experiments.errors import nearest
 from experiments.sweep_file import Section
 
+MAX_CLAIMS = 5000
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -55,14 +57,16 @@ def read_claims(
         family = [Claim(pose, *names) for pose in poses for names in baselines.items() if names[0] != names[1]]
         return Claims(alpha, margin, declared=False, family=tuple(family))
     items = own["family"].items("family")
-    family = []
+    declared: dict[Claim, None] = {}  # in order
     for key in items.values:
         for claim in _expand(items.section(key), poses, list(baselines), of):
-            if claim in family:
+            if claim in declared:
                 both = f"{claim.variant!r} over {claim.baseline!r}"
                 raise items.error(key, f"{both} at pose {claim.pose!r} is there twice")
-            family.append(claim)
-    return Claims(alpha, margin, declared=True, family=tuple(family))
+            declared[claim] = None
+            if len(declared) > MAX_CLAIMS:
+                raise items.error(key, f"makes more than {MAX_CLAIMS} claims")
+    return Claims(alpha, margin, declared=True, family=tuple(declared))
 
 
 def _expand(item: Section, poses: list[str], variants: list[str], of: str) -> list[Claim]:

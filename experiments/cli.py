@@ -5,19 +5,24 @@ import dataclasses
 import importlib
 import os
 import re
-import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 from experiments.config import RunConfig
-from experiments.errors import UserError, nearest
+from experiments.errors import UserError, nearest, remedy
+from experiments.plain_text import plain
+from experiments.stopping import STATUS_STOPPED, STOPPED
+from experiments.sweep_lock import only_sweep_of
 
+STATUS_UNREAD = 1
 STATUS_BAD_INPUT = 2
-STATUS_STOPPED = 130
+ONE_AT_A_TIME = ("sweep", "probe")
+"""Commands that hold the ledger from their start to their end."""
 
 
 def add_study_arguments(parser: ArgumentParser) -> None:
@@ -59,6 +64,7 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     add_reports_argument(command)
     add_worker_arguments(command)
     command.add_argument("--retry_failed", action="store_true", help="make runs again that failed or diverged")
+    command.add_argument("--stall_s", type=float, default=900.0, help="a run counts as hung after so long; 0: never")
 
     command = add("plan", "say what a sweep would do and how long it would take, without training")
     add_study_arguments(command)
@@ -94,7 +100,8 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     add_reports_argument(command)
     command.add_argument("--jobs", type=int, default=0, help="worker processes; 0 takes as many as pay")
 
-    command = add("verify", "compute the numbers of the documents again from the committed results, and compare")
+    command = add("verify", "read every file of a ledger and name what was damaged or edited; or check the documents")
+    command.add_argument("ledger", nargs="?", type=Path, help="the ledger; without one, the documents' numbers")
     command.add_argument("--claims", type=Path, default=Path("docs/claims.yaml"), help="file that lists the numbers")
 
     command = add("wandb-report", "build a saved workspace and a report of a study in its W&B project")
@@ -150,40 +157,70 @@ def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the process's exit status. Bad input is one line on stderr and status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # Both signals mean: finish what must be finished, and go. A sweep goes on where it was.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # where a stream was closed before the start, a file of ours would take its place
+    os.close(descriptor)
     try:
-        runs = arguments[:1] == ["run"] and not {"-h", "--help"} & set(arguments)
-        defaults = find_run_defaults(arguments[1:]) if runs else None
-        parser, _ = build_parser(defaults)
-        if not arguments:
-            parser.print_help()
-            return 0
-        options = parser.parse_args(arguments)
-        name = options.command.replace("-", "_")
-        # After parsing: --help and typing errors need no torch.
-        return int(importlib.import_module(f"experiments.commands.{name}").main(options[options.command]))
+        try:
+            return run_command(arguments)
+        finally:
+            if sys.stdout:  # None where it was closed before the start
+                sys.stdout.flush()  # while it can still be told that nothing takes it
     except ArgumentError as error:
         return complain(explain(error, arguments))
     except ValueError as error:
         # Analysis raises plain ValueErrors of its own, since it imports nothing from here.
         if not isinstance(error, UserError) and not type(error).__module__.startswith("analysis."):
             raise
-        return complain(str(error))
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return complain(str(error) if isinstance(error, UserError) else f"{error}{remedy(error.__cause__)}")
     except OSError as error:  # such as a full disk
-        return complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+        where = error.filename
+        if where is None and output_is_stuck():
+            if isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
+                return STATUS_UNREAD
+            where = "standard output"
+        return complain(": ".join(str(part) for part in (where, error.strerror or error) if part) + remedy(error))
     except KeyboardInterrupt:
-        print("\nStopped. Finished runs are in the ledger; the same command goes on from here.", file=sys.stderr)
+        with suppress(OSError):
+            print(STOPPED, file=sys.stderr)
         return STATUS_STOPPED
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Parse and run a command; returns its exit status. Raises whatever it raises."""
+    runs = arguments[:1] == ["run"] and not {"-h", "--help"} & set(arguments)
+    defaults = find_run_defaults(arguments[1:]) if runs else None
+    parser, _ = build_parser(defaults)
+    if not arguments:
+        parser.print_help()
+        return 0
+    options = parser.parse_args(arguments)
+    name = options.command.replace("-", "_")
+    chosen = options[options.command]
+    with only_sweep_of(chosen.runs) if name in ONE_AT_A_TIME else nullcontext():
+        # After parsing: --help, typing errors and a ledger that is held need no torch.
+        return int(importlib.import_module(f"experiments.commands.{name}").main(chosen))
+
+
+def output_is_stuck() -> bool:
+    """Whether standard output takes no more. What it has not taken is dropped then: the end would fail on it again."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (AttributeError, ValueError):  # closed, or no file at all
+        return False
+    try:
+        sys.stdout.flush()
+        os.write(descriptor, b"\n")  # what is not buffered has been dropped already
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        return True
+    return False
 
 
 def complain(message: str) -> int:
     """Print the message as one line without control characters."""
-    message = re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", message)
-    print("error:", re.sub(r"\s+", " ", message).strip(), file=sys.stderr)
+    with suppress(OSError):  # nobody is left to tell
+        print("error:", plain(message), file=sys.stderr)
     return STATUS_BAD_INPUT
 
 

@@ -98,13 +98,23 @@ def run_key(run: RunConfig, content_hash: str) -> str:
 
     content_hash: of the task's images and labels. Where the images lie and what they are called has no say.
     """
-    identity = {"format": RESULT_FORMAT, "run": dataclasses.asdict(run), "task": content_hash}
+    return key_of(dataclasses.asdict(run), content_hash)
+
+
+def key_of(config: dict[str, Any], content_hash: str) -> str:
+    """The same of a configuration as run.json has it."""
+    identity = {"format": RESULT_FORMAT, "run": config, "task": content_hash}
     return hashlib.sha256(canonical(identity).encode()).hexdigest()[:16]
 
 
 def protocol_hash(protocol: Protocol) -> str:
     """8 hex digits that tell protocols apart; tables carry it and refuse to mix two."""
-    return hashlib.sha256(canonical(dataclasses.asdict(protocol)).encode()).hexdigest()[:8]
+    return hash_of(dataclasses.asdict(protocol))
+
+
+def hash_of(protocol: dict[str, Any]) -> str:
+    """The same of a protocol as run.json has it."""
+    return hashlib.sha256(canonical(protocol).encode()).hexdigest()[:8]
 
 
 def num_steps(num_images: int, batch_size: int, epochs: int) -> int:

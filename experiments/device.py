@@ -1,7 +1,6 @@
 """Which device trains, and in which precision: found, measured, and said aloud."""
 
 import json
-import os
 import platform
 import time
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from baselines.backbones import BACKBONES
 from experiments.config import Protocol
 from experiments.errors import UserError
+from experiments.ledger import write_atomically
 
 
 def find_device(name: str) -> str:
@@ -89,11 +89,10 @@ def measured_precision(device: torch.device, cache: Path) -> str:
         known[machine] = "bf16" if rates["bf16"] > 1.1 * rates["fp32"] else "fp32"
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            temporary = memory.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(known, indent=1))
-            temporary.replace(memory)
+            write_atomically(memory, json.dumps(known, indent=1).encode())
         except OSError as error:
-            raise UserError(f"{cache}: the cache cannot be written ({error.strerror})") from None
+            message = f"{cache}: the cache cannot be written ({error.strerror})"
+            raise UserError(f"{message}; set STN_BENCH_CACHE to another folder") from None
     return known[machine]
 
 

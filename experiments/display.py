@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, JustifyMethod
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -18,7 +17,9 @@ from rich.text import Text
 
 from experiments.config import RunConfig
 from experiments.ledger import Ledger
+from experiments.ledger_shapes import is_whole
 from experiments.options import option_text
+from experiments.plain_text import as_markup, plain
 
 if TYPE_CHECKING:  # torch is slow to import, and most commands do without it
     from experiments.catalogue import Entry
@@ -32,7 +33,7 @@ MAX_NAME = 48
 
 def say_to(console: Console) -> Callable[[str], None]:
     """A function that prints a line as it is."""
-    return lambda line: console.print(escape(line), highlight=False, soft_wrap=True)
+    return lambda line: console.print(as_markup(line), highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -67,17 +68,20 @@ def print_plan(
     total_s: float,
     claims: str,
     prospects: Text,
+    disk: str,
 ) -> None:
     """The plan as a table. seconds: of one trial and one final run, for each arm.
 
-    claims: what is to be decided. prospects: whether that many seeds can.
+    claims: what is to be decided. prospects: whether that many seeds can. disk: what will be written.
     """
     study, protocol = plan.study, plan.protocol
     console.print(
-        f"[bold]Study[/] {plan.name}   [bold]budget[/] {study.budget}   [bold]protocol[/] {plan.protocol_hash}"
+        f"[bold]Study[/] {as_markup(plan.name)}   [bold]budget[/] {study.budget}   "
+        f"[bold]protocol[/] {plan.protocol_hash}"
     )
     console.print(
-        f"[bold]Task[/]  {plan.task.label}: {protocol.train_images:,} training, {protocol.val_images:,} validation, "
+        f"[bold]Task[/]  {as_markup(plan.task.label)}: "
+        f"{protocol.train_images:,} training, {protocol.val_images:,} validation, "
         f"{protocol.test_images:,} test images; {len(plan.task.classes)} classes; {protocol.image_px} px"
     )
     console.print(
@@ -85,7 +89,7 @@ def print_plan(
         f"{protocol.precision} on {protocol.device}; each variant {count(study.search.trials, 'trial')}, tuned by "
         f"{study.search.sampler} on validation accuracy, and {count(study.final_seeds, 'final run')}"
     )
-    console.print(f"[bold]Claims[/] {escape(claims)}", highlight=False)
+    console.print(f"[bold]Claims[/] {as_markup(claims)}", highlight=False)
     if prospects:
         console.print("[bold]Seeds[/] ", prospects, highlight=False)
     name_width = max(24, (console.width - 20) // 3)
@@ -101,7 +105,8 @@ def print_plan(
     done = f", {num_done} of them in the ledger already" if num_done else ""
     workers = count(num_workers, "worker")
     left = f"about {duration(total_s)} with {workers} on this machine" if total_s else "nothing is left to train"
-    console.print(f"{plan.num_trials} trials and {plan.num_finals} final runs{done}; {left}.\n")
+    console.print(f"{plan.num_trials} trials and {plan.num_finals} final runs{done}; {left}.")
+    console.print(f"{as_markup(disk)}\n", highlight=False, soft_wrap=True)
 
 
 def run_name(variant: str, pose: str) -> str:
@@ -111,15 +116,15 @@ def run_name(variant: str, pose: str) -> str:
 
 def run_line(run: RunConfig, record: Mapping[str, Any], cost: Mapping[str, Any], name_width: int = 0) -> str:
     """One finished run in one line, whose columns stand below those of other runs."""
-    result, status = record["result"], record["status"]
+    result, status = record.get("result") or {}, record["status"]
     colour = {"completed": "green", "pruned": "yellow"}.get(status, "red")
-    scores = {part: result[f"{part}_accuracy"] for part in ("val", "test")}
+    scores = {part: result.get(f"{part}_accuracy") for part in ("val", "test")}
     shown = ["" if score is None else f"{part} {score * 100:4.1f} %" for part, score in scores.items()]
-    seconds = f"{cost['seconds']:.1f} s" if cost["seconds"] is not None else ""
-    why = f"  {escape(record['error'])}" if record["error"] else ""
+    seconds = "" if cost.get("seconds") is None else f"{cost['seconds']:.1f} s"
+    why = f"  {as_markup(record['error'])}" if record.get("error") else ""
     return (
-        f"[{colour}]{status:9}[/] {run_name(run.variant, run.pose):{name_width}} {run.stage} seed {run.seed:<2} "
-        f"{shown[0]:10} {shown[1]:11} {seconds:>7}{why}"
+        f"[{colour}]{as_markup(status):9}[/] {run_name(run.variant, run.pose):{name_width}} "
+        f"{run.stage} seed {run.seed:<2} {shown[0]:10} {shown[1]:11} {seconds:>7}{why}"
     )
 
 
@@ -207,8 +212,10 @@ class SweepProgress:
             return
         under_way = 0.0
         for progress in self.ledger.running().values():
-            key = (progress.get("pose", "upright"), progress["variant"], progress["stage"])
-            under_way += self.expected_s.get(key, 0.0) * progress["epoch"] / (progress["epochs"] + 1)
+            pose, variant, stage = (str(progress.get(name)) for name in ("pose", "variant", "stage"))
+            epoch, epochs = progress.get("epoch"), progress.get("epochs")
+            if is_whole(epoch) and is_whole(epochs) and 0 <= epoch <= epochs:
+                under_way += self.expected_s.get((pose, variant, stage), 0.0) * epoch / (epochs + 1)
         done_s = min(self.done_s + under_way, self.total_s)
         runs = f"{self.num_finished}/{self.num_runs} runs"
         self._bar.update(self._task, completed=done_s, runs=runs, left=f"· {self.left(done_s)}")
@@ -233,13 +240,13 @@ def print_tables(console: Console, found: Any, importance: Callable[[Any], Seque
 
     importance: a section's headings, those first that a narrow terminal should keep.
     """
-    console.print(f"\n[bold]{escape(found.title)}[/]", highlight=False)
+    console.print(f"\n[bold]{as_markup(found.title)}[/]", highlight=False)
     for section in found.sections:
-        title = f"Pose {escape(section.pose)}" if len(found.sections) > 1 else None
+        title = f"Pose {as_markup(section.pose)}" if len(found.sections) > 1 else None
         table = _fitting_table(console, section.table, title, importance(section.table))
         console.print(table)
     if hint:
-        console.print(escape(hint), style="dim", highlight=False)
+        console.print(as_markup(hint), style="dim", highlight=False)
 
 
 def _fitting_table(console: Console, text: Any, title: str | None, importance: Sequence[str]) -> Table:
@@ -254,7 +261,7 @@ def _fitting_table(console: Console, text: Any, title: str | None, importance: S
             justify: JustifyMethod = "right" if text.align[index] == "r" else "left"
             table.add_column(text.columns[index], justify=justify, no_wrap=True)
         for row in text.rows:
-            cells = {index: escape(row[index]) for index in shown}
+            cells = {index: as_markup(row[index]) for index in shown}
             named = {i: folded(cell, name_width) for i, cell in cells.items() if text.columns[i] in NAME_COLUMNS}
             table.add_row(*(cells | named).values())
         if len(wanted) == 1 or Measurement.get(console, wide, table).maximum <= console.width:
@@ -264,22 +271,22 @@ def _fitting_table(console: Console, text: Any, title: str | None, importance: S
 
 def print_answer(console: Console, headline: str, sentences: Sequence[str]) -> None:
     """What the study says, in a breath and then claim by claim."""
-    console.print(Text(headline, style="bold"), highlight=False)
+    console.print(Text(plain(headline), style="bold"), highlight=False)
     for sentence in sentences:
-        console.print(Padding(Text(sentence), (0, 0, 0, 2)), highlight=False)
+        console.print(Padding(Text(plain(sentence)), (0, 0, 0, 2)), highlight=False)
     console.print()
 
 
 def print_advice(console: Console, found: str, how_sure: str) -> None:
     """What a probe found."""
-    console.print(Text(f"\n{found}", style="bold"), highlight=False)
-    console.print(Text(how_sure), highlight=False)
+    console.print(Text(f"\n{plain(found)}", style="bold"), highlight=False)
+    console.print(Text(plain(how_sure)), highlight=False)
 
 
 def print_place(console: Console, what: str, *lines: str) -> None:
     """Where something is, in lines that begin below each other."""
     for number, line in enumerate(lines):
-        console.print(f"{'' if number else what:20}{escape(line)}", highlight=False, soft_wrap=True)
+        console.print(f"{'' if number else what:20}{as_markup(line)}", highlight=False, soft_wrap=True)
 
 
 def print_tracking(console: Console, ledger: Ledger, mode: str, problem: str | None, unlogged: int) -> None:
@@ -290,7 +297,7 @@ def print_tracking(console: Console, ledger: Ledger, mode: str, problem: str | N
     }
     print_place(console, "W&B runs", *where.get(mode, ["none: tracking is disabled"]))
     if problem:
-        console.print(escape(problem), style="yellow", highlight=False)
+        console.print(as_markup(problem), style="yellow", highlight=False)
     if unlogged:
         then = "`make sync` uploads them" if mode == "online" else "the same command logs them"
         console.print(f"W&B: runs not logged yet: {unlogged}; {then}.", style="yellow", highlight=False)
@@ -299,10 +306,10 @@ def print_tracking(console: Console, ledger: Ledger, mode: str, problem: str | N
 def print_status(console: Console, report: Mapping[str, Any]) -> None:
     """The ledger's studies and the runs in progress."""
     console.print(
-        f"Ledger {escape(report['ledger'])}: {report['num_runs']} finished runs", highlight=False, soft_wrap=True
+        f"Ledger {as_markup(report['ledger'])}: {report['num_runs']} finished runs", highlight=False, soft_wrap=True
     )
     for study in report["studies"]:
-        table = Table(box=box.SIMPLE_HEAD, title=f"{study['study']}: {escape(study['task'])}", title_justify="left")
+        table = Table(box=box.SIMPLE_HEAD, title=as_markup(f"{study['study']}: {study['task']}"), title_justify="left")
         for column in ("pose", "variant", "trials", "final runs"):
             table.add_column(column)
         for arm in study["arms"]:
@@ -310,14 +317,12 @@ def print_status(console: Console, report: Mapping[str, Any]) -> None:
                 status_counts(arm["trials"], study["num_trials"]),
                 status_counts(arm["finals"], study["num_finals"]),
             )
-            table.add_row(arm["pose"], arm["variant"], *cells)
+            table.add_row(as_markup(arm["pose"]), as_markup(arm["variant"]), *map(as_markup, cells))
         console.print(table)
     for key, progress in report["running"].items():
-        epochs = f"epoch {progress['epoch']}/{progress['epochs']}"
-        console.print(
-            f"running {key}  {progress['variant']} {progress['stage']} seed {progress['seed']}  {epochs}",
-            highlight=False,
-        )
+        variant, stage, seed, epoch, epochs = map(progress.get, ("variant", "stage", "seed", "epoch", "epochs"))
+        line = f"running {key}  {variant} {stage} seed {seed}  epoch {epoch}/{epochs}"
+        console.print(as_markup(line), highlight=False)
     if not report["running"]:
         console.print("No run is in progress.")
 

@@ -36,15 +36,25 @@ class Estimate:
             for arm, seconds in zip(plan.arms, self.runs, strict=True)
             for stage in seconds
         }
-        done = [[sum(key in ledger for key in keys) for keys in (arm.trials, arm.finals)] for arm in sweep.arms]
-        self.num_done = sum(map(sum, done))
-        study = plan.study
+        left = runs_left(plan, sweep, ledger)
+        self.num_done = plan.num_trials + plan.num_finals - sum(map(sum, left))
         self.left_s = sum(
-            max(0, study.search.trials - num_trials) * seconds["trial"]
-            + max(0, study.final_seeds - num_finals) * seconds["final"]
-            for (num_trials, num_finals), seconds in zip(done, self.runs, strict=True)
+            num_trials * seconds["trial"] + num_finals * seconds["final"]
+            for (num_trials, num_finals), seconds in zip(left, self.runs, strict=True)
         )
         self.wall_s = self.left_s / num_workers
+
+
+def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[tuple[int, int]]:
+    """Trials and final runs that each arm of the plan still lacks in the ledger."""
+    study = plan.study
+    return [
+        (
+            study.search.trials - sum(key in ledger for key in arm.trials),
+            study.final_seeds - sum(key in ledger for key in arm.finals),
+        )
+        for arm in sweep.arms
+    ]
 
 
 def images_per_s(plan: Plan, arm: ArmPlan, ledger: Ledger) -> float:

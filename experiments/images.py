@@ -13,6 +13,7 @@ from torch import Tensor
 from experiments.config import Protocol
 from experiments.draws import permutation, uniform
 from experiments.errors import UserError
+from experiments.heartbeat import beat
 from experiments.network import Batch
 from experiments.poses import PoseMaps, has_background, no_pose, put_in_pose
 from experiments.tasks import Images, Task
@@ -58,6 +59,7 @@ class DeviceImages:
         index_N = self.order()
         u_NK = uniform(index_N, num_draws, seed=0, epoch=0, purpose="evaluate")
         for index_B, u_BK in zip(index_N.split(size), u_NK.split(size), strict=True):
+            beat()
             yield self.labels_N[index_B], Batch(self.raw(index_B), self.poses[index_B], u_BK)
 
 

@@ -1,6 +1,7 @@
 """The ledger: the folder of finished runs, and the only truth. The one place that writes runs.
 
-docs/architecture.md says what each file holds. A run's folder appears whole, by one rename, or not at all.
+docs/architecture.md says what each file holds. A run's folder appears whole, by one rename, or not at all. What was
+damaged or edited since is not read: experiments/audit.py finds all of it.
 """
 
 import json
@@ -11,19 +12,29 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from experiments.checksums import SUMS, digest_fits, fits, read_sums, with_digest, write_sums
 from experiments.config import RESULT_FORMAT
-from experiments.errors import UserError
+from experiments.errors import UserError, remedy
+from experiments.ledger_shapes import check, is_whole, parse_json, read_json, who_knows
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Old content or new, never a mixture: a temporary file is flushed to disk, then renamed over the path."""
+    """Old content or new, never a mixture: a temporary file is flushed to disk, then renamed over the path.
+
+    Raises OSError with the path as its filename; nothing half-written is left then.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    flush_folder(path.parent)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        flush_folder(path.parent)
+    except OSError as error:  # of a full disk, none says on which file
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def flush_folder(folder: Path) -> None:
@@ -40,11 +51,41 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {who_knows(path)}") from None
+
+
+def _check_format(path: Path, value: Any) -> None:
+    found = value.get("format") if isinstance(value, dict) else None
+    if is_whole(found) and found > RESULT_FORMAT:
+        raise UserError(
+            f"{path}: format {found} is newer than this version reads ({RESULT_FORMAT}); update stn-bench or give RUNS="
+        )
+
+
+HOW_TO_MEND_A_STUDY = (
+    "bring it back from a copy, or delete it: the same `make sweep` writes it again from the runs, all but what was "
+    "planned at first"
+)
+
+
+def how_to_mend(folder: Path) -> str:
+    """What to do about a run of which a file is not as it was committed."""
+    return f"delete {folder}, and the same `make sweep` makes that run again"
+
+
+def _not_as_committed(path: Path) -> UserError:
+    return UserError(f"{path}: was damaged or edited since it was written; {how_to_mend(path.parent)}")
+
+
 def process_is_alive(pid: int) -> bool:
     """Whether the process can still do something; one that has ended and waits for its parent to notice cannot."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has such a number
         return False
     except PermissionError:
         return True
@@ -75,7 +116,7 @@ class Ledger:
             raise self._unwritable(error) from None
 
     def _unwritable(self, error: OSError) -> UserError:
-        return UserError(f"runs: the ledger {self.root} cannot be written ({error.strerror})")
+        return UserError(f"runs: the ledger {self.root} cannot be written ({error.strerror}){remedy(error)}")
 
     def folder(self, key: str) -> Path:
         return self.root / "runs" / key
@@ -87,23 +128,48 @@ class Ledger:
         return sum(not entry.name.startswith(".") for entry in (self.root / "runs").glob("*"))
 
     def read(self, key: str, name: str = "run.json") -> Any:
-        """A JSON file of a run. Raises UserError if it was written by a newer version."""
+        """A JSON file of a run, as it was committed.
+
+        Raises UserError for one of a newer version, one that was damaged or edited since, and one of another run.
+        """
         path = self.folder(key) / name
-        value = json.loads(path.read_text())
-        if name == "run.json" and value["format"] > RESULT_FORMAT:
-            raise UserError(f"{path}: format {value['format']} is newer than this version reads ({RESULT_FORMAT})")
+        content, sums = _content(path), path.with_name(SUMS)
+        if sums.exists() and not fits(name, content, _content(sums)):
+            raise _not_as_committed(path)
+        value = parse_json(path, content)
+        _check_format(path, value)
+        check(path, value)
+        if name == "run.json" and value.get("key", key) != key:
+            raise UserError(f"{path}: is of the run {value['key']!r:.80}; {how_to_mend(path.parent)}")
         return value
 
-    def commit(self, key: str, files: Mapping[str, bytes]) -> None:
-        """Put a finished run into the ledger, whole. A run that is there already stays as it is.
+    def check(self, key: str) -> None:
+        """Raises UserError unless every file of the run is as it was committed; nothing is known of older runs."""
+        sums = self.folder(key) / SUMS
+        if not sums.exists():
+            return
+        content = _content(sums)
+        try:
+            names = read_sums(content)
+        except ValueError:
+            raise _not_as_committed(sums) from None
+        for name in names:
+            if not fits(name, _content(sums.with_name(name)), content):
+                raise _not_as_committed(sums.with_name(name))
 
+    def commit(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Put a finished run into the ledger, whole, with the checksums of its files.
+
+        A run that is there already stays as it is; what is left of one without its run.json goes.
         Raises UserError where it cannot be written; nothing of it is left then.
         """
         temporary = self.root / "runs" / f".{key}.{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         try:
+            if self.folder(key).is_dir() and key not in self:  # in this order: another process may commit it now
+                self.remove(key)
             temporary.mkdir()
-            for name, content in files.items():
+            for name, content in {**files, SUMS: write_sums(files)}.items():
                 with open(temporary / name, "wb") as file:
                     file.write(content)
                     file.flush()
@@ -129,13 +195,17 @@ class Ledger:
         """Say how far a run is, for whoever watches. Not flushed: it is worth nothing after a crash."""
         path = self.root / "running" / f"{key}.json"
         temporary = path.with_suffix(f".{os.getpid()}")
-        with suppress(OSError):  # no reason to end a run; a full disk shows when it is committed
+        try:
             temporary.write_text(json.dumps({**progress, "pid": os.getpid()}))
             temporary.replace(path)
+        except OSError:  # no reason to end a run; a full disk shows when it is committed
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def forget_running(self, key: str) -> None:
         """A run that is committed, or given up, needs neither its mark nor its checkpoints."""
-        (self.root / "running" / f"{key}.json").unlink(missing_ok=True)
+        with suppress(OSError):  # they harm nobody; the next sweep tries again
+            (self.root / "running" / f"{key}.json").unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints(key), ignore_errors=True)
 
     def checkpoints(self, key: str) -> Path:
@@ -147,10 +217,10 @@ class Ledger:
         found = {}
         for path in sorted((self.root / "running").glob("*.json")):
             try:
-                progress = json.loads(path.read_text())
+                progress = read_json(path)
             except (OSError, ValueError):
                 continue  # it has just ended
-            if process_is_alive(progress["pid"]):
+            if isinstance(progress, dict) and is_whole(pid := progress.get("pid")) and process_is_alive(pid):
                 found[path.stem] = progress
         return found
 
@@ -160,13 +230,16 @@ class Ledger:
         Checkpoints stay while they can be of use: those of runs in progress, and those of runs that a study lists and
         that the ledger lacks.
         """
-        for entry in [path for place in ("runs/.*", "studies/*/.*", "running/*") for path in self.root.glob(place)]:
+        places = (".probe.*", ".sweep.holder.*", "runs/.*", "studies/*/.*", "running/*")
+        for entry in [path for place in places for path in self.root.glob(place)]:
             if "." not in entry.name:
                 continue  # checkpoints
             suffix = entry.name.rsplit(".", 1)[-1]
             try:
-                pid = int(suffix) if suffix.isdigit() else int(json.loads(entry.read_text())["pid"])
-            except (OSError, ValueError, KeyError):
+                pid = int(suffix) if suffix.isdigit() else read_json(entry)["pid"]
+            except (OSError, ValueError, LookupError, TypeError):
+                continue
+            if not is_whole(pid):
                 continue
             if not process_is_alive(pid):
                 if entry.is_dir():
@@ -186,14 +259,14 @@ class Ledger:
 
     def _listed(self) -> set[str]:
         """Keys of the runs that the studies here consist of, made or not."""
-        arms = [arm for study in self.studies() for arm in self.read_study(study).get("arms", ())]
+        arms = [arm for study in self.studies() for arm in self.read_study(study, whole=False).get("arms", ())]
         return {key for arm in arms for key in (*arm["trials"], *arm["finals"])}
 
     def write_study(self, study: str, manifest: Mapping[str, Any]) -> None:
         """Write what a study consists of."""
         folder = self.root / "studies" / study
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "study.json", to_json(manifest))
+        write_atomically(folder / "study.json", to_json(with_digest(manifest)))
 
     def studies(self) -> list[str]:
         """Names of the studies whose manifest is here, the latest first."""
@@ -202,5 +275,16 @@ class Ledger:
         )
         return [path.parent.name for path in manifests]
 
-    def read_study(self, study: str) -> dict[str, Any]:
-        return json.loads((self.root / "studies" / study / "study.json").read_text())
+    def read_study(self, study: str, *, whole: bool = True) -> dict[str, Any]:
+        """What a study consists of.
+
+        Raises UserError for a manifest of a newer version, one that was damaged or edited, and one of another form.
+        whole: nothing may be lacking either.
+        """
+        path = self.root / "studies" / study / "study.json"
+        value = parse_json(path, _content(path))
+        _check_format(path, value)
+        check(path, value, whole=whole)
+        if not digest_fits(value):
+            raise UserError(f"{path}: was damaged or edited since it was written; {HOW_TO_MEND_A_STUDY}")
+        return {name: part for name, part in value.items() if name != "sha256"}

@@ -16,6 +16,7 @@ from experiments.device import resolve
 from experiments.errors import UserError, nearest
 from experiments.images import fit_to_task
 from experiments.models import MODELS
+from experiments.network import Network
 from experiments.options import Value, fields, typed
 from experiments.poses import posed_px, spell_pose
 from experiments.runs import Source
@@ -24,6 +25,7 @@ from experiments.search_space import Parameter
 from experiments.study import Study
 from experiments.tasks import Say, Task, load_task
 from experiments.tasks.downloads import DownloadError
+from experiments.tasks.overlap import Overlap, find_overlap, overlap_text
 from experiments.variants import (
     Variant,
     build_model_recipe,
@@ -51,7 +53,10 @@ class ArmPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A study with the task, the protocol and the arms that it really has on this machine."""
+    """A study with the task, the protocol and the arms that it really has on this machine.
+
+    overlap: of the task's two parts; None where nobody looked.
+    """
 
     name: str
     study: Study
@@ -59,6 +64,7 @@ class Plan:
     source: Source
     protocol: Protocol
     arms: tuple[ArmPlan, ...]
+    overlap: Overlap | None = None
 
     @property
     def num_trials(self) -> int:
@@ -93,7 +99,8 @@ def make_plan(study: Study, *, label: str, cache: Path, say: Say) -> Plan:
     """Load the task, fit and resolve the protocol, and check every arm.
 
     label: what to call the task; empty for its own name.
-    Where the task's images cannot be downloaded, `sprites` takes their place, and `say` hears of it.
+    Where the task's images cannot be downloaded, `sprites` takes their place, and `say` hears of it. It also hears of
+    test images that are training images too.
     Raises UserError for what cannot go together.
     """
     arms = tuple(check_arm(study, pose, index) for pose in study.poses for index in range(len(study.variants)))
@@ -108,9 +115,10 @@ def make_plan(study: Study, *, label: str, cache: Path, say: Say) -> Plan:
         say(f"{error.label} cannot be had here, {instead}")
         spec, label = "sprites", ""
         task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say, label=label)
+    overlap = find_overlap(task)
     protocol, shrunk = fit_to_task(protocol, task)
-    if shrunk:
-        say(shrunk)
+    for line in filter(None, (overlap_text(task, overlap), shrunk)):
+        say(line)
     plan = Plan(
         name=f"{study.name}-{slug(task.label)}-{study.budget}",
         study=study,
@@ -118,6 +126,7 @@ def make_plan(study: Study, *, label: str, cache: Path, say: Say) -> Plan:
         source=Source(task=spec, label=label, image_px=protocol.image_px, cache=cache),
         protocol=protocol,
         arms=arms,
+        overlap=overlap,
     )
     for arm in arms:
         check_networks(study, arm, posed_px(arm.pose, protocol.image_px), len(task.classes))
@@ -229,7 +238,7 @@ def check_networks(study: Study, arm: ArmPlan, image_px: int, num_classes: int) 
                 raise UserError(f"{study.file}: search: {error}") from None
 
 
-def network_of(variant_name: str, image_px: int, num_classes: int, values: Mapping[str, Value]) -> torch.nn.Module:
+def network_of(variant_name: str, image_px: int, num_classes: int, values: Mapping[str, Value]) -> Network:
     """The variant's network without numbers, to see whether it can be built. Raises UserError if not.
 
     values: the model's hyper-parameters.

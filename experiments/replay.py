@@ -5,22 +5,26 @@ are relative to it, and copies that W&B makes for an upload lie in a temporary f
 """
 
 import contextlib
+import itertools
 import json
 import os
 import queue
+import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments import wandb_record as record
-from experiments.tracking import Job, Marker, offline_env, read_marker, without_wandb
+from experiments.ledger import Ledger
+from experiments.tracking import offline_env, without_wandb
+from experiments.upload import Server, Upload, end_with_parent
+from experiments.wandb_markers import Job, Marker, read_marker, write_marker
 
 if TYPE_CHECKING:
     import wandb
@@ -28,15 +32,13 @@ if TYPE_CHECKING:
 UPLOAD_BATCH = 20
 """Runs that one `wandb sync` uploads; starting it costs as much as ten small runs."""
 
-# What makes an upload fail in seconds rather than hours: W&B's own defaults retry for as long as the server is away.
-FEW_RETRIES = {
-    "WANDB_HTTP_TIMEOUT": "20",
-    "WANDB__GRAPHQL_RETRY_MAX": "1",
-    "WANDB__GRAPHQL_RETRY_WAIT_MIN_SECONDS": "1",
-    "WANDB__GRAPHQL_RETRY_WAIT_MAX_SECONDS": "2",
-    "WANDB__FILE_STREAM_RETRY_MAX": "2",
-    "WANDB__FILE_TRANSFER_RETRY_MAX": "2",
-}
+ASK_AGAIN_S = 15.0
+"""From finding the server away to asking it again, while there is work to do."""
+
+_KEPT = "upload failed, runs are kept here until the next sync"
+
+_SECRET = re.compile(r"[A-Za-z0-9_=+]{32,}|//[^/\s@]*@")
+"""What may be an API key, or credentials in an address: a careless server sends back what it was sent."""
 
 # Of the user's W&B variables, those that say where and as whom to upload; the rest describe some other run.
 _ACCOUNT = (
@@ -59,63 +61,14 @@ _AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_PRO
 
 _WANDB = Path("wandb")
 
-
-class _Upload:
-    """`wandb sync`, as one process that can be stopped at any time."""
-
-    def __init__(self, account: Mapping[str, str], stall_s: float, scratch: str) -> None:
-        self._account, self._stall_s, self._scratch = account, stall_s, scratch
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def run(self, folders: list[str]) -> str | None:
-        """Upload runs; W&B leaves a `.synced` file by each that is complete. Returns the first error it printed."""
-        with tempfile.TemporaryFile() as output:
-            command = [sys.executable, "-P", "-m", "wandb", "sync"]
-            if entity := self._account.get("WANDB_ENTITY"):  # it does not read this one itself
-                command += ["--entity", entity]
-            # Its log carries the user's name, so it must not land in the ledger; without this folder, in none at all.
-            Path(self._scratch, "wandb").mkdir(exist_ok=True)
-            places = {f"WANDB_{kind}DIR": self._scratch for kind in ("", "CACHE_", "DATA_")}
-            self._process = subprocess.Popen(
-                [*command, *(str(_WANDB / folder) for folder in folders)],
-                env={**self._account, **places},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-            stalled = False
-            done, since = 0, time.monotonic()
-            while self._process.poll() is None and not stalled:
-                time.sleep(0.05)
-                if (now_done := sum(_is_synced(folder) for folder in folders)) > done:
-                    done, since = now_done, time.monotonic()
-                stalled = time.monotonic() - since > self._stall_s
-            self.stop()
-            output.seek(0)
-            lines = output.read().decode(errors="replace").splitlines()
-        if all(_is_synced(folder) for folder in folders):
-            return None
-        if stalled:
-            return f"no run finished within {self._stall_s:g} s"
-        errors = [line.partition("ERROR ")[2] or line.partition("Error: ")[2] for line in lines]
-        errors = [error for error in errors if error and not error.startswith("Find detailed error logs")]
-        return ", ".join(errors[:2]) or f"`wandb sync` ended with status {self._process.returncode}"
-
-    def stop(self) -> None:
-        if self._process and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-
-
-def _is_synced(folder: str) -> bool:
-    return any((_WANDB / folder).glob("run-*.wandb.synced"))
+_PYTHON = (sys.executable, "-P", "-m", "experiments.replay")
 
 
 def _serve(order: dict[str, Any]) -> None:
     """Replay the runs named on standard input, one line each, until `null`; the first problem to standard output."""
     os.nice(10)  # training comes first
     account = {**without_wandb(os.environ), **{name: os.environ[name] for name in _ACCOUNT if name in os.environ}}
-    account |= FEW_RETRIES | {"WANDB_ERROR_REPORTING": "false", "WANDB_PROGRAM": "stn-bench"}
+    account |= {"WANDB_ERROR_REPORTING": "false", "WANDB_PROGRAM": "stn-bench"}
     agent = {name: os.environ[name] for name in _AGENT if name in os.environ} if "WANDB_SWEEP_ID" in os.environ else {}
     if "WANDB_SWEEP_PARAM_PATH" in agent:
         agent["WANDB_SWEEP_PARAM_PATH"] = os.path.abspath(agent["WANDB_SWEEP_PARAM_PATH"])
@@ -124,7 +77,6 @@ def _serve(order: dict[str, Any]) -> None:
         del os.environ[name]
     scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     tempfile.tempdir = os.environ["TMPDIR"] = scratch.name
-    os.environ.update(offline_env(scratch.name) | agent)
 
     # Nothing that W&B prints may end up among the reports.
     commands, reports = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
@@ -134,22 +86,27 @@ def _serve(order: dict[str, Any]) -> None:
 
     def report(problem: str) -> None:
         if not reports.closed:
-            reports.write(json.dumps(" ".join(problem.split())[:400]) + "\n")
+            reports.write(json.dumps(_SECRET.sub("...", " ".join(problem.split()))[:400]) + "\n")
             reports.close()  # the first says enough
 
-    upload = _Upload(account, order["stall_s"], scratch.name)
+    upload: Upload | None = None
 
     def leave(*_: object) -> NoReturn:
-        upload.stop()
+        if upload:
+            upload.stop()
         scratch.cleanup()
         os._exit(1)
 
     signal.signal(signal.SIGTERM, leave)
     jobs: queue.Queue[Job | None] = queue.Queue()
+    is_last = threading.Event()
 
     def listen() -> None:
         for line in commands:
-            jobs.put(job := json.loads(line))
+            job = json.loads(line)
+            if job is None:
+                is_last.set()
+            jobs.put(job)
             if job is None:
                 return
         leave()  # the program has died: what is half written is written again next time
@@ -157,29 +114,71 @@ def _serve(order: dict[str, Any]) -> None:
     threading.Thread(target=listen, daemon=True).start()
     try:
         (_WANDB / "logged").mkdir(parents=True, exist_ok=True)
-        online, proven, failures, waiting = order["online"], False, 0, dict[str, Marker]()
+        if order["online"]:
+            server = _find_server(account, scratch.name, lambda: order["hurry_s" if is_last.is_set() else "patience_s"])
+            command = [*_PYTHON, "--sync", str(os.getpid())]
+            upload = Upload(command, account, Path(scratch.name), server, order["stall_s"])
+        os.environ.update(offline_env(scratch.name) | agent)
+        waiting, batch = dict[str, Marker](), dict[Path, str]()
+        is_proven, num_failures, away, ask_again_at = False, 0, "", 0.0
+
+        def arrived(folder: Path) -> None:
+            write_marker(Path(), batch[folder], {**waiting.pop(batch[folder]), "uploaded": True})
+
+        def complete(upload: Upload, keys: set[str]) -> str:
+            """Send what the server lacks of the runs that it has in part: W&B's client would append all of it."""
+            nonlocal batch
+            there = {key: waiting[key] for key in batch.values() if key in keys}
+            for project in sorted({marker["project"] for marker in there.values()}):
+                ids = [agent.get("WANDB_RUN_ID", key) for key in there if there[key]["project"] == project]
+                known = upload.ask([*_PYTHON, "--lines", str(os.getpid()), agent.get("WANDB_PROJECT", project), *ids])
+                if not isinstance(known, dict):
+                    return "the server does not say what it has of runs that are there already"
+                for key, marker in there.items():
+                    if (num_rows := known.get(agent.get("WANDB_RUN_ID", key))) is not None:
+                        group, tags = marker["group"], marker["tags"]
+                        job = Job(key=key, project=project, group=group, tags=tags, again=True)
+                        waiting[key] = _replay(job, agent, num_rows)
+            batch = {_WANDB / waiting[key]["folder"]: key for key in there}
+            return upload.run(batch, arrived, resume=True)
+
         while True:
             job = jobs.get()
             if job:
                 try:
                     with _lock():
-                        if read_marker(Path(), job["key"]) is None or (job["again"] and (online or agent)):
+                        if read_marker(Path(), job["key"]) is None or (job["again"] and (upload or agent)):
                             waiting[job["key"]] = _replay(job, agent)
                 except Exception as fault:
                     report(f"run {job['key']} was not logged: {type(fault).__name__}: {fault}")
-            # The first upload is of one run, to see whether it works at all; then as many as have come together.
-            if online and waiting and (not proven or job is None or jobs.empty() or len(waiting) >= UPLOAD_BATCH):
+            # The first upload is of one run, to see whether it works at all; then as many as have come together. Where
+            # a command waits for its end, all files are written first, and what does not work is not tried again.
+            hurries = is_last.is_set() and order["hurry_s"] < order["patience_s"]
+            while upload and waiting and time.monotonic() >= ask_again_at:
+                if job and (hurries or (is_proven and not jobs.empty() and len(waiting) < UPLOAD_BATCH)):
+                    break
+                batch = {_WANDB / marker["folder"]: key for key, marker in waiting.items()}
+                batch = dict(itertools.islice(batch.items(), UPLOAD_BATCH if is_proven else 1))
                 with _lock():
-                    error = upload.run([marker["folder"] for marker in waiting.values()])
-                    uploaded = {key: marker for key, marker in waiting.items() if _is_synced(marker["folder"])}
-                    for key, marker in uploaded.items():
-                        _write_marker(key, {**marker, "uploaded": True})
-                waiting.clear()
-                proven, failures = proven or bool(uploaded), 0 if uploaded else failures + 1
-                online = failures < 2  # one may be the fault of its runs
+                    error, tried = upload.run(batch, arrived), list(batch.values())
+                    if there := {key for key in tried if agent.get("WANDB_RUN_ID", key) in upload.there}:
+                        others = set(waiting) & set(tried) - there
+                        error = complete(upload, there) or (error if others else "")
+                failed = [key for key in tried if key in waiting]
+                is_proven = is_proven or len(failed) < len(tried)
+                if failed and upload.is_away:
+                    away, ask_again_at = error, time.monotonic() + ASK_AGAIN_S
+                    break
+                num_failures = num_failures + 1 if len(failed) == len(tried) else 0
+                for key in failed:
+                    del waiting[key]
                 if error:
-                    report(f"upload failed, runs are kept here until the next sync: {error}")
+                    report(f"{_KEPT}: {error}")
+                if upload.is_refused or num_failures == (1 if hurries else 2):  # one may be the fault of its runs
+                    upload = None
             if job is None:
+                if waiting and away:
+                    report(f"{_KEPT}: {away}")
                 return
     except Exception as fault:
         report(f"tracking stopped: {type(fault).__name__}: {fault}")
@@ -195,11 +194,16 @@ def _lock() -> Iterator[None]:
         yield
 
 
-def _replay(job: Job, agent: Mapping[str, str]) -> Marker:
-    """Write W&B's offline files of one run, in place of any that are there, and its marker."""
+def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
+    """Write W&B's offline files of one run, in place of any that are there, and its marker.
+
+    num_there: rows of its history that the server has already. Their tables and pictures go into the summary.
+    Raises UserError for a run that is not as it was committed.
+    """
+    key = job["key"]
+    Ledger(Path(), read_only=True).check(key)
     import wandb
 
-    key = job["key"]
     folder = Path("runs") / key
     run = json.loads((folder / "run.json").read_text())
     cost = _read_json(folder / "cost.json", {})
@@ -243,12 +247,15 @@ def _replay(job: Job, agent: Mapping[str, str]) -> Marker:
     logged = wandb.init(settings=settings, config=record.config(run, cost))
     written = Path(logged.dir).parent
     try:
-        for row in _rows(run, folder, logged):
-            logged.log(row)
         summary = record.summary(run, cost)
+        for number, row in enumerate(_rows(run, folder, logged)):
+            if number >= num_there:
+                logged.log(row, step=number)
+            else:
+                summary |= {name: value for name, value in row.items() if isinstance(value, wandb.Table | wandb.Image)}
         logged.summary.update(summary)
         if (folder / "weights.safetensors").exists():
-            weights = wandb.Artifact(f"weights-{key}", type="model", metadata=summary)
+            weights = wandb.Artifact(f"weights-{key}", type="model", metadata=record.summary(run, cost))
             # The ledger's file never changes, so W&B need not copy it.
             weights.add_file(str(folder / "weights.safetensors"), policy="immutable", skip_cache=True)
             logged.log_artifact(weights)
@@ -262,7 +269,7 @@ def _replay(job: Job, agent: Mapping[str, str]) -> Marker:
     for scraps in ("logs", "tmp"):
         shutil.rmtree(written / scraps, ignore_errors=True)
     marker["folder"] = written.name
-    _write_marker(key, marker)
+    write_marker(Path(), key, marker)
     return marker
 
 
@@ -308,13 +315,21 @@ def _read_json(file: Path, missing: Any) -> Any:
     return json.loads(file.read_text()) if file.exists() else missing
 
 
-def _write_marker(key: str, marker: Marker) -> None:
-    place = _WANDB / "logged" / key
-    with open(place.with_name(f".{key}"), "w") as beside:
-        json.dump(marker, beside)
-        beside.flush()
-        os.fsync(beside.fileno())
-    os.replace(beside.name, place)
+def _find_server(account: Mapping[str, str], folder: str, patience_s: Callable[[], float]) -> Server:
+    """The server that `wandb sync` uploads to with this environment: W&B itself works out which."""
+    import wandb
+
+    os.environ.update({name: value for name, value in account.items() if name.startswith("WANDB_")})
+    os.environ["WANDB_DIR"] = folder
+    try:
+        settings = wandb.Settings()
+        settings.update_from_system_settings()
+        settings.update_from_env_vars(dict(os.environ))
+    finally:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            del os.environ[name]
+    proxies = {"http": settings.http_proxy, "https": settings.https_proxy}
+    return Server(settings.base_url, {scheme: proxy for scheme, proxy in proxies.items() if proxy}, patience_s)
 
 
 def _has_credentials() -> bool:
@@ -327,8 +342,40 @@ def _has_credentials() -> bool:
     return wbauth.authenticate_session(host=host, source="stn-bench", prompt=False, update_session=False) is not None
 
 
+def _sync(parent: int, arguments: list[str]) -> None:
+    """Become `wandb sync`, which ends with its parent."""
+    import runpy
+
+    end_with_parent(parent, signal.SIGKILL)
+    sys.argv = ["wandb", "sync", *arguments]
+    runpy.run_module("wandb", run_name="__main__")
+
+
+def _count_lines(parent: int, project: str, run_ids: list[str]) -> None:
+    """Print how many rows of each run's history the server has; {"id": rows}."""
+    end_with_parent(parent, signal.SIGKILL)
+    import wandb
+
+    query = """query Rows($project: String, $entity: String, $name: String!) {
+        model(name: $project, entityName: $entity) { bucket(name: $name, missingOk: true) { historyLineCount } } }"""
+    api = wandb.Api(timeout=10)
+    counts = {}
+    for run_id in run_ids:
+        place = {"project": project, "entity": os.environ.get("WANDB_ENTITY") or None, "name": run_id}
+        model: Any = api._service_api.execute_graphql(query, place)["model"]
+        counts[run_id] = ((model or {}).get("bucket") or {}).get("historyLineCount") or 0
+    print(json.dumps(counts), flush=True)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.argv[1] == "--logged-in":
         sys.exit(0 if _has_credentials() else 1)
-    _serve(json.loads(sys.argv[1]))
+    if sys.argv[1] == "--sync":
+        _sync(int(sys.argv[2]), sys.argv[3:])
+    elif sys.argv[1] == "--lines":
+        _count_lines(int(sys.argv[2]), sys.argv[3], sys.argv[4:])
+    else:
+        order = json.loads(sys.argv[1])
+        end_with_parent(order["parent"], signal.SIGTERM)
+        _serve(order)

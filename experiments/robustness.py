@@ -22,6 +22,7 @@ from experiments.config import Protocol
 from experiments.corruptions import CIFAR_PX, CORRUPTIONS, SEVERITIES, Corruption
 from experiments.device import autocast
 from experiments.draws import permutation, uniform
+from experiments.heartbeat import beat
 from experiments.images import DeviceImages
 from experiments.network import Batch, Network
 from experiments.poses import PoseMaps, affine_pose
@@ -152,6 +153,7 @@ class Subjects:
         """The classes that are given to these subjects once they are transformed."""
         predicted = []
         for place_B in place_N.split(BATCH_SIZE):
+            beat()
             raw_BCHW, poses = transform(self.images.raw(place_B), self.images.poses[place_B], place_B)
             raw_BCHW = raw_BCHW.clamp(0, 1).contiguous(memory_format=torch.channels_last)
             with autocast(raw_BCHW.device, self.precision):

@@ -22,9 +22,13 @@ from experiments.ledger import Ledger, to_json
 from experiments.models.cnn_matched import count_parameters
 from experiments.pictures import before_and_after
 from experiments.poses import posed_px
+from experiments.private_text import without_folders
 from experiments.tasks import Task, load_task
 from experiments.training import Row, train
 from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
+
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc")
+"""How torch's allocator on a CPU (Linux, Windows), CUDA, cuBLAS and cuDNN, and C++ say so."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,17 @@ def _train_images(source: Source, pose: str, device: torch.device) -> DeviceImag
     return to_device(_load(source).train, pose, device, part="train")
 
 
-def carry_out(job: Job, device: torch.device, on_epoch: Callable[[Row], None] | None = None) -> str:
+def carry_out(
+    job: Job, device: torch.device, on_epoch: Callable[[Row], None] | None = None, *, is_last: bool = True
+) -> str:
     """Make the run and commit it to the ledger, unless it is there; returns its key.
 
     A run that was begun and killed goes on from its last checkpoint.
     on_epoch: called after each whole epoch with its row; those before the checkpoint are told again.
+    is_last: no other attempt will be made.
     Whatever stops a run short of a bad configuration is a result: it is committed with its own status.
-    Raises UserError for a configuration that cannot be built, ValueError if the images changed meanwhile.
+    Raises UserError for a configuration that cannot be built, ValueError if the images changed meanwhile, and
+    MemoryError where memory runs out before there is a result to commit, or where another attempt may have more.
     """
     ledger = Ledger(job.ledger)
     if job.key in ledger:
@@ -111,10 +119,13 @@ def carry_out(job: Job, device: torch.device, on_epoch: Callable[[Row], None] | 
     try:
         pool = _train_images(job.source, job.run.pose, device)
         train_and_score(job.run, task, pool, outcome, mark, checkpoints)
-    except torch.OutOfMemoryError:
-        outcome.status, outcome.error = "failed", f"out of memory on {device.type}"
-    except RuntimeError as problem:
-        outcome.status, outcome.error = "failed", f"{type(problem).__name__}: {problem}".splitlines()[0]
+    except (MemoryError, RuntimeError) as problem:
+        said = f"{type(problem).__name__}: {problem}".splitlines()[0]
+        outcome.status, outcome.error = "failed", without_folders(said)
+        if is_out_of_memory(problem):
+            if not is_last:
+                raise MemoryError from problem
+            outcome.error = out_of_memory(device)
     cost = {
         "train_seconds": round(outcome.train_seconds, 3),
         "seconds": round(checkpoints.earlier_s + time.perf_counter() - start, 3),
@@ -124,6 +135,18 @@ def carry_out(job: Job, device: torch.device, on_epoch: Callable[[Row], None] | 
     }
     ledger.commit(job.key, {**record_files(job, task, outcome), "cost.json": to_json(cost)})
     return job.key
+
+
+def out_of_memory(device: torch.device) -> str:
+    """The error of a run that had too little memory: the same text, however little."""
+    return f"out of memory on {device.type}"
+
+
+def is_out_of_memory(problem: Exception) -> bool:
+    """Whether memory ran out: torch has an exception of its own for that, which only some of its allocators raise."""
+    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or any(
+        words in str(problem) for words in OUT_OF_MEMORY
+    )
 
 
 def failed_run_files(job: Job, task: Task, error: str) -> dict[str, bytes]:

@@ -9,12 +9,15 @@ parameters that arms share, so that no variant wins by a luckier draw.
 """
 
 import math
+import os
 import random
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -22,6 +25,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial, TrialState
 
 from experiments.draws import seed_of
+from experiments.errors import UserError, remedy
 from experiments.options import Value
 from experiments.search_space import Parameter
 from experiments.study import Search
@@ -92,13 +96,41 @@ def common_draw(parameter: Parameter, seed: int, trial: int) -> Value:
 
 
 def open_storage(path: Path) -> Storage:
-    """A new journal, which optuna-dashboard opens; an earlier one is deleted, since the ledger has it all."""
+    """A new journal, which optuna-dashboard opens; an earlier one is deleted, since the ledger has it all.
+
+    Raises UserError where something else is in its place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.with_suffix(path.suffix + ".lock").unlink(missing_ok=True)
+    for old in (path, *path.parent.glob(f"{path.name}.lock*")):  # a process that was killed may have held the lock
+        try:
+            old.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"runs: {old}: cannot be replaced ({error.strerror}); move it away") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+        return optuna.storages.JournalStorage(_Journal(path))
+
+
+class _Journal(JournalFileBackend):
+    """Raises UserError where the file cannot be written; it is as it was before then."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), JournalFileOpenLock(str(path)))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        size = self._path.stat().st_size
+        try:
+            super().append_logs(logs)
+        except (OSError, RuntimeError) as fault:  # Optuna makes a RuntimeError of a lock that cannot be let go
+            error = fault if isinstance(fault, OSError) else fault.__context__
+            if not isinstance(error, OSError):
+                raise
+            with suppress(OSError):
+                os.truncate(self._path, size)
+                for lock in self._path.parent.glob(f"{self._path.name}.lock*"):
+                    lock.unlink()
+            raise UserError(f"{self._path}: cannot be written ({error.strerror}){remedy(error)}") from fault
 
 
 class ArmSearch:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from experiments.config import Optim
 from experiments.errors import nearest
 from experiments.options import Value
-from experiments.sweep_file import Section
+from experiments.sweep_file import Section, shown, unquoted
 
 _NUMERIC = ("uniform", "q_uniform", "int_uniform", "log_uniform_values", "q_log_uniform_values")
 _BOUNDS = (-1e12, 1e12)  # of any value: differences and logarithms of them stay finite
@@ -69,7 +69,7 @@ def _parameter(space: Section, name: str) -> Parameter:
     parameter = _categorical(section, name) or _numeric(section, name)
     for value in parameter.choices or (parameter.low,) if group == "optim" else ():
         if isinstance(value, str | bool):
-            raise space.error(name, f"{value!r} is not a number")
+            raise space.error(name, f"{shown(value)} is not a number")
         if value < 0:
             raise space.error(name, f"{value} is negative")
     return parameter
@@ -98,6 +98,8 @@ def _choice(section: Section, key: Any) -> Value:
     if isinstance(value, bool):
         return section.boolean(key)
     if isinstance(value, str):
+        if hint := unquoted(value):
+            raise section.error(key, f"{shown(value)} is a text{hint}")
         return section.text(key, pattern=r"[A-Za-z][A-Za-z0-9_]*", what="a number, true, false or a word")
     return section.number(key, *_BOUNDS)
 

@@ -17,6 +17,9 @@ __all__ = ["BUDGETS", "Parameter", "Search", "Study", "StudyVariant", "Wandb", "
 
 BUDGETS = ("smoke", "cpu", "gpu")
 
+MAX_ARMS = 5000
+"""Far more than anybody trains."""
+
 _OPTIONS = r"(?::[a-z_]+=[A-Za-z0-9_.-]+)*"
 _VARIANT = (
     rf"(?P<model>[a-z][a-z0-9_]*){_OPTIONS}(@[a-z][a-z0-9_]*{_OPTIONS})?(\+(?P<policy>[a-z][a-z0-9_]*){_OPTIONS})?"
@@ -135,7 +138,7 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
         final_seeds=5,
         claims=Claims(),
         wandb=Wandb(
-            wandb.text("project", "stn-bench", pattern=r"[A-Za-z0-9_.-]{1,100}", what="a project's name"),
+            wandb.text("project", "stn-bench", pattern=r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", what="a project's name"),
             cast(Any, wandb.choice("mode", ("auto", "offline", "online", "disabled"), "auto")),
         ),
     )
@@ -155,6 +158,9 @@ def _budget(base: Study, section: Section, claims: Section) -> Study:
     search = dataclasses.replace(base.search, trials=trials, wave_size=wave_size)
     study = _override(dataclasses.replace(base, search=search), section)
     baselines = {entry.variant: entry.baseline for entry in study.variants}
+    if len(study.poses) * len(baselines) > MAX_ARMS:
+        arms = f"{len(study.poses)} poses of {len(baselines)} variants"
+        raise section.error("", f"{arms} are more than the {MAX_ARMS} arms that a study may have")
     of = f" of {section.path}" if {"poses", "variants"} & set(section.values) else ""
     found = read_claims(claims, section.section("claims"), poses=study.poses, baselines=baselines, of=of)
     return dataclasses.replace(study, claims=found)

@@ -5,19 +5,17 @@ killed sweep, started again, does what was left to do and nothing else.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from experiments.config import RESULT_FORMAT, run_key
 from experiments.errors import UserError
 from experiments.executors.local import LocalExecutor, WorkerDied
 from experiments.ledger import Ledger
 from experiments.plan import ArmPlan, Plan, make_run_config
+from experiments.private_text import from_here
 from experiments.runs import Job, failed_run_files
 from experiments.search import ArmSearch, Score, Setting, Storage, best, open_storage
 from experiments.wandb_sweep import wandb_form
@@ -172,11 +170,12 @@ class Sweep:
             "budget": study.budget,
             "protocol_hash": self.plan.protocol_hash,
             "task": self.plan.task.record(),
+            "overlap": dataclasses.asdict(self.plan.overlap) if self.plan.overlap else None,
             "wandb_project": study.wandb.project,
             "num_trials": study.search.trials,
             "arms": arms,
             "sampler": study.search.sampler,
-            "source": {"file": study.file, "data": study.own_images, "minutes": study.minutes},
+            "source": {"file": from_here(study.file), "data": study.own_images, "minutes": study.minutes},
             **plan_of_test,
             # What was planned when the study first ran: a family or a number of seeds that was changed since has seen
             # results.
@@ -185,24 +184,18 @@ class Sweep:
         self.ledger.write_study(self.plan.name, manifest)
 
 
-@contextmanager
-def only_sweep_of(ledger: Ledger) -> Iterator[None]:
-    """Hold the ledger. The lock dies with its process. Raises UserError if another sweep holds it."""
-    lock = FileLock(ledger.root / "sweep.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"runs: another sweep is at work in {ledger.root}; wait for it or give RUNS=") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def check_same_task(ledger: Ledger, plan: Plan) -> None:
-    """Raises UserError if the ledger's study of this name is of other images: its tables would be overwritten."""
-    known = ledger.studies()
-    if plan.name in known and ledger.read_study(plan.name)["task"]["content_hash"] != plan.task.content_hash:
+    """Raises UserError if the ledger's study of this name is of other images, or of an older version of stn-bench.
+
+    Its manifest and its tables would be overwritten, and runs of two formats do not mix.
+    """
+    if plan.name not in ledger.studies():
+        return
+    known = ledger.read_study(plan.name)
+    if known["format"] < RESULT_FORMAT:
+        old = f"of format {known['format']}, and this version makes runs of format {RESULT_FORMAT}"
+        raise UserError(f"runs: {plan.name} in {ledger.root} is {old}; give RUNS= another name to keep its results")
+    if known["task"]["content_hash"] != plan.task.content_hash:
         raise UserError(f"runs: {plan.name} in {ledger.root} is of other images; give LABEL= or RUNS= another name")
 
 

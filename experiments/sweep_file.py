@@ -15,6 +15,10 @@ from experiments.errors import UserError, nearest
 MAX_BYTES = 64 * 1024
 MAX_NODES = 10_000
 MAX_DEPTH = 20
+MAX_ITEMS = 1000
+"""Of a list: comparing each with each takes time."""
+MAX_TEXT = 1000
+"""Characters."""
 
 _show = reprlib.Repr()
 _show.maxstring = _show.maxother = 80
@@ -57,7 +61,8 @@ def read_mapping(path: Path) -> "Section":
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise UserError(f"{path}: {place}{' '.join((error.problem or 'no YAML').split())}") from None
+        what = f"{error.problem or 'no YAML'}{f' ({error.context})' if error.context else ''}"
+        raise UserError(f"{path}: {place}{' '.join(what.split())}") from None
     except RecursionError:
         raise UserError(f"{path}: is nested deeper than {MAX_DEPTH} levels") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: text that is no UTF-8, wild escapes
@@ -109,6 +114,8 @@ class _Values:
                     return None
                 case "bool":
                     return {"true": True, "false": False}[text.lower()]
+                case "int" | "float" if not re.fullmatch(_PLAIN[tag], text):
+                    raise ValueError
                 case "int":
                     return int(text)
                 case "float":
@@ -116,6 +123,18 @@ class _Values:
             return text
         except (KeyError, ValueError):  # an explicit tag: !!int "ten"
             raise self.error(node, f"{shown(text)} is no {tag}") from None
+
+
+def unquoted(value: object) -> str:
+    """The hint that a text would be a number, or true or false, if it stood without its quotes; "" for other values."""
+    kinds = [tag for tag in ("int", "float", "bool") if isinstance(value, str) and re.fullmatch(_PLAIN[tag], value)]
+    return f"; write {value} without quotes" if kinds and len(str(value)) < 80 else ""
+
+
+def _rounded(value: object) -> str:
+    """The hint for 1e3, which YAML takes for a number with decimals; "" for other values."""
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return f"; write {int(value)}" if is_whole and isinstance(value, float) else ""
 
 
 @dataclass(frozen=True)
@@ -132,9 +151,11 @@ class Section:
 
     def error(self, key: str, message: str) -> UserError:
         """To raise: file, dotted key, message."""
+        return UserError(f"{self.file}: {self._dotted(key)}: {message}")
+
+    def _dotted(self, key: str) -> str:
         key = key if re.fullmatch(r"[\w.@+:\[\]-]{0,80}", key) else shown(key)
-        dotted = ".".join(part for part in (self.path, key) if part)
-        return UserError(f"{self.file}: {dotted}: {message}")
+        return ".".join(part for part in (self.path, key) if part)
 
     def only(self, known: Iterable[str]) -> None:
         """Refuse every key that is not among `known`."""
@@ -151,7 +172,10 @@ class Section:
     def text(self, key: str, default: str | None = None, *, pattern: str = ".{1,1000}", what: str = "a text") -> str:
         """A printable text that `pattern` matches in full; `what` says in words what is expected."""
         value = self._get(key, default)
-        if not isinstance(value, str) or not (value.isprintable() and re.fullmatch(pattern, value)):
+        if not (isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable()):
+            what = f"{what}, in printable characters, at most {MAX_TEXT}" if isinstance(value, str) else what
+            raise self.error(key, f"{shown(value)} is not {what}")
+        if not re.fullmatch(pattern, value):
             raise self.error(key, f"{shown(value)} is not {what}")
         return value
 
@@ -166,14 +190,15 @@ class Section:
         """true or false."""
         value = self._get(key, default)
         if not isinstance(value, bool):
-            raise self.error(key, f"{shown(value)} is neither true nor false")
+            raise self.error(key, f"{shown(value)} is neither true nor false{unquoted(value)}")
         return value
 
     def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
         """A whole number from `low` to `high`, both included."""
         value = self._get(key, default)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise self.error(key, f"{shown(value)} is not a whole number between {low} and {high}")
+            what = f"a whole number between {low} and {high}"
+            raise self.error(key, f"{shown(value)} is not {what}{unquoted(value) or _rounded(value)}")
         if not low <= value <= high:
             raise self.error(key, f"{value} is not between {low} and {high}")
         return value
@@ -182,7 +207,7 @@ class Section:
         """A finite number from `low` to `high`, both included; a whole one stays an int."""
         value = self._get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise self.error(key, f"{shown(value)} is not a number")
+            raise self.error(key, f"{shown(value)} is not a number{unquoted(value)}")
         if not low <= value <= high:
             raise self.error(key, f"{value} is not between {low} and {high}")
         return value
@@ -192,6 +217,8 @@ class Section:
         value = self._get(key, default)
         if not isinstance(value, list) or not value:
             raise self.error(key, f"{shown(value)} is not a list of at least one")
+        if len(value) > MAX_ITEMS:
+            raise self.error(key, f"has {len(value)} entries; {MAX_ITEMS} are the most")
         return Section(self.file, self.path, {f"{key}[{index}]": item for index, item in enumerate(value)})
 
     def section(self, key: str) -> "Section":
@@ -199,4 +226,4 @@ class Section:
         value = self.values.get(key)
         if not isinstance(value, dict | None):
             raise self.error(key, f"{shown(value)} is not a set of keys with values")
-        return Section(self.file, ".".join(part for part in (self.path, key) if part), value or {})
+        return Section(self.file, self._dotted(key), value or {})

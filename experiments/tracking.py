@@ -13,6 +13,7 @@ import collections
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,14 +21,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, NoReturn, Self, TypedDict, cast
+from typing import IO, Literal, NoReturn, Self, cast
 
 from experiments.errors import UserError, nearest
+from experiments.wandb_markers import Job, is_uploaded, not_uploaded, read_marker
 
 Mode = Literal["online", "offline", "disabled"]
 
 TRACKING_WAIT_S = 60.0
-"""How long a command that is done waits for its runs to be logged."""
+"""How long a command that is done waits for the next of its runs to be logged, while W&B's server answers."""
 
 WAIT_S = 30.0
 """How long a tracker that is closed normally may go on logging what it was given."""
@@ -38,25 +40,11 @@ STALL_S = 60.0
 SYNC_STALL_S = 600.0
 """The same for an upload that somebody asked for and waits for."""
 
+PATIENCE_S = 15.0
+"""For how long the server may be silent before it is taken to be away."""
 
-class Job(TypedDict):
-    """One run to replay. `again`: also where it was replayed before, as an upload starts from fresh files."""
-
-    key: str
-    project: str
-    group: str
-    tags: list[str]
-    again: bool
-
-
-class Marker(TypedDict):
-    """That a run was replayed: to what, into which folder of `<ledger>/wandb`, and whether it was uploaded."""
-
-    project: str
-    group: str
-    tags: list[str]
-    folder: str
-    uploaded: bool
+HURRY_S = 2.5
+"""The same where a command is done but for its uploads."""
 
 
 def resolve_mode(mode: str) -> Mode:
@@ -126,10 +114,11 @@ class Tracker:
         tags: Iterable[str] = (),
         keys: Iterable[str] = (),
         stall_s: float = STALL_S,
+        hurry_s: float = HURRY_S,
     ) -> None:
         self.ledger, self.mode = ledger, mode
         self._project, self._group, self._tags, self._keys = project, group, list(tags), list(keys)
-        self._stall_s = stall_s
+        self._limits = {"stall_s": stall_s, "patience_s": PATIENCE_S, "hurry_s": hurry_s}
         self._given: dict[str, None] = {}  # keys, in order
         self._outbox: collections.deque[bytes] = collections.deque()
         self._process: subprocess.Popen[bytes] | None = None
@@ -146,7 +135,7 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(WAIT_S if kind is None else 2.0)
+        self.close(WAIT_S, at_most_s=math.inf if kind is None else 2.0)
 
     def log(self, key: str) -> None:
         """Have the run logged that is in the ledger under `key`; once, however often it is asked for."""
@@ -155,25 +144,43 @@ class Tracker:
         if self.mode != "disabled" and (again or read_marker(self.ledger, key) is None):
             self._put(Job(key=key, project=self._project, group=self._group, tags=self._tags, again=again))
 
-    def close(self, wait_s: float = WAIT_S, meanwhile: Callable[[], None] | None = None) -> int:
-        """Let the process finish its work, for so long, then end it; `meanwhile` is called again and again.
+    def close(
+        self, wait_s: float = WAIT_S, meanwhile: Callable[[], None] | None = None, *, at_most_s: float = math.inf
+    ) -> int:
+        """Let the process finish its work, then end it; `meanwhile` is called again and again.
 
+        wait_s: for how long no run need be logged; the process itself gives up a server that does not answer.
         Returns how many of the runs it was given are not logged, which online means uploaded. The next tracker takes
         up those that were not logged at all, and `sync` all of them.
         """
         if self._process and not self._closed:
             self._closed = True
-            self._outbox.append(b"null\n")
-            self._send()
-            deadline = time.monotonic() + wait_s
-            while self._process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.02)
+            try:
+                self._outbox.append(b"null\n")
                 self._send()
-                if meanwhile:
-                    meanwhile()
-            self._end(self._process)
+                self._wait(self._process, wait_s, at_most_s, meanwhile)
+            finally:
+                self._end(self._process)
         self._closed = True
-        logged = _is_uploaded if self.mode == "online" else read_marker
+        return self._num_missing()
+
+    def _wait(
+        self, process: "subprocess.Popen[bytes]", wait_s: float, at_most_s: float, meanwhile: Callable[[], None] | None
+    ) -> None:
+        started = looked = moved = time.monotonic()
+        num_missing = self._num_missing()
+        while process.poll() is None and (now := time.monotonic()) < min(moved + wait_s, started + at_most_s):
+            time.sleep(0.02)
+            self._send()
+            if meanwhile:
+                meanwhile()
+            if now - looked > 2:
+                looked = now
+                if (now_missing := self._num_missing()) < num_missing:
+                    num_missing, moved = now_missing, now
+
+    def _num_missing(self) -> int:
+        logged = is_uploaded if self.mode == "online" else read_marker
         return sum(not logged(self.ledger, key) for key in self._given)
 
     @property
@@ -195,10 +202,10 @@ class Tracker:
         self._send()
 
     def _start(self) -> None:
-        order = {"ledger": str(self.ledger.resolve()), "online": self.mode == "online", "stall_s": self._stall_s}
+        order = {"ledger": str(self.ledger.resolve()), "online": self.mode == "online", "parent": os.getpid()}
         try:
             self._process = subprocess.Popen(
-                [*_REPLAY, json.dumps(order)],
+                [*_REPLAY, json.dumps(order | self._limits)],
                 env=_with_project(os.environ),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -238,7 +245,7 @@ class Tracker:
             try:
                 process.wait(2)
             except subprocess.TimeoutExpired:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # with the upload that it started
                 process.wait()
         elif process.returncode:
             self._hear(process)
@@ -264,7 +271,7 @@ def sync(ledger: Path, say: Callable[[str], None]) -> int:
     say: prints one line for the person who waits.
     Returns how many were uploaded. Raises UserError where the user is not logged in, or the server can't be reached.
     """
-    jobs = _not_uploaded(ledger)
+    jobs = not_uploaded(ledger)
     if not jobs:
         say(f"W&B: nothing to upload from {ledger}")
         return 0
@@ -274,7 +281,7 @@ def sync(ledger: Path, say: Callable[[str], None]) -> int:
     num_said, said_at = 0, time.monotonic()
 
     def num_uploaded() -> int:
-        return sum(_is_uploaded(ledger, job["key"]) for job in jobs)
+        return sum(is_uploaded(ledger, job["key"]) for job in jobs)
 
     def progress() -> None:
         nonlocal num_said, said_at
@@ -284,7 +291,8 @@ def sync(ledger: Path, say: Callable[[str], None]) -> int:
                 say(f"W&B: {num} of {len(jobs)} runs uploaded")
                 num_said = num
 
-    with Tracker(ledger, project="", group="", mode="online", stall_s=SYNC_STALL_S) as tracker:
+    tracker = Tracker(ledger, project="", group="", mode="online", stall_s=SYNC_STALL_S, hurry_s=PATIENCE_S)
+    with tracker:
         for job in jobs:
             tracker._put(job)
         tracker.close(math.inf, progress)
@@ -302,44 +310,6 @@ def dashboard(ledger: Path) -> NoReturn:
     command = [sys.executable, "-P", "-m", "wandb", "leet", str(folder)]
     places = offline_env(str(folder)) | {"WANDB_DIR": tempfile.gettempdir()}  # for its log, named for the user
     os.execve(command[0], command, without_wandb(os.environ) | places)
-
-
-def read_marker(ledger: Path, key: str) -> Marker | None:
-    """What is known of the run's replay; None if it was not replayed, or not to its end."""
-    try:
-        return cast(Marker, json.loads((ledger / "wandb" / "logged" / key).read_text()))
-    except (OSError, ValueError):
-        return None
-
-
-def _is_uploaded(ledger: Path, key: str) -> bool:
-    marker = read_marker(ledger, key)
-    return marker is not None and marker["uploaded"]
-
-
-def _not_uploaded(ledger: Path) -> list[Job]:
-    """The ledger's runs that were replayed or belong to a study, and are not on the server."""
-    studies: dict[str, Job] = {}
-    for file in sorted(ledger.glob("studies/*/study.json")):
-        try:
-            study = json.loads(file.read_text())
-            for arm in study["arms"]:
-                for key in (*arm["trials"], *arm["finals"]):
-                    tags = [f"budget {study['budget']}"]
-                    studies[key] = Job(
-                        key=key, project=study["wandb_project"], group=study["study"], tags=tags, again=True
-                    )
-        except (OSError, ValueError, KeyError, TypeError) as fault:
-            raise UserError(f"{file}: not a study: {type(fault).__name__}: {fault}") from None
-    jobs = []
-    for folder in sorted(ledger.glob("runs/*/run.json")):
-        key = folder.parent.name
-        marker = read_marker(ledger, key)
-        if marker and not marker["uploaded"]:
-            jobs.append(Job(key=key, project=marker["project"], group=marker["group"], tags=marker["tags"], again=True))
-        elif marker is None and key in studies:
-            jobs.append(studies[key])
-    return jobs
 
 
 _REPLAY = (sys.executable, "-P", "-m", "experiments.replay")

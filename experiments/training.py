@@ -15,6 +15,7 @@ from experiments.config import Optim, Protocol, RunConfig, num_steps
 from experiments.device import autocast
 from experiments.draws import permutation, seed_of, uniform
 from experiments.evaluation import evaluate
+from experiments.heartbeat import beat
 from experiments.images import DeviceImages
 from experiments.models import Model
 from experiments.network import Batch, Network
@@ -98,6 +99,7 @@ def train(
         for index_B, shown_BK, drawn_BK in zip(
             order_N.split(size), shown_NK.split(size), drawn_NK.split(size), strict=True
         ):
+            beat()
             labels_B = images.labels_N[index_B]
             x_BCHW = augment(images.raw(index_B), policy, shown_BK)
             batch = Batch(x_BCHW, images.poses[index_B], drawn_BK, state.num_done / total_steps)

@@ -84,7 +84,7 @@ def _is_history(rows: Any) -> TypeGuard[list[Row]]:
         and all(isinstance(row, dict) for row in rows)
         and [row.get("epoch") for row in rows] == list(range(1, len(rows) + 1))
         and all(
-            value is None or (isinstance(value, int | float) and math.isfinite(value))
+            value is None or (isinstance(value, int | float) and -math.inf < value < math.inf)
             for row in rows
             for value in row.values()
         )

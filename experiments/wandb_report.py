@@ -16,6 +16,7 @@ import wandb_workspaces.workspaces as workspaces
 from wandb_workspaces import expr
 
 from experiments import wandb_record as record
+from experiments.ledger import write_atomically
 
 WIDTH = 24
 """Columns of a report's grid."""
@@ -168,7 +169,7 @@ def write(shown: Shown, out: Path) -> list[Path]:
     models = {"workspace": build_workspace(shown)._to_model(), "report": build_report(shown)._to_model()}
     paths = [out / f"{name}.json" for name in models]
     for path, model in zip(paths, models.values(), strict=True):
-        path.write_text(model.model_dump_json(by_alias=True, exclude_none=True, indent=1) + "\n", encoding="utf-8")
+        write_atomically(path, f"{model.model_dump_json(by_alias=True, exclude_none=True, indent=1)}\n".encode())
     return paths
 
 

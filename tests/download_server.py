@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import http.server
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
@@ -20,23 +20,19 @@ def forget_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-@contextlib.contextmanager
-def serve(status: int, body: bytes | Mapping[str, bytes], length: int | None = None) -> Iterator[tuple[str, list[str]]]:
-    """A server's address, which ends in a slash, and the names asked for so far.
+Request = http.server.BaseHTTPRequestHandler
 
-    body: the answer to every request, or the answers by name. length: what is promised, instead of the answer's own.
-    """
+
+@contextlib.contextmanager
+def serve_with(answer: Callable[[Request], None]) -> Iterator[tuple[str, list[str]]]:
+    """A server's address, which ends in a slash, and the names asked for so far. answer: to one request."""
     asked: list[str] = []
 
-    class Answer(http.server.BaseHTTPRequestHandler):
+    class Answer(Request):
         def do_GET(self) -> None:
             asked.append(self.path.removeprefix("/"))
-            answer = body if isinstance(body, bytes) else body[asked[-1]]
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer) if length is None else length))
-            self.end_headers()
             with contextlib.suppress(ConnectionError):
-                self.wfile.write(answer)
+                answer(self)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -50,3 +46,21 @@ def serve(status: int, body: bytes | Mapping[str, bytes], length: int | None = N
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextlib.contextmanager
+def serve(status: int, body: bytes | Mapping[str, bytes], length: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """A server as serve_with makes it, with the same status for all.
+
+    body: the answer to every request, or the answers by name. length: what is promised, instead of the answer's own.
+    """
+
+    def send(request: Request) -> None:
+        answer = body if isinstance(body, bytes) else body[request.path.removeprefix("/")]
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(answer) if length is None else length))
+        request.end_headers()
+        request.wfile.write(answer)
+
+    with serve_with(send) as served:
+        yield served

@@ -62,10 +62,10 @@ def write_run(
     train_seconds: float = 21.3,
     transformer: dict[str, Any] | None = None,
 ) -> None:
-    """One run. accuracy: on the test set; validation is 0.01 higher; None for a run without scores."""
+    """One run. accuracy: on the test set, validation is up to 0.01 higher; None for a run without scores."""
     epochs = PROTOCOL["epochs"] if status == "completed" else 3
     scored = accuracy is not None
-    val = accuracy + 0.01 if accuracy is not None else None
+    val = min(1.0, accuracy + 0.01) if accuracy is not None else None
     tested = scored and stage == "final" and status == "completed"
     folder = ledger / "runs" / key
     config = {"variant": variant, "seed": seed, "stage": stage, "pose": pose, "protocol": PROTOCOL}
@@ -180,7 +180,16 @@ def write_arm(
 
 def write_study(ledger: Path, arms: list[dict[str, Any]], *, study: str = STUDY, **changes: Any) -> Path:
     """The study.json of arms already written."""
-    record = {"format": 3, "study": study, "budget": "cpu", "protocol_hash": PROTOCOL_HASH, "task": TASK}
+    record: dict[str, Any] = {
+        "format": 3,
+        "study": study,
+        "budget": "cpu",
+        "protocol_hash": PROTOCOL_HASH,
+        "task": TASK,
+    }
+    record |= {
+        f"num_{stage}": max((len(arm[stage] or ()) for arm in arms), default=0) for stage in ("trials", "finals")
+    }
     file = ledger / "studies" / study / "study.json"
     write_json(file, record | {"wandb_project": "stn-bench", "arms": arms} | changes)
     return file

@@ -151,49 +151,21 @@ def test_one_of_another_run_or_another_arithmetic_is_refused(tmp_path: Path, mon
     assert epochs_found(folder) == [2, 1]
 
 
-class Killed(BaseException):
-    """As if the process ended there."""
-
-
 WRITES = [(os, "fsync", 2), (os, "open", 1), (Path, "replace", 1), (Path, "mkdir", 1), (Path, "unlink", 1)]
 
 
-def break_calls(
-    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, problem: BaseException, *, after: bool
-) -> None:
-    """Make the call of that number, and all after it, end so: before or after they have done what they do."""
+def break_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, problem: BaseException) -> None:
+    """Make the call of that number, and all after it, end so. tests/faults/test_kill_at_write.py has the kills."""
     real, calls = getattr(owner, name), 0
 
     def call(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
-        value = real(*arguments, **options) if after or calls < number else None
         if calls >= number:
             raise problem
-        return value
+        return real(*arguments, **options)
 
     monkeypatch.setattr(owner, name, call)
-
-
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("owner", "name", "number"), [*WRITES, (os, "fsync", 1)])
-def test_a_kill_at_any_write_leaves_a_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, after: bool
-) -> None:
-    folder = tmp_path / "abc"
-    kept(folder, 1, 2)
-    writer = Checkpoints(folder, "abc", CPU)
-    next(writer.found())
-    with monkeypatch.context() as patch:
-        break_calls(patch, owner, name, number, Killed(), after=after)
-        with pytest.raises(Killed):
-            writer.keep(checkpoint(3))
-    assert epochs_found(folder) in ([2, 1], [3, 2, 1], [3, 2])
-    again = Checkpoints(folder, "abc", CPU)
-    next(again.found())
-    again.keep(checkpoint(4))
-    assert epochs_found(folder) in ([4, 3], [4, 2])
-    assert len(list(folder.iterdir())) == 2
 
 
 @pytest.mark.parametrize(("owner", "name", "number"), [*WRITES, (os, "fsync", 1)])
@@ -205,7 +177,7 @@ def test_a_full_disk_costs_the_checkpoint_only(
     writer = Checkpoints(folder, "abc", CPU)
     next(writer.found())
     with monkeypatch.context() as patch:
-        break_calls(patch, owner, name, number, OSError(28, "No space left on device"), after=False)
+        break_calls(patch, owner, name, number, OSError(28, "No space left on device"))
         writer.keep(checkpoint(3))
     assert epochs_found(folder) in ([2, 1], [3, 2, 1])
     if name != "unlink":

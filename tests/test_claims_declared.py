@@ -225,7 +225,7 @@ def test_study_json_remembers_what_was_planned_first(tmp_path: Path, cache: Path
 def test_study_json_says_where_the_study_comes_from_and_what_was_searched(tmp_path: Path, cache: Path) -> None:
     found = manifest(tmp_path)
     assert found["sampler"] == "tpe"
-    assert found["source"] == {"file": str(tmp_path / "sweep.yaml"), "data": False, "minutes": None}
+    assert found["source"] == {"file": "sweep.yaml", "data": False, "minutes": None}
     lr = {"distribution": "log_uniform_values", "min": 0.02, "max": 0.5}
     loc = {"distribution": "log_uniform_values", "min": 0.01, "max": 1.0}
     assert [arm["space"] for arm in found["arms"]] == [{"optim.lr": lr}, {"optim.lr": lr, "model.loc_lr_factor": loc}]

@@ -232,7 +232,8 @@ def test_a_full_disk_is_one_line(
         raise OSError(28, "No space left on device", "runs/studies/x/study.json")
 
     monkeypatch.setattr("experiments.commands.status.main", status)
-    check_refusal(here, capsys, ["status"], "runs/studies/x/study.json: No space left on device")
+    said = "runs/studies/x/study.json: No space left on device; make room there and give the same command again"
+    check_refusal(here, capsys, ["status"], said)
 
 
 def test_what_a_person_wrote_cannot_break_the_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,24 @@ def test_markdown_shows_the_text(text: str) -> None:
     assert shown(markdown_table(table)) == [plain, "1", "next", "2"]
 
 
+@pytest.mark.parametrize("text", ["http://a.org/x", "see HTTPS://a.org", "www.a.org", "ftp://a"])
+def test_markdown_has_no_address_that_becomes_a_link(text: str) -> None:
+    """GitHub's Markdown, unlike others, makes links of them; a reader sees the same."""
+    markdown = markdown_text(text)
+    assert "://" not in markdown and "www." not in markdown
+    assert html(markdown) == f"<p>{text}</p>\n"
+
+
+def test_letters_that_are_written_with_joiners_stay() -> None:
+    for text in ("\N{FAMILY}\u200d\N{GIRL}", "\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"):
+        assert one_line(text) == text
+
+
+def test_markdown_has_no_html() -> None:
+    """GitHub's Markdown takes tags as they stand, where they are of its list."""
+    assert markdown_text('<img src="x"> <!-- & -->') == '&lt;img src="x"&gt; &lt;!-- &amp; --&gt;'
+
+
 def test_markdown_leaves_plain_names_alone() -> None:
     for text in ("stn_affine@lenet+affine", "54.3 ± 0.6 *", "a b-c (d)"):
         assert markdown_text(text) == text
@@ -219,7 +237,7 @@ def test_documents_name_runs_once() -> None:
     assert "% One: b: k2" in latex_document(table)
 
 
-@pytest.mark.parametrize("text", [*ODD, "a\u2028b\x85c", "a  b", "\ud800"])
+@pytest.mark.parametrize("text", [*ODD, "a\u2028b\x85c", "a  b", "\ud800", "\u202ea\u2066", "\ufeffa\u200bb"])
 def test_one_line(text: str) -> None:
-    plain = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs") else c for c in text)
+    plain = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp", "Cs") else c for c in text)
     assert one_line(text) == " ".join(plain.split())

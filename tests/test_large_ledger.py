@@ -65,8 +65,8 @@ def test_runs_that_are_missing_cost_no_more(tmp_path: Path) -> None:
     calls = []
     for num_arms in (25, 50, 100):
         arms = [
-            {"pose": "upright", "variant": f"v{i}", "baseline": "v0", "trials": [f"t{i}-{j}" for j in range(15)],
-             "winner": None, "finals": [f"f{i}-{j}" for j in range(5)]}
+            {"pose": "upright", "variant": f"v{i}", "baseline": "v0", "trials": [f"t{i}x{j}" for j in range(15)],
+             "winner": None, "finals": [f"f{i}x{j}" for j in range(5)]}
             for i in range(num_arms)
         ]  # fmt: skip
         ledger = tmp_path / str(num_arms)

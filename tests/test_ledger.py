@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from experiments.checksums import SUMS, write_sums
 from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError
 from experiments.ledger import Ledger, process_is_alive, to_json, write_atomically
@@ -22,6 +23,7 @@ FILES = {
     "history.json": b"[]",
     "cost.json": b"{}",
 }
+COMMITTED = {**FILES, SUMS: write_sums(FILES)}
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def test_a_committed_run_is_there_with_all_its_files(ledger: Ledger) -> None:
     ledger.commit("abc", FILES)
     assert "abc" in ledger
     assert len(ledger) == 1
-    assert everything(ledger.folder("abc")) == FILES
+    assert everything(ledger.folder("abc")) == COMMITTED
     assert ledger.read("abc") == {"format": RESULT_FORMAT, "status": "completed"}
     assert ledger.read("abc", "history.json") == []
 
@@ -65,7 +67,7 @@ def test_a_second_commit_leaves_the_first_as_it_is(ledger: Ledger) -> None:
     ledger.commit("abc", FILES)
     before = {path: path.stat().st_mtime_ns for path in ledger.folder("abc").rglob("*")}
     ledger.commit("abc", {**FILES, "run.json": b"{}", "more": b""})
-    assert everything(ledger.root) == {f"runs/abc/{name}": content for name, content in FILES.items()}
+    assert everything(ledger.root) == {f"runs/abc/{name}": content for name, content in COMMITTED.items()}
     assert {path: path.stat().st_mtime_ns for path in ledger.folder("abc").rglob("*")} == before
 
 
@@ -84,7 +86,7 @@ def test_two_processes_that_commit_the_same_run_leave_one_whole_run(ledger: Ledg
         process.stdin.close()
     assert [process.wait(60) for process in processes] == [0, 0]
     assert sorted(path.name for path in (ledger.root / "runs").iterdir()) == sorted(map(str, range(100)))
-    assert all(sorted(os.listdir(ledger.folder(str(key)))) == ["run.json", "who"] for key in range(100))
+    assert all(sorted(os.listdir(ledger.folder(str(key)))) == [SUMS, "run.json", "who"] for key in range(100))
 
 
 def break_call(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int) -> Callable[[], int]:
@@ -102,28 +104,27 @@ def break_call(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: i
     return lambda: calls
 
 
-# Flushed are three files, the run's folder, and the folder that has the new name.
-@pytest.mark.parametrize(
-    ("name", "number", "there"),
-    [("fsync", 1, False), ("fsync", 2, False), ("fsync", 3, False), ("fsync", 4, False), ("fsync", 5, True)],
-)
+# Flushed are three files, their checksums, the run's folder, and the folder that has the new name.
+@pytest.mark.parametrize(("number", "there"), [(1, False), (2, False), (3, False), (4, False), (5, False), (6, True)])
 def test_a_commit_that_fails_half_way_leaves_nothing(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, name: str, number: int, there: bool
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: int, there: bool
 ) -> None:
-    num_calls = break_call(monkeypatch, os, name, number)
+    num_calls = break_call(monkeypatch, os, "fsync", number)
     if there:  # renamed is committed, whatever the last flush says
         ledger.commit("abc", FILES)
     else:
-        with pytest.raises(UserError, match=r"^runs: the ledger .* cannot be written \(No space left on device\)$"):
+        with pytest.raises(
+            UserError, match=r"^runs: the ledger .* cannot be written \(No space left on device\); make room"
+        ):
             ledger.commit("abc", FILES)
     assert num_calls() == number
     assert ("abc" in ledger) == there
     assert everything(ledger.root) == (
-        {f"runs/abc/{name}": content for name, content in FILES.items()} if there else {}
+        {f"runs/abc/{name}": content for name, content in COMMITTED.items()} if there else {}
     )
     monkeypatch.undo()
     ledger.commit("abc", FILES)
-    assert everything(ledger.folder("abc")) == FILES
+    assert everything(ledger.folder("abc")) == COMMITTED
 
 
 def test_a_commit_that_cannot_be_renamed_leaves_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +144,7 @@ def test_every_file_is_on_disk_before_the_run_appears(ledger: Ledger, monkeypatc
     monkeypatch.setattr(os, "fsync", fsync)
     ledger.commit("abc", FILES)
     hidden = f".abc.{os.getpid()}"
-    assert flushed == [*((name, False) for name in FILES), (hidden, False), ("runs", True)]
+    assert flushed == [*((name, False) for name in COMMITTED), (hidden, False), ("runs", True)]
 
 
 # A process that commits runs for ever and says the number of each before it begins; the test kills it somewhere within.
@@ -176,7 +177,8 @@ def test_a_process_that_is_killed_leaves_whole_runs_only(ledger: Ledger) -> None
         left_something += any((ledger.root / "runs").glob(".*"))
         for folder in (ledger.root / "runs").glob("[!.]*"):
             content = folder.name.encode() * 20000
-            assert everything(folder) == {f"file{index}": content for index in range(4)} | {"run.json": b"{}"}
+            files = {f"file{index}": content for index in range(4)} | {"run.json": b"{}"}
+            assert everything(folder) == {**files, SUMS: write_sums(files)}
         ledger.sweep_up()
         assert not [*(ledger.root / "runs").glob(".*"), *(ledger.root / "running").iterdir()]
     assert left_something, "no kill hit a commit; the test shows nothing"
@@ -239,7 +241,7 @@ def test_a_removed_run_can_be_made_and_logged_again(ledger: Ledger) -> None:
     assert "abc" not in ledger
     assert everything(ledger.root) == {}
     ledger.commit("abc", {"run.json": b"{}"})
-    assert everything(ledger.folder("abc")) == {"run.json": b"{}"}
+    assert everything(ledger.folder("abc")) == {"run.json": b"{}", SUMS: write_sums({"run.json": b"{}"})}
 
 
 def test_old_content_or_new_and_no_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +315,7 @@ def test_studies_come_latest_first(ledger: Ledger) -> None:
         os.utime(ledger.root / "studies" / name / "study.json", (stamp, stamp))
     (ledger.root / "studies/none").mkdir()
     assert ledger.studies() == ["c", "a", "b"]
-    assert ledger.read_study("a") == {"study": "a"}
+    assert ledger.read_study("a", whole=False) == {"study": "a"}
 
 
 def test_json_has_one_spelling() -> None:

@@ -32,3 +32,8 @@ def test_an_unknown_variable_is_refused() -> None:
     assert done.returncode == 2
     assert "unknown variable BUGDET; known: SWEEP BUDGET" in done.stderr
     assert done.stdout == ""
+
+
+def test_verify_reads_a_ledger_only_where_one_is_named() -> None:
+    assert make("verify").stdout.rstrip().endswith("-m experiments verify")
+    assert make("verify", "RUNS=a folder").stdout.rstrip().endswith('-m experiments verify "$RUNS"')

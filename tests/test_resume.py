@@ -1,6 +1,5 @@
 """A run that is killed goes on from its last checkpoint, and ends as if nothing had happened: the same bytes."""
 
-import dataclasses
 import json
 import os
 import pickle
@@ -8,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,10 @@ import torch
 from experiments import checkpoints as checkpoints_module
 from experiments import draws, training, training_state
 from experiments.checkpoints import Checkpoint, Checkpoints
-from experiments.config import Optim, Protocol, RunConfig, run_key
 from experiments.ledger import Ledger
-from experiments.runs import Job, Source, carry_out
-from experiments.tasks import load_task
+from experiments.runs import Job, carry_out
+from tests.stopped_runs import CPU, EPOCHS, Stopped, as_in_a_worker, files_of, job_of, stop_in
 
-EPOCHS = 4
-PROTOCOL = Protocol(
-    train_images=48, val_images=16, test_images=16, epochs=EPOCHS, batch_size=16, precision="fp32", device="cpu",
-    robustness="none",
-)  # fmt: skip
-CPU = torch.device("cpu")
 RUNS: dict[str, dict[str, Any]] = {
     "dropout and augmentation": {"variant": "cnn@lenet+affine"},
     "coarse to fine": {"variant": "stn_affine:blur_px=2@lenet+flip_crop"},
@@ -40,29 +33,14 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-class Stopped(Exception):
-    """The run is stopped from outside; no result of its own."""
-
-
 @pytest.fixture(autouse=True)
-def as_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(1)
-    monkeypatch.setattr(checkpoints_module, "EVERY_S", 0.0)
-    monkeypatch.setattr(checkpoints_module, "COST_SHARE", 1e9)
+def in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_in_a_worker(monkeypatch)
 
 
 @pytest.fixture
 def make_job(cache: Path) -> Callable[..., Job]:
-    source = Source(task="sprites", label="", image_px=32, cache=cache)
-    task = load_task("sprites", image_px=32, cache=cache, say=lambda line: None)
-
-    def make(ledger: Path, *, protocol: dict[str, Any] | None = None, **changes: Any) -> Job:
-        protocol_ = dataclasses.replace(PROTOCOL, **(protocol or {}))
-        run = RunConfig(seed=1, pose="R", protocol=protocol_, optim=Optim(lr=0.05))
-        run = dataclasses.replace(run, **changes)
-        return Job(run=run, key=run_key(run, task.content_hash), source=source, ledger=ledger)
-
-    return make
+    return partial(job_of, cache)
 
 
 @pytest.fixture
@@ -77,22 +55,6 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(training, "permutation", permutation)
     return epochs
-
-
-def stop_in(epoch: int) -> Callable[[training.Row], None]:
-    """Stops the run at the end of that epoch, before it is kept."""
-
-    def on_epoch(row: training.Row) -> None:
-        if row["epoch"] == epoch:
-            raise Stopped
-
-    return on_epoch
-
-
-def files_of(job: Job) -> dict[str, bytes]:
-    """What must be the same bytes on every repetition."""
-    folder = Ledger(job.ledger).folder(job.key)
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "cost.json"}
 
 
 def taken(epochs: list[int]) -> list[int]:

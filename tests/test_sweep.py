@@ -21,7 +21,8 @@ from tests.tiny_study import NUM_RUNS, STUDY, TINY, HereAndNow, plan_of, sweep_h
 
 def repeatable(folder: Path) -> dict[str, bytes]:
     """All files of the folder's runs that are the same bytes on every repetition."""
-    return {name: data for name, data in contents(folder / "runs/runs").items() if not name.endswith("cost.json")}
+    measured = ("cost.json", "SHA256SUMS")  # the second has the hash of the first
+    return {name: data for name, data in contents(folder / "runs/runs").items() if not name.endswith(measured)}
 
 
 @dataclass(frozen=True)
@@ -178,12 +179,10 @@ def test_one_worker_and_two_give_the_same_bytes(undisturbed: Done, tmp_path: Pat
     assert alone.manifest() == undisturbed.manifest()
 
 
-def test_a_stopped_and_a_killed_sweep_go_on_where_they_were(undisturbed: Done, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_sweep_with_one_line(tmp_path: Path) -> None:
     write_sweep(tmp_path)
-    command, ledger = ("sweep", "--budget", "smoke", "--jobs", "2"), tmp_path / "runs/runs"
-
     # Ctrl-C, which a terminal sends to the whole group, while the workers are still being started.
-    stopped = start(*command, cwd=tmp_path)
+    stopped = start("sweep", "--budget", "smoke", "--jobs", "2", cwd=tmp_path)
     assert stopped.stdout
     while "trials and" not in stopped.stdout.readline():
         assert stopped.poll() is None
@@ -197,28 +196,6 @@ def test_a_stopped_and_a_killed_sweep_go_on_where_they_were(undisturbed: Done, t
         "",
     ]
     wait_for(lambda: not group_of(stopped.pid))
-
-    killed = start(*command, cwd=tmp_path)
-    wait_for(lambda: len(list(ledger.glob("[!.]*/run.json"))) >= 3 or killed.poll() is not None)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    wait_for(lambda: not group_of(killed.pid))
-    assert killed.returncode == -signal.SIGKILL
-    finished = {path.name for path in ledger.glob("[!.]*")}
-    assert 3 <= len(finished) < NUM_RUNS
-    before = {name: stamp for name, stamp in stamps(ledger).items() if name.split("/")[0] in finished}
-
-    last = run(*command, cwd=tmp_path)
-    assert (last.returncode, last.stderr) == (0, "")
-    assert f"{len(finished)} of them in the ledger already" in last.stdout
-    after = stamps(ledger)
-    assert {name: after[name] for name in before} == before
-    assert repeatable(tmp_path) == repeatable(undisturbed.folder)
-    assert tables(tmp_path) == tables(undisturbed.folder)
-    assert Ledger(tmp_path / "runs").read_study(STUDY) == undisturbed.manifest()
-    wandb = tmp_path / "runs/wandb"
-    assert len(list(wandb.glob("offline-run-*"))) == len(list((wandb / "logged").iterdir())) == NUM_RUNS
-    assert [name for name in contents(tmp_path) if "/." in name] == []
 
 
 def group_of(leader: int) -> set[int]:
@@ -236,8 +213,7 @@ def group_of(leader: int) -> set[int]:
 
 def test_the_order_in_which_runs_end_has_no_say(undisturbed: Done, tmp_path: Path) -> None:
     under_way = sweep_here(tmp_path, HereAndNow())
-    source = {"file": str(tmp_path / "sweep.yaml"), "data": False, "minutes": None}
-    assert under_way.ledger.read_study(STUDY) == undisturbed.manifest() | {"source": source}
+    assert under_way.ledger.read_study(STUDY) == undisturbed.manifest()
 
 
 def test_looking_at_a_study_writes_nothing(tmp_path: Path, cache: Path) -> None:

@@ -1,65 +1,33 @@
-"""CIFAR-10 through torchvision, from a forged archive on a server of this machine."""
+"""CIFAR-10 from a forged archive on a server of this machine."""
 
 import io
-import pickle
 import socket
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from experiments.errors import UserError
+from experiments.tasks import cifar10 as cifar10_module
 from experiments.tasks import downloads, load_task
 from experiments.tasks.downloads import DownloadError
-from tests.download_server import forget_proxies, md5, serve
-
-CLASSES = ["airplane", "automobile", "bird"]
-
-
-def pixels_of(seed: int, num_images: int) -> npt.NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (num_images, 32, 32, 3), np.uint8)
-
-
-BATCHES = {"data_batch_1": (1, 4), "data_batch_2": (2, 3), "test_batch": (3, 2)}
+from tests.download_server import forget_proxies, serve
+from tests.forged_data_sets import CLASSES, cifar10_archive, pixels_of, take_for_official
 
 
 @pytest.fixture(scope="module")
 def archive() -> bytes:
-    """A small tar of the official layout."""
-    contents: dict[str, Any] = {"batches.meta": {"label_names": CLASSES}}
-    for name, (seed, num_images) in BATCHES.items():
-        rows = pixels_of(seed, num_images).transpose(0, 3, 1, 2).reshape(num_images, -1)
-        contents[name] = {"data": rows, "labels": [i % 3 for i in range(num_images)]}
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
-        for name, content in contents.items():
-            data = pickle.dumps(content)
-            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return stream.getvalue()
+    return cifar10_archive()
 
 
 @pytest.fixture(autouse=True)
 def forged(archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchvision takes the forged archive for the official one; no download leaves this machine."""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        sums = {}
-        for member in tar:
-            file = tar.extractfile(member)
-            assert file is not None
-            sums[Path(member.name).name] = md5(file.read())
-    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/none.tar.gz")
-    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(archive))
-    monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in ("data_batch_1", "data_batch_2")])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
-    monkeypatch.delenv("STN_BENCH_CIFAR10", raising=False)
+    """The forged archive is taken for the official one; no download leaves this machine."""
+    take_for_official(archive, monkeypatch)
     forget_proxies(monkeypatch)
 
 
@@ -84,6 +52,13 @@ def assert_whole(task: Any) -> None:
     assert task.train.labels_N.tolist() == [0, 1, 2, 0, 0, 1, 2]
     assert task.test.labels_N.tolist() == [0, 1]
     assert np.array_equal(task.test.theta_N23, np.tile(np.eye(2, 3), (2, 1, 1)))
+
+
+def test_the_names_of_the_files_are_torchvision_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list] + [CIFAR10.meta["filename"]]
+    assert list(cifar10_module.SHA256) == names
+    assert all(len(checksum) == 64 for checksum in (cifar10_module.ARCHIVE_SHA256, *cifar10_module.SHA256.values()))
 
 
 def test_downloaded_once(archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,13 +90,13 @@ def test_another_size(archive: bytes, tmp_path: Path) -> None:
 def test_wrong_checksum(archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(200, archive[:-1] + b"x") as (url, _):
         monkeypatch.setattr(CIFAR10, "url", url)
-        assert "corrupted" in failure(tmp_path / "cache")
+        assert "checksum differs" in failure(tmp_path / "cache")
 
 
 def test_cut_off(archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(200, archive[:100], len(archive)) as (url, _):
         monkeypatch.setattr(CIFAR10, "url", url)
-        failure(tmp_path / "cache")
+        assert f"cut after 100 of {len(archive):,} bytes" in failure(tmp_path / "cache")
 
 
 @pytest.mark.parametrize("status", [403, 404, 503])
@@ -134,7 +109,7 @@ def test_refused_by_the_server(status: int, tmp_path: Path, monkeypatch: pytest.
 def test_a_page_instead_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(200, b"<html>Please log in</html>") as (url, _):
         monkeypatch.setattr(CIFAR10, "url", url)
-        assert "corrupted" in failure(tmp_path / "cache")
+        assert "checksum differs" in failure(tmp_path / "cache")
 
 
 def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +130,7 @@ def test_a_full_disk_is_not_the_networks_fault(archive: bytes, tmp_path: Path, m
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torchvision.datasets.utils.extract_archive", full)
+    monkeypatch.setattr(downloads, "open", full, raising=False)
     with serve(200, archive) as (url, _):
         monkeypatch.setattr(CIFAR10, "url", url)
         with pytest.raises(UserError, match="No space left on device") as error:
@@ -193,7 +168,11 @@ def test_own_files_that_are_damaged(archive: bytes, tmp_path: Path, monkeypatch:
     (packed / "cifar-10-python.tar.gz").write_bytes(archive[:-1])
     empty = tmp_path / "empty"
     empty.mkdir()
-    for folder, expected in ((own, "corrupted"), (packed, "checksum differs"), (empty, "has neither")):
+    for folder, expected in (
+        (own, "test_batch: checksum differs"),
+        (packed, "checksum differs"),
+        (empty, "has neither"),
+    ):
         monkeypatch.setenv("STN_BENCH_CIFAR10", str(folder))
         with pytest.raises(UserError) as error:
             load(tmp_path / "cache")

@@ -129,7 +129,7 @@ def test_another_size(packed: dict[str, bytes], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "expected"), [(404, b"no", "404"), (200, b"<html>Please log in</html>", "corrupted")]
+    ("status", "body", "expected"), [(404, b"no", "404"), (200, b"<html>Please log in</html>", "checksum differs")]
 )
 def test_something_else_instead_of_the_files(
     status: int, body: bytes, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,8 +1,6 @@
 """Naming a task, and the cache under every task."""
 
-import hashlib
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -10,9 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -328,56 +324,20 @@ def test_a_kill_leaves_no_entry(tmp_path: Path) -> None:
     assert "train_pixels.npy" in process.stdout.readline()  # all is written, nothing is in its place
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    (left,) = tmp_path.iterdir()
-    assert left.name.startswith(".building-")
-    lines: list[str] = []
-    cached("x", 1, tmp_path, build_some, lines.append)
-    assert not lines
-    cached("x", 1, tmp_path, build_never, silent)
-
-
-def build_beside_another(cache: Path, torn: bool, barrier: Barrier, answers: Any) -> None:
-    lines: list[str] = []
-
-    def build(scratch: Path) -> Parts:
-        barrier.wait(30)  # both are building now
-        return build_some(scratch)
-
-    decoded = cached("x", 1, cache, build, lines.append)
-    barrier.wait(30)  # neither looks before both are done
-    pixels = hashlib.sha256(decoded.train.pixels_NHWC.tobytes()).hexdigest()
-    answers.put((decoded.content_hash, pixels, len(lines) == torn))
-
-
-@pytest.mark.parametrize("torn", [False, True])
-def test_two_processes_build_at_once(torn: bool, tmp_path: Path) -> None:
-    if torn:
-        cached("x", 1, tmp_path, build_some, silent)
-        (entry,) = tmp_path.iterdir()
-        tear_pixels(entry)
-    context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(2), context.Queue()
-    processes = [
-        context.Process(target=build_beside_another, args=(tmp_path, torn, barrier, answers)) for _ in range(2)
-    ]
-    for process in processes:
-        process.start()
-    got = [answers.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join(30)
-        assert process.exitcode == 0
-    pixels = hashlib.sha256(some_images(7, 0).pixels_NHWC.tobytes()).hexdigest()
-    assert got == [(content_hash(CLASSES, some_images(7, 0), some_images(5, 1)), pixels, True)] * 2
-    (entry,) = tmp_path.iterdir()
+    assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {".building", ".lock"}
+    cached("x", 1, tmp_path, build_some, silent)  # waits for nobody
+    (entry,) = tmp_path.iterdir()  # nor is anything left of the killed one
     assert entry.name.startswith("x-")
     cached("x", 1, tmp_path, build_never, silent)
 
 
-def test_the_loser_takes_what_the_winner_put_there(tmp_path: Path) -> None:
+def test_without_a_lock_the_loser_takes_what_the_winner_put_there(tmp_path: Path) -> None:
     def build(scratch: Path) -> Parts:
-        cached("x", 1, tmp_path, build_some, silent)  # another process is faster
+        cached("x", 1, tmp_path / "other", build_some, silent)  # another process is faster
+        (entry,) = (tmp_path / "other").iterdir()
+        entry.rename(tmp_path / "cache" / entry.name)
         return CLASSES, some_images(7, 2), some_images(5, 1)
 
-    decoded = cached("x", 1, tmp_path, build, silent)
+    decoded = cached("x", 1, tmp_path / "cache", build, silent)
     assert same(decoded.train, some_images(7, 0))
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 1

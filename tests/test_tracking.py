@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from experiments.errors import UserError
-from experiments.tracking import Tracker, dashboard, read_marker, resolve_mode, sync
+from experiments.tracking import Tracker, dashboard, resolve_mode, sync
+from experiments.wandb_markers import read_marker
 from tests.wandb_runs import API_KEY, Offline, commit
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import UserError
-from experiments.tracking import Tracker, log_run, read_marker, resolve_mode, sync
+from experiments.tracking import Tracker, log_run, resolve_mode, sync
+from experiments.wandb_markers import read_marker
 from tests.wandb_runs import API_KEY, Offline, commit
 from tests.wandb_server import Server
 
@@ -89,14 +90,14 @@ def test_faults_leave_runs_offline_for_sync(tmp_path: Path, server: Server, monk
 
     # One whose files are gone.
     (tmp_path / "wandb" / "logged" / "k2").write_text(json.dumps({**marker, "folder": "offline-run-x-k2"}))
-    server.status = 500
+    server.misbehave("500")
     started = time.monotonic()
     with pytest.raises(UserError, match=r"500.*\(0 of 2 runs uploaded\)"):
         sync(tmp_path, print)
     assert time.monotonic() - started < 45
 
     # These, one whose files are damaged and a study's run that was never logged are uploaded from the ledger.
-    server.status = 200
+    server.misbehave(None)
     (file,) = (tmp_path / "wandb").glob("offline-run-*-k1/*.wandb")
     file.write_bytes(file.read_bytes()[:500])
     arm = {"pose": "R", "variant": "cnn", "trials": [], "finals": ["k3", "k9"]}

@@ -80,7 +80,7 @@ class HereAndNow:
         future: Future[str] = Future()
         self.made.insert(0, job)
         if self.fails(job):
-            future.set_exception(WorkerDied("the worker process ended in the middle of the run, twice"))
+            future.set_exception(WorkerDied("the worker was killed by SIGSEGV (2 attempts)"))
         else:
             future.set_result(carry_out(job, torch.device("cpu")))
         return future

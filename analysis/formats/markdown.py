@@ -9,6 +9,8 @@ def markdown_text(text: str) -> str:
     """Plain text that GitHub's Markdown shows as it is, inside a table or outside."""
     text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`\[\]|~$#])", r"\\\1", text)
+    text = re.sub(r"(?i)\b(http|https|ftp):(?=//)", r"\1&#58;", text)  # GitHub makes links of addresses as they stand
+    text = re.sub(r"(?i)\bwww\.", lambda found: found[0].replace(".", "&#46;"), text)
     text = re.sub(r"(?<=\S)\*|\*(?=\S)", r"\\*", text)  # a star between spaces is no emphasis
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # nor is an underscore between letters
 

@@ -102,6 +102,14 @@ def places(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def one_line(text: str) -> str:
     """The text without line breaks and control characters, which would end a table's row or a comment."""
-    if not text.isprintable():
-        text = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs") else c for c in text)
-    return " ".join(text.split())
+    return " ".join(visible(text).split())
+
+
+def visible(text: str) -> str:
+    """With a space for each character that is not seen, such as one that turns the direction of what follows."""
+    return text if text.isprintable() else "".join(c if _is_seen(c) else " " for c in text)
+
+
+def _is_seen(character: str) -> bool:
+    """Letters of some scripts, and emoji, are written with the two joiners."""
+    return character in "\u200c\u200d" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from analysis.answer import headline, statements, verdicts
 from analysis.findings import Findings
-from analysis.formats import Section, Table, html_table, one_line
+from analysis.formats import Section, Table, html_table, one_line, visible
 from analysis.formats.table import places
 from analysis.lost_runs import unfinished
 from analysis.report.method import facts, glossary, machine_facts, method, protocol_facts, variant_facts
@@ -185,6 +185,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_fit_for_a_page,
     )
     environment.filters |= {"capital": capital, "pose_words": pose_words, "one_line": one_line, "tied": _tied}
     environment.globals |= {
@@ -194,6 +195,11 @@ def _environment() -> jinja2.Environment:
         "shown_first": _shown_first,
     }
     return environment
+
+
+def _fit_for_a_page(value: Any) -> Any:
+    """What the template is given, as it shows it: a browser obeys some characters that nobody sees."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _html_table(section: Section) -> Markup:

@@ -180,7 +180,7 @@ def method(findings: Findings) -> tuple[str, ...]:
         f"Images: {one_line(study.task_label)}, {study.num_classes} classes; "
         f"{'poses' if len(poses) > 1 else 'pose'}: {', '.join(map(pose_words, poses))}. A pose is how each image was "
         "disturbed before anyone trained, the same for every variant.",
-        tuned + " The test images were read once in each of these final runs, and in no other.",
+        tuned + " The test images were read once in each of these final runs, and in no other." + _overlap_text(study),
         "All variants share one protocol: the same split, length of training, optimiser and precision. With the same "
         "seed, two variants see the same images in the same order, so their difference is taken seed by seed, which "
         "removes much of the luck.",
@@ -204,6 +204,16 @@ def method(findings: Findings) -> tuple[str, ...]:
         "What neither test decides is called undecided. The number of seeds that could decide it assumes that what was "
         "seen so far is the truth.",
     )
+
+
+def _overlap_text(study: Study) -> str:
+    """Whether test images are training images too; "" where nobody looked."""
+    if study.overlap is None:
+        return ""
+    num = study.overlap.num_test
+    some = "One of them is a training image" if num == 1 else f"{num:,} of them are training images"
+    found = f"{some} too" if num else "None of them is a training image too"
+    return f" {found}, compared pixel for pixel before any pose; near copies were not looked for."
 
 
 def glossary() -> tuple[Fact, ...]:

@@ -6,8 +6,9 @@ from rich.text import Text
 
 from experiments.claims import Claim, Claims
 from experiments.commands.options import count_workers, plan_study
+from experiments.disk_space import disk_need
 from experiments.display import count, print_plan
-from experiments.estimate import Estimate
+from experiments.estimate import Estimate, runs_left
 from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.sweep import Sweep
@@ -23,12 +24,13 @@ def main(options: Namespace) -> int:
     num_workers = count_workers(options, plan)
     under_way = Sweep(plan, ledger, store=False)
     under_way.replay()
-    show_plan(console, plan, Estimate(plan, under_way, ledger, num_workers), num_workers)
+    need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)
+    show_plan(console, plan, Estimate(plan, under_way, ledger, num_workers), num_workers, need.text(ledger.root))
     return 0
 
 
-def show_plan(console: Console, plan: Plan, estimate: Estimate, num_workers: int) -> None:
-    """Print the plan and its prospects."""
+def show_plan(console: Console, plan: Plan, estimate: Estimate, num_workers: int, disk: str) -> None:
+    """Print the plan and its prospects. disk: what it will write there."""
     family = plan.claims.family
     names = [claim_text(claim, several_poses=len(plan.study.poses) > 1) for claim in family]
     if not names:
@@ -40,7 +42,7 @@ def show_plan(console: Console, plan: Plan, estimate: Estimate, num_workers: int
     text, decidable = prospects(plan.claims, plan.study.final_seeds)
     seeds = Text(text, style="" if decidable else "yellow")
     print_plan(
-        console, plan, estimate.runs, num_workers, estimate.num_done, estimate.wall_s, listed, seeds
+        console, plan, estimate.runs, num_workers, estimate.num_done, estimate.wall_s, listed, seeds, disk
     )  # fmt: skip
 
 

@@ -28,8 +28,10 @@ from experiments.study import read_protocol
 from experiments.sweep_file import Section
 from experiments.tasks import load_task
 from experiments.tasks.cache import cache_folder
+from experiments.tasks.overlap import find_overlap, overlap_text
 from experiments.tracking import TRACKING_WAIT_S, Tracker, resolve_mode
 from experiments.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
+from experiments.wandb_markers import SINGLE_RUNS
 
 
 def main(options: Namespace) -> int:
@@ -41,8 +43,8 @@ def main(options: Namespace) -> int:
     protocol = resolve(protocol, cache)
     task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say_to(console), label=label)
     protocol, shrunk = fit_to_task(protocol, task)
-    if shrunk:
-        say_to(console)(shrunk)
+    for line in filter(None, (overlap_text(task, find_overlap(task)), shrunk)):
+        say_to(console)(line)
     config = RunConfig(
         variant=str(variant),
         seed=options.seed,
@@ -66,7 +68,8 @@ def main(options: Namespace) -> int:
     console.print(run_line(config, record, ledger.read(job.key, "cost.json")), highlight=False, soft_wrap=True)
     console.print(f"Run {job.key} in {escape(str(ledger.folder(job.key)))}", highlight=False, soft_wrap=True)
     mode = resolve_mode("auto")
-    with Tracker(ledger.root, project="stn-bench", group="single runs", mode=mode, keys=[job.key]) as tracker:
+    project, group = SINGLE_RUNS
+    with Tracker(ledger.root, project=project, group=group, mode=mode, keys=[job.key]) as tracker:
         unlogged = tracker.close(TRACKING_WAIT_S)
     print_tracking(console, ledger, mode, tracker.problem, unlogged)
     return 0 if record["status"] in ("completed", "pruned") else 1

@@ -1,6 +1,7 @@
 """`status`: show the ledger."""
 
 import json
+import sys
 
 from jsonargparse import Namespace
 from rich.console import Console
@@ -9,21 +10,27 @@ from experiments.commands.ledgers import existing_ledger
 from experiments.display import (
     print_status,
 )
+from experiments.errors import UserError
+from experiments.ledger import Ledger
 
 
 def main(options: Namespace) -> int:
-    """Show the ledger."""
+    """Show the ledger; a study whose manifest is damaged is left out, and stderr says so."""
     ledger = existing_ledger(options)
     studies = []
     for name in ledger.studies():
-        manifest = ledger.read_study(name)
+        try:
+            manifest = ledger.read_study(name)
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
+            continue
         arms = []
         for arm in manifest["arms"]:
             counts: dict[str, dict[str, int]] = {}
             for stage in ("trials", "finals"):
                 counts[stage] = {}
                 for key in arm[stage]:
-                    found = ledger.read(key)["status"] if key in ledger else "missing"
+                    found = status_of(ledger, key)
                     counts[stage][found] = counts[stage].get(found, 0) + 1
             arms.append({"pose": arm["pose"], "variant": arm["variant"], "winner": arm["winner"], **counts})
         about = {key: manifest[key] for key in ("budget", "protocol_hash", "num_trials", "num_finals")}
@@ -34,3 +41,11 @@ def main(options: Namespace) -> int:
     else:
         print_status(Console(), report)
     return 0
+
+
+def status_of(ledger: Ledger, key: str) -> str:
+    """How a run ended; `missing` where it is still to be made, `damaged` where its run.json does not count."""
+    try:
+        return str(ledger.read(key)["status"]) if key in ledger else "missing"
+    except UserError:
+        return "damaged"

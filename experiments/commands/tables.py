@@ -29,13 +29,18 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     """
     from analysis.answer import answer, headline
     from analysis.diagnostics import IMPORTANCE
-    from analysis.tables import write_tables
+    from analysis.formats import DOCUMENTS
+    from analysis.tables import builders, write_tables
 
     out = reports / findings.study.name
     table, page = out / "ablation.csv", out / "report.html"
-    before = table.read_bytes() if table.exists() and page.exists() else None
+    ablation = builders()["ablation"](findings)
+    assert ablation is not None, "every study has one"
+    is_new = not (table.exists() and page.exists() and table.read_bytes() == DOCUMENTS["csv"](ablation).encode())
+    if report and is_new:
+        page.unlink(missing_ok=True)  # whatever stops this command, no page of other runs stays beside the tables
     write_tables(findings, out)
-    if report and table.read_bytes() != before:
+    if report and is_new:
         from analysis.report import write_report
 
         write_report(findings, out)

@@ -10,10 +10,11 @@ from jsonargparse import Namespace
 
 from experiments.commands.ledgers import existing_ledger, named_study
 from experiments.commands.options import find_study
-from experiments.errors import UserError
-from experiments.ledger import Ledger
-from experiments.replay import FEW_RETRIES
-from experiments.tracking import read_marker, resolve_mode
+from experiments.errors import UserError, remedy
+from experiments.ledger import Ledger, write_atomically
+from experiments.tracking import resolve_mode
+from experiments.upload import FEW_RETRIES
+from experiments.wandb_markers import is_uploaded, read_marker
 
 if TYPE_CHECKING:
     from analysis.findings import Findings
@@ -44,7 +45,7 @@ def main(options: Namespace) -> int:
         for path in wandb_report.write(shown, options.out):
             print(path)
         return 0
-    num_missing = sum(not is_uploaded(ledger, key) for key in findings.study.runs["key"])
+    num_missing = sum(not is_uploaded(ledger.root, key) for key in findings.study.runs["key"])
     if num_missing:
         of_all = f"{num_missing} of the study's {len(findings.study.runs)} runs"
         print(f"{of_all} are not on W&B yet; `make sync` uploads those that are done")
@@ -78,11 +79,6 @@ def what_to_show(ledger: Ledger, findings: "Findings") -> "Shown":
     )
 
 
-def is_uploaded(ledger: Ledger, key: str) -> bool:
-    marker = read_marker(ledger.root, key)
-    return marker is not None and marker["uploaded"]
-
-
 def save(ledger: Ledger, shown: "Shown", entity: str) -> tuple[str, str]:
     """Save both to W&B, in place of those saved before; their addresses. Raises UserError for any fault of W&B."""
     from experiments import wandb_report
@@ -104,8 +100,12 @@ def save(ledger: Ledger, shown: "Shown", entity: str) -> tuple[str, str]:
     except Exception as fault:
         hint = "; `make sync` makes it" if "not found" in str(fault) else ""
         raise UserError(f"W&B: {fault or type(fault).__name__}{hint}") from None
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    memory.write_text(json.dumps(dataclasses.asdict(saved)))
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(memory, json.dumps(dataclasses.asdict(saved)).encode())
+    except OSError as error:  # both are there, all the same
+        message = f"{memory}: cannot be written ({error.strerror}){remedy(error)}"
+        raise UserError(f"{message}; until then, the next call will not replace {' and '.join(urls)}") from None
     return urls
 
 

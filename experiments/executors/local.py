@@ -1,28 +1,49 @@
-"""Worker processes on this machine: long-lived, a device each, one thread each on a CPU."""
+"""Worker processes on this machine: long-lived, a device each, one thread each on a CPU.
+
+Each is asked for one run at a time through a pipe, and watched meanwhile: one that dies, or gives no sign of life
+(experiments/heartbeat.py) for too long, is replaced, and its run tried again from its checkpoint.
+"""
 
 import ctypes
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import threading
 import time
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import traceback
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import RawValue
 from types import TracebackType
 
 import torch
 
+from experiments import heartbeat
+from experiments.executors.worker import begin
 from experiments.ledger import Ledger
-from experiments.runs import Job, carry_out
+from experiments.runs import Job, carry_out, out_of_memory
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names and numbers of glibc's malloc.h."""
 
+NUM_ATTEMPTS = 2
+"""At a run whose worker dies, hangs or has too little memory."""
+STALL_S = 900.0
+"""Seconds without a sign of life after which a worker counts as hung. Between two of them lies a training step, a batch
+of an evaluation, or what precedes the first, such as counting FLOPs. Downloads and decoding give signs as well."""
+START_FACTOR = 4
+"""So many times as long a worker may take to its first sign of life: torch is imported, CUDA compiles for a new GPU."""
+LOOK_S = 1.0
+
 
 class WorkerDied(RuntimeError):
-    """A worker process ended in the middle of a run, twice."""
+    """A run was given up, since its worker ended, hung or had too little memory in every attempt; the message says how.
+
+    The same faults have the same message.
+    """
 
 
 def default_num_workers(device: str, workers_per_gpu: int = 1) -> int:
@@ -66,71 +87,153 @@ def keep_freed_memory() -> None:
             mallopt(parameter, 2**30)
 
 
-def _begin_worker(device: torch.device, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
+class _Died(Exception):
+    """A worker ended, or was ended, before it had an answer; the message says how."""
+
+
+def work(pipe: Connection, device_name: str, beats: heartbeat.Counter) -> None:
+    """What a worker process does: carry out one job after the other, until the pipe is closed."""
+    device = torch.device(device_name)
     prepare_device(device)
-    threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()
+    heartbeat.beat_into(beats)
+    with suppress(EOFError, OSError):
+        while True:
+            job, is_last = pipe.recv()
+            pipe.send(_answer(job, is_last, device))
 
 
-def _die_with_parent(parent: int) -> None:
-    """A supervisor that was killed cannot stop its workers, so each looks whether it still has one."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
-def _carry_out(job: Job, device: torch.device) -> str:
-    key = carry_out(job, device)
-    if device.type == "cuda":
+def _answer(job: Job, is_last: bool, device: torch.device) -> tuple[str | Exception, bool]:
+    """The job's key or what was raised, and whether this process should make no other run."""
+    try:
+        key = carry_out(job, device, is_last=is_last)
         error = Ledger(job.ledger).read(key)["error"] or ""
-        if error and not error.startswith("out of memory"):
-            os._exit(1)  # a CUDA fault may have broken this process for every later run; the run is in the ledger
-    return key
+    except Exception as problem:
+        problem.add_note(traceback.format_exc())
+        try:
+            pickle.loads(pickle.dumps(problem))
+        except Exception:
+            problem = RuntimeError(traceback.format_exc())
+        return problem, isinstance(problem, MemoryError)
+    # A CUDA fault may have broken this process for every later run; one that lacked memory may not give it back.
+    return key, bool(error) and (device.type == "cuda" or error == out_of_memory(device))
 
 
 class _Worker:
-    """One process, replaced when it dies."""
+    """One process, started when there is work, and replaced when it dies.
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    Linux ends it with the thread that started it, so that must live as long as it is needed.
+    """
+
+    def __init__(self, device: torch.device, stall_s: float) -> None:
+        self.device, self.stall_s = device, stall_s
+        self._beats = RawValue(heartbeat.Counter, 0)
+        self._lock = threading.Lock()
         self._stopped = False
-        self._pool = self._start()
-
-    def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            max_workers=1,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin_worker,
-            initargs=(self.device, os.getpid()),
-        )
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection
 
     def carry_out(self, job: Job) -> str:
-        for _ in range(2):
+        """The job's key. Raises WorkerDied, or what carry_out raises."""
+        causes = []
+        for number in range(1, NUM_ATTEMPTS + 1):
             try:
-                return self._pool.submit(_carry_out, job, self.device).result()
-            except BrokenProcessPool:
-                if self._stopped:
-                    raise
-                self._pool = self._start()
-        raise WorkerDied("the worker process ended in the middle of the run, twice")
+                return self._ask(job, is_last=number == NUM_ATTEMPTS)
+            except MemoryError:
+                causes.append(out_of_memory(self.device))
+            except _Died as death:
+                causes.append(str(death))
+        if len(set(causes)) == 1:
+            raise WorkerDied(f"{causes[0]} ({NUM_ATTEMPTS} attempts)")
+        raise WorkerDied(", then ".join(causes))
+
+    def _ask(self, job: Job, *, is_last: bool) -> str:
+        process = self._started()
+        try:
+            self._pipe.send((job, is_last))
+            self._await(process)
+            answer, is_spent = self._pipe.recv()
+        except (EOFError, OSError):
+            raise _Died(_how_it_ended(process)) from None
+        if is_spent:
+            process.kill()
+            process.join(5)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    def _started(self) -> multiprocessing.process.BaseProcess:
+        with self._lock:
+            if self._stopped:
+                raise WorkerDied("the workers were stopped")
+            if self._process is None or not self._process.is_alive():
+                self._close()
+                self._beats.value = 0
+                spawn = multiprocessing.get_context("spawn")
+                self._pipe, other_end = spawn.Pipe()
+                arguments = (other_end, str(self.device), self._beats, os.getpid())
+                self._process = spawn.Process(target=begin, args=arguments, daemon=True)
+                self._process.start()
+                other_end.close()  # so that the pipe ends with the worker
+            return self._process
+
+    def _await(self, process: multiprocessing.process.BaseProcess) -> None:
+        """Come back when the pipe has an answer or an end. Raises _Died for a worker that has been silent too long.
+
+        Time counts only while somebody looks: Ctrl-Z, or a laptop that sleeps, stops both sides.
+        """
+        silent_s, beats, looked_s = 0.0, 0, time.monotonic()
+        while not self._pipe.poll(LOOK_S):
+            now_s = time.monotonic()
+            silent_s += min(now_s - looked_s, 2 * LOOK_S)
+            looked_s = now_s
+            if self._beats.value != beats:
+                silent_s, beats = 0.0, self._beats.value
+            limit_s = self.stall_s * (1 if beats else START_FACTOR)
+            if 0 < limit_s <= silent_s:
+                process.kill()
+                process.join(5)
+                raise _Died(f"no progress for {limit_s:g} s")
+
+    def _close(self) -> None:
+        if self._process is not None:
+            self._pipe.close()
+            with suppress(ValueError):  # it cannot be ended while the system does not let go of it
+                self._process.close()
 
     def kill(self) -> None:
-        self._stopped = True
-        for process in list((self._pool._processes or {}).values()):
-            with suppress(OSError):
-                process.kill()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._stopped = True
+            if self._process is not None:
+                self._process.kill()
+
+    def forget(self) -> None:
+        """After `kill`, when no thread waits for it: wait for its end and close what it was reached by."""
+        if self._process is not None:
+            self._process.join(5)
+            self._close()
+
+
+def _how_it_ended(process: multiprocessing.process.BaseProcess) -> str:
+    process.join(10)
+    code = process.exitcode
+    if code == -signal.SIGKILL:
+        return "the worker was killed by SIGKILL, as Linux does when memory runs out"
+    if code is not None and code < 0:
+        return f"the worker was killed by {signal.Signals(-code).name}"
+    process.kill()
+    return "the worker closed its pipe" if code is None else f"the worker ended with status {code}"
 
 
 class LocalExecutor:
     """Carries out jobs on this machine, `concurrent.futures` style. Use as a context manager.
 
+    stall_s: as of STALL_S; 0: workers may be silent for ever.
     Leaving it after an exception kills the workers at once; else waits for what was submitted.
     """
 
-    def __init__(self, device: str, num_workers: int) -> None:
+    def __init__(self, device: str, num_workers: int, stall_s: float = STALL_S) -> None:
         self.num_workers = num_workers
-        self._workers = [_Worker(device) for device in devices_of_workers(device, num_workers)]
+        self._workers = [_Worker(device, stall_s) for device in devices_of_workers(device, num_workers)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -162,3 +265,6 @@ class LocalExecutor:
             self._threads.shutdown(wait=True)
         for worker in self._workers:
             worker.kill()
+        if error is None:
+            for worker in self._workers:
+                worker.forget()

@@ -17,6 +17,7 @@ from torch import Tensor
 from baselines.registry import Registry
 from experiments.draws import uniform
 from experiments.errors import UserError, nearest
+from experiments.heartbeat import beat
 from experiments.options import Value, spell, split_name, typed
 from experiments.tasks import MAX_IMAGE_PX, MIN_IMAGE_PX
 from stn.maps import AffineMap, ProjectiveMap
@@ -214,6 +215,7 @@ def put_in_pose(
     for chunk_NHWC, chunk_N, own_chunk_N in zip(
         pixels_NHWC.split(2048), index_N.split(2048), own_N.split(2048), strict=True
     ):
+        beat()
         u_NK = uniform(chunk_N, pose.num_draws, seed=0, epoch=0, purpose=f"pose {name} {part}")
         drawn = pose.draw(u_NK, image_px)
         if size_px != image_px:

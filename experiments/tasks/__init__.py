@@ -82,6 +82,7 @@ class BuildTask(Protocol):
 TASKS: Registry[BuildTask] = Registry("task", __name__)
 
 MIN_IMAGE_PX, MAX_IMAGE_PX = 8, 1024
+MAX_LABEL = 200
 
 
 def _print(line: str) -> None:
@@ -98,6 +99,8 @@ def load_task(spec: str, *, image_px: int, cache: Path, say: Say = _print, label
     if name not in TASKS:
         hint = f"write folder:{spec}" if spec and Path(spec).is_dir() else nearest(name, TASKS)
         raise UserError(f"task {spec!r}: unknown; {hint}")
+    if len(label) > MAX_LABEL or not label.isprintable():
+        raise UserError(f"label: {label!r:.80} is not one line of at most {MAX_LABEL} printable characters")
     if not MIN_IMAGE_PX <= image_px <= MAX_IMAGE_PX:
         raise UserError(f"image_px {image_px}: must be between {MIN_IMAGE_PX} and {MAX_IMAGE_PX}")
     task = TASKS[name](argument, image_px=image_px, cache=cache, say=say)

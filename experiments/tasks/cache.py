@@ -1,21 +1,26 @@
 """Decoded images on disk: a task is built once, later runs map it in milliseconds.
 
 `<cache>/<task>-<id>/` holds three arrays for each part and `meta.json`. The id follows from what the images were made
-from, never from where that lies. An entry appears whole, by one rename, or not at all.
+from, never from where that lies. An entry appears whole, by one rename, or not at all. Of the processes that want the
+same entry one builds it, under a lock that dies with its process, and the others wait.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock, Timeout
 
 from experiments.config import canonical
 from experiments.errors import UserError
@@ -25,7 +30,10 @@ from experiments.tasks import Images, Say
 CACHE_FORMAT = 1
 """Version of an entry's layout and of how images are decoded; entries of another version are never opened."""
 
-_BUILDING = ".building-"
+MAX_META_BYTES = 2**24
+"""A larger meta.json is not one of ours: ours has the names of the classes."""
+
+_BUILDING, _LOCK = ".building-", ".lock-"
 _STALE_S = 24 * 3600
 _PARTS = ("train", "test")
 
@@ -65,7 +73,8 @@ def cached(name: str, source: Any, cache: Path, build: Build, say: Say) -> Decod
     """The images made from `source`: mapped from the cache, or built and put there first.
 
     name: of the task. source: JSON value that tells one source of images from another.
-    Pixels are mapped read-only. An entry that cannot be read is said aloud and built again.
+    Pixels are mapped read-only. An entry that cannot be read is said aloud and built again. That another process is
+    building the entry is said, and waited for.
     Raises UserError if the cache cannot be written, and whatever `build` raises; neither leaves anything behind.
     """
     entry = cache / f"{name}-{hashlib.sha256(canonical([CACHE_FORMAT, source]).encode()).hexdigest()[:16]}"
@@ -75,15 +84,47 @@ def cached(name: str, source: Any, cache: Path, build: Build, say: Say) -> Decod
         except Exception as error:  # whatever is wrong inside, the remedy is the same
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             say(f"cache entry {entry.name} cannot be read ({reason}): building it again")
+    with _lock(entry, f"{name}: another process is making these images; waiting for it", say):
+        with suppress(Exception):  # torn, or still not there
+            return _read(entry)
+        return _build(entry, build)
+
+
+@contextmanager
+def _lock(entry: Path, waiting: str, say: Say) -> Iterator[None]:
+    """Hold the entry, for building it. waiting: what to say if another process holds it."""
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        _remove_stale(cache)
-        building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=cache))
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(entry.with_name(f"{_LOCK}{entry.name}"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(waiting)
+            lock.acquire()
+    except OSError as error:
+        raise _unwritable(entry.parent, error) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # while it is held: who waits for it, finds the entry, or opens a new one
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+def _build(entry: Path, build: Build) -> Decoded:
+    """Build an entry and put it into its place; the lock is held."""
+    cache = entry.parent
+    try:
+        _remove_stale(entry)
+        building = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{entry.name}-", dir=cache))
     except OSError as error:
         raise _unwritable(cache, error) from error
     try:
         scratch = building / "scratch"
-        scratch.mkdir()
+        try:
+            scratch.mkdir()
+        except OSError as error:
+            raise _unwritable(cache, error) from error
         classes, train, test = build(scratch)
         try:
             decoded = _write(building / "entry", Decoded(classes, train, test, content_hash(classes, train, test)))
@@ -101,11 +142,12 @@ def _unwritable(cache: Path, error: OSError) -> UserError:
     )
 
 
-def _remove_stale(cache: Path) -> None:
-    """Remove what killed processes were building: folders a day old, as no build takes that long."""
-    for folder in cache.glob(f"{_BUILDING}*"):
+def _remove_stale(entry: Path) -> None:
+    """Remove what killed processes were building: all for this entry, as its lock is held; others after a day."""
+    for folder in entry.parent.glob(f"{_BUILDING}*"):
         try:
-            if time.time() - folder.stat().st_mtime > _STALE_S:
+            is_of_entry = folder.name.startswith(f"{_BUILDING}{entry.name}-")
+            if is_of_entry or time.time() - folder.stat().st_mtime > _STALE_S:
                 shutil.rmtree(folder, ignore_errors=True)
         except FileNotFoundError:
             continue
@@ -135,10 +177,14 @@ def _write(folder: Path, decoded: Decoded) -> Decoded:
 
 def _read(folder: Path) -> Decoded:
     """Open an entry without reading its pixels. Raises any exception at all if it is torn."""
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    classes = tuple(meta["classes"])
-    if meta["format"] != CACHE_FORMAT or not all(isinstance(name, str) for name in classes):
+    meta = json.loads(_plain(folder / "meta.json", MAX_META_BYTES).read_text(encoding="utf-8"))
+    if meta["format"] != CACHE_FORMAT:
         raise ValueError("meta.json is of another format")
+    classes, found_hash = meta["classes"], meta["content_hash"]
+    if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise ValueError("meta.json: the classes are no names")
+    if not (isinstance(found_hash, str) and re.fullmatch("[0-9a-f]{64}", found_hash)):
+        raise ValueError("meta.json: the content hash is none")
     train, test = (
         Images(
             pixels_NHWC=_load(folder / f"{part}_pixels.npy", np.uint8),
@@ -153,11 +199,20 @@ def _read(folder: Path) -> Decoded:
             raise ValueError("arrays have other shapes")
         if images.labels_N.shape != (num_images,) or not set(np.unique(images.labels_N)) <= set(range(len(classes))):
             raise ValueError("labels do not fit images and classes")
-    return Decoded(classes, train, test, str(meta["content_hash"]))
+    return Decoded(tuple(classes), train, test, found_hash)
+
+
+def _plain(path: Path, max_bytes: int | None = None) -> Path:
+    """The path of a plain file: a pipe or a device would be waited for."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or (max_bytes is not None and status.st_size > max_bytes):
+        raise ValueError(f"{path.name} is not a plain file of that size")
+    return path
 
 
 def _load(path: Path, dtype: type[np.generic]) -> npt.NDArray[Any]:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    with np.errstate(over="ignore"):  # of absurd shapes, which then fit no file
+        array = np.load(_plain(path), mmap_mode="r", allow_pickle=False)
     if array.dtype != dtype:
         raise ValueError(f"{path.name} holds {array.dtype}")
     return np.asarray(array)  # a plain array over the same pages: np.memmap would come back from every slice

@@ -1,10 +1,15 @@
-"""Data sets that torchvision downloads: the user's own copy, or fetched once, checked either way."""
+"""Published data sets: the user's own copy, or fetched once. Only the very bytes that were checked are ever used.
+
+Nothing is unpacked to the disk, and no more is read or fetched than the official files have.
+"""
 
 import errno
+import hashlib
 import http.client
 import os
-import socket
 import tarfile
+import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +20,21 @@ import numpy.typing as npt
 from PIL import Image
 
 from experiments.errors import UserError
+from experiments.heartbeat import beat
 from experiments.tasks import Images, Say, Task
 from experiments.tasks.cache import cached
 from experiments.tasks.folder import fit_square
 
 TIMEOUT_S = 20.0
-"""Without an answer, and then without a byte, until a download is given up."""
+"""Without an answer, and then without a byte, until a download is given up; so long it may also be too slow."""
+MIN_BYTES_PER_S = 1024
+"""What a download must reach in each TIMEOUT_S: a server may not drip for ever."""
 
-_NOT_THE_NETWORK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO}
+_CHUNK_BYTES = 2**18
+_SAY_EVERY_S = 5.0
+
+NOT_THE_NETWORK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO}
+"""Error numbers of a download that come from the disk."""
 
 
 class DownloadError(UserError):
@@ -53,15 +65,15 @@ class Contents(NamedTuple):
 
 @dataclass(frozen=True)
 class DataSet:
-    """A published data set, and what torchvision knows of it.
+    """A published data set.
 
     name: of the task. label: what people call it. url: where a download begins, for messages.
     folder_variable: environment variable with a folder whose official files are taken instead of a download.
     files: JSON value that tells the official files from any others, by their checksums.
     expected: the files that make a folder hold the data set, for messages: "neither A nor B".
-    fetch: downloads into a folder, once it has checked what arrived.
-    read: reads the official files in a folder, or returns None if it has none; unpacks into a second folder, which may
-        be the same. Raises RuntimeError if they are damaged.
+    fetch: downloads the official files into a folder.
+    read: reads the official files in a folder, or returns None if it has none. Raises RuntimeError if one is not
+        byte for byte the official one.
     """
 
     name: str
@@ -70,8 +82,8 @@ class DataSet:
     folder_variable: str
     files: Any
     expected: str
-    fetch: Callable[[Path], object]
-    read: Callable[[Path, Path], Contents | None]
+    fetch: Callable[[Path, Say], None]
+    read: Callable[[Path], Contents | None]
 
 
 def downloaded_task(data_set: DataSet, argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
@@ -85,20 +97,73 @@ def downloaded_task(data_set: DataSet, argument: str, *, image_px: int, cache: P
         raise UserError(f"task '{name}:{argument}': {name} takes nothing after its name")
 
     def build(scratch: Path) -> tuple[tuple[str, ...], Images, Images]:
-        contents = _given(data_set, cache, scratch, say) or _download(data_set, cache, scratch, say)
+        contents = _given(data_set, cache, say) or _download(data_set, cache, scratch, say)
         return contents.classes, _images(contents.train, image_px), _images(contents.test, image_px)
 
     decoded = cached(name, {"files": data_set.files, "image_px": image_px}, cache, build, say)
     return Task(name, data_set.label, decoded.classes, decoded.train, decoded.test, decoded.content_hash)
 
 
-def _given(data_set: DataSet, cache: Path, scratch: Path, say: Say) -> Contents | None:
+def fetch(url: str, path: Path, *, max_bytes: int, say: Say) -> None:
+    """Download a file, which counts for nothing before its checksum was seen.
+
+    max_bytes: of the official file; what is larger is not fetched to its end.
+    Raises OSError or HTTPException from the network, RuntimeError for what is too large, too slow or cut off.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "stn-bench"})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, open(path, "wb") as file:
+        promised: int | None = response.length
+        num_bytes, last_said = 0, time.monotonic()
+        window_start, window_bytes = last_said, 0
+        while chunk := response.read1(_CHUNK_BYTES):
+            beat()
+            num_bytes += len(chunk)
+            if max(num_bytes, promised or 0) > max_bytes:
+                raise RuntimeError(f"the answer is larger than the {max_bytes:,} bytes of the official file")
+            file.write(chunk)
+            now = time.monotonic()
+            if now - window_start > TIMEOUT_S:
+                if num_bytes - window_bytes < MIN_BYTES_PER_S * TIMEOUT_S:
+                    raise RuntimeError(f"slower than {MIN_BYTES_PER_S:,} bytes/s")
+                window_start, window_bytes = now, num_bytes
+            if now - last_said > _SAY_EVERY_S:
+                last_said = now
+                say(f"{path.name}: {num_bytes / 2**20:,.0f} of {(promised or max_bytes) / 2**20:,.0f} MiB")
+    if promised is not None and num_bytes < promised:
+        raise RuntimeError(f"the connection was cut after {num_bytes:,} of {promised:,} bytes")
+
+
+def read_checked(path: Path, checksum: str, max_bytes: int) -> bytes:
+    """A file's bytes if they have that checksum, whatever becomes of the file; no more than max_bytes of it are read.
+
+    checksum: 32 or 64 hex digits, of MD5 or SHA-256. Raises RuntimeError for any other file.
+    """
+    if not path.is_file():  # a pipe or a device would be waited for
+        raise RuntimeError(f"{path.name} is not there")
+    with open(path, "rb") as file:
+        num_bytes = os.fstat(file.fileno()).st_size
+        if num_bytes > max_bytes:
+            raise RuntimeError(f"{path.name} is larger than the official file")
+        data = file.read(num_bytes)
+    check(path.name, data, checksum)
+    return data
+
+
+def check(name: str, data: bytes, checksum: str) -> None:
+    """Raises RuntimeError unless the data have that checksum, as of read_checked; name: of the file, for the error."""
+    # No MD5 of a given file has ever been forged; only pairs of new files with the same one can be made.
+    digest = hashlib.sha256(data) if len(checksum) == 64 else hashlib.md5(data, usedforsecurity=False)
+    if digest.hexdigest() != checksum:
+        raise RuntimeError(f"{name}: checksum differs, so it is damaged or not the official file")
+
+
+def _given(data_set: DataSet, cache: Path, say: Say) -> Contents | None:
     """The official files the user already has; None if there are none, or none that are whole in the cache."""
     own = os.environ.get(data_set.folder_variable)
     folder = Path(own).expanduser() if own else cache / "downloads"
     where = f"{data_set.folder_variable}={own!r}"
     try:
-        contents = data_set.read(folder, scratch)
+        contents = data_set.read(folder)
     except (OSError, RuntimeError) as error:
         if own:
             raise UserError(f"{where}: {data_set.label} cannot be read: {_one_line(error)}") from error
@@ -111,18 +176,14 @@ def _given(data_set: DataSet, cache: Path, scratch: Path, say: Say) -> Contents 
 
 def _download(data_set: DataSet, cache: Path, scratch: Path, say: Say) -> Contents:
     say(f"{data_set.name}: downloading from {data_set.url}, once")
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT_S)  # torchvision passes none of its own
     try:
-        data_set.fetch(scratch)
-        contents = data_set.read(scratch, scratch)
+        data_set.fetch(scratch, lambda line: say(f"{data_set.name}: {line}"))
+        contents = data_set.read(scratch)
     except (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException, tarfile.TarError) as error:
-        if isinstance(error, OSError) and error.errno in _NOT_THE_NETWORK:
+        if isinstance(error, OSError) and error.errno in NOT_THE_NETWORK:
             raise UserError(f"cache {str(cache)!r}: cannot be written: {error.strerror}") from error
         message = f"{data_set.name}: cannot be downloaded from {data_set.url}: {_one_line(error)}"
         raise DownloadError(message, data_set.label) from error
-    finally:
-        socket.setdefaulttimeout(before)
     assert contents is not None, "fetched, and not there"
     return contents
 

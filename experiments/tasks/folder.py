@@ -2,11 +2,14 @@
 
 import hashlib
 import os
+import stat
 import time
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +18,13 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from experiments.errors import UserError, nearest
+from experiments.heartbeat import beat
 from experiments.tasks import TASKS, Images, Say, Task
 from experiments.tasks.cache import cached
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+"""What is decoded, whatever a file is called: of others, Pillow would hand PostScript to Ghostscript, which runs it."""
 TEST_SHARE = 0.2
 """Of each class, where the folder has no parts of its own."""
 SPLIT_SEED = 0
@@ -26,6 +32,11 @@ MIN_IMAGES_TO_SPLIT = 5
 """In a class; with fewer, a fifth is not one image."""
 MAX_IMAGE_PIXELS = 89_478_485
 """Pillow's own limit. A larger image is refused before it is decoded."""
+
+MAX_DEPTH = 100
+"""Of folders in a class."""
+MAX_VISITS = 20
+"""Of one folder, by different links, in a class: links to each other lead through a few folders in endless ways."""
 
 _BLOCK = 64
 _SMALL_BYTES = 32 * 1024
@@ -36,12 +47,13 @@ class ImageFile(NamedTuple):
     """One image of the folder.
 
     path: relative to the folder, with slashes. stamp: size in bytes, time of the last change of the content and of the
-    file in ns; the same stamp means the same content.
+    file in ns; the same stamp means the same content. is_outside: whether a link leads out of the folder to it.
     """
 
     path: str
     class_name: str
     stamp: tuple[int, int, int]
+    is_outside: bool
 
 
 @TASKS.register("folder")
@@ -55,8 +67,11 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
     """
     if not argument:
         raise UserError("task 'folder': needs a path, as in folder:PATH")
-    root = Path(argument).expanduser()
-    label = root.resolve().name or "folder"
+    if "\0" in argument:
+        raise UserError(f"task {f'folder:{argument}'!r}: no path has a zero byte")
+    root = Path(os.path.expanduser(argument))
+    name = os.path.basename(os.path.realpath(root))
+    label = "".join("?" if _is_control(letter) else letter for letter in name) or "folder"
     parts, num_ignored = _scan(root)
     digest = hashlib.sha256()
     for part, files in parts.items():
@@ -66,6 +81,9 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
     def build(_scratch: Path) -> tuple[tuple[str, ...], Images, Images]:
         if num_ignored:
             say(f"folder {label}: ignoring {num_ignored:,} files that are not images in a class folder")
+        files = parts["train"] + parts["test"]
+        if num_outside := sum(file.is_outside for file in files):
+            say(f"folder {label}: {num_outside:,} of {len(files):,} images are links to files outside it")
         classes = tuple(sorted({file.class_name for file in parts["train"]}))
         train, test = _decode_parts(
             root, [parts["train"], parts["test"]], classes, image_px, lambda line: say(f"folder {label}: {line}")
@@ -100,7 +118,7 @@ def _scan(root: Path) -> tuple[dict[str, list[ImageFile]], int]:
             missing = ({"train", "test"} - names).pop()
             raise UserError(f"{where}: has no {missing}/ beside {(names & {'train', 'test'}).pop()}/")
         if "train" in names:
-            scans = {part: _scan_classes(root / part, f"{part}/") for part in ("train", "test")}
+            scans = {part: _scan_classes(root, f"{part}/") for part in ("train", "test")}
             parts = {part: files for part, (files, _) in scans.items()}
             num_ignored = sum(ignored for _, ignored in scans.values())
             _check_classes({part: _class_names(root / part) for part in parts}, parts, where)
@@ -127,35 +145,47 @@ def _class_names(part: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(part) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _scan_classes(part: Path, prefix: str) -> tuple[list[ImageFile], int]:
+def _scan_classes(root: Path, part: str) -> tuple[list[ImageFile], int]:
+    """The images of a part's classes, and how many files are none. part: `train/`, or "" for the folder itself."""
     files: list[ImageFile] = []
-    num_ignored = sum(entry.is_file() and not entry.name.startswith(".") for entry in os.scandir(part))
-    for name in _class_names(part):
-        for path, stamp in _walk(part / name, f"{prefix}{name}/", frozenset()):
+    inside = os.path.join(os.path.realpath(root), "")
+    num_ignored = sum(entry.is_file() and not entry.name.startswith(".") for entry in os.scandir(root / part))
+    for name in _class_names(root / part):
+        for path, status, real in _walk(root / part / name, f"{part}{name}/", (), Counter()):
             if os.path.splitext(path)[1].lower() in EXTENSIONS:
-                files.append(ImageFile(path, name, stamp))
+                stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                files.append(ImageFile(path, name, stamp, is_outside=not real.startswith(inside)))
             else:
                 num_ignored += 1
     return sorted(files), num_ignored
 
 
 def _walk(
-    directory: Path, prefix: str, above: frozenset[tuple[int, int]]
-) -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """Every file below a folder that is not hidden, with its stamp. Links are followed, but never in a circle."""
+    directory: Path, prefix: str, above: tuple[tuple[int, int], ...], visits: Counter[tuple[int, int]]
+) -> Iterator[tuple[str, os.stat_result, str]]:
+    """Every plain file below a folder that is not hidden, and where it really is. Links are followed, not in circles.
+
+    above: device and inode of the folders that lead here. visits: how often each was walked so far.
+    Raises OSError for a link to nothing, UserError for folders without end.
+    """
     status = directory.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
+    visits[here] += 1
+    if len(above) > MAX_DEPTH or visits[here] > MAX_VISITS:
+        raise UserError(f"folder {prefix!r}: links or folders in it lead on without end; make it simpler")
+    real = os.path.realpath(directory)
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {here})
-            elif entry.is_file() or entry.is_symlink():  # a link to nothing is an error that names it
-                file = entry.stat()
-                yield f"{prefix}{entry.name}", (file.st_size, file.st_mtime_ns, file.st_ctime_ns)
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here), visits)
+                continue
+            file = entry.stat()  # a link to nothing is an error that names it
+            if stat.S_ISREG(file.st_mode):  # whoever opens a pipe waits for its other end
+                yield f"{prefix}{entry.name}", file, os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/"
 
 
 def _check_classes(names: dict[str, list[str]], parts: dict[str, list[ImageFile]], where: str) -> None:
@@ -175,10 +205,17 @@ def _check_classes(names: dict[str, list[str]], parts: dict[str, list[ImageFile]
         for name in names[part]:
             if name not in with_images:
                 raise UserError(f"{where}: class {name!r} has no images{inside}")
-            if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that are no text
-                raise UserError(f"{where}: class {name!r} has a name that is not valid text")
+            if any(map(_is_control, name)):
+                raise UserError(f"{where}: class {name!r} has a name that is not valid text; rename its folder")
         if len(with_images) < 2:
             raise UserError(f"{where}: has only one class{inside}, {names[part][0]!r}; at least two are needed")
+
+
+def _is_control(letter: str) -> bool:
+    """Whether a letter of a file's name is none: bytes that are no text, controls, line ends, changes of direction."""
+    if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp"):
+        return True
+    return unicodedata.bidirectional(letter) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def _split(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]:
@@ -229,9 +266,10 @@ def _decode_parts(
     mean_bytes = sum(file.stamp[0] for file in files) / len(files)
     num_threads = os.cpu_count() if mean_bytes > _SMALL_BYTES else 1
     with warnings.catch_warnings(), ThreadPoolExecutor(num_threads) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_decode` refuses these itself
+        warnings.simplefilter("ignore")  # what Pillow wonders about either stops `_decode` or does not matter
         try:
             for num_done in pool.map(decode_block, range(0, len(files), _BLOCK)):
+                beat()
                 if time.monotonic() - last_said > _SAY_EVERY_S:
                     last_said = time.monotonic()
                     say(f"{num_done:,} of {len(files):,} images decoded")
@@ -256,12 +294,14 @@ def _decode_parts(
 
 def _decode(path: Path, image_px: int) -> npt.NDArray[np.uint8]:
     """One image as RGB, (image_px, image_px, 3): first frame, turned upright by its EXIF tag, over white."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_IMAGE_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many")
         # a JPEG much larger than needed is decoded at a fraction of its size, still at least twice the side wanted
         image.draft(None, (2 * image_px, 2 * image_px))
-        ImageOps.exif_transpose(image, in_place=True)
+        image.load()
+        with suppress(Exception):  # where its tags are damaged, an image is taken as it lies
+            ImageOps.exif_transpose(image, in_place=True)
         return np.asarray(fit_square(_rgb(image), image_px))
 
 
@@ -283,7 +323,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not an image"  # Pillow's own message is the path again
+        return f"not an image ({', '.join(FORMATS)})"  # Pillow's own message is the path again
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,9 +1,25 @@
-"""MNIST through torchvision: downloaded, checked and decoded once."""
+"""MNIST: downloaded, checked and decoded once."""
 
+import math
+import struct
+import zlib
+from http.client import HTTPException
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from experiments.tasks import TASKS, Say, Task
-from experiments.tasks.downloads import Contents, DataSet, Part, downloaded_task
+from experiments.tasks.downloads import (
+    NOT_THE_NETWORK,
+    Contents,
+    DataSet,
+    Part,
+    check,
+    downloaded_task,
+    fetch,
+    read_checked,
+)
 
 FOLDER_VARIABLE = "STN_BENCH_MNIST"
 """Environment variable: a folder that has the four official files, or MNIST/raw/ with them, packed or unpacked."""
@@ -15,6 +31,9 @@ UNPACKED_MD5 = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 """Of the unpacked files, by name; torchvision knows those of the packed ones only, which end in .gz."""
+
+MAX_PACKED_BYTES, MAX_BYTES = 10_000_000, 50_000_000
+"""The largest files have 9,912,422 bytes packed, 47,040,016 unpacked."""
 
 
 @TASKS.register("mnist")
@@ -35,36 +54,75 @@ def mnist(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
         folder_variable=FOLDER_VARIABLE,
         files=UNPACKED_MD5,
         expected=f"neither MNIST/raw/ nor {MNIST.resources[0][0]}",
-        fetch=lambda folder: MNIST(folder, download=True),
+        fetch=_fetch,
         read=_read,
     )
     return downloaded_task(data_set, argument, image_px=image_px, cache=cache, say=say)
 
 
-def _read(folder: Path, scratch: Path) -> Contents | None:
-    from torchvision.datasets.mnist import MNIST, read_image_file, read_label_file
-    from torchvision.datasets.utils import check_integrity, extract_archive
+def _fetch(folder: Path, say: Say) -> None:
+    """Each file from the first mirror that has it whole. Raises RuntimeError with what every mirror said."""
+    from torchvision.datasets import MNIST
+
+    for name, checksum in MNIST.resources:
+        said = []
+        for mirror in MNIST.mirrors:
+            try:
+                fetch(f"{mirror}{name}", folder / name, max_bytes=MAX_PACKED_BYTES, say=say)
+                read_checked(folder / name, checksum, MAX_PACKED_BYTES)
+                break
+            except (RuntimeError, HTTPException, OSError) as error:
+                if isinstance(error, OSError) and error.errno in NOT_THE_NETWORK:
+                    raise
+                said.append(f"{mirror}: {error}")
+        else:
+            raise RuntimeError(f"{name}: {'; '.join(said)}")
+
+
+def _read(folder: Path) -> Contents | None:
+    from torchvision.datasets import MNIST
 
     raw = folder / "MNIST/raw"
     if not raw.is_dir():
         raw = folder
         if not any((raw / name).is_file() or (raw / f"{name}.gz").is_file() for name in UNPACKED_MD5):
             return None
-    paths = []
+    arrays = []
     for packed_name, packed_md5 in MNIST.resources:
         packed, path = raw / packed_name, raw / packed_name.removesuffix(".gz")
-        if not path.is_file():
-            if not packed.is_file():
-                raise RuntimeError(f"neither {path.name} nor {packed.name} is there")
-            if not check_integrity(packed, packed_md5):
-                raise RuntimeError(f"{packed.name}: checksum differs")
-            extract_archive(packed, scratch)
-            path = scratch / path.name
-        if not check_integrity(path, UNPACKED_MD5[path.name]):
-            raise RuntimeError(f"{path.name}: checksum differs")
-        paths.append(path)
+        if path.is_file():
+            data = read_checked(path, UNPACKED_MD5[path.name], MAX_BYTES)
+        elif packed.is_file():
+            data = _unpacked(packed_name, read_checked(packed, packed_md5, MAX_PACKED_BYTES))
+            check(path.name, data, UNPACKED_MD5[path.name])
+        else:
+            raise RuntimeError(f"neither {path.name} nor {packed.name} is there")
+        arrays.append(_array(path.name, data))
     train, test = (
-        Part(read_image_file(images).numpy()[..., None].repeat(3, -1), read_label_file(labels).tolist())
-        for images, labels in (paths[:2], paths[2:])
+        Part(images_NHW[..., None].repeat(3, -1), labels_N.tolist())
+        for images_NHW, labels_N in (arrays[:2], arrays[2:])
     )
     return Contents(tuple("0123456789"), train, test)
+
+
+def _unpacked(name: str, packed: bytes) -> bytes:
+    stream = zlib.decompressobj(wbits=31)  # gzip
+    try:
+        data = stream.decompress(packed, MAX_BYTES)
+    except zlib.error as error:
+        raise RuntimeError(f"{name}: {error}") from error
+    if not stream.eof:
+        raise RuntimeError(f"{name}: is cut off, or larger than {MAX_BYTES:,} bytes when unpacked")
+    return data
+
+
+def _array(name: str, data: bytes) -> npt.NDArray[np.uint8]:
+    """The bytes behind the header of an idx file, in the shape that it says: of three numbers for images, else one."""
+    num_dims = 3 if "images" in name else 1
+    header = 4 + 4 * num_dims
+    if len(data) < header:
+        raise RuntimeError(f"{name}: has no header")
+    magic, *shape = struct.unpack(f">{1 + num_dims}I", data[:header])
+    if magic != 0x800 + num_dims or math.prod(shape) != len(data) - header:
+        raise RuntimeError(f"{name}: its header does not fit its {len(data):,} bytes")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -1,0 +1,166 @@
+"""Disk space: how much a study will still write, and whether there is room for it before anything trains.
+
+Sizes are bytes as files take them from a disk, in whole blocks. They are worked out from what is written (weights from
+parameters, predictions from images, ...) and meant to be a little too large, never too small. What a quota leaves
+cannot be known: there is no call for it that all systems have.
+"""
+
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.filesize import decimal
+from torch import Tensor
+
+from experiments.config import Protocol
+from experiments.corruptions import SEVERITIES
+from experiments.diagnostics import MAX_IMAGES as MAX_MAPS
+from experiments.errors import UserError
+from experiments.network import Network
+from experiments.pictures import NUM_IMAGES as NUM_PICTURED
+from experiments.plan import ArmPlan, Plan, ends_of, first_setting, network_of
+from experiments.poses import posed_px
+from experiments.robustness import DENSITIES, chosen_corruptions
+from experiments.spatial_transformer import StnNetwork
+from experiments.wandb_record import MAX_CONFUSION_CLASSES
+
+BLOCK = 4096
+NUM_CHECKPOINTS = 3
+"""Of each worker: two generations, and the one that is being written."""
+FOLDER_AND_RECORDS = 6 * BLOCK
+"""Of a run: its folder, run.json, history.json, cost.json and the list of their hashes."""
+EPOCH, TENSOR, POINT = 250, 150, 120
+"""Bytes of an epoch in history.json, of a tensor's entry in a file of weights, of a point in robustness.json."""
+WANDB_RUN, WANDB_FINAL_RUN = 11 * BLOCK, 17 * BLOCK
+WANDB_EPOCH, WANDB_POINT, WANDB_CELL = 600, 450, 60
+"""Of W&B's files of a run: folders and what is always there, an epoch, a point of robustness, a cell of a table."""
+STUDY, TRIAL, REPORTS, REPORTS_ARM = 32 * BLOCK, 6000, 6 * 2**20, 3 * 2**18
+"""Of study.json and Optuna's journal: what is always there and each trial; of tables, figures and report: the same, and
+each arm. Measured."""
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """Bytes that a study will still write into its ledger, W&B's files among them, and into its folder of reports."""
+
+    ledger: int
+    reports: int
+
+    @property
+    def total(self) -> int:
+        return self.ledger + self.reports
+
+    def text(self, runs: Path) -> str:
+        """For people: what will be written, and what there is room for beside the ledger."""
+        if not self.total:
+            return "Nothing of size will be written."
+        return f"Up to {decimal(self.total)} of disk will be written; {decimal(free_space(runs))} are free."
+
+
+def disk_need(plan: Plan, left: Sequence[tuple[int, int]], num_workers: int) -> DiskNeed:
+    """What a study needs. left: trials and final runs that each arm still lacks."""
+    num_left = sum(map(sum, left))
+    if not num_left:
+        return DiskNeed(0, 0)
+    sizes = [_sizes(plan, arm) for arm in plan.arms]
+    runs = sum(
+        num_trials * size.trial + num_finals * size.final
+        for (num_trials, num_finals), size in zip(left, sizes, strict=True)
+    )
+    checkpoints = min(num_workers, num_left) * NUM_CHECKPOINTS * max(size.checkpoint for size in sizes)
+    return DiskNeed(runs + checkpoints + STUDY + num_left * TRIAL, REPORTS + len(plan.arms) * REPORTS_ARM)
+
+
+def check_room(need: DiskNeed, runs: Path, reports: Path) -> None:
+    """Raises UserError where a folder's file system has less room than the study needs there."""
+    runs, reports = runs.absolute(), reports.absolute()
+    if _existing(runs).stat().st_dev == _existing(reports).stat().st_dev:
+        wanted = [("runs", "RUNS", runs, need.total)]
+    else:
+        wanted = [("runs", "RUNS", runs, need.ledger), ("reports", "REPORTS", reports, need.reports)]
+    for name, variable, folder, size in wanted:
+        free = free_space(folder)
+        if free < size:
+            raise UserError(
+                f"{name}: the study will still write about {decimal(size)}, and only {decimal(free)} are free for "
+                f"{folder}; make room there, give {variable}= on another disk, or take fewer seeds or variants"
+            )
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that may still be written to the file system on which the folder is, or would be."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Of one run of an arm with all that W&B keeps of it, and of one of its checkpoints."""
+
+    trial: int
+    final: int
+    checkpoint: int
+
+
+def _sizes(plan: Plan, arm: ArmPlan) -> _Sizes:
+    protocol, num_classes = plan.protocol, len(plan.task.classes)
+    image_px = posed_px(arm.pose, protocol.image_px)
+    network = _largest_network(arm, image_px, num_classes)
+    state = [_num_bytes(network.state_dict().values()), len(network.state_dict()) * TENSOR]
+    momenta = [_num_bytes(network.parameters()), len(list(network.parameters())) * TENSOR]
+    epochs = protocol.epochs
+    # Enlarging them costs the picture little; noise cannot be packed.
+    picture = _blocks(2 * NUM_PICTURED * image_px**2 * 3 * 5 // 4) if type(network).look is not Network.look else 0
+    records = FOLDER_AND_RECORDS + _blocks(epochs * EPOCH) + _blocks(num_classes * WANDB_CELL)
+    tested = [_blocks(sum(state)), _blocks(protocol.test_images * 12 + BLOCK), _blocks(_num_points(protocol) * POINT)]
+    if picture:
+        tested.append(_blocks((_num_heads(network) + 1) * min(protocol.test_images, MAX_MAPS) * 24 + BLOCK))
+    trial, final = records + picture, records + picture + sum(tested)
+    if plan.study.wandb.mode != "disabled":
+        cells = num_classes + (num_classes**2 if num_classes <= MAX_CONFUSION_CLASSES else 0)
+        trial += WANDB_RUN + picture + _blocks(epochs * WANDB_EPOCH + num_classes * WANDB_CELL)
+        final += WANDB_FINAL_RUN + picture
+        final += _blocks(epochs * WANDB_EPOCH + _num_points(protocol) * WANDB_POINT + cells * WANDB_CELL)
+    return _Sizes(trial, final, _blocks(sum(state) + sum(momenta) + epochs * EPOCH))
+
+
+def _largest_network(arm: ArmPlan, image_px: int, num_classes: int) -> Network:
+    """The arm's largest network that its search may come to, without numbers."""
+    setting = first_setting("model", arm.parameters, arm.defaults)
+    largest = network_of(arm.variant, image_px, num_classes, setting)
+    for parameter in arm.parameters:
+        part, _, name = parameter.name.partition(".")
+        for value in ends_of(parameter) if part == "model" else ():
+            with suppress(UserError):  # more than two values at once, which the plan did not try
+                network = network_of(arm.variant, image_px, num_classes, {**setting, name: value})
+                if _num_bytes(network.state_dict().values()) > _num_bytes(largest.state_dict().values()):
+                    largest, setting = network, {**setting, name: value}
+    return largest
+
+
+def _num_heads(network: Network) -> int:
+    return network.transformer.heads if isinstance(network, StnNetwork) else 1
+
+
+def _num_points(protocol: Protocol) -> int:
+    """Points of robustness.json."""
+    if protocol.robustness == "none":
+        return 0
+    density = DENSITIES[protocol.robustness]
+    num_curves = density.rotation + density.scale + 2 * density.shift
+    return num_curves + len(SEVERITIES) * len(chosen_corruptions(protocol))
+
+
+def _num_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _blocks(size: float) -> int:
+    return math.ceil(size / BLOCK) * BLOCK

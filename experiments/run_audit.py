@@ -1,0 +1,142 @@
+"""Whether one run of the ledger is what was committed: every byte of it.
+
+experiments/agreement.py looks whether its files also agree with each other.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+from PIL import Image
+from safetensors import SafetensorError
+
+from experiments.agreement import disagreements
+from experiments.checksums import SUMS, read_sums
+from experiments.config import RESULT_FORMAT
+from experiments.errors import UserError
+from experiments.ledger_shapes import is_whole, misfit, parse_json
+
+Kind = Literal["damaged", "edited", "missing", "extra", "newer"]
+ALWAYS = ("run.json", "history.json", "cost.json")
+"""Files that every run has."""
+TENSORS = ("weights.safetensors", "predictions.safetensors", "maps.safetensors")
+KNOWN = {*ALWAYS, *TENSORS, "robustness.json", "transformer.png"}
+BLOCK = 2**20
+UPDATE = "update stn-bench, and ask again"
+
+
+class Finding(NamedTuple):
+    """Something in a ledger that is not as it was written. path: within the ledger; todo: what to do about it."""
+
+    path: str
+    kind: Kind
+    what: str
+    todo: str
+
+
+@dataclass
+class CheckedRun:
+    """record: what run.json holds, if all is well with the run. started: as cost.json says it, "" if it does not."""
+
+    key: str
+    findings: list[Finding] = field(default_factory=list)
+    record: dict[str, Any] | None = None
+    started: str = ""
+    has_sums: bool = False
+    num_files: int = 0
+    num_bytes: int = 0
+
+    def find(self, name: str, kind: Kind, what: str, todo: str) -> None:
+        self.findings.append(Finding(f"runs/{self.key}/{name}", kind, what, todo))
+
+
+def check_run(folder: Path) -> CheckedRun:
+    """Read every file of the run. Changes nothing, and raises nothing, whatever is there."""
+    run = CheckedRun(folder.name)
+    again = f"delete {folder}; the same `make sweep` makes the run again"
+    contents = _read_all(run, folder)
+    run.has_sums = SUMS in contents
+    try:
+        sums = read_sums(contents.pop(SUMS)) if run.has_sums else {}
+    except ValueError:
+        run.find(SUMS, "damaged", "is no list of checksums", again)
+        return run
+    for name in sorted((sums.keys() or set(ALWAYS)) - contents.keys()):
+        run.find(name, "missing", "was committed with the run and is gone", again)
+    values: dict[str, Any] = {}
+    for name, content in sorted(contents.items()):
+        values[name], problem = _value(folder / name, content)
+        if name not in (sums or KNOWN):
+            run.find(name, "extra", "was not committed with the run", f"delete {folder / name}")
+        elif sums and hashlib.sha256(content).hexdigest() != sums[name]:
+            is_edited = f"does not fit {SUMS}, but is still of the right form: somebody edited it"
+            run.find(name, *(("damaged", f"does not fit {SUMS}") if problem else ("edited", is_edited)), again)
+        elif problem.startswith("format"):
+            run.find(name, "newer", problem, UPDATE)
+        elif problem:
+            run.find(name, "damaged", problem, again)
+    if isinstance(cost := values.get("cost.json"), dict):
+        run.started = str(cost.get("started", ""))
+    if all(finding.kind == "extra" for finding in run.findings):
+        record = values["run.json"]
+        if record["format"] < RESULT_FORMAT:
+            again = f"bring it back from a copy; this version makes no runs of format {record['format']}"
+        for name, what in disagreements(folder.name, values):
+            run.find(name, "edited" if name in values else "missing", what, again)
+        if all(finding.kind == "extra" for finding in run.findings):
+            run.record = record
+    return run
+
+
+def _read_all(run: CheckedRun, folder: Path) -> dict[str, bytes]:
+    """What the run's files hold, by name; whatever is no plain file is found and left alone."""
+    contents: dict[str, bytes] = {}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if not entry.is_file(follow_symlinks=False):
+            run.find(entry.name, "extra", "is no plain file", f"delete {entry.path}")
+            continue
+        try:
+            contents[entry.name] = Path(entry.path).read_bytes()
+        except FileNotFoundError:  # a sweep that makes the run again has just taken it out
+            raise
+        except OSError as error:
+            run.find(entry.name, "damaged", f"cannot be read ({error.strerror})", "see to its permissions and the disk")
+            contents[entry.name] = b""
+            continue
+        run.num_files += 1
+        run.num_bytes += len(contents[entry.name])
+    return contents
+
+
+def _value(path: Path, content: bytes) -> tuple[Any, str]:
+    """What the file says, and what is wrong with that, in words; "" where nothing is."""
+    try:
+        match path.suffix:
+            case ".json":
+                value = parse_json(path, content)
+                version = value.get("format") if isinstance(value, dict) else None
+                if path.name == "run.json" and is_whole(version) and version > RESULT_FORMAT:
+                    return None, f"format {version} is newer than this version knows ({RESULT_FORMAT})"
+                return value, misfit(path.name, value) if path.name in ALWAYS else ""
+            case ".safetensors":
+                arrays = safetensors.numpy.load(content)
+                return arrays, _unfit_arrays(arrays) if path.stem == "weights" else ""
+            case ".png":
+                with Image.open(io.BytesIO(content)) as image:
+                    image.verify()
+    except UserError:
+        return None, "is not JSON"
+    except (SafetensorError, OSError, ValueError, SyntaxError, KeyError, TypeError) as error:
+        return None, f"cannot be opened ({type(error).__name__})"
+    return None, ""
+
+
+def _unfit_arrays(arrays: Mapping[str, Any]) -> str:
+    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    return f"{bad[0]!r} holds numbers that are not finite" if bad else ""
