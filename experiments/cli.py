@@ -15,9 +15,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from experiments.config import RunConfig
 from experiments.errors import UserError, nearest, remedy
+from experiments.ledger.sweep_lock import only_sweep_of
 from experiments.plain_text import plain
 from experiments.stopping import STATUS_STOPPED, STOPPED
-from experiments.sweep_lock import only_sweep_of
 
 STATUS_UNREAD = 1
 STATUS_BAD_INPUT = 2

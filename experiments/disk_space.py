@@ -25,7 +25,7 @@ from experiments.plan import ArmPlan, Plan, ends_of, first_setting, network_of
 from experiments.poses import posed_px
 from experiments.robustness import DENSITIES, chosen_corruptions
 from experiments.spatial_transformer import StnNetwork
-from experiments.wandb_record import MAX_CONFUSION_CLASSES
+from experiments.tracking.record import MAX_CONFUSION_CLASSES
 
 BLOCK = 4096
 NUM_CHECKPOINTS = 3

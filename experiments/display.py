@@ -17,7 +17,7 @@ from rich.text import Text
 
 from experiments.config import RunConfig
 from experiments.ledger import Ledger
-from experiments.ledger_shapes import is_whole
+from experiments.ledger.shapes import is_whole
 from experiments.options import option_text
 from experiments.plain_text import as_markup, plain
 

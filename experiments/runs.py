@@ -12,13 +12,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from experiments.checkpoints import Checkpoints
 from experiments.config import RESULT_FORMAT, RunConfig, protocol_hash, run_key
 from experiments.costs import PeakMemory, count_train_flops, environment
 from experiments.diagnostics import Diagnosis, diagnose
 from experiments.evaluation import Evaluation, evaluate, evaluate_on_test
 from experiments.images import DeviceImages, channel_statistics, split, to_device
 from experiments.ledger import Ledger, to_json
+from experiments.ledger.checkpoints import Checkpoints
 from experiments.models.cnn_matched import count_parameters
 from experiments.pictures import before_and_after
 from experiments.poses import posed_px

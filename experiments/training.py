@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from baselines.policies import Policy
-from experiments.checkpoints import Checkpoints
 from experiments.config import Optim, Protocol, RunConfig, num_steps
 from experiments.device import autocast
 from experiments.draws import permutation, seed_of, uniform
 from experiments.evaluation import evaluate
 from experiments.heartbeat import beat
 from experiments.images import DeviceImages
+from experiments.ledger.checkpoints import Checkpoints
 from experiments.models import Model
 from experiments.network import Batch, Network
 from experiments.training_state import Row as Row

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from experiments.checkpoints import Checkpoint
+from experiments.ledger.checkpoints import Checkpoint
 from experiments.network import Network
 
 Row = dict[str, float | int | None]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import checkpoints, training
+from experiments import training
 from experiments.config import Optim, Protocol, RunConfig, run_key
-from experiments.ledger import Ledger
+from experiments.ledger import Ledger, checkpoints
 from experiments.runs import Job, Source, carry_out
 from experiments.tasks import load_task
 

@@ -100,8 +100,8 @@ def test_imports_go_one_way(house: str, forbidden: set[str], exempt: tuple[str, 
     ("package", "owner"),
     [
         ("optuna", "experiments/search.py"),
-        ("wandb", "experiments/replay.py"),
-        ("wandb_workspaces", "experiments/wandb_report.py"),
+        ("wandb", "experiments/tracking/replay.py"),
+        ("wandb_workspaces", "experiments/tracking/report.py"),
     ],
 )
 def test_a_service_has_one_owner(package: str, owner: str) -> None:

@@ -13,9 +13,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from experiments import checkpoints as module
-from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.ledger import Ledger, write_atomically
+from experiments.ledger import checkpoints as module
+from experiments.ledger.checkpoints import Checkpoint, Checkpoints
 
 CPU = torch.device("cpu")
 

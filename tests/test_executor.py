@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.checkpoints import Checkpoints
 from experiments.config import Optim, Protocol, RunConfig, run_key
 from experiments.errors import UserError
 from experiments.executors.local import LocalExecutor, WorkerDied, default_num_workers, devices_of_workers
 from experiments.ledger import Ledger, process_is_alive
+from experiments.ledger.checkpoints import Checkpoints
 from experiments.runs import Job, Source
 from experiments.tasks import load_task
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from experiments.audit import audit
 from experiments.cli import main
 from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError
 from experiments.ledger import Ledger
+from experiments.ledger.audit import audit
 from experiments.sweep import check_same_task
 from tests.command_line import contents, stamps
 from tests.tiny_study import STUDY as NEW_STUDY

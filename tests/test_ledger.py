@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from experiments.checksums import SUMS, write_sums
 from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError
 from experiments.ledger import Ledger, process_is_alive, to_json, write_atomically
+from experiments.ledger.checksums import SUMS, write_sums
 
 FILES = {
     "run.json": to_json({"format": RESULT_FORMAT, "status": "completed"}),

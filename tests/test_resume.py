@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import checkpoints as checkpoints_module
 from experiments import draws, training, training_state
-from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.ledger import Ledger
+from experiments.ledger import checkpoints as checkpoints_module
+from experiments.ledger.checkpoints import Checkpoint, Checkpoints
 from experiments.runs import Job, carry_out
 from tests.stopped_runs import CPU, EPOCHS, Stopped, as_in_a_worker, files_of, job_of, stop_in
 
@@ -106,7 +106,7 @@ def test_a_resumed_run_is_stopped_once_from_each_epoch(
 KILLED = """
 import os, pickle, signal, sys
 import torch
-from experiments import checkpoints
+from experiments.ledger import checkpoints
 from experiments.executors.local import prepare_device
 from experiments.runs import carry_out
 checkpoints.EVERY_S, checkpoints.COST_SHARE = 0.0, 1e9

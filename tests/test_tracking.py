@@ -15,7 +15,7 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.tracking import Tracker, dashboard, resolve_mode, sync
-from experiments.wandb_markers import read_marker
+from experiments.tracking.markers import read_marker
 from tests.wandb_runs import API_KEY, Offline, commit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,7 +190,7 @@ def test_offline_files_name_neither_machine_nor_user(logged: Logged) -> None:
     assert {file.suffix for file in files} == {".wandb", ".json", ".png", ""}  # no logs
     for file in files:
         content = file.read_bytes()
-        for secret in (logged.home, logged.ledger, ROOT, sys.executable, "experiments.replay"):
+        for secret in (logged.home, logged.ledger, ROOT, sys.executable, "experiments.tracking.replay"):
             assert str(secret).encode() not in content, f"{secret} in {file}"
     assert list(logged.home.iterdir()) == []
 

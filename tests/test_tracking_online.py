@@ -11,7 +11,7 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.tracking import Tracker, log_run, resolve_mode, sync
-from experiments.wandb_markers import read_marker
+from experiments.tracking.markers import read_marker
 from tests.wandb_runs import API_KEY, Offline, commit
 from tests.wandb_server import Server
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import experiments
+import experiments.tracking
 from experiments.cli import main
 from experiments.tracking import Tracker
 from tests.synthetic_ledger import STUDY, edit_json, transformer_record, write_arm, write_evaluation, write_study
@@ -357,8 +357,8 @@ def test_without_the_package_the_extra_is_named(
     write_ledger(tmp_path / "runs", ("upright",))
     for name in [name for name in sys.modules if name.startswith("wandb_workspaces")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "experiments.wandb_report", raising=False)
-    monkeypatch.delattr(experiments, "wandb_report", raising=False)
+    monkeypatch.delitem(sys.modules, "experiments.tracking.report", raising=False)
+    monkeypatch.delattr(experiments.tracking, "report", raising=False)
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)  # as if it were not installed
     assert report("--runs", tmp_path / "runs", "--out", tmp_path / "specs") == 2
     assert re.fullmatch(r"error: .* pip install 'stn-bench\[wandb-report\]'\n", capsys.readouterr().err)

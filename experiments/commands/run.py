@@ -30,8 +30,8 @@ from experiments.tasks import load_task
 from experiments.tasks.cache import cache_folder
 from experiments.tasks.overlap import find_overlap, overlap_text
 from experiments.tracking import TRACKING_WAIT_S, Tracker, resolve_mode
+from experiments.tracking.markers import SINGLE_RUNS
 from experiments.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
-from experiments.wandb_markers import SINGLE_RUNS
 
 
 def main(options: Namespace) -> int:

@@ -7,7 +7,7 @@ from jsonargparse import Namespace
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from experiments.audit import Audit
+    from experiments.ledger.audit import Audit
 
 COLOURS = {"damaged": "red", "edited": "red", "missing": "red", "extra": "yellow", "newer": "yellow"}
 MAX_NOTES = 20
@@ -37,7 +37,7 @@ def verify_ledger(root: Path) -> int:
     """Read every file of the ledger and say what is not as it was written; 1 if something is not."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from experiments.audit import audit
+    from experiments.ledger.audit import audit
 
     console = Console()
     columns = (TextColumn("Reading"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeRemainingColumn())

@@ -13,12 +13,12 @@ from experiments.commands.options import find_study
 from experiments.errors import UserError, remedy
 from experiments.ledger import Ledger, write_atomically
 from experiments.tracking import resolve_mode
-from experiments.upload import FEW_RETRIES
-from experiments.wandb_markers import is_uploaded, read_marker
+from experiments.tracking.markers import is_uploaded, read_marker
+from experiments.tracking.upload import FEW_RETRIES
 
 if TYPE_CHECKING:
     from analysis.findings import Findings
-    from experiments.wandb_report import Saved, Shown
+    from experiments.tracking.report import Saved, Shown
 
 
 def main(options: Namespace) -> int:
@@ -32,7 +32,7 @@ def main(options: Namespace) -> int:
         resolve_mode("online")
         os.environ.update(FEW_RETRIES)
     try:
-        from experiments import wandb_report
+        from experiments.tracking import report
     except ModuleNotFoundError as missing:
         if not (missing.name or "").startswith("wandb_workspaces"):
             raise
@@ -42,7 +42,7 @@ def main(options: Namespace) -> int:
     findings = find_study(ledger, study)
     shown = what_to_show(ledger, findings)
     if options.out:
-        for path in wandb_report.write(shown, options.out):
+        for path in report.write(shown, options.out):
             print(path)
         return 0
     num_missing = sum(not is_uploaded(ledger.root, key) for key in findings.study.runs["key"])
@@ -58,7 +58,7 @@ def what_to_show(ledger: Ledger, findings: "Findings") -> "Shown":
     """What the ledger has of the study for W&B. Names are taken from one completed run of each arm and stage."""
     from analysis.answer import answer, headline
     from analysis.records import HYPER_PARAMETERS
-    from experiments.wandb_report import Shown, logged_names
+    from experiments.tracking.report import Shown, logged_names
 
     study = findings.study
     trials = study.runs[study.runs["stage"] == "trial"]
@@ -81,22 +81,22 @@ def what_to_show(ledger: Ledger, findings: "Findings") -> "Shown":
 
 def save(ledger: Ledger, shown: "Shown", entity: str) -> tuple[str, str]:
     """Save both to W&B, in place of those saved before; their addresses. Raises UserError for any fault of W&B."""
-    from experiments import wandb_report
+    from experiments.tracking import report
 
     memory = ledger.root / "wandb" / "reports" / f"{shown.study}.json"
     try:
-        entity = entity or os.environ.get("WANDB_ENTITY", "") or wandb_report.default_entity()
+        entity = entity or os.environ.get("WANDB_ENTITY", "") or report.default_entity()
         shown = dataclasses.replace(shown, entity=entity)
-        saved = new = wandb_report.Saved(entity, shown.project)
+        saved = new = report.Saved(entity, shown.project)
         if (old := remembered(memory)) and (old.entity, old.project) == (entity, shown.project):
             saved = old
         try:
-            urls = wandb_report.save(shown, saved)
+            urls = report.save(shown, saved)
         except Exception:
             if saved is new:
                 raise
             saved = new  # what was saved before may have been deleted there
-            urls = wandb_report.save(shown, saved)
+            urls = report.save(shown, saved)
     except Exception as fault:
         hint = "; `make sync` makes it" if "not found" in str(fault) else ""
         raise UserError(f"W&B: {fault or type(fault).__name__}{hint}") from None
@@ -111,7 +111,7 @@ def save(ledger: Ledger, shown: "Shown", entity: str) -> tuple[str, str]:
 
 def remembered(file: Path) -> "Saved | None":
     """What an earlier call saved; None if it is not known."""
-    from experiments.wandb_report import Saved
+    from experiments.tracking.report import Saved
 
     try:
         return Saved(**json.loads(file.read_text()))

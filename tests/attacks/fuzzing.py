@@ -25,19 +25,19 @@ from analysis.findings import find
 from analysis.formats import DOCUMENTS
 from analysis.report import report_html
 from analysis.tables import Builder, builders
-from experiments.audit import audit
-from experiments.checkpoints import Checkpoint, Checkpoints
-from experiments.checksums import SUMS, write_sums
 from experiments.commands import status
 from experiments.errors import UserError
 from experiments.ledger import Ledger
+from experiments.ledger.audit import audit
+from experiments.ledger.checkpoints import Checkpoint, Checkpoints
+from experiments.ledger.checksums import SUMS, write_sums
 from experiments.network import Network
 from experiments.study import BUDGETS, load_study
 from experiments.sweep_file import read_mapping
 from experiments.tasks import Images
 from experiments.tasks.cache import cached
+from experiments.tracking.markers import not_uploaded
 from experiments.training_state import TrainingState
-from experiments.wandb_markers import not_uploaded
 from tests.attacks.mutation import as_json, mutated_bytes, mutated_value
 from tests.synthetic_ledger import STUDY, transformer_record, write_arm, write_evaluation, write_maps, write_study
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from experiments import checkpoints, runs, training
+from experiments import runs, training
 from experiments.executors import worker
 from experiments.heartbeat import Counter
+from experiments.ledger import checkpoints
 
 MET = "faults"
 """File in the ledger: for each fault that came about, a line with the run's seed."""

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from analysis.reports import write_files
-from experiments import checkpoints, device
-from experiments.checkpoints import Checkpoint, Checkpoints
-from experiments.ledger import Ledger
+from experiments import device
+from experiments.ledger import Ledger, checkpoints
+from experiments.ledger.checkpoints import Checkpoint, Checkpoints
 from experiments.tasks import Images
 from experiments.tasks import cache as cache_module
 from experiments.tasks.cache import cached

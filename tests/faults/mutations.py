@@ -13,7 +13,11 @@ class Mutation(NamedTuple):
     test: str
 
 
-LEDGER, CHECKPOINTS, SWEEP = "experiments/ledger.py", "experiments/checkpoints.py", "experiments/sweep.py"
+LEDGER, CHECKPOINTS, SWEEP = (
+    "experiments/ledger/__init__.py",
+    "experiments/ledger/checkpoints.py",
+    "experiments/sweep.py",
+)
 ON_DISK = "tests/test_ledger.py::test_every_file_is_on_disk_before_the_run_appears"
 OLD_OR_NEW = "tests/test_ledger.py::test_old_content_or_new_and_no_mixture"
 RESUMED = "tests/test_resume.py::test_a_run_that_is_stopped_in_each_epoch_ends_as_if_it_had_not_been"
@@ -104,7 +108,7 @@ MUTATIONS = (
     # Nothing counted twice, nothing by chance
     Mutation(
         "the lock is dropped",
-        "experiments/sweep_lock.py",
+        "experiments/ledger/sweep_lock.py",
         "            lock.acquire(timeout=0)\n",
         "",
         "tests/test_sweep_trouble.py::test_a_second_sweep_on_the_same_ledger_is_refused",
@@ -161,7 +165,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a run is logged to W&B again",
-        "experiments/tracking.py",
+        "experiments/tracking/__init__.py",
         "(again or read_marker(self.ledger, key) is None)",
         "True",
         "tests/test_tracking.py::test_logged_runs_start_no_process",

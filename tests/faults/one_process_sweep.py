@@ -8,9 +8,10 @@ import torch
 from matplotlib.figure import Figure
 
 import analysis.figures
-from experiments import checkpoints, estimate
+from experiments import estimate
 from experiments.cli import main
 from experiments.commands import sweep
+from experiments.ledger import checkpoints
 from tests.tiny_study import TINY, HereAndNow, write_sweep
 
 SMALLEST: dict[str, Any] = {

@@ -84,7 +84,7 @@ def test_each_call_that_writes_may_fail(
 ) -> None:
     if name == "wandb-report":
         pytest.importorskip("wandb_workspaces")
-        monkeypatch.setattr("experiments.wandb_report.save", lambda shown, saved: URLS)
+        monkeypatch.setattr("experiments.tracking.report.save", lambda shown, saved: URLS)
         monkeypatch.setattr("dataclasses.replace", lambda shown, **new: shown)
     monkeypatch.setattr(device, "train_rate", lambda kind, precision: {"fp32": 1.0, "bf16": 2.0}[precision])
     writer, num_faults, num_said = WRITERS[name], 0, 0

@@ -16,16 +16,16 @@ from analysis.checksums import SUMS as ANALYSIS_SUMS
 from analysis.errors import AnalysisError
 from analysis.evaluations import read_histories, read_maps, read_predictions, read_robustness
 from analysis.records import NEWEST_FORMAT, read_study
-from experiments import replay
-from experiments.audit import audit
-from experiments.checksums import SUMS
 from experiments.cli import main
 from experiments.config import RESULT_FORMAT, canonical
 from experiments.errors import UserError
 from experiments.ledger import Ledger
-from experiments.run_audit import Finding, check_run
+from experiments.ledger.audit import audit
+from experiments.ledger.checksums import SUMS
+from experiments.ledger.run_audit import Finding, check_run
 from experiments.sweep import check_same_task
-from experiments.wandb_markers import Job
+from experiments.tracking import replay
+from experiments.tracking.markers import Job
 from tests.command_line import contents, stamps
 from tests.faults.damage import (
     CHANGES,

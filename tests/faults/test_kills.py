@@ -23,11 +23,11 @@ import torch
 from rich.console import Console
 
 import analysis.report
-from experiments.checkpoints import COST_SHARE, EVERY_S, Checkpoints
 from experiments.cli import main
 from experiments.commands.options import find_study
 from experiments.commands.tables import write_and_show_tables
 from experiments.ledger import Ledger
+from experiments.ledger.checkpoints import COST_SHARE, EVERY_S, Checkpoints
 from tests.command_line import run, start, wait_for
 from tests.tiny_study import STUDY, TINY, HereAndNow, sweep_here, write_sweep
 

@@ -16,14 +16,14 @@ from filelock import FileLock
 
 from experiments.errors import UserError
 from experiments.ledger import Ledger
-from experiments.sweep_lock import HOLDER, LOCK, PATIENCE_S, only_sweep_of
+from experiments.ledger.sweep_lock import HOLDER, LOCK, PATIENCE_S, only_sweep_of
 from tests.command_line import run
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import subprocess, sys, time
 from pathlib import Path
-from experiments.sweep_lock import only_sweep_of
+from experiments.ledger.sweep_lock import only_sweep_of
 with only_sweep_of(Path(sys.argv[1])):
     child = subprocess.Popen(["sleep", "20"], close_fds=False)
     print(child.pid, flush=True)
@@ -136,7 +136,7 @@ def test_what_is_said_of_other_holders(tmp_path: Path, holder: object, said: str
 def test_a_holder_that_is_just_ending_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = FileLock(tmp_path / LOCK)
     first.acquire()
-    monkeypatch.setattr("experiments.sweep_lock.time.sleep", lambda seconds: first.release())
+    monkeypatch.setattr("experiments.ledger.sweep_lock.time.sleep", lambda seconds: first.release())
     with only_sweep_of(tmp_path):
         pass
 

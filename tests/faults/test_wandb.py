@@ -17,7 +17,7 @@ import pytest
 from experiments.errors import UserError
 from experiments.ledger import process_is_alive
 from experiments.tracking import Tracker, sync
-from experiments.wandb_markers import SINGLE_RUNS, is_uploaded, read_marker
+from experiments.tracking.markers import SINGLE_RUNS, is_uploaded, read_marker
 from tests.command_line import run as run_command
 from tests.command_line import wait_for
 from tests.tiny_study import NUM_RUNS, tables, write_sweep

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.checksums import digest_fits
 from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError
 from experiments.ledger import HOW_TO_MEND_A_STUDY, process_is_alive, to_json
-from experiments.ledger_shapes import is_whole, misfit, read_json
-from experiments.run_audit import UPDATE, CheckedRun, Finding, Kind, check_run
-from experiments.sweep_lock import HOLDER, LOCK
-from experiments.wandb_markers import read_marker
+from experiments.ledger.checksums import digest_fits
+from experiments.ledger.run_audit import UPDATE, CheckedRun, Finding, Kind, check_run
+from experiments.ledger.shapes import is_whole, misfit, read_json
+from experiments.ledger.sweep_lock import HOLDER, LOCK
+from experiments.tracking.markers import read_marker
 
 SWEPT = "the next `make sweep` deletes it"
 NUM_NAMED = 3

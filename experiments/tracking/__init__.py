@@ -3,7 +3,7 @@
 A run never talks to W&B. When it is committed to the ledger, one other process replays it from the ledger's files, so
 that no fault of W&B can fail, slow or change a run, and every run of the ledger is one W&B run, whose id is its key.
 A replay first writes W&B's offline files, which needs no account and no network. Online, `wandb sync` then uploads
-them; where that fails they stay, and `sync` uploads them later. experiments/replay.py is that process.
+them; where that fails they stay, and `sync` uploads them later. experiments/tracking/replay.py is that process.
 
 Inside `<ledger>/wandb/`: `offline-run-*/` are W&B's files, and `logged/<key>` says that a run was replayed and whether
 it was uploaded.
@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import IO, Literal, NoReturn, Self, cast
 
 from experiments.errors import UserError, nearest
-from experiments.wandb_markers import Job, is_uploaded, not_uploaded, read_marker
+from experiments.tracking.markers import Job, is_uploaded, not_uploaded, read_marker
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -312,13 +312,13 @@ def dashboard(ledger: Path) -> NoReturn:
     os.execve(command[0], command, without_wandb(os.environ) | places)
 
 
-_REPLAY = (sys.executable, "-P", "-m", "experiments.replay")
+_REPLAY = (sys.executable, "-P", "-m", "experiments.tracking.replay")
 """The tracker's process. -P: the folder it is started in has no say in what is imported."""
 
 
 def _with_project(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment in which Python finds this project from any folder."""
-    places = [str(Path(__file__).resolve().parents[1]), environment.get("PYTHONPATH", "")]
+    places = [str(Path(__file__).resolve().parents[2]), environment.get("PYTHONPATH", "")]
     return {**environment, "PYTHONPATH": os.pathsep.join(place for place in places if place)}
 
 

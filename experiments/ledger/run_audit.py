@@ -1,6 +1,6 @@
 """Whether one run of the ledger is what was committed: every byte of it.
 
-experiments/agreement.py looks whether its files also agree with each other.
+experiments/ledger/agreement.py looks whether its files also agree with each other.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ import safetensors.numpy
 from PIL import Image
 from safetensors import SafetensorError
 
-from experiments.agreement import disagreements
-from experiments.checksums import SUMS, read_sums
 from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError
-from experiments.ledger_shapes import is_whole, misfit, parse_json
+from experiments.ledger.agreement import disagreements
+from experiments.ledger.checksums import SUMS, read_sums
+from experiments.ledger.shapes import is_whole, misfit, parse_json
 
 Kind = Literal["damaged", "edited", "missing", "extra", "newer"]
 ALWAYS = ("run.json", "history.json", "cost.json")

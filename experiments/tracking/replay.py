@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from experiments import wandb_record as record
 from experiments.ledger import Ledger
 from experiments.tracking import offline_env, without_wandb
-from experiments.upload import Server, Upload, end_with_parent
-from experiments.wandb_markers import Job, Marker, read_marker, write_marker
+from experiments.tracking import record as record
+from experiments.tracking.markers import Job, Marker, read_marker, write_marker
+from experiments.tracking.upload import Server, Upload, end_with_parent
 
 if TYPE_CHECKING:
     import wandb
@@ -61,7 +61,7 @@ _AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_PRO
 
 _WANDB = Path("wandb")
 
-_PYTHON = (sys.executable, "-P", "-m", "experiments.replay")
+_PYTHON = (sys.executable, "-P", "-m", "experiments.tracking.replay")
 
 
 def _serve(order: dict[str, Any]) -> None:

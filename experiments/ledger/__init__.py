@@ -1,7 +1,7 @@
 """The ledger: the folder of finished runs, and the only truth. The one place that writes runs.
 
 docs/architecture.md says what each file holds. A run's folder appears whole, by one rename, or not at all. What was
-damaged or edited since is not read: experiments/audit.py finds all of it.
+damaged or edited since is not read: experiments/ledger/audit.py finds all of it.
 """
 
 import json
@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from experiments.checksums import SUMS, digest_fits, fits, read_sums, with_digest, write_sums
 from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError, remedy
-from experiments.ledger_shapes import check, is_whole, parse_json, read_json, who_knows
+from experiments.ledger.checksums import SUMS, digest_fits, fits, read_sums, with_digest, write_sums
+from experiments.ledger.shapes import check, is_whole, parse_json, read_json, who_knows
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -209,7 +209,7 @@ class Ledger:
         shutil.rmtree(self.checkpoints(key), ignore_errors=True)
 
     def checkpoints(self, key: str) -> Path:
-        """The folder of a run's checkpoints, which need not exist; experiments/checkpoints.py writes there."""
+        """The folder of a run's checkpoints, which need not exist; experiments/ledger/checkpoints.py writes there."""
         return self.root / "running" / key
 
     def running(self) -> dict[str, dict[str, Any]]:
