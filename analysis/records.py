@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.checksums import check_digest, is_there
 from analysis.errors import AnalysisError, nearest
 from analysis.json_files import get, number, part, read_manifest, read_object
-from analysis.shapes import COST, RUN, STUDY, check, shown
+from analysis.shapes import COST, KEY, RUN, STUDY, check, shown
 
 DEFAULT_ALPHA, DEFAULT_MARGIN = 0.05, 0.01
 """Of studies that declare no claims."""
@@ -259,8 +259,8 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
         for stage in ("trials", "finals"):
             keys[stage] = tuple(get(file, record, stage, list))
             for key in keys[stage]:
-                if not isinstance(key, str) or not key.isalnum() or len(key) > 64:
-                    raise AnalysisError(f"{file}: {stage!r} of {variant!r} holds {shown(key)}, expected a run's key")
+                if not KEY.fits(key):
+                    raise AnalysisError(f"{file}: {stage!r} of {variant!r} holds {shown(key)}, expected {KEY.what}")
         winner = None if record.get("winner") is None else get(file, record, "winner", str)
         if winner is not None and winner not in keys["trials"]:
             raise AnalysisError(f"{file}: winner {winner!r} of {variant!r} is none of its trials")

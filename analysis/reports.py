@@ -1,7 +1,7 @@
 """Files of a report, each written whole or not at all."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,10 +14,10 @@ def write_files(out: Path, content: dict[str, bytes], *, optional: Iterable[str]
     optional: names that are deleted where `content` lacks them, so that nothing of an earlier report lies beside this.
     Returns the paths in the order given. Raises AnalysisError if `out` cannot be written; no half-written file stays.
     """
-    path = out
+    path, optional = out, set(optional)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _remove_drafts(out)
+        _remove_drafts(out, {*content, *optional})
         for name, data in content.items():
             path, draft = out / name, out / f".{name}.{os.getpid()}"
             try:
@@ -29,7 +29,7 @@ def write_files(out: Path, content: dict[str, bytes], *, optional: Iterable[str]
             finally:
                 with suppress(OSError):
                     draft.unlink(missing_ok=True)
-        for name in sorted(set(optional) - set(content)):
+        for name in sorted(optional - set(content)):
             path = out / name
             path.unlink(missing_ok=True)
     except OSError as error:  # of a full disk, none says on which file
@@ -37,9 +37,11 @@ def write_files(out: Path, content: dict[str, bytes], *, optional: Iterable[str]
     return [out / name for name in content]
 
 
-def _remove_drafts(out: Path) -> None:
-    """Of processes that were killed while they wrote."""
+def _remove_drafts(out: Path, names: Collection[str]) -> None:
+    """Of these files, by processes that were killed while they wrote."""
     for draft in out.glob(".*.*"):
+        if draft.stem[1:] not in names:  # somebody else's
+            continue
         pid = draft.suffix[1:]
         if pid.isdecimal() and pid.isascii() and draft.is_file():
             try:

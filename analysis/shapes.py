@@ -4,6 +4,7 @@ Names that are not mentioned may hold anything, since nothing reads them; what i
 reader asks for it. docs/architecture.md says what the values mean.
 """
 
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -89,7 +90,6 @@ def _is_text(value: Any) -> bool:
 TEXT = Kind(f"text of at most {MAX_TEXT} characters", _is_text)
 TEXT_OR_NULL = Kind("text or null", lambda value: value is None or _is_text(value))
 NUMBER = Kind("a number or null", lambda value: value is None or _is_number(value))
-FACTOR = Kind("a number above 0", lambda value: _is_number(value, 1e-12))
 AMOUNT = Kind("a number of at least 0, or null", lambda value: value is None or _is_number(value, 0))
 SHARE = Kind("a number between 0 and 1, or null", lambda value: value is None or _is_number(value, -1e-6, 1 + 1e-6))
 COUNT = Kind(
@@ -101,6 +101,7 @@ HASH = Kind(
     "letters and digits",
     lambda value: isinstance(value, str) and value.isascii() and value.isalnum() and len(value) <= 128,
 )
+KEY = Kind("a run's key", lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value)))
 FLAG = Kind("true, false or null", lambda value: value is None or isinstance(value, bool))
 PLAIN = Kind(
     "a number, text, true, false or null",
@@ -148,7 +149,7 @@ STUDY: Shape = {
     "protocol_hash": HASH,
     "task": {"label": TEXT, "content_hash": HASH, "classes": Rows(TEXT)},
     "overlap": {"num_test": COUNT, "num_other_label": COUNT},
-    "arms": Rows({"pose": TEXT, "variant": TEXT, "baseline": TEXT, "trials": Rows(TEXT), "finals": Rows(TEXT)}),
+    "arms": Rows({"pose": TEXT, "variant": TEXT, "baseline": TEXT, "trials": Rows(KEY), "finals": Rows(KEY)}),
     "claims": {"alpha": PROBABILITY, "margin": PROBABILITY},
     "sampler": TEXT_OR_NULL,
     "source": {"file": TEXT_OR_NULL, "data": FLAG, "minutes": NUMBER},

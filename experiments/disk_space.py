@@ -57,7 +57,9 @@ class DiskNeed:
         """For people: what will be written, and what there is room for beside the ledger."""
         if not self.total:
             return "Nothing of size will be written."
-        return f"Up to {decimal(self.total)} of disk will be written; {decimal(free_space(runs))} are free."
+        free = free_space(runs)
+        room = "how much is free cannot be known" if free is None else f"{decimal(free)} are free"
+        return f"Up to {decimal(self.total)} of disk will be written; {room}."
 
 
 def disk_need(plan: Plan, left: Sequence[tuple[int, int]], num_workers: int) -> DiskNeed:
@@ -83,16 +85,20 @@ def check_room(need: DiskNeed, runs: Path, reports: Path) -> None:
         wanted = [("runs", "RUNS", runs, need.ledger), ("reports", "REPORTS", reports, need.reports)]
     for name, variable, folder, size in wanted:
         free = free_space(folder)
-        if free < size:
+        if free is not None and free < size:
             raise UserError(
                 f"{name}: the study will still write about {decimal(size)}, and only {decimal(free)} are free for "
                 f"{folder}; make room there, give {variable}= on another disk, or take fewer seeds or variants"
             )
 
 
-def free_space(folder: Path) -> int:
-    """Bytes that may still be written to the file system on which the folder is, or would be."""
-    return shutil.disk_usage(_existing(folder)).free
+def free_space(folder: Path) -> int | None:
+    """Bytes that may still be written to the file system on which the folder is, or would be.
+
+    None where it does not say, as some mounts over a network or of a program do: they have no blocks at all.
+    """
+    usage = shutil.disk_usage(_existing(folder))
+    return usage.free if usage.total else None
 
 
 def _existing(folder: Path) -> Path:

@@ -2,16 +2,21 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 _FOLDERS = re.compile(r"(?<![\w.~/])(?:/[^\s/:'\"]+)+/")
+_END_OF_NAME = r"(?![\w-]|\.\w)"
 
 
 def without_folders(text: str) -> str:
     """The text, such as an error's, with the file's name alone where it names a path from the root."""
-    folders = {os.getcwd(), os.path.realpath(os.getcwd()), str(Path.home()), os.path.realpath(Path.home())}
+    folders: set[str] = set()
+    for where in (os.getcwd, Path.home):
+        with suppress(OSError, RuntimeError):  # the folder was deleted; nobody knows the user's home
+            folders |= {str(where()), os.path.realpath(where())}
     for folder in sorted(folders - {"/"}, key=len, reverse=True):  # they may have spaces in them
-        text = text.replace(f"{folder}{os.sep}", ".../").replace(folder, "...")
+        text = re.sub(re.escape(folder) + _END_OF_NAME, "...", text)
     return _FOLDERS.sub(".../", text)
 
 

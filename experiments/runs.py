@@ -19,6 +19,7 @@ from experiments.evaluation import Evaluation, evaluate, evaluate_on_test
 from experiments.images import DeviceImages, channel_statistics, split, to_device
 from experiments.ledger import Ledger, to_json
 from experiments.ledger.checkpoints import Checkpoints
+from experiments.ledger.checksums import SUMS
 from experiments.models.cnn_matched import count_parameters
 from experiments.pictures import before_and_after
 from experiments.poses import posed_px
@@ -29,6 +30,8 @@ from experiments.variants import build_model_recipe, build_network, build_policy
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc")
 """How torch's allocator on a CPU (Linux, Windows), CUDA, cuBLAS and cuDNN, and C++ say so."""
+MAX_ERROR = 1000
+"""Characters of an error that are kept: no reader refuses so many."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def carry_out(
         "images_per_s": images_per_s(outcome),
         "peak_memory_mib": round(memory.mib(), 1),
         **environment(device),
+        "sums": SUMS,
     }
     ledger.commit(job.key, {**record_files(job, task, outcome), "cost.json": to_json(cost)})
     return job.key
@@ -155,7 +159,7 @@ def failed_run_files(job: Job, task: Task, error: str) -> dict[str, bytes]:
     device = torch.device(job.run.protocol.device)
     return {
         **record_files(job, task, Outcome(error=error)),
-        "cost.json": to_json({**cost, **environment(device)}),
+        "cost.json": to_json({**cost, **environment(device), "sums": SUMS}),
     }
 
 
@@ -172,7 +176,7 @@ def record_files(job: Job, task: Task, outcome: Outcome) -> dict[str, bytes]:
         "format": RESULT_FORMAT,
         "key": job.key,
         "status": outcome.status,
-        "error": outcome.error,
+        "error": outcome.error and outcome.error[:MAX_ERROR],
         "config": dataclasses.asdict(job.run),
         "task": task.record(),
         "protocol_hash": protocol_hash(job.run.protocol),
@@ -241,10 +245,11 @@ def train_and_score(
         if found is None:  # the last step broke the weights, and no validation images saw it
             outcome.status = "diverged"
             return
-        outcome.files["weights.safetensors"] = _saved(network.state_dict())
-        result |= test_scores(found)
-        outcome.files |= evaluation_files(found)
-        diagnosis = found.maps.describe() if found.maps else None
+        # All of it before any of it counts: a run that fails here has no test scores.
+        files = {"weights.safetensors": _saved(network.state_dict()), **evaluation_files(found)}
+        scores, diagnosis = test_scores(found), found.maps.describe() if found.maps else None
+        outcome.files |= files
+        result |= scores
     else:
         diagnosis = diagnose(network, val_images or images, precision, num_draws)
     result["transformer"] = diagnosis and dataclasses.asdict(diagnosis)

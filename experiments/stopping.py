@@ -34,9 +34,8 @@ def listen() -> None:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        if (
-            number and signal.getsignal(number) is not signal.SIG_IGN
-        ):  # nohup, and shells that start it in the background
+        # Ignored under nohup, and where a shell has put the command in the background.
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     threading.Thread(target=_end_in_time, args=(reader,), daemon=True).start()
 

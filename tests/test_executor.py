@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,19 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path, cache: Path
     assert len(ledger) == 0
     ledger.sweep_up()
     assert not list((ledger.root / "running").iterdir())
+
+
+def test_ctrl_c_stays_blocked_where_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """multiprocessing's tracker, which comes with the first process, unblocks it in the thread that starts it."""
+    tracker = resource_tracker.ResourceTracker()  # as in a new program
+    monkeypatch.setattr(resource_tracker, "ensure_running", tracker.ensure_running)
+    try:
+        with LocalExecutor("cpu", 1) as executor:
+            executor._threads.submit(tracker.ensure_running).result(PATIENCE_S)
+            blocked = executor._threads.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result(PATIENCE_S)
+    finally:
+        tracker._stop()  # type: ignore[attr-defined]
+    assert signal.SIGINT in blocked
 
 
 def test_workers_are_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from experiments.ledger import Ledger
 from experiments.ledger.audit import audit
 from experiments.sweep import check_same_task
 from tests.command_line import contents, stamps
+from tests.faults.damage import edit, renew_sums, set_in
 from tests.tiny_study import STUDY as NEW_STUDY
 from tests.tiny_study import HereAndNow, plan_of, sweep_here
 
@@ -104,12 +105,22 @@ def test_verify_finds_what_was_left_out_and_nothing_else(version: int, root: Pat
     assert found.num_runs == 8 and "8 runs without checksums" in found.notes[0]
 
 
+def test_runs_that_never_had_checksums_do_not_lack_them(root: Path) -> None:
+    """Even where others have theirs that were made before."""
+    folder = root / "runs" / arms(root)[0]["trials"][0]
+    edit(folder / "cost.json", set_in("started", "2000-01-01T00:00:00Z"))
+    renew_sums(folder)
+    found = audit(root)
+    assert {finding.path.rpartition("/")[2] for finding in found.findings} == {"weights.safetensors"}
+    assert "7 runs without checksums" in found.notes[0]
+
+
 @pytest.mark.parametrize("name", ["test_accuracy", "val_accuracy", "epochs"])
 def test_an_edit_is_found_without_checksums(root: Path, version: int, name: str) -> None:
     """Of test scores, only where predictions are kept beside them."""
     path = root / "runs" / arms(root)[0]["finals"][0] / "run.json"
     record = read(path)
-    record["result"][name] += 1
+    record["result"][name] /= 2
     path.write_text(json.dumps(record))
     found = {finding.path.rpartition("/")[2] for finding in audit(root).findings} - {"weights.safetensors"}
     where = {"test_accuracy": "predictions.safetensors"}.get(name, "history.json")

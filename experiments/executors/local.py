@@ -15,7 +15,9 @@ import time
 import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
 from types import TracebackType
 
@@ -37,6 +39,8 @@ of an evaluation, or what precedes the first, such as counting FLOPs. Downloads 
 START_FACTOR = 4
 """So many times as long a worker may take to its first sign of life: torch is imported, CUDA compiles for a new GPU."""
 LOOK_S = 1.0
+END_S = 5.0
+"""Seconds in which a worker that was killed ends, unless a driver or a disk that hangs holds it."""
 
 
 class WorkerDied(RuntimeError):
@@ -129,7 +133,7 @@ class _Worker:
         self._beats = RawValue(heartbeat.Counter, 0)
         self._lock = threading.Lock()
         self._stopped = False
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
         self._pipe: Connection
 
     def carry_out(self, job: Job) -> str:
@@ -142,41 +146,54 @@ class _Worker:
                 causes.append(out_of_memory(self.device))
             except _Died as death:
                 causes.append(str(death))
+        if causes[-1] == out_of_memory(self.device):  # which a run that got further says itself, in these words
+            raise WorkerDied(causes[-1])
         if len(set(causes)) == 1:
             raise WorkerDied(f"{causes[0]} ({NUM_ATTEMPTS} attempts)")
         raise WorkerDied(", then ".join(causes))
 
     def _ask(self, job: Job, *, is_last: bool) -> str:
         process = self._started()
+        is_spent = True  # as is one that gives no answer
         try:
             self._pipe.send((job, is_last))
-            self._await(process)
+            self._await()
             answer, is_spent = self._pipe.recv()
         except (EOFError, OSError):
             raise _Died(_how_it_ended(process)) from None
-        if is_spent:
-            process.kill()
-            process.join(5)
+        finally:
+            if is_spent:
+                self.forget()
         if isinstance(answer, Exception):
             raise answer
         return str(answer)
 
-    def _started(self) -> multiprocessing.process.BaseProcess:
+    def _started(self) -> BaseProcess:
         with self._lock:
             if self._stopped:
                 raise WorkerDied("the workers were stopped")
             if self._process is None or not self._process.is_alive():
                 self._close()
-                self._beats.value = 0
-                spawn = multiprocessing.get_context("spawn")
-                self._pipe, other_end = spawn.Pipe()
-                arguments = (other_end, str(self.device), self._beats, os.getpid())
-                self._process = spawn.Process(target=begin, args=arguments, daemon=True)
-                self._process.start()
-                other_end.close()  # so that the pipe ends with the worker
+                self._process, self._pipe = self._start()
             return self._process
 
-    def _await(self, process: multiprocessing.process.BaseProcess) -> None:
+    def _start(self) -> tuple[BaseProcess, Connection]:
+        """A process, and our end of its pipe. Raises OSError if the system gives none; then nothing is left open."""
+        self._beats.value = 0
+        spawn = multiprocessing.get_context("spawn")
+        pipe, other_end = spawn.Pipe()
+        try:
+            arguments = (other_end, str(self.device), self._beats, os.getpid())
+            process = spawn.Process(target=begin, args=arguments, daemon=True)
+            process.start()
+        except BaseException:
+            pipe.close()
+            raise
+        finally:
+            other_end.close()  # so that the pipe ends with the worker
+        return process, pipe
+
+    def _await(self) -> None:
         """Come back when the pipe has an answer or an end. Raises _Died for a worker that has been silent too long.
 
         Time counts only while somebody looks: Ctrl-Z, or a laptop that sleeps, stops both sides.
@@ -190,15 +207,14 @@ class _Worker:
                 silent_s, beats = 0.0, self._beats.value
             limit_s = self.stall_s * (1 if beats else START_FACTOR)
             if 0 < limit_s <= silent_s:
-                process.kill()
-                process.join(5)
                 raise _Died(f"no progress for {limit_s:g} s")
 
     def _close(self) -> None:
         if self._process is not None:
             self._pipe.close()
-            with suppress(ValueError):  # it cannot be ended while the system does not let go of it
+            with suppress(ValueError):  # the system does not let go of it
                 self._process.close()
+            self._process = None
 
     def kill(self) -> None:
         with self._lock:
@@ -207,20 +223,28 @@ class _Worker:
                 self._process.kill()
 
     def forget(self) -> None:
-        """After `kill`, when no thread waits for it: wait for its end and close what it was reached by."""
+        """Kill the process and have no more to do with it, even if it outlives that. No thread may wait for it."""
         if self._process is not None:
-            self._process.join(5)
-            self._close()
+            self._process.kill()
+            _exit_code(self._process, END_S)
+            with self._lock:
+                self._close()
 
 
-def _how_it_ended(process: multiprocessing.process.BaseProcess) -> str:
-    process.join(10)
-    code = process.exitcode
+def _exit_code(process: BaseProcess, limit_s: float) -> int | None:
+    """As soon as it has one. `join` may wait longer: for one that has closed its files, but is held by a driver."""
+    end_s = time.monotonic() + limit_s
+    while (code := process.exitcode) is None and time.monotonic() < end_s:
+        time.sleep(0.01)
+    return code
+
+
+def _how_it_ended(process: BaseProcess) -> str:
+    code = _exit_code(process, 2 * END_S)
     if code == -signal.SIGKILL:
         return "the worker was killed by SIGKILL, as Linux does when memory runs out"
     if code is not None and code < 0:
         return f"the worker was killed by {signal.Signals(-code).name}"
-    process.kill()
     return "the worker closed its pipe" if code is None else f"the worker ended with status {code}"
 
 
@@ -238,7 +262,8 @@ class LocalExecutor:
         for worker in self._workers:
             self._idle.put(worker)
         # These threads start the processes, which inherit the mask: a Ctrl-C that comes before a worker has begun would
-        # make it print a traceback.
+        # make it print a traceback. The tracker, which comes with the first of them, would unblock it there.
+        resource_tracker.ensure_running()
         mask = (signal.SIG_BLOCK, {signal.SIGINT})
         self._threads = ThreadPoolExecutor(num_workers, initializer=signal.pthread_sigmask, initargs=mask)
 
@@ -259,12 +284,12 @@ class LocalExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-        else:
-            self._threads.shutdown(wait=True)
-        for worker in self._workers:
-            worker.kill()
+        try:
+            self._threads.shutdown(wait=error is None, cancel_futures=error is not None)
+        finally:
+            for worker in self._workers:
+                with suppress(Exception):  # the others must end as well; what ended the sweep is what it says
+                    worker.kill()
         if error is None:
             for worker in self._workers:
                 worker.forget()

@@ -4,6 +4,7 @@ docs/architecture.md says what each file holds. A run's folder appears whole, by
 damaged or edited since is not read: experiments/ledger/audit.py finds all of it.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -37,11 +38,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+NO_FLUSHING = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+"""What some mounts (SMB, FUSE, 9p) answer where folders cannot be flushed at all."""
+
+
 def flush_folder(folder: Path) -> None:
-    """Renames are on disk only when their folder is."""
+    """Renames are on disk only when their folder is; where it cannot be flushed, the mount sees to that, or nobody."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FLUSHING:
+            raise
     finally:
         os.close(descriptor)
 

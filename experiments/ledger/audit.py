@@ -1,12 +1,15 @@
 """Whether a ledger is what was written: every file of it is read, and nothing is changed.
 
+A sweep may be at work in it meanwhile: what it has just taken away is passed over.
+
 Findings are what is damaged, edited, missing, too much, or of a newer version. Notes are what is as it may be: runs
 that are still to be made, what killed processes left, runs of older versions.
 """
 
 import hashlib
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,13 @@ from experiments.errors import UserError
 from experiments.ledger import HOW_TO_MEND_A_STUDY, process_is_alive, to_json
 from experiments.ledger.checksums import digest_fits
 from experiments.ledger.run_audit import UPDATE, CheckedRun, Finding, Kind, check_run
-from experiments.ledger.shapes import is_whole, misfit, read_json
-from experiments.ledger.sweep_lock import HOLDER, LOCK
+from experiments.ledger.shapes import is_whole, misfit, parse_json, read_json
+from experiments.ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
 from experiments.tracking.markers import read_marker
 
 SWEPT = "the next `make sweep` deletes it"
+JOURNAL = "optuna.log"
+JOURNAL_FILES = re.compile(rf"{re.escape(JOURNAL)}(\.lock.*)?")
 NUM_NAMED = 3
 """Names that a note gives for examples."""
 
@@ -36,6 +41,11 @@ class Audit:
     num_files: int = 0
     num_bytes: int = 0
 
+    def note(self, entry: Path, text: str) -> None:
+        """Say it of a file or folder, if that is still there."""
+        if os.path.lexists(entry):
+            self.notes.append(text)
+
 
 def audit(root: Path, on_run: Callable[[int, int], None] = lambda done, total: None) -> Audit:
     """Look through the ledger. on_run: called with the numbers of runs that were read and that there are.
@@ -49,11 +59,14 @@ def audit(root: Path, on_run: Callable[[int, int], None] = lambda done, total: N
     found = Audit()
     runs = _check_runs(root, found, on_run)
     listed: set[str] = set()
+    without: list[Path] = []
     for folder in _entries(root / "studies"):
-        if folder.is_dir() and not folder.is_symlink():
-            _check_study(folder, runs, listed, found)
-        else:
-            found.notes.append(_stranger(root, folder))
+        if not folder.is_dir() or folder.is_symlink():
+            found.note(folder, _stranger(root, folder))
+        elif not _check_study(folder, runs, listed, found):
+            without.append(folder)
+    for folder in without:
+        _miss_study(folder, runs.keys() - listed, found)
     _check_running(root, found)
     _check_markers(root, runs, found)
     _check_top(root, found)
@@ -66,7 +79,7 @@ def _check_runs(root: Path, found: Audit, on_run: Callable[[int, int], None]) ->
     folders: list[Path] = []
     for entry in _entries(root / "runs"):
         if entry.name.startswith(".") or entry.is_symlink() or not entry.is_dir():
-            found.notes.append(_stranger(root, entry))
+            found.note(entry, _stranger(root, entry))
         else:
             folders.append(entry)
     runs: dict[str, CheckedRun] = {}
@@ -79,41 +92,58 @@ def _check_runs(root: Path, found: Audit, on_run: Callable[[int, int], None]) ->
         found.num_files += run.num_files
         found.num_bytes += run.num_bytes
         on_run(number, len(folders))
-    since = min((run.started for run in runs.values() if run.has_sums and run.started), default="~")
-    old = [key for key, run in runs.items() if not run.has_sums]
-    for key in [key for key in old if runs[key].started >= since]:
-        what = "is gone: runs that were made before this one have theirs"
-        todo = f"delete {root / 'runs' / key}; the same `make sweep` makes the run again"
-        runs[key].find("SHA256SUMS", "missing", what, todo)
-        old.remove(key)
-    if old:
+    if old := [key for key, run in runs.items() if run.is_old]:
         text = f"{_count(old, 'run')} without checksums, as older versions made them: only what they say was checked"
         found.notes.append(text + _such_as(old))
     found.findings += [finding for run in runs.values() for finding in run.findings]
+    found.notes += [note for run in runs.values() for note in run.notes]
     return runs
 
 
-def _check_study(folder: Path, runs: dict[str, CheckedRun], listed: set[str], found: Audit) -> None:
+def _check_study(folder: Path, runs: dict[str, CheckedRun], listed: set[str], found: Audit) -> bool:
+    """Whether it has a manifest, in whatever state."""
     root, path = folder.parents[1], folder / "study.json"
     for entry in _entries(folder):
-        if entry.name not in ("study.json", "optuna.log"):
-            found.notes.append(_stranger(root, entry))
+        if entry.name != "study.json" and not JOURNAL_FILES.fullmatch(entry.name):
+            found.note(entry, _stranger(root, entry))
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        what, todo = f"cannot be read ({error.strerror})", "see to its permissions and the disk"
+        found.findings.append(Finding(f"studies/{folder.name}/study.json", "damaged", what, todo))
+    else:
+        found.num_bytes += len(content)
+        _check_manifest(path, content, runs, listed, found)
+    found.num_studies += 1
+    found.num_files += 1
+    return True
+
+
+def _miss_study(folder: Path, strays: Collection[str], found: Audit) -> None:
+    """Of a study without a manifest. strays: runs in no study. Its journal names runs whose results it has seen."""
+    try:
+        journal = (folder / JOURNAL).read_bytes()
+    except OSError:
+        journal = b""
+    where, todo = f"studies/{folder.name}/study.json", "the same `make sweep` writes it"
+    if any(f'"{key}"'.encode() in journal for key in strays):
+        found.findings.append(Finding(where, "missing", "is gone, and runs of the study are here", todo))
+    else:
+        found.note(folder, f"{where}: was not written yet, as by a sweep that was ended at its start; {todo}")
+
+
+def _check_manifest(path: Path, content: bytes, runs: dict[str, CheckedRun], listed: set[str], found: Audit) -> None:
+    folder = path.parent
 
     def find(kind: Kind, what: str, todo: str = HOW_TO_MEND_A_STUDY) -> None:
         found.findings.append(Finding(f"studies/{folder.name}/study.json", kind, what, todo))
 
-    if not path.exists():
-        return find("missing", "is gone, or was never written", "the same `make sweep` writes it")
-    found.num_studies += 1
-    found.num_files += 1
     try:
-        content = path.read_bytes()
-        value = read_json(path)
+        value = parse_json(path, content)
     except UserError:
         return find("damaged", "is not JSON")
-    except OSError as error:
-        return find("damaged", f"cannot be read ({error.strerror})", "see to its permissions and the disk")
-    found.num_bytes += len(content)
     version = value.get("format") if isinstance(value, dict) else None
     if is_whole(version) and version > RESULT_FORMAT:
         return find("newer", f"format {version} is newer than this version knows ({RESULT_FORMAT})", UPDATE)
@@ -179,43 +209,51 @@ def _best(trials: list[dict[str, Any]]) -> str | None:
 def _check_running(root: Path, found: Audit) -> None:
     for entry in _entries(root / "running"):
         if not entry.is_dir():
-            found.notes.append(_stranger(root, entry))
+            found.note(entry, _stranger(root, entry))
             continue
         whole = 0
         for path in _entries(entry):
             promised = re.fullmatch(r"epoch-\d+-([0-9a-f]{64})\.safetensors", path.name)
             if not promised or not path.is_file():
-                found.notes.append(_stranger(root, path))
+                found.note(path, _stranger(root, path))
+                continue
+            try:
+                with open(path, "rb") as file:
+                    num_bytes = os.fstat(file.fileno()).st_size
+                    is_whole_file = hashlib.file_digest(file, "sha256").hexdigest() == promised[1]
+            except FileNotFoundError:  # newer ones have just taken its place, or the run has ended
                 continue
             found.num_files += 1
-            found.num_bytes += path.stat().st_size
-            with open(path, "rb") as file:
-                is_whole_file = hashlib.file_digest(file, "sha256").hexdigest() == promised[1]
+            found.num_bytes += num_bytes
             whole += is_whole_file
             if not is_whole_file:
                 where = str(path.relative_to(root))
                 todo = f"delete {path}; the run goes on from the checkpoint before it"
                 found.findings.append(Finding(where, "damaged", "is not the bytes that its name promises", todo))
         if whole:
-            found.notes.append(f"running/{entry.name}: checkpoints of a run that the same `make sweep` goes on with")
+            found.note(entry, f"running/{entry.name}: checkpoints of a run that the same `make sweep` goes on with")
 
 
 def _check_markers(root: Path, runs: dict[str, CheckedRun], found: Audit) -> None:
     for entry in _entries(root / "wandb" / "logged"):
         where = entry.relative_to(root)
         if entry.name.startswith("."):
-            found.notes.append(_stranger(root, entry))
-        elif entry.name not in runs:
-            found.notes.append(f"{where}: is of a run that the ledger has not; harmless")
+            found.note(entry, _stranger(root, entry))
+        elif entry.name not in runs and not (root / "runs" / entry.name).exists():
+            found.note(entry, f"{where}: is of a run that the ledger has not; harmless")
         elif not (marker := read_marker(root, entry.name)):
-            found.notes.append(f"{where}: is damaged; the next `make sync` logs the run again")
+            found.note(entry, f"{where}: is damaged; the next `make sync` logs the run again")
         elif not marker["uploaded"] and not (root / "wandb" / marker["folder"]).is_dir():
-            found.notes.append(f"{where}: points to a folder that is gone; `make sync` uploads from the ledger")
+            found.note(entry, f"{where}: points to a folder that is gone; `make sync` uploads from the ledger")
 
 
 def _check_top(root: Path, found: Audit) -> None:
     known = {"runs", "studies", "running", "wandb", LOCK, HOLDER}
-    found.notes += [_stranger(root, entry) for entry in _entries(root) if entry.name not in known]
+    for entry in _entries(root):
+        if entry.name not in known:
+            found.note(entry, _stranger(root, entry))
+        elif entry.name == HOLDER and holder_was_killed(entry):
+            found.note(entry, f"{HOLDER}: names the host of a sweep that was killed; {SWEPT}")
 
 
 def _stranger(root: Path, entry: Path) -> str:
@@ -234,7 +272,10 @@ def _stranger(root: Path, entry: Path) -> str:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _count(keys: list[str], what: str) -> str:

@@ -42,13 +42,13 @@ class Finding(NamedTuple):
 
 @dataclass
 class CheckedRun:
-    """record: what run.json holds, if all is well with the run. started: as cost.json says it, "" if it does not."""
+    """record: what run.json holds, if all is well with the run. is_old: of a version that wrote no checksums."""
 
     key: str
     findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     record: dict[str, Any] | None = None
-    started: str = ""
-    has_sums: bool = False
+    is_old: bool = False
     num_files: int = 0
     num_bytes: int = 0
 
@@ -57,13 +57,13 @@ class CheckedRun:
 
 
 def check_run(folder: Path) -> CheckedRun:
-    """Read every file of the run. Changes nothing, and raises nothing, whatever is there."""
+    """Read every file of the run. Changes nothing. Raises FileNotFoundError for one that is taken out meanwhile."""
     run = CheckedRun(folder.name)
     again = f"delete {folder}; the same `make sweep` makes the run again"
     contents = _read_all(run, folder)
-    run.has_sums = SUMS in contents
+    has_sums = SUMS in contents
     try:
-        sums = read_sums(contents.pop(SUMS)) if run.has_sums else {}
+        sums = read_sums(contents.pop(SUMS)) if has_sums else {}
     except ValueError:
         run.find(SUMS, "damaged", "is no list of checksums", again)
         return run
@@ -81,8 +81,13 @@ def check_run(folder: Path) -> CheckedRun:
             run.find(name, "newer", problem, UPDATE)
         elif problem:
             run.find(name, "damaged", problem, again)
-    if isinstance(cost := values.get("cost.json"), dict):
-        run.started = str(cost.get("started", ""))
+    if not has_sums:
+        cost = values.get("cost.json")
+        run.is_old = not (isinstance(cost, dict) and cost.get("sums") == SUMS)
+        if not run.is_old:
+            run.find(SUMS, "missing", "was committed with the run and is gone", again)
+        if what := _unfit_arrays(values.get("weights.safetensors") or {}):
+            run.find("weights.safetensors", "damaged", what, again)
     if all(finding.kind == "extra" for finding in run.findings):
         record = values["run.json"]
         if record["format"] < RESULT_FORMAT:
@@ -98,6 +103,9 @@ def _read_all(run: CheckedRun, folder: Path) -> dict[str, bytes]:
     """What the run's files hold, by name; whatever is no plain file is found and left alone."""
     contents: dict[str, bytes] = {}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):  # of a desktop, or of NFS, which keeps what somebody still reads
+            run.notes.append(f"runs/{run.key}/{entry.name}: is none of the ledger's files; nothing reads it")
+            continue
         if not entry.is_file(follow_symlinks=False):
             run.find(entry.name, "extra", "is no plain file", f"delete {entry.path}")
             continue
@@ -111,6 +119,7 @@ def _read_all(run: CheckedRun, folder: Path) -> dict[str, bytes]:
             continue
         run.num_files += 1
         run.num_bytes += len(contents[entry.name])
+    folder.stat()  # while it is taken out, fewer and fewer of its files are listed
     return contents
 
 
@@ -125,8 +134,7 @@ def _value(path: Path, content: bytes) -> tuple[Any, str]:
                     return None, f"format {version} is newer than this version knows ({RESULT_FORMAT})"
                 return value, misfit(path.name, value) if path.name in ALWAYS else ""
             case ".safetensors":
-                arrays = safetensors.numpy.load(content)
-                return arrays, _unfit_arrays(arrays) if path.stem == "weights" else ""
+                return safetensors.numpy.load(content), ""
             case ".png":
                 with Image.open(io.BytesIO(content)) as image:
                     image.verify()
@@ -138,5 +146,6 @@ def _value(path: Path, content: bytes) -> tuple[Any, str]:
 
 
 def _unfit_arrays(arrays: Mapping[str, Any]) -> str:
+    """What tells damage where no checksum does; a network that diverged late may have such numbers, too."""
     bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     return f"{bad[0]!r} holds numbers that are not finite" if bad else ""

@@ -27,9 +27,22 @@ def who_knows(path: Path) -> str:
     return f"`python -m experiments verify {ledger}` says what to do"
 
 
-def is_number(value: Any) -> bool:
-    """Finite, and no larger than a float can say."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 <= value <= 1e300
+MAX_TEXT, MAX_NUMBER = 10_000, 1e60
+"""As in analysis/shapes.py, which judges the same files."""
+
+
+def is_number(value: Any, low: float = -MAX_NUMBER, high: float = MAX_NUMBER) -> bool:
+    """Finite, and of a size that can be computed with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def is_amount(value: Any) -> bool:
+    return is_number(value, 0)
+
+
+def is_share(value: Any) -> bool:
+    """A fraction, but for rounding."""
+    return is_number(value, -1e-6, 1 + 1e-6)
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
@@ -43,18 +56,22 @@ def is_key(value: Any) -> bool:
 
 
 def is_text(value: Any) -> bool:
-    """Without lone surrogates, which no file and no terminal takes."""
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+    """Of some length at most, and without lone surrogates, which no file and no terminal takes."""
+    return isinstance(value, str) and len(value) <= MAX_TEXT and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
-_TASK = {"label": is_text, "content_hash": is_text}
+def is_hash(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isalnum() and len(value) <= 128
+
+
+_TASK = {"label": is_text, "content_hash": is_hash}
 _ARM = {"pose": is_text, "variant": is_text, "winner": (is_key, None), "trials": [is_key], "finals": [is_key]}
 SHAPES: dict[str, Any] = {
     "run.json": {"format": is_whole, "status": is_text},
-    "history.json": [{"val_accuracy": (is_number, None)}],
+    "history.json": [{"val_accuracy": (is_share, None)}],
     "cost.json": {},
     "study.json": {
-        "format": is_whole, "budget": is_text, "protocol_hash": is_text, "task": _TASK, "wandb_project": is_text,
+        "format": is_whole, "budget": is_text, "protocol_hash": is_hash, "task": _TASK, "wandb_project": is_text,
         "study": is_text, "num_trials": is_whole, "num_finals": is_whole, "arms": [_ARM],
     },
 }  # fmt: skip
@@ -62,9 +79,9 @@ SHAPES: dict[str, Any] = {
 OPTIONAL: dict[str, Any] = {
     "run.json": {
         "error": (is_text, None), "config": ({"protocol": ({}, None)}, None),
-        "result": ({"val_accuracy": (is_number, None), "test_accuracy": (is_number, None)}, None),
+        "result": ({"val_accuracy": (is_share, None), "test_accuracy": (is_share, None)}, None),
     },
-    "cost.json": dict.fromkeys(("seconds", "images_per_s", "train_seconds", "peak_memory_mib"), (is_number, None)),
+    "cost.json": dict.fromkeys(("seconds", "images_per_s", "train_seconds", "peak_memory_mib"), (is_amount, None)),
 }  # fmt: skip
 """The same of names that may be absent."""
 

@@ -2,10 +2,12 @@
 
 Imports nothing slow: a second sweep is told at once. The lock dies with its process, and processes that it starts do
 not inherit it, since filelock opens its file close-on-exec. Who holds it is written into a file beside it, because what
-the lock's own file holds is filelock's affair. That file counts only while the lock is held.
+the lock's own file holds is filelock's affair. That file counts only while the lock is held. Where a file system knows
+no locks, filelock would make do with a file that outlives a killed process: there, a sweep is refused.
 """
 
 import datetime
+import errno
 import json
 import os
 import socket
@@ -23,6 +25,7 @@ from experiments.ledger import process_is_alive, to_json, write_atomically
 LOCK, HOLDER = "sweep.lock", "sweep.holder"
 PATIENCE_S = 1.0
 """For a holder that is just ending, or has not said yet who it is."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -36,6 +39,11 @@ def only_sweep_of(root: Path) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         lock = _acquire(root)
     except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise UserError(
+                f"runs: {root} is on a file system without locks ({error.strerror}), so that two sweeps could write it "
+                "at once; give RUNS= on another one"
+            ) from None
         raise UserError(f"runs: the ledger {root} cannot be written ({error.strerror}){remedy(error)}") from None
     try:
         _say_who(root / HOLDER)
@@ -51,7 +59,7 @@ def only_sweep_of(root: Path) -> Iterator[None]:
 
 
 def _acquire(root: Path) -> FileLock:
-    lock, deadline = FileLock(root / LOCK), time.monotonic() + PATIENCE_S
+    lock, deadline = FileLock(root / LOCK, fallback_to_soft=False), time.monotonic() + PATIENCE_S
     while True:
         try:
             lock.acquire(timeout=0)
@@ -78,6 +86,12 @@ def _read(path: Path) -> dict[str, Any] | None:
         return {"pid": int(holder["pid"]), "host": str(holder["host"]), "since": str(holder["since"])}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def holder_was_killed(path: Path) -> bool:
+    """Whether a process of this host has left the file and ended."""
+    holder = _read(path)
+    return holder is not None and not _may_live(holder)
 
 
 def _may_live(holder: dict[str, Any]) -> bool:

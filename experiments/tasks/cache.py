@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from experiments.config import canonical
 from experiments.errors import UserError
+from experiments.heartbeat import beat
 from experiments.ledger import flush_folder
 from experiments.tasks import Images, Say
 
@@ -35,6 +36,7 @@ MAX_META_BYTES = 2**24
 
 _BUILDING, _LOCK = ".building-", ".lock-"
 _STALE_S = 24 * 3600
+_BEAT_S = 1.0
 _PARTS = ("train", "test")
 
 
@@ -95,12 +97,15 @@ def _lock(entry: Path, waiting: str, say: Say) -> Iterator[None]:
     """Hold the entry, for building it. waiting: what to say if another process holds it."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(entry.with_name(f"{_LOCK}{entry.name}"))
+        lock = FileLock(entry.with_name(f"{_LOCK}{entry.name}"), fallback_to_soft=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             say(waiting)
-            lock.acquire()
+            while not lock.is_locked:
+                beat()  # a worker that waits is not hung
+                with suppress(Timeout):
+                    lock.acquire(timeout=_BEAT_S)
     except OSError as error:
         raise _unwritable(entry.parent, error) from error
     try:

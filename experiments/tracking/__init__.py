@@ -35,13 +35,16 @@ WAIT_S = 30.0
 """How long a tracker that is closed normally may go on logging what it was given."""
 
 STALL_S = 60.0
-"""An upload in the background that finishes no run for so long has failed."""
+"""An upload in the background that finishes no run for so long, and the time to send one, has failed."""
 
 SYNC_STALL_S = 600.0
 """The same for an upload that somebody asked for and waits for."""
 
+SLOWEST_LINE = 20e3
+"""Bytes per second that a run is allowed to take; several share a line."""
+
 PATIENCE_S = 15.0
-"""For how long the server may be silent before it is taken to be away."""
+"""For how long the server may be silent before it is taken to be away, and from then to when it is asked again."""
 
 HURRY_S = 2.5
 """The same where a command is done but for its uploads."""
@@ -149,7 +152,8 @@ class Tracker:
     ) -> int:
         """Let the process finish its work, then end it; `meanwhile` is called again and again.
 
-        wait_s: for how long no run need be logged; the process itself gives up a server that does not answer.
+        wait_s: for how long no run need be logged, besides the time to send one; the process itself gives up a
+            server that does not answer.
         Returns how many of the runs it was given are not logged, which online means uploaded. The next tracker takes
         up those that were not logged at all, and `sync` all of them.
         """
@@ -169,6 +173,7 @@ class Tracker:
     ) -> None:
         started = looked = moved = time.monotonic()
         num_missing = self._num_missing()
+        wait_s += slow_s(self.ledger, self._given) if self.mode == "online" else 0.0
         while process.poll() is None and (now := time.monotonic()) < min(moved + wait_s, started + at_most_s):
             time.sleep(0.02)
             self._send()
@@ -310,6 +315,12 @@ def dashboard(ledger: Path) -> NoReturn:
     command = [sys.executable, "-P", "-m", "wandb", "leet", str(folder)]
     places = offline_env(str(folder)) | {"WANDB_DIR": tempfile.gettempdir()}  # for its log, named for the user
     os.execve(command[0], command, without_wandb(os.environ) | places)
+
+
+def slow_s(ledger: Path, keys: Iterable[str]) -> float:
+    """Seconds that sending the largest of these runs may take, going by its files in the ledger."""
+    sizes = [sum(file.stat().st_size for file in (ledger / "runs" / key).glob("*")) for key in keys]
+    return max(sizes, default=0) / SLOWEST_LINE
 
 
 _REPLAY = (sys.executable, "-P", "-m", "experiments.tracking.replay")

@@ -21,19 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments.ledger import Ledger
-from experiments.tracking import offline_env, without_wandb
+from experiments.parent_death import end_with_parent
+from experiments.tracking import offline_env, slow_s, without_wandb
 from experiments.tracking import record as record
 from experiments.tracking.markers import Job, Marker, read_marker, write_marker
-from experiments.tracking.upload import Server, Upload, end_with_parent
+from experiments.tracking.upload import Server, Upload
 
 if TYPE_CHECKING:
     import wandb
 
 UPLOAD_BATCH = 20
 """Runs that one `wandb sync` uploads; starting it costs as much as ten small runs."""
-
-ASK_AGAIN_S = 15.0
-"""From finding the server away to asking it again, while there is work to do."""
 
 _KEPT = "upload failed, runs are kept here until the next sync"
 
@@ -115,12 +113,17 @@ def _serve(order: dict[str, Any]) -> None:
     try:
         (_WANDB / "logged").mkdir(parents=True, exist_ok=True)
         if order["online"]:
-            server = _find_server(account, scratch.name, lambda: order["hurry_s" if is_last.is_set() else "patience_s"])
-            command = [*_PYTHON, "--sync", str(os.getpid())]
-            upload = Upload(command, account, Path(scratch.name), server, order["stall_s"])
+            try:
+                server = _find_server(
+                    account, scratch.name, lambda: order["hurry_s" if is_last.is_set() else "patience_s"]
+                )
+                command = [*_PYTHON, "--sync", str(os.getpid())]
+                upload = Upload(command, account, Path(scratch.name), server, order["stall_s"])
+            except Exception as fault:  # the files are written all the same
+                report(f"{_KEPT}: W&B's settings cannot be read: {type(fault).__name__}: {fault}")
         os.environ.update(offline_env(scratch.name) | agent)
         waiting, batch = dict[str, Marker](), dict[Path, str]()
-        is_proven, num_failures, away, ask_again_at = False, 0, "", 0.0
+        is_proven, num_failures, away, ask_again_at, num_left = False, 0, "", 0.0, 0
 
         def arrived(folder: Path) -> None:
             write_marker(Path(), batch[folder], {**waiting.pop(batch[folder]), "uploaded": True})
@@ -140,7 +143,7 @@ def _serve(order: dict[str, Any]) -> None:
                         job = Job(key=key, project=project, group=group, tags=tags, again=True)
                         waiting[key] = _replay(job, agent, num_rows)
             batch = {_WANDB / waiting[key]["folder"]: key for key in there}
-            return upload.run(batch, arrived, resume=True)
+            return upload.run(batch, arrived, slow_s=slow_s(Path(), there), resume=True)
 
         while True:
             job = jobs.get()
@@ -160,14 +163,15 @@ def _serve(order: dict[str, Any]) -> None:
                 batch = {_WANDB / marker["folder"]: key for key, marker in waiting.items()}
                 batch = dict(itertools.islice(batch.items(), UPLOAD_BATCH if is_proven else 1))
                 with _lock():
-                    error, tried = upload.run(batch, arrived), list(batch.values())
+                    tried = list(batch.values())
+                    error = upload.run(batch, arrived, slow_s=slow_s(Path(), tried))
                     if there := {key for key in tried if agent.get("WANDB_RUN_ID", key) in upload.there}:
                         others = set(waiting) & set(tried) - there
                         error = complete(upload, there) or (error if others else "")
                 failed = [key for key in tried if key in waiting]
                 is_proven = is_proven or len(failed) < len(tried)
                 if failed and upload.is_away:
-                    away, ask_again_at = error, time.monotonic() + ASK_AGAIN_S
+                    away, ask_again_at = error, time.monotonic() + order["patience_s"]
                     break
                 num_failures = num_failures + 1 if len(failed) == len(tried) else 0
                 for key in failed:
@@ -177,6 +181,11 @@ def _serve(order: dict[str, Any]) -> None:
                 if upload.is_refused or num_failures == (1 if hurries else 2):  # one may be the fault of its runs
                     upload = None
             if job is None:
+                if not hurries and upload and len(waiting) not in (0, num_left):  # somebody waits for them
+                    num_left = len(waiting)
+                    time.sleep(max(0.0, ask_again_at - time.monotonic()))
+                    jobs.put(None)
+                    continue
                 if waiting and away:
                     report(f"{_KEPT}: {away}")
                 return

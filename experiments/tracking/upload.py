@@ -6,10 +6,10 @@ the server refused. So the server is asked for signs of life beside it, and its 
 
 import http.client
 import json
+import math
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-ASK_EVERY_S = 0.5
+ASK_EVERY_S = 5.0
 """From one question to the server to the next, while runs are uploaded."""
 
-QUESTION_S = 5.0
-"""How long one question may wait; then it is asked anew, for a server that was restarted forgets the first."""
+ASK_IN_A_HURRY_S = 0.5
+"""The same where the patience is shorter than that."""
 
 # What makes an upload fail in seconds rather than hours: W&B's own defaults retry for as long as the server is away.
 FEW_RETRIES = {
@@ -36,6 +36,8 @@ FEW_RETRIES = {
 }
 
 NO_ANSWER = "the server does not answer"
+
+NO_LOG = "W&B's log of the upload is not as expected, so nothing shows that the runs arrived"
 
 REFUSALS = {
     401: "the server does not know this login (HTTP 401): run `python -m wandb login`",
@@ -60,32 +62,34 @@ class Server:
         self._opener = urllib.request.build_opener(proxy, _Stay())
         self._url, self._patience_s = url.rstrip("/") + "/graphql", patience_s
         self._question: _Question | None = None
-        self._next = self._heard = -float("inf")  # by time.monotonic()
+        self._asked, self._silent_since = -math.inf, math.inf  # by time.monotonic()
         self.trouble = ""
         """What came instead of the last answer."""
 
     def answers(self) -> bool:
-        """Ask now and wait for the answer."""
-        started, self._next, self._question, self.trouble = time.monotonic(), 0.0, None, ""
-        while self._heard < started and not self.trouble and time.monotonic() - started <= self._patience_s():
-            self._listen()
+        """Ask now, and again until there is an answer or the patience is over."""
+        self._question, self._asked, self._silent_since, self.trouble = None, -math.inf, time.monotonic(), ""
+        while not (is_silent := self.is_silent()) and self._silent_since < math.inf:
             time.sleep(0.02)
-        self.trouble = self.trouble or NO_ANSWER
-        return self._heard >= started
+        if is_silent:
+            self.trouble = self.trouble or NO_ANSWER
+        return not is_silent
 
     def is_silent(self) -> bool:
         """Whether it has been silent for too long. Asks and hears without waiting, so this wants to be called often."""
         self._listen()
-        return time.monotonic() - self._heard > self._patience_s()
+        return time.monotonic() - self._silent_since > self._patience_s()
 
     def _listen(self) -> None:
-        now = time.monotonic()
-        if self._question is None and now >= self._next:
-            self._question, self._next = _Question(self._opener, self._url), now + ASK_EVERY_S
-        elif self._question and self._question.is_answered.is_set():
+        now, patience_s = time.monotonic(), self._patience_s()
+        if self._question is None:
+            if now >= self._asked + (ASK_EVERY_S if patience_s > ASK_EVERY_S else ASK_IN_A_HURRY_S):
+                self._question, self._asked = _Question(self._opener, self._url, patience_s), now
+                self._silent_since = min(self._silent_since, now)
+        elif self._question.is_answered.is_set():
             self.trouble = self._question.trouble
             if not self.trouble:
-                self._heard = now
+                self._silent_since = math.inf
             self._question = None
 
 
@@ -96,17 +100,20 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 class _Question:
-    """One question, asked in a thread: looking up a name takes no time limit, and bytes may drip in for ever."""
+    """One question, asked in a thread: looking up a name takes no time limit, and bytes may drip in for ever.
 
-    def __init__(self, opener: urllib.request.OpenerDirector, url: str) -> None:
+    It may wait for patience_s: where an upload fills the line, even an answer takes seconds.
+    """
+
+    def __init__(self, opener: urllib.request.OpenerDirector, url: str, patience_s: float) -> None:
         self.trouble, self.is_answered = "", threading.Event()
-        threading.Thread(target=self._ask, args=(opener, url), daemon=True).start()
+        threading.Thread(target=self._ask, args=(opener, url, patience_s), daemon=True).start()
 
-    def _ask(self, opener: urllib.request.OpenerDirector, url: str) -> None:
+    def _ask(self, opener: urllib.request.OpenerDirector, url: str, patience_s: float) -> None:
         headers = {"Content-Type": "application/json", "User-Agent": "stn-bench"}
         try:
             request = urllib.request.Request(url, b'{"query": "{ __typename }"}', headers)
-            with opener.open(request, timeout=QUESTION_S):
+            with opener.open(request, timeout=patience_s):
                 pass
         except urllib.error.HTTPError as answer:
             self.trouble = f"the server answers with HTTP {answer.code}" if answer.code >= 500 else ""
@@ -114,16 +121,16 @@ class _Question:
             self.trouble = NO_ANSWER
         except (OSError, http.client.HTTPException, ValueError) as fault:
             reason = getattr(fault, "reason", fault)  # of a URLError
-            if not _is_certificate(reason):  # somebody is there; whether to trust them, W&B's client decides
+            if not _is_of_tls(reason):  # somebody is there; whether to trust them, W&B's client decides
                 words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
                 self.trouble = f"{NO_ANSWER} ({words[:1].lower()}{words[1:]})"
         self.is_answered.set()
 
 
-def _is_certificate(reason: object) -> bool:
+def _is_of_tls(reason: object) -> bool:
     import ssl
 
-    return isinstance(reason, ssl.SSLCertVerificationError)
+    return isinstance(reason, ssl.SSLError)
 
 
 class Upload:
@@ -134,7 +141,7 @@ class Upload:
         account: environment that says where and as whom to upload.
         scratch: folder for what W&B writes besides: its log carries the user's name, so it must not be in the ledger.
         server: where to.
-        stall_s: for how long no run need be finished while the server answers.
+        stall_s: for how long no run need be finished while the server answers, besides the time to send it.
     """
 
     def __init__(
@@ -156,10 +163,13 @@ class Upload:
         self.there: set[str] = set()
         """Ids of runs that were left alone, since the server has something of them."""
 
-    def run(self, folders: Iterable[Path], on_done: Callable[[Path], None], *, resume: bool = False) -> str:
+    def run(
+        self, folders: Iterable[Path], on_done: Callable[[Path], None], *, slow_s: float = 0.0, resume: bool = False
+    ) -> str:
         """Upload the runs in W&B's folders; returns why some are not on the server, or nothing if all are.
 
         on_done: called with the folder of each run that is.
+        slow_s: how long it may take to send one of them.
         resume: append to runs that are there already, as W&B's client does by itself; else they are left alone.
         """
         self.there = set()
@@ -177,7 +187,7 @@ class Upload:
                 stdout=output,
                 stderr=output,
             )
-            stopped = self._watch(self._process, left, on_done)
+            stopped = self._watch(self._process, left, on_done, self._stall_s + slow_s)
             self.stop()
             output.seek(0)
             said = output.read().decode(errors="replace").splitlines()
@@ -185,9 +195,11 @@ class Upload:
         self.there = set(re.findall(r"Run \(([^)]+)\) already exists", "\n".join(said)))
         if not left:
             return ""
-        troubles = list(self._logged())
+        entries = list(self._logged())
+        troubles = [entry for entry in entries if not _is_harmless(entry)]
         refusals = [REFUSALS[trouble["status"]] for trouble in troubles if trouble.get("status") in REFUSALS]
-        self.is_refused, self.is_away = bool(refusals), bool(self._server.trouble)
+        self.is_refused = bool(refusals)
+        self.is_away = not refusals and (bool(self._server.trouble) or not self._server.answers())
         errors = [line.partition("ERROR ")[2] or line.partition("Error: ")[2] for line in said]
         errors = [error for error in errors if error and not error.startswith("Find detailed error logs")]
         logged = [f"{trouble.get('msg')} {trouble.get('error', '')}" for trouble in troubles]
@@ -198,6 +210,7 @@ class Upload:
             or [f"the server answers with HTTP {status}" for status in broken]
             or errors
             or logged
+            or [NO_LOG] * (not entries)
         )
         return ", ".join([*dict.fromkeys(errors)][:2]) or f"`wandb sync` ended with status {self._process.returncode}"
 
@@ -211,7 +224,7 @@ class Upload:
                 stdout=output,
                 stderr=subprocess.DEVNULL,
             )
-            self._watch(self._process, {}, lambda folder: None)
+            self._watch(self._process, {}, lambda folder: None, self._stall_s)
             self.stop()
             output.seek(0)
             try:
@@ -220,7 +233,11 @@ class Upload:
                 return None
 
     def _watch(
-        self, process: "subprocess.Popen[bytes]", left: dict[Path, None], on_done: Callable[[Path], None]
+        self,
+        process: "subprocess.Popen[bytes]",
+        left: dict[Path, None],
+        on_done: Callable[[Path], None],
+        stall_s: float,
     ) -> str:
         """Wait until it has ended, or should; returns why it should."""
         since = time.monotonic()
@@ -231,30 +248,34 @@ class Upload:
             if self._server.is_silent():
                 self._server.trouble = self._server.trouble or NO_ANSWER
                 return self._server.trouble
-            if time.monotonic() - since > self._stall_s:
-                return f"no run finished within {self._stall_s:g} s"
+            if time.monotonic() - since > stall_s:
+                return f"no run finished within {stall_s:.0f} s"
         return ""
 
     def _take(self, left: dict[Path, None], on_done: Callable[[Path], None]) -> bool:
         """Strike out the runs that are on the server; returns whether there were any."""
         synced = [folder for folder in left if any(folder.glob("run-*.wandb.synced"))]
-        # By this file W&B says that it has tried everything, also where the server refused some of it.
-        failed = {Path(str(entry.get("sync_path"))).parent.name for entry in self._logged()} if synced else set()
-        done = [folder for folder in synced if folder.name not in failed]
+        # By this file W&B says that it has tried everything, also where the server refused some of it. So its log
+        # must tell of the run, and nothing but what went well: a log that says nothing proves nothing.
+        harmless: dict[str, bool] = {}
+        for entry in self._logged() if synced else ():
+            name = Path(str(entry.get("sync_path"))).parent.name
+            harmless[name] = harmless.get(name, True) and _is_harmless(entry)
+        done = [folder for folder in synced if harmless.get(folder.name, False)]
         for folder in done:
             on_done(folder)
             del left[folder]
         return bool(done)
 
     def _logged(self) -> Iterable[dict[str, Any]]:
-        """The errors in its log, each with the file it is about. Errors that a retry mended are none."""
+        """What its log tells, each entry with its level and the file it is about."""
         for log in self._logs.glob("debug-sync*"):
             for line in log.read_text(errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
                 except ValueError:  # the last one of a process that was killed
                     continue
-                if isinstance(entry, dict) and re.match("ERROR|FATAL", str(entry.get("level"))):
+                if isinstance(entry, dict):
                     yield entry
 
     def stop(self) -> None:
@@ -264,17 +285,6 @@ class Upload:
             self._process.wait()
 
 
-def end_with_parent(parent: int, how: int) -> None:
-    """Have this process ended by a signal when its parent ends, however that ends; where Linux is not, do nothing.
-
-    parent: its process id; one that has ended already ends this one at once. To Linux, the end of the thread that
-    started this process is its parent's.
-    """
-    if sys.platform == "linux":
-        import ctypes
-        import os
-
-        set_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
-        ctypes.CDLL(None).prctl(set_death_signal, how)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), how)
+def _is_harmless(entry: Mapping[str, Any]) -> bool:
+    """Whether nothing went wrong for good: errors that a retry mended are warnings."""
+    return re.match("DEBUG|INFO|WARN", str(entry.get("level"))) is not None

@@ -105,7 +105,6 @@ EDITS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "an answer": ("predictions.safetensors", correct_one),
     "confidence": ("predictions.safetensors", lambda arrays: arrays["confidence"].fill(1.0)),
     "fewer answers": ("predictions.safetensors", lambda arrays: arrays.update(label=arrays["label"][:-1])),
-    "not a number": ("weights.safetensors", lambda arrays: np.put(arrays[min(arrays)], 0, np.nan)),
 }
 
 

@@ -138,8 +138,7 @@ def read_table(folder: Path) -> Any:
 
 
 def clean_tables(folder: Path) -> None:
-    write_files(folder, {"other.csv": b"1"})
-    (folder / "other.csv").unlink()
+    write_table(1)(folder)
     assert not list(folder.glob(".*"))
 
 

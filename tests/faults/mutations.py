@@ -180,7 +180,7 @@ MUTATIONS = (
     Mutation(
         "workers outlive their supervisor",
         "experiments/executors/worker.py",
-        "    end_with(parent)\n",
+        "    end_with_parent(parent, signal.SIGKILL)\n",
         "",
         "tests/test_executor.py::test_workers_end_when_their_supervisor_is_killed",
     ),

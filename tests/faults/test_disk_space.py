@@ -21,7 +21,7 @@ from tests.faults.test_disk import check_whole
 from tests.faults.write_sites import Site, watched
 from tests.tiny_study import plan_of
 
-PLENTY = SimpleNamespace(free=10**15)
+PLENTY = SimpleNamespace(total=10**15, free=10**15)
 
 
 def taken(*folders: Path) -> int:
@@ -78,7 +78,7 @@ def test_too_little_room_is_refused_before_anything_trains(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare(here, monkeypatch)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=10**15, free=1_000_000))
     assert sweep_here() == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: runs: the study will still write about ") and captured.err.count("\n") == 1
@@ -86,7 +86,7 @@ def test_too_little_room_is_refused_before_anything_trains(
     assert not list((here / "runs/runs").iterdir())
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: PLENTY)
     assert sweep_here() == 0
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=10**15, free=0))
     assert sweep_here() == 0  # there is nothing left to make
 
 
@@ -128,7 +128,7 @@ def fill(disk: Path, left: int) -> Path:
     """Take all but so many bytes of the disk."""
     ballast = disk / "ballast"
     with open(ballast, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free_space(disk) - left)
+        os.posix_fallocate(file.fileno(), 0, (free_space(disk) or 0) - left)
     return ballast
 
 

@@ -122,10 +122,10 @@ def test_damaged_checksums_are_named(root: Path, whole: bool) -> None:
         path.write_bytes(damaged)
         assert check_run(path.parent).findings, damaged
     path.unlink()
-    latest = max((root / "runs").iterdir(), key=lambda run: json.loads((run / "cost.json").read_text())["started"])
+    earliest = min((root / "runs").iterdir(), key=lambda run: json.loads((run / "cost.json").read_text())["started"])
     (path.parent / SUMS).write_bytes(content)
-    (latest / SUMS).unlink()
-    assert found_in(root) == [(f"runs/{latest.name}/{SUMS}", "missing")]
+    (earliest / SUMS).unlink()
+    assert found_in(root) == [(f"runs/{earliest.name}/{SUMS}", "missing")]
 
 
 def test_every_damaged_byte_of_a_study_is_named(root: Path, whole: bool) -> None:

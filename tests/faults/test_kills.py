@@ -40,7 +40,7 @@ MEASURED = {"cost.json", "SHA256SUMS"}
 
 def changes(whole: bool) -> dict[str, Any]:
     """Of the tiny study. In whole form an epoch takes a little over a second, so that each is kept."""
-    size = {"train_images": 640, "epochs": 24} if whole else {"train_images": 96, "epochs": 2}
+    size = {"train_images": 2000, "epochs": 10} if whole else {"train_images": 96, "epochs": 2}
     return {
         "protocol": TINY["protocol"] | size,
         "search": TINY["search"] | {"trials": 3},
@@ -275,7 +275,6 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
     # Where epochs are short, or a checkpoint takes long (also to be made and read back), not every epoch is kept.
     pause_s = max(EVERY_S, (2 * sweep.slowest_flush_s + 0.02) / COST_SHARE)
     may_be_lost = 1 + math.floor(pause_s / undisturbed.epoch_s)
-    assert all(num <= may_be_lost for num in sweep.epochs_lost)
     assert max(sweep.orphans_s) < 20
     record_figures(
         "kills",
@@ -289,3 +288,4 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
         most_seconds_since_a_checkpoint=round(max(sweep.seconds_lost, default=0.0), 2),
         slowest_end_of_orphans_s=round(max(sweep.orphans_s), 2),
     )
+    assert all(num <= may_be_lost for num in sweep.epochs_lost)

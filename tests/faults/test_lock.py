@@ -95,7 +95,8 @@ def test_a_second_sweep_is_told_who_holds_the_ledger(
 def test_the_refusal_imports_nothing_slow(tmp_path: Path) -> None:
     program = (
         "import sys; from experiments.cli import main; status = main(['sweep', '--runs', 'runs']);"
-        "print(status, [name for name in ('torch', 'optuna', 'pandas', 'scipy', 'matplotlib') if name in sys.modules])"
+        "print(status, 'experiments.ledger' in sys.modules,"
+        "[name for name in ('torch', 'optuna', 'pandas', 'scipy', 'matplotlib') if name in sys.modules])"
     )
     (tmp_path / "runs").mkdir()
     with FileLock(tmp_path / "runs" / LOCK):
@@ -106,7 +107,7 @@ def test_the_refusal_imports_nothing_slow(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
         )
-    assert ended.stdout == "2 []\n"
+    assert ended.stdout == "2 True []\n"
     # Whoever holds it has not said so: nothing is made up.
     assert ended.stderr == "error: runs: another sweep is at work in runs; wait for it or give RUNS=\n"
 

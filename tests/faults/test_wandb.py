@@ -87,10 +87,10 @@ def family(pid: int) -> set[int]:
 
 
 def wait_until_gone(processes: set[int]) -> float:
-    """Seconds until none of them lives. They must be gone in 10 s: the time that a stop may take."""
+    """Seconds until none of them lives. They must be gone in 2 s, and in 30 s on a slow machine."""
     started = time.monotonic()
     while alive := [pid for pid in processes if process_is_alive(pid)]:
-        assert time.monotonic() - started < 10, alive
+        assert time.monotonic() - started < 30, alive
         time.sleep(0.02)
     return time.monotonic() - started
 
@@ -107,18 +107,21 @@ def replay(ledger: Path, keys: list[str], mode: Any = "online") -> tuple[float, 
 
 
 def test_silence_and_failure_are_made_up_for(tmp_path: Path, server: Server, whole: bool) -> None:
-    for key in ("k1", "k2", "k3", "k4"):
+    keys = ("k1", "k2", "k3", "k4") if whole else ("k1", "k2")
+    given, never_given = list(keys[: len(keys) // 2]), keys[len(keys) // 2 :]
+    for key in keys:
         commit(tmp_path, key)
     server.misbehave("hole")
-    took_s, tracker, missing = replay(tmp_path, ["k1", "k2"])
-    assert missing == 2
-    assert took_s < 40  # and not minutes, as by itself; the whole form is stricter
+    _, tracker, missing = replay(tmp_path, given)
+    assert missing == len(given)
+    assert server.faulty_since
+    assert time.monotonic() - server.faulty_since < 40  # 3 s, and not minutes, as by itself
     assert server.num_requests == 0
     assert tracker.problem is not None
     assert "the server does not answer" in tracker.problem
 
     server.misbehave("500", paths="/upload/artifact/")  # W&B's client calls such runs synced
-    with pytest.raises(UserError, match=r"HTTP 500 \(0 of 2 runs uploaded\)") as raised:
+    with pytest.raises(UserError, match=rf"HTTP 500 \(0 of {len(given)} runs uploaded\)") as raised:
         sync(tmp_path, print)
     assert "\n" not in str(raised.value)
     check_only_truth(server, tmp_path)
@@ -127,17 +130,18 @@ def test_silence_and_failure_are_made_up_for(tmp_path: Path, server: Server, who
         with pytest.raises(UserError, match=r"HTTP 401.*python -m wandb login"):
             sync(tmp_path, print)
 
-    # The server has the history of both by now. W&B's file of one is damaged, and the markers of all the others; two
-    # of those were on their way to a project that nobody knows now.
+    # The server has the history of those by now. W&B's file of one is damaged, and the markers of all the others, so
+    # that nobody knows the project that they were on their way to.
     (file,) = (tmp_path / "wandb").glob("offline-run-*-k1/*.wandb")
     file.write_bytes(file.read_bytes()[:-300])
     assert len(server.runs["k1"]["lines"]) == 8
-    for key, damaged in zip(("k2", "k3", "k4"), BAD_MARKERS, strict=False):
+    for key, damaged in zip(keys[1:], BAD_MARKERS, strict=False):
         (tmp_path / "wandb" / "logged" / key).write_text(damaged)
     server.misbehave(None)
-    assert sync(tmp_path, print) == 4
+    assert sync(tmp_path, print) == len(keys)
     check_delivered_once(server, tmp_path)
-    assert (server.runs["k3"]["project"], server.runs["k3"]["groupName"]) == SINGLE_RUNS
+    for key in never_given:
+        assert (server.runs[key]["project"], server.runs[key]["groupName"]) == SINGLE_RUNS
 
 
 @pytest.mark.parametrize("damaged", BAD_MARKERS)
@@ -181,8 +185,7 @@ with Tracker(Path({str(tmp_path)!r}), project="proj", group="g", mode="online", 
         marker = read_marker(tmp_path, "k1")
         assert marker is None or not marker["uploaded"]
     server.misbehave(None)
-    replay(tmp_path, ["k1"])
-    sync(tmp_path, print)
+    assert sync(tmp_path, print) == 1
     check_delivered_once(server, tmp_path)
 
 
@@ -213,15 +216,16 @@ def nobody(fault: str) -> Iterator[str]:
 
 
 def test_no_fault_at_any_stage_changes_a_sweep(
-    here: Path,
     server: Server,
     whole: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     record_figures: Callable[..., None],
+    request: pytest.FixtureRequest,
 ) -> None:
     if not whole:
         pytest.skip("some forty sweeps; only with --whole")
+    here: Path = request.getfixturevalue("here")  # draws images, so not before
     write_sweep(here)
 
     def sweep(name: str, mode: str) -> tuple[Path, float, "subprocess.CompletedProcess[str]"]:

@@ -4,6 +4,8 @@ import dataclasses
 import itertools
 import multiprocessing
 import signal
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +15,13 @@ from typing import Any, cast
 import pytest
 import torch
 
-from experiments import heartbeat
+from experiments import heartbeat, parent_death
 from experiments.config import Protocol, RunConfig, run_key
 from experiments.executors import local
 from experiments.executors.local import LocalExecutor, WorkerDied
 from experiments.ledger import Ledger
 from experiments.runs import Job, Source, carry_out, is_out_of_memory
+from experiments.tasks import cache as task_cache
 from experiments.tasks import load_task
 from tests.faults import faulty_worker
 from tests.faults.faulty_worker import ALWAYS, MET, SEEDS
@@ -29,7 +32,7 @@ SHORT = Protocol(
     robustness="none",
 )  # fmt: skip
 PATIENCE_S = 240.0
-STALL_S = 5.0
+STALL_S = 2.0
 HANG = f"no progress for {STALL_S:g} s (2 attempts)"
 MEMORY = "out of memory on cpu"
 ENDS = {
@@ -57,11 +60,29 @@ def make_job(cache: Path, tmp_path: Path) -> Callable[..., Job]:
     return make
 
 
+class PatientlyWatched(local._Worker):
+    """Its silence counts from a fault that hangs: others may be at work on this machine, and slow is not hung."""
+
+    def _ask(self, job: Job, *, is_last: bool) -> str:
+        self.met, self.seed = Ledger(job.ledger).root / MET, job.run.seed
+        self.num_met = self.count_met()
+        return super()._ask(job, is_last=is_last)
+
+    def count_met(self) -> int:
+        return self.met.read_text().split().count(str(self.seed)) if self.met.exists() else 0
+
+    def _await(self) -> None:
+        hangs = [seed + always for name, seed in SEEDS.items() for always in (0, ALWAYS) if ENDS[name] == HANG]
+        while not self._pipe.poll(0.05) and not (self.seed in hangs and self.count_met() > self.num_met):
+            pass
+        super()._await()
+
+
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "begin", faulty_worker.begin)
     monkeypatch.setattr(local, "LOOK_S", 0.2)
-    monkeypatch.setattr(local, "START_FACTOR", 30)  # others may be at work on this machine
+    monkeypatch.setattr(local, "_Worker", PatientlyWatched)
 
 
 def repeatable(ledger: Ledger, key: str) -> dict[str, bytes]:
@@ -134,8 +155,9 @@ def test_a_study_records_what_failed_and_goes_on(
         (None, "the worker closed its pipe"),
     ],
 )
-def test_an_end_has_a_name(code: int | None, said: str) -> None:
-    process = SimpleNamespace(exitcode=code, join=lambda timeout: None, kill=lambda: None)
+def test_an_end_has_a_name(code: int | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "END_S", 0.01)
+    process = SimpleNamespace(exitcode=code)
     assert local._how_it_ended(cast(Any, process)) == said
 
 
@@ -177,7 +199,7 @@ def await_silence(monkeypatch: pytest.MonkeyPatch, stall_s: float, steps_s: list
     worker, pipe = local._Worker(torch.device("cpu"), stall_s), Silent(steps_s)
     worker._pipe, worker._beats = cast(Any, pipe), heartbeat.Counter(beats)
     monkeypatch.setattr("experiments.executors.local.time.monotonic", lambda: pipe.now_s)
-    worker._await(cast(Any, SimpleNamespace(kill=lambda: None, join=lambda timeout: None)))
+    worker._await()
     return pipe
 
 
@@ -240,3 +262,54 @@ def test_threads_that_wait_for_workers_end_with_them(make_job: Callable[..., Job
             future.result(5)
         raise KeyboardInterrupt
     assert isinstance(executor._threads, ThreadPoolExecutor) and not multiprocessing.active_children()
+
+
+def test_who_waits_for_anothers_images_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_cache, "_BEAT_S", 0.01, raising=False)
+    beats, said = heartbeat.Counter(0), list[str]()
+    monkeypatch.setattr(heartbeat, "_beats", beats)
+
+    def wait_for_it() -> None:
+        with task_cache._lock(tmp_path / "x", "waits", said.append):
+            said.append("has it")
+
+    waiting = threading.Thread(target=wait_for_it, daemon=True)
+    with task_cache._lock(tmp_path / "x", "", said.append):
+        waiting.start()
+        end_s = time.monotonic() + 10
+        while beats.value < 3 and time.monotonic() < end_s:
+            time.sleep(0.01)
+        assert said == ["waits"]
+    waiting.join(PATIENCE_S)
+    assert said == ["waits", "has it"] and beats.value >= 3
+
+
+def no_such_call(library: None) -> Any:
+    return SimpleNamespace()
+
+
+def refused_call(library: None) -> Any:
+    return SimpleNamespace(prctl=lambda option, how: -1)
+
+
+@pytest.mark.parametrize("library", [no_such_call, refused_call])
+def test_a_process_looks_for_its_parent_where_the_kernel_does_not(
+    library: Callable[[None], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, parents, sent = threading.Event(), [7, 7, 1], list[tuple[int, int]]()
+
+    def kill(pid: int, how: int) -> None:
+        sent.append((pid, how))
+        ended.set()
+
+    monkeypatch.setattr(parent_death, "LOOK_S", 0.001)
+    monkeypatch.setattr(parent_death, "ctypes", SimpleNamespace(CDLL=library, c_ulong=int))
+    system = SimpleNamespace(getppid=lambda: parents.pop(0), getpid=lambda: 5, kill=kill)
+    monkeypatch.setattr(parent_death, "os", system)
+    parent_death.end_with_parent(7, signal.SIGTERM)
+    assert ended.wait(PATIENCE_S) and sent == [(5, signal.SIGTERM)] and not parents
+
+
+def test_the_kernel_is_asked_in_one_place() -> None:
+    files = Path(parent_death.__file__).parent.rglob("*.py")
+    assert {file.name for file in files if "prctl" in file.read_text()} == {"parent_death.py"}
