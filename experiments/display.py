@@ -65,6 +65,7 @@ def print_plan(
     seconds: Sequence[Mapping[str, float]],
     num_workers: int,
     num_done: int,
+    kept_epochs: Sequence[int],
     total_s: float,
     claims: str,
     prospects: Text,
@@ -72,7 +73,8 @@ def print_plan(
 ) -> None:
     """The plan as a table. seconds: of one trial and one final run, for each arm.
 
-    claims: what is to be decided. prospects: whether that many seeds can. disk: what will be written.
+    kept_epochs: of the runs that were begun and go on from a checkpoint. claims: what is to be decided. prospects:
+    whether that many seeds can. disk: what will be written.
     """
     study, protocol = plan.study, plan.protocol
     console.print(
@@ -103,6 +105,10 @@ def print_plan(
             table.add_row(folded(arm.variant, 2 * name_width), baseline, f"{each['final']:.0f}")
         console.print(table)
     done = f", {num_done} of them in the ledger already" if num_done else ""
+    if kept_epochs:
+        epochs = ", ".join(map(str, sorted(kept_epochs)[:8])) + (", ..." if len(kept_epochs) > 8 else "")
+        goes = "goes on where it was" if len(kept_epochs) == 1 else "go on where they were"
+        done += f", {len(kept_epochs)} {goes} (epoch {epochs} of {protocol.epochs})"
     workers = count(num_workers, "worker")
     left = f"about {duration(total_s)} with {workers} on this machine" if total_s else "nothing is left to train"
     console.print(f"{plan.num_trials} trials and {plan.num_finals} final runs{done}; {left}.")

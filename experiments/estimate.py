@@ -8,6 +8,7 @@ import torch
 
 from experiments.images import DeviceImages
 from experiments.ledger import Ledger
+from experiments.ledger.checkpoints import latest_epoch
 from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.poses import posed_px
 from experiments.robustness import num_evaluations
@@ -24,6 +25,7 @@ class Estimate:
     """Seconds that the runs of a plan are expected to take on this machine, and the sum of what is left.
 
     rates: training images/s of each arm in one worker, where they are known already.
+    `kept_epochs`: of each run that was begun and can go on from a checkpoint.
     """
 
     def __init__(
@@ -38,10 +40,16 @@ class Estimate:
         }
         left = runs_left(plan, sweep, ledger)
         self.num_done = plan.num_trials + plan.num_finals - sum(map(sum, left))
+        begun = [
+            (latest_epoch(ledger.checkpoints(job.key)), seconds[job.run.stage])
+            for arm, seconds in zip(sweep.arms, self.runs, strict=True)
+            for job in {job.key: job for job in arm.jobs if job.key not in ledger}.values()
+        ]
+        self.kept_epochs = [epochs for epochs, _ in begun if epochs]
         self.left_s = sum(
             num_trials * seconds["trial"] + num_finals * seconds["final"]
             for (num_trials, num_finals), seconds in zip(left, self.runs, strict=True)
-        )
+        ) - sum(seconds * epochs / plan.protocol.epochs for epochs, seconds in begun)
         self.wall_s = self.left_s / num_workers
 
 

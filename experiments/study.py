@@ -96,6 +96,7 @@ class Study:
         final_seeds: number of final runs for each variant and pose; their seeds are 1, 2, ...; tuning uses seed 0.
         own_images: whether a folder of the user's own images took the place of the file's task.
         minutes: that a probe was given, which its sizes follow from; None where they are the file's.
+        has_budget: whether the file says anything of this budget.
     """
 
     file: str
@@ -111,6 +112,7 @@ class Study:
     wandb: Wandb
     own_images: bool = False
     minutes: float | None = None
+    has_budget: bool = True
 
 
 def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
@@ -147,7 +149,7 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
     sections.only(BUDGETS)
     studies = {each: _budget(base, sections.section(each), top.section("claims")) for each in BUDGETS}
     _check_extras(top.section("search").section("extras"), (base, *studies.values()))
-    study = studies[budget]
+    study = dataclasses.replace(studies[budget], has_budget=budget in sections.values)
     return dataclasses.replace(study, task=task, own_images=True) if task is not None else study
 
 

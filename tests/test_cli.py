@@ -160,8 +160,28 @@ def test_a_plan_is_printed_and_nothing_is_written(here: Path, capsys: pytest.Cap
     assert "Study tiny-sprites-smoke   budget smoke   protocol " in printed
     assert re.search(r"4 trials and 4 final runs; about \d+ s with 3 workers on this machine\.", printed)
     assert [path.name for path in here.iterdir()] == ["sweep.yaml"]
+    assert "sweep.yaml has no budgets.smoke: what it says applies as it stands, whatever that takes." in printed
     assert main(["plan"]) == 0
     assert "since " in capsys.readouterr().out.splitlines()[0]
+    write_sweep(here, budgets={"smoke": {"final_seeds": 3}})
+    assert main(["plan", "--budget=smoke"]) == 0
+    printed = capsys.readouterr().out
+    assert "6 final runs" in printed and "has no budgets" not in printed
+
+
+def test_a_plan_says_what_goes_on_where_it_was(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger(here / "runs")
+    under_way = Sweep(plan_of(here), ledger, store=False)
+    under_way.replay()
+    for arm, epochs in zip(under_way.arms, ([1], [0, 1]), strict=True):
+        folder = ledger.checkpoints(arm.jobs[0].key)
+        folder.mkdir()
+        for epoch in epochs:
+            (folder / f"epoch-{epoch:05}-{'0' * 64}.safetensors").write_bytes(b"")
+    assert main(["plan", "--budget=smoke"]) == 0
+    assert "4 final runs, 2 go on where they were (epoch 1, 1 of 2); about " in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback(here: Path) -> None:

@@ -42,7 +42,8 @@ def show_plan(console: Console, plan: Plan, estimate: Estimate, num_workers: int
     text, decidable = prospects(plan.claims, plan.study.final_seeds)
     seeds = Text(text, style="" if decidable else "yellow")
     print_plan(
-        console, plan, estimate.runs, num_workers, estimate.num_done, estimate.wall_s, listed, seeds, disk
+        console, plan, estimate.runs, num_workers, estimate.num_done, estimate.kept_epochs, estimate.wall_s,
+        listed, seeds, disk,
     )  # fmt: skip
 
 

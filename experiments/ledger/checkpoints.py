@@ -40,6 +40,11 @@ class Checkpoint:
     values: dict[str, Any]
 
 
+def latest_epoch(folder: Path) -> int:
+    """Epochs after which a run with these checkpoints probably goes on, by their names alone; 0 without any."""
+    return max((int(path.stem.split("-")[1]) for path in folder.glob("epoch-[0-9]*-*.safetensors")), default=0)
+
+
 class Checkpoints:
     """The checkpoints of one run in a folder of their own, which is made when there is something to keep.
 
