@@ -104,6 +104,18 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     command.add_argument("ledger", nargs="?", type=Path, help="the ledger; without one, the documents' numbers")
     command.add_argument("--claims", type=Path, default=Path("docs/claims.yaml"), help="file that lists the numbers")
 
+    command = add("export", "hand a final run over: weights, a file that torch alone can run, a model card")
+    command.add_argument("run", help="the run's key, or its beginning")
+    add_ledger_argument(command)
+    command.add_argument("--out", type=Path, help="folder to write; exports/KEY by default")
+
+    command = add("predict", "ask a final run's network about images: class, confidence, what it looks at")
+    command.add_argument("run", help="the run's key, or its beginning")
+    command.add_argument("images", nargs="*", type=Path, help="image files")
+    add_ledger_argument(command)
+    command.add_argument("--out", type=Path, help="PNG to write: the images, and what the transformer makes of them")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
     command = add("wandb-report", "build a saved workspace and a report of a study in its W&B project")
     add_ledger_argument(command)
     command.add_argument("--study", default="", help="name of the study; the latest of the ledger by default")

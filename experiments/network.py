@@ -35,8 +35,8 @@ class Batch:
     @classmethod
     def of(cls, raw_BCHW: Tensor, num_draws: int = 0) -> "Batch":
         """Images of no known pose, with draws of one half."""
-        u_BK = torch.full((len(raw_BCHW), num_draws), 0.5, device=raw_BCHW.device)
-        return cls(raw_BCHW, no_pose(len(raw_BCHW), raw_BCHW.device), u_BK)
+        u_BK = torch.full((raw_BCHW.shape[0], num_draws), 0.5, device=raw_BCHW.device)
+        return cls(raw_BCHW, no_pose(raw_BCHW.shape[0], raw_BCHW.device), u_BK)
 
 
 @dataclass(frozen=True)

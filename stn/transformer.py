@@ -67,7 +67,7 @@ class SpatialTransformer:
         size = None if size_px is None else (size_px, size_px)
         if self.heads == 1:
             return [self.sampler(x_BCHW, maps[0], size)]
-        tiles = tile_maps(self.heads, len(x_BCHW), x_BCHW.device)
+        tiles = tile_maps(self.heads, x_BCHW.shape[0], x_BCHW.device)
         return [self.sampler(x_BCHW, _Chain(tile, found), size) for tile, found in zip(tiles, maps, strict=True)]
 
 

@@ -30,7 +30,7 @@ def test_parts_are_read_exactly_in_order(tmp_path: Path) -> None:
 def test_decoded_once_and_the_path_is_stored_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_parts(tmp_path / "secret-place/images")
     first = load(root, tmp_path / "cache")
-    monkeypatch.setattr(folder_module, "_decode", None)
+    monkeypatch.setattr(folder_module, "decode", None)
     lines: list[str] = []
     monkeypatch.chdir(root.parent)
     second = load("images/", tmp_path / "cache", say=lines.append)

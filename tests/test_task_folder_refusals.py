@@ -120,20 +120,20 @@ def test_grey_values_that_have_no_scale(tmp_path: Path) -> None:
     assert "more than 16 bits" in refusal(root, tmp_path / "cache")
 
 
-def test_many_threads_decode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_threadsdecode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_classes(tmp_path / "images")
     one = load(root, tmp_path / "one").content_hash
     monkeypatch.setattr(folder_module, "_SMALL_BYTES", 0)
     monkeypatch.setattr(folder_module, "_BLOCK", 2)
     monkeypatch.setattr(folder_module, "_SAY_EVERY_S", 0.0)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    decode, threads = folder_module._decode, set()
+    decode, threads = folder_module.decode, set()
 
     def watched(path: Path, image_px: int) -> npt.NDArray[np.uint8]:
         threads.add(threading.get_ident())
         return decode(path, image_px)
 
-    monkeypatch.setattr(folder_module, "_decode", watched)
+    monkeypatch.setattr(folder_module, "decode", watched)
     lines: list[str] = []
     assert load(root, tmp_path / "many", say=lines.append).content_hash == one
     assert len(threads) > 1

@@ -86,7 +86,7 @@ class PolarNetwork(Network):
     def origin(self, raw_BCHW: Tensor) -> Tensor:
         """Of each image, (B, 2), in normalised coordinates."""
         if self.localisation is None:
-            return torch.zeros(len(raw_BCHW), 2, device=raw_BCHW.device)
+            return torch.zeros(raw_BCHW.shape[0], 2, device=raw_BCHW.device)
         return centroid(self.localisation(self.normalise(raw_BCHW)))
 
     def look(self, batch: Batch) -> Tensor:

@@ -31,7 +31,7 @@ class GivenMapsNetwork(Network):
     """A backbone behind maps that nobody learns: here the identity."""
 
     def maps(self, batch: Batch) -> list[Map]:
-        return [AffineMap(identity(len(batch), device=batch.raw_BCHW.device))]
+        return [AffineMap(identity(batch.raw_BCHW.shape[0], device=batch.raw_BCHW.device))]
 
     def look(self, batch: Batch) -> Tensor:
         return Sampler()(batch.raw_BCHW, self.maps(batch)[0])

@@ -67,6 +67,6 @@ def turned(raw_BCHW: Tensor, angle_deg: float) -> Tensor:
     """
     quarters, rest_deg = divmod(angle_deg, 90)
     if rest_deg:
-        angle_rad_B = torch.full((len(raw_BCHW),), math.radians(rest_deg), device=raw_BCHW.device)
+        angle_rad_B = torch.full((raw_BCHW.shape[0],), math.radians(rest_deg), device=raw_BCHW.device)
         raw_BCHW = Sampler()(raw_BCHW, AffineMap(from_parts(angle_rad_B=angle_rad_B)))
     return raw_BCHW.rot90(int(quarters), (2, 3)).contiguous(memory_format=torch.channels_last)

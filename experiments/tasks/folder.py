@@ -256,9 +256,9 @@ def _decode_parts(
     def decode_block(start: int) -> int:
         for i in range(start, min(start + _BLOCK, len(files))):
             try:
-                pixels_NHWC[i] = _decode(root / files[i].path, image_px)
+                pixels_NHWC[i] = decode(root / files[i].path, image_px)
             except Exception as error:  # Pillow raises a dozen kinds for files that are damaged
-                broken.append((files[i].path, _reason(error)))
+                broken.append((files[i].path, reason(error)))
         return min(start + _BLOCK, len(files))
 
     last_said = time.monotonic()
@@ -266,7 +266,7 @@ def _decode_parts(
     mean_bytes = sum(file.stamp[0] for file in files) / len(files)
     num_threads = os.cpu_count() if mean_bytes > _SMALL_BYTES else 1
     with warnings.catch_warnings(), ThreadPoolExecutor(num_threads) as pool:
-        warnings.simplefilter("ignore")  # what Pillow wonders about either stops `_decode` or does not matter
+        warnings.simplefilter("ignore")  # what Pillow wonders about either stops `decode` or does not matter
         try:
             for num_done in pool.map(decode_block, range(0, len(files), _BLOCK)):
                 beat()
@@ -292,7 +292,7 @@ def _decode_parts(
     return images
 
 
-def _decode(path: Path, image_px: int) -> npt.NDArray[np.uint8]:
+def decode(path: Path, image_px: int) -> npt.NDArray[np.uint8]:
     """One image as RGB, (image_px, image_px, 3): first frame, turned upright by its EXIF tag, over white."""
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_IMAGE_PIXELS:
@@ -321,7 +321,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"not an image ({', '.join(FORMATS)})"  # Pillow's own message is the path again
     if isinstance(error, OSError) and error.strerror:

@@ -15,4 +15,4 @@ class Affine:
     num_params, composes, turns = 6, True, True
 
     def __call__(self, params_B6: Tensor) -> AffineMap:
-        return AffineMap(identity(len(params_B6), device=params_B6.device) + params_B6.float().view(-1, 2, 3))
+        return AffineMap(identity(params_B6.shape[0], device=params_B6.device) + params_B6.float().view(-1, 2, 3))

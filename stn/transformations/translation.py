@@ -13,5 +13,5 @@ class Translation:
     num_params, composes, turns = 2, True, False
 
     def __call__(self, params_B2: Tensor) -> AffineMap:
-        linear_B22 = identity(len(params_B2), device=params_B2.device)[:, :, :2]
+        linear_B22 = identity(params_B2.shape[0], device=params_B2.device)[:, :, :2]
         return AffineMap(torch.cat([linear_B22, params_B2.float()[:, :, None]], dim=2))

@@ -215,9 +215,9 @@ def why_not(path: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            assert folder_module._decode(path, 16).shape == (16, 16, 3)
+            assert folder_module.decode(path, 16).shape == (16, 16, 3)
         except Exception as error:
-            return folder_module._reason(error)
+            return folder_module.reason(error)
     return ""
 
 

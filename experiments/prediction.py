@@ -1,0 +1,101 @@
+"""What a final run's network says of single images, and what its transformer looks at."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from experiments.diagnostics import POINTS, fit_affine, turn
+from experiments.errors import UserError
+from experiments.network import Batch
+from experiments.tasks.folder import decode, reason
+from experiments.trained import Classifier, Trained
+from stn.sampler import base_grid
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a transformer does to one image, as the closest affine map.
+
+    seen_HWC: the image as the rest of the network sees it, uint8, as large as the image. zoom: how many times larger it
+    shows what it looks at. angle_deg: how far it turns the picture, anticlockwise. shift_px: from the middle of the
+    image to that of what it looks at, to the right and down.
+    """
+
+    seen_HWC: npt.NDArray[np.uint8]
+    zoom: float
+    angle_deg: float
+    shift_px: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """classes: names and probabilities, the most probable first. image_HWC: uint8, as the network was given it.
+
+    look: None without a transformer; that of its first head.
+    """
+
+    file: Path
+    classes: list[tuple[str, float]]
+    image_HWC: npt.NDArray[np.uint8]
+    look: Look | None
+
+
+def read_image(file: Path, image_px: int) -> npt.NDArray[np.uint8]:
+    """The image as a task's are read: first frame, upright, over white, its middle square. Raises UserError."""
+    try:
+        return decode(file, image_px)
+    except Exception as error:  # Pillow raises a dozen kinds for files that are damaged
+        raise UserError(f"image {str(file)!r}: cannot be read: {reason(error)}") from None
+
+
+@torch.inference_mode()
+def predict(trained: Trained, files: list[Path]) -> list[Prediction]:
+    """What the network says of each image file, in their order. Raises UserError for one that cannot be read."""
+    images = [read_image(file, trained.image_px) for file in files]
+    found = []
+    classifier = Classifier(trained)
+    for file, image_HWC in zip(files, images, strict=True):
+        raw_1CHW = torch.tensor(image_HWC).permute(2, 0, 1)[None].float() / 255
+        probability_K = classifier(raw_1CHW).softmax(1)[0]
+        ranked = [
+            (trained.classes[index], probability_K[index].item()) for index in probability_K.argsort(descending=True)
+        ]
+        found.append(Prediction(file, ranked, image_HWC, look_at(trained, raw_1CHW)))
+    return found
+
+
+def look_at(trained: Trained, raw_1CHW: Tensor) -> Look | None:
+    """What the transformer does to the image; None without one."""
+    batch = Batch.of(raw_1CHW, trained.num_draws)
+    maps, seen_1CHW = trained.network.maps(batch), trained.network.look(batch)
+    if maps is None or seen_1CHW is None:
+        return None
+    if seen_1CHW.shape != raw_1CHW.shape:
+        seen_1CHW = F.interpolate(seen_1CHW, raw_1CHW.shape[2:], mode="nearest")
+    grid_M2 = base_grid(POINTS, POINTS, raw_1CHW.device)
+    theta_123 = fit_affine(maps[0].apply(grid_M2).double(), grid_M2.double())
+    linear_122 = theta_123[:, :, :2]
+    right_px, down_px = (theta_123[0, :, 2] * trained.image_px / 2).tolist()
+    return Look(
+        seen_HWC=(seen_1CHW[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy(),
+        zoom=torch.linalg.det(linear_122).abs().clamp_min(1e-12).rsqrt().item(),
+        # A grid that turns clockwise over the image turns the picture the other way.
+        angle_deg=turn(linear_122).rad2deg().item(),
+        shift_px=(right_px, down_px),
+    )
+
+
+def picture(predictions: list[Prediction], enlargement: int = 4) -> Image.Image:
+    """A column for each image: above as it is, below as the rest of the network sees it, if it has a transformer."""
+    columns = []
+    for each in predictions:
+        parts = [each.image_HWC] + ([each.look.seen_HWC] if each.look else [])
+        columns.append(np.concatenate([np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=255) for part in parts]))
+    whole = Image.fromarray(np.concatenate(columns, axis=1))
+    return whole.resize((whole.width * enlargement, whole.height * enlargement), Image.Resampling.NEAREST)

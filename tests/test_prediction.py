@@ -1,0 +1,136 @@
+"""Asking a run's network about images: what it says, and what its transformer looks at."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments.cli import main
+from experiments.commands.predict import in_words
+from experiments.config import Protocol, RunConfig, run_key
+from experiments.ledger import Ledger
+from experiments.prediction import Look, look_at, predict
+from experiments.runs import Job, Source, carry_out
+from experiments.spatial_transformer import StnNetwork
+from experiments.tasks import Task, load_task
+from experiments.trained import Classifier, Trained, load_trained
+
+TINY = Protocol(
+    train_images=64,
+    val_images=32,
+    test_images=50,
+    epochs=1,
+    batch_size=32,
+    precision="fp32",
+    device="cpu",
+    robustness="none",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As workers have it; several would wait for each other where the machine has other work."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(scope="module")
+def sprites(cache: Path) -> Task:
+    return load_task("sprites", image_px=32, cache=cache, say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path, sprites: Task) -> Trained:
+    ledger = Ledger(tmp_path_factory.mktemp("trained") / "runs")
+    run = RunConfig(variant="stn_affine", stage="final", protocol=TINY, model={"padding": "border"})
+    job = Job(run, run_key(run, sprites.content_hash), Source("sprites", "", 32, cache), ledger.root)
+    carry_out(job, torch.device("cpu"))
+    return load_trained(ledger, job.key)
+
+
+@pytest.fixture
+def image_file(tmp_path: Path, sprites: Task) -> Path:
+    file = tmp_path / "drawing.png"
+    Image.fromarray(np.array(sprites.test.pixels_NHWC[7])).save(file)
+    return file
+
+
+def look_through(trained: Trained, theta: list[float], raw_1CHW: torch.Tensor) -> Look:
+    """What is said of the transformer when it chooses this affine map, whatever the image."""
+    network = trained.network
+    assert isinstance(network, StnNetwork)
+    last = [layer for layer in network.localisation.modules() if isinstance(layer, torch.nn.Linear)][-1]
+    kept = {name: value.clone() for name, value in last.state_dict().items()}
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor(theta) - torch.tensor([1.0, 0, 0, 0, 1, 0]))
+    try:
+        found = look_at(trained, raw_1CHW)
+    finally:
+        last.load_state_dict(kept)
+    assert found
+    return found
+
+
+def test_what_is_said_of_a_known_map(trained: Trained) -> None:
+    """Checked on the pixels: a bright spot lands where the words say."""
+    raw_1CHW = torch.zeros(1, 3, 32, 32)
+    raw_1CHW[0, :, 15:17, 23:25] = 1  # to the right of the middle
+    # Output (x, y) looks at the input turned clockwise by 90 degrees on the screen, where y points down.
+    turned = look_through(trained, [0.0, -1, 0, 1, 0, 0], raw_1CHW)
+    rows, columns = np.nonzero(turned.seen_HWC[:, :, 0] > 128)
+    assert rows.mean() < 10 and abs(columns.mean() - 15.5) < 1  # it is at the top now: turned anticlockwise
+    assert turned.angle_deg == pytest.approx(90, abs=1e-3) and in_words(turned) == "turned 90° anticlockwise"
+    closer = look_through(trained, [0.5, 0, 0.5, 0, 0.5, 0], raw_1CHW)
+    rows, columns = np.nonzero(closer.seen_HWC[:, :, 0] > 128)
+    assert abs(columns.mean() - 15.5) < 1 and len(rows) > 10  # in the middle, and larger
+    assert in_words(closer) == "2.00 times as large, 8.0 px right"
+    assert in_words(look_through(trained, [1, 0, 0, 0, 1, -0.25], raw_1CHW)) == "4.0 px up"
+    assert in_words(look_through(trained, [1.0, 0, 0, 0, 1, 0], raw_1CHW)) == "the image as it is"
+    assert in_words(None) == ""
+
+
+def test_the_network_is_given_the_pixels_of_the_file(trained: Trained, image_file: Path, sprites: Task) -> None:
+    (found,) = predict(trained, [image_file])
+    pixels_1CHW = torch.from_numpy(np.array(sprites.test.pixels_NHWC[7:8])).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        wanted_K = Classifier(trained)(pixels_1CHW).softmax(1)[0]
+    assert dict(found.classes) == pytest.approx(dict(zip(sprites.classes, wanted_K.tolist(), strict=True)), abs=1e-6)
+    probabilities = [probability for _, probability in found.classes]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert (found.image_HWC == sprites.test.pixels_NHWC[7]).all()
+
+
+def test_the_command(
+    trained: Trained, image_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    ledger, out = str(trained.folder.parents[1]), image_file.with_name("seen.png")
+    command = ["predict", trained.key[:8], str(image_file), str(image_file), "--runs", ledger]
+    assert main([*command, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    (found,) = predict(trained, [image_file])
+    name, probability = found.classes[0]
+    assert printed.count(f"{probability:.1%}") == 2 and name in printed and "Looks at" in printed
+    with Image.open(out) as picture:
+        assert picture.size == (2 * 34 * 4, 2 * 34 * 4)
+    assert main([*command, "--json"]) == 0
+    first, _ = json.loads(capsys.readouterr().out)
+    assert first["probabilities"] == pytest.approx(dict(found.classes))
+    assert set(first["look"]) == {"zoom", "angle_deg", "shift_px"}
+
+
+def test_images_that_cannot_be_read(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
+    command = ["predict", trained.key, "--runs", str(trained.folder.parents[1])]
+    for file, reason in (("torn.png", "not an image"), ("none.png", "No such file or directory")):
+        assert main([*command, str(tmp_path / file)]) == 2
+        assert capsys.readouterr().err == f"error: image '{tmp_path / file}': cannot be read: {reason}\n"
+    assert main(command) == 2
+    assert "name at least one file" in capsys.readouterr().err
