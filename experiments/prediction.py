@@ -48,6 +48,8 @@ class Prediction:
 
 def read_image(file: Path, image_px: int) -> npt.NDArray[np.uint8]:
     """The image as a task's are read: first frame, upright, over white, its middle square. Raises UserError."""
+    if file.exists() and not file.is_file():  # a pipe would be waited for
+        raise UserError(f"image {str(file)!r}: is no plain file")
     try:
         return decode(file, image_px)
     except Exception as error:  # Pillow raises a dozen kinds for files that are damaged

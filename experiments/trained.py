@@ -75,16 +75,17 @@ def find_run(ledger: Ledger, name: str) -> str:
         return found[0]
     if found:
         raise UserError(f"run: {name!r} is the beginning of {len(found)} keys in {ledger.root}: {', '.join(found[:3])}")
-    hint = nearest(name, keys) if len(keys) < 10 else "`python -m experiments status` lists them"
+    hint = nearest(name, keys) if len(keys) < 10 else "runs.md, among the tables of its study, lists them"
     raise UserError(f"run: no key in {ledger.root} begins with {name!r} ({MIN_PREFIX} characters or more); {hint}")
 
 
 def load_trained(ledger: Ledger, name: str) -> Trained:
     """The final run whose key begins with `name`.
 
-    Raises UserError if there is no such run, if it has no weights, or if they are not those of its variant.
+    Raises UserError if there is no such run, if it was damaged, has no weights, or others than its variant's.
     """
     key = find_run(ledger, name)
+    ledger.check(key)
     record = ledger.read(key)
     config, folder = record["config"], ledger.folder(key)
     file = folder / "weights.safetensors"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from PIL import Image
 from experiments.cli import main
 from experiments.config import Protocol, RunConfig, run_key
 from experiments.export import exported_program
+from experiments.images import to_device
 from experiments.ledger import Ledger
 from experiments.models import MODELS
 from experiments.runs import Job, Source, carry_out
@@ -35,7 +37,7 @@ TINY = Protocol(
     device="cpu",
     robustness="none",
 )
-EXPORTED = ("cnn", "stn_affine", "stn_tps@lenet", "deformable")
+EXPORTED = ("cnn@lenet", "stn_affine", "deformable@lenet")
 OPTIONS = ("place=feature", "place=shared", "steps=2", "heads=2:size=0.5", "gradient=linearised:anti_alias=true")
 MODEL_NAMES = (*MODELS, *(f"stn_affine:{option}" for option in OPTIONS), "cnn@resnet18", "cnn@lenet", "cnn@p4cnn")
 
@@ -45,7 +47,7 @@ import json, sys, torch
 images = torch.load("images.pt", weights_only=True)
 found = {}
 for name in sys.argv[1:]:
-    if name == "deformable":
+    if name.startswith("deformable"):
         import torchvision
     else:
         assert "torchvision" not in sys.modules
@@ -105,8 +107,8 @@ def test_a_stranger_gets_the_runs_own_answers(
     exported: tuple[Path, dict[str, str]], make_run: Callable[..., tuple[Ledger, str]], sprites: Task
 ) -> None:
     out, keys = exported
-    pixels_NHWC = torch.from_numpy(np.array(sprites.test.pixels_NHWC[: TINY.test_images]))
-    torch.save(pixels_NHWC.permute(0, 3, 1, 2).float() / 255, out / "images.pt")
+    tested = to_device(sprites.test, "upright", torch.device("cpu"), part="test", num=TINY.test_images)
+    torch.save(tested.raw(torch.arange(len(tested))), out / "images.pt")
     (out / "stranger.py").write_text(STRANGER)
     command = [sys.executable, "-I", "stranger.py", *map(folder_name, EXPORTED)]
     ended = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False, timeout=250)
@@ -117,7 +119,6 @@ def test_a_stranger_gets_the_runs_own_answers(
         said = safetensors.numpy.load_file(ledger.folder(key) / "predictions.safetensors")
         probability_NK = np.array(found[folder_name(variant)])
         assert len(set(said["confidence"].round(4))) > 10, "one answer for all images shows nothing"
-        # The test part of 50 images is a subset drawn by a fixed seed; labels tell that it is the same one.
         assert (probability_NK.argmax(1) == said["predicted"]).all(), variant
         np.testing.assert_allclose(probability_NK.max(1), said["confidence"], atol=1e-5)
         label_N = said["label"].astype(int)
@@ -138,8 +139,8 @@ def test_the_card_says_what_the_run_says_and_its_code_runs(
     metric = model["results"][0]["metrics"][0]
     assert metric["value"] == pytest.approx(record["result"]["test_accuracy"], abs=1e-4)
     assert keys["stn_affine"] in body and "![Images before and after the transformer](transformer.png)" in body
-    assert (folder / "transformer.png").exists() and not (out / "cnn/transformer.png").exists()
-    assert "transformer.png" not in (out / "cnn/README.md").read_text()
+    assert (folder / "transformer.png").exists() and not (out / "cnn-lenet/transformer.png").exists()
+    assert "transformer.png" not in (out / "cnn-lenet/README.md").read_text()
     Image.fromarray(np.array(sprites.test.pixels_NHWC[0])).save(folder / "image.png")
     (code,) = re.findall(r"```python\n(.*?)```", body, re.DOTALL)
     assert len(code.splitlines()) <= 10
@@ -167,26 +168,38 @@ def test_another_export_is_not_overwritten(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ledger, key = make_run("cnn")
+    ledger, key = make_run("cnn@lenet")
     (tmp_path / "mine.txt").write_text("mine")
     command = ["export", key, "--runs", str(ledger.root), "--out"]
     assert main([*command, str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"error: out: {tmp_path} is not empty, and holds no export of {key}")
     assert os.listdir(tmp_path) == ["mine.txt"]
     out, _ = exported
-    assert main([*command, str(out / "cnn")]) == 0  # its own is made again
+    assert main([*command, str(out / "cnn-lenet")]) == 0  # its own is made again
 
 
 def test_runs_that_cannot_be_handed_over(
     make_run: Callable[..., tuple[Ledger, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ledger, trial = make_run("cnn", "trial")
+    ledger, trial = make_run("cnn@lenet", "trial")
     for name, message in (
         (trial, f"run: {trial} is a trial and has no weights; only completed final runs keep them"),
         ("nothing", f"run: no key in {ledger.root} begins with 'nothing' (4 characters or more); "),
     ):
         assert main(["export", name, "--runs", str(ledger.root)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_not_handed_over(
+    make_run: Callable[..., tuple[Ledger, str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ledger, key = make_run("cnn@lenet")
+    copy = tmp_path / "runs"
+    shutil.copytree(ledger.root, copy)
+    weights = copy / "runs" / key / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    assert main(["export", key, "--runs", str(copy), "--out", str(tmp_path / "out")]) == 2
+    assert "weights.safetensors" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_other_weights_are_refused(make_run: Callable[..., tuple[Ledger, str]], tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from rich.table import Table
 
 from experiments.commands.ledgers import existing_ledger
 from experiments.display import print_place
-from experiments.errors import UserError
 from experiments.ledger import to_json
 from experiments.prediction import Look, Prediction, picture, predict
 from experiments.trained import load_trained
@@ -17,8 +16,6 @@ def main(options: Namespace) -> int:
     """Ask a final run's network about images."""
     console = Console()
     trained = load_trained(existing_ledger(options), options.run)
-    if not options.images:
-        raise UserError("images: name at least one file, as in predict RUN image.png")
     found = predict(trained, options.images)
     if options.json:
         print(to_json([as_json(each) for each in found]).decode(), end="")

@@ -277,9 +277,9 @@ def _decode_parts(
             pool.shutdown(cancel_futures=True)
             raise
     if broken:
-        path, reason = min(broken)
+        path, why = min(broken)
         raise UserError(
-            f"folder {str(root)!r}: {len(broken):,} of {len(files):,} images cannot be read, first {path!r}: {reason}"
+            f"folder {str(root)!r}: {len(broken):,} of {len(files):,} images cannot be read, first {path!r}: {why}"
         )
 
     label = {name: i for i, name in enumerate(classes)}
