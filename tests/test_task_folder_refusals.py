@@ -77,6 +77,7 @@ def test_broken_images_are_counted_and_the_first_is_named(tmp_path: Path) -> Non
     (root / "train/bee/2.png").write_bytes(whole[: len(whole) // 2])
     said = refusal(root, tmp_path / "cache")
     assert "3 of 18 images cannot be read, first 'test/ant/1.png': not an image" in said
+    assert said.endswith("; then 'train/bee/2.png', 'train/cat/0.png'")
     (root / "test/ant/1.png").unlink()
     (root / "train/cat/0.png").unlink()
     said = refusal(root, tmp_path / "cache")
@@ -88,8 +89,7 @@ def test_a_link_to_nothing(tmp_path: Path) -> None:
     root = make_parts(tmp_path / "images")
     (root / "train/bee/9.png").symlink_to("nowhere.png")
     said = refusal(root, tmp_path / "cache")
-    assert "train/bee/9.png" in said
-    assert "No such file" in said
+    assert "train/bee/9.png' (a link to nothing): No such file" in said
 
 
 def test_a_decompression_bomb(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ MAX_DEPTH = 100
 MAX_VISITS = 20
 """Of one folder, by different links, in a class: links to each other lead through a few folders in endless ways."""
 
+MAX_NAMED = 8
+"""Images that a message names beside the first."""
+
 _BLOCK = 64
 _SMALL_BYTES = 32 * 1024
 _SAY_EVERY_S = 5.0
@@ -127,7 +130,8 @@ def _scan(root: Path) -> tuple[dict[str, list[ImageFile]], int]:
             _check_classes({"": _class_names(root)}, {"": files}, where)
             parts = _split(files, where)
     except OSError as error:
-        raise UserError(f"{where}: cannot be read: {error.filename!r}: {error.strerror}") from error
+        link = " (a link to nothing)" if error.filename and os.path.islink(error.filename) else ""
+        raise UserError(f"{where}: cannot be read: {error.filename!r}{link}: {error.strerror}") from error
     return parts, num_ignored
 
 
@@ -277,9 +281,11 @@ def _decode_parts(
             pool.shutdown(cancel_futures=True)
             raise
     if broken:
-        path, why = min(broken)
+        (path, why), *others = sorted(broken)
+        named = ", ".join(repr(other) for other, _ in others[:MAX_NAMED]) + ", ..." * (len(others) > MAX_NAMED)
         raise UserError(
             f"folder {str(root)!r}: {len(broken):,} of {len(files):,} images cannot be read, first {path!r}: {why}"
+            + (f"; then {named}" if others else "")
         )
 
     label = {name: i for i, name in enumerate(classes)}
