@@ -251,7 +251,7 @@ def test_mutated_images_are_read_or_refused(whole: bool, tmp_path: Path, record_
             num_read += not reason
             assert "\n" not in reason
             slowest_s = max(slowest_s, time.monotonic() - before)
-    assert f"{num - num_read} of {18 + num} images cannot be read, first 'train/ant/x" in said
+    assert f"{num - num_read:,} of {18 + num:,} images cannot be read, first 'train/ant/x" in said
     assert 0 < num_read < num and slowest_s < 5
     seconds = round(time.monotonic() - started, 1)
     record_figures("mutated_images", images=num, read=num_read, slowest_s=round(slowest_s, 2), seconds=seconds)
