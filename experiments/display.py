@@ -311,9 +311,8 @@ def print_tracking(console: Console, ledger: Ledger, mode: str, problem: str | N
 
 def print_status(console: Console, report: Mapping[str, Any]) -> None:
     """The ledger's studies and the runs in progress."""
-    console.print(
-        f"Ledger {as_markup(report['ledger'])}: {report['num_runs']} finished runs", highlight=False, soft_wrap=True
-    )
+    ledger, num_runs = as_markup(report["ledger"]), count(report["num_runs"], "finished run")
+    console.print(f"Ledger {ledger}: {num_runs}", highlight=False, soft_wrap=True)
     for study in report["studies"]:
         table = Table(box=box.SIMPLE_HEAD, title=as_markup(f"{study['study']}: {study['task']}"), title_justify="left")
         for column in ("pose", "variant", "trials", "final runs"):
@@ -331,6 +330,9 @@ def print_status(console: Console, report: Mapping[str, Any]) -> None:
         console.print(as_markup(line), highlight=False)
     if not report["running"]:
         console.print("No run is in progress.")
+    if report["is_damaged"]:
+        then = f"`python -m experiments verify {ledger}` reads everything"
+        console.print(f"Something is damaged. status reads only run.json: {then}", highlight=False, soft_wrap=True)
 
 
 def status_counts(counts: Mapping[str, int], planned: int) -> str:

@@ -76,7 +76,7 @@ def test_a_second_sweep_on_the_same_ledger_is_refused(here: Path, capsys: pytest
     with FileLock(here / "runs/sweep.lock"):
         assert main(["sweep", "--budget", "smoke"]) == 2
     captured = capsys.readouterr()
-    assert captured.err == "error: runs: another sweep is at work in runs; wait for it or give RUNS=\n"
+    assert captured.err == "error: runs: another sweep is at work in runs; wait for it, or give RUNS= another folder\n"
     assert {name for name in stamps(here / "runs") if name != "sweep.lock"} == set(before)
 
 

@@ -44,10 +44,11 @@ def plan_study(options: Namespace, console: Console) -> Plan:
     if options.budget == "auto":
         found = "a CUDA GPU was found" if study.budget == "gpu" else "no CUDA GPU was found"
         console.print(f"Budget {study.budget}, since {found}; BUDGET=smoke, cpu or gpu chooses.", highlight=False)
+    plan = make_plan(study, label=options.label, cache=cache_folder(), say=say_to(console))
     if not study.has_budget:
         note = f"{study.file} has no budgets.{study.budget}: what it says applies as it stands, whatever that takes."
         say_to(console)(note)
-    return make_plan(study, label=options.label, cache=cache_folder(), say=say_to(console))
+    return plan
 
 
 def count_workers(options: Namespace, plan: Plan) -> int:

@@ -17,12 +17,15 @@ from experiments.ledger import Ledger
 def main(options: Namespace) -> int:
     """Show the ledger; a study whose manifest is damaged is left out, and stderr says so."""
     ledger = existing_ledger(options)
-    studies = []
+    statuses = {key: status_of(ledger, key) for key in ledger.folders()}
+    num_damaged = sum(status == "damaged" for status in statuses.values())
+    studies, is_damaged = [], num_damaged > 0
     for name in ledger.studies():
         try:
             manifest = ledger.read_study(name)
         except UserError as error:
             print(f"warning: {error}", file=sys.stderr)
+            is_damaged = True
             continue
         arms = []
         for arm in manifest["arms"]:
@@ -30,12 +33,18 @@ def main(options: Namespace) -> int:
             for stage in ("trials", "finals"):
                 counts[stage] = {}
                 for key in arm[stage]:
-                    found = status_of(ledger, key)
+                    found = statuses.get(key, "missing")
                     counts[stage][found] = counts[stage].get(found, 0) + 1
             arms.append({"pose": arm["pose"], "variant": arm["variant"], "winner": arm["winner"], **counts})
         about = {key: manifest[key] for key in ("budget", "protocol_hash", "num_trials", "num_finals")}
         studies.append({"study": name, "task": manifest["task"]["label"], **about, "arms": arms})
-    report = {"ledger": str(ledger.root), "num_runs": len(ledger), "studies": studies, "running": ledger.running()}
+    report = {
+        "ledger": str(ledger.root),
+        "num_runs": len(statuses) - num_damaged,
+        "is_damaged": is_damaged,
+        "studies": studies,
+        "running": ledger.running(),
+    }
     if options.json:
         print(json.dumps(report, indent=1))
     else:
@@ -44,8 +53,8 @@ def main(options: Namespace) -> int:
 
 
 def status_of(ledger: Ledger, key: str) -> str:
-    """How a run ended; `missing` where it is still to be made, `damaged` where its run.json does not count."""
+    """How a run ended; `damaged` where its run.json does not count, or is that of another run, or gone."""
     try:
-        return str(ledger.read(key)["status"]) if key in ledger else "missing"
+        return str(ledger.read(key)["status"])
     except UserError:
         return "damaged"

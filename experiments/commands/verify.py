@@ -52,6 +52,7 @@ def show(console: Console, root: Path, found: "Audit") -> None:
     """One line for each finding, with what to do, then the notes, then how much was read and found."""
     from rich.filesize import decimal
 
+    from experiments.ledger.audit import counted
     from experiments.plain_text import as_markup
 
     def say(line: str) -> None:
@@ -64,8 +65,14 @@ def show(console: Console, root: Path, found: "Audit") -> None:
     if len(found.notes) > MAX_NOTES:
         say(f"[cyan]note[/]     and {len(found.notes) - MAX_NOTES:,} more like these")
     studies = "1 study" if found.num_studies == 1 else f"{found.num_studies:,} studies"
-    read = f"{found.num_runs:,} runs and {studies} in {as_markup(root)} ({found.num_files:,} files, "
+    read = f"{counted(found.num_runs, 'run')} and {studies} in {as_markup(root)} ({counted(found.num_files, 'file')}, "
     read += f"{decimal(found.num_bytes)})"
     numbers = {kind: len({each.path for each in found.findings if each.kind == kind}) for kind in COLOURS}
     told = ", ".join(f"{number:,} {kind}" for kind, number in numbers.items() if number)
-    say(f"[bold red]Not as written[/]: {told}, of {read}" if told else f"[bold green]All is well[/] with {read}")
+    if told:
+        say(f"[bold red]Not as written[/]: {told}, of {read}")
+    elif found.num_homeless:
+        homeless = f"{counted(found.num_homeless, 'run')} {'belongs' if found.num_homeless == 1 else 'belong'}"
+        say(f"[bold yellow]No file is damaged[/], but {homeless} to no study that is here: {read}")
+    else:
+        say(f"[bold green]All is well[/] with {read}")

@@ -82,11 +82,13 @@ HOW_TO_MEND_A_STUDY = (
 
 def how_to_mend(folder: Path) -> str:
     """What to do about a run of which a file is not as it was committed."""
-    return f"delete {folder}, and the same `make sweep` makes that run again"
+    more = f"`python -m experiments verify {folder.parents[min(1, len(folder.parents) - 1)]}` says more"
+    return f"delete {folder}, and the same `make sweep` makes that run again ({more})"
 
 
 def _not_as_committed(path: Path) -> UserError:
-    return UserError(f"{path}: was damaged or edited since it was written; {how_to_mend(path.parent)}")
+    what = "is no list of checksums" if path.name == SUMS else f"it does not fit {SUMS}"
+    return UserError(f"{path}: was damaged or edited: {what}; {how_to_mend(path.parent)}")
 
 
 def process_is_alive(pid: int) -> bool:
@@ -133,7 +135,12 @@ class Ledger:
         return (self.folder(key) / "run.json").exists()
 
     def __len__(self) -> int:
-        return sum(not entry.name.startswith(".") for entry in (self.root / "runs").glob("*"))
+        return sum(key in self for key in self.folders())
+
+    def folders(self) -> list[str]:
+        """Names of the folders where runs are, of whatever else lies there, too; not of hidden ones."""
+        entries = (self.root / "runs").glob("*")
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
     def read(self, key: str, name: str = "run.json") -> Any:
         """A JSON file of a run, as it was committed.
@@ -195,9 +202,9 @@ class Ledger:
         """Take a run out, so that it can be made and logged again: hidden by one rename, then deleted."""
         doomed = self.root / "runs" / f".{key}.{os.getpid()}"
         shutil.rmtree(doomed, ignore_errors=True)
+        (self.root / "wandb" / "logged" / key).unlink(missing_ok=True)  # first: beside no run, it would tell of a loss
         self.folder(key).rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
-        (self.root / "wandb" / "logged" / key).unlink(missing_ok=True)
 
     def mark_running(self, key: str, progress: Mapping[str, Any]) -> None:
         """Say how far a run is, for whoever watches. Not flushed: it is worth nothing after a crash."""

@@ -16,15 +16,15 @@ from typing import Any
 
 from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError
-from experiments.ledger import HOW_TO_MEND_A_STUDY, process_is_alive, to_json
+from experiments.ledger import HOW_TO_MEND_A_STUDY, Ledger, process_is_alive, to_json
 from experiments.ledger.checksums import digest_fits
 from experiments.ledger.run_audit import UPDATE, CheckedRun, Finding, Kind, check_run
 from experiments.ledger.shapes import is_whole, misfit, parse_json, read_json
 from experiments.ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
+from experiments.ledger.traces import JOURNAL, Traces
 from experiments.tracking.markers import read_marker
 
 SWEPT = "the next `make sweep` deletes it"
-JOURNAL = "optuna.log"
 JOURNAL_FILES = re.compile(rf"{re.escape(JOURNAL)}(\.lock.*)?")
 NUM_NAMED = 3
 """Names that a note gives for examples."""
@@ -32,7 +32,10 @@ NUM_NAMED = 3
 
 @dataclass
 class Audit:
-    """What was found, in the order of the ledger's folders, and what was read."""
+    """What was found, in the order of the ledger's folders, and what was read.
+
+    lost: keys of runs that were made and are gone. num_homeless: runs of which nothing says what study they are of.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -40,6 +43,8 @@ class Audit:
     num_studies: int = 0
     num_files: int = 0
     num_bytes: int = 0
+    lost: set[str] = field(default_factory=set)
+    num_homeless: int = 0
 
     def note(self, entry: Path, text: str) -> None:
         """Say it of a file or folder, if that is still there."""
@@ -56,22 +61,25 @@ def audit(root: Path, on_run: Callable[[int, int], None] = lambda done, total: N
         raise UserError(f"runs: there is no ledger at {root}")
     if not (root / "runs").is_dir():
         raise UserError(f"runs: {root} is no ledger: it has no folder `runs`")
-    found = Audit()
+    found, traces = Audit(), Traces(root)
     runs = _check_runs(root, found, on_run)
-    listed: set[str] = set()
-    without: list[Path] = []
+    _miss_runs(root, traces, runs, found)
+    listed: dict[str, set[str]] = {}
+    without = {name: root / "studies" / name for name in traces.studies()}
     for folder in _entries(root / "studies"):
         if not folder.is_dir() or folder.is_symlink():
             found.note(folder, _stranger(root, folder))
-        elif not _check_study(folder, runs, listed, found):
-            without.append(folder)
-    for folder in without:
-        _miss_study(folder, runs.keys() - listed, found)
+        elif _check_study(folder, runs, listed, found):
+            without.pop(folder.name, None)
+        else:
+            without[folder.name] = folder
+    strays = runs.keys() - set().union(*listed.values())
+    for _, folder in sorted(without.items()):
+        _miss_study(folder, strays, traces, found)
     _check_running(root, found)
     _check_markers(root, runs, found)
     _check_top(root, found)
-    if strays := sorted(runs.keys() - listed):
-        found.notes.append(f"{_count(strays, 'run')} in no study that can be read{_such_as(strays)}")
+    _say_of_strays(sorted(strays), traces, listed, found)
     return found
 
 
@@ -88,20 +96,46 @@ def _check_runs(root: Path, found: Audit, on_run: Callable[[int, int], None]) ->
             run = runs[folder.name] = check_run(folder)
         except FileNotFoundError:  # a sweep that retries it has just taken it out
             continue
-        found.num_runs += 1
+        found.findings += run.findings
+        found.notes += run.notes
+        if run.is_copy:
+            del runs[folder.name]
+        found.num_runs += not run.is_copy
         found.num_files += run.num_files
         found.num_bytes += run.num_bytes
         on_run(number, len(folders))
     if old := [key for key, run in runs.items() if run.is_old]:
-        text = f"{_count(old, 'run')} without checksums, as older versions made them: only what they say was checked"
+        num = counted(len(old), "run")
+        text = f"{num} without checksums, as older versions made them: only what they say was checked"
         found.notes.append(text + _such_as(old))
-    found.findings += [finding for run in runs.values() for finding in run.findings]
-    found.notes += [note for run in runs.values() for note in run.notes]
     return runs
 
 
-def _check_study(folder: Path, runs: dict[str, CheckedRun], listed: set[str], found: Audit) -> bool:
-    """Whether it has a manifest, in whatever state."""
+def _miss_runs(root: Path, traces: Traces, runs: dict[str, CheckedRun], found: Audit) -> None:
+    """Runs that were made and are gone; one that is being made again is none of them."""
+    gone = {key for key in traces.keys() - runs.keys() if not (root / "runs" / key).exists()}
+    gone &= traces.keys()  # asked again: RETRY=1 takes the marker out before the run
+    found.lost = gone - Ledger(root, read_only=True).running().keys()
+    for key in sorted(found.lost):
+        is_single = traces.groups.get(key) == Traces.single_runs
+        todo = f"the same `{'python -m experiments run' if is_single else 'make sweep'}` makes it again"
+        found.findings.append(Finding(f"runs/{key}", "missing", "was made and is gone", todo))
+
+
+def _say_of_strays(strays: list[str], traces: Traces, listed: dict[str, set[str]], found: Audit) -> None:
+    """Of runs in no study: those made one by one, those that a study lists no more, and those of who knows what."""
+    for group in ("", Traces.single_runs, *sorted(listed)):
+        keys = [key for key in strays if traces.groups.get(key, "") == group]
+        what = {"": "of no study that is here", Traces.single_runs: "made by the command `run`, in no study"}
+        if keys:
+            text = what.get(group, f"made for {group}, which does not list {'it' if len(keys) == 1 else 'them'} now")
+            found.notes.append(f"{counted(len(keys), 'run')} {text}{_such_as(keys)}")
+        if not group:
+            found.num_homeless = len(keys)
+
+
+def _check_study(folder: Path, runs: dict[str, CheckedRun], listed: dict[str, set[str]], found: Audit) -> bool:
+    """Whether it has a manifest, in whatever state. listed: takes its runs, if it can be read."""
     root, path = folder.parents[1], folder / "study.json"
     for entry in _entries(folder):
         if entry.name != "study.json" and not JOURNAL_FILES.fullmatch(entry.name):
@@ -121,20 +155,27 @@ def _check_study(folder: Path, runs: dict[str, CheckedRun], listed: set[str], fo
     return True
 
 
-def _miss_study(folder: Path, strays: Collection[str], found: Audit) -> None:
+def _miss_study(folder: Path, strays: Collection[str], traces: Traces, found: Audit) -> None:
     """Of a study without a manifest. strays: runs in no study. Its journal names runs whose results it has seen."""
+    if (folder / "study.json").exists():  # a sweep has just written it
+        return
     try:
         journal = (folder / JOURNAL).read_bytes()
     except OSError:
         journal = b""
     where, todo = f"studies/{folder.name}/study.json", "the same `make sweep` writes it"
-    if any(f'"{key}"'.encode() in journal for key in strays):
-        found.findings.append(Finding(where, "missing", "is gone, and runs of the study are here", todo))
+    if any(traces.groups.get(key) == folder.name or f'"{key}"'.encode() in journal for key in strays):
+        again = f"bring it back from a copy; {todo}, too, all but what was planned at first"
+        found.findings.append(Finding(where, "missing", "is gone, and runs of the study are here", again))
+    elif folder.name in traces.studies():
+        found.findings.append(Finding(where, "missing", "is gone, and runs were made for the study", todo))
     else:
         found.note(folder, f"{where}: was not written yet, as by a sweep that was ended at its start; {todo}")
 
 
-def _check_manifest(path: Path, content: bytes, runs: dict[str, CheckedRun], listed: set[str], found: Audit) -> None:
+def _check_manifest(
+    path: Path, content: bytes, runs: dict[str, CheckedRun], listed: dict[str, set[str]], found: Audit
+) -> None:
     folder = path.parent
 
     def find(kind: Kind, what: str, todo: str = HOW_TO_MEND_A_STUDY) -> None:
@@ -150,7 +191,7 @@ def _check_manifest(path: Path, content: bytes, runs: dict[str, CheckedRun], lis
     if what := misfit("study.json", value):
         return find("damaged", what)
     keys = {key for arm in value["arms"] for key in (*arm["trials"], *arm["finals"])}
-    listed |= keys
+    listed[folder.name] = keys
     if not digest_fits(value):
         return find("edited", "does not fit its sha256")
     if "sha256" in value and content != to_json(value):
@@ -159,9 +200,10 @@ def _check_manifest(path: Path, content: bytes, runs: dict[str, CheckedRun], lis
         find("edited", f"is of the study {value['study']}, but its folder is called {folder.name}")
     for what in _disagreements(value, runs):
         find("edited", what)
-    if missing := keys - runs.keys():
-        num = f"{len(missing):,} of {len(keys):,} runs"
-        found.notes.append(f"{folder.name}: {num} are still to be made; the same `make sweep` makes them")
+    if missing := keys - runs.keys() - found.lost:
+        num, (verb, them) = counted(len(keys), "run"), ("is", "it") if len(missing) == 1 else ("are", "them")
+        text = f"{len(missing):,} of {num} {verb} still to be made; the same `make sweep` makes {them}"
+        found.notes.append(f"{folder.name}: {text}")
     return None
 
 
@@ -239,6 +281,8 @@ def _check_markers(root: Path, runs: dict[str, CheckedRun], found: Audit) -> Non
         where = entry.relative_to(root)
         if entry.name.startswith("."):
             found.note(entry, _stranger(root, entry))
+        elif entry.name in found.lost:
+            continue
         elif entry.name not in runs and not (root / "runs" / entry.name).exists():
             found.note(entry, f"{where}: is of a run that the ledger has not; harmless")
         elif not (marker := read_marker(root, entry.name)):
@@ -278,8 +322,9 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _count(keys: list[str], what: str) -> str:
-    return f"{len(keys):,} {what}{'s' if len(keys) != 1 else ''}"
+def counted(number: int, what: str) -> str:
+    """Such as `1 run` and `1,024 runs`."""
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _such_as(keys: list[str]) -> str:

@@ -5,6 +5,7 @@ experiments/ledger/agreement.py looks whether its files also agree with each oth
 
 import hashlib
 import io
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError
 from experiments.ledger.agreement import disagreements
 from experiments.ledger.checksums import SUMS, read_sums
-from experiments.ledger.shapes import is_whole, misfit, parse_json
+from experiments.ledger.shapes import is_key, is_whole, misfit, parse_json
 
 Kind = Literal["damaged", "edited", "missing", "extra", "newer"]
 ALWAYS = ("run.json", "history.json", "cost.json")
@@ -42,13 +43,17 @@ class Finding(NamedTuple):
 
 @dataclass
 class CheckedRun:
-    """record: what run.json holds, if all is well with the run. is_old: of a version that wrote no checksums."""
+    """record: what run.json holds, if all is well with the run. is_old: of a version that wrote no checksums.
+
+    is_copy: that it is no run, but a copy of one under another name, or has a name that no run has.
+    """
 
     key: str
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     record: dict[str, Any] | None = None
     is_old: bool = False
+    is_copy: bool = False
     num_files: int = 0
     num_bytes: int = 0
 
@@ -61,6 +66,9 @@ def check_run(folder: Path) -> CheckedRun:
     run = CheckedRun(folder.name)
     again = f"delete {folder}; the same `make sweep` makes the run again"
     contents = _read_all(run, folder)
+    if extra := _stray(folder, contents):
+        run.is_copy, run.findings = True, [extra]
+        return run
     has_sums = SUMS in contents
     try:
         sums = read_sums(contents.pop(SUMS)) if has_sums else {}
@@ -97,6 +105,31 @@ def check_run(folder: Path) -> CheckedRun:
         if all(finding.kind == "extra" for finding in run.findings):
             run.record = record
     return run
+
+
+def _stray(folder: Path, contents: Mapping[str, bytes]) -> Finding | None:
+    """What is to be said of a folder that is no run's own."""
+    where = f"runs/{folder.name}"
+    try:
+        key = json.loads(contents["run.json"])["key"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        key = None
+    if is_key(key) and key != folder.name:
+        original = folder.with_name(key)
+        if all(contents.get(name) == _content(original / name) for name in ("run.json", SUMS)):
+            return Finding(where, "extra", f"is a copy of the run {key}, which is here", f"delete {folder}")
+        if not is_key(folder.name) and not original.exists():
+            return Finding(where, "edited", f"is the run {key} under another name", f"call the folder {key} again")
+    if not is_key(folder.name):
+        return Finding(where, "extra", "is no run: none has such a name", f"delete {folder}")
+    return None
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
 
 
 def _read_all(run: CheckedRun, folder: Path) -> dict[str, bytes]:

@@ -68,7 +68,8 @@ def _acquire(root: Path) -> FileLock:
             holder = _read(root / HOLDER)
             if time.monotonic() > deadline or (holder and _may_live(holder)):
                 who = _describe(holder) if holder else ""
-                raise UserError(f"runs: another sweep is at work in {root}{who}; wait for it or give RUNS=") from None
+                then = "wait for it, or give RUNS= another folder"
+                raise UserError(f"runs: another sweep is at work in {root}{who}; {then}") from None
         time.sleep(0.05)
 
 
@@ -99,11 +100,20 @@ def _may_live(holder: dict[str, Any]) -> bool:
 
 
 def _describe(holder: dict[str, Any]) -> str:
-    """Such as `: process 12 on box, since 2026-11-22 10:00:00+00:00, which is alive`."""
+    """Such as ` since 10:00 (process 12 on box)`."""
     if holder["host"] != socket.gethostname():
-        state = "which is another host"
+        state = ", which is another host"
     elif process_is_alive(holder["pid"]):
-        state = "which is alive"
+        state = ""
     else:  # the ledger is shared with a container or a host of the same name, or the file is another sweep's
-        state = "which is not alive here"
-    return f": process {holder['pid']} on {holder['host']}, since {holder['since']}, {state}"
+        state = ", which is not alive here"
+    return f" since {_clock(holder['since'])} (process {holder['pid']} on {holder['host']}{state})"
+
+
+def _clock(since: str) -> str:
+    """The time here, with the date if that is not today's; as it is where it is no time."""
+    try:
+        then = datetime.datetime.fromisoformat(since).astimezone()
+    except (ValueError, OverflowError):
+        return since
+    return f"{then:%H:%M}" if then.date() == datetime.date.today() else f"{then:%Y-%m-%d %H:%M}"

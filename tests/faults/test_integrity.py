@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from analysis.checksums import SUMS as ANALYSIS_SUMS
+from analysis.checksums import read_bytes
 from analysis.errors import AnalysisError
 from analysis.evaluations import read_histories, read_maps, read_predictions, read_robustness
 from analysis.records import NEWEST_FORMAT, read_study
@@ -152,7 +153,11 @@ def test_a_sweep_takes_no_damaged_run(root: Path, name: str, damage: str) -> Non
         Ledger(root).read(path.parent.name, name)
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and "\n" not in message
-    assert f"delete {path.parent}, and the same `make sweep`" in message or f"verify {root}`" in message
+    assert f"`python -m experiments verify {root}` says " in message
+    if damage == "edited":  # the same words as analysis has
+        with pytest.raises(AnalysisError) as caught_there:
+            read_bytes(path)
+        assert message == str(caught_there.value)
 
 
 @pytest.mark.parametrize("damage", ["edited", "torn", "gone"])
@@ -247,7 +252,7 @@ def test_what_may_be_is_told_and_is_no_fault(root: Path, capsys: pytest.CaptureF
         f"running/{gone.name}.json: left by a process that was killed",
         f"running/{gone.name}: checkpoints of a run that the same `make sweep` goes on with",
         f"studies/{STUDY}/.study.json.{os.getpid()}: the process {os.getpid()} is at work on it",
-        f"{STUDY}: 1 of 4 runs are still to be made",
+        f"{STUDY}: 1 of 4 runs is still to be made",
         f"wandb/logged/{'a' * 16}: is of a run that the ledger has not",
         f"wandb/logged/{arm_of(root)['trials'][0]}: is damaged",
         "notes.txt: is none of the ledger's files",

@@ -1,5 +1,6 @@
 """One sweep per ledger: a second one is told at once who holds it, and a holder that was killed is in nobody's way."""
 
+import datetime
 import json
 import os
 import re
@@ -71,8 +72,9 @@ def test_a_second_sweep_is_told_who_holds_the_ledger(
         took_s.append(time.monotonic() - began)
         assert refused.returncode == 2 and refused.stdout == ""
         assert re.fullmatch(
-            rf"error: runs: another sweep is at work in runs: process {holder.pid} on {re.escape(socket.gethostname())}"
-            r", since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d, which is alive; wait for it or give RUNS=\n",
+            r"error: runs: another sweep is at work in runs since \d\d:\d\d "
+            rf"\(process {holder.pid} on {re.escape(socket.gethostname())}\); "
+            r"wait for it, or give RUNS= another folder\n",
             refused.stderr,
         )
     assert min(took_s) < LIMIT_S  # of two, on a machine that has other work
@@ -109,16 +111,16 @@ def test_the_refusal_imports_nothing_slow(tmp_path: Path) -> None:
         )
     assert ended.stdout == "2 True []\n"
     # Whoever holds it has not said so: nothing is made up.
-    assert ended.stderr == "error: runs: another sweep is at work in runs; wait for it or give RUNS=\n"
+    assert ended.stderr == "error: runs: another sweep is at work in runs; wait for it, or give RUNS= another folder\n"
 
 
 @pytest.mark.parametrize(
     ("holder", "said"),
     [
-        ({"pid": 2**22 + 1, "host": socket.gethostname(), "since": "then"}, "since then, which is not alive here;"),
+        ({"pid": 2**22 + 1, "host": socket.gethostname(), "since": "then"}, "on {host}, which is not alive here);"),
         (
             {"pid": 1, "host": "elsewhere", "since": "then"},
-            "process 1 on elsewhere, since then, which is another host;",
+            " since then (process 1 on elsewhere, which is another host); wait for it, or give RUNS= another folder",
         ),
         ({"pid": "many"}, "at work in "),
         (["no", "object"], "at work in "),
@@ -129,9 +131,26 @@ def test_what_is_said_of_other_holders(tmp_path: Path, holder: object, said: str
     began = time.monotonic()
     with FileLock(tmp_path / LOCK), pytest.raises(UserError) as refused, only_sweep_of(tmp_path):
         pytest.fail("let in")
-    assert said in str(refused.value)
+    assert said.replace("{host}", socket.gethostname()) in str(refused.value)
     assert time.monotonic() - began < LIMIT_S + PATIENCE_S
     assert (tmp_path / HOLDER).exists()  # another's
+
+
+def test_since_when_is_said_in_the_time_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC-3")
+    time.tzset()
+    try:
+        today = datetime.datetime.now(datetime.UTC).astimezone().replace(hour=22, minute=5)
+        ago = datetime.datetime(2020, 2, 29, 22, 30, 57, tzinfo=datetime.UTC)
+        for since, said in ((today.astimezone(datetime.UTC), "22:05"), (ago, "2020-03-01 01:30")):
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since.isoformat(sep=" ")}
+            (tmp_path / HOLDER).write_text(json.dumps(holder))
+            with FileLock(tmp_path / LOCK), pytest.raises(UserError) as refused:
+                only_sweep_of(tmp_path).__enter__()
+            assert f"at work in {tmp_path} since {said} (process {os.getpid()} on " in str(refused.value)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_holder_that_is_just_ending_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

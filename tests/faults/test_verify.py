@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from experiments.cli import main
 from experiments.ledger import Ledger
 from experiments.ledger import audit as audit_module
 from experiments.ledger.audit import audit
 from experiments.ledger.run_audit import check_run
 from experiments.ledger.sweep_lock import HOLDER
-from tests.faults.damage import renew_sums
+from experiments.sweep import remove_failed
+from experiments.tracking.markers import SINGLE_RUNS, Marker, write_marker
+from tests.faults.damage import edit, renew_sums, set_in
 
 GOLDEN = Path(__file__).parents[1] / "golden/format-3"
 STUDY = "golden-sprites-smoke"
@@ -122,7 +125,7 @@ def test_a_run_that_goes_while_it_is_listed_is_passed_over(root: Path, monkeypat
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", take_and_scan)
-    assert f"{STUDY}: 1 of 8 runs are still to be made; the same `make sweep` makes them" in told(root)
+    assert f"{STUDY}: 1 of 8 runs is still to be made; the same `make sweep` makes it" in told(root)
 
 
 def test_a_study_that_is_written_again_meanwhile_is_well(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,3 +189,174 @@ def test_a_killed_sweeps_holder_is_named(root: Path, dead_pid: int) -> None:
     for pid, is_told in ((dead_pid, True), (os.getpid(), False)):
         (root / HOLDER).write_text(json.dumps({"pid": pid, "host": socket.gethostname(), "since": "then"}))
         assert (note in told(root)) == is_told
+
+
+def mark(root: Path, *keys: str, group: str = STUDY) -> None:
+    """Say that the runs were logged to W&B."""
+    for key in keys:
+        write_marker(root, key, Marker(project="p", group=group, tags=[], folder="logged", uploaded=False))
+
+
+def keys_in(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "runs").iterdir())
+
+
+def findings_in(root: Path) -> list[str]:
+    return [f"{kind} {path}: {what} -> {todo}" for path, kind, what, todo in audit(root).findings]
+
+
+@pytest.mark.parametrize("left", ["nothing", "its folder", "its journal", "no run either"])
+def test_a_study_that_is_gone_is_missed(root: Path, left: str, capsys: pytest.CaptureFixture[str]) -> None:
+    mark(root, *keys_in(root))
+    take(root / "studies")
+    if left in ("its folder", "its journal"):
+        (root / "studies" / STUDY).mkdir(parents=True)
+    if left == "its journal":
+        (root / "studies" / STUDY / "optuna.log").write_text('{"op_code": 0}\n')
+    if left == "no run either":
+        take(root / "runs")
+        (root / "runs").mkdir()
+    assert main(["verify", str(root)]) == 1
+    printed = capsys.readouterr().out
+    assert f"missing  studies/{STUDY}/study.json: is gone, and runs " in printed
+    assert "All is well" not in printed and "no study" not in printed
+
+
+def test_runs_of_no_study_are_not_all_well(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    take(root / "studies")
+    alone, *others = keys_in(root)
+    mark(root, alone, group=SINGLE_RUNS[1])
+    assert main(["verify", str(root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("No file is damaged, but 7 runs belong to no study that is here: 8 runs and 0 studies ")
+    assert f"note     1 run made by the command `run`, in no study ({alone})" in lines
+    mark(root, *others, group=SINGLE_RUNS[1])
+    assert main(["verify", str(root)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("All is well with 8 runs and 0 studies in ")
+
+
+def test_runs_that_their_study_lists_no_more_are_no_fault(root: Path) -> None:
+    study = Ledger(root).read_study(STUDY)
+    dropped = study["arms"].pop()
+    keys = sorted({*dropped["trials"], *dropped["finals"]})
+    mark(root, *keys)
+    Ledger(root).write_study(STUDY, study)
+    assert f"{len(keys)} runs made for {STUDY}, which does not list them now ({', '.join(keys[:3])}, ...)" in told(root)
+    assert audit(root).num_homeless == 0
+
+
+def test_a_run_that_is_gone_is_missed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key, single, *_ = keys_in(root)
+    shutil.copytree(root / "runs" / key, root / "runs" / KEY)
+    mark(root, key)
+    mark(root, single, group=SINGLE_RUNS[1])
+    for gone in (key, single, KEY):
+        take(root / "runs" / gone)
+    assert findings_in(root) == [
+        f"missing runs/{key}: was made and is gone -> the same `make sweep` makes it again",
+        f"missing runs/{single}: was made and is gone -> the same `python -m experiments run` makes it again",
+    ]
+    assert main(["verify", str(root)]) == 1
+    printed = capsys.readouterr().out
+    assert "still to be made" not in printed and f"wandb/logged/{key}" not in printed
+    assert "Not as written: 2 missing, of 6 runs and 1 study in " in printed
+    # One that is being made again is on its way.
+    (root / "running" / f"{key}.json").write_text(json.dumps({"pid": os.getpid()}))
+    assert [finding.path for finding in audit(root).findings] == [f"runs/{single}"]
+
+
+@pytest.mark.parametrize(
+    ("status", "is_missed"), [("completed", True), ("pruned", True), ("failed", False), ("diverged", False)]
+)
+def test_a_study_misses_a_run_whose_result_it_has_seen(root: Path, status: str, is_missed: bool) -> None:
+    """But for those that RETRY=1 takes out."""
+    key = Ledger(root).read_study(STUDY)["arms"][0]["trials"][0]
+    said: list[Any] = [{"run": key}, {"status": status}, 3, {"run": "../../etc", "status": "completed"}]
+    lines = [json.dumps({"trial_id": 7 if i < 2 else i, "user_attr": said[i]}) for i in range(len(said))]
+    (root / "studies" / STUDY / "optuna.log").write_text("\n".join([*lines, '{"user_attr": ', "[" * 9999, ""]))
+    assert findings_in(root) == []
+    take(root / "runs" / key)
+    assert [finding.path for finding in audit(root).findings] == ([f"runs/{key}"] if is_missed else [])
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_run_that_was_taken_out_to_be_made_again_is_not_missed(
+    root: Path, is_killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(root)
+    key = ledger.read_study(STUDY)["arms"][0]["trials"][0]
+    edit(root / "runs" / key / "run.json", set_in("status", "failed"))
+    renew_sums(root / "runs" / key)
+    mark(root, *keys_in(root))
+
+    def kill(path: Path, target: Path) -> None:
+        take(path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if is_killed:
+            patch.setattr(Path, "rename", kill)
+            with pytest.raises(KeyboardInterrupt):
+                remove_failed(ledger, STUDY)
+        else:
+            remove_failed(ledger, STUDY)
+    assert key not in ledger and findings_in(root) == []
+
+
+def test_a_copy_in_the_ledger_is_only_deleted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = root / "runs"
+    key, other, *_ = keys_in(root)
+    for name in (f"{key} copy", f"{key}-2"):
+        shutil.copytree(runs / key, runs / name)
+    (runs / "new folder").mkdir()
+    (runs / other).rename(runs / f"{other} (old)")
+    assert findings_in(root) == [
+        f"extra runs/{key} copy: is a copy of the run {key}, which is here -> delete {runs / f'{key} copy'}",
+        f"extra runs/{key}-2: is a copy of the run {key}, which is here -> delete {runs / f'{key}-2'}",
+        f"edited runs/{other} (old): is the run {other} under another name -> call the folder {other} again",
+        f"extra runs/new folder: is no run: none has such a name -> delete {runs / 'new folder'}",
+    ]
+    assert audit(root).num_runs == 7
+    # The status counts what can be read, and says who knows the rest.
+    assert main(["status", "--runs", str(root)]) == 0
+    printed = capsys.readouterr().out
+    assert f"Ledger {root}: 7 finished runs\n" in printed
+    assert printed.endswith(
+        f"Something is damaged. status reads only run.json: `python -m experiments verify {root}` reads everything\n"
+    )
+
+
+def test_a_run_that_holds_another_ones_record_is_made_again(root: Path) -> None:
+    one, other, *_ = keys_in(root)
+    shutil.copy(root / "runs" / other / "run.json", root / "runs" / one)
+    assert [finding.todo for finding in audit(root).findings] == [
+        f"delete {root / 'runs' / one}; the same `make sweep` makes the run again"
+    ]
+
+
+def test_the_status_of_what_is_well_and_of_what_is_not(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "runs/.hidden").mkdir()
+    (root / "runs/notes.txt").touch()
+
+    def status() -> str:
+        assert main(["status", "--runs", str(root)]) == 0
+        return capsys.readouterr().out
+
+    assert f"{root}: 8 finished runs\n" in status() and "verify" not in status()
+    for name, num in (("run.json", 7), ("study.json", 8)):
+        file = min(root.glob(f"*/*/{name}"))
+        content = file.read_bytes()
+        file.write_bytes(content[:-9])
+        assert f": {num} finished runs\n" in status() and f"`python -m experiments verify {root}`" in status()
+        file.write_bytes(content)
+    for folder in sorted((root / "runs").glob("[!.]*/"))[1:]:
+        take(folder)
+    assert ": 1 finished run\n" in status()
+
+
+def test_one_file_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "running" / KEY).mkdir(parents=True)
+    (tmp_path / "running" / KEY / CHECKPOINT).write_bytes(b"checkpoint")
+    assert main(["verify", str(tmp_path)]) == 0
+    assert "(1 file, " in capsys.readouterr().out
