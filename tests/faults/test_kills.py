@@ -159,7 +159,10 @@ class Killed:
 
     def _measure_loss(self, key: str, epoch: int, killed_at: float) -> None:
         folder = self.ledger.checkpoints(key)
+        num_threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as workers have it: else their checkpoints are none for this process
         found = next(Checkpoints(folder, key, torch.device("cpu")).found(), None)
+        torch.set_num_threads(num_threads)
         kept = len(found.values["rows"]) if found else 0
         self.epochs_lost.append(max(0, epoch - kept))
         written = [modified(path) for path in folder.glob("epoch-*") if modified(path) > self.began]
