@@ -67,9 +67,9 @@ def sweep(folder: Path, *more: str) -> "subprocess.Popen[str]":
 
 
 def has_begun(process: "subprocess.Popen[str]") -> bool:
-    """Whether the program has set up its answers, SIGHUP's last; before that Python itself starts, and has its own."""
+    """Whether the program has set up its answer to SIGTERM; before that Python itself starts, and has its own."""
     caught = Path(f"/proc/{process.pid}/status").read_text().split("SigCgt:")[1].split()[0]
-    return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def test_stopped_while_it_starts(tmp_path: Path, cache: Path, whole: bool, record_figures: Callable[..., None]) -> None:
