@@ -12,4 +12,5 @@ if __name__ == "__main__":  # worker processes import this module under another 
         status = main()
     finally:
         stopping.leave_if_asked()
+    stopping.finish(status)
     sys.exit(status)

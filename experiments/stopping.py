@@ -48,6 +48,20 @@ def leave_if_asked() -> None:
         _end()
 
 
+def finish(status: int) -> None:
+    """The command has done its work: signals have nothing to stop any more, and the end with this status is bounded.
+
+    Python's own end waits for whatever a library left, such as a process that the kernel holds; and in it signals have
+    Python's answers again, which would make a failure of what is done.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.SIG_IGN)
+    timer = threading.Timer(LIMIT_S, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     global _stderr
     if _asked.is_set():

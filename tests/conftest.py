@@ -49,8 +49,11 @@ def pytest_configure() -> None:
         del os.environ[name]
     nowhere = Path(tempfile.gettempdir(), "stn-bench-tests-have-no-account")
     os.environ |= {"NETRC": str(nowhere / "netrc"), "WANDB_CONFIG_DIR": str(nowhere)}
-    # Started in the background, a shell hands down that Ctrl-C is ignored, and the commands under test would ignore it.
+    # A shell hands down that Ctrl-C is ignored to what it starts in the background, and nohup that SIGHUP is: the
+    # commands under test would ignore them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
