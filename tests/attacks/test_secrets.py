@@ -63,7 +63,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Marked:
     def train_or_fail(*arguments: Any) -> str:
         made.append(1)
         if len(made) == 2:
-            raise RuntimeError(f"{home}/work/kernel.cu: {Path.cwd()}/x and /opt/{USER}/y.so: no such thing")
+            raise RuntimeError(f"{work}/kernel.cu: {Path.cwd()}/x and /opt/{USER}/y.so: no such thing")
         return str(training.train(*arguments))
 
     num_threads = torch.get_num_threads()
