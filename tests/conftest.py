@@ -12,6 +12,9 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from tests.wandb_runs import API_KEY
+from tests.wandb_server import Server
+
 # Slow is no failure: the machine may have other work.
 settings.register_profile("stn-bench", parent=settings.default, deadline=None)
 settings.load_profile("stn-bench")
@@ -89,6 +92,27 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STN_BENCH_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """As workers have it; several threads would wait for each other where the machine has other work."""
+    import torch
+
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A stand-in for W&B's server, to which this process and those that it starts are logged in."""
+    server = Server()
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -18,25 +18,14 @@ import yaml
 from PIL import Image
 
 from experiments.cli import main
-from experiments.config import Protocol, RunConfig, run_key
 from experiments.export import exported_program
 from experiments.images import to_device
 from experiments.ledger import Ledger
 from experiments.models import MODELS
-from experiments.runs import Job, Source, carry_out
-from experiments.tasks import Task, load_task
+from experiments.tasks import Task
 from experiments.trained import Classifier, load_trained
+from tests.trained_runs import TINY, sprites_in, train_on_sprites
 
-TINY = Protocol(
-    train_images=64,
-    val_images=32,
-    test_images=50,
-    epochs=1,
-    batch_size=32,
-    precision="fp32",
-    device="cpu",
-    robustness="none",
-)
 EXPORTED = ("cnn@lenet", "stn_affine", "deformable@lenet")
 OPTIONS = ("place=feature", "place=shared", "steps=2", "heads=2:size=0.5", "gradient=linearised:anti_alias=true")
 MODEL_NAMES = (*MODELS, *(f"stn_affine:{option}" for option in OPTIONS), "cnn@resnet18", "cnn@lenet", "cnn@p4cnn")
@@ -59,29 +48,19 @@ print(json.dumps(found))
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As workers have it; several would wait for each other where the machine has other work."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-
-
 @pytest.fixture(scope="module")
 def sprites(cache: Path) -> Task:
-    return load_task("sprites", image_px=32, cache=cache, say=lambda line: None)
+    return sprites_in(cache)
 
 
 @pytest.fixture(scope="module")
-def make_run(tmp_path_factory: pytest.TempPathFactory, cache: Path, sprites: Task) -> Callable[..., tuple[Ledger, str]]:
+def make_run(
+    tmp_path_factory: pytest.TempPathFactory, cache: Path, one_thread: None
+) -> Callable[..., tuple[Ledger, str]]:
     ledger = Ledger(tmp_path_factory.mktemp("exports") / "runs")
-    source = Source(task="sprites", label="", image_px=32, cache=cache)
 
     def make(variant: str, stage: Literal["trial", "final"] = "final") -> tuple[Ledger, str]:
-        run = RunConfig(variant=variant, stage=stage, seed=3, protocol=TINY)
-        key = run_key(run, sprites.content_hash)
-        return ledger, carry_out(Job(run=run, key=key, source=source, ledger=ledger.root), torch.device("cpu"))
+        return ledger, train_on_sprites(ledger, cache, variant, stage)
 
     return make
 

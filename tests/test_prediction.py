@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,47 +11,23 @@ from PIL import Image
 
 from experiments.cli import main
 from experiments.commands.predict import in_words
-from experiments.config import Protocol, RunConfig, run_key
 from experiments.ledger import Ledger
 from experiments.prediction import Look, look_at, predict
-from experiments.runs import Job, Source, carry_out
 from experiments.spatial_transformer import StnNetwork
-from experiments.tasks import Task, load_task
+from experiments.tasks import Task
 from experiments.trained import Classifier, Trained, load_trained
-
-TINY = Protocol(
-    train_images=64,
-    val_images=32,
-    test_images=50,
-    epochs=1,
-    batch_size=32,
-    precision="fp32",
-    device="cpu",
-    robustness="none",
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As workers have it; several would wait for each other where the machine has other work."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
+from tests.trained_runs import sprites_in, train_on_sprites
 
 
 @pytest.fixture(scope="module")
 def sprites(cache: Path) -> Task:
-    return load_task("sprites", image_px=32, cache=cache, say=lambda line: None)
+    return sprites_in(cache)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path, sprites: Task) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path, one_thread: None) -> Trained:
     ledger = Ledger(tmp_path_factory.mktemp("trained") / "runs")
-    run = RunConfig(variant="stn_affine", stage="final", protocol=TINY, model={"padding": "border"})
-    job = Job(run, run_key(run, sprites.content_hash), Source("sprites", "", 32, cache), ledger.root)
-    carry_out(job, torch.device("cpu"))
-    return load_trained(ledger, job.key)
+    return load_trained(ledger, train_on_sprites(ledger, cache, "stn_affine", model={"padding": "border"}))
 
 
 @pytest.fixture

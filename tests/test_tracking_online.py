@@ -4,7 +4,6 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,6 @@ from tests.wandb_runs import API_KEY, Offline, commit
 from tests.wandb_server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    server = Server()
-    monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
-    yield server
-    server.close()
 
 
 def test_online_run_arrives(tmp_path: Path, server: Server) -> None:

@@ -29,15 +29,6 @@ FAULTS: tuple[Fault, ...] = ("hole", "slow", "garbage", "hang up", "die", "500",
 BAD_MARKERS = ("[]", "7", "null", '"uploaded"', '{"uploaded": true}', '{"project": "p", "gro', "", "[" * 100_000)
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    server = Server()
-    monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    monkeypatch.setenv("WANDB_API_KEY", API_KEY)
-    yield server
-    server.close()
-
-
 def check_delivered_once(server: Server, ledger: Path) -> None:
     """Each run of the ledger is on the server, whole, and nothing of it twice."""
     keys = {folder.name for folder in (ledger / "runs").iterdir()}

@@ -1,0 +1,36 @@
+"""Final runs of a second, for tests of what is made of a trained network."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from experiments.config import Protocol, RunConfig, run_key
+from experiments.ledger import Ledger
+from experiments.runs import Job, Source, carry_out
+from experiments.tasks import Task, load_task
+
+TINY = Protocol(
+    train_images=64,
+    val_images=32,
+    test_images=50,
+    epochs=1,
+    batch_size=32,
+    precision="fp32",
+    device="cpu",
+    robustness="none",
+)
+
+
+def sprites_in(cache: Path) -> Task:
+    return load_task("sprites", image_px=32, cache=cache, say=lambda line: None)
+
+
+def train_on_sprites(
+    ledger: Ledger, cache: Path, variant: str, stage: Literal["trial", "final"] = "final", **settings: Any
+) -> str:
+    """The key of a run of the variant, which is in the ledger then. settings: further ones of its configuration."""
+    run = RunConfig(variant=variant, stage=stage, seed=3, protocol=TINY, **settings)
+    key = run_key(run, sprites_in(cache).content_hash)
+    source = Source(task="sprites", label="", image_px=32, cache=cache)
+    return carry_out(Job(run=run, key=key, source=source, ledger=ledger.root), torch.device("cpu"))
