@@ -11,6 +11,7 @@ import pytest
 from experiments.errors import UserError
 from experiments.tracking import Tracker, log_run, resolve_mode, sync
 from experiments.tracking.markers import read_marker
+from tests.synthetic_ledger import write_study
 from tests.wandb_runs import API_KEY, Offline, commit
 from tests.wandb_server import Server
 
@@ -94,9 +95,8 @@ def test_faults_leave_runs_offline_for_sync(tmp_path: Path, server: Server, monk
     (file,) = (tmp_path / "wandb").glob("offline-run-*-k1/*.wandb")
     file.write_bytes(file.read_bytes()[:500])
     arm = {"pose": "R", "variant": "cnn", "trials": [], "finals": ["k3", "k9"]}
-    study = {"study": "s-gpu", "budget": "gpu", "wandb_project": "other", "arms": [arm]}
-    (tmp_path / "studies" / "s-gpu").mkdir(parents=True)
-    (tmp_path / "studies" / "s-gpu" / "study.json").write_text(json.dumps(study))
+    arm |= {"baseline": "cnn", "winner": None}
+    write_study(tmp_path, [arm], study="s-gpu", budget="gpu", wandb_project="other")
     assert sync(tmp_path, print) == 3
     assert {key: (run["project"], run["groupName"], len(run["history"])) for key, run in server.runs.items()} == {
         "k1": ("proj", "g", 8),

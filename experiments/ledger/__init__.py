@@ -245,7 +245,7 @@ class Ledger:
         Checkpoints stay while they can be of use: those of runs in progress, and those of runs that a study lists and
         that the ledger lacks.
         """
-        places = (".probe.*", ".sweep.holder.*", "runs/.*", "studies/*/.*", "running/*")
+        places = (".probe.*", ".sweep.holder.*", "runs/.*", "studies/*/.*", "running/*", "wandb/logged/.*")
         for entry in [path for place in places for path in self.root.glob(place)]:
             if "." not in entry.name:
                 continue  # checkpoints

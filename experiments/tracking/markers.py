@@ -5,11 +5,10 @@ since the id of the run there is its key.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import TypedDict, cast
 
-from experiments.errors import UserError
+from experiments.ledger import Ledger, write_atomically
 
 SINGLE_RUNS = ("stn-bench", "single runs")
 """Project and group of runs that belong to no study."""
@@ -53,19 +52,17 @@ def is_uploaded(ledger: Path, key: str) -> bool:
 
 
 def not_uploaded(ledger: Path) -> list[Job]:
-    """The ledger's runs that were replayed or belong to a study, and are not on the server."""
+    """The ledger's runs that were replayed or belong to a study, and are not on the server.
+
+    Raises UserError for a study that was damaged.
+    """
     studies: dict[str, Job] = {}
-    for file in sorted(ledger.glob("studies/*/study.json")):
-        try:
-            study = json.loads(file.read_text())
-            for arm in study["arms"]:
-                for key in (*arm["trials"], *arm["finals"]):
-                    tags = [f"budget {study['budget']}"]
-                    studies[key] = Job(
-                        key=key, project=study["wandb_project"], group=study["study"], tags=tags, again=True
-                    )
-        except (OSError, ValueError, KeyError, TypeError) as fault:
-            raise UserError(f"{file}: not a study: {type(fault).__name__}: {fault}") from None
+    known = Ledger(ledger, read_only=True)
+    for study in map(known.read_study, sorted(known.studies())):
+        tags = [f"budget {study['budget']}"]
+        for arm in study["arms"]:
+            for key in (*arm["trials"], *arm["finals"]):
+                studies[key] = Job(key=key, project=study["wandb_project"], group=study["study"], tags=tags, again=True)
     jobs = []
     for folder in sorted(ledger.glob("runs/*/run.json")):
         key = folder.parent.name
@@ -82,9 +79,4 @@ def not_uploaded(ledger: Path) -> list[Job]:
 
 def write_marker(ledger: Path, key: str, marker: Marker) -> None:
     """Whole or not at all."""
-    place = ledger / "wandb" / "logged" / key
-    with open(place.with_name(f".{key}"), "w") as beside:
-        json.dump(marker, beside)
-        beside.flush()
-        os.fsync(beside.fileno())
-    os.replace(beside.name, place)
+    write_atomically(ledger / "wandb" / "logged" / key, json.dumps(marker).encode())
