@@ -17,6 +17,8 @@ RUNS = runs
 REPORTS = reports
 #: JOBS         runs side by side; as many as pay if not given
 JOBS =
+#: EXECUTOR     where runs are made: local, this machine; ray, a Ray cluster (docs/cluster.md)
+EXECUTOR = local
 #: RETRY        1 makes runs again that failed or diverged
 RETRY =
 #: OUT          file that bench writes
@@ -24,9 +26,9 @@ OUT = bench.json
 #: PYTHON       interpreter that .venv is made with
 PYTHON = python3
 
-export SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS JOBS RETRY OUT
+export SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS JOBS EXECUTOR RETRY OUT
 
-KNOWN := SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS JOBS RETRY OUT PYTHON
+KNOWN := SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS JOBS EXECUTOR RETRY OUT PYTHON
 UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); known: $(KNOWN)))
 
@@ -38,6 +40,10 @@ EXPERIMENTS := $(PY) -m experiments
 STUDY_OPTIONS := --sweep "$$SWEEP" $${BUDGET:+--budget "$$BUDGET"} $${DATA:+--data "$$DATA"} $${LABEL:+--label "$$LABEL"} \
 	--runs "$$RUNS"
 JOBS_OPTION := $${JOBS:+--jobs "$$JOBS"}
+WHERE_OPTIONS := $(JOBS_OPTION) --executor "$$EXECUTOR"
+# Ray is large: only who asks for a cluster gets it. So it is with what only developers need.
+FOR_SWEEP := $(INSTALLED) $(if $(filter ray,$(EXECUTOR)),$(VENV)/.cluster)
+FOR_TESTS := $(INSTALLED) $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test faults lint format bench gpu-check clean
@@ -56,11 +62,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,dashboard]'
 	@touch $@
 
-sweep: $(INSTALLED)  ## carry out the study: tune every variant, train the winners again, write the tables
-	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(JOBS_OPTION) --reports "$$REPORTS" $${RETRY:+--retry_failed}
+$(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook: $(VENV)/.%: $(INSTALLED)
+	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
 
-plan: $(INSTALLED)  ## say what sweep would run and how long it would take
-	@$(EXPERIMENTS) plan $(STUDY_OPTIONS) $(JOBS_OPTION)
+sweep: $(FOR_SWEEP)  ## carry out the study: tune every variant, train the winners again, write the tables
+	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(WHERE_OPTIONS) --reports "$$REPORTS" $${RETRY:+--retry_failed}
+
+plan: $(FOR_SWEEP)  ## say what sweep would run and how long it would take
+	@$(EXPERIMENTS) plan $(STUDY_OPTIONS) $(WHERE_OPTIONS)
 
 status: $(INSTALLED)  ## say how far the ledger's studies are
 	@$(EXPERIMENTS) status --runs "$$RUNS"
@@ -93,13 +103,13 @@ optuna-dashboard: $(INSTALLED)  ## look at the newest study's tuning in a browse
 verify: $(INSTALLED)  ## compute the numbers of README and docs again; with RUNS=folder, read every file of that ledger
 	@$(EXPERIMENTS) verify $(if $(filter command line,$(origin RUNS)),"$$RUNS")
 
-test: $(INSTALLED)  ## run all tests
+test: $(FOR_TESTS)  ## run all tests
 	$(PY) -m pytest
 
-faults: $(INSTALLED)  ## the tests of faults and attacks at their whole size, about an hour; docs/reliability.md has the figures
+faults: $(FOR_TESTS)  ## the tests of faults and attacks at their whole size, about an hour; docs/reliability.md has the figures
 	$(PY) -m pytest --whole --timeout=7200 --figures $(VENV)/faults.json tests/faults tests/attacks
 
-lint: $(INSTALLED)  ## check style, format and types, as CI does
+lint: $(FOR_TESTS)  ## check style, format and types, as CI does
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
@@ -111,7 +121,7 @@ format: $(INSTALLED)  ## put imports and layout of all files in order
 bench: $(INSTALLED)  ## measure the speed of training on this machine, beside the usual way
 	@$(EXPERIMENTS) bench --out "$$OUT"
 
-gpu-check: $(INSTALLED)  ## on a machine with a CUDA GPU: run the tests that need one, and a quick bench
+gpu-check: $(FOR_TESTS)  ## on a machine with a CUDA GPU: run the tests that need one, and a quick bench
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || \
 		{ echo 'make: PyTorch sees no CUDA GPU on this machine' >&2; exit 2; }
 	$(PY) -m pytest -m gpu -n 0

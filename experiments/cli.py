@@ -144,6 +144,7 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
 
 def add_worker_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=0, help="worker processes; 0 takes as many as pay")
+    parser.add_argument("--executor", default="local", help="local: this machine; ray: a Ray cluster, docs/cluster.md")
     parser.add_argument("--workers_per_gpu", type=int, default=1, help="workers that share a GPU, where --jobs is 0")
 
 

@@ -3,9 +3,12 @@
 import json
 import platform
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
+from typing import Protocol as Interface
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +17,19 @@ from baselines.backbones import BACKBONES
 from experiments.config import Protocol
 from experiments.errors import UserError
 from experiments.ledger import write_atomically
+
+T = TypeVar("T")
+
+
+class Call(Interface):
+    """Calls a function somewhere, such as on the machine that is to train."""
+
+    def __call__(self, function: Callable[..., T], *arguments: Any) -> T: ...
+
+
+def here(function: Callable[..., T], *arguments: Any) -> T:
+    """Call the function on this machine."""
+    return function(*arguments)
 
 
 def find_device(name: str) -> str:
@@ -69,24 +85,29 @@ def train_rate(device: torch.device, precision: str, *, seconds: float = 0.5, ba
     return batch_size * num_steps / (time.perf_counter() - start)
 
 
-def measured_precision(device: torch.device, cache: Path) -> str:
-    """bf16 where it trains at least a tenth faster than fp32, else fp32.
+def faster_precision(device: torch.device) -> str:
+    """bf16 where it trains at least a tenth faster than fp32, else fp32."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the workers run
+    rates = {precision: train_rate(device, precision) for precision in ("fp32", "bf16")}
+    torch.set_num_threads(num_threads)
+    return "bf16" if rates["bf16"] > 1.1 * rates["fp32"] else "fp32"
 
-    Measured once on a machine and kept in the cache: a restarted sweep must not change its mind, since the
+
+def measured_precision(device: torch.device, cache: Path, call: Call = here) -> str:
+    """The faster precision on the machine that trains.
+
+    Measured once on a kind of machine and kept in the cache here: a restarted sweep must not change its mind, since the
     precision is part of the protocol.
     """
     memory = cache / "precision.json"
-    machine = f"{device_name(device)} torch {torch.__version__}"
+    machine = f"{call(device_name, device)} torch {torch.__version__}"
     try:
         known = json.loads(memory.read_text())
     except (OSError, ValueError):
         known = {}
     if not isinstance(known.get(machine), str):
-        num_threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as the workers run
-        rates = {precision: train_rate(device, precision) for precision in ("fp32", "bf16")}
-        torch.set_num_threads(num_threads)
-        known[machine] = "bf16" if rates["bf16"] > 1.1 * rates["fp32"] else "fp32"
+        known[machine] = call(faster_precision, device)
         try:
             cache.mkdir(parents=True, exist_ok=True)
             write_atomically(memory, json.dumps(known, indent=1).encode())
@@ -96,10 +117,10 @@ def measured_precision(device: torch.device, cache: Path) -> str:
     return known[machine]
 
 
-def resolve(protocol: Protocol, cache: Path) -> Protocol:
-    """The protocol with `auto` replaced by what this machine has. Raises UserError for a missing device."""
-    device = find_device(protocol.device)
+def resolve(protocol: Protocol, cache: Path, call: Call = here) -> Protocol:
+    """The protocol with `auto` replaced by what the machine that trains has. Raises UserError for a missing device."""
+    device = call(find_device, protocol.device)
     precision = protocol.precision
     if precision == "auto":
-        precision = measured_precision(torch.device(device), cache)  # type: ignore[assignment]
+        precision = measured_precision(torch.device(device), cache, call)  # type: ignore[assignment]
     return replace(protocol, device=device, precision=precision)  # type: ignore[arg-type]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from experiments.config import Protocol
+from experiments.device import Call, here
 from experiments.images import DeviceImages
 from experiments.ledger import Ledger
 from experiments.ledger.checkpoints import latest_epoch
@@ -24,14 +26,21 @@ RUN_OVERHEAD_S = 0.5
 class Estimate:
     """Seconds that the runs of a plan are expected to take on this machine, and the sum of what is left.
 
-    rates: training images/s of each arm in one worker, where they are known already.
+    rates: training images/s of each arm in one worker, where they are known already. call: calls a function on a
+    machine that is to train.
     `kept_epochs`: of each run that was begun and can go on from a checkpoint.
     """
 
     def __init__(
-        self, plan: Plan, sweep: Sweep, ledger: Ledger, num_workers: int, rates: Sequence[float] | None = None
+        self,
+        plan: Plan,
+        sweep: Sweep,
+        ledger: Ledger,
+        num_workers: int,
+        rates: Sequence[float] | None = None,
+        call: Call = here,
     ) -> None:
-        rates = rates or [images_per_s(plan, arm, ledger) for arm in plan.arms]
+        rates = rates or [images_per_s(plan, arm, ledger, call) for arm in plan.arms]
         self.runs = [seconds_of_runs(plan, arm, rate) for arm, rate in zip(plan.arms, rates, strict=True)]
         self.by_run = {
             (arm.pose, arm.variant, stage): seconds[stage]
@@ -65,7 +74,7 @@ def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[tuple[int, int]]
     ]
 
 
-def images_per_s(plan: Plan, arm: ArmPlan, ledger: Ledger) -> float:
+def images_per_s(plan: Plan, arm: ArmPlan, ledger: Ledger, call: Call = here) -> float:
     """Training speed of one worker: as the ledger's runs of this study had it, else measured for half a second."""
     known = []
     if plan.name in ledger.studies():
@@ -74,21 +83,21 @@ def images_per_s(plan: Plan, arm: ArmPlan, ledger: Ledger) -> float:
                 keys = [key for key in (*entry["trials"], *entry["finals"]) if key in ledger]
                 known += [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
     known = [rate for rate in known if rate]
-    return sum(known) / len(known) if known else measure_images_per_s(plan, arm)
+    return sum(known) / len(known) if known else call(measure_images_per_s, arm, plan.protocol, len(plan.task.classes))
 
 
-def measure_images_per_s(plan: Plan, arm: ArmPlan) -> float:
+def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int) -> float:
     """Training speed of the arm's variant on random pixels, with one thread on a CPU as the workers have."""
-    device = torch.device(plan.protocol.device)
-    num_images = 2 * plan.protocol.batch_size
-    protocol = dataclasses.replace(plan.protocol, epochs=3)
+    device = torch.device(protocol.device)
+    num_images = 2 * protocol.batch_size
+    protocol = dataclasses.replace(protocol, epochs=3)
     run = make_run_config(arm, protocol, arm.defaults, stage="trial", seed=0, prune_below=())
     variant, image_px = parse_variant(arm.variant), posed_px(arm.pose, protocol.image_px)
     recipe = build_model_recipe(variant, run.model)
     network = build_network(
         variant,
         recipe,
-        num_classes=len(plan.task.classes),
+        num_classes=num_classes,
         image_px=image_px,
         mean_C=torch.full((3,), 0.5),
         std_C=torch.full((3,), 0.25),
@@ -97,7 +106,7 @@ def measure_images_per_s(plan: Plan, arm: ArmPlan) -> float:
     shape = (num_images, image_px, image_px, 3)
     images = DeviceImages(
         torch.randint(0, 256, shape, dtype=torch.uint8).to(device),
-        torch.randint(0, len(plan.task.classes), (num_images,)).to(device),
+        torch.randint(0, num_classes, (num_images,)).to(device),
     )
     num_threads, ends = torch.get_num_threads(), []
     torch.set_num_threads(1)

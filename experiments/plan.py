@@ -12,7 +12,7 @@ import torch
 from baselines.policies import POLICIES
 from experiments.claims import Claim, Claims
 from experiments.config import Optim, Protocol, RunConfig, protocol_hash
-from experiments.device import resolve
+from experiments.device import Call, here, resolve
 from experiments.errors import UserError, nearest
 from experiments.images import fit_to_task
 from experiments.models import MODELS
@@ -95,10 +95,10 @@ def slug(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:48] or "task"
 
 
-def make_plan(study: Study, *, label: str, cache: Path, say: Say) -> Plan:
+def make_plan(study: Study, *, label: str, cache: Path, say: Say, call: Call = here) -> Plan:
     """Load the task, fit and resolve the protocol, and check every arm.
 
-    label: what to call the task; empty for its own name.
+    label: what to call the task; empty for its own name. call: calls a function on a machine that is to train.
     Where the task's images cannot be downloaded, `sprites` takes their place, and `say` hears of it. It also hears of
     test images that are training images too.
     Raises UserError for what cannot go together.
@@ -106,7 +106,7 @@ def make_plan(study: Study, *, label: str, cache: Path, say: Say) -> Plan:
     arms = tuple(check_arm(study, pose, index) for pose in study.poses for index in range(len(study.variants)))
     check_different(study, arms)
     spec = study.task
-    protocol = resolve(study.protocol, cache)
+    protocol = resolve(study.protocol, cache, call)
     try:
         task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say, label=label)
     except DownloadError as error:

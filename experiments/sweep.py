@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.config import RESULT_FORMAT, run_key
 from experiments.errors import UserError
-from experiments.executors.local import LocalExecutor, WorkerDied
+from experiments.executors import Executor, WorkerDied
 from experiments.ledger import Ledger
 from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.private_text import from_here
@@ -70,7 +70,7 @@ class Sweep:
             self._advance(arm)
         self._write_manifest()
 
-    def run(self, executor: LocalExecutor, *, on_finish: Callable[[Job], None], on_tick: Callable[[], None]) -> None:
+    def run(self, executor: Executor, *, on_finish: Callable[[Job], None], on_tick: Callable[[], None]) -> None:
         """Make the runs that are missing. Raises UserError for a run that cannot be built.
 
         on_finish: called with each run's job when it is in the ledger. on_tick: called a few times a second.
@@ -87,7 +87,7 @@ class Sweep:
                         self._submit(executor, arm)
             on_tick()
 
-    def _submit(self, executor: LocalExecutor, arm: Arm) -> None:
+    def _submit(self, executor: Executor, arm: Arm) -> None:
         waiting = {job.key for job in self._futures.values()}
         for job in arm.jobs:
             if job.key not in self.ledger and job.key not in waiting:

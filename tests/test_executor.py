@@ -17,7 +17,8 @@ import torch
 
 from experiments.config import Optim, Protocol, RunConfig, run_key
 from experiments.errors import UserError
-from experiments.executors.local import LocalExecutor, WorkerDied, default_num_workers, devices_of_workers
+from experiments.executors import WorkerDied
+from experiments.executors.local import LocalExecutor, default_num_workers, devices_of_workers
 from experiments.ledger import Ledger, process_is_alive
 from experiments.ledger.checkpoints import Checkpoints
 from experiments.runs import Job, Source

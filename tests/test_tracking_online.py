@@ -95,8 +95,9 @@ def test_faults_leave_runs_offline_for_sync(tmp_path: Path, server: Server, monk
     (file,) = (tmp_path / "wandb").glob("offline-run-*-k1/*.wandb")
     file.write_bytes(file.read_bytes()[:500])
     arm = {"pose": "R", "variant": "cnn", "trials": [], "finals": ["k3", "k9"]}
-    arm |= {"baseline": "cnn", "winner": None}
-    write_study(tmp_path, [arm], study="s-gpu", budget="gpu", wandb_project="other")
+    write_study(
+        tmp_path, [arm | {"baseline": "cnn", "winner": None}], study="s-gpu", budget="gpu", wandb_project="other"
+    )
     assert sync(tmp_path, print) == 3
     assert {key: (run["project"], run["groupName"], len(run["history"])) for key, run in server.runs.items()} == {
         "k1": ("proj", "g", 8),

@@ -5,12 +5,12 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import yaml
 
-from experiments.executors.local import LocalExecutor, WorkerDied
+from experiments.executors import WorkerDied
 from experiments.ledger import Ledger
 from experiments.plan import Plan, make_plan
 from experiments.runs import Job, carry_out
@@ -92,7 +92,7 @@ def sweep_here(folder: Path, executor: HereAndNow, **changes: Any) -> Sweep:
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the workers have it
     try:
-        under_way.run(cast(LocalExecutor, executor), on_finish=lambda job: None, on_tick=lambda: None)
+        under_way.run(executor, on_finish=lambda job: None, on_tick=lambda: None)
     finally:
         torch.set_num_threads(num_threads)
     return under_way

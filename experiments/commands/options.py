@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, cast
 from jsonargparse import Namespace
 from rich.console import Console
 
-from experiments.device import find_device
+from experiments.device import Call, find_device, here
 from experiments.display import say_to
 from experiments.errors import UserError, nearest
-from experiments.executors.local import default_num_workers
+from experiments.executors import Place
 from experiments.ledger import Ledger
 from experiments.plan import Plan, make_plan
 from experiments.search_space import read_space
@@ -23,41 +23,41 @@ if TYPE_CHECKING:  # analysis is slow to import, and most commands do without it
 MAX_JOBS = 1024
 
 
-def choose_budget(name: str) -> str:
-    """`auto` goes by the device found. Raises UserError for a budget that nobody knows."""
+def choose_budget(name: str, call: Call = here) -> str:
+    """`auto` goes by the device found where `call` calls functions. Raises UserError for a budget that nobody knows."""
     if name == "auto":
-        return "gpu" if find_device("auto") == "cuda" else "cpu"
+        return "gpu" if call(find_device, "auto") == "cuda" else "cpu"
     if name not in BUDGETS:
         raise UserError(f"budget: {name!r} is unknown; {nearest(name, BUDGETS)}")
     return name
 
 
-def read_study(options: Namespace) -> Study:
+def read_study(options: Namespace, call: Call = here) -> Study:
     """The study that the options name."""
     task = f"folder:{options.data}" if options.data else None
-    return load_study(options.sweep, choose_budget(options.budget), task=task)
+    return load_study(options.sweep, choose_budget(options.budget, call), task=task)
 
 
-def plan_study(options: Namespace, console: Console) -> Plan:
-    """The plan of the study that the options name."""
-    study = read_study(options)
+def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
+    """The plan of the study that the options name, carried out at that place."""
+    study = read_study(options, place.call)
     if options.budget == "auto":
         found = "a CUDA GPU was found" if study.budget == "gpu" else "no CUDA GPU was found"
         console.print(f"Budget {study.budget}, since {found}; BUDGET=smoke, cpu or gpu chooses.", highlight=False)
-    plan = make_plan(study, label=options.label, cache=cache_folder(), say=say_to(console))
+    plan = make_plan(study, label=options.label, cache=cache_folder(), say=say_to(console), call=place.call)
     if not study.has_budget:
         note = f"{study.file} has no budgets.{study.budget}: what it says applies as it stands, whatever that takes."
         say_to(console)(note)
     return plan
 
 
-def count_workers(options: Namespace, plan: Plan) -> int:
-    """Worker processes for the plan. Raises UserError for an absurd number."""
+def count_workers(options: Namespace, plan: Plan, place: Place) -> int:
+    """Worker processes for the plan at that place. Raises UserError for an absurd number."""
     asked = {name: options.get(name, 0) for name in ("jobs", "workers_per_gpu")}
     for name, number in asked.items():
         if not 0 <= number <= MAX_JOBS:
             raise UserError(f"{name}: {number} is not between 0 and {MAX_JOBS}")
-    wanted = asked["jobs"] or default_num_workers(plan.protocol.device, max(1, asked["workers_per_gpu"]))
+    wanted = asked["jobs"] or place.num_workers(plan.protocol.device, max(1, asked["workers_per_gpu"]))
     return min(wanted, plan.num_trials + plan.num_finals)
 
 

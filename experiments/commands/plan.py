@@ -9,6 +9,7 @@ from experiments.commands.options import count_workers, plan_study
 from experiments.disk_space import disk_need
 from experiments.display import count, print_plan
 from experiments.estimate import Estimate, runs_left
+from experiments.executors import open_place
 from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.sweep import Sweep
@@ -19,13 +20,15 @@ MAX_CLAIMS_NAMED = 8
 def main(options: Namespace) -> int:
     """Say what a sweep would do."""
     console = Console()
-    plan = plan_study(options, console)
-    ledger = Ledger(options.runs, read_only=True)
-    num_workers = count_workers(options, plan)
-    under_way = Sweep(plan, ledger, store=False)
-    under_way.replay()
-    need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)
-    show_plan(console, plan, Estimate(plan, under_way, ledger, num_workers), num_workers, need.text(ledger.root))
+    with open_place(options.executor) as place:
+        plan = plan_study(options, console, place)
+        ledger = Ledger(options.runs, read_only=True)
+        num_workers = count_workers(options, plan, place)
+        under_way = Sweep(plan, ledger, store=False)
+        under_way.replay()
+        need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)
+        estimate = Estimate(plan, under_way, ledger, num_workers, call=place.call)
+    show_plan(console, plan, estimate, num_workers, need.text(ledger.root))
     return 0
 
 

@@ -9,9 +9,10 @@ from jsonargparse import Namespace
 from rich.console import Console
 
 from experiments.commands.options import choose_budget, count_workers
-from experiments.commands.sweep import carry_out
+from experiments.commands.sweep import Workers, carry_out
 from experiments.display import count, print_advice, print_place, say_to
 from experiments.estimate import images_per_s
+from experiments.executors.local import ThisMachine
 from experiments.ledger import Ledger
 from experiments.plan import Plan, make_plan
 from experiments.probe import REPORT_S, advice, check_enough, earlier_sizes, fit_to_time, load_probe, wall_seconds
@@ -27,7 +28,8 @@ def main(options: Namespace) -> int:
     study = load_probe(options.path, options.minutes, choose_budget("auto"))
     plan = make_plan(study, label=options.label, cache=cache_folder(), say=say_to(console))
     check_enough(plan)
-    num_workers = count_workers(options, plan)
+    place = ThisMachine()
+    num_workers = count_workers(options, plan, place)
     ledger = Ledger(options.runs, read_only=True)
     rates, fitted = None, earlier_sizes(plan, ledger)
     if fitted is None:
@@ -38,7 +40,7 @@ def main(options: Namespace) -> int:
         if missing_s > 0:
             text = time_text(options.minutes, missing_s, fitted.study.final_seeds)
             console.print(text, style="yellow", highlight=False)
-    findings = carry_out(fitted, options.runs, options.reports, console, num_workers, rates=rates)
+    findings = carry_out(fitted, options.runs, options.reports, console, Workers(place, num_workers), rates=rates)
     decided = {(result.claim.variant, result.claim.baseline): result.decision for result in findings.claims}
     decisions = (decided["cnn+affine", "cnn"], decided["stn_affine", "cnn"], decided["stn_affine+affine", "cnn+affine"])
     found = " ".join(filter(None, (advice(*decisions), scope(decisions, fitted, findings))))

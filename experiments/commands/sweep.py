@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ from experiments.display import (
 )
 from experiments.errors import UserError, remedy
 from experiments.estimate import Estimate, runs_left
-from experiments.executors.local import STALL_S, LocalExecutor
+from experiments.executors import Place, open_place
+from experiments.executors.local import STALL_S
 from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.runs import Job
@@ -34,17 +36,25 @@ MIN_STALL_S = 10.0
 """Less than this a step, or a batch of an evaluation, may well take."""
 
 
+@dataclass(frozen=True)
+class Workers:
+    """How many there are to be, and where. stall_s: silence after which one is replaced; 0: never."""
+
+    place: Place
+    number: int
+    per_gpu: int = 1
+    stall_s: float = STALL_S
+
+
 def main(options: Namespace) -> int:
     """Carry out a study."""
     console = Console()
     if options.stall_s != 0 and not MIN_STALL_S <= options.stall_s < math.inf:
         raise UserError(f"stall_s: {options.stall_s:g} is neither 0 nor at least {MIN_STALL_S:g}")
-    plan = plan_study(options, console)
-    num_workers = count_workers(options, plan)
-    carry_out(
-        plan, options.runs, options.reports, console, num_workers,
-        retry_failed=options.retry_failed, stall_s=options.stall_s,
-    )  # fmt: skip
+    with open_place(options.executor) as place:
+        plan = plan_study(options, console, place)
+        workers = Workers(place, count_workers(options, plan, place), options.workers_per_gpu, options.stall_s)
+        carry_out(plan, options.runs, options.reports, console, workers, retry_failed=options.retry_failed)
     return 0
 
 
@@ -53,16 +63,14 @@ def carry_out(
     runs: Path,
     reports: Path,
     console: Console,
-    num_workers: int,
+    workers: Workers,
     *,
     retry_failed: bool = False,
-    stall_s: float = STALL_S,
     rates: Sequence[float] | None = None,
 ) -> "Findings":
     """Make the runs of a plan that the ledger at `runs` lacks, log them, write and show what came out.
 
-    stall_s: seconds without a sign of life after which a worker is replaced; 0: never. rates: training images/s of each
-    arm in one worker, where they are known.
+    rates: training images/s of each arm in one worker, where they are known.
     """
     mode = resolve_mode(plan.study.wandb.mode)
     ledger = Ledger(runs)
@@ -73,10 +81,10 @@ def carry_out(
         remove_failed(ledger, plan.name)
     under_way = Sweep(plan, ledger, store=True)
     under_way.replay()
-    need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)
+    need = disk_need(plan, runs_left(plan, under_way, ledger), workers.number)
     check_room(need, ledger.root, reports)
-    estimate = Estimate(plan, under_way, ledger, num_workers, rates)
-    show_plan(console, plan, estimate, num_workers, need.text(ledger.root))
+    estimate = Estimate(plan, under_way, ledger, workers.number, rates, workers.place.call)
+    show_plan(console, plan, estimate, workers.number, need.text(ledger.root))
     with Tracker(
         ledger.root,
         project=plan.study.wandb.project,
@@ -86,7 +94,7 @@ def carry_out(
         keys=under_way.finished(),
     ) as tracker:
         if estimate.left_s > 0:
-            make_missing_runs(under_way, estimate, tracker, console, num_workers, stall_s)
+            make_missing_runs(under_way, estimate, tracker, console, workers)
         findings = find_study(ledger, plan.name)
         write_and_show_tables(findings, reports, console, report=True)
         unlogged = tracker.close(TRACKING_WAIT_S)
@@ -108,7 +116,7 @@ def check_reports(reports: Path) -> None:
 
 
 def make_missing_runs(
-    under_way: Sweep, estimate: Estimate, tracker: Tracker, console: Console, num_workers: int, stall_s: float
+    under_way: Sweep, estimate: Estimate, tracker: Tracker, console: Console, workers: Workers
 ) -> None:
     """Train what the ledger lacks, with progress."""
     plan, ledger = under_way.plan, under_way.ledger
@@ -119,12 +127,13 @@ def make_missing_runs(
         estimate.left_s,
         num_runs=plan.num_trials + plan.num_finals,
         num_done=estimate.num_done,
-        num_workers=num_workers,
+        num_workers=workers.number,
     )
 
     def finished(job: Job) -> None:
         progress.finish(job, len(under_way.finished()))
         tracker.log(job.key)
 
-    with progress, LocalExecutor(plan.protocol.device, num_workers, stall_s) as executor:
+    made = workers.place.executor(plan, workers.number, workers.per_gpu, workers.stall_s)
+    with progress, made as executor:
         under_way.run(executor, on_finish=finished, on_tick=progress.tick)

@@ -13,20 +13,27 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import torch
 
 from experiments import heartbeat
+from experiments.device import Call, here
+from experiments.executors import WorkerDied
 from experiments.executors.worker import begin
 from experiments.ledger import Ledger
 from experiments.runs import Job, carry_out, out_of_memory
+
+if TYPE_CHECKING:
+    from experiments.plan import Plan
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names and numbers of glibc's malloc.h."""
@@ -41,13 +48,6 @@ START_FACTOR = 4
 LOOK_S = 1.0
 END_S = 5.0
 """Seconds in which a worker that was killed ends, unless a driver or a disk that hangs holds it."""
-
-
-class WorkerDied(RuntimeError):
-    """A run was given up, since its worker ended, hung or had too little memory in every attempt; the message says how.
-
-    The same faults have the same message.
-    """
 
 
 def default_num_workers(device: str, workers_per_gpu: int = 1) -> int:
@@ -293,3 +293,20 @@ class LocalExecutor:
         if error is None:
             for worker in self._workers:
                 worker.forget()
+
+
+class ThisMachine:
+    """The place that needs no set-up."""
+
+    call: Call = staticmethod(here)
+
+    def num_workers(self, device: str, workers_per_gpu: int) -> int:
+        return default_num_workers(device, workers_per_gpu)
+
+    def executor(self, plan: "Plan", num_workers: int, workers_per_gpu: int, stall_s: float) -> LocalExecutor:
+        return LocalExecutor(plan.protocol.device, num_workers, stall_s)
+
+
+@contextmanager
+def open_place() -> Iterator[ThisMachine]:
+    yield ThisMachine()

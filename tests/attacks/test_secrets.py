@@ -14,7 +14,7 @@ import torch
 
 from experiments import runs, training
 from experiments.cli import main
-from experiments.commands import sweep as command
+from experiments.executors import local
 from experiments.private_text import from_here, without_folders
 from tests.image_folders import make_parts
 from tests.tiny_study import HereAndNow, write_sweep
@@ -76,7 +76,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Marked:
         }  # fmt: skip
         for name, value in environment.items():
             patch.setenv(name, str(value))
-        patch.setattr(command, "LocalExecutor", Executor)
+        patch.setattr(local, "LocalExecutor", Executor)
         patch.setattr(runs, "train", train_or_fail)
         protocol = {
             "image_px": 20, "train_images": 0, "val_images": 4, "test_images": 0, "epochs": 1, "batch_size": 8,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import analysis.figures
 from experiments import estimate
 from experiments.cli import main
-from experiments.commands import sweep
+from experiments.executors import local
 from experiments.ledger import checkpoints
 from tests.tiny_study import TINY, HereAndNow, write_sweep
 
@@ -40,8 +40,8 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write the study, and have this process make its runs: a checkpoint after each epoch, one plain figure."""
     write_sweep(folder, **SMALLEST)
     torch.set_num_threads(1)
-    monkeypatch.setattr(sweep, "LocalExecutor", InThisProcess)
-    monkeypatch.setattr(estimate, "measure_images_per_s", lambda plan, arm: 1000.0)
+    monkeypatch.setattr(local, "LocalExecutor", InThisProcess)
+    monkeypatch.setattr(estimate, "measure_images_per_s", lambda *arguments: 1000.0)
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
     monkeypatch.setattr(checkpoints, "COST_SHARE", 1e9)
     monkeypatch.setattr(analysis.figures, "builders", lambda: {"forest": ("A line.", plain_figure)})

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from experiments.executors import local
-from experiments.executors.local import LocalExecutor, WorkerDied
+from experiments.executors import WorkerDied, local
+from experiments.executors.local import LocalExecutor
 
 PATIENCE_S = 60.0
 MEMORY = "out of memory on cpu"

@@ -17,8 +17,8 @@ import torch
 
 from experiments import heartbeat, parent_death
 from experiments.config import Protocol, RunConfig, run_key
-from experiments.executors import local
-from experiments.executors.local import LocalExecutor, WorkerDied
+from experiments.executors import WorkerDied, local
+from experiments.executors.local import LocalExecutor
 from experiments.ledger import Ledger
 from experiments.runs import Job, Source, carry_out, is_out_of_memory
 from experiments.tasks import cache as task_cache
