@@ -25,6 +25,7 @@ from experiments.pictures import before_and_after
 from experiments.poses import posed_px
 from experiments.private_text import without_folders
 from experiments.tasks import Task, load_task
+from experiments.tasks.cache import held
 from experiments.training import Row, train
 from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
 
@@ -36,12 +37,17 @@ MAX_ERROR = 1000
 
 @dataclass(frozen=True)
 class Source:
-    """Where a worker finds a task. task: as load_task takes it; cache: folder of decoded images."""
+    """Where a worker finds a task.
+
+    task: as load_task takes it. cache: folder of decoded images. content_hash: of images that the cache has, where they
+    cannot be made from their source; `task` is their task's name then.
+    """
 
     task: str
     label: str
     image_px: int
     cache: Path
+    content_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,11 @@ class Outcome:
 
 @lru_cache(maxsize=1)
 def _load(source: Source) -> Task:
+    if source.content_hash:
+        images = held(source.content_hash, source.cache)
+        if images is None:
+            raise ValueError(f"{source.label}: the images have gone from the cache")
+        return Task(source.task, source.label, *images)
     return load_task(
         source.task, image_px=source.image_px, cache=source.cache, say=lambda line: None, label=source.label
     )

@@ -40,6 +40,8 @@ def read_study(options: Namespace, call: Call = here) -> Study:
 
 def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
     """The plan of the study that the options name, carried out at that place."""
+    if place.text:
+        say_to(console)(place.text)
     study = read_study(options, place.call)
     if options.budget == "auto":
         found = "a CUDA GPU was found" if study.budget == "gpu" else "no CUDA GPU was found"
@@ -57,7 +59,7 @@ def count_workers(options: Namespace, plan: Plan, place: Place) -> int:
     for name, number in asked.items():
         if not 0 <= number <= MAX_JOBS:
             raise UserError(f"{name}: {number} is not between 0 and {MAX_JOBS}")
-    wanted = asked["jobs"] or place.num_workers(plan.protocol.device, max(1, asked["workers_per_gpu"]))
+    wanted = place.num_workers(plan.protocol.device, asked["jobs"], max(1, asked["workers_per_gpu"]))
     return min(wanted, plan.num_trials + plan.num_finals)
 
 

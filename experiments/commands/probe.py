@@ -9,10 +9,11 @@ from jsonargparse import Namespace
 from rich.console import Console
 
 from experiments.commands.options import choose_budget, count_workers
-from experiments.commands.sweep import Workers, carry_out
+from experiments.commands.sweep import carry_out
 from experiments.display import count, print_advice, print_place, say_to
 from experiments.estimate import images_per_s
-from experiments.executors.local import ThisMachine
+from experiments.executors import Workers
+from experiments.executors.local import STALL_S, ThisMachine
 from experiments.ledger import Ledger
 from experiments.plan import Plan, make_plan
 from experiments.probe import REPORT_S, advice, check_enough, earlier_sizes, fit_to_time, load_probe, wall_seconds
@@ -40,7 +41,8 @@ def main(options: Namespace) -> int:
         if missing_s > 0:
             text = time_text(options.minutes, missing_s, fitted.study.final_seeds)
             console.print(text, style="yellow", highlight=False)
-    findings = carry_out(fitted, options.runs, options.reports, console, Workers(place, num_workers), rates=rates)
+    workers = Workers(num_workers, STALL_S)
+    findings = carry_out(fitted, options.runs, options.reports, console, place, workers, rates=rates)
     decided = {(result.claim.variant, result.claim.baseline): result.decision for result in findings.claims}
     decisions = (decided["cnn+affine", "cnn"], decided["stn_affine", "cnn"], decided["stn_affine+affine", "cnn+affine"])
     found = " ".join(filter(None, (advice(*decisions), scope(decisions, fitted, findings))))

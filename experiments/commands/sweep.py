@@ -3,7 +3,6 @@
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +17,11 @@ from experiments.display import (
     SweepProgress,
     print_place,
     print_tracking,
+    say_to,
 )
 from experiments.errors import UserError, remedy
 from experiments.estimate import Estimate, runs_left
-from experiments.executors import Place, open_place
-from experiments.executors.local import STALL_S
+from experiments.executors import Place, Workers, open_place
 from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.runs import Job
@@ -36,16 +35,6 @@ MIN_STALL_S = 10.0
 """Less than this a step, or a batch of an evaluation, may well take."""
 
 
-@dataclass(frozen=True)
-class Workers:
-    """How many there are to be, and where. stall_s: silence after which one is replaced; 0: never."""
-
-    place: Place
-    number: int
-    per_gpu: int = 1
-    stall_s: float = STALL_S
-
-
 def main(options: Namespace) -> int:
     """Carry out a study."""
     console = Console()
@@ -53,8 +42,13 @@ def main(options: Namespace) -> int:
         raise UserError(f"stall_s: {options.stall_s:g} is neither 0 nor at least {MIN_STALL_S:g}")
     with open_place(options.executor) as place:
         plan = plan_study(options, console, place)
-        workers = Workers(place, count_workers(options, plan, place), options.workers_per_gpu, options.stall_s)
-        carry_out(plan, options.runs, options.reports, console, workers, retry_failed=options.retry_failed)
+        workers = Workers(
+            number=count_workers(options, plan, place),
+            stall_s=options.stall_s,
+            may_grow=options.jobs == 0,
+            per_gpu=max(1, options.workers_per_gpu),
+        )
+        carry_out(plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed)
     return 0
 
 
@@ -63,6 +57,7 @@ def carry_out(
     runs: Path,
     reports: Path,
     console: Console,
+    place: Place,
     workers: Workers,
     *,
     retry_failed: bool = False,
@@ -83,7 +78,7 @@ def carry_out(
     under_way.replay()
     need = disk_need(plan, runs_left(plan, under_way, ledger), workers.number)
     check_room(need, ledger.root, reports)
-    estimate = Estimate(plan, under_way, ledger, workers.number, rates, workers.place.call)
+    estimate = Estimate(plan, under_way, ledger, workers.number, rates, place.call)
     show_plan(console, plan, estimate, workers.number, need.text(ledger.root))
     with Tracker(
         ledger.root,
@@ -94,7 +89,7 @@ def carry_out(
         keys=under_way.finished(),
     ) as tracker:
         if estimate.left_s > 0:
-            make_missing_runs(under_way, estimate, tracker, console, workers)
+            make_missing_runs(under_way, estimate, tracker, console, place, workers)
         findings = find_study(ledger, plan.name)
         write_and_show_tables(findings, reports, console, report=True)
         unlogged = tracker.close(TRACKING_WAIT_S)
@@ -116,7 +111,7 @@ def check_reports(reports: Path) -> None:
 
 
 def make_missing_runs(
-    under_way: Sweep, estimate: Estimate, tracker: Tracker, console: Console, workers: Workers
+    under_way: Sweep, estimate: Estimate, tracker: Tracker, console: Console, place: Place, workers: Workers
 ) -> None:
     """Train what the ledger lacks, with progress."""
     plan, ledger = under_way.plan, under_way.ledger
@@ -134,6 +129,5 @@ def make_missing_runs(
         progress.finish(job, len(under_way.finished()))
         tracker.log(job.key)
 
-    made = workers.place.executor(plan, workers.number, workers.per_gpu, workers.stall_s)
-    with progress, made as executor:
+    with progress, place.executor(plan, workers, say_to(console)) as executor:
         under_way.run(executor, on_finish=finished, on_tick=progress.tick)

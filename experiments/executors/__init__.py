@@ -3,6 +3,7 @@
 import importlib
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 from experiments.device import Call
@@ -11,6 +12,7 @@ from experiments.errors import UserError, nearest
 if TYPE_CHECKING:
     from experiments.plan import Plan
     from experiments.runs import Job
+    from experiments.tasks import Say
 
 PLACES = ("local", "ray")
 """Modules of this package, each with an `open_place`; imported when somebody asks for it."""
@@ -34,22 +36,38 @@ class Executor(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Workers:
+    """How many there are to be. may_grow: more, as soon as the place has room for more. per_gpu: that share a GPU.
+
+    stall_s: seconds without a sign of life after which one is replaced; 0: never.
+    """
+
+    number: int
+    stall_s: float
+    may_grow: bool = False
+    per_gpu: int = 1
+
+
 class Place(Protocol):
     """Machines with workers."""
+
+    @property
+    def text(self) -> str:
+        """What the machines are, in a line; "" where that needs no saying."""
+        ...
 
     @property
     def call(self) -> Call:
         """Calls a function on a machine that has workers, with the arguments that follow; raises what it raises."""
         ...
 
-    def num_workers(self, device: str, workers_per_gpu: int) -> int:
-        """As many workers as pay."""
+    def num_workers(self, device: str, asked: int, per_gpu: int) -> int:
+        """As many workers as are asked for and can be had; 0 asks for as many as pay."""
         ...
 
-    def executor(
-        self, plan: "Plan", num_workers: int, workers_per_gpu: int, stall_s: float
-    ) -> AbstractContextManager[Executor]:
-        """Workers for the plan's runs. stall_s: seconds without a sign of life until one is replaced; 0: never.
+    def executor(self, plan: "Plan", workers: Workers, say: "Say") -> AbstractContextManager[Executor]:
+        """Workers for the plan's runs. say: where to tell of machines that come and go.
 
         Raises UserError for what can be known to fail before anything trains.
         """

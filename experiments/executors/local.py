@@ -27,13 +27,14 @@ import torch
 
 from experiments import heartbeat
 from experiments.device import Call, here
-from experiments.executors import WorkerDied
+from experiments.executors import WorkerDied, Workers
 from experiments.executors.worker import begin
 from experiments.ledger import Ledger
 from experiments.runs import Job, carry_out, out_of_memory
 
 if TYPE_CHECKING:
     from experiments.plan import Plan
+    from experiments.tasks import Say
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names and numbers of glibc's malloc.h."""
@@ -298,13 +299,14 @@ class LocalExecutor:
 class ThisMachine:
     """The place that needs no set-up."""
 
+    text = ""
     call: Call = staticmethod(here)
 
-    def num_workers(self, device: str, workers_per_gpu: int) -> int:
-        return default_num_workers(device, workers_per_gpu)
+    def num_workers(self, device: str, asked: int, per_gpu: int) -> int:
+        return asked or default_num_workers(device, per_gpu)
 
-    def executor(self, plan: "Plan", num_workers: int, workers_per_gpu: int, stall_s: float) -> LocalExecutor:
-        return LocalExecutor(plan.protocol.device, num_workers, stall_s)
+    def executor(self, plan: "Plan", workers: Workers, say: "Say") -> LocalExecutor:
+        return LocalExecutor(plan.protocol.device, workers.number, workers.stall_s)
 
 
 @contextmanager

@@ -92,6 +92,31 @@ def cached(name: str, source: Any, cache: Path, build: Build, say: Say) -> Decod
         return _build(entry, build)
 
 
+def held(wanted: str, cache: Path) -> Decoded | None:
+    """The images with that content hash, if any entry has them."""
+    for meta in cache.glob("[!.]*/meta.json"):
+        with suppress(Exception):  # torn, or of another version
+            if (found := _read(meta.parent)).content_hash == wanted:
+                return found
+    return None
+
+
+def received(wanted: str, cache: Path, fetch: Callable[[], Decoded]) -> Decoded:
+    """The images with that content hash: those that are held, else fetched and kept.
+
+    For machines that cannot make them. Of the processes here that want the same ones, one fetches.
+    Raises UserError if the cache cannot be written, ValueError for other images than those, and what `fetch` raises.
+    """
+
+    def build(scratch: Path) -> tuple[tuple[str, ...], Images, Images]:
+        classes, train, test, _ = fetch()
+        if content_hash(classes, train, test) != wanted:
+            raise ValueError("the images that arrived are not those that were sent")
+        return classes, train, test
+
+    return held(wanted, cache) or cached("received", wanted, cache, build, lambda line: None)
+
+
 @contextmanager
 def _lock(entry: Path, waiting: str, say: Say) -> Iterator[None]:
     """Hold the entry, for building it. waiting: what to say if another process holds it."""

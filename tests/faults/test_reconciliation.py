@@ -25,7 +25,7 @@ from rich.console import Console
 
 from experiments.commands import sweep as command
 from experiments.errors import UserError
-from experiments.executors import local
+from experiments.executors import Workers, local
 from experiments.ledger import Ledger, to_json
 from experiments.plan import Plan
 from experiments.runs import Job, Outcome, record_files
@@ -88,16 +88,16 @@ def sweep(plan: Plan, folder: Path, *, stop_after: float = math.inf) -> list[str
     """
     executor = MadeUp(plan)
     executor.left = stop_after
-    workers = command.Workers(local.ThisMachine(), 1)
+    place, workers = local.ThisMachine(), Workers(1, local.STALL_S)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "LocalExecutor", lambda *arguments: executor)
         patch.setattr(command, "find_study", lambda ledger, name: None)  # tables have tests of their own
         patch.setattr(command, "write_and_show_tables", lambda *arguments, **options: None)
         if stop_after == math.inf:
-            command.carry_out(plan, folder / "runs", folder / "reports", Console(quiet=True), workers)
+            command.carry_out(plan, folder / "runs", folder / "reports", Console(quiet=True), place, workers)
         else:
             with pytest.raises(KeyboardInterrupt):
-                command.carry_out(plan, folder / "runs", folder / "reports", Console(quiet=True), workers)
+                command.carry_out(plan, folder / "runs", folder / "reports", Console(quiet=True), place, workers)
     return executor.made
 
 
