@@ -1,5 +1,6 @@
 """What the options of a command line name: a study, its plan, what was found in it."""
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from jsonargparse import Namespace
@@ -8,7 +9,7 @@ from rich.console import Console
 from experiments.device import Call, find_device, here
 from experiments.display import say_to
 from experiments.errors import UserError, nearest
-from experiments.executors import Place
+from experiments.executors import Place, open_place
 from experiments.ledger import Ledger
 from experiments.plan import Plan, make_plan
 from experiments.search_space import read_space
@@ -36,6 +37,12 @@ def read_study(options: Namespace, call: Call = here) -> Study:
     """The study that the options name."""
     task = f"folder:{options.data}" if options.data else None
     return load_study(options.sweep, choose_budget(options.budget, call), task=task)
+
+
+def place_of(options: Namespace) -> AbstractContextManager[Place]:
+    """Where the options want the study's runs made. Raises UserError for what is wrong with the study first."""
+    read_study(options)  # a cluster takes seconds to be had
+    return open_place(options.executor)
 
 
 def plan_study(options: Namespace, console: Console, place: Place) -> Plan:

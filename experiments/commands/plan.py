@@ -5,11 +5,10 @@ from rich.console import Console
 from rich.text import Text
 
 from experiments.claims import Claim, Claims
-from experiments.commands.options import count_workers, plan_study
+from experiments.commands.options import count_workers, place_of, plan_study
 from experiments.disk_space import disk_need
 from experiments.display import count, print_plan
 from experiments.estimate import Estimate, runs_left
-from experiments.executors import open_place
 from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.sweep import Sweep
@@ -20,7 +19,7 @@ MAX_CLAIMS_NAMED = 8
 def main(options: Namespace) -> int:
     """Say what a sweep would do."""
     console = Console()
-    with open_place(options.executor) as place:
+    with place_of(options) as place:
         plan = plan_study(options, console, place)
         ledger = Ledger(options.runs, read_only=True)
         num_workers = count_workers(options, plan, place)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 from rich.console import Console
 
-from experiments.commands.options import count_workers, find_study, plan_study
+from experiments.commands.options import count_workers, find_study, place_of, plan_study
 from experiments.commands.plan import show_plan
 from experiments.commands.tables import write_and_show_tables
 from experiments.disk_space import check_room, disk_need
@@ -21,7 +21,7 @@ from experiments.display import (
 )
 from experiments.errors import UserError, remedy
 from experiments.estimate import Estimate, runs_left
-from experiments.executors import Place, Workers, open_place
+from experiments.executors import Place, Workers
 from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.runs import Job
@@ -40,7 +40,7 @@ def main(options: Namespace) -> int:
     console = Console()
     if options.stall_s != 0 and not MIN_STALL_S <= options.stall_s < math.inf:
         raise UserError(f"stall_s: {options.stall_s:g} is neither 0 nor at least {MIN_STALL_S:g}")
-    with open_place(options.executor) as place:
+    with place_of(options) as place:
         plan = plan_study(options, console, place)
         workers = Workers(
             number=count_workers(options, plan, place),

@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import queue
-import signal
 import socket
 import threading
 import time
@@ -62,23 +61,29 @@ NUM_LOSSES = 3
 MAX_PENDING = 1000
 """Runs that may wait in Ray's own queue, for nodes that are yet to join."""
 LOOK_S, LOOK_AT_NODES_S = 0.5, 5.0
-CONNECT_S, ANSWER_S = 5.0, 300.0
-"""In which a cluster, and each of its nodes, answers. A node may have to fetch torch from a slow disk."""
+CONNECT_S, JOIN_S, ANSWER_S, LEAVE_S = 5.0, 90.0, 300.0, 4.0
+"""In which a machine, a cluster and each of its nodes answers, and in which we leave it. A node may read torch from a
+slow disk."""
 
 
 @contextmanager
 def open_place() -> Iterator["Cluster"]:
     """The cluster at RAY_ADDRESS, or one that lasts as long as this. Raises UserError if there is none to be had."""
     address = os.environ.get("RAY_ADDRESS", "")
+    leave = threading.Event()
+    connected = connect(address, leave)
     try:
-        connect(address)
         yield Cluster(address)
     finally:
-        ray.shutdown()
+        leave.set()
+        connected.join(LEAVE_S)
 
 
-def connect(address: str) -> None:
-    """Join the cluster; "" makes one. Raises UserError if there is none, or one of another version."""
+def connect(address: str, leave: threading.Event) -> threading.Thread:
+    """Join the cluster until `leave` is set; "" makes one. Returns the thread that does so.
+
+    Raises UserError if there is no cluster, or one of another version.
+    """
     if address:
         check_address(address)
         where: dict[str, Any] = {"address": address}
@@ -87,16 +92,30 @@ def connect(address: str) -> None:
         where = {"address": "local", "num_cpus": cores, "include_dashboard": False}
     root = Path(__file__).parents[2]
     code = {"py_modules": [str(root / name) for name in PACKAGES], "excludes": ["**/__pycache__"]}
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    joined: Future[None] = Future()
+
+    def join() -> None:
+        try:
+            ray.init(**where, runtime_env=code, log_to_driver=False, logging_level=logging.CRITICAL)
+        except BaseException as error:
+            joined.set_exception(error)
+            return
+        joined.set_result(None)
+        leave.wait()  # to Linux, which ends what Ray has started with the thread that started it
+        ray.shutdown()
+
+    # Not in the main thread, where Ray would put a handler of its own for SIGTERM, and where nothing could end the wait
+    # for what listens and is no cluster.
+    thread = threading.Thread(target=join, daemon=True)
+    thread.start()
+    place = f"RAY_ADDRESS: {address}" if address else "executor: Ray on this machine"
     try:
-        ray.init(**where, runtime_env=code, log_to_driver=False, logging_level=logging.CRITICAL)
+        joined.result(timeout=JOIN_S)
+    except TimeoutError:
+        raise UserError(f"{place}: has not answered as a Ray cluster for {JOIN_S:g} s; is it one?") from None
     except (exceptions.RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        place = f"RAY_ADDRESS: {address}" if address else "executor: Ray on this machine"
-        raise UserError(f"{place}: {said:.400}") from None
-    finally:
-        for number, handler in handlers.items():  # Ray has one of its own, which would end us in silence
-            signal.signal(number, handler)
+        raise UserError(f"{place}: {' '.join(str(error).split()):.400}") from None
+    return thread
 
 
 def check_address(address: str) -> None:
