@@ -46,7 +46,7 @@ FOR_SWEEP := $(INSTALLED) $(if $(filter ray,$(EXECUTOR)),$(VENV)/.cluster)
 FOR_TESTS := $(INSTALLED) $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test faults lint format bench gpu-check clean
+.PHONY: help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test docs test-docs faults lint format bench gpu-check clean
 
 help:
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -103,8 +103,14 @@ optuna-dashboard: $(INSTALLED)  ## look at the newest study's tuning in a browse
 verify: $(INSTALLED)  ## compute the numbers of README and docs again; with RUNS=folder, read every file of that ledger
 	@$(EXPERIMENTS) verify $(if $(filter command line,$(origin RUNS)),"$$RUNS")
 
-test: $(FOR_TESTS)  ## run all tests
+test: $(FOR_TESTS)  ## run all tests but those of the documentation
 	$(PY) -m pytest
+
+docs: $(VENV)/.docs  ## build the documentation as a site that needs no network: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
+test-docs: $(FOR_TESTS)  ## follow every page of the documentation, run its code, check the site; minutes
+	$(PY) -m pytest -m documentation
 
 faults: $(FOR_TESTS)  ## the tests of faults and attacks at their whole size, about an hour; docs/reliability.md has the figures
 	$(PY) -m pytest --whole --timeout=7200 --figures $(VENV)/faults.json tests/faults tests/attacks
@@ -128,5 +134,5 @@ gpu-check: $(FOR_TESTS)  ## on a machine with a CUDA GPU: run the tests that nee
 	$(EXPERIMENTS) bench --quick --out $(VENV)/gpu-check.json
 
 clean:  ## delete .venv and caches; the ledger and the reports stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info build
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info build site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

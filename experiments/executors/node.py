@@ -5,6 +5,7 @@ It shares no files with the supervisor. What a run leaves, also on its way, is y
 
 import atexit
 import importlib.metadata
+import math
 import os
 import platform
 import shutil
@@ -17,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from experiments.errors import UserError
 from experiments.executors.local import LOOK_S, LocalExecutor
 from experiments.ledger import Ledger, process_is_alive, write_atomically
 from experiments.ledger.checksums import SUMS
@@ -26,8 +28,8 @@ from experiments.tasks.cache import Decoded, cache_folder, held, received
 SAME = ("torch", "torchvision", "numpy")
 """Libraries whose versions the bytes of a run may depend on."""
 SEND_S, SEND_BYTES_PER_S = 2.0, 2**20
-"""Checkpoints are sent no more often, and take no more of the network: there may be hundreds of runs, and there is one
-supervisor."""
+"""Progress and checkpoints are sent no more often, and take no more of the network: there may be hundreds of runs, and
+there is one supervisor."""
 SCRATCH = "stn-bench-node"
 
 
@@ -58,8 +60,6 @@ News = Progress | Kept | Finished
 
 class Misfit(Exception):
     """This machine cannot make the supervisor's runs; the message says why, to follow the machine's name."""
-
-    node_id = ""
 
 
 class ImagesWanted(Exception):
@@ -110,7 +110,10 @@ def carry_out(
     """
     check_versions(wanted)
     cache, ledger = cache_folder(), _ledger()
-    received(job.source.content_hash, cache, fetch)
+    try:
+        received(job.source.content_hash, cache, fetch)
+    except UserError as error:  # another machine may have room for them
+        raise Misfit(f"cannot keep the images: {error}") from None
     folder = ledger.checkpoints(job.key)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -119,15 +122,21 @@ def carry_out(
     here = replace(job, source=replace(job.source, cache=cache), ledger=ledger.root)
     executor = _executor(job.run.protocol.device, stall_s, os.environ.get("CUDA_VISIBLE_DEVICES"))
     future = executor.submit(here)
-    sent, sent_s, size, row = {checkpoint.name for checkpoint in kept}, time.monotonic(), 0, None
+    sent, sent_s, size = {checkpoint.name for checkpoint in kept}, time.monotonic(), 0
+    row, told_s = None, -math.inf
     while not wait([future], LOOK_S / 2).done:
-        if (now := ledger.running().get(job.key)) != row and now:
-            row = now
+        now_s = time.monotonic()
+        if now_s - told_s >= SEND_S and (now := ledger.running().get(job.key)) and now != row:
+            row, told_s = now, now_s
             yield Progress({name: value for name, value in now.items() if name != "pid"})
-        if time.monotonic() - sent_s >= max(SEND_S, size / SEND_BYTES_PER_S) and (latest := _latest(folder, sent)):
-            sent, sent_s, size = {latest.name}, time.monotonic(), len(latest.content)
+        if now_s - sent_s >= max(SEND_S, size / SEND_BYTES_PER_S) and (latest := _latest(folder, sent)):
+            sent, sent_s, size = {latest.name}, now_s, len(latest.content)
             yield latest
-    future.result()
+    try:
+        future.result()
+    except Exception:
+        ledger.forget_running(job.key)
+        raise
     run = ledger.folder(job.key)
     files = {path.name: path.read_bytes() for path in sorted(run.iterdir()) if path.name != SUMS}
     ledger.remove(job.key)

@@ -53,6 +53,12 @@ class Task:
         """How many test images there are; all that most of the program may know of them."""
         return len(self.test)
 
+    @property
+    def num_bytes(self) -> int:
+        """Of its images when decoded, with labels and poses."""
+        parts = (self.train, self.test)
+        return sum(part.pixels_NHWC.nbytes + part.labels_N.nbytes + part.theta_N23.nbytes for part in parts)
+
     def record(self) -> dict[str, object]:
         """What the ledger says of the task."""
         return {

@@ -26,7 +26,7 @@ from experiments.config import canonical
 from experiments.errors import UserError
 from experiments.heartbeat import beat
 from experiments.ledger import flush_folder
-from experiments.tasks import Images, Say
+from experiments.tasks import Images, Say, Task
 
 CACHE_FORMAT = 1
 """Version of an entry's layout and of how images are decoded; entries of another version are never opened."""
@@ -90,6 +90,11 @@ def cached(name: str, source: Any, cache: Path, build: Build, say: Say) -> Decod
         with suppress(Exception):  # torn, or still not there
             return _read(entry)
         return _build(entry, build)
+
+
+def decoded(task: Task) -> Decoded:
+    """A task's images as an entry holds them."""
+    return Decoded(task.classes, task.train, task.test, task.content_hash)
 
 
 def held(wanted: str, cache: Path) -> Decoded | None:

@@ -36,8 +36,9 @@ def best_hosts(tmp_path: Path) -> Iterator[Hosts]:
 
 
 def test_tables_are_those_of_one_machine_although_a_host_is_lost(
-    best_hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    best_hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
+    """Its processes are killed; with --whole it loses its power, which Ray notices late."""
     monkeypatch.setenv("WANDB_MODE", "disabled")
     protocol = TINY["protocol"] | {"train_images": 600, "epochs": 12}
     search = TINY["search"] | {"trials": 1}
@@ -48,7 +49,7 @@ def test_tables_are_those_of_one_machine_although_a_host_is_lost(
     wait_for(lambda: len(list(ledger.root.glob("running/*/epoch-*"))) >= 2 or sweep.poll() is not None)
     under_way = {path.stem for path in ledger.root.glob("running/*.json")}
     kept = {path.name for path in ledger.root.glob("running/*/epoch-*")}
-    best_hosts.lose("second")
+    best_hosts.lose("second", silently=whole)
     output, errors = sweep.communicate(timeout=280)
     assert sweep.returncode == 0, errors
     assert len(under_way) == 2 and kept

@@ -1,0 +1,152 @@
+"""A Ray cluster: at RAY_ADDRESS, or made on this machine. The one folder that knows of Ray.
+
+A run is a task of Ray's (tasks.py). Ray finds it a node with a free core and, where it trains on one, a share of a GPU,
+and brings our code there; experiments/executors/node.py says what happens then.
+"""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from experiments.device import here
+from experiments.errors import UserError
+from experiments.executors import Workers
+from experiments.executors.node import check_room, check_versions, versions
+from experiments.plan import Plan
+from experiments.tasks import Say
+
+# A connection to a host that lost its power stays open, and what waits at its end waits as long: 43 s with these, nine
+# minutes with Ray's own settings.
+os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "10000")
+os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "20000")
+try:
+    import ray
+    from ray import exceptions
+    from ray._private import worker as internals
+except ImportError:
+    raise UserError("executor: Ray is not installed; pip install 'stn-bench[cluster]'") from None
+
+from experiments.executors.ray.nodes import ask_all, living, num_gpus, slots
+from experiments.executors.ray.tasks import RayExecutor
+
+if hasattr(internals, "print_to_stdstream"):  # what we say ourselves of nodes would be printed, in colour, in any case
+    internals.print_to_stdstream = lambda *arguments, **options: None
+
+T = TypeVar("T")
+
+PACKAGES = ("stn", "baselines", "experiments")
+"""What nodes need of this program."""
+CONNECT_S, JOIN_S, LEAVE_S = 5.0, 90.0, 4.0
+"""In which a machine and a cluster answer, and in which we leave it."""
+
+
+@contextmanager
+def open_place() -> Iterator["Cluster"]:
+    """The cluster at RAY_ADDRESS, or one that lasts as long as this. Raises UserError if there is none to be had."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    leave = threading.Event()
+    connected = connect(address, leave)
+    try:
+        yield Cluster(address)
+    finally:
+        leave.set()
+        connected.join(LEAVE_S)
+
+
+def connect(address: str, leave: threading.Event) -> threading.Thread:
+    """Join the cluster until `leave` is set; "" makes one. Returns the thread that does so.
+
+    Raises UserError if there is no cluster, or one of another version.
+    """
+    if address:
+        check_address(address)
+        where: dict[str, Any] = {"address": address}
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        where = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+    root = Path(__file__).parents[3]
+    code = {"py_modules": [str(root / name) for name in PACKAGES], "excludes": ["**/__pycache__"]}
+    joined: Future[None] = Future()
+
+    def join() -> None:
+        try:
+            ray.init(**where, runtime_env=code, log_to_driver=False, logging_level=logging.CRITICAL)
+        except BaseException as error:
+            joined.set_exception(error)
+            return
+        joined.set_result(None)
+        leave.wait()  # to Linux, which ends what Ray has started with the thread that started it
+        ray.shutdown()
+
+    # Not in the main thread, where Ray would put a handler of its own for SIGTERM, and where nothing could end the wait
+    # for what listens and is no cluster.
+    thread = threading.Thread(target=join, daemon=True)
+    thread.start()
+    place = f"RAY_ADDRESS: {address}" if address else "executor: Ray on this machine"
+    try:
+        joined.result(timeout=JOIN_S)
+    except TimeoutError:
+        raise UserError(f"{place}: has not answered as a Ray cluster for {JOIN_S:g} s; is it one?") from None
+    except (exceptions.RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{place}: {' '.join(str(error).split()):.400}") from None
+    return thread
+
+
+def check_address(address: str) -> None:
+    """Raises UserError for an address that cannot be right, or where nobody listens."""
+    host, _, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if "://" in address:
+        raise UserError(f"RAY_ADDRESS: {address!r}: run this on a machine of the cluster, and give HOST:PORT")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UserError(f"RAY_ADDRESS: {address!r} is not of the form HOST:PORT, such as 10.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_S).close()
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(
+            f"RAY_ADDRESS: no cluster answers at {address} ({why}); `ray start --head` there starts one, and without "
+            "RAY_ADDRESS this machine is used alone"
+        ) from None
+
+
+class Cluster:
+    """The place of a Ray cluster. Raises UserError for nodes whose libraries differ from this machine's."""
+
+    def __init__(self, address: str) -> None:
+        nodes = living()
+        cores, gpus = (int(sum(node["Resources"].get(what, 0) for node in nodes)) for what in ("CPU", "GPU"))
+        has = f"{len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}, {cores} cores" + (f", {gpus} GPUs" * bool(gpus))
+        self.text = f"Ray {ray.__version__} {f'at {address}' if address else 'on this machine'}: {has}."
+        # The same one of several whenever a sweep starts again: the kind that is first by name.
+        with_gpus = [node for node in nodes if num_gpus(node)]
+        self._measuring = min(with_gpus, key=lambda node: (sorted(node["Resources"]), node["NodeID"]), default=None)
+        ask_all(nodes, check_versions, versions())
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """On a node with a GPU, if there are any; else here."""
+        if self._measuring is None:
+            return here(function, *arguments)
+        return ask_all([self._measuring], function, *arguments, num_gpus=0.01)[0]
+
+    def num_workers(self, device: str, asked: int, per_gpu: int) -> int:
+        room = sum(slots(node, device, per_gpu) for node in living())
+        return max(1, min(asked or room, room))
+
+    def executor(self, plan: Plan, workers: Workers, say: Say) -> "RayExecutor":
+        device, task = plan.protocol.device, plan.task
+        nodes = living()
+        if not any(slots(node, device, workers.per_gpu) for node in nodes):
+            lacking = "a GPU and a core" if device == "cuda" else "a core"
+            raise UserError(
+                f"executor: no node of the cluster has {lacking} for a run; `ray status` says what they have"
+            )
+        ask_all(nodes, check_room, task.num_bytes, task.content_hash)
+        return RayExecutor(plan, workers, say)

@@ -1,0 +1,246 @@
+"""Runs as tasks of Ray's. What they leave comes back as the items of a generator; this process writes the ledger."""
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+import ray
+import torch
+from ray import exceptions
+
+from experiments.errors import UserError
+from experiments.executors import WorkerDied, Workers
+from experiments.executors.node import Finished, ImagesWanted, Kept, Misfit, News, Progress, carry_out, versions
+from experiments.executors.ray.nodes import last_line, living, name_of, slots
+from experiments.ledger import Ledger, write_atomically
+from experiments.plan import Plan
+from experiments.runs import Job, out_of_memory
+from experiments.tasks import Say
+from experiments.tasks.cache import Decoded, decoded
+
+NUM_LOSSES = 3
+"""Losses of a run's process or node, without a new checkpoint between them, after which the run is given up."""
+MAX_PENDING = 1000
+"""Runs that may wait in Ray's own queue, for nodes that are yet to join."""
+LOOK_S, LOOK_AT_NODES_S = 0.5, 5.0
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run has come to a node."""
+
+    node_id: str
+
+
+@ray.remote(max_retries=0, max_calls=0)  # a process goes on to the next run, on a GPU as well
+def make_run(
+    job: Job,
+    wanted: Mapping[str, str],
+    images: Sequence["ray.ObjectRef[Decoded]"],
+    kept: Sequence[Kept],
+    stall_s: float,
+) -> Iterator[Begun | News]:
+    """On a node: where that is, then what experiments/executors/node.py yields."""
+
+    def fetch() -> Decoded:
+        if not images:
+            raise ImagesWanted
+        return ray.get(images[0])
+
+    yield Begun(ray.get_runtime_context().get_node_id())
+    yield from carry_out(job, wanted, fetch, kept, stall_s)
+
+
+@dataclass
+class Run:
+    """A run until its future is done. Of its last attempt: the checkpoint that it began with, and the node it is on."""
+
+    job: Job
+    future: "Future[str]"
+    kept: str = ""
+    node_id: str = ""
+    num_losses: int = 0
+
+
+class RayExecutor:
+    """Carries out jobs on the cluster. One thread sees to all of them."""
+
+    def __init__(self, plan: Plan, workers: Workers, say: Say) -> None:
+        self._device, self._task, self._workers, self._say = plan.protocol.device, plan.task, workers, say
+        share = math.floor(1e4 / workers.per_gpu) / 1e4  # as finely as Ray counts
+        self._options: dict[str, Any] = {"num_cpus": 1, **({"num_gpus": share} if self._device == "cuda" else {})}
+        self._limit = max(workers.number, MAX_PENDING) if workers.may_grow else workers.number
+        self._wanted = versions()
+        self._images: list[ray.ObjectRef[Decoded]] = []
+        self._queue: queue.SimpleQueue[Run] = queue.SimpleQueue()
+        self._under_way: dict[ray.ObjectRefGenerator, Run] = {}
+        self._nodes = {node["NodeID"]: node for node in living()}
+        self._misfits: set[str] = set()
+        self._looked_s, self._stranded = time.monotonic(), False
+        self._left, self._stopped = False, False
+        self._thread = threading.Thread(target=self._see_to_all, name="ray", daemon=True)
+
+    def submit(self, job: Job) -> "Future[str]":
+        run = Run(job, Future())
+        self._queue.put(run)
+        return run.future
+
+    def __enter__(self) -> "RayExecutor":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left, self._stopped = True, error is not None  # runs that are left end with the connection
+        self._thread.join()
+
+    def _see_to_all(self) -> None:
+        try:
+            while not (self._stopped or (self._left and not self._under_way and self._queue.empty())):
+                self._begin_waiting()
+                self._look_at_nodes()
+                for generator in self._with_news():
+                    self._take(generator)
+        except Exception as error:
+            lost = error
+            if isinstance(error, exceptions.RayError):
+                why = last_line(error)
+                lost = UserError(f"executor: the cluster was lost ({why}); the same command goes on from here")
+            for run in self._under_way.values():
+                run.future.set_exception(lost)
+            while not self._stopped:
+                with suppress(queue.Empty):
+                    self._queue.get(timeout=LOOK_S).future.set_exception(lost)
+
+    def _begin_waiting(self) -> None:
+        while len(self._under_way) < self._limit:
+            try:
+                run = self._queue.get(timeout=0 if self._under_way else LOOK_S)
+            except queue.Empty:
+                return
+            self._begin(run)
+
+    def _begin(self, run: Run) -> None:
+        kept = latest_checkpoint(run.job)
+        run.kept, run.node_id = kept[0].name if kept else "", ""
+        options = dict(self._options)
+        if self._misfits:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._misfits))})"}
+        task = self._task
+        source = replace(run.job.source, task=task.name, label=task.label, content_hash=task.content_hash)
+        call, job = make_run.options(**options), replace(run.job, source=source)
+        self._under_way[call.remote(job, self._wanted, self._images, kept, self._workers.stall_s)] = run
+
+    def _with_news(self) -> list["ray.ObjectRefGenerator"]:
+        waiting = list(self._under_way)
+        if not waiting:
+            return []
+        ready, _ = ray.wait(waiting, num_returns=1, timeout=LOOK_S, fetch_local=False)
+        if ready:  # whoever else has some
+            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        return list(ready)
+
+    def _take(self, generator: "ray.ObjectRefGenerator") -> None:
+        """The next of what a run has to tell."""
+        run = self._under_way[generator]
+        try:
+            news: Begun | News = ray.get(next(generator))
+        except StopIteration:  # it has told nothing of an end
+            del self._under_way[generator]
+            self._end(run, exceptions.WorkerCrashedError())
+            return
+        except Exception as error:
+            del self._under_way[generator]
+            self._end(run, error)
+            return
+        job = run.job
+        match news:
+            case Begun(node_id):
+                run.node_id = node_id
+            case Progress(row):
+                Ledger(job.ledger, read_only=True).mark_running(job.key, row)
+            case Kept():
+                keep(job, news)
+            case Finished(files):
+                del self._under_way[generator]
+                try:
+                    Ledger(job.ledger).commit(job.key, files)
+                except Exception as error:
+                    run.future.set_exception(error)
+                else:
+                    run.future.set_result(job.key)
+
+    def _end(self, run: Run, error: Exception) -> None:
+        """Begin a run again that its node, or Ray, has lost; any other error is the run's own."""
+        cause = error.cause if isinstance(error, exceptions.RayTaskError) else error
+        if isinstance(cause, ImagesWanted):
+            if not self._images:
+                self._images = [ray.put(decoded(self._task))]
+            self._queue.put(run)
+        elif isinstance(cause, Misfit):
+            if run.node_id not in self._misfits:
+                self._misfits.add(run.node_id)
+                self._say(f"{self._name(run.node_id)} {cause}. Runs go elsewhere.")
+            self._queue.put(run)
+        elif not isinstance(cause, exceptions.RayError):
+            run.future.set_exception(cause if isinstance(cause, Exception) else error)
+        else:
+            kept = latest_checkpoint(run.job)
+            run.num_losses = 1 if kept and kept[0].name > run.kept else run.num_losses + 1
+            if run.num_losses < NUM_LOSSES:
+                self._queue.put(run)
+            elif isinstance(cause, exceptions.OutOfMemoryError):
+                run.future.set_exception(WorkerDied(out_of_memory(torch.device(self._device))))
+            else:
+                run.future.set_exception(WorkerDied(f"its node, or Ray's process there, was lost ({NUM_LOSSES} times)"))
+
+    def _look_at_nodes(self) -> None:
+        """Say who has joined and who has left."""
+        if time.monotonic() - self._looked_s < LOOK_AT_NODES_S:
+            return
+        self._looked_s = time.monotonic()
+        nodes = {node["NodeID"]: node for node in living()}
+        for joined in nodes.keys() - self._nodes.keys():
+            self._say(f"{name_of(nodes[joined])} has joined the cluster.")
+        for left in self._nodes.keys() - nodes.keys():
+            self._say(f"{name_of(self._nodes[left])} has left the cluster; its runs go on elsewhere.")
+            for generator, run in list(self._under_way.items()):
+                if run.node_id == left:  # not all that is lost with a node is told by Ray
+                    del self._under_way[generator]
+                    self._end(run, exceptions.NodeDiedError("left"))
+        self._nodes = nodes
+        fitting = [node for key, node in nodes.items() if key not in self._misfits]
+        stranded = not any(slots(node, self._device, self._workers.per_gpu) for node in fitting)
+        if stranded and not self._stranded:
+            self._say("No node of the cluster can take a run now; waiting for one to join.")
+        self._stranded = stranded
+
+    def _name(self, node_id: str) -> str:
+        """Also of a node that has joined since they were looked at."""
+        return next((name_of(node) for node in living() if node["NodeID"] == node_id), "A node")
+
+
+def latest_checkpoint(job: Job) -> list[Kept]:
+    """That the ledger has of the run; none if it has none."""
+    with suppress(OSError):
+        for path in sorted(Ledger(job.ledger, read_only=True).checkpoints(job.key).glob("epoch-*.safetensors"))[-1:]:
+            return [Kept(path.name, path.read_bytes())]
+    return []
+
+
+def keep(job: Job, checkpoint: Kept) -> None:
+    """Write a checkpoint into the ledger, for the next attempt, and let go of all but it and the one before."""
+    folder = Ledger(job.ledger, read_only=True).checkpoints(job.key)
+    with suppress(OSError):  # no reason to end a run; a full disk shows when it is committed
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / checkpoint.name, checkpoint.content)
+        for old in sorted(folder.glob("epoch-*.safetensors"))[:-2]:
+            old.unlink()
