@@ -19,6 +19,7 @@ from experiments.config import RunConfig
 from experiments.ledger import Ledger
 from experiments.ledger.shapes import is_whole
 from experiments.options import option_text
+from experiments.pace import Pace
 from experiments.plain_text import as_markup, plain
 
 if TYPE_CHECKING:  # torch is slow to import, and most commands do without it
@@ -29,6 +30,8 @@ if TYPE_CHECKING:  # torch is slow to import, and most commands do without it
 NAME_COLUMNS = ("Variant", "Baseline")
 MAX_NAME = 48
 """Characters to which lines below each other leave room for a run's name; a longer one pushes the rest aside."""
+LOOK_SHARE = 0.05
+"""Of the time that it may take to look how far the runs in progress are."""
 
 
 def say_to(console: Console) -> Callable[[str], None]:
@@ -110,7 +113,7 @@ def print_plan(
         goes = "goes on where it was" if len(kept_epochs) == 1 else "go on where they were"
         done += f", {len(kept_epochs)} {goes} (epoch {epochs} of {protocol.epochs})"
     workers = count(num_workers, "worker")
-    left = f"about {duration(total_s)} with {workers} on this machine" if total_s else "nothing is left to train"
+    left = f"about {duration(total_s)} with {workers}" if total_s else "nothing is left to train"
     console.print(f"{plan.num_trials} trials and {plan.num_finals} final runs{done}; {left}.")
     console.print(f"{as_markup(disk)}\n", highlight=False, soft_wrap=True)
 
@@ -167,6 +170,9 @@ class SweepProgress:
         self.num_runs, self.num_finished = num_runs, num_done
         self.num_workers = num_workers
         self.finished_expected_s = self.finished_actual_s = 0.0
+        self._begun_s: dict[str, float] = {}
+        """What runs in progress have done of what is expected, by key, as they were looked at last."""
+        self._looks = Pace(LOOK_SHARE)
         self.name_width = min(MAX_NAME, max(len(run_name(variant, pose)) for pose, variant, _ in expected_s))
         self._bar = Progress(
             TextColumn("{task.fields[runs]}"),
@@ -205,6 +211,7 @@ class SweepProgress:
             self.finished_expected_s += expected_s
             self.finished_actual_s += cost["seconds"]
         self.num_finished = num_finished
+        self._begun_s.pop(job.key, None)
         count = f"{self.num_finished:>{len(str(self.num_runs))}}/{self.num_runs}"
         quiet = self.console.is_terminal or num_finished == self.num_runs
         left = "" if quiet else f"  {self.left(self.done_s)}"
@@ -213,18 +220,23 @@ class SweepProgress:
         self.tick()
 
     def tick(self) -> None:
-        """Count what the runs in progress have done."""
+        """Count what the runs in progress have done. With many of them, that is what they had done a moment ago."""
         if self._bar.disable:
             return
-        under_way = 0.0
-        for progress in self.ledger.running().values():
+        if not self._looks.pause_s():
+            with self._looks.at_work():
+                self._look()
+        done_s = min(self.done_s + sum(self._begun_s.values()), self.total_s)
+        runs = f"{self.num_finished}/{self.num_runs} runs"
+        self._bar.update(self._task, completed=done_s, runs=runs, left=f"· {self.left(done_s)}")
+
+    def _look(self) -> None:
+        self._begun_s = {}
+        for key, progress in self.ledger.running().items():
             pose, variant, stage = (str(progress.get(name)) for name in ("pose", "variant", "stage"))
             epoch, epochs = progress.get("epoch"), progress.get("epochs")
             if is_whole(epoch) and is_whole(epochs) and 0 <= epoch <= epochs:
-                under_way += self.expected_s.get((pose, variant, stage), 0.0) * epoch / (epochs + 1)
-        done_s = min(self.done_s + under_way, self.total_s)
-        runs = f"{self.num_finished}/{self.num_runs} runs"
-        self._bar.update(self._task, completed=done_s, runs=runs, left=f"· {self.left(done_s)}")
+                self._begun_s[key] = self.expected_s.get((pose, variant, stage), 0.0) * epoch / (epochs + 1)
 
 
 def print_ablation(console: Console, ablation: Any) -> None:

@@ -40,7 +40,7 @@ class Estimate:
         rates: Sequence[float] | None = None,
         call: Call = here,
     ) -> None:
-        rates = rates or [images_per_s(plan, arm, ledger, call) for arm in plan.arms]
+        rates = rates or rates_of_arms(plan, ledger, call)
         self.runs = [seconds_of_runs(plan, arm, rate) for arm, rate in zip(plan.arms, rates, strict=True)]
         self.by_run = {
             (arm.pose, arm.variant, stage): seconds[stage]
@@ -76,14 +76,32 @@ def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[tuple[int, int]]
 
 def images_per_s(plan: Plan, arm: ArmPlan, ledger: Ledger, call: Call = here) -> float:
     """Training speed of one worker: as the ledger's runs of this study had it, else measured for half a second."""
-    known = []
+    return rates_of_arms(dataclasses.replace(plan, arms=(arm,)), ledger, call)[0]
+
+
+def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here) -> list[float]:
+    """Training images/s of one worker in each arm: of its variant as the ledger's runs of this study had it.
+
+    Where it has none, measured for half a second, once for arms that differ in the pose alone and not in its size.
+    """
+    known, measured, rates = known_rates(plan, ledger), dict[tuple[str, int], float](), []
+    for arm in plan.arms:
+        kind = arm.variant, posed_px(arm.pose, plan.protocol.image_px)
+        if arm.variant not in known and kind not in measured:
+            measured[kind] = call(measure_images_per_s, arm, plan.protocol, len(plan.task.classes))
+        rates.append(known.get(arm.variant) or measured[kind])
+    return rates
+
+
+def known_rates(plan: Plan, ledger: Ledger) -> dict[str, float]:
+    """By variant, the mean training images/s of the last few runs that the ledger has of each of its arms."""
+    found: dict[str, list[float]] = {}
     if plan.name in ledger.studies():
-        for entry in ledger.read_study(plan.name)["arms"]:
-            if entry["variant"] == arm.variant:
-                keys = [key for key in (*entry["trials"], *entry["finals"]) if key in ledger]
-                known += [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
-    known = [rate for rate in known if rate]
-    return sum(known) / len(known) if known else call(measure_images_per_s, arm, plan.protocol, len(plan.task.classes))
+        for arm in ledger.read_study(plan.name)["arms"]:
+            keys = [key for key in (*arm["trials"], *arm["finals"]) if key in ledger]
+            rates = [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
+            found.setdefault(arm["variant"], []).extend(rate for rate in rates if rate)
+    return {variant: sum(rates) / len(rates) for variant, rates in found.items() if rates}
 
 
 def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int) -> float:

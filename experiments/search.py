@@ -8,12 +8,13 @@ As long as a sampler has little to learn from, trials are random draws. These ar
 parameters that arms share, so that no variant wins by a luckier draw.
 """
 
+import json
 import math
 import os
 import random
 import statistics
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,8 @@ NUM_IMPORTANCE_TRIALS = 20
 IMPORTANCE_EVALUATOR = "PED-ANOVA, best tenth of the trials"
 """Optuna's default, and its default share: what tells the best trials from the rest (Watanabe et al. 2023)."""
 
-Storage = optuna.storages.BaseStorage
+MAX_UNWRITTEN = 10_000
+"""Lines that the journal may lack; they are a few megabytes in memory."""
 
 Setting = dict[str, Value]
 """Hyper-parameters by dotted name."""
@@ -95,7 +97,7 @@ def common_draw(parameter: Parameter, seed: int, trial: int) -> Value:
     return nearest_allowed(parameter, value)
 
 
-def open_storage(path: Path) -> Storage:
+def open_storage(path: Path) -> "Storage":
     """A new journal, which optuna-dashboard opens; an earlier one is deleted, since the ledger has it all.
 
     Raises UserError where something else is in its place.
@@ -108,20 +110,52 @@ def open_storage(path: Path) -> Storage:
             raise UserError(f"runs: {old}: cannot be replaced ({error.strerror}); move it away") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.JournalStorage(_Journal(path))
+        return Storage(path)
+
+
+class Storage(optuna.storages.JournalStorage):
+    """All that searches ask and are told, in memory; in the journal as far as it was flushed."""
+
+    def __init__(self, path: Path) -> None:
+        self._journal = _Journal(path)
+        super().__init__(self._journal)
+
+    def flush(self) -> None:
+        """Write what was said since. Raises UserError where the journal cannot be written."""
+        self._journal.flush()
 
 
 class _Journal(JournalFileBackend):
-    """Raises UserError where the file cannot be written; it is as it was before then."""
+    """Optuna writes, flushes to disk and reads back each of the dozens of things that are said of a trial.
+
+    Here they are written together, and this process reads what it has said from memory: nobody else writes.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), JournalFileOpenLock(str(path)))
         self._path = path
+        self._unread: list[dict[str, Any]] = []
+        self._unwritten: list[str] = []
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = [json.dumps(log) for log in logs]
+        self._unread += map(json.loads, lines)  # the storage keeps and changes what it reads
+        self._unwritten += lines
+        if len(self._unwritten) >= MAX_UNWRITTEN:
+            self.flush()
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """Those since the last time: the storage, which alone asks, goes on where it was."""
+        unread, self._unread = self._unread, []
+        return iter(unread)
+
+    def flush(self) -> None:
+        """Raises UserError where the file cannot be written; it is as it was before then."""
+        if not self._unwritten:
+            return
         size = self._path.stat().st_size
         try:
-            super().append_logs(logs)
+            super().append_logs([json.loads(line) for line in self._unwritten])
         except (OSError, RuntimeError) as fault:  # Optuna makes a RuntimeError of a lock that cannot be let go
             error = fault if isinstance(fault, OSError) else fault.__context__
             if not isinstance(error, OSError):
@@ -131,6 +165,7 @@ class _Journal(JournalFileBackend):
                 for lock in self._path.parent.glob(f"{self._path.name}.lock*"):
                     lock.unlink()
             raise UserError(f"{self._path}: cannot be written ({error.strerror}){remedy(error)}") from fault
+        self._unwritten.clear()
 
 
 class ArmSearch:

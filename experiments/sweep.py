@@ -2,33 +2,45 @@
 
 One supervisor owns the study; workers only train. Everything it knows comes from the plan and the ledger, so a
 killed sweep, started again, does what was left to do and nothing else.
+
+There may be ten thousand runs, so what is done when one of them ends does not depend on how many there are. The
+manifest lists all of them and is written whole: where that takes long, the arms that moved on wait for each other, are
+listed together, and their runs begin then. So each run that was ever begun is listed, as those who clean up rely on.
 """
 
 import dataclasses
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+import queue
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from experiments.config import RESULT_FORMAT, run_key
 from experiments.errors import UserError
 from experiments.executors import Executor, WorkerDied
 from experiments.ledger import Ledger
+from experiments.pace import Pace
 from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.private_text import from_here
 from experiments.runs import Job, failed_run_files
-from experiments.search import ArmSearch, Score, Setting, Storage, best, open_storage
+from experiments.search import ArmSearch, Score, Setting, best, open_storage
 from experiments.wandb_sweep import wandb_form
 
 TUNING_SEED = 0
 BAD = ("failed", "diverged")
 """Statuses of runs that nobody wanted."""
 POLL_S = 0.25
+MANIFEST_SHARE = 0.1
+"""Of the supervisor's time that writing the manifest may take."""
 
 
 @dataclass
 class Arm:
-    """How far one arm is. jobs: the wave, or the final runs, that are being made."""
+    """How far one arm is.
+
+    jobs: the wave, or the final runs, that are being made. missing: keys of those that are not in the ledger yet.
+    """
 
     plan: ArmPlan
     search: ArmSearch
@@ -38,6 +50,7 @@ class Arm:
     finals: list[str] = field(default_factory=list)
     winner: str | None = None
     jobs: list[Job] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
 
 
 class Sweep:
@@ -48,21 +61,24 @@ class Sweep:
 
     def __init__(self, plan: Plan, ledger: Ledger, *, store: bool) -> None:
         self.plan, self.ledger, self.store = plan, ledger, store
-        storage = open_storage(ledger.root / "studies" / plan.name / "optuna.log") if store else None
-        self.arms = [Arm(arm, self._search(arm, storage)) for arm in plan.arms]
-        self._futures: dict[Future[str], Job] = {}
+        self._storage = open_storage(ledger.root / "studies" / plan.name / "optuna.log") if store else None
+        self.arms = [Arm(arm, self._search(arm)) for arm in plan.arms]
+        self.num_finished = 0
+        """As many as `finished` names."""
+        self._made: set[str] = set()
+        self._futures: dict[Future[str], tuple[Job, Arm]] = {}
+        self._ended: queue.SimpleQueue[Future[str]] = queue.SimpleQueue()
+        self._manifest_pace = Pace(MANIFEST_SHARE)
 
-    def _search(self, arm: ArmPlan, storage: Storage | None) -> ArmSearch:
-        return ArmSearch(arm.name, self.plan.study.search, arm.parameters, arm.defaults, storage)
+    def _search(self, arm: ArmPlan) -> ArmSearch:
+        return ArmSearch(arm.name, self.plan.study.search, arm.parameters, arm.defaults, self._storage)
 
     def finished(self) -> list[str]:
         """Keys of the study's runs that are in the ledger, trials before final runs in each arm.
 
         One that a worker has just put there counts when its end has been reported.
         """
-        under_way = {job.key for job in self._futures.values()}
-        keys = (key for arm in self.arms for key in (*arm.trials, *arm.finals))
-        return [key for key in keys if key not in under_way and key in self.ledger]
+        return [key for arm in self.arms for key in (*arm.trials, *arm.finals) if key in self._made]
 
     def replay(self) -> None:
         """Go through everything that the ledger already answers, without training."""
@@ -73,39 +89,53 @@ class Sweep:
     def run(self, executor: Executor, *, on_finish: Callable[[Job], None], on_tick: Callable[[], None]) -> None:
         """Make the runs that are missing. Raises UserError for a run that cannot be built.
 
-        on_finish: called with each run's job when it is in the ledger. on_tick: called a few times a second.
+        on_finish: called with each run's job when it is in the ledger. on_tick: called after that, and a few times a
+        second.
         """
-        for arm in self.arms:
-            self._submit(executor, arm)
-        while self._futures:
-            done, _ = wait(self._futures, timeout=POLL_S, return_when=FIRST_COMPLETED)
-            for future in done:
-                on_finish(self._finish(future))
-                for arm in self.arms:
-                    if self._advance(arm):
-                        self._write_manifest()
-                        self._submit(executor, arm)
+        self._submit(executor, self.arms)
+        moved: list[Arm] = []
+        while self._futures or moved:
+            if ended := self._wait(min(POLL_S, self._manifest_pace.pause_s()) if moved else POLL_S):
+                job, arm = self._finish(ended)
+                on_finish(job)
+                if self._advance(arm):
+                    moved.append(arm)
+            if moved and not self._manifest_pace.pause_s():
+                self._write_manifest()
+                self._submit(executor, moved)
+                moved = []
             on_tick()
 
-    def _submit(self, executor: Executor, arm: Arm) -> None:
-        waiting = {job.key for job in self._futures.values()}
-        for job in arm.jobs:
-            if job.key not in self.ledger and job.key not in waiting:
-                self._futures[executor.submit(job)] = job
-                waiting.add(job.key)
+    def _submit(self, executor: Executor, arms: Iterable[Arm]) -> None:
+        """Have the runs made that the arms lack; the manifest lists them."""
+        for arm in arms:
+            for job in {job.key: job for job in arm.jobs if job.key in arm.missing}.values():
+                future = executor.submit(job)
+                self._futures[future] = job, arm
+                future.add_done_callback(self._ended.put)
 
-    def _finish(self, future: "Future[str]") -> Job:
-        job = self._futures.pop(future)
+    def _wait(self, seconds: float) -> "Future[str] | None":
+        """A future that is done, if there is one by then."""
+        try:
+            return self._ended.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def _finish(self, future: "Future[str]") -> tuple[Job, Arm]:
+        job, arm = self._futures.pop(future)
         try:
             future.result()
         except WorkerDied as error:
             self.ledger.commit(job.key, failed_run_files(job, self.plan.task, str(error)))
-        return job
+        self._made.add(job.key)
+        self.num_finished += sum(job.key == each.key for each in arm.jobs)
+        arm.missing.remove(job.key)
+        return job, arm
 
     def _advance(self, arm: Arm) -> bool:
         """Move the arm on as far as the ledger's runs allow; returns whether it has new jobs."""
         moved = False
-        while not arm.finals and all(job.key in self.ledger for job in arm.jobs):
+        while not arm.finals and not arm.missing:
             moved = True
             if arm.jobs:
                 self._tell(arm)
@@ -117,7 +147,15 @@ class Sweep:
                 arm.trials += [job.key for job in arm.jobs]
             else:
                 self._choose(arm)
+            self._look(arm)
         return moved
+
+    def _look(self, arm: Arm) -> None:
+        """Which of the arm's new jobs the ledger has."""
+        keys = [job.key for job in arm.jobs]
+        self._made.update(key for key in keys if key in self.ledger)
+        arm.missing = set(keys) - self._made
+        self.num_finished += sum(key not in arm.missing for key in keys)
 
     def _tell(self, arm: Arm) -> None:
         scores = [self._score(job.key) for job in arm.jobs]
@@ -146,8 +184,8 @@ class Sweep:
         return Job(run=run, key=key, source=self.plan.source, ledger=self.ledger.root)
 
     def _write_manifest(self) -> None:
-        """Say what the study consists of, so far."""
-        if not self.store:
+        """Say what the study consists of, so far, and what the searches were told."""
+        if self._storage is None:
             return
         arms: list[dict[str, Any]] = [
             {
@@ -161,10 +199,17 @@ class Sweep:
             }
             for arm in self.arms
         ]
+        with self._manifest_pace.at_work():
+            self._storage.flush()
+            self.ledger.write_study(self.plan.name, self._about | {"arms": arms})
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        """What the manifest says beside the arms, which are yet to take their place."""
         study = self.plan.study
         known = self.ledger.read_study(self.plan.name) if self.plan.name in self.ledger.studies() else {}
         plan_of_test = {"num_finals": study.final_seeds, "claims": dataclasses.asdict(self.plan.claims)}
-        manifest = {
+        return {
             "format": RESULT_FORMAT,
             "study": self.plan.name,
             "budget": study.budget,
@@ -173,7 +218,7 @@ class Sweep:
             "overlap": dataclasses.asdict(self.plan.overlap) if self.plan.overlap else None,
             "wandb_project": study.wandb.project,
             "num_trials": study.search.trials,
-            "arms": arms,
+            "arms": [],
             "sampler": study.search.sampler,
             "source": {"file": from_here(study.file), "data": study.own_images, "minutes": study.minutes},
             **plan_of_test,
@@ -181,7 +226,6 @@ class Sweep:
             # results.
             "first": known.get("first", plan_of_test),
         }
-        self.ledger.write_study(self.plan.name, manifest)
 
 
 def check_same_task(ledger: Ledger, plan: Plan) -> None:

@@ -1,12 +1,16 @@
-"""Tables in a narrow terminal: long names are folded, and the important columns stay."""
+"""What a terminal shows: folded names, the important columns of narrow tables, and how far a sweep is."""
 
 from io import StringIO
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
-from experiments.display import folded, print_ablation, print_tables
+from experiments import pace
+from experiments.display import SweepProgress, folded, print_ablation, print_tables
+from experiments.ledger import Ledger
+from experiments.runs import Job
 
 LONG = "stn_rotation:loc_lr_factor=1:localisation=deep:start_sd=0.02:consistency=1@resnet18+affine:max_deg=30"
 COLUMNS = ("Variant", "Baseline", "Validation %", "Test %", "n", "Difference", "Gap closed %", "Parameters")
@@ -47,3 +51,71 @@ def test_the_gap_closed_stays_beside_the_difference() -> None:
 def test_the_most_important_columns_are_shown() -> None:
     text = printed(50, print_tables, found(), lambda table: ("Variant", "n", "Parameters", "Validation %", "Test %"))
     assert "Parameters" in text and "Validation %" not in text
+
+
+class Marked:
+    """A ledger in which four runs are half done. looks: how often somebody wanted to know; each look takes a second."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self.looks, self._clock = 0, clock
+        row = {"variant": "cnn", "pose": "upright", "stage": "trial", "epoch": 5, "epochs": 9}
+        self.marks: dict[str, dict[str, Any]] = dict.fromkeys("abcd", row)
+
+    def running(self) -> dict[str, dict[str, Any]]:
+        self.looks += 1
+        self._clock[0] += 1
+        return dict(self.marks)
+
+    def read(self, key: str, name: str = "run.json") -> dict[str, Any]:
+        return {"seconds": 100.0} if name == "cost.json" else {"status": "completed"}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(pace, "monotonic", lambda: now[0])
+    return now
+
+
+def progress_of(ledger: Marked, *, terminal: bool) -> SweepProgress:
+    """Of eight runs of 100 s."""
+    console = Console(file=StringIO(), force_terminal=terminal, width=100)
+    expected_s = {("upright", "cnn", "trial"): 100.0}
+    known = cast(Ledger, ledger)
+    return SweepProgress(console, known, expected_s, 800.0, num_runs=8, num_done=0, num_workers=4)
+
+
+def completed_s(progress: SweepProgress) -> float:
+    return progress._bar.tasks[0].completed
+
+
+def finished(key: str) -> Job:
+    run = SimpleNamespace(pose="upright", variant="cnn", stage="trial", seed=0)
+    return cast(Job, SimpleNamespace(run=run, key=key))
+
+
+def test_progress_counts_what_runs_have_done_and_each_run_once(clock: list[float]) -> None:
+    ledger = Marked(clock)
+    progress = progress_of(ledger, terminal=True)
+    progress.tick()
+    assert completed_s(progress) == pytest.approx(4 * 50)
+    progress.finish(finished("a"), 1)  # the marks are not looked at again so soon
+    assert (ledger.looks, completed_s(progress)) == (1, pytest.approx(100 + 3 * 50))
+    del ledger.marks["a"], ledger.marks["b"]
+    clock[0] += 100
+    progress.tick()
+    assert (ledger.looks, completed_s(progress)) == (2, pytest.approx(100 + 2 * 50))
+
+
+def test_looking_at_many_marks_takes_a_share_of_the_time(clock: list[float]) -> None:
+    ledger = Marked(clock)
+    progress = progress_of(ledger, terminal=True)
+    for _ in range(4000):
+        progress.tick()
+        clock[0] += 0.25
+    assert 45 <= ledger.looks <= 51
+    in_a_file = progress_of(ledger, terminal=False)
+    looks = ledger.looks
+    clock[0] += 1000
+    in_a_file.tick()
+    assert ledger.looks == looks

@@ -21,6 +21,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from experiments import search as search_module
 from experiments.search import (
     ArmSearch,
     Score,
@@ -359,6 +360,7 @@ def test_the_journal_opens_in_optuna(tmp_path: Path) -> None:
     scores = iter([Score("completed", [0.1, 0.3]), Score("pruned", [0.05]), Score("diverged", []), Score("failed", [])])
     arms = [ArmSearch(name, make_search(trials=2, wave_size=2), SPACE, DEFAULTS, storage) for name in ("R/a", "R/b")]
     proposed = [go_through(arm, lambda setting: next(scores))[0] for arm in arms]
+    storage.flush()
 
     opened = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     assert sorted(optuna.get_all_study_names(opened)) == ["R/a", "R/b"]
@@ -377,11 +379,47 @@ def test_the_journal_opens_in_optuna(tmp_path: Path) -> None:
     assert optuna.load_study(study_name="R/a", storage=opened).best_value == 0.3
 
 
+def test_the_journal_says_what_optuna_would_write_itself(tmp_path: Path) -> None:
+    """Line by line, but for the times and the writer's name."""
+
+    def said(path: Path) -> list[dict[str, Any]]:
+        lines = map(json.loads, path.read_text().splitlines())
+        return [{k: v for k, v in line.items() if k != "worker_id" and not k.startswith("datetime")} for line in lines]
+
+    storage = open_storage(tmp_path / "ours.log")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        theirs = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "theirs.log")))
+    for each in (storage, theirs):
+        for name in ("R/a", "R/b"):
+            go_through(ArmSearch(name, make_search(), SPACE, DEFAULTS, each))  # type: ignore[arg-type]
+    assert not (tmp_path / "ours.log").read_bytes()
+    storage.flush()
+    assert said(tmp_path / "ours.log") == said(tmp_path / "theirs.log")
+    storage.flush()
+    assert said(tmp_path / "ours.log") == said(tmp_path / "theirs.log")
+
+
+def test_a_long_journal_is_written_before_it_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "MAX_UNWRITTEN", 20)
+    path = tmp_path / "optuna.log"
+    go_through(ArmSearch("R/a", make_search(), SPACE, DEFAULTS, storage := open_storage(path)))
+    num_written = len(path.read_text().splitlines())
+    storage.flush()
+    assert 0 < len(path.read_text().splitlines()) - num_written < 20
+
+
 def test_an_earlier_journal_gives_way_even_if_its_writer_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "optuna.log"
-    ArmSearch("R/a", make_search(), SPACE, DEFAULTS, open_storage(path)).next_wave()
+
+    def begin() -> None:
+        storage = open_storage(path)
+        ArmSearch("R/a", make_search(), SPACE, DEFAULTS, storage).next_wave()
+        storage.flush()
+
+    begin()
     path.write_text(path.read_text() + '{"torn')
     path.with_name("optuna.log.lock").write_text("")
-    ArmSearch("R/a", make_search(), SPACE, DEFAULTS, open_storage(path)).next_wave()
+    begin()
     opened = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     assert len(optuna.load_study(study_name="R/a", storage=opened).trials) == 4

@@ -14,6 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from experiments.cli import main
 from experiments.ledger import Ledger
+from experiments.runs import Job
 from experiments.sweep import Sweep
 from tests.command_line import contents, run, stamps, start, wait_for
 from tests.tiny_study import NUM_RUNS, STUDY, TINY, HereAndNow, plan_of, sweep_here, tables, write_sweep
@@ -214,6 +215,30 @@ def group_of(leader: int) -> set[int]:
 def test_the_order_in_which_runs_end_has_no_say(undisturbed: Done, tmp_path: Path) -> None:
     under_way = sweep_here(tmp_path, HereAndNow())
     assert under_way.ledger.read_study(STUDY) == undisturbed.manifest()
+
+
+def test_what_is_finished_is_counted_as_it_is_named(tmp_path: Path, cache: Path, one_thread: None) -> None:
+    """Two trials that are alike are one run, and count as two."""
+    search = {"trials": 3, "wave_size": 2, "space": {"optim.lr": {"value": 0.1}}}
+    variants, protocol = [{"variant": "cnn", "baseline": "cnn"}], TINY["protocol"] | {"epochs": 1}
+    plan = plan_of(tmp_path, search=search, variants=variants, protocol=protocol)
+    seen: list[int] = []
+
+    def sweep() -> Sweep:
+        under_way = Sweep(plan, Ledger(tmp_path / "runs"), store=True)
+        under_way.replay()
+
+        def finished(job: Job) -> None:
+            assert job.key in under_way.finished()
+            assert under_way.num_finished == len(under_way.finished())
+            seen.append(under_way.num_finished)
+
+        under_way.run(HereAndNow(), on_finish=finished, on_tick=lambda: None)
+        return under_way
+
+    assert sweep().num_finished == 5
+    assert seen == [2, 4, 5]  # the third trial was there when it was proposed
+    assert sweep().num_finished == 5 and len(seen) == 3
 
 
 def test_looking_at_a_study_writes_nothing(tmp_path: Path, cache: Path) -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -229,13 +230,13 @@ class Ledger:
 
     def running(self) -> dict[str, dict[str, Any]]:
         """Runs in progress by key, of processes that live."""
-        found = {}
+        found, alive = {}, cache(process_is_alive)  # a cluster's runs all have their supervisor's
         for path in sorted((self.root / "running").glob("*.json")):
             try:
                 progress = read_json(path)
             except (OSError, ValueError):
                 continue  # it has just ended
-            if isinstance(progress, dict) and is_whole(pid := progress.get("pid")) and process_is_alive(pid):
+            if isinstance(progress, dict) and is_whole(pid := progress.get("pid")) and alive(pid):
                 found[path.stem] = progress
         return found
 

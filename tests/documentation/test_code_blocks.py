@@ -13,9 +13,16 @@ from tests.image_folders import save
 
 pytestmark = pytest.mark.documentation
 
+STARTS_SERVERS = "starts servers; the tests run these commands in network namespaces"
 NOT_RUN = {
     "README.md": {"make sweep  # carry out sweep.yaml": "a quarter of an hour, and all tests"},
     "CONTRIBUTING.md": {"make setup": "installs, and runs all tests"},
+    "docs/cluster.md": {
+        "ray get-auth-token --generate": STARTS_SERVERS,
+        "ray start --address=HEAD": STARTS_SERVERS,
+        "RAY_ADDRESS=HEAD:6379 make sweep": "wants the cluster from above",
+        "sbatch docs/slurm/sweep.sbatch": "needs Slurm",
+    },
     "docs/wandb.md": {"make sync": "needs a W&B account"},
 }
 """The beginnings of blocks that no test runs. A new one is a decision: can a small form of it not be run?"""

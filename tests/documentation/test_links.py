@@ -12,7 +12,7 @@ from tests.documentation.pages import ROOT, pages
 
 pytestmark = pytest.mark.documentation
 
-HOSTS = {"keepachangelog.com", "semver.org"}
+HOSTS = {"docs.ray.io", "keepachangelog.com", "semver.org"}
 """Other hosts that documents lead to; nobody can fetch them here, so a new one is a decision."""
 
 every_document = pytest.mark.parametrize("document", [*pages(), "CHANGELOG.md"])

@@ -116,7 +116,7 @@ class RayExecutor:
                 lost = UserError(f"executor: the cluster was lost ({why}); the same command goes on from here")
             for run in self._under_way.values():
                 run.future.set_exception(lost)
-            while not self._stopped:
+            while not (self._stopped or (self._left and self._queue.empty())):
                 with suppress(queue.Empty):
                     self._queue.get(timeout=LOOK_S).future.set_exception(lost)
 
@@ -126,7 +126,11 @@ class RayExecutor:
                 run = self._queue.get(timeout=0 if self._under_way else LOOK_S)
             except queue.Empty:
                 return
-            self._begin(run)
+            try:
+                self._begin(run)
+            except Exception:
+                self._queue.put(run)
+                raise
 
     def _begin(self, run: Run) -> None:
         kept = latest_checkpoint(run.job)
@@ -154,12 +158,12 @@ class RayExecutor:
         try:
             news: Begun | News = ray.get(next(generator))
         except StopIteration:  # it has told nothing of an end
-            del self._under_way[generator]
             self._end(run, exceptions.WorkerCrashedError())
+            del self._under_way[generator]  # not before: whatever is raised, somebody waits for this run
             return
         except Exception as error:
-            del self._under_way[generator]
             self._end(run, error)
+            del self._under_way[generator]
             return
         job = run.job
         match news:
@@ -214,8 +218,8 @@ class RayExecutor:
             self._say(f"{name_of(self._nodes[left])} has left the cluster; its runs go on elsewhere.")
             for generator, run in list(self._under_way.items()):
                 if run.node_id == left:  # not all that is lost with a node is told by Ray
-                    del self._under_way[generator]
                     self._end(run, exceptions.NodeDiedError("left"))
+                    del self._under_way[generator]
         self._nodes = nodes
         fitting = [node for key, node in nodes.items() if key not in self._misfits]
         stranded = not any(slots(node, self._device, self._workers.per_gpu) for node in fitting)

@@ -1,0 +1,143 @@
+"""What the supervisor of a large sweep takes for each run, and whether that grows with their number.
+
+`python -m benchmarks.supervisor` carries out studies of 625 to 10,000 runs that take no time, each in a process of its
+own (benchmarks/simulated_cluster.py). W&B is left out: its files are written by another process.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from benchmarks.machine import describe
+from benchmarks.remote import Remote
+from benchmarks.report import NOTICEABLE_LOAD, print_table
+from benchmarks.simulated_cluster import MEDIAN_S, RUNS_OF_ARM, STARTS, Simulation
+from benchmarks.speed import check_writable
+from experiments.errors import UserError
+from experiments.ledger import to_json, write_atomically
+
+REPORT_FORMAT = 1
+FULL, QUICK = (625, 1250, 2500, 5000, 10000), (25, 50)
+TABLES = (
+    {
+        "own CPU, ms": "{own_cpu_ms:.1f}",
+        "× linear": "{own_cpu_ratio:.2f}",
+        "own wall, ms": "{own_ms:.1f}",
+        "commit, ms": "{commit_ms:.1f}",
+        "runs/s": "{runs_per_s_with_commits:.0f}",
+    },
+    {
+        **{f"{name} start, s": f"{{{name}_start_s:.1f}}" for name in STARTS},
+        "× linear": "{full_start_ratio:.2f}",
+        "peak MiB": "{peak_memory_mib:,.0f}",
+    },
+)
+"""Headings, and what stands below them."""
+NOTE = (
+    "Own: what the supervisor itself takes for each run that ends: search, progress, journal, manifest and reading "
+    "what the run came to; CPU of the processor, wall with waiting for the disk. Commit: to mark a run and to put it "
+    "into the ledger, flushed, as the supervisor of a cluster does besides. Runs/s: at which own and commit take all "
+    "the time. Starts: with an empty ledger (speed is not measured), with half of the runs and with all. × linear: own "
+    "CPU a run, and the last start a run, over those of the first line. {workers} workers, whose runs take "
+    "{median_s:g} s of a time that nobody waits for, in the median."
+)
+
+
+def measure(sizes: Sequence[int], workers: int, folder: Path | None) -> list[dict[str, Any]]:
+    """A study of each size with its progress in a terminal, then the middle one's in a file.
+
+    folder: for the ledgers, which are deleted; None for the system's.
+    """
+    found = []
+    for num_runs, terminal in [*((size, True) for size in sizes), (sizes[len(sizes) // 2], False)]:
+        with (
+            tempfile.TemporaryDirectory(prefix="stn-bench-", dir=folder) as scratch,
+            Remote(Simulation, Path(scratch), num_runs, workers, terminal) as simulation,
+        ):
+            found.append(simulation.call("measure"))
+    return found
+
+
+def with_ratios(studies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same with what each run costs over what it costs in the first study."""
+    first = studies[0]
+    return [
+        {
+            **each,
+            "own_cpu_ratio": round(each["own_cpu_ms"] / first["own_cpu_ms"], 2),
+            "full_start_ratio": round(
+                each["full_start_s"] / each["num_runs"] / (first["full_start_s"] / first["num_runs"]), 2
+            ),
+        }
+        for each in studies
+    ]
+
+
+def print_report(console: Console, report: Mapping[str, Any]) -> None:
+    """The report as a table."""
+    if (load := report["load_average_before"]) > NOTICEABLE_LOAD:
+        text = f"[yellow]Not an idle machine:[/] load average {load:.1f} before the start; measure again."
+        console.print(text, highlight=False, soft_wrap=True)
+    for columns in TABLES:
+        rows = [
+            (
+                f"{each['num_runs']:,}{'' if each['terminal'] else '*'}",
+                *(cell.format(**each) for cell in columns.values()),
+            )
+            for each in report["studies"]
+        ]
+        print_table(console, ("runs", *columns), rows)
+    console.print("* Without a terminal: a line for each run, and no bar.", style="dim", highlight=False)
+    note = NOTE.format(workers=f"{report['num_workers']:,}", median_s=MEDIAN_S)
+    console.print(note, style="dim", highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.supervisor", description=__doc__)
+    some = f"in multiples of {RUNS_OF_ARM}; default: {' '.join(map(str, FULL))}"
+    parser.add_argument("--runs", type=int, nargs="+", help=f"sizes of the studies, the smallest first, {some}")
+    parser.add_argument("--workers", type=int, default=1000, help="default: %(default)s")
+    parser.add_argument("--folder", type=Path, help="on whose disk the ledgers are; default: that of temporary files")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--quick", action="store_true", help="two tiny studies, to see that it works")
+    options = parser.parse_args(arguments)
+    sizes = options.runs or (QUICK if options.quick else FULL)
+    if any(size < 1 or size % RUNS_OF_ARM for size in sizes):
+        parser.error(f"--runs: {' '.join(map(str, sizes))}: each must be a multiple of {RUNS_OF_ARM}")
+    if options.workers < 1:
+        parser.error(f"--workers: {options.workers} is less than 1")
+    if options.folder and not options.folder.is_dir():
+        parser.error(f"--folder: {options.folder} is no folder")
+    try:
+        if options.out:
+            check_writable(options.out)
+    except UserError as error:
+        parser.error(str(error))
+    console, load, start_s = Console(), os.getloadavg()[0], time.perf_counter()
+    studies = with_ratios(measure(sizes, options.workers, options.folder))
+    report = {
+        "format": REPORT_FORMAT,
+        "quick": options.quick,
+        "seconds": round(time.perf_counter() - start_s, 1),
+        "load_average_before": round(load, 2),
+        "machine": describe(torch.device("cpu")),
+        "num_workers": options.workers,
+        "studies": studies,
+    }
+    print_report(console, report)
+    if options.out:
+        write_atomically(options.out, to_json(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""Two hosts for each test that asks for them; where they cannot be made, it says that it was skipped and why."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.two_hosts import KINDS, Hosts, Unavailable, two_hosts
+
+
+@pytest.fixture(params=KINDS)
+def hosts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hosts]:
+    """Of both kinds; of one with @pytest.mark.parametrize("hosts", ["one machine"], indirect=True)."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed: pip install 'stn-bench[cluster]'")
+    try:
+        with two_hosts(tmp_path / "hosts", request.param) as hosts:
+            yield hosts
+    except Unavailable as reason:
+        pytest.skip(str(reason))
