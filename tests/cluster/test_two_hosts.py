@@ -52,9 +52,7 @@ def test_hosts_share_no_files_and_no_processes(apart: Hosts) -> None:
     for path in (apart.folder / "seen", "/tmp/file", CHECKOUT / "sweep.yaml"):
         assert apart.on("second", "test", "-e", path).returncode == 1
         assert path == "/tmp/file" or apart.on("head", "test", "-e", path).returncode == 0
-    written = (
-        "for folder in / /tmp $HOME /var/tmp /root %s %s; do touch $folder/x 2>/dev/null && echo $folder; done"
-    )
+    written = "for folder in / /tmp $HOME /var/tmp /root %s %s; do touch $folder/x 2>/dev/null && echo $folder; done"
     allowed = apart.on("second", "sh", "-c", written % (CHECKOUT, sys.prefix)).stdout.split()
     assert sorted(allowed) == sorted(["/tmp", str(apart.cache("second").parents[1])])
     seen = apart.on("second", "ps", "-e", "-o", "args").stdout
