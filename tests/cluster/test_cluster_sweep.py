@@ -19,7 +19,7 @@ MEASURED = ("times.*", "report.html")
 """What is measured anew in each repetition."""
 SWEEP = ("sweep", "--budget", "smoke")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_tables_are_those_of_one_machine_although_a_host_is_lost(
     under_way = {path.stem for path in ledger.root.glob("running/*.json")}
     kept = {path.name for path in ledger.root.glob("running/*/epoch-*")}
     best_hosts.lose("second", silently=whole)
-    output, errors = sweep.communicate(timeout=280)
+    output, errors = sweep.communicate(timeout=600)
     assert sweep.returncode == 0, errors
     assert len(under_way) == 2 and kept
     assert "2 nodes, 2 cores" in output
@@ -61,7 +61,7 @@ def test_tables_are_those_of_one_machine_although_a_host_is_lost(
     here = tmp_path / "here"
     here.mkdir()
     write_sweep(here, protocol=protocol, search=search)
-    told = run(*SWEEP, "--executor", "local", cwd=here)
+    told = run(*SWEEP, "--executor", "local", cwd=here, patience_s=600)
     assert told.returncode == 0, told.stderr
     assert_same_study(best_hosts.folder, here)
 
