@@ -20,6 +20,7 @@ import jupytext
 import nbformat
 import numpy as np
 import pytest
+import yaml
 from nbformat import NotebookNode
 from PIL import Image
 
@@ -95,6 +96,8 @@ def test_the_pair_is_in_sync(stored: NotebookNode) -> None:
     pairs = zip(stored.cells, written.cells, strict=True)
     assert all((one.cell_type, one.source) == (other.cell_type, other.source) for one, other in pairs)
     assert stored.metadata.jupytext.formats == written.metadata.jupytext.formats == "ipynb,py:percent"
+    # jsonargparse, where it was imported first, hides jupytext's own way to write metadata from yaml.
+    yaml.SafeDumper.add_representer(NotebookNode, yaml.SafeDumper.represent_dict)
     assert jupytext.writes(stored, "py:percent") == SOURCE.read_text()
 
 
