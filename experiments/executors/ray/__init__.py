@@ -4,6 +4,7 @@ A run is a task of Ray's (tasks.py). Ray finds it a node with a free core and, w
 and brings our code there; experiments/executors/node.py says what happens then.
 """
 
+import atexit
 import logging
 import os
 import socket
@@ -92,6 +93,7 @@ def connect(address: str, leave: threading.Event) -> threading.Thread:
     try:
         joined.result(timeout=JOIN_S)
     except TimeoutError:
+        atexit.register(os._exit, 2)  # Ray's part of the thread that still waits aborts when Python takes itself apart
         raise UserError(f"{place}: has not answered as a Ray cluster for {JOIN_S:g} s; is it one?") from None
     except (exceptions.RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{place}: {' '.join(str(error).split()):.400}") from None

@@ -194,6 +194,8 @@ class RayExecutor:
                 self._misfits.add(run.node_id)
                 self._say(f"{self._name(run.node_id)} {cause}. Runs go elsewhere.")
             self._queue.put(run)
+        elif isinstance(cause, exceptions.LocalRayletDiedError | exceptions.RuntimeEnvSetupError):
+            raise cause  # no run's fault, and each of them would meet it
         elif not isinstance(cause, exceptions.RayError):
             run.future.set_exception(cause if isinstance(cause, Exception) else error)
         else:
