@@ -126,7 +126,7 @@ def make_missing_runs(
     )
 
     def finished(job: Job) -> None:
-        progress.finish(job, len(under_way.finished()))
+        progress.finish(job, under_way.num_finished)
         tracker.log(job.key)
 
     with progress, place.executor(plan, workers, say_to(console)) as executor:
