@@ -46,7 +46,7 @@ FOR_SWEEP := $(INSTALLED) $(if $(filter ray,$(EXECUTOR)),$(VENV)/.cluster)
 FOR_TESTS := $(INSTALLED) $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test docs test-docs faults lint format bench gpu-check clean
+.PHONY: help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test docs test-docs test-long faults lint format bench gpu-check clean
 
 help:
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -103,7 +103,7 @@ optuna-dashboard: $(INSTALLED)  ## look at the newest study's tuning in a browse
 verify: $(INSTALLED)  ## compute the numbers of README and docs again; with RUNS=folder, read every file of that ledger
 	@$(EXPERIMENTS) verify $(if $(filter command line,$(origin RUNS)),"$$RUNS")
 
-test: $(FOR_TESTS)  ## run all tests but those of the documentation
+test: $(FOR_TESTS)  ## run the tests, but those of test-docs and test-long
 	$(PY) -m pytest
 
 docs: $(VENV)/.docs  ## build the documentation as a site that needs no network: site/index.html
@@ -111,6 +111,9 @@ docs: $(VENV)/.docs  ## build the documentation as a site that needs no network:
 
 test-docs: $(FOR_TESTS)  ## follow every page of the documentation, run its code, check the site; minutes
 	$(PY) -m pytest -m documentation
+
+test-long: $(FOR_TESTS)  ## carry out all studies that come with the program, and one on a cluster that loses a host; minutes
+	$(PY) -m pytest -m long
 
 faults: $(FOR_TESTS)  ## the tests of faults and attacks at their whole size, about an hour; docs/reliability.md has the figures
 	$(PY) -m pytest --whole --timeout=7200 --figures $(VENV)/faults.json tests/faults tests/attacks

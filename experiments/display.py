@@ -93,6 +93,7 @@ def print_plan(
         f"[bold]Runs[/]  {count(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, "
         f"{protocol.precision} on {protocol.device}; each variant {count(study.search.trials, 'trial')}, tuned by "
         f"{study.search.sampler} on validation accuracy, and {count(study.final_seeds, 'final run')}"
+        + (f" from seed {study.first_seed}" if study.first_seed > 1 else "")
     )
     console.print(f"[bold]Claims[/] {as_markup(claims)}", highlight=False)
     if prospects:

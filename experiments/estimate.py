@@ -74,11 +74,6 @@ def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[tuple[int, int]]
     ]
 
 
-def images_per_s(plan: Plan, arm: ArmPlan, ledger: Ledger, call: Call = here) -> float:
-    """Training speed of one worker: as the ledger's runs of this study had it, else measured for half a second."""
-    return rates_of_arms(dataclasses.replace(plan, arms=(arm,)), ledger, call)[0]
-
-
 def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here) -> list[float]:
     """Training images/s of one worker in each arm: of its variant as the ledger's runs of this study had it.
 

@@ -17,6 +17,8 @@ __all__ = ["BUDGETS", "Parameter", "Search", "Study", "StudyVariant", "Wandb", "
 
 BUDGETS = ("smoke", "cpu", "gpu")
 
+SEEDS = ("final_seeds", "first_seed")
+
 MAX_ARMS = 5000
 """Far more than anybody trains."""
 
@@ -93,7 +95,8 @@ class Study:
     Args:
         file: the path it was read from, for messages.
         task: `cifar10`, `mnist`, `sprites` or `folder:PATH`.
-        final_seeds: number of final runs for each variant and pose; their seeds are 1, 2, ...; tuning uses seed 0.
+        final_seeds: number of final runs for each variant and pose; tuning uses seed 0.
+        first_seed: of the final runs; the others follow it. Another one repeats a study with runs that nobody has seen.
         own_images: whether a folder of the user's own images took the place of the file's task.
         minutes: that a probe was given, which its sizes follow from; None where they are the file's.
         has_budget: whether the file says anything of this budget.
@@ -113,6 +116,7 @@ class Study:
     own_images: bool = False
     minutes: float | None = None
     has_budget: bool = True
+    first_seed: int = 1
 
 
 def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
@@ -122,7 +126,7 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
     Raises UserError for anything in the file, of this budget or another, that is not as it should be.
     """
     top = read_mapping(path)
-    top.only(("name", "task", "poses", "variants", "claims", "protocol", "search", "final_seeds", "wandb", "budgets"))
+    top.only(("name", "task", "poses", "variants", "claims", "protocol", "search", *SEEDS, "wandb", "budgets"))
     if budget not in BUDGETS:
         raise top.error("budgets", f"there is no budget {budget!r}; {nearest(budget, BUDGETS)}")
     name = top.text("name", pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", what="a name of letters, digits, - and _")
@@ -154,7 +158,7 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
 
 
 def _budget(base: Study, section: Section, claims: Section) -> Study:
-    section.only(("task", "poses", "variants", "claims", "protocol", "trials", "wave_size", "final_seeds"))
+    section.only(("task", "poses", "variants", "claims", "protocol", "trials", "wave_size", *SEEDS))
     trials = section.integer("trials", 1, 10_000, base.search.trials)
     wave_size = section.integer("wave_size", 1, 10_000, base.search.wave_size)
     search = dataclasses.replace(base.search, trials=trials, wave_size=wave_size)
@@ -179,6 +183,8 @@ def _override(study: Study, section: Section) -> Study:
         given["variants"] = _variants(section)
     if "final_seeds" in section.values:
         given["final_seeds"] = section.integer("final_seeds", 1, 1000)
+    if "first_seed" in section.values:
+        given["first_seed"] = section.integer("first_seed", 1, 1_000_000)
     protocol = read_protocol(study.protocol, section.section("protocol"))
     if protocol.val_images == 0:
         raise section.section("protocol").error("val_images", "0 leaves nothing to tune on")

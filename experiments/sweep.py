@@ -168,7 +168,7 @@ class Sweep:
         arm.winner = None if index is None else arm.trials[index]
         setting = arm.settings[index or 0]
         arm.jobs = [
-            self._job(arm, setting, "final", TUNING_SEED + 1 + number, ())
+            self._job(arm, setting, "final", self.plan.study.first_seed + number, ())
             for number in range(self.plan.study.final_seeds)
         ]
         arm.finals = [job.key for job in arm.jobs]
@@ -208,7 +208,8 @@ class Sweep:
         """What the manifest says beside the arms, which are yet to take their place."""
         study = self.plan.study
         known = self.ledger.read_study(self.plan.name) if self.plan.name in self.ledger.studies() else {}
-        plan_of_test = {"num_finals": study.final_seeds, "claims": dataclasses.asdict(self.plan.claims)}
+        seeds = {"num_finals": study.final_seeds, "first_seed": study.first_seed}
+        plan_of_test = {**seeds, "claims": dataclasses.asdict(self.plan.claims)}
         return {
             "format": RESULT_FORMAT,
             "study": self.plan.name,
@@ -222,9 +223,8 @@ class Sweep:
             "sampler": study.search.sampler,
             "source": {"file": from_here(study.file), "data": study.own_images, "minutes": study.minutes},
             **plan_of_test,
-            # What was planned when the study first ran: a family or a number of seeds that was changed since has seen
-            # results.
-            "first": known.get("first", plan_of_test),
+            # What was planned when the study first ran: a family, or seeds, that were changed since have seen results.
+            "first": {"first_seed": 1, **known.get("first", plan_of_test)},  # older versions knew no other
         }
 
 

@@ -212,13 +212,24 @@ def test_study_json_has_the_claims_in_the_spelling_of_its_arms(tmp_path: Path, c
 
 def test_study_json_remembers_what_was_planned_first(tmp_path: Path, cache: Path) -> None:
     first = manifest(tmp_path)
-    assert first["first"] == {"num_finals": 2, "claims": first["claims"]}
+    assert first["first"] == {"num_finals": 2, "first_seed": 1, "claims": first["claims"]}
     assert read_study(tmp_path / "runs", first["study"]).is_as_planned
     later = manifest(tmp_path, final_seeds=3)
     assert later["num_finals"] == 3
     assert later["first"] == first["first"]
     changed = find(tmp_path / "runs", first["study"])
     assert any("were changed after the study had begun" in sentence for sentence in method(changed))
+    assert read_study(tmp_path / "runs", manifest(tmp_path)["study"]).is_as_planned
+    assert not read_study(tmp_path / "runs", manifest(tmp_path, first_seed=3)["study"]).is_as_planned
+
+
+def test_a_manifest_from_before_first_seed_began_with_seed_1(tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / "runs/studies" / manifest(tmp_path)["study"] / "study.json"
+    older = json.loads(file.read_text())
+    del older["first_seed"], older["first"]["first_seed"], older["sha256"]
+    file.write_text(json.dumps(older))
+    assert read_study(tmp_path / "runs", older["study"]).is_as_planned
+    assert not read_study(tmp_path / "runs", manifest(tmp_path, first_seed=3)["study"]).is_as_planned
     assert read_study(tmp_path / "runs", manifest(tmp_path)["study"]).is_as_planned
 
 

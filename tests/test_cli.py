@@ -163,9 +163,10 @@ def test_a_plan_is_printed_and_nothing_is_written(here: Path, capsys: pytest.Cap
     assert "sweep.yaml has no budgets.smoke: what it says applies as it stands, whatever that takes." in printed
     assert main(["plan"]) == 0
     assert "since " in capsys.readouterr().out.splitlines()[0]
-    write_sweep(here, budgets={"smoke": {"final_seeds": 3}})
+    write_sweep(here, budgets={"smoke": {"final_seeds": 3, "first_seed": 101}})
     assert main(["plan", "--budget=smoke"]) == 0
     printed = capsys.readouterr().out
+    assert "3 final runs from seed 101" in " ".join(printed.split())
     assert "6 final runs" in printed and "has no budgets" not in printed
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import simulated_cluster
 from benchmarks.simulated_cluster import Simulation, made_up_plan
-from experiments.estimate import images_per_s, known_rates, rates_of_arms
+from experiments.estimate import known_rates, rates_of_arms
 from experiments.ledger import Ledger
 
 
@@ -50,4 +50,4 @@ def test_speed_is_that_of_the_last_runs_of_a_variant(tmp_path: Path, monkeypatch
     known = known_rates(plan, ledger)
     assert known == {variant: pytest.approx(sum(rates.values()) / len(rates))}  # the others have no figures
     assert len(reads) == len(plan.arms) * 5 and last <= set(reads)
-    assert images_per_s(plan, plan.arms[0], ledger) == known[variant]
+    assert rates_of_arms(replace(plan, arms=plan.arms[:1]), ledger) == [known[variant]]

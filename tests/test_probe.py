@@ -206,7 +206,7 @@ def test_a_probe_answers_and_goes_on_where_it_was(
 
     # Another speed would give other sizes, and so other runs. The report need not be drawn again to see that.
     monkeypatch.setattr("analysis.report.write_report", lambda findings, out: report)
-    monkeypatch.setattr("experiments.commands.probe.images_per_s", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("experiments.commands.probe.rates_of_arms", lambda *_: pytest.fail("measured again"))
     before = sorted(path.name for path in (here / "runs/runs").iterdir())
     (ledger.folder(manifest["arms"][3]["finals"][1]) / "run.json").unlink()  # as if it had been stopped before that run
     Ledger(here / "runs").remove(manifest["arms"][3]["finals"][1])

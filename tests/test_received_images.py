@@ -192,3 +192,11 @@ def test_of_two_processes_that_want_them_one_fetches(tmp_path: Path) -> None:
     (entry,) = cache.iterdir()
     assert entry.name.startswith("received-")
     cached("received", WANTED, cache, build_never, silent)
+
+
+def test_an_entry_of_other_images_is_refused(tmp_path: Path) -> None:
+    cached("received", WANTED, tmp_path, lambda _: (CLASSES, some_images(7, 2), some_images(5, 1)), silent)
+    with pytest.raises(
+        UserError, match=r"^cache .*: an entry received-\.\.\. has other images than those sent; delete it$"
+    ):
+        received(WANTED, tmp_path, fetch_never)

@@ -40,6 +40,7 @@ def make_at_once(executor: LocalExecutor, job: Job) -> "Future[str]":
     return future
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_study_at_budget_smoke(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

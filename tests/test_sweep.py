@@ -241,6 +241,15 @@ def test_what_is_finished_is_counted_as_it_is_named(tmp_path: Path, cache: Path,
     assert sweep().num_finished == 5 and len(seen) == 3
 
 
+def test_a_study_is_confirmed_with_other_seeds_and_the_same_tuning(
+    tmp_path: Path, cache: Path, one_thread: None
+) -> None:
+    found, executor = sweep_here(tmp_path, HereAndNow()).arms, HereAndNow()
+    confirmed = sweep_here(tmp_path, executor, name="confirm", first_seed=101).arms
+    assert [(arm.trials, arm.winner) for arm in confirmed] == [(arm.trials, arm.winner) for arm in found]
+    assert sorted((job.run.stage, job.run.seed) for job in executor.made) == [("final", 101)] * 2 + [("final", 102)] * 2
+
+
 def test_looking_at_a_study_writes_nothing(tmp_path: Path, cache: Path) -> None:
     under_way = Sweep(plan_of(tmp_path), Ledger(tmp_path / "runs", read_only=True), store=False)
     under_way.replay()

@@ -11,7 +11,7 @@ from rich.console import Console
 from experiments.commands.options import choose_budget, count_workers
 from experiments.commands.sweep import carry_out
 from experiments.display import count, print_advice, print_place, say_to
-from experiments.estimate import images_per_s
+from experiments.estimate import rates_of_arms
 from experiments.executors import Workers
 from experiments.executors.local import STALL_S, ThisMachine
 from experiments.ledger import Ledger
@@ -34,7 +34,7 @@ def main(options: Namespace) -> int:
     ledger = Ledger(options.runs, read_only=True)
     rates, fitted = None, earlier_sizes(plan, ledger)
     if fitted is None:
-        rates = [images_per_s(plan, arm, ledger) for arm in plan.arms]
+        rates = rates_of_arms(plan, ledger)
         left_s = 60 * options.minutes - REPORT_S - (time.monotonic() - started)
         fitted = fit_to_time(plan, rates, left_s, num_workers)
         missing_s = wall_seconds(fitted, rates, num_workers) - left_s

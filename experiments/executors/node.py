@@ -18,9 +18,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from experiments.errors import UserError
 from experiments.executors.local import LOOK_S, LocalExecutor
-from experiments.ledger import Ledger, process_is_alive, write_atomically
+from experiments.ledger import Ledger, Unwritable, process_is_alive, write_atomically
 from experiments.ledger.checksums import SUMS
 from experiments.runs import Job
 from experiments.tasks.cache import Decoded, cache_folder, held, received
@@ -99,6 +101,12 @@ def check_room(num_bytes: int, content_hash: str) -> None:
         )
 
 
+def check_gpu() -> None:
+    """Raises Misfit if PyTorch sees no GPU here."""
+    if not torch.cuda.is_available():
+        raise Misfit("has a GPU for Ray, and none for PyTorch; see to its driver, or to a build of torch that fits it")
+
+
 def carry_out(
     job: Job, wanted: Mapping[str, str], fetch: Callable[[], Decoded], kept: Sequence[Kept], stall_s: float
 ) -> Iterator[News]:
@@ -108,19 +116,18 @@ def carry_out(
     kept: checkpoints to go on from.
     Raises Misfit, WorkerDied, and what experiments.runs.carry_out does.
     """
+    device = job.run.protocol.device
     check_versions(wanted)
-    cache, ledger = cache_folder(), _ledger()
+    if device == "cuda":
+        check_gpu()
+    cache = cache_folder()
     try:
         received(job.source.content_hash, cache, fetch)
     except UserError as error:  # another machine may have room for them
         raise Misfit(f"cannot keep the images: {error}") from None
-    folder = ledger.checkpoints(job.key)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for checkpoint in kept:
-        write_atomically(folder / checkpoint.name, checkpoint.content)
+    ledger, folder = _prepared(job.key, kept)
     here = replace(job, source=replace(job.source, cache=cache), ledger=ledger.root)
-    executor = _executor(job.run.protocol.device, stall_s, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    executor = _executor(device, stall_s, os.environ.get("CUDA_VISIBLE_DEVICES"))
     future = executor.submit(here)
     sent, sent_s, size = {checkpoint.name for checkpoint in kept}, time.monotonic(), 0
     row, told_s = None, -math.inf
@@ -134,13 +141,32 @@ def carry_out(
             yield latest
     try:
         future.result()
-    except Exception:
+    except Unwritable as error:
+        raise _no_room(error) from None
+    finally:
         ledger.forget_running(job.key)
-        raise
     run = ledger.folder(job.key)
     files = {path.name: path.read_bytes() for path in sorted(run.iterdir()) if path.name != SUMS}
     ledger.remove(job.key)
     yield Finished(files)
+
+
+def _prepared(key: str, kept: Sequence[Kept]) -> tuple[Ledger, Path]:
+    """A ledger for the run, and the folder of its checkpoints, where those are that were kept."""
+    try:
+        ledger = _ledger()
+        folder = ledger.checkpoints(key)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for checkpoint in kept:
+            write_atomically(folder / checkpoint.name, checkpoint.content)
+    except (OSError, Unwritable) as error:
+        raise _no_room(error) from None
+    return ledger, folder
+
+
+def _no_room(error: Exception) -> Misfit:
+    return Misfit(f"cannot keep runs until they are sent: {error}")
 
 
 def _latest(folder: Path, sent: set[str]) -> Kept | None:

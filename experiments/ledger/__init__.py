@@ -107,8 +107,12 @@ def process_is_alive(pid: int) -> bool:
     return state != "Z"
 
 
+class Unwritable(UserError):
+    """The disk does not take what is to be kept."""
+
+
 class Ledger:
-    """The folder of finished runs. Raises UserError where it cannot be made or written.
+    """The folder of finished runs. Raises Unwritable where it cannot be made or written.
 
     root: made if missing. read_only: make nothing and write nothing.
     """
@@ -126,8 +130,8 @@ class Ledger:
         except OSError as error:
             raise self._unwritable(error) from None
 
-    def _unwritable(self, error: OSError) -> UserError:
-        return UserError(f"runs: the ledger {self.root} cannot be written ({error.strerror}){remedy(error)}")
+    def _unwritable(self, error: OSError) -> Unwritable:
+        return Unwritable(f"runs: the ledger {self.root} cannot be written ({error.strerror}){remedy(error)}")
 
     def folder(self, key: str) -> Path:
         return self.root / "runs" / key
@@ -177,7 +181,7 @@ class Ledger:
         """Put a finished run into the ledger, whole, with the checksums of its files.
 
         A run that is there already stays as it is; what is left of one without its run.json goes.
-        Raises UserError where it cannot be written; nothing of it is left then.
+        Raises Unwritable where that cannot be; nothing of it is left then.
         """
         temporary = self.root / "runs" / f".{key}.{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)

@@ -110,7 +110,8 @@ def received(wanted: str, cache: Path, fetch: Callable[[], Decoded]) -> Decoded:
     """The images with that content hash: those that are held, else fetched and kept.
 
     For machines that cannot make them. Of the processes here that want the same ones, one fetches.
-    Raises UserError if the cache cannot be written, ValueError for other images than those, and what `fetch` raises.
+    Raises UserError if the cache cannot be written, or its entry has other images; ValueError for fetched ones that are
+    not those; and what `fetch` raises.
     """
 
     def build(scratch: Path) -> tuple[tuple[str, ...], Images, Images]:
@@ -119,7 +120,10 @@ def received(wanted: str, cache: Path, fetch: Callable[[], Decoded]) -> Decoded:
             raise ValueError("the images that arrived are not those that were sent")
         return classes, train, test
 
-    return held(wanted, cache) or cached("received", wanted, cache, build, lambda line: None)
+    found = held(wanted, cache) or cached("received", wanted, cache, build, lambda line: None)
+    if found.content_hash != wanted:
+        raise UserError(f"cache {str(cache)!r}: an entry received-... has other images than those sent; delete it")
+    return found
 
 
 @contextmanager

@@ -19,7 +19,7 @@ MEASURED = ("times.*", "report.html")
 """What is measured anew in each repetition."""
 SWEEP = ("sweep", "--budget", "smoke")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

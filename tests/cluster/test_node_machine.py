@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ import torch
 
 from experiments.executors import node
 from experiments.executors.node import SCRATCH, Misfit, check_room, check_versions
+from experiments.ledger import Unwritable
 from experiments.runs import Job
 from experiments.tasks import load_task
 from experiments.tasks.cache import Decoded
@@ -135,3 +137,27 @@ def test_another_gpu_has_another_worker(monkeypatch: pytest.MonkeyPatch) -> None
         second: Any = node._executor(*other)
         assert second is not first and first.left and not second.left
         first = second
+
+
+def test_a_gpu_that_only_ray_sees_is_none(job: Job) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("PyTorch sees a GPU here")
+    on_a_gpu = replace(job, run=replace(job.run, protocol=replace(job.run.protocol, device="cuda")))
+    with pytest.raises(Misfit, match=r"^has a GPU for Ray, and none for PyTorch; see to its driver"):
+        next(node.carry_out(on_a_gpu, node.versions(), fetch_never, (), 900.0))
+
+
+def test_a_disk_that_takes_nothing_is_the_machines_fault(
+    job: Job, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch / "gone"))
+    with pytest.raises(Misfit, match=r"^cannot keep runs until they are sent: .*No such file or directory.*gone"):
+        next(node.carry_out(job, node.versions(), fetch_never, (), 900.0))
+
+
+def test_a_disk_that_fills_up_during_a_run_is_the_machines_fault(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    full: Future[str] = Future()
+    full.set_exception(Unwritable("runs: the ledger cannot be written (No space left on device)"))
+    monkeypatch.setattr(node, "_executor", lambda *_: SimpleNamespace(submit=lambda job: full))
+    with pytest.raises(Misfit, match=r"^cannot keep runs until they are sent: .*\(No space left on device\)$"):
+        list(node.carry_out(job, node.versions(), fetch_never, (), 900.0))

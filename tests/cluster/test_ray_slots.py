@@ -80,9 +80,10 @@ def test_runs_ask_for_their_share_of_a_gpu(
 ) -> None:
     monkeypatch.setattr(tasks, "living", lambda: [node_of(CPU=8.0, GPU=1.0)])
     workers = Workers(1, 900.0, per_gpu=per_gpu)
-    assert RayExecutor(on_gpus(plan), workers, print)._options == {"num_cpus": 1, "num_gpus": share}
+    on_a_gpu, on_none = (RayExecutor(each, workers, print)._options for each in (on_gpus(plan), plan))
+    assert (on_a_gpu["num_cpus"], on_a_gpu["num_gpus"]) == (1, share)
     assert share * per_gpu <= 1
-    assert RayExecutor(plan, workers, print)._options == {"num_cpus": 1}
+    assert on_none == {name: value for name, value in on_a_gpu.items() if name != "num_gpus"}
 
 
 @pytest.mark.parametrize(("may_grow", "number", "limit"), [(False, 3, 3), (True, 3, 1000), (True, 4000, 4000)])

@@ -25,6 +25,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
         pytest.skip(str(reason))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_hosts_join_and_are_lost(hosts: Hosts) -> None:
     first = hosts.nodes()
@@ -41,6 +42,7 @@ def test_hosts_join_and_are_lost(hosts: Hosts) -> None:
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 30)"
 
 
+@pytest.mark.long
 def test_hosts_share_no_files_and_no_processes(apart: Hosts) -> None:
     assert apart.on("head", "hostname").stdout == "head\n"
     assert apart.on("second", "hostname").stdout == "second\n"
@@ -60,6 +62,7 @@ def test_hosts_share_no_files_and_no_processes(apart: Hosts) -> None:
     assert "raylet" in seen and "gcs_server" not in seen and sys.argv[0] not in seen
 
 
+@pytest.mark.long
 def test_commands_on_hosts_end_as_they_do_here(apart: Hosts) -> None:
     for shell, status in (("exit 7", 7), ("kill -9 $$", -signal.SIGKILL), ("kill -TERM $$", -signal.SIGTERM)):
         assert apart.on("second", "sh", "-c", shell).returncode == status
@@ -71,6 +74,7 @@ def test_commands_on_hosts_end_as_they_do_here(apart: Hosts) -> None:
     told.communicate()
 
 
+@pytest.mark.long
 def test_a_host_that_was_parted_is_lost_to_the_others_and_comes_back(apart: Hosts) -> None:
     apart.cut("second")
     apart.wait_for_nodes(1)
@@ -80,6 +84,7 @@ def test_a_host_that_was_parted_is_lost_to_the_others_and_comes_back(apart: Host
     wait_for(lambda: not apart.on("second", sys.executable, "-c", CONNECT, *apart.address.split(":")).returncode)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["network namespaces", "one machine"])
 def test_nothing_is_left_when_the_tests_are_killed(kind: Kind, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ and brings our code there; experiments/executors/node.py says what happens then.
 import atexit
 import logging
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -22,10 +23,8 @@ from experiments.executors.node import check_room, check_versions, versions
 from experiments.plan import Plan
 from experiments.tasks import Say
 
-# A connection to a host that lost its power stays open, and what waits at its end waits as long: 43 s with these, nine
-# minutes with Ray's own settings.
-os.environ.setdefault("RAY_grpc_client_keepalive_time_ms", "10000")
-os.environ.setdefault("RAY_grpc_client_keepalive_timeout_ms", "20000")
+# A call of Ray's after the connection was lost would quietly make a cluster of its own.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 try:
     import ray
     from ray import exceptions
@@ -96,7 +95,14 @@ def connect(address: str, leave: threading.Event) -> threading.Thread:
         atexit.register(os._exit, 2)  # Ray's part of the thread that still waits aborts when Python takes itself apart
         raise UserError(f"{place}: has not answered as a Ray cluster for {JOIN_S:g} s; is it one?") from None
     except (exceptions.RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{place}: {' '.join(str(error).split()):.400}") from None
+        said = f"{place}: {' '.join(str(error).split()):.400}"
+        if isinstance(error, ConnectionError):
+            said += "; does this machine have the token of its head, and RAY_AUTH_MODE=token? docs/cluster.md says more"
+        raise UserError(said) from None
+    if threading.current_thread() is threading.main_thread():
+        # Ray's C++ has put a handler of its own over Python's: it prints a trace, and aborts at a second signal.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.getsignal(number))
     return thread
 
 
@@ -125,7 +131,8 @@ class Cluster:
     def __init__(self, address: str) -> None:
         nodes = living()
         cores, gpus = (int(sum(node["Resources"].get(what, 0) for node in nodes)) for what in ("CPU", "GPU"))
-        has = f"{len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}, {cores} cores" + (f", {gpus} GPUs" * bool(gpus))
+        counts = [(len(nodes), "node"), (cores, "core"), *([(gpus, "GPU")] if gpus else [])]
+        has = ", ".join(f"{number} {name}{'s' * (number != 1)}" for number, name in counts)
         self.text = f"Ray {ray.__version__} {f'at {address}' if address else 'on this machine'}: {has}."
         # The same one of several whenever a sweep starts again: the kind that is first by name.
         with_gpus = [node for node in nodes if num_gpus(node)]

@@ -49,9 +49,12 @@ def ask_all(nodes: Sequence[Node], function: Callable[..., T], *arguments: Any, 
             answers.append(ray.get(answer, timeout=0))
         except exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
-                raise error.cause from None
-            why = str(error.cause) if isinstance(error.cause, Misfit) else f"cannot run stn-bench: {last_line(error)}"
-            raise UserError(f"executor: {name_of(node)} {why}") from None
+                why = f": {error.cause}"
+            elif isinstance(error.cause, Misfit):
+                why = f" {error.cause}"
+            else:
+                why = f" cannot run stn-bench: {last_line(error)}"
+            raise UserError(f"executor: {name_of(node)}{why}") from None
         except exceptions.GetTimeoutError:
             raise UserError(f"executor: {name_of(node)} has not answered for {ANSWER_S:g} s") from None
         except exceptions.RayError as error:

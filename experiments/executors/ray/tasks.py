@@ -4,10 +4,10 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +29,8 @@ NUM_LOSSES = 3
 """Losses of a run's process or node, without a new checkpoint between them, after which the run is given up."""
 MAX_PENDING = 1000
 """Runs that may wait in Ray's own queue, for nodes that are yet to join."""
+MAX_UNREAD = 4
+"""Items of a run that may wait to be read; until then it sends no more. It trains on meanwhile."""
 LOOK_S, LOOK_AT_NODES_S = 0.5, 5.0
 
 
@@ -60,13 +62,18 @@ def make_run(
 
 @dataclass
 class Run:
-    """A run until its future is done. Of its last attempt: the checkpoint that it began with, and the node it is on."""
+    """A run until its future is done.
+
+    kept, node_id: of its last attempt, the checkpoint that it began with, and the node that it has come to.
+    num_losses, lost_on: since its last new checkpoint.
+    """
 
     job: Job
     future: "Future[str]"
     kept: str = ""
     node_id: str = ""
     num_losses: int = 0
+    lost_on: set[str] = field(default_factory=set)
 
 
 class RayExecutor:
@@ -75,7 +82,9 @@ class RayExecutor:
     def __init__(self, plan: Plan, workers: Workers, say: Say) -> None:
         self._device, self._task, self._workers, self._say = plan.protocol.device, plan.task, workers, say
         share = math.floor(1e4 / workers.per_gpu) / 1e4  # as finely as Ray counts
-        self._options: dict[str, Any] = {"num_cpus": 1, **({"num_gpus": share} if self._device == "cuda" else {})}
+        self._options: dict[str, Any] = {"num_cpus": 1, "_generator_backpressure_num_objects": MAX_UNREAD}
+        if self._device == "cuda":
+            self._options["num_gpus"] = share
         self._limit = max(workers.number, MAX_PENDING) if workers.may_grow else workers.number
         self._wanted = versions()
         self._images: list[ray.ObjectRef[Decoded]] = []
@@ -136,8 +145,11 @@ class RayExecutor:
         kept = latest_checkpoint(run.job)
         run.kept, run.node_id = kept[0].name if kept else "", ""
         options = dict(self._options)
-        if self._misfits:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._misfits))})"}
+        avoided = self._misfits | run.lost_on
+        if not self._is_room_beside(avoided):
+            avoided = self._misfits
+        if avoided:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}
         task = self._task
         source = replace(run.job.source, task=task.name, label=task.label, content_hash=task.content_hash)
         call, job = make_run.options(**options), replace(run.job, source=source)
@@ -147,9 +159,9 @@ class RayExecutor:
         waiting = list(self._under_way)
         if not waiting:
             return []
-        ready, _ = ray.wait(waiting, num_returns=1, timeout=LOOK_S, fetch_local=False)
+        ready, _ = ray.wait(waiting, num_returns=1, timeout=LOOK_S)
         if ready:  # whoever else has some
-            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
         return list(ready)
 
     def _take(self, generator: "ray.ObjectRefGenerator") -> None:
@@ -200,7 +212,10 @@ class RayExecutor:
             run.future.set_exception(cause if isinstance(cause, Exception) else error)
         else:
             kept = latest_checkpoint(run.job)
-            run.num_losses = 1 if kept and kept[0].name > run.kept else run.num_losses + 1
+            if kept and kept[0].name > run.kept:
+                run.num_losses, run.lost_on = 0, set()
+            run.num_losses += 1
+            run.lost_on |= {run.node_id} - {""}
             if run.num_losses < NUM_LOSSES:
                 self._queue.put(run)
             elif isinstance(cause, exceptions.OutOfMemoryError):
@@ -218,16 +233,30 @@ class RayExecutor:
             self._say(f"{name_of(nodes[joined])} has joined the cluster.")
         for left in self._nodes.keys() - nodes.keys():
             self._say(f"{name_of(self._nodes[left])} has left the cluster; its runs go on elsewhere.")
-            for generator, run in list(self._under_way.items()):
-                if run.node_id == left:  # not all that is lost with a node is told by Ray
-                    self._end(run, exceptions.NodeDiedError("left"))
-                    del self._under_way[generator]
-        self._nodes = nodes
-        fitting = [node for key, node in nodes.items() if key not in self._misfits]
-        stranded = not any(slots(node, self._device, self._workers.per_gpu) for node in fitting)
+        left_ones, self._nodes = self._nodes.keys() - nodes.keys(), nodes
+        if left_ones:
+            self._begin_again(left_ones)
+        stranded = not self._is_room_beside(self._misfits)
         if stranded and not self._stranded:
             self._say("No node of the cluster can take a run now; waiting for one to join.")
         self._stranded = stranded
+
+    def _begin_again(self, left: Set[str]) -> None:
+        """Runs of nodes that have left: not all that is lost with a node is told by Ray."""
+        for generator, run in list(self._under_way.items()):
+            if run.node_id in left:
+                self._end(run, exceptions.NodeDiedError("left"))
+            elif not run.node_id:  # it may have been on its way there, or wait for no other node
+                ray.cancel(generator, force=True)
+                self._queue.put(run)
+            else:
+                continue
+            del self._under_way[generator]
+
+    def _is_room_beside(self, avoided: Set[str]) -> bool:
+        """Whether a node that is not avoided can ever take a run."""
+        others = (node for key, node in self._nodes.items() if key not in avoided)
+        return any(slots(node, self._device, self._workers.per_gpu) for node in others)
 
     def _name(self, node_id: str) -> str:
         """Also of a node that has joined since they were looked at."""
