@@ -26,17 +26,21 @@ def export(trained: Trained, out: Path) -> list[Path]:
     check_folder(trained, out)
     program = exported_program(trained)
     out.mkdir(parents=True, exist_ok=True)
-    model = out / "model.pt2"
-    torch.export.save(program, model)
-    check_model(trained, model)
-    files = [model]
-    for name in COPIED:
-        if (trained.folder / name).exists():
-            files.append(Path(shutil.copyfile(trained.folder / name, out / name)))
+    # First what tells of whom the folder is, so that the command can be given again wherever it ends.
     for name, content in (("config.json", to_json(description(trained))), ("README.md", card(trained).encode())):
         write_atomically(out / name, content)
-        files.append(out / name)
-    return sorted(files)
+    for name in COPIED:
+        if (trained.folder / name).exists():
+            shutil.copyfile(trained.folder / name, out / name)
+    unchecked = out / "unchecked.pt2"
+    try:
+        torch.export.save(program, unchecked)
+        check_model(trained, unchecked)
+        unchecked.replace(out / "model.pt2")
+    finally:
+        unchecked.unlink(missing_ok=True)
+    names = {"config.json", "README.md", "model.pt2", *COPIED}
+    return sorted(file for file in out.iterdir() if file.name in names)
 
 
 def check_folder(trained: Trained, out: Path) -> None:
@@ -73,7 +77,9 @@ def check_model(trained: Trained, model: Path) -> None:
         found_BK: Tensor = torch.cat([program(part_BCHW).softmax(1) for part_BCHW in parts])
     difference = (found_BK - wanted_BK).abs().max().item()
     if not difference <= MAX_DIFFERENCE:
-        raise UserError(f"{model}: differs from the run's network by {difference:.1e}; do not use it")
+        raise UserError(
+            f"export: the exported model differs from the run's network by {difference:.1e}; it was not kept"
+        )
 
 
 def description(trained: Trained) -> dict[str, object]:
@@ -97,11 +103,13 @@ def loading_code(trained: Trained) -> str:
     """How to run model.pt2 in a program that has torch and pillow, and nothing of this project."""
     more = "import torchvision  # its deformable convolutions\n" if "deformable" in trained.variant else ""
     return f"""import json, numpy, torch
-{more}from PIL import Image
+{more}from PIL import Image, ImageOps
 
 config = json.load(open("config.json"))
 model = torch.export.load("model.pt2").module()
-image = Image.open("image.png").convert("RGB").resize((config["image_px"],) * 2)
+image = ImageOps.exif_transpose(Image.open("image.png")).convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+image = ImageOps.fit(image, (config["image_px"],) * 2, Image.Resampling.BICUBIC)  # the square in the middle
 pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None] / 255
 probabilities = model(pixels).softmax(1)[0].detach()
 print(config["classes"][int(probabilities.argmax())], float(probabilities.max()))

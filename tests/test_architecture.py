@@ -108,13 +108,6 @@ def test_a_service_has_one_owner(package: str, owner: str) -> None:
     assert {file for file in FILES if room(file) != "tests" and package in packages(file)} == {owner}
 
 
-def test_ray_has_one_folder() -> None:
-    users = {file for file in FILES if "ray" in packages(file)}
-    rooms = ("experiments/executors/ray/", "tests/cluster/")
-    assert not [file for file in users if not file.startswith(rooms)]
-    assert "experiments/executors/ray/__init__.py" in users
-
-
 def test_one_folder_knows_of_ray() -> None:
     knowing = [file for file in FILES if room(file) != "tests" and "ray" in packages(file)]
     assert len(knowing) > 1 and all(file.startswith("experiments/executors/ray/") for file in knowing)

@@ -22,6 +22,7 @@ from experiments.export import exported_program
 from experiments.images import to_device
 from experiments.ledger import Ledger
 from experiments.models import MODELS
+from experiments.prediction import predict
 from experiments.tasks import Task
 from experiments.trained import Classifier, load_trained
 from tests.trained_runs import TINY, sprites_in, train_on_sprites
@@ -107,8 +108,9 @@ def test_a_stranger_gets_the_runs_own_answers(
 
 
 def test_the_card_says_what_the_run_says_and_its_code_runs(
-    exported: tuple[Path, dict[str, str]], sprites: Task
+    exported: tuple[Path, dict[str, str]], make_run: Callable[..., tuple[Ledger, str]], sprites: Task
 ) -> None:
+    """On a picture that is no square and has holes, as `predict` takes it."""
     out, keys = exported
     folder = out / "stn_affine"
     card = (folder / "README.md").read_text()
@@ -120,13 +122,16 @@ def test_the_card_says_what_the_run_says_and_its_code_runs(
     assert keys["stn_affine"] in body and "![Images before and after the transformer](transformer.png)" in body
     assert (folder / "transformer.png").exists() and not (out / "cnn-lenet/transformer.png").exists()
     assert "transformer.png" not in (out / "cnn-lenet/README.md").read_text()
-    Image.fromarray(np.array(sprites.test.pixels_NHWC[0])).save(folder / "image.png")
+    picture = Image.fromarray(np.concatenate([*sprites.test.pixels_NHWC[:3]], axis=1)).resize((190, 70))
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    picture.save(folder / "image.png")
     (code,) = re.findall(r"```python\n(.*?)```", body, re.DOTALL)
-    assert len(code.splitlines()) <= 10
+    assert len([line for line in code.splitlines() if line]) <= 10
     ended = subprocess.run([sys.executable, "-I", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     name, confidence = ended.stdout.split()
-    assert name in sprites.classes and 0 < float(confidence) <= 1
+    (said,) = predict(load_trained(*make_run("stn_affine")), [folder / "image.png"])
+    assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
@@ -155,6 +160,24 @@ def test_another_export_is_not_overwritten(
     assert os.listdir(tmp_path) == ["mine.txt"]
     out, _ = exported
     assert main([*command, str(out / "cnn-lenet")]) == 0  # its own is made again
+
+
+def test_a_model_that_differs_is_not_kept_and_the_same_command_makes_another(
+    make_run: Callable[..., tuple[Ledger, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ledger, key = make_run("cnn@lenet")
+    command = ["export", key, "--runs", str(ledger.root), "--out", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.export.MAX_DIFFERENCE", -1.0)
+        assert main(command) == 2
+    said = r"error: export: the exported model differs from the run's network by .*; it was not kept\n"
+    assert re.fullmatch(said, capsys.readouterr().err)
+    assert not list((tmp_path / "out").glob("*.pt2"))
+    assert main(command) == 0
+    assert [path.name for path in (tmp_path / "out").glob("*.pt2")] == ["model.pt2"]
 
 
 def test_runs_that_cannot_be_handed_over(

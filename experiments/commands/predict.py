@@ -33,7 +33,7 @@ def main(options: Namespace) -> int:
         if options.out is None and any(each.look for each in found):
             console.print("--out FILE.png keeps what the transformer looked at.", highlight=False, style="dim")
     if options.out is not None:
-        picture(found).save(options.out)
+        picture(found).save(options.out, "PNG")
         if not options.json:
             print_place(console, "Picture", str(options.out), "above: the images; below: as the network sees them")
     return 0

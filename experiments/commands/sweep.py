@@ -45,7 +45,7 @@ def main(options: Namespace) -> int:
         workers = Workers(
             number=count_workers(options, plan, place),
             stall_s=options.stall_s,
-            may_grow=options.jobs == 0,
+            limit=options.jobs,
             per_gpu=max(1, options.workers_per_gpu),
         )
         carry_out(plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed)

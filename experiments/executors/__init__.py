@@ -38,14 +38,14 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class Workers:
-    """How many there are to be. may_grow: more, as soon as the place has room for more. per_gpu: that share a GPU.
+    """How many the place has room for now. limit: no more than these when it has room for more; 0: as many as it has.
 
-    stall_s: seconds without a sign of life after which one is replaced; 0: never.
+    stall_s: seconds without a sign of life after which one is replaced; 0: never. per_gpu: that share a GPU.
     """
 
     number: int
     stall_s: float
-    may_grow: bool = False
+    limit: int = 0
     per_gpu: int = 1
 
 
@@ -63,7 +63,7 @@ class Place(Protocol):
         ...
 
     def num_workers(self, device: str, asked: int, per_gpu: int) -> int:
-        """As many workers as are asked for and can be had; 0 asks for as many as pay."""
+        """As many workers as are asked for and can be had now; 0 asks for as many as pay."""
         ...
 
     def executor(self, plan: "Plan", workers: Workers, say: "Say") -> AbstractContextManager[Executor]:

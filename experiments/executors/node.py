@@ -4,6 +4,7 @@ It shares no files with the supervisor. What a run leaves, also on its way, is y
 """
 
 import atexit
+import glob
 import importlib.metadata
 import math
 import os
@@ -145,9 +146,12 @@ def carry_out(
         raise _no_room(error) from None
     finally:
         ledger.forget_running(job.key)
-    run = ledger.folder(job.key)
-    files = {path.name: path.read_bytes() for path in sorted(run.iterdir()) if path.name != SUMS}
-    ledger.remove(job.key)
+    try:
+        run = ledger.folder(job.key)
+        files = {path.name: path.read_bytes() for path in sorted(run.iterdir()) if path.name != SUMS}
+        ledger.remove(job.key)
+    except OSError as error:
+        raise _no_room(error) from None
     yield Finished(files)
 
 
@@ -182,12 +186,13 @@ def _latest(folder: Path, sent: set[str]) -> Kept | None:
 
 @lru_cache(maxsize=1)
 def _ledger() -> Ledger:
-    """Where this process's runs lie until they are sent. What killed processes left is removed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}.*.*"):
-        owner = folder.name.split(".")[1]
+    """Where this process's runs lie until they are sent. What killed processes of this host left is removed."""
+    ours = f"{SCRATCH}-{platform.node()}"  # other hosts, whose processes nobody knows here, may share the disk
+    for folder in Path(tempfile.gettempdir()).glob(f"{glob.escape(ours)}.*.*"):
+        owner = folder.name.split(".")[-2]
         if owner.isdigit() and not process_is_alive(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
-    root = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}.{os.getpid()}."))
+    root = Path(tempfile.mkdtemp(prefix=f"{ours}.{os.getpid()}."))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     return Ledger(root)
 

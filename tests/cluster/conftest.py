@@ -2,11 +2,16 @@
 
 import importlib.util
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from experiments.errors import UserError
 from tests.cluster.two_hosts import KINDS, Hosts, Unavailable, two_hosts
+
+with suppress(UserError):  # Ray is not installed
+    import experiments.executors.ray  # noqa: F401  before Ray itself, which reads its settings when it is imported
 
 
 @pytest.fixture(params=KINDS)

@@ -46,7 +46,8 @@ def test_tables_are_those_of_one_machine_although_a_host_is_lost(
     ledger = Ledger(best_hosts.folder / "runs")
     sweep = best_hosts.start(*SWEEP, "--executor", "ray", WANDB_MODE="disabled")
     # Both hosts are at work, and the supervisor has something to go on from.
-    wait_for(lambda: len(list(ledger.root.glob("running/*/epoch-*"))) >= 2 or sweep.poll() is not None)
+    at_work = lambda: {path.parent for path in ledger.root.glob("running/*/epoch-*")}  # noqa: E731
+    wait_for(lambda: len(at_work()) >= 2 or sweep.poll() is not None)
     under_way = {path.stem for path in ledger.root.glob("running/*.json")}
     kept = {path.name for path in ledger.root.glob("running/*/epoch-*")}
     best_hosts.lose("second", silently=whole)

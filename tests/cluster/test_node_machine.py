@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -103,17 +104,14 @@ def test_a_machine_that_cannot_keep_the_images_is_a_misfit(
 def test_what_killed_processes_left_is_removed(scratch: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    for name in (str(dead.pid), str(os.getpid()), "1", "x"):
-        (scratch / f"{SCRATCH}.{name}.a/running").mkdir(parents=True)
-    (scratch / f"other.{dead.pid}.a").mkdir()
+    ours = f"{SCRATCH}-{platform.node()}"
+    # Who has that number on another host may be alive.
+    others = {f"{ours}.{os.getpid()}.a", f"{ours}.1.a", f"{ours}.x.a", f"{SCRATCH}-elsewhere.{dead.pid}.a", "other.1.a"}
+    for name in (*others, f"{ours}.{dead.pid}.a"):
+        (scratch / name / "running").mkdir(parents=True)
     own = node._ledger().root
-    assert own == node._ledger().root and own.name.startswith(f"{SCRATCH}.{os.getpid()}.")
-    assert {path.name for path in scratch.iterdir()} - {own.name} == {
-        f"{SCRATCH}.{os.getpid()}.a",
-        f"{SCRATCH}.1.a",
-        f"{SCRATCH}.x.a",
-        f"other.{dead.pid}.a",
-    }
+    assert own == node._ledger().root and own.name.startswith(f"{ours}.{os.getpid()}.")
+    assert {path.name for path in scratch.iterdir()} - {own.name} == others
 
 
 class Remembered:

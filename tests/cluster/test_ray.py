@@ -77,7 +77,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def open_executor(place: Cluster, plan: Plan, said: list[str]) -> Callable[..., RayExecutor]:
-    return lambda **workers: place.executor(plan, Workers(**{"number": 2, "stall_s": 900.0} | workers), said.append)
+    return lambda number=2: place.executor(plan, Workers(number, 900.0, limit=number), said.append)
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_a_node_that_cannot_answer_is_named(place: Cluster, monkeypatch: pytest.
     monkeypatch.setattr(nodes, "ANSWER_S", 1.0)
     with pytest.raises(UserError) as refused:
         place.call(asleep)
-    assert str(refused.value) == f"executor: {name} has not answered for 1 s"
+    assert str(refused.value) == f"executor: {name} has not answered for 1 s; do others use its GPUs?"
 
 
 def test_a_node_that_turns_out_not_to_fit_is_avoided(

@@ -95,11 +95,12 @@ def test_a_run_goes_where_it_was_not_lost(executor: RayExecutor, cluster: Cluste
 def test_a_new_checkpoint_says_that_it_was_no_fault_of_the_run(
     executor: RayExecutor, cluster: Cluster, run: Run
 ) -> None:
-    for epoch in (1, 2, 3, 4):
+    for epoch in (9, 10, 1, 2):  # on another kind of machine it begins anew
         begin_on(executor, run, "a")
         keep(run.job, Kept(f"epoch-{epoch:05}-{'0' * 64}.safetensors", b"content"))
         executor._end(run, LOST)
         assert (run.num_losses, run.lost_on) == (1, {"a"})
+        assert [kept.name[:11] for kept in tasks.latest_checkpoint(run.job)] == [f"epoch-{epoch:05}"]
 
 
 def test_where_no_other_node_is_it_goes_where_it_was_lost(executor: RayExecutor, cluster: Cluster, run: Run) -> None:
@@ -161,6 +162,35 @@ def test_who_waits_is_told_when_no_node_is_left(
     )
     executor._look_at_nodes()
     assert said[-1] == "No node of the cluster can take a run now; waiting for one to join."
+
+
+def test_a_run_whose_worker_died_is_tried_elsewhere_and_fails_as_it_does_here(
+    executor: RayExecutor, cluster: Cluster, run: Run
+) -> None:
+    """Its node may lack memory, or have a broken GPU."""
+    death = WorkerDied("out of memory on cpu")
+    executor._misfits = {"c"}
+    begin_on(executor, run, "a")
+    executor._end(run, death)
+    assert executor._queue.get_nowait() is run
+    begin_on(executor, run, "b")
+    assert cluster.avoided == "!in(a,c)"
+    executor._end(run, death)
+    assert run.future.exception(0) is death
+
+
+def test_a_node_that_does_not_come_to_our_first_line_is_avoided(
+    executor: RayExecutor, cluster: Cluster, run: Run, said: list[str]
+) -> None:
+    cluster.living[1]["NodeManagerAddress"] = "10.0.0.2"
+    missing = ray.exceptions.RayTaskError("make_run", "ImportError: no rich", ImportError("no rich"), ip="10.0.0.2")
+    executor._begin(run)
+    executor._end(run, missing)
+    assert executor._queue.get_nowait() is run and executor._misfits == {"b"}
+    assert said == ["b (10.0.0.2) cannot run stn-bench: ImportError: no rich. Runs go elsewhere."]
+    begin_on(executor, run, "a")
+    executor._end(run, missing)  # which is the run's own, since it had begun
+    assert isinstance(run.future.exception(0), ImportError)
 
 
 def test_a_cluster_that_is_lost_ends_the_sweep_and_fails_no_run(executor: RayExecutor, run: Run) -> None:

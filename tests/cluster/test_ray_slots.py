@@ -86,12 +86,12 @@ def test_runs_ask_for_their_share_of_a_gpu(
     assert on_none == {name: value for name, value in on_a_gpu.items() if name != "num_gpus"}
 
 
-@pytest.mark.parametrize(("may_grow", "number", "limit"), [(False, 3, 3), (True, 3, 1000), (True, 4000, 4000)])
+@pytest.mark.parametrize(("asked", "number", "limit"), [(3, 3, 3), (64, 3, 64), (0, 3, 1000), (0, 4000, 4000)])
 def test_runs_wait_for_nodes_that_are_yet_to_join_only_where_no_number_was_given(
-    may_grow: bool, number: int, limit: int, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    asked: int, number: int, limit: int, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "living", list)
-    assert RayExecutor(plan, Workers(number, 900.0, may_grow=may_grow), print)._limit == limit
+    assert RayExecutor(plan, Workers(number, 900.0, limit=asked), print)._limit == limit
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tests.command_line import wait_for
 
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
-    """For tests that leave them as they were."""
+    """For tests that leave them as they were; the last one parts them."""
     try:
         with two_hosts(tmp_path_factory.mktemp("hosts"), "network namespaces") as hosts:
             yield hosts

@@ -7,6 +7,7 @@ and brings our code there; experiments/executors/node.py says what happens then.
 import atexit
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -25,6 +26,10 @@ from experiments.tasks import Say
 
 # A call of Ray's after the connection was lost would quietly make a cluster of its own.
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+if not os.environ.get("RAY_ADDRESS"):
+    # A cluster of our own listens to the network, and runs any code that it is given. Ray reads this once.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 try:
     import ray
     from ray import exceptions
@@ -42,8 +47,10 @@ T = TypeVar("T")
 
 PACKAGES = ("stn", "baselines", "experiments")
 """What nodes need of this program."""
-CONNECT_S, JOIN_S, LEAVE_S = 5.0, 90.0, 4.0
-"""In which a machine and a cluster answer, and in which we leave it."""
+CONNECT_S, JOIN_S = 5.0, 90.0
+"""In which a machine and a cluster answer."""
+LEAVE_S, HURRY_S = 60.0, 4.0
+"""In which we leave it, and when somebody waits for the end."""
 
 
 @contextmanager
@@ -52,11 +59,13 @@ def open_place() -> Iterator["Cluster"]:
     address = os.environ.get("RAY_ADDRESS", "")
     leave = threading.Event()
     connected = connect(address, leave)
+    patience_s = HURRY_S
     try:
         yield Cluster(address)
+        patience_s = LEAVE_S
     finally:
         leave.set()
-        connected.join(LEAVE_S)
+        connected.join(patience_s)
 
 
 def connect(address: str, leave: threading.Event) -> threading.Thread:
@@ -157,5 +166,6 @@ class Cluster:
             raise UserError(
                 f"executor: no node of the cluster has {lacking} for a run; `ray status` says what they have"
             )
-        ask_all(nodes, check_room, task.num_bytes, task.content_hash)
+        takers = [node for node in nodes if slots(node, device, workers.per_gpu)]
+        ask_all(takers, check_room, task.num_bytes, task.content_hash)
         return RayExecutor(plan, workers, say)

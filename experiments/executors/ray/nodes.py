@@ -56,7 +56,8 @@ def ask_all(nodes: Sequence[Node], function: Callable[..., T], *arguments: Any, 
                 why = f" cannot run stn-bench: {last_line(error)}"
             raise UserError(f"executor: {name_of(node)}{why}") from None
         except exceptions.GetTimeoutError:
-            raise UserError(f"executor: {name_of(node)} has not answered for {ANSWER_S:g} s") from None
+            busy = "; do others use its GPUs?" if resources else ""
+            raise UserError(f"executor: {name_of(node)} has not answered for {ANSWER_S:g} s{busy}") from None
         except exceptions.RayError as error:
             raise UserError(f"executor: {name_of(node)}: {last_line(error)}") from None
     return answers

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -85,7 +86,7 @@ class RayExecutor:
         self._options: dict[str, Any] = {"num_cpus": 1, "_generator_backpressure_num_objects": MAX_UNREAD}
         if self._device == "cuda":
             self._options["num_gpus"] = share
-        self._limit = max(workers.number, MAX_PENDING) if workers.may_grow else workers.number
+        self._limit = workers.limit or max(workers.number, MAX_PENDING)
         self._wanted = versions()
         self._images: list[ray.ObjectRef[Decoded]] = []
         self._queue: queue.SimpleQueue[Run] = queue.SimpleQueue()
@@ -118,11 +119,10 @@ class RayExecutor:
                 self._look_at_nodes()
                 for generator in self._with_news():
                     self._take(generator)
-        except Exception as error:
-            lost = error
+        except BaseException as error:  # whatever it is, somebody waits for the runs
+            lost = error if isinstance(error, Exception) else RuntimeError(repr(error))
             if isinstance(error, exceptions.RayError):
-                why = last_line(error)
-                lost = UserError(f"executor: the cluster was lost ({why}); the same command goes on from here")
+                lost = UserError(f"executor: Ray failed ({last_line(error)}); the same command goes on from here")
             for run in self._under_way.values():
                 run.future.set_exception(lost)
             while not (self._stopped or (self._left and self._queue.empty())):
@@ -174,6 +174,9 @@ class RayExecutor:
             del self._under_way[generator]  # not before: whatever is raised, somebody waits for this run
             return
         except Exception as error:
+            if not isinstance(error, exceptions.RayTaskError):  # it may still be at work
+                with suppress(exceptions.RayError):
+                    ray.cancel(generator, force=True)
             self._end(run, error)
             del self._under_way[generator]
             return
@@ -202,26 +205,39 @@ class RayExecutor:
                 self._images = [ray.put(decoded(self._task))]
             self._queue.put(run)
         elif isinstance(cause, Misfit):
-            if run.node_id not in self._misfits:
-                self._misfits.add(run.node_id)
-                self._say(f"{self._name(run.node_id)} {cause}. Runs go elsewhere.")
+            self._avoid(run.node_id, str(cause))
             self._queue.put(run)
         elif isinstance(cause, exceptions.LocalRayletDiedError | exceptions.RuntimeEnvSetupError):
             raise cause  # no run's fault, and each of them would meet it
-        elif not isinstance(cause, exceptions.RayError):
-            run.future.set_exception(cause if isinstance(cause, Exception) else error)
+        elif isinstance(cause, exceptions.RayError | WorkerDied):
+            self._lose(run, cause)
+        elif isinstance(error, exceptions.RayTaskError) and not run.node_id and (node_id := self._node_at(error.ip)):
+            self._avoid(node_id, f"cannot run stn-bench: {last_line(error)}")  # it has not come to our first line
+            self._queue.put(run)
         else:
-            kept = latest_checkpoint(run.job)
-            if kept and kept[0].name > run.kept:
-                run.num_losses, run.lost_on = 0, set()
-            run.num_losses += 1
-            run.lost_on |= {run.node_id} - {""}
-            if run.num_losses < NUM_LOSSES:
-                self._queue.put(run)
-            elif isinstance(cause, exceptions.OutOfMemoryError):
-                run.future.set_exception(WorkerDied(out_of_memory(torch.device(self._device))))
-            else:
-                run.future.set_exception(WorkerDied(f"its node, or Ray's process there, was lost ({NUM_LOSSES} times)"))
+            run.future.set_exception(cause if isinstance(cause, Exception) else error)
+
+    def _lose(self, run: Run, cause: Exception) -> None:
+        """Begin a run again, elsewhere if that can be, until it was lost too often."""
+        kept = latest_checkpoint(run.job)
+        if kept and kept[0].name != run.kept:
+            run.num_losses, run.lost_on = 0, set()
+        run.num_losses += 1
+        run.lost_on |= {run.node_id} - {""}
+        died = isinstance(cause, WorkerDied)  # as it would here, where nobody tries more often
+        if run.num_losses < NUM_LOSSES and not (died and not self._is_room_beside(self._misfits | run.lost_on)):
+            self._queue.put(run)
+        elif died:
+            run.future.set_exception(cause)
+        elif isinstance(cause, exceptions.OutOfMemoryError):
+            run.future.set_exception(WorkerDied(out_of_memory(torch.device(self._device))))
+        else:
+            run.future.set_exception(WorkerDied(f"its node, or Ray's process there, was lost ({NUM_LOSSES} times)"))
+
+    def _avoid(self, node_id: str, why: str) -> None:
+        if node_id not in self._misfits:
+            self._misfits.add(node_id)
+            self._say(f"{self._name(node_id)} {why}. Runs go elsewhere.")
 
     def _look_at_nodes(self) -> None:
         """Say who has joined and who has left."""
@@ -258,6 +274,9 @@ class RayExecutor:
         others = (node for key, node in self._nodes.items() if key not in avoided)
         return any(slots(node, self._device, self._workers.per_gpu) for node in others)
 
+    def _node_at(self, address: str) -> str:
+        return next((str(node["NodeID"]) for node in living() if node["NodeManagerAddress"] == address), "")
+
     def _name(self, node_id: str) -> str:
         """Also of a node that has joined since they were looked at."""
         return next((name_of(node) for node in living() if node["NodeID"] == node_id), "A node")
@@ -266,9 +285,14 @@ class RayExecutor:
 def latest_checkpoint(job: Job) -> list[Kept]:
     """That the ledger has of the run; none if it has none."""
     with suppress(OSError):
-        for path in sorted(Ledger(job.ledger, read_only=True).checkpoints(job.key).glob("epoch-*.safetensors"))[-1:]:
+        for path in in_order(Ledger(job.ledger, read_only=True).checkpoints(job.key))[-1:]:
             return [Kept(path.name, path.read_bytes())]
     return []
+
+
+def in_order(folder: Path) -> list[Path]:
+    """Checkpoints as they came. Their epochs may go back: on another kind of machine a run begins anew."""
+    return sorted(folder.glob("epoch-*.safetensors"), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def keep(job: Job, checkpoint: Kept) -> None:
@@ -277,5 +301,5 @@ def keep(job: Job, checkpoint: Kept) -> None:
     with suppress(OSError):  # no reason to end a run; a full disk shows when it is committed
         folder.mkdir(exist_ok=True)
         write_atomically(folder / checkpoint.name, checkpoint.content)
-        for old in sorted(folder.glob("epoch-*.safetensors"))[:-2]:
+        for old in in_order(folder)[:-2]:
             old.unlink()
