@@ -12,7 +12,6 @@ from tests.command_line import run
 SHIPPED = Path(__file__).parents[1] / "sweep.yaml"
 
 
-@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_shipped_study_at_budget_smoke(tmp_path: Path, cache: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments.errors import UserError
 from experiments.executors import Workers
@@ -112,3 +113,19 @@ def test_a_cluster_without_room_for_any_run_is_refused(
     assert str(refused.value) == (
         f"executor: no node of the cluster has {lacking} for a run; `ray status` says what they have"
     )
+
+
+@pytest.mark.parametrize(
+    ("seeing", "asked"), [({"a", "b"}, "a"), ({"b"}, "b"), (set(), "a")], ids=["all", "the second", "none"]
+)
+def test_a_gpu_that_pytorch_sees_is_measured(seeing: set[str], asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = [node_of(CPU=8.0, GPU=2.0) | {"NodeID": name} for name in ("b", "a")]
+    monkeypatch.setattr(module, "living", lambda: [node_of(CPU=4.0), *two])
+
+    def answer(nodes: list[nodes.Node], function: object, *arguments: object, **resources: float) -> list[object]:
+        assert not resources or resources == {"num_gpus": 0.01}
+        names = [node["NodeID"] for node in nodes]
+        return [name in seeing for name in names] if function is torch.cuda.is_available else names
+
+    monkeypatch.setattr(module, "ask_all", answer)
+    assert Cluster("").call(print) == asked

@@ -120,7 +120,7 @@ MUTATIONS = (
         "    word = seed_of(purpose)\n",
         "tests/test_draws.py::test_another_seed_epoch_or_purpose_gives_other_numbers",
     ),
-    Mutation("all final runs share a seed", SWEEP, "TUNING_SEED + 1 + number", "TUNING_SEED + 1", IN_PEACE),
+    Mutation("all final runs share a seed", SWEEP, "study.first_seed + number", "study.first_seed", IN_PEACE),
     Mutation(
         "the key leaves the seed out",
         "experiments/config.py",

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from experiments.device import here
 from experiments.errors import UserError
 from experiments.executors import Workers
@@ -143,10 +145,11 @@ class Cluster:
         counts = [(len(nodes), "node"), (cores, "core"), *([(gpus, "GPU")] if gpus else [])]
         has = ", ".join(f"{number} {name}{'s' * (number != 1)}" for number, name in counts)
         self.text = f"Ray {ray.__version__} {f'at {address}' if address else 'on this machine'}: {has}."
-        # The same one of several whenever a sweep starts again: the kind that is first by name.
-        with_gpus = [node for node in nodes if num_gpus(node)]
-        self._measuring = min(with_gpus, key=lambda node: (sorted(node["Resources"]), node["NodeID"]), default=None)
         ask_all(nodes, check_versions, versions())
+        # The same one of several whenever a sweep starts again: the kind that is first by name.
+        with_gpus = sorted(filter(num_gpus, nodes), key=lambda node: (sorted(node["Resources"]), node["NodeID"]))
+        fit = (node for node in with_gpus if ask_all([node], torch.cuda.is_available, num_gpus=0.01)[0])
+        self._measuring = next(fit, next(iter(with_gpus), None))
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """On a node with a GPU, if there are any; else here."""
