@@ -30,6 +30,7 @@ export SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS JOBS EXECUTOR RETRY OUT
 
 KNOWN := SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS JOBS EXECUTOR RETRY OUT PYTHON
 UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
+$(if $(filter RAY_ADDRESS,$(UNKNOWN)),$(error RAY_ADDRESS goes first: RAY_ADDRESS=HOST:PORT make sweep EXECUTOR=ray))
 $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); known: $(KNOWN)))
 
 VENV := .venv

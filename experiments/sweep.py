@@ -201,13 +201,17 @@ class Sweep:
         ]
         with self._manifest_pace.at_work():
             self._storage.flush()
-            self.ledger.write_study(self.plan.name, self._about | {"arms": arms})
+            self.ledger.write_study(self.plan.name, self.about | {"arms": arms})
 
     @cached_property
-    def _about(self) -> dict[str, Any]:
+    def known(self) -> dict[str, Any]:
+        """The study's manifest as it was; empty for a new study."""
+        return dict(self.ledger.read_study(self.plan.name)) if self.plan.name in self.ledger.studies() else {}
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
         """What the manifest says beside the arms, which are yet to take their place."""
         study = self.plan.study
-        known = self.ledger.read_study(self.plan.name) if self.plan.name in self.ledger.studies() else {}
         seeds = {"num_finals": study.final_seeds, "first_seed": study.first_seed}
         plan_of_test = {**seeds, "claims": dataclasses.asdict(self.plan.claims)}
         return {
@@ -224,7 +228,7 @@ class Sweep:
             "source": {"file": from_here(study.file), "data": study.own_images, "minutes": study.minutes},
             **plan_of_test,
             # What was planned when the study first ran: a family, or seeds, that were changed since have seen results.
-            "first": {"first_seed": 1, **known.get("first", plan_of_test)},  # older versions knew no other
+            "first": {"first_seed": 1, **self.known.get("first", plan_of_test)},  # older versions knew no other
         }
 
 

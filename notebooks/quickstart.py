@@ -238,7 +238,7 @@ else:
 # show. `predict` says what the network takes them for, how sure it is, and what its transformer does to them.
 
 # %%
-from PIL import Image
+from PIL import Image, ImageOps
 
 from experiments.tasks.sprites import SHAPES, draw
 
@@ -270,7 +270,9 @@ model = torch.export.load(exported / "model.pt2").module()
 
 def classify(file):
     """Probabilities of the classes, (K)."""
-    image = Image.open(file).convert("RGB").resize((config["image_px"],) * 2)
+    image = ImageOps.exif_transpose(Image.open(file)).convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    image = ImageOps.fit(image, (config["image_px"],) * 2, Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None] / 255
     return model(pixels).softmax(1)[0].detach()
 
@@ -290,7 +292,7 @@ difference = max(
     for name, probability in zip(config["classes"], classify(each["file"]).tolist(), strict=True)
 )
 assert difference < 1e-4, f"the exported file differs from the network by {difference}"
-print(f"The exported file and the network agree: no probability differs by more than {difference:.1g}.")
+print(f"The exported file and the network agree: probabilities differ by {difference:.1g} at most.")
 
 # %% [markdown]
 # ## Where to go on

@@ -14,12 +14,12 @@ from analysis.records import read_study
 from analysis.report.method import method
 from experiments.claims import Claim, Claims
 from experiments.cli import main
-from experiments.commands.plan import prospects
+from experiments.commands.plan import notes, prospects
 from experiments.errors import UserError
 from experiments.ledger import Ledger
 from experiments.study import Study, load_study
 from experiments.sweep import Sweep
-from tests.tiny_study import plan_of, write_sweep
+from tests.tiny_study import HereAndNow, plan_of, sweep_here, write_sweep
 
 NAMES = ("cnn", "stn_affine", "cnn+affine", "stn_affine+affine", "cnn+flip_crop")
 
@@ -242,3 +242,26 @@ def test_study_json_says_where_the_study_comes_from_and_what_was_searched(tmp_pa
     assert [arm["space"] for arm in found["arms"]] == [{"optim.lr": lr}, {"optim.lr": lr, "model.loc_lr_factor": loc}]
     assert found["claims"]["declared"] is False
     assert load_study(tmp_path / "sweep.yaml", "smoke", task="folder:x").own_images
+
+
+def noted(folder: Path, **changes: Any) -> list[str]:
+    under_way = Sweep(plan_of(folder, **changes), Ledger(folder / "runs"), store=False)
+    under_way.replay()
+    return list(notes(under_way))
+
+
+def test_a_plan_says_what_keeps_it_from_confirming_anything(tmp_path: Path, cache: Path, one_thread: None) -> None:
+    assert noted(tmp_path) == []
+    (no_tuning,) = noted(tmp_path, name="confirm", first_seed=2)
+    assert no_tuning.startswith("Not all of its tuning is in this ledger")
+    sweep_here(tmp_path, HereAndNow())
+    assert noted(tmp_path) == []
+    assert noted(tmp_path, name="confirm", first_seed=3) == []
+    (seen,) = noted(tmp_path, name="confirm", first_seed=2)
+    assert seen == (
+        "Another study has final runs of seed 2: they confirm nothing. A higher first_seed leads to fresh ones."
+    )
+    (changed,) = noted(tmp_path, first_seed=3)
+    assert changed.startswith("This study was begun with other claims or other seeds")
+    sweep_here(tmp_path, HereAndNow(), name="confirm", first_seed=3)
+    assert noted(tmp_path, name="confirm", first_seed=3) == []  # its own

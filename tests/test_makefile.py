@@ -34,6 +34,12 @@ def test_an_unknown_variable_is_refused() -> None:
     assert done.stdout == ""
 
 
+def test_the_clusters_address_goes_first() -> None:
+    done = make("sweep", "EXECUTOR=ray", "RAY_ADDRESS=head:6379")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "RAY_ADDRESS goes first: RAY_ADDRESS=HOST:PORT make sweep EXECUTOR=ray" in done.stderr
+
+
 def test_verify_reads_a_ledger_only_where_one_is_named() -> None:
     assert make("verify").stdout.rstrip().endswith("-m experiments verify")
     assert make("verify", "RUNS=a folder").stdout.rstrip().endswith('-m experiments verify "$RUNS"')

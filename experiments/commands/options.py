@@ -42,6 +42,7 @@ def read_study(options: Namespace, call: Call = here) -> Study:
 def place_of(options: Namespace) -> AbstractContextManager[Place]:
     """Where the options want the study's runs made. Raises UserError for what is wrong with the study first."""
     read_study(options)  # a cluster takes seconds to be had
+    check_counts(options)
     return open_place(options.executor)
 
 
@@ -60,12 +61,18 @@ def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
     return plan
 
 
-def count_workers(options: Namespace, plan: Plan, place: Place) -> int:
-    """Worker processes for the plan at that place. Raises UserError for an absurd number."""
+def check_counts(options: Namespace) -> dict[str, int]:
+    """How many workers are asked for, by the option's name. Raises UserError for an absurd number."""
     asked = {name: options.get(name, 0) for name in ("jobs", "workers_per_gpu")}
     for name, number in asked.items():
         if not 0 <= number <= MAX_JOBS:
             raise UserError(f"{name}: {number} is not between 0 and {MAX_JOBS}")
+    return asked
+
+
+def count_workers(options: Namespace, plan: Plan, place: Place) -> int:
+    """Worker processes for the plan at that place. Raises UserError for an absurd number."""
+    asked = check_counts(options)
     wanted = place.num_workers(plan.protocol.device, asked["jobs"], max(1, asked["workers_per_gpu"]))
     return min(wanted, plan.num_trials + plan.num_finals)
 

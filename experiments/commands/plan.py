@@ -1,5 +1,7 @@
 """`plan`: say what a sweep would do, and whether its seeds can decide what it is made for."""
 
+from collections.abc import Iterator
+
 from jsonargparse import Namespace
 from rich.console import Console
 from rich.text import Text
@@ -9,8 +11,7 @@ from experiments.commands.options import count_workers, place_of, plan_study
 from experiments.disk_space import disk_need
 from experiments.display import count, print_plan
 from experiments.estimate import Estimate, runs_left
-from experiments.ledger import Ledger
-from experiments.plan import Plan
+from experiments.ledger import Ledger, to_json
 from experiments.sweep import Sweep
 
 MAX_CLAIMS_NAMED = 8
@@ -27,12 +28,13 @@ def main(options: Namespace) -> int:
         under_way.replay()
         need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)
         estimate = Estimate(plan, under_way, ledger, num_workers, call=place.call)
-    show_plan(console, plan, estimate, num_workers, need.text(ledger.root))
+    show_plan(console, under_way, estimate, num_workers, need.text(ledger.root))
     return 0
 
 
-def show_plan(console: Console, plan: Plan, estimate: Estimate, num_workers: int, disk: str) -> None:
+def show_plan(console: Console, under_way: Sweep, estimate: Estimate, num_workers: int, disk: str) -> None:
     """Print the plan and its prospects. disk: what it will write there."""
+    plan = under_way.plan
     family = plan.claims.family
     names = [claim_text(claim, several_poses=len(plan.study.poses) > 1) for claim in family]
     if not names:
@@ -47,6 +49,40 @@ def show_plan(console: Console, plan: Plan, estimate: Estimate, num_workers: int
         console, plan, estimate.runs, num_workers, estimate.num_done, estimate.kept_epochs, estimate.wall_s,
         listed, seeds, disk,
     )  # fmt: skip
+    for note in notes(under_way):
+        console.print(f"{note}\n", style="yellow", highlight=False)
+
+
+def notes(under_way: Sweep) -> Iterator[str]:
+    """What keeps the study from being what whoever plans it may hold it for."""
+    study, about, ledger = under_way.plan.study, under_way.about, under_way.ledger
+    if any(to_json(about[name]) != to_json(value) for name, value in about["first"].items()):
+        yield (
+            "This study was begun with other claims or other seeds, and its report will say so. "
+            "Under another name it is one of its own."
+        )
+    if study.first_seed == 1:
+        return
+    missing = sum(key not in ledger for arm in under_way.arms for key in arm.trials)
+    if missing or not all(arm.finals for arm in under_way.arms):
+        yield (
+            "Not all of its tuning is in this ledger: it will be made. "
+            "To confirm an earlier study, RUNS and all else but name and first_seed are that one's."
+        )
+    ours = {key for arm in under_way.known.get("arms", []) for key in arm["finals"]}
+    seen = sorted(
+        {
+            study.first_seed + number
+            for arm in under_way.arms
+            for number, key in enumerate(arm.finals)
+            if key in ledger and key not in ours
+        }
+    )
+    if seen:
+        yield (
+            f"Another study has final runs of {'seeds' if len(seen) > 1 else 'seed'} {', '.join(map(str, seen[:8]))}"
+            f"{', ...' if len(seen) > 8 else ''}: they confirm nothing. A higher first_seed leads to fresh ones."
+        )
 
 
 def claim_text(claim: Claim, *, several_poses: bool) -> str:

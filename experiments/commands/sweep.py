@@ -79,7 +79,7 @@ def carry_out(
     need = disk_need(plan, runs_left(plan, under_way, ledger), workers.number)
     check_room(need, ledger.root, reports)
     estimate = Estimate(plan, under_way, ledger, workers.number, rates, place.call)
-    show_plan(console, plan, estimate, workers.number, need.text(ledger.root))
+    show_plan(console, under_way, estimate, workers.number, need.text(ledger.root))
     with Tracker(
         ledger.root,
         project=plan.study.wandb.project,

@@ -30,7 +30,7 @@ NOT_RUN = {
 SMALLER = {
     "README.md": [".venv/bin/python -m experiments run"],
     "docs/index.md": ["make probe"],
-    "docs/protocol.md": ["make plan"],
+    "docs/protocol.md": ["make plan SWEEP=confirm.yaml", "make plan"],
 }
 """Commands that are run with arguments that make them small."""
 

@@ -241,7 +241,7 @@ class TestExecuted:
 
     def test_the_exported_model_agrees_with_the_network(self, executed: Executed) -> None:
         said = printed(cell_with(executed.notebook, "difference <"))
-        agreed = re.fullmatch(r"The exported file and the network agree: .* by more than ([\de.-]+)\.\n", said)
+        agreed = re.fullmatch(r"The exported file and the network agree: .* differ by ([\de.-]+) at most\.\n", said)
         assert agreed and float(agreed[1]) < 1e-5
         name, probability = printed(cell_with(executed.notebook, "torch.export.load")).split()
         row = re.search(r"^arrow\.png +(\w+) +([\d.]+)%", printed(cell_with(executed.notebook, "--out")), re.M)
