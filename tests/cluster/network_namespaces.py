@@ -157,6 +157,7 @@ class NetworkNamespaces(Hosts):
         gone.unshare.wait()
 
     def cut(self, host: str) -> None:
+        """Part the host from all others; it goes on."""
         self._at_switch(f"ip link set {host} down")
 
     def mend(self, host: str) -> None:

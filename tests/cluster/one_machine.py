@@ -84,10 +84,5 @@ class OneMachine(Hosts):
     def lose(self, host: str, *, silently: bool = False) -> None:
         self._order(do="lose", name=host)
 
-    def cut(self, host: str) -> None:
-        raise NotImplementedError("one machine cannot be parted from itself")
-
-    mend = cut
-
     def cache(self, host: str) -> Path:
         return self._root / f"cache-{host}"

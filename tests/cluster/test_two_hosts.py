@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.network_namespaces import HEAD_COMMANDS, JOIN_COMMANDS
+from tests.cluster import network_namespaces
+from tests.cluster.network_namespaces import HEAD_COMMANDS, JOIN_COMMANDS, NetworkNamespaces
 from tests.cluster.two_hosts import CHECKOUT, Hosts, Kind, Unavailable, two_hosts
 from tests.command_line import wait_for
 
 
 @pytest.fixture(scope="module")
-def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetworkNamespaces]:
     """For tests that leave them as they were; the last one parts them."""
     try:
-        with two_hosts(tmp_path_factory.mktemp("hosts"), "network namespaces") as hosts:
-            yield hosts
+        with network_namespaces.hosts(tmp_path_factory.mktemp("hosts")) as made:
+            yield made
     except Unavailable as reason:
         pytest.skip(str(reason))
 
@@ -75,7 +76,7 @@ def test_commands_on_hosts_end_as_they_do_here(apart: Hosts) -> None:
 
 
 @pytest.mark.long
-def test_a_host_that_was_parted_is_lost_to_the_others_and_comes_back(apart: Hosts) -> None:
+def test_a_host_that_was_parted_is_lost_to_the_others_and_comes_back(apart: NetworkNamespaces) -> None:
     apart.cut("second")
     apart.wait_for_nodes(1)
     assert apart.on("second", "echo", "alive").stdout == "alive\n"

@@ -67,13 +67,6 @@ class Hosts(ABC):
         """
 
     @abstractmethod
-    def cut(self, host: str) -> None:
-        """Part the host from all others; it goes on. Network namespaces only."""
-
-    @abstractmethod
-    def mend(self, host: str) -> None: ...
-
-    @abstractmethod
     def cache(self, host: str) -> Path:
         """Its decoded images, as seen from here."""
 
