@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 
 from experiments.device import here
+from experiments.display import count
 from experiments.errors import UserError
 from experiments.executors import Workers
 from experiments.executors.node import check_room, check_versions, versions
@@ -143,7 +144,7 @@ class Cluster:
         nodes = living()
         cores, gpus = (int(sum(node["Resources"].get(what, 0) for node in nodes)) for what in ("CPU", "GPU"))
         counts = [(len(nodes), "node"), (cores, "core"), *([(gpus, "GPU")] if gpus else [])]
-        has = ", ".join(f"{number} {name}{'s' * (number != 1)}" for number, name in counts)
+        has = ", ".join(count(number, name) for number, name in counts)
         self.text = f"Ray {ray.__version__} {f'at {address}' if address else 'on this machine'}: {has}."
         ask_all(nodes, check_versions, versions())
         # The same one of several whenever a sweep starts again: the kind that is first by name.
