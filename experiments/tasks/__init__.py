@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from baselines.registry import Registry
 from experiments.errors import UserError, nearest
+from experiments.tasks.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Task:
     classes: the class names, in label order.
     train, test: the two parts. Only experiments/evaluation.py may touch `test`.
     content_hash: 64 hex digits over pixels, labels, poses and class names; part of every run's key.
+    reading: what was read to make it, and what was not.
     """
 
     name: str
@@ -47,6 +49,13 @@ class Task:
     train: Images
     test: Images
     content_hash: str
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def num_by_class(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Training and test images of each class, in label order."""
+        train, test = (np.bincount(part.labels_N, minlength=len(self.classes)) for part in (self.train, self.test))
+        return tuple(train.tolist()), tuple(test.tolist())
 
     @property
     def num_test_images(self) -> int:
