@@ -3,8 +3,9 @@
 import sys
 
 if __name__ == "__main__":  # worker processes import this module under another name
-    from experiments import stopping
+    from experiments import foreign_settings, stopping
 
+    foreign_settings.drop_foreign_settings()
     stopping.listen()  # before anything that takes time to import
     try:
         from experiments.cli import main

@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
-from experiments.device import Call
 from experiments.errors import UserError, nearest
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a worker comes by here, and ends with its parent before torch is imported
+    from experiments.device import Call
     from experiments.plan import Plan
     from experiments.runs import Job
     from experiments.tasks import Say
@@ -58,7 +58,7 @@ class Place(Protocol):
         ...
 
     @property
-    def call(self) -> Call:
+    def call(self) -> "Call":
         """Calls a function on a machine that has workers, with the arguments that follow; raises what it raises."""
         ...
 
