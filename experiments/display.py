@@ -345,7 +345,8 @@ def print_status(console: Console, report: Mapping[str, Any]) -> None:
         console.print("No run is in progress.")
     if report["is_damaged"]:
         then = f"`python -m experiments verify {ledger}` reads everything"
-        console.print(f"Something is damaged. status reads only run.json: {then}", highlight=False, soft_wrap=True)
+        line = f"Something is damaged or cannot be read. status reads only run.json: {then}"
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def status_counts(counts: Mapping[str, int], planned: int) -> str:

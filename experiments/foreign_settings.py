@@ -14,8 +14,8 @@ DROPPED = frozenset(
         *("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
         # Each process would be bound to the first core, and all workers would share it.
         *("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"),
-        # Options come from the command line and from files.
-        "JSONARGPARSE_DEFAULT_ENV",
+        # Options come from the command line and from files; what debugs the parser ends it with a traceback.
+        *("JSONARGPARSE_DEFAULT_ENV", "JSONARGPARSE_DEBUG"),
         # Logs of a compiler that nothing here is compiled with; a value that torch does not know ends it.
         "TORCH_LOGS",
         # Warnings are for developers, to whom the tests show them.

@@ -98,6 +98,8 @@ class _Values:
     def mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            if (key_node.tag, key_node.value) == ("tag:yaml.org,2002:str", "<<"):
+                raise self.error(key_node, "'<<' does not merge keys here; write out the keys that it would bring")
             key = self.of(key_node, depth + 1)
             if not isinstance(key, str):
                 raise self.error(key_node, f"the key {shown(key)} is no text")

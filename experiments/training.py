@@ -23,6 +23,9 @@ from experiments.training_state import Row as Row
 from experiments.training_state import TrainingState
 from stn.sampler import warp
 
+WARM_UP_SHARE = 0.3
+"""Of a cycle's steps: those on which the learning rate rises."""
+
 
 def parameter_groups(network: Network, optim: Optim, lr_factors: Mapping[str, float]) -> list[dict[str, object]]:
     """Parameters by part and by whether weight decay applies: to weights, not to biases and normalisation."""
@@ -44,11 +47,17 @@ def parameter_groups(network: Network, optim: Optim, lr_factors: Mapping[str, fl
 def make_schedule(
     optimiser: torch.optim.Optimizer, protocol: Protocol, total_steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """One cycle: up over the first 30 %, then down to nothing along cosines. Source: Smith and Topin 2017."""
-    if protocol.schedule == "constant":
+    """One cycle: up over the first 30 %, then down to nothing along cosines. Source: Smith and Topin 2017.
+
+    Where the first 30 % are not even two steps there is no way up, and torch's cycle would begin at its end: the rate
+    stays at its peak.
+    """
+    if protocol.schedule == "constant" or WARM_UP_SHARE * total_steps <= 1:
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     peaks = [group["lr"] for group in optimiser.param_groups]
-    return torch.optim.lr_scheduler.OneCycleLR(optimiser, peaks, total_steps=total_steps, cycle_momentum=False)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, peaks, total_steps=total_steps, pct_start=WARM_UP_SHARE, cycle_momentum=False
+    )
 
 
 def train(

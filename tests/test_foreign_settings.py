@@ -14,7 +14,7 @@ GOLDEN = ROOT / "tests/golden/format-3"
 HOSTILE = {
     "NVIDIA_TF32_OVERRIDE": "1", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
     "DNNL_DEFAULT_FPMATH_MODE": "ANY", "OMP_PROC_BIND": "close", "OMP_PLACES": "cores", "GOMP_CPU_AFFINITY": "0",
-    "KMP_AFFINITY": "compact", "JSONARGPARSE_DEFAULT_ENV": "true", "TORCH_LOGS": "nonsense",
+    "KMP_AFFINITY": "compact", "JSONARGPARSE_DEFAULT_ENV": "true", "JSONARGPARSE_DEBUG": "1", "TORCH_LOGS": "nonsense",
     "PYTHONWARNINGS": "error", "PANDAS_FUTURE": "nonsense", "PANDAS_FUTURE_INFER_STRING": "nonsense",
 }  # fmt: skip
 CLEAN = {name: value for name, value in os.environ.items() if name not in HOSTILE}

@@ -32,6 +32,7 @@ BAD_YAML = {
     "a number too long to compute with": (f"a: !!int {'9' * 4000}", "line 1: '99999999"),
     "tab": ("a:\n\tb: 1\n", "line 2, column 1: found character '\\t'"),
     "NUL": ("a: b\0c", "is no YAML in UTF-8: unacceptable character #x0000"),
+    "merge": ("a: &a {x: 1}\nb: {<<: *a, y: 2}\n", "line 2: '<<' does not merge keys here; write out the keys"),
     "merge key": ("a: &a {x: 1}\nb: {? !!merge <<: *a}\n", "line 2: the tag 'tag:yaml.org,2002:merge' has no"),
     "binary": ("name: !!binary aGk=", "line 1: the tag 'tag:yaml.org,2002:binary' has no"),
     "own tag": ("name: !me x", "line 1: the tag '!me' has no"),

@@ -187,6 +187,10 @@ class TestSchedule:
         # Half-way up a cosine.
         assert fast[14] == pytest.approx(0.2 / 25 + (0.2 - 0.2 / 25) * (1 - math.cos(math.pi * 14 / 29)) / 2)
 
+    @pytest.mark.parametrize("num_steps", [1, 2, 3])
+    def test_a_cycle_of_too_few_steps_to_go_up_stays_at_its_peak(self, num_steps):
+        assert self.rates(PROTOCOL, num_steps) == [[0.02, 0.2]] * num_steps
+
     def test_constant_is_constant(self):
         protocol = Protocol(schedule="constant")
         assert self.rates(protocol, 20) == [[0.02, 0.2]] * 20

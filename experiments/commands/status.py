@@ -18,7 +18,7 @@ def main(options: Namespace) -> int:
     """Show the ledger; a study whose manifest is damaged is left out, and stderr says so."""
     ledger = existing_ledger(options)
     statuses = {key: status_of(ledger, key) for key in ledger.folders()}
-    num_damaged = sum(status == "damaged" for status in statuses.values())
+    num_damaged = sum(status in ("damaged", "unreadable") for status in statuses.values())
     studies, is_damaged = [], num_damaged > 0
     for name in ledger.studies():
         try:
@@ -53,8 +53,11 @@ def main(options: Namespace) -> int:
 
 
 def status_of(ledger: Ledger, key: str) -> str:
-    """How a run ended; `damaged` where its run.json does not count, or is that of another run, or gone."""
+    """How a run ended; `damaged` where its run.json does not count, or is that of another run, or gone.
+
+    `unreadable` where it may not be read, as in another user's folder: what became of the run is not known then.
+    """
     try:
         return str(ledger.read(key)["status"])
-    except UserError:
-        return "damaged"
+    except UserError as error:
+        return "unreadable" if isinstance(error.__cause__, PermissionError) else "damaged"

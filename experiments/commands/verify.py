@@ -9,7 +9,14 @@ from rich.console import Console
 if TYPE_CHECKING:
     from experiments.ledger.audit import Audit
 
-COLOURS = {"damaged": "red", "edited": "red", "missing": "red", "extra": "yellow", "newer": "yellow"}
+COLOURS = {
+    "damaged": "red",
+    "unreadable": "red",
+    "edited": "red",
+    "missing": "red",
+    "extra": "yellow",
+    "newer": "yellow",
+}
 MAX_NOTES = 20
 
 

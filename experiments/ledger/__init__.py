@@ -64,7 +64,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {who_knows(path)}") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {who_knows(path)}") from error
 
 
 def _check_format(path: Path, value: Any) -> None:

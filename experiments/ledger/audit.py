@@ -18,7 +18,7 @@ from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError
 from experiments.ledger import HOW_TO_MEND_A_STUDY, Ledger, process_is_alive, to_json
 from experiments.ledger.checksums import digest_fits
-from experiments.ledger.run_audit import UPDATE, CheckedRun, Finding, Kind, check_run
+from experiments.ledger.run_audit import LET_ME_READ, UPDATE, CheckedRun, Finding, Kind, check_run
 from experiments.ledger.shapes import is_whole, misfit, parse_json, read_json
 from experiments.ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
 from experiments.ledger.traces import JOURNAL, Traces
@@ -96,6 +96,9 @@ def _check_runs(root: Path, found: Audit, on_run: Callable[[int, int], None]) ->
             run = runs[folder.name] = check_run(folder)
         except FileNotFoundError:  # a sweep that retries it has just taken it out
             continue
+        except OSError as error:  # such as of another user's folder; the others are read all the same
+            run = runs[folder.name] = CheckedRun(folder.name)
+            run.find("", "unreadable", f"cannot be read ({error.strerror})", LET_ME_READ)
         found.findings += run.findings
         found.notes += run.notes
         if run.is_copy:
@@ -145,8 +148,8 @@ def _check_study(folder: Path, runs: dict[str, CheckedRun], listed: dict[str, se
     except FileNotFoundError:
         return False
     except OSError as error:
-        what, todo = f"cannot be read ({error.strerror})", "see to its permissions and the disk"
-        found.findings.append(Finding(f"studies/{folder.name}/study.json", "damaged", what, todo))
+        what = f"cannot be read ({error.strerror})"
+        found.findings.append(Finding(f"studies/{folder.name}/study.json", "unreadable", what, LET_ME_READ))
     else:
         found.num_bytes += len(content)
         _check_manifest(path, content, runs, listed, found)

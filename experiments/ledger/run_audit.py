@@ -23,13 +23,14 @@ from experiments.ledger.agreement import disagreements
 from experiments.ledger.checksums import SUMS, read_sums
 from experiments.ledger.shapes import is_key, is_whole, misfit, parse_json
 
-Kind = Literal["damaged", "edited", "missing", "extra", "newer"]
+Kind = Literal["damaged", "unreadable", "edited", "missing", "extra", "newer"]
 ALWAYS = ("run.json", "history.json", "cost.json")
 """Files that every run has."""
 TENSORS = ("weights.safetensors", "predictions.safetensors", "maps.safetensors")
 KNOWN = {*ALWAYS, *TENSORS, "robustness.json", "transformer.png"}
 BLOCK = 2**20
 UPDATE = "update stn-bench, and ask again"
+LET_ME_READ = "see to its permissions and the disk"
 
 
 class Finding(NamedTuple):
@@ -58,7 +59,7 @@ class CheckedRun:
     num_bytes: int = 0
 
     def find(self, name: str, kind: Kind, what: str, todo: str) -> None:
-        self.findings.append(Finding(f"runs/{self.key}/{name}", kind, what, todo))
+        self.findings.append(Finding(f"runs/{self.key}/{name}".rstrip("/"), kind, what, todo))
 
 
 def check_run(folder: Path) -> CheckedRun:
@@ -66,6 +67,8 @@ def check_run(folder: Path) -> CheckedRun:
     run = CheckedRun(folder.name)
     again = f"delete {folder}; the same `make sweep` makes the run again"
     contents = _read_all(run, folder)
+    if any(finding.kind == "unreadable" for finding in run.findings):
+        return run  # whether the others fit together is not known
     if extra := _stray(folder, contents):
         run.is_copy, run.findings = True, [extra]
         return run
@@ -147,8 +150,7 @@ def _read_all(run: CheckedRun, folder: Path) -> dict[str, bytes]:
         except FileNotFoundError:  # a sweep that makes the run again has just taken it out
             raise
         except OSError as error:
-            run.find(entry.name, "damaged", f"cannot be read ({error.strerror})", "see to its permissions and the disk")
-            contents[entry.name] = b""
+            run.find(entry.name, "unreadable", f"cannot be read ({error.strerror})", LET_ME_READ)
             continue
         run.num_files += 1
         run.num_bytes += len(contents[entry.name])

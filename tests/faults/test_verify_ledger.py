@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -322,7 +323,8 @@ def test_a_copy_in_the_ledger_is_only_deleted(root: Path, capsys: pytest.Capture
     printed = capsys.readouterr().out
     assert f"Ledger {root}: 7 finished runs\n" in printed
     assert printed.endswith(
-        f"Something is damaged. status reads only run.json: `python -m experiments verify {root}` reads everything\n"
+        "Something is damaged or cannot be read. "
+        f"status reads only run.json: `python -m experiments verify {root}` reads everything\n"
     )
 
 
@@ -360,3 +362,31 @@ def test_one_file_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     (tmp_path / "running" / KEY / CHECKPOINT).write_bytes(b"checkpoint")
     assert main(["verify", str(tmp_path)]) == 0
     assert "(1 file, " in capsys.readouterr().out
+
+
+def test_what_another_user_owns_is_named_and_the_rest_is_read(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that was once made with sudo: nothing is known to be damaged, and all other runs are looked at."""
+    key, other = keys_in(root)[:2]
+    was_root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is closed to others
+        os.chmod(folder, 0o755)
+        ledger = Path(shutil.copytree(root, Path(folder) / "runs"))
+        for path in ledger.rglob("*"):
+            path.chmod(0o755)
+        (ledger / "runs" / other / "history.json").write_bytes(b"[")
+        (ledger / "runs" / key).chmod(0)
+        try:
+            if was_root:
+                os.seteuid(65534)
+            assert main(["verify", str(ledger)]) == 1
+            verified = capsys.readouterr().out
+            assert main(["status", "--runs", str(ledger)]) == 0
+            status = capsys.readouterr().out
+        finally:
+            if was_root:
+                os.seteuid(0)
+            (ledger / "runs" / key).chmod(0o755)
+    assert f"unreadable runs/{key}: cannot be read (Permission denied) -> see to its permissions" in verified
+    assert f"damaged  runs/{other}/history.json" in verified
+    assert "1 damaged, 1 unreadable, of" in verified
+    assert "1 unreadable" in status and "1 damaged" not in status
