@@ -23,7 +23,7 @@ from experiments.errors import UserError
 from experiments.heartbeat import beat
 from experiments.tasks import Images, Say, Task
 from experiments.tasks.cache import cached
-from experiments.tasks.folder import fit_square
+from experiments.tasks.image_files.decoding import fit_square
 
 TIMEOUT_S = 20.0
 """Without an answer, and then without a byte, until a download is given up; so long it may also be too slow."""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from experiments.tasks import folder as folder_module
+from experiments.tasks.image_files.decoding import decode, reason
 from tests.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal
 
 
@@ -88,7 +88,7 @@ def jpeg(side: int) -> bytes:
 
 
 def bombs() -> dict[str, bytes]:
-    side, text = 20_000, zeros(2**28)
+    side = 20_000
     pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes(48) for _ in range(16))))
     return {
         "large.png": png(side, side, chunk(b"IDAT", zeros(2**28))),
@@ -99,11 +99,23 @@ def bombs() -> dict[str, bytes]:
         "large.bmp": patched("BMP", 18, "<2i", side),
         "large.gif": patched("GIF", 6, "<2H", side),
         "large.webp": webp(16_383),
-        "text.png": png(16, 16, chunk(b"zTXt", b"a\0\0" + text), pixels),
-        "texts.png": png(16, 16, *[chunk(b"zTXt", b"a\0\0" + zeros(2**20))] * 200, pixels),
-        "unicode.png": png(16, 16, chunk(b"iTXt", b"a\0\1\0\0\0" + text), pixels),
-        "profile.png": png(16, 16, chunk(b"iCCP", b"a\0\0" + text), pixels),
         "tag.tif": tiff(16, 16, (700, 1, 2**32 - 16, 8)),
+    }
+
+
+def pixels_chunk(seed: int) -> bytes:
+    return chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels_of(seed))))
+
+
+def metadata_bombs() -> dict[str, bytes]:
+    """Small images, whole, with texts and profiles that take hundreds of MiB when they are unpacked."""
+    text = zeros(2**28)
+    return {
+        "text.png": png(16, 16, chunk(b"zTXt", b"a\0\0" + text), pixels_chunk(1)),
+        "texts.png": png(16, 16, *[chunk(b"zTXt", b"a\0\0" + zeros(2**20))] * 200, pixels_chunk(2)),
+        "late.png": png(16, 16, pixels_chunk(3), *[chunk(b"zTXt", b"a\0\0" + zeros(2**20))] * 200),
+        "unicode.png": png(16, 16, chunk(b"iTXt", b"a\0\1\0\0\0" + text), pixels_chunk(4)),
+        "profile.png": png(16, 16, chunk(b"iCCP", b"a\0\0" + text), pixels_chunk(5)),
     }
 
 
@@ -147,6 +159,16 @@ def test_bombs_are_refused_before_they_are_decoded(
         (root / "train/ant" / name).write_bytes(data)
         reason = why_not(root / "train/ant" / name)
         assert any(word in reason for word in ("pixels", "too large", "memory", "truncated"))
+
+
+def test_what_is_not_used_of_an_image_is_not_unpacked_and_does_not_refuse_it(tmp_path: Path) -> None:
+    found = metadata_bombs()
+    for name, data in found.items():
+        (tmp_path / name).write_bytes(data)
+    with flat_memory(100):
+        read = [decode(tmp_path / name, 16)[0] for name in found]
+    for seed, pixels_HWC in enumerate(read, 1):
+        assert np.array_equal(pixels_HWC, pixels_of(seed))
 
 
 def test_an_image_of_20_000_pixels_square(tmp_path: Path) -> None:
@@ -215,9 +237,9 @@ def why_not(path: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            assert folder_module.decode(path, 16).shape == (16, 16, 3)
+            assert decode(path, 16)[0].shape == (16, 16, 3)
         except Exception as error:
-            return folder_module.reason(error)
+            return reason(error)
     return ""
 
 
