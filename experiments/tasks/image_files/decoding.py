@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ MAX_IMAGE_PIXELS = 89_478_485
 GREY_BITS = 16
 """Of a 16-bit grey value, unless a folder of them uses fewer."""
 
-_MAX_BYTES_PER_PIXEL = 9
-"""Of a file: four channels of 16 bits and some more; of one with more, the rest is not pixels."""
+_MAX_SECOND_LOOK = 2**28
+"""Bytes of a damaged file that are held to look at its pixels alone."""
 
 
 class Picture(NamedTuple):
@@ -138,7 +138,7 @@ def _rgb(image: Image.Image, grey_bits: int) -> tuple[Image.Image, tuple[int, in
 
 
 def _without_metadata(path: Path) -> BytesIO | None:
-    """A PNG's or JPEG's bytes with what its pixels need, and its EXIF tags; None for any other file.
+    """The bytes of a PNG, JPEG or TIFF that its pixels need, and its EXIF tags; None for any other file.
 
     Pillow refuses the whole of an image whose texts or colour profile are damaged or large, although nothing here
     needs them. They are neither unpacked nor kept.
@@ -151,11 +151,13 @@ def _without_metadata(path: Path) -> BytesIO | None:
         elif start.startswith(b"\xff\xd8\xff"):
             file.seek(2)
             start, pieces = start[:2], _jpeg_pieces(file)
+        elif start.startswith((b"II*\0", b"MM\0*")):
+            pieces = _tiff_pieces(file, "little" if start.startswith(b"II") else "big", start[4:])
         else:
             return None
         pixels_only.write(start)
         for piece in pieces:
-            if pixels_only.tell() + len(piece) > _MAX_BYTES_PER_PIXEL * MAX_IMAGE_PIXELS:
+            if pixels_only.tell() + len(piece) > _MAX_SECOND_LOOK:
                 return None
             pixels_only.write(piece)
         pixels_only.seek(0)
@@ -192,3 +194,14 @@ def _jpeg_pieces(file: BinaryIO) -> Iterator[bytes]:
             yield head + body
     while piece := file.read(2**20):
         yield piece
+
+
+def _tiff_pieces(file: BinaryIO, order: Literal["little", "big"], offset: bytes) -> Iterator[bytes]:
+    """All of it behind its head, but the first page's tags of no use here made to be of no type, which all skip."""
+    data = bytearray(file.read(_MAX_SECOND_LOOK))
+    at = max(int.from_bytes(offset, order) - 8, 0)  # of the first page's tags, from behind the head
+    for entry in range(at + 2, at + 2 + 12 * int.from_bytes(data[at : at + 2], order), 12):
+        tag = int.from_bytes(data[entry : entry + 2], order)
+        if tag >= 700 or tag in (269, 270, 271, 272, 285, 305, 306, 315, 316):  # profiles and EXIF; texts
+            data[entry + 2 : entry + 4] = b"\0\0"
+    yield bytes(data)

@@ -117,13 +117,13 @@ def _shapes(pictures: Sequence[Picture], image_px: int) -> tuple[Facts, list[str
     sizes = Counter(picture.size for picture in pictures)
     by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     (common, num_common), *_ = sizes.most_common(1)
-    num_square = sum(num for (width, height), num in sizes.items() if width == height)
+    num_other = sum(num for (width, height), num in sizes.items() if width != height)
     if len(sizes) == 1:
         sized = f"all {_by(common)} px"
     else:
-        sized = f"{_by(by_area[0])} to {_by(by_area[-1])} px, most often {_by(common)} ({num_common:,} files)"
-    num_other = len(pictures) - num_square
-    facts = [("Sizes", f"{sized}; {f'{num_other:,} of {len(pictures):,} are' if num_other else 'none is'} not square")]
+        sized = f"{_by(by_area[0])} to {_by(by_area[-1])} px, most often {_by(common)} ({_count(num_common, 'file')})"
+        sized += f"; {num_other:,} of {len(pictures):,} are not square" if num_other else "; all square"
+    facts = [("Sizes", sized)]
     warnings = []
     cut = [1 - min(size) / max(size) for size in sizes.elements()]
     if num_other:
@@ -169,7 +169,7 @@ def _deep(pictures: Sequence[Picture], grey_bits: int) -> tuple[Facts, list[str]
 
 def _values(pictures: Sequence[Picture], classes: Sequence[str], *, is_known_faint: bool) -> tuple[Facts, list[str]]:
     darkest, brightest = min(each.darkest for each in pictures), max(each.brightest for each in pictures)
-    facts = [("Values", f"{darkest} to {brightest} of 0 to 255, as they were decoded")]
+    facts = [("Values", f"{darkest} to {brightest} after decoding; 0 is black and 255 white")]
     warnings = []
     plain_ones = Counter(name for each, name in zip(pictures, classes, strict=True) if each.is_plain)
     if len(pictures) == plain_ones.total():
