@@ -1,5 +1,6 @@
 """What a final run's network says of single images, and what its transformer looks at."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def read_image(file: Path, image_px: int, grey_bits: int = GREY_BITS) -> npt.NDA
     if file.exists() and not file.is_file():  # a pipe would be waited for
         raise UserError(f"image {str(file)!r}: is no plain file")
     try:
-        return decode(file, image_px, grey_bits)[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow wonders about either stops `decode` or does not matter
+            return decode(file, image_px, grey_bits)[0]
     except Exception as error:  # Pillow raises a dozen kinds for files that are damaged
         raise UserError(f"image {str(file)!r}: cannot be read: {reason(error)}") from None
 

@@ -232,6 +232,50 @@ def test_damaged_tags_and_profiles_leave_the_pixels_alone(whole: bool, tmp_path:
     assert {pixels_of(5000 + i).tobytes() for i in range(num)} <= found
 
 
+def app(number: int, body: bytes) -> bytes:
+    return bytes([0xFF, 0xE0 + number]) + struct.pack(">H", len(body) + 2) + body
+
+
+def tiff_with_a_wrong_tag(image: Image.Image, tag: int, count: int) -> bytes:
+    """A TIFF one of whose texts, or whose profile, is said to be so long."""
+    data = bytearray(encoded(image, "TIFF", description="x" * 9, icc_profile=bytes(99)))
+    (at,) = struct.unpack("<I", data[4:8])
+    entries = range(at + 2, at + 2 + 12 * struct.unpack("<H", data[at : at + 2])[0], 12)
+    (entry,) = [entry for entry in entries if struct.unpack("<H", data[entry : entry + 2])[0] == tag]
+    data[entry + 4 : entry + 8] = struct.pack("<I", count)
+    return bytes(data)
+
+
+def test_metadata_that_pillow_refuses_does_not_refuse_an_image(tmp_path: Path) -> None:
+    """Of each file the pixels are whole; what else is in it is large, damaged or cut off."""
+    upright = pixels_of(1, 16, 24)
+    image = Image.fromarray(upright)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    jpeg = encoded(image, "JPEG", exif=exif)
+    expected = {"png": upright, "jpg": np.array(Image.open(BytesIO(jpeg))), "tif": upright}
+    damaged = chunk(b"tEXt", b"a\0b")[:-1] + b"!"
+    turned = encoded(image, "PNG", exif=exif)
+    end = turned.index(b"IEND") - 4
+    found = {
+        "profile.png": encoded(image, "PNG", exif=exif, icc_profile=bytes(2**21)),
+        "text.png": turned[:end] + chunk(b"iTXt", b"a\0\0\0\0\0" + b"b" * 2**21) + turned[end:],
+        "packed.png": turned[:33] + chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(2**21)) + turned[33:],
+        "damaged.png": turned[:33] + damaged + turned[33:],
+        "profile.jpg": jpeg[:2] + app(2, b"ICC_PROFILE\0") + jpeg[2:],
+        "preview.jpg": jpeg[:2] + app(2, b"MPF\0II*\0\x08\0\0\0") + app(2, b"ICC_PROFILE\0\1") + jpeg[2:],
+        "text.tif": tiff_with_a_wrong_tag(image, 270, 2**30),
+        "profile.tif": tiff_with_a_wrong_tag(image, 34675, 2**30),
+    }
+    for name, data in found.items():
+        (tmp_path / name).write_bytes(data)
+        assert why_not(tmp_path / name) == "", name
+        pixels_HWC, picture = decode(tmp_path / name, 16)
+        assert picture.is_turned == (not name.endswith("tif")), name
+        turn = -1 if picture.is_turned else 1
+        assert np.array_equal(pixels_HWC, expected[name[-3:]][::turn, ::turn][:, 4:20]), name
+
+
 def why_not(path: Path) -> str:
     """Why an image cannot be read; "" for one that can."""
     with warnings.catch_warnings():
