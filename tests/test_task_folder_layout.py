@@ -81,7 +81,9 @@ def test_a_third_part_is_not_read_and_that_is_a_warning(third: str, tmp_path: Pa
         assert task.content_hash == expected
         assert facts(task)["Not read"] == f"{third}/: a further part with 9 images"
         (warning,) = task.reading.warnings
-        assert warning.startswith(f"The part {third}/ is not read: 9 images")
+        assert warning.startswith(
+            f"The part {third}/ with 9 images is not read: validation images are taken from train/"
+        )
 
 
 def test_validation_serves_as_test_where_there_is_none(tmp_path: Path) -> None:
@@ -164,6 +166,17 @@ def test_parts_that_wrap_a_folder_of_their_name_are_entered(tmp_path: Path) -> N
     assert task.content_hash == expected
     assert facts(task)["Parts"].startswith("training from seg_train/seg_train/, test from seg_test/seg_test/")
     assert facts(task)["Not read"] == "seg_pred/: 1 image"
+
+
+def test_the_same_folders_in_every_class_are_a_warning(tmp_path: Path) -> None:
+    """Parts, folds or cameras whose names say nothing: their folders are the classes, most likely."""
+    for fold in ("fold1", "fold2"):
+        make_classes(tmp_path / "images" / fold)
+    task = load(tmp_path / "images", tmp_path / "cache")
+    assert task.classes == ("fold1", "fold2")
+    assert task.reading.warnings[0].startswith("Every class folder holds the same folders ('ant', 'bee', 'cat')")
+    save(tmp_path / "images/fold1/1.png", pixels_of(1))
+    assert not load(tmp_path / "images", tmp_path / "cache").reading.warnings
 
 
 SYSTEM = ("@eaDir", "__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", ".ipynb_checkpoints")

@@ -57,8 +57,8 @@ def test_one_scale_for_all_grey_of_a_folder(brightest: int, bits: int, tmp_path:
     task = load(root, tmp_path / "cache")
     assert task.reading.grey_bits == bits
     largest = 2**bits - 1
-    said = f"12 files with values from 0 to {brightest:,}, read as {bits} bits: 0 to {largest:,} become 0 to 255"
-    assert told(task)["16-bit grey"] == said
+    scaled = "kept" if bits == 8 else f"0 to {largest:,} become 0 to 255"
+    assert told(task)["16-bit grey"] == f"12 files with values from 0 to {brightest:,}, read as {bits} bits: {scaled}"
     values_HW = np.asarray(Image.open(root / "dim/0.png"))
     expected = (values_HW.astype(int) * 255 // largest).astype(np.uint8)
     parts = (task.train, task.test)
@@ -172,7 +172,7 @@ def test_faint_images_are_a_warning(tmp_path: Path) -> None:
     for path in root.rglob("*.png"):
         save(path, pixels_of(int(path.stem)) // 16)
     task = load(root, tmp_path / "cache")
-    assert told(task)["Values"] == "0 to 15 after decoding; 0 is black and 255 white"
+    assert told(task)["Values"] == "0 to 15 after decoding and resizing; 0 is black and 255 white"
     assert "half of them use 16 or fewer of 256 levels (0 to 15 in all)" in warning(task, "The images are faint")
 
 
@@ -183,10 +183,10 @@ def test_what_the_crop_cuts_off(tmp_path: Path) -> None:
     task = load(root, tmp_path / "cache")
     assert told(task)["Sizes"] == "16 x 16 to 64 x 48 px, most often 64 x 48 (12 files); 12 of 18 are not square"
     assert told(task)["Cropping"] == (
-        "the middle square is read: 17% of the pixels are cut off on average, 25% at worst"
+        "the middle square is read; 17% of the pixels on average, 25% at worst, are cut off"
     )
     assert told(task)["Resizing"] == "to 16 x 16 px: 3 times smaller (from as they are to 3 times smaller)"
-    assert "on average 17% of its pixels are cut off (25% at worst)" in warning(task, "Only the middle square")
+    assert "17% of the pixels on average, 25% at worst, are cut off" in warning(task, "Only the middle square")
     square = load(make_parts(tmp_path / "squares"), tmp_path / "cache", 32)
     assert (told(square)["Sizes"], told(square)["Resizing"]) == ("all 16 x 16 px", "to 32 x 32 px: 2 times larger")
     assert "Cropping" not in told(square) and not square.reading.warnings

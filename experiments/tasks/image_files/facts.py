@@ -6,7 +6,7 @@ from statistics import mean, median
 
 from experiments.plain_text import plain
 from experiments.tasks.image_files.decoding import Picture
-from experiments.tasks.image_files.layout import Layout
+from experiments.tasks.image_files.layout import Layout, part_of
 from experiments.tasks.image_files.walk import (
     UNREAD_EXTENSIONS,
     ImageFile,
@@ -39,6 +39,11 @@ def of_files(layout: Layout, parts: dict[str, list[ImageFile]], unread: Unread) 
         facts.append(("Not read", plain("; ".join(left))))
     if num_outside := sum(file.is_outside for file in files):
         facts.append(("Links", f"{num_outside:,} of {len(files):,} images are links to files outside the folder"))
+    if "" in layout.parts and (inner := _same_folders(files)):
+        warnings.append(
+            f"Every class folder holds the same folders ({', '.join(map(repr, inner[:MAX_NAMED]))}): if these are the"
+            " classes, and the folders above them are not, give the folder that holds one set of them."
+        )
     return Reading(facts, [plain(text) for text in (*layout.warnings, *warnings)])
 
 
@@ -63,12 +68,24 @@ _MODES = {
 }  # fmt: skip
 
 
+def _same_folders(files: Sequence[ImageFile]) -> list[str]:
+    """The folders that lie in each class and hold all of its images; none, or one, are not looked at."""
+    inner: dict[str, set[str]] = {}
+    for file in files:
+        _, *below = file.path.split("/")
+        inner.setdefault(file.class_name, set()).add(below[0] if len(below) > 1 else "")
+    first, *others = inner.values()
+    return sorted(first) if len(first) > 1 and "" not in first and all(each == first for each in others) else []
+
+
 def _not_read(layout: Layout, files: Sequence[ImageFile], unread: Unread) -> tuple[list[str], list[str]]:
     left, warnings, num_beside = [], [], 0
     for name in layout.spare:
         num = num_images_in([layout.root / name])
         left.append(f"{name}/: a further part with {_count(num, 'image')}")
-        warnings.append(f"The part {name}/ is not read: {_count(num, 'image')} more than those of training and test.")
+        instead = f": validation images are taken from {layout.parts['train']}; move its images there to use them"
+        more = instead if part_of(name) == "val" else ""
+        warnings.append(f"The part {name}/ with {_count(num, 'image')} is not read{more}.")
     for name in layout.others:
         if num := num_images_in([layout.root / name]):
             left.append(f"{name}/: {_count(num, 'image')}")
@@ -126,14 +143,13 @@ def _shapes(pictures: Sequence[Picture], image_px: int) -> tuple[Facts, list[str
     facts = [("Sizes", sized)]
     warnings = []
     cut = [1 - min(size) / max(size) for size in sizes.elements()]
+    average = f"{mean(cut):.0%} of the pixels" + (f" on average, {max(cut):.0%} at worst," if len(sizes) > 1 else "")
     if num_other:
-        lost = f"{mean(cut):.0%} of the pixels are cut off on average, {max(cut):.0%} at worst"
-        facts.append(("Cropping", f"the middle square is read: {lost}"))
+        facts.append(("Cropping", f"the middle square is read; {average} are cut off"))
     if mean(cut) > LARGE_SHARE:
         warnings.append(
-            f"Only the middle square of each picture is read, and on average {mean(cut):.0%} of its pixels are cut off"
-            f" ({max(cut):.0%} at worst): what lies at the edges is lost. Pad the pictures to squares yourself if that"
-            " matters."
+            f"Only the middle square of each picture is read, and {average} are cut off: what lies at the edges is"
+            " lost. Pad the pictures to squares yourself if that matters."
         )
     factors = [min(size) / image_px for size in sizes.elements()]
     if set(factors) != {1.0}:
@@ -150,10 +166,9 @@ def _deep(pictures: Sequence[Picture], grey_bits: int) -> tuple[Facts, list[str]
     if ranges:
         darkest, brightest = min(low for low, _ in ranges), max(high for _, high in ranges)
         largest = 2**grey_bits - 1
-        facts.append(
-            ("16-bit grey", f"{_count(len(ranges), 'file')} with values from {darkest:,} to {brightest:,}, read as"
-             f" {grey_bits} bits: 0 to {largest:,} become 0 to 255")
-        )  # fmt: skip
+        scaled = f"read as {grey_bits} bits: " + ("kept" if grey_bits == 8 else f"0 to {largest:,} become 0 to 255")
+        files = _count(len(ranges), "file")
+        facts.append(("16-bit grey", f"{files} with values from {darkest:,} to {brightest:,}, {scaled}"))
         levels = median((high * 255 // largest) - (low * 255 // largest) + 1 for low, high in ranges)
         if grey_bits > 8 and levels < FEW_LEVELS:
             warnings.append(
@@ -169,7 +184,7 @@ def _deep(pictures: Sequence[Picture], grey_bits: int) -> tuple[Facts, list[str]
 
 def _values(pictures: Sequence[Picture], classes: Sequence[str], *, is_known_faint: bool) -> tuple[Facts, list[str]]:
     darkest, brightest = min(each.darkest for each in pictures), max(each.brightest for each in pictures)
-    facts = [("Values", f"{darkest} to {brightest} after decoding; 0 is black and 255 white")]
+    facts = [("Values", f"{darkest} to {brightest} after decoding and resizing; 0 is black and 255 white")]
     warnings = []
     plain_ones = Counter(name for each, name in zip(pictures, classes, strict=True) if each.is_plain)
     if len(pictures) == plain_ones.total():
