@@ -43,8 +43,9 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
 
     Arguments as of BuildTask.
 
-    A folder of classes is split 80/20 in every class by a fixed seed: the same files always land in the same part.
-    Poses are the identity. The label is the folder's own name.
+    Parts may be called otherwise, such as seg_train/ and Testing/, where it is clear which they are. A folder of classes
+    is split 80/20 in every class by a fixed seed: the same files always land in the same part. 16-bit grey has one scale
+    for all images, by the brightest of them. Poses are the identity. The label is the folder's own name.
     """
     if not argument:
         raise UserError("task 'folder': needs a path, as in folder:PATH")
@@ -64,12 +65,9 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
 
     source = {"files": digest.hexdigest(), "image_px": image_px}
     decoded = cached("folder", source, cache, build, say)
-    of_pictures = decoded.reading
-    reading = Reading(
-        (*scan.reading.facts, *of_pictures.facts),
-        (*scan.reading.warnings, *of_pictures.warnings),
-        of_pictures.grey_bits,
-    )
+    by_name, by_pixels = scan.reading, decoded.reading
+    facts, said = (*by_name.facts, *by_pixels.facts), (*by_name.warnings, *by_pixels.warnings)
+    reading = Reading(facts, said, by_pixels.grey_bits)
     return Task("folder", label, *decoded._replace(reading=reading))
 
 
