@@ -65,7 +65,7 @@ def cache_folder() -> Path:
     return (Path(base).expanduser() if base else Path.home() / ".cache") / "stn-bench"
 
 
-def content_hash(classes: tuple[str, ...], train: Images, test: Images, grey_bits: int = Reading.grey_bits) -> str:
+def content_hash(classes: tuple[str, ...], train: Images, test: Images, *, grey_bits: int = Reading.grey_bits) -> str:
     """64 hex digits over the shapes, pixels, labels, poses and class names of both parts.
 
     Also over the scale of 16-bit grey if it is not the usual one: a run knows one scale, so two that come to the same
@@ -126,7 +126,7 @@ def received(wanted: str, cache: Path, fetch: Callable[[], Decoded]) -> Decoded:
 
     def build(scratch: Path) -> Parts:
         classes, train, test, _, reading = fetch()
-        if content_hash(classes, train, test, reading.grey_bits) != wanted:
+        if content_hash(classes, train, test, grey_bits=reading.grey_bits) != wanted:
             raise ValueError("the images that arrived are not those that were sent")
         return classes, train, test, reading
 
@@ -176,7 +176,7 @@ def _build(entry: Path, build: Build) -> Decoded:
             raise _unwritable(cache, error) from error
         classes, train, test, *rest = build(scratch)
         reading = rest[0] if rest else Reading()
-        made = Decoded(classes, train, test, content_hash(classes, train, test, reading.grey_bits), reading)
+        made = Decoded(classes, train, test, content_hash(classes, train, test, grey_bits=reading.grey_bits), reading)
         try:
             decoded = _write(building / "entry", made)
             placed = _place(building / "entry", entry)

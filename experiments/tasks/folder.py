@@ -43,9 +43,9 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
 
     Arguments as of BuildTask.
 
-    Parts may be called otherwise, such as seg_train/ and Testing/, where it is clear which they are. A folder of classes
-    is split 80/20 in every class by a fixed seed: the same files always land in the same part. 16-bit grey has one scale
-    for all images, by the brightest of them. Poses are the identity. The label is the folder's own name.
+    Parts may be called otherwise, such as seg_train/ and Testing/, where it is clear which they are. A folder of
+    classes is split 80/20 in every class by a fixed seed: the same files always land in the same part. 16-bit grey has
+    one scale for all images, by the brightest of them. Poses are the identity. The label is the folder's own name.
     """
     if not argument:
         raise UserError("task 'folder': needs a path, as in folder:PATH")
