@@ -102,13 +102,22 @@ def description(trained: Trained) -> dict[str, object]:
 def loading_code(trained: Trained) -> str:
     """How to run model.pt2 in a program that has torch and pillow, and nothing of this project."""
     more = "import torchvision  # its deformable convolutions\n" if "deformable" in trained.variant else ""
+    brightest = 2**trained.grey_bits - 1
+    deep = (
+        f"""if image.mode.startswith("I"):  # 16-bit grey, on the scale of the training images
+    values = numpy.asarray(image).clip(0, {brightest}).astype("uint32")
+    image = Image.fromarray((values * 255 // {brightest}).astype("uint8"))
+"""
+        if trained.record["task"]["name"] == "folder"
+        else ""
+    )
     return f"""import json, numpy, torch
 {more}from PIL import Image, ImageOps
 
 config = json.load(open("config.json"))
 model = torch.export.load("model.pt2").module()
-image = ImageOps.exif_transpose(Image.open("image.png")).convert("RGBA")
-image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+image = ImageOps.exif_transpose(Image.open("image.png"))
+{deep}image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
 image = ImageOps.fit(image, (config["image_px"],) * 2, Image.Resampling.BICUBIC)  # the square in the middle
 pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None] / 255
 probabilities = model(pixels).softmax(1)[0].detach()

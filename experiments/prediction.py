@@ -1,5 +1,6 @@
 """What a final run's network says of single images, and what its transformer looks at."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from experiments.diagnostics import POINTS, fit_affine, turn
 from experiments.errors import UserError
 from experiments.network import Batch
-from experiments.tasks.folder import decode, reason
+from experiments.tasks.image_files.decoding import GREY_BITS, decode, reason
 from experiments.trained import Classifier, Trained
 from stn.sampler import base_grid
 
@@ -46,12 +47,17 @@ class Prediction:
     look: Look | None
 
 
-def read_image(file: Path, image_px: int) -> npt.NDArray[np.uint8]:
-    """The image as a task's are read: first frame, upright, over white, its middle square. Raises UserError."""
+def read_image(file: Path, image_px: int, grey_bits: int = GREY_BITS) -> npt.NDArray[np.uint8]:
+    """The image as a task's are read: first frame, upright, over white, its middle square, 16-bit grey on their scale.
+
+    Raises UserError.
+    """
     if file.exists() and not file.is_file():  # a pipe would be waited for
         raise UserError(f"image {str(file)!r}: is no plain file")
     try:
-        return decode(file, image_px)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow wonders about either stops `decode` or does not matter
+            return decode(file, image_px, grey_bits)[0]
     except Exception as error:  # Pillow raises a dozen kinds for files that are damaged
         raise UserError(f"image {str(file)!r}: cannot be read: {reason(error)}") from None
 
@@ -59,7 +65,7 @@ def read_image(file: Path, image_px: int) -> npt.NDArray[np.uint8]:
 @torch.inference_mode()
 def predict(trained: Trained, files: list[Path]) -> list[Prediction]:
     """What the network says of each image file, in their order. Raises UserError for one that cannot be read."""
-    images = [read_image(file, trained.image_px) for file in files]
+    images = [read_image(file, trained.image_px, trained.grey_bits) for file in files]
     found = []
     classifier = Classifier(trained)
     for file, image_HWC in zip(files, images, strict=True):

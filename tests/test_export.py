@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ import yaml
 from PIL import Image
 
 from experiments.cli import main
-from experiments.export import exported_program
+from experiments.export import description, exported_program, loading_code
 from experiments.images import to_device
 from experiments.ledger import Ledger
 from experiments.models import MODELS
@@ -132,6 +133,30 @@ def test_the_card_says_what_the_run_says_and_its_code_runs(
     name, confidence = ended.stdout.split()
     (said,) = predict(load_trained(*make_run("stn_affine")), [folder / "image.png"])
     assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
+
+
+def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(
+    exported: tuple[Path, dict[str, str]], make_run: Callable[..., tuple[Ledger, str]], sprites: Task, tmp_path: Path
+) -> None:
+    out, _ = exported
+    trained = load_trained(*make_run("stn_affine"))
+    grey_HW = sprites.test.pixels_NHWC[3].mean(2).astype(np.uint16)
+    Image.fromarray(grey_HW * 4 + 3).save(tmp_path / "image.png")
+    answers = []
+    for bits in (10, 16):
+        of_grey = {**trained.record["task"], "name": "folder"} | ({"grey_bits": bits} if bits < 16 else {})
+        read_so = replace(trained, record={**trained.record, "task": of_grey})
+        shutil.copy(out / "stn_affine/model.pt2", tmp_path / "model.pt2")
+        (tmp_path / "config.json").write_text(json.dumps(description(read_so)))
+        command = [sys.executable, "-I", "-c", loading_code(read_so)]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        name, confidence = ended.stdout.split()
+        (said,) = predict(read_so, [tmp_path / "image.png"])
+        assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
+        assert np.array_equal(said.image_HWC[..., 0], (grey_HW * 4 + 3).astype(int) * 255 // (2**bits - 1))
+        answers.append(confidence)
+    assert answers[0] != answers[1]
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)

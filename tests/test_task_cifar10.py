@@ -69,6 +69,8 @@ def test_downloaded_once(archive: bytes, tmp_path: Path, monkeypatch: pytest.Mon
     assert_whole(task)
     assert asked
     assert lines == [f"cifar10: downloading from {url}, once"]
+    assert task.reading.facts == (("Source", "CIFAR-10 as published, by the checksums of its files: 32 x 32 px"),)
+    assert load(cache, lines=lines).reading == task.reading
     (entry,) = cache.iterdir()  # neither the archive nor what was in it is left
     assert entry.name.startswith("cifar10-")
     assert not list(entry.rglob("*batch*"))

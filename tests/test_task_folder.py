@@ -28,21 +28,23 @@ def test_parts_are_read_exactly_in_order(tmp_path: Path) -> None:
 
 
 def test_decoded_once_and_the_path_is_stored_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_parts(tmp_path / "secret-place/images")
+    root = make_parts(tmp_path / "secret-place/known-to-none")
     first = load(root, tmp_path / "cache")
     monkeypatch.setattr(folder_module, "decode", None)
     lines: list[str] = []
     monkeypatch.chdir(root.parent)
-    second = load("images/", tmp_path / "cache", say=lines.append)
+    second = load("known-to-none/", tmp_path / "cache", say=lines.append)
     assert second.content_hash == first.content_hash
-    assert second.label == "images"
+    assert second.label == "known-to-none"
+    assert second.reading == first.reading
+    assert dict(second.reading.facts)["Sizes"] == "all 16 x 16 px"
     assert not lines
     monkeypatch.chdir(root)
-    assert load(".", tmp_path / "cache").label == "images"
+    assert load(".", tmp_path / "cache").label == "known-to-none"
     (entry,) = (tmp_path / "cache").iterdir()
     for path in entry.iterdir():
         assert b"secret-place" not in path.read_bytes()
-        assert b"images" not in path.read_bytes()
+        assert b"known-to-none" not in path.read_bytes()
 
 
 def test_the_same_images_elsewhere_have_the_same_hash(tmp_path: Path) -> None:
@@ -93,9 +95,14 @@ def test_what_is_no_image_is_left_out(tmp_path: Path) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("no image")
     os.mkfifo(root / "train/ant/pipe.png")
-    lines: list[str] = []
-    assert load(root, tmp_path / "other", say=lines.append).content_hash == expected
-    assert lines[0] == "folder images: ignoring 2 files that are not images in a class folder"
+    task = load(root, tmp_path / "other")
+    assert task.content_hash == expected
+    assert dict(task.reading.facts)["Not read"] == (
+        "extra/: 1 image; beside the class folders: 1 .png; files that are not images: 1 .txt, 1 .csv;"
+        " 2 images in hidden folders and those of the system (.hidden, .x)"
+    )
+    (warning,) = task.reading.warnings
+    assert warning.startswith("2 images outside the class folders are not read")
 
 
 def test_nested_images_and_links_count(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from experiments.tasks import folder as folder_module
+from experiments.tasks.image_files.decoding import Picture, decode
 from tests.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal, save
 
 
@@ -127,11 +128,11 @@ def test_many_threadsdecode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(folder_module, "_BLOCK", 2)
     monkeypatch.setattr(folder_module, "_SAY_EVERY_S", 0.0)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    decode, threads = folder_module.decode, set()
+    threads = set()
 
-    def watched(path: Path, image_px: int) -> npt.NDArray[np.uint8]:
+    def watched(path: Path, image_px: int, grey_bits: int) -> tuple[npt.NDArray[np.uint8], Picture]:
         threads.add(threading.get_ident())
-        return decode(path, image_px)
+        return decode(path, image_px, grey_bits)
 
     monkeypatch.setattr(folder_module, "decode", watched)
     lines: list[str] = []

@@ -5,6 +5,7 @@ from, never from where that lies. An entry appears whole, by one rename, or not 
 same entry one builds it, under a lock that dies with its process, and the others wait.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -27,12 +28,13 @@ from experiments.errors import UserError
 from experiments.heartbeat import beat
 from experiments.ledger import flush_folder
 from experiments.tasks import Images, Say, Task
+from experiments.tasks.reading import Reading
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Version of an entry's layout and of how images are decoded; entries of another version are never opened."""
 
 MAX_META_BYTES = 2**24
-"""A larger meta.json is not one of ours: ours has the names of the classes."""
+"""A larger meta.json is not one of ours: ours has the names of the classes and some lines."""
 
 _BUILDING, _LOCK = ".building-", ".lock-"
 _STALE_S = 24 * 3600
@@ -41,16 +43,18 @@ _PARTS = ("train", "test")
 
 
 class Decoded(NamedTuple):
-    """What an entry holds: class names in label order, the two parts, and the hash over all of them."""
+    """What an entry holds: class names in label order, the two parts, the hash over all of them, and their reading."""
 
     classes: tuple[str, ...]
     train: Images
     test: Images
     content_hash: str
+    reading: Reading = Reading()
 
 
-Build = Callable[[Path], tuple[tuple[str, ...], Images, Images]]
-"""Makes the class names and the two parts; the argument is an empty folder that is removed afterwards."""
+Parts = tuple[tuple[str, ...], Images, Images] | tuple[tuple[str, ...], Images, Images, Reading]
+Build = Callable[[Path], Parts]
+"""Makes the class names, the two parts and their reading; the argument is an empty folder that is removed then."""
 
 
 def cache_folder() -> Path:
@@ -61,9 +65,15 @@ def cache_folder() -> Path:
     return (Path(base).expanduser() if base else Path.home() / ".cache") / "stn-bench"
 
 
-def content_hash(classes: tuple[str, ...], train: Images, test: Images) -> str:
-    """64 hex digits over the shapes, pixels, labels, poses and class names of both parts."""
+def content_hash(classes: tuple[str, ...], train: Images, test: Images, *, grey_bits: int = Reading.grey_bits) -> str:
+    """64 hex digits over the shapes, pixels, labels, poses and class names of both parts.
+
+    Also over the scale of 16-bit grey if it is not the usual one: a run knows one scale, so two that come to the same
+    pixels must not share it.
+    """
     digest = hashlib.sha256(canonical(list(classes)).encode())
+    if grey_bits != Reading.grey_bits:
+        digest.update(canonical(["grey_bits", grey_bits]).encode())
     for part in (train, test):
         for array, dtype in ((part.pixels_NHWC, "u1"), (part.labels_N, "<i8"), (part.theta_N23, "<f4")):
             digest.update(canonical([dtype, array.shape]).encode())
@@ -94,7 +104,7 @@ def cached(name: str, source: Any, cache: Path, build: Build, say: Say) -> Decod
 
 def decoded(task: Task) -> Decoded:
     """A task's images as an entry holds them."""
-    return Decoded(task.classes, task.train, task.test, task.content_hash)
+    return Decoded(task.classes, task.train, task.test, task.content_hash, task.reading)
 
 
 def held(wanted: str, cache: Path) -> Decoded | None:
@@ -114,11 +124,11 @@ def received(wanted: str, cache: Path, fetch: Callable[[], Decoded]) -> Decoded:
     not those; and what `fetch` raises.
     """
 
-    def build(scratch: Path) -> tuple[tuple[str, ...], Images, Images]:
-        classes, train, test, _ = fetch()
-        if content_hash(classes, train, test) != wanted:
+    def build(scratch: Path) -> Parts:
+        classes, train, test, _, reading = fetch()
+        if content_hash(classes, train, test, grey_bits=reading.grey_bits) != wanted:
             raise ValueError("the images that arrived are not those that were sent")
-        return classes, train, test
+        return classes, train, test, reading
 
     found = held(wanted, cache) or cached("received", wanted, cache, build, lambda line: None)
     if found.content_hash != wanted:
@@ -164,9 +174,11 @@ def _build(entry: Path, build: Build) -> Decoded:
             scratch.mkdir()
         except OSError as error:
             raise _unwritable(cache, error) from error
-        classes, train, test = build(scratch)
+        classes, train, test, *rest = build(scratch)
+        reading = rest[0] if rest else Reading()
+        made = Decoded(classes, train, test, content_hash(classes, train, test, grey_bits=reading.grey_bits), reading)
         try:
-            decoded = _write(building / "entry", Decoded(classes, train, test, content_hash(classes, train, test)))
+            decoded = _write(building / "entry", made)
             placed = _place(building / "entry", entry)
         except OSError as error:
             raise _unwritable(cache, error) from error
@@ -205,7 +217,12 @@ def _write(folder: Path, decoded: Decoded) -> Decoded:
                 np.save(file, array, allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
-    meta = {"format": CACHE_FORMAT, "classes": list(decoded.classes), "content_hash": decoded.content_hash}
+    meta = {
+        "format": CACHE_FORMAT,
+        "classes": list(decoded.classes),
+        "content_hash": decoded.content_hash,
+        "reading": dataclasses.asdict(decoded.reading),
+    }
     with open(folder / "meta.json", "w", encoding="utf-8") as text:
         json.dump(meta, text)
         text.flush()
@@ -224,6 +241,7 @@ def _read(folder: Path) -> Decoded:
         raise ValueError("meta.json: the classes are no names")
     if not (isinstance(found_hash, str) and re.fullmatch("[0-9a-f]{64}", found_hash)):
         raise ValueError("meta.json: the content hash is none")
+    reading = _reading(meta["reading"])
     train, test = (
         Images(
             pixels_NHWC=_load(folder / f"{part}_pixels.npy", np.uint8),
@@ -238,7 +256,16 @@ def _read(folder: Path) -> Decoded:
             raise ValueError("arrays have other shapes")
         if images.labels_N.shape != (num_images,) or not set(np.unique(images.labels_N)) <= set(range(len(classes))):
             raise ValueError("labels do not fit images and classes")
-    return Decoded(tuple(classes), train, test, found_hash)
+    return Decoded(tuple(classes), train, test, found_hash, reading)
+
+
+def _reading(read: Any) -> Reading:
+    facts, said, grey_bits = tuple((head, text) for head, text in read["facts"]), read["warnings"], read["grey_bits"]
+    if not (isinstance(said, list) and all(isinstance(text, str) for text in (*said, *sum(facts, ())))):
+        raise ValueError("meta.json: the reading is not text")
+    if not (type(grey_bits) is int and 8 <= grey_bits <= 16):
+        raise ValueError("meta.json: the bits of grey are not 8 to 16")
+    return Reading(facts, tuple(said), grey_bits)
 
 
 def _plain(path: Path, max_bytes: int | None = None) -> Path:

@@ -22,8 +22,9 @@ from PIL import Image
 from experiments.errors import UserError
 from experiments.heartbeat import beat
 from experiments.tasks import Images, Say, Task
-from experiments.tasks.cache import cached
-from experiments.tasks.folder import fit_square
+from experiments.tasks.cache import Parts, cached
+from experiments.tasks.image_files.decoding import fit_square
+from experiments.tasks.reading import Reading
 
 TIMEOUT_S = 20.0
 """Without an answer, and then without a byte, until a download is given up; so long it may also be too slow."""
@@ -96,12 +97,16 @@ def downloaded_task(data_set: DataSet, argument: str, *, image_px: int, cache: P
     if argument:
         raise UserError(f"task '{name}:{argument}': {name} takes nothing after its name")
 
-    def build(scratch: Path) -> tuple[tuple[str, ...], Images, Images]:
+    def build(scratch: Path) -> Parts:
         contents = _given(data_set, cache, say) or _download(data_set, cache, scratch, say)
-        return contents.classes, _images(contents.train, image_px), _images(contents.test, image_px)
+        side = contents.train.pixels_NHWC.shape[1]
+        resized = "" if side == image_px else f", resized to {image_px} x {image_px}"
+        source = f"{data_set.label} as published, by the checksums of its files: {side} x {side} px{resized}"
+        reading = Reading((("Source", source),))
+        return contents.classes, _images(contents.train, image_px), _images(contents.test, image_px), reading
 
     decoded = cached(name, {"files": data_set.files, "image_px": image_px}, cache, build, say)
-    return Task(name, data_set.label, decoded.classes, decoded.train, decoded.test, decoded.content_hash)
+    return Task(name, data_set.label, *decoded)
 
 
 def fetch(url: str, path: Path, *, max_bytes: int, say: Say) -> None:

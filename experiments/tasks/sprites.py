@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from experiments.errors import UserError
 from experiments.tasks import TASKS, Images, Say, Task
-from experiments.tasks.cache import cached
+from experiments.tasks.cache import Parts, cached
+from experiments.tasks.reading import Reading
 
 VERSION = 1
 """Of the drawing. A change to anything below that changes a pixel needs a new one."""
@@ -85,13 +86,14 @@ def sprites(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
     if argument:
         raise UserError(f"task 'sprites:{argument}': sprites takes nothing after its name")
 
-    def build(_scratch: Path) -> tuple[tuple[str, ...], Images, Images]:
+    def build(_scratch: Path) -> Parts:
         say(f"sprites: drawing {NUM_TRAIN + NUM_TEST:,} images, once")
-        return tuple(SHAPES), draw(0, range(NUM_TRAIN), image_px), draw(1, range(NUM_TEST), image_px)
+        reading = Reading((("Source", "drawn by this program, each under a known pose"),))
+        return tuple(SHAPES), draw(0, range(NUM_TRAIN), image_px), draw(1, range(NUM_TEST), image_px), reading
 
     source = {"version": VERSION, "seed": SEED, "images": [NUM_TRAIN, NUM_TEST], "image_px": image_px}
     decoded = cached("sprites", source, cache, build, say)
-    return Task("sprites", "sprites", decoded.classes, decoded.train, decoded.test, decoded.content_hash)
+    return Task("sprites", "sprites", *decoded)
 
 
 def draw(part: int, indices: Sequence[int], image_px: int = 32) -> Images:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from experiments.tasks import folder as folder_module
+from experiments.tasks.image_files.decoding import decode, reason
 from tests.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal
 
 
@@ -88,7 +88,7 @@ def jpeg(side: int) -> bytes:
 
 
 def bombs() -> dict[str, bytes]:
-    side, text = 20_000, zeros(2**28)
+    side = 20_000
     pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes(48) for _ in range(16))))
     return {
         "large.png": png(side, side, chunk(b"IDAT", zeros(2**28))),
@@ -99,11 +99,23 @@ def bombs() -> dict[str, bytes]:
         "large.bmp": patched("BMP", 18, "<2i", side),
         "large.gif": patched("GIF", 6, "<2H", side),
         "large.webp": webp(16_383),
-        "text.png": png(16, 16, chunk(b"zTXt", b"a\0\0" + text), pixels),
-        "texts.png": png(16, 16, *[chunk(b"zTXt", b"a\0\0" + zeros(2**20))] * 200, pixels),
-        "unicode.png": png(16, 16, chunk(b"iTXt", b"a\0\1\0\0\0" + text), pixels),
-        "profile.png": png(16, 16, chunk(b"iCCP", b"a\0\0" + text), pixels),
         "tag.tif": tiff(16, 16, (700, 1, 2**32 - 16, 8)),
+    }
+
+
+def pixels_chunk(seed: int) -> bytes:
+    return chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels_of(seed))))
+
+
+def metadata_bombs() -> dict[str, bytes]:
+    """Small images, whole, with texts and profiles that take hundreds of MiB when they are unpacked."""
+    text = zeros(2**28)
+    return {
+        "text.png": png(16, 16, chunk(b"zTXt", b"a\0\0" + text), pixels_chunk(1)),
+        "texts.png": png(16, 16, *[chunk(b"zTXt", b"a\0\0" + zeros(2**20))] * 200, pixels_chunk(2)),
+        "late.png": png(16, 16, pixels_chunk(3), *[chunk(b"zTXt", b"a\0\0" + zeros(2**20))] * 200),
+        "unicode.png": png(16, 16, chunk(b"iTXt", b"a\0\1\0\0\0" + text), pixels_chunk(4)),
+        "profile.png": png(16, 16, chunk(b"iCCP", b"a\0\0" + text), pixels_chunk(5)),
     }
 
 
@@ -147,6 +159,16 @@ def test_bombs_are_refused_before_they_are_decoded(
         (root / "train/ant" / name).write_bytes(data)
         reason = why_not(root / "train/ant" / name)
         assert any(word in reason for word in ("pixels", "too large", "memory", "truncated"))
+
+
+def test_what_is_not_used_of_an_image_is_not_unpacked_and_does_not_refuse_it(tmp_path: Path) -> None:
+    found = metadata_bombs()
+    for name, data in found.items():
+        (tmp_path / name).write_bytes(data)
+    with flat_memory(100):
+        read = [decode(tmp_path / name, 16)[0] for name in found]
+    for seed, pixels_HWC in enumerate(read, 1):
+        assert np.array_equal(pixels_HWC, pixels_of(seed))
 
 
 def test_an_image_of_20_000_pixels_square(tmp_path: Path) -> None:
@@ -210,14 +232,58 @@ def test_damaged_tags_and_profiles_leave_the_pixels_alone(whole: bool, tmp_path:
     assert {pixels_of(5000 + i).tobytes() for i in range(num)} <= found
 
 
+def app(number: int, body: bytes) -> bytes:
+    return bytes([0xFF, 0xE0 + number]) + struct.pack(">H", len(body) + 2) + body
+
+
+def tiff_with_a_wrong_tag(image: Image.Image, tag: int, count: int) -> bytes:
+    """A TIFF one of whose texts, or whose profile, is said to be so long."""
+    data = bytearray(encoded(image, "TIFF", description="x" * 9, icc_profile=bytes(99)))
+    (at,) = struct.unpack("<I", data[4:8])
+    entries = range(at + 2, at + 2 + 12 * struct.unpack("<H", data[at : at + 2])[0], 12)
+    (entry,) = [entry for entry in entries if struct.unpack("<H", data[entry : entry + 2])[0] == tag]
+    data[entry + 4 : entry + 8] = struct.pack("<I", count)
+    return bytes(data)
+
+
+def test_metadata_that_pillow_refuses_does_not_refuse_an_image(tmp_path: Path) -> None:
+    """Of each file the pixels are whole; what else is in it is large, damaged or cut off."""
+    upright = pixels_of(1, 16, 24)
+    image = Image.fromarray(upright)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    jpeg = encoded(image, "JPEG", exif=exif)
+    expected = {"png": upright, "jpg": np.array(Image.open(BytesIO(jpeg))), "tif": upright}
+    damaged = chunk(b"tEXt", b"a\0b")[:-1] + b"!"
+    turned = encoded(image, "PNG", exif=exif)
+    end = turned.index(b"IEND") - 4
+    found = {
+        "profile.png": encoded(image, "PNG", exif=exif, icc_profile=bytes(2**21)),
+        "text.png": turned[:end] + chunk(b"iTXt", b"a\0\0\0\0\0" + b"b" * 2**21) + turned[end:],
+        "packed.png": turned[:33] + chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(2**21)) + turned[33:],
+        "damaged.png": turned[:33] + damaged + turned[33:],
+        "profile.jpg": jpeg[:2] + app(2, b"ICC_PROFILE\0") + jpeg[2:],
+        "preview.jpg": jpeg[:2] + app(2, b"MPF\0II*\0\x08\0\0\0") + app(2, b"ICC_PROFILE\0\1") + jpeg[2:],
+        "text.tif": tiff_with_a_wrong_tag(image, 270, 2**30),
+        "profile.tif": tiff_with_a_wrong_tag(image, 34675, 2**30),
+    }
+    for name, data in found.items():
+        (tmp_path / name).write_bytes(data)
+        assert why_not(tmp_path / name) == "", name
+        pixels_HWC, picture = decode(tmp_path / name, 16)
+        assert picture.is_turned == (not name.endswith("tif")), name
+        turn = -1 if picture.is_turned else 1
+        assert np.array_equal(pixels_HWC, expected[name[-3:]][::turn, ::turn][:, 4:20]), name
+
+
 def why_not(path: Path) -> str:
     """Why an image cannot be read; "" for one that can."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            assert folder_module.decode(path, 16).shape == (16, 16, 3)
+            assert decode(path, 16)[0].shape == (16, 16, 3)
         except Exception as error:
-            return folder_module.reason(error)
+            return reason(error)
     return ""
 
 

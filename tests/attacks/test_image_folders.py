@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments.tasks import folder as folder_module
 from experiments.tasks import load_task
+from experiments.tasks.image_files.walk import MAX_DEPTH, MAX_VISITS
 from tests.image_folders import load, make_classes, make_parts, pixels_of, refusal, save
 
 
@@ -135,21 +135,16 @@ def test_links_out_of_the_folder_are_followed_and_counted(tmp_path: Path) -> Non
     (root / "ant/deep").symlink_to("../../away/bee")
     (root / "ant/y.png").symlink_to("01.png")  # within
     (root / "bee/near").symlink_to("../cat")
-    lines: list[str] = []
-    task = load(root, tmp_path / "cache", say=lines.append)
+    task = load(root, tmp_path / "cache")
     assert len(task.train) + len(task.test) == 30 + 7 + 1 + 7 + 1 + 10
-    assert "folder images: 15 of 56 images are links to files outside it" in lines
-    lines.clear()
+    said = ("Links", "15 of 56 images are links to files outside the folder")
+    assert said in task.reading.facts
     (tmp_path / "way in").symlink_to(root)  # how the folder is reached is not what is in it
-    load(tmp_path / "way in", tmp_path / "other", say=lines.append)
-    assert "folder images: 15 of 56 images are links to files outside it" in lines
-    load(root, tmp_path / "cache", say=lines.append)
-    assert sum("outside it" in line for line in lines) == 1  # said once, when it is decoded
+    assert said in load(tmp_path / "way in", tmp_path / "other").reading.facts
+    assert said in load(root, tmp_path / "cache").reading.facts  # from the cache as well
     for path in (root / "dog", root / "ant/x.png", root / "ant/deep"):
         path.unlink()
-    lines.clear()
-    load(root, tmp_path / "cache", say=lines.append)
-    assert not any("outside it" in line for line in lines)
+    assert "Links" not in dict(load(root, tmp_path / "cache").reading.facts)
 
 
 @pytest.mark.parametrize("name", ["bee/x.png", "bee/x", "x"])
@@ -177,7 +172,7 @@ def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
 def test_very_deep_folders_end(tmp_path: Path) -> None:
     root = make_classes(tmp_path / "images")
     here = os.open(root / "bee", os.O_RDONLY)
-    for _ in range(3 * folder_module.MAX_DEPTH):
+    for _ in range(3 * MAX_DEPTH):
         os.mkdir("d", dir_fd=here)
         below = os.open("d", os.O_RDONLY, dir_fd=here)
         os.close(here)
@@ -188,10 +183,10 @@ def test_very_deep_folders_end(tmp_path: Path) -> None:
 
 def test_many_links_to_one_folder_of_images_are_no_circle(tmp_path: Path) -> None:
     root = make_classes(tmp_path / "images")
-    for i in range(folder_module.MAX_VISITS):
+    for i in range(MAX_VISITS):
         (root / f"bee/{i}").symlink_to(root / "cat")
     task = load(root, tmp_path / "cache")
-    assert len(task.train) + len(task.test) == 30 + 10 * folder_module.MAX_VISITS
+    assert len(task.train) + len(task.test) == 30 + 10 * MAX_VISITS
 
 
 def test_the_task_of_a_folder_says_nothing_of_a_link_s_target(tmp_path: Path) -> None:
@@ -202,5 +197,5 @@ def test_the_task_of_a_folder_says_nothing_of_a_link_s_target(tmp_path: Path) ->
     assert "secret" not in refusal(root, tmp_path / "cache")
     save(away / "cat/00.png", pixels_of(1))
     lines: list[str] = []
-    load_task(f"folder:{root}", image_px=16, cache=tmp_path / "cache", say=lines.append)
-    assert not any("secret" in line for line in lines)
+    task = load_task(f"folder:{root}", image_px=16, cache=tmp_path / "cache", say=lines.append)
+    assert not any("secret" in line for line in (*lines, str(task.reading)))
