@@ -25,11 +25,16 @@ DROPPED = frozenset(
 DROPPED_PREFIX = "PANDAS_"
 """Of settings that have pandas answer the same call otherwise; a value that it does not know ends it."""
 
+WIDTHS = ("COLUMNS", "JUPYTER_COLUMNS")
+MIN_WIDTH = 20
+"""Fewer columns are no terminal's, but of a shell that did not know: with 0 rich prints nothing at all."""
+
 
 def drop_foreign_settings() -> None:
     """Forget them, for this process and all that it starts, and keep libraries' warnings off the terminal."""
-    for name in list(os.environ):
-        if name in DROPPED or name.startswith(DROPPED_PREFIX):
+    for name, value in list(os.environ.items()):
+        is_no_width = name in WIDTHS and not (value.isdecimal() and int(value) >= MIN_WIDTH)
+        if name in DROPPED or name.startswith(DROPPED_PREFIX) or is_no_width:
             del os.environ[name]
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # such as a warning of a CPU that NNPACK does not know
     sys.warnoptions[:] = ["ignore"]  # a process that is spawned is given these

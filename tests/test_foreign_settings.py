@@ -55,6 +55,14 @@ def test_tables_are_the_same(tmp_path: Path) -> None:
     assert written and written == again
 
 
+@pytest.mark.parametrize(("value", "kept"), [("0", False), ("1", False), ("x", False), ("", False), ("100", True)])
+def test_a_width_that_no_terminal_has_is_not_believed(value: str, kept: bool) -> None:
+    """With COLUMNS=0 rich printed nothing of a whole sweep."""
+    print_it = f"{DROP}from rich.console import Console; Console().print('word ' * 40)"
+    assert child(print_it, COLUMNS=value).count("word") == 40
+    assert child(f"{DROP}print('COLUMNS' in os.environ)", COLUMNS=value) == str(kept)
+
+
 def test_single_precision_is_single_precision() -> None:
     code = f"{DROP}import torch; print(torch.get_float32_matmul_precision())"
     assert child(code, TORCH_ALLOW_TF32_CUBLAS_OVERRIDE="1") == "highest"
