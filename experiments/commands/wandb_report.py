@@ -12,7 +12,7 @@ from experiments.commands.ledgers import existing_ledger, named_study
 from experiments.commands.options import find_study
 from experiments.errors import UserError, remedy
 from experiments.ledger import Ledger, write_atomically
-from experiments.tracking import resolve_mode
+from experiments.tracking import check_may_upload
 from experiments.tracking.markers import is_uploaded, read_marker
 from experiments.tracking.upload import FEW_RETRIES
 
@@ -29,7 +29,7 @@ def main(options: Namespace) -> int:
     if options.out:
         os.environ["WANDB_MODE"] = "offline"
     else:
-        resolve_mode("online")
+        check_may_upload()
         os.environ.update(FEW_RETRIES)
     try:
         from experiments.tracking import report

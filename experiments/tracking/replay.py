@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments.ledger import Ledger
 from experiments.parent_death import end_with_parent
-from experiments.tracking import offline_env, slow_s, without_wandb
+from experiments.tracking import offline_env, slow_s
 from experiments.tracking import record as record
 from experiments.tracking.markers import Job, Marker, read_marker, write_marker
+from experiments.tracking.settings import upload_environment
 from experiments.tracking.upload import Server, Upload
 
 if TYPE_CHECKING:
@@ -38,22 +39,6 @@ _KEPT = "upload failed, runs are kept here until the next sync"
 _SECRET = re.compile(r"[A-Za-z0-9_=+]{32,}|//[^/\s@]*@")
 """What may be an API key, or credentials in an address: a careless server sends back what it was sent."""
 
-# Of the user's W&B variables, those that say where and as whom to upload; the rest describe some other run.
-_ACCOUNT = (
-    "WANDB_API_KEY",
-    "WANDB_APP_URL",
-    "WANDB_BASE_URL",
-    "WANDB_CONFIG_DIR",
-    "WANDB_CREDENTIALS_FILE",
-    "WANDB_ENTITY",
-    "WANDB_HTTP_PROXY",
-    "WANDB_HTTPS_PROXY",
-    "WANDB_IDENTITY_TOKEN_FILE",
-    "WANDB_INSECURE_DISABLE_SSL",
-    "WANDB_X_EXTRA_HTTP_HEADERS",
-    "WANDB__EXTRA_HTTP_HEADERS",
-)
-
 # How an agent of a W&B sweep tells the program it starts which run of the sweep to be.
 _AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_PROJECT", "WANDB_ENTITY")
 
@@ -65,8 +50,7 @@ _PYTHON = (sys.executable, "-P", "-m", "experiments.tracking.replay")
 def _serve(order: dict[str, Any]) -> None:
     """Replay the runs named on standard input, one line each, until `null`; the first problem to standard output."""
     os.nice(10)  # training comes first
-    account = {**without_wandb(os.environ), **{name: os.environ[name] for name in _ACCOUNT if name in os.environ}}
-    account |= {"WANDB_ERROR_REPORTING": "false", "WANDB_PROGRAM": "stn-bench"}
+    account = upload_environment(os.environ) | {"WANDB_ERROR_REPORTING": "false", "WANDB_PROGRAM": "stn-bench"}
     agent = {name: os.environ[name] for name in _AGENT if name in os.environ} if "WANDB_SWEEP_ID" in os.environ else {}
     if "WANDB_SWEEP_PARAM_PATH" in agent:
         agent["WANDB_SWEEP_PARAM_PATH"] = os.path.abspath(agent["WANDB_SWEEP_PARAM_PATH"])

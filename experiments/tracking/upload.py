@@ -150,8 +150,8 @@ class Upload:
         self._server, self._stall_s = server, stall_s
         self._logs = scratch / "wandb" / "logs"
         self._logs.mkdir(parents=True, exist_ok=True)
-        places = {name: str(scratch) for name in ("TMPDIR", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")}
-        self._environment = {**account, **FEW_RETRIES, **places}
+        places = ("TMPDIR", "WANDB_DIR", *(f"WANDB_{kind}_DIR" for kind in ("CACHE", "CONFIG", "DATA")))
+        self._environment = {**account, **FEW_RETRIES, **dict.fromkeys(places, str(scratch))}
         self._command = [*command]
         if entity := account.get("WANDB_ENTITY"):  # it does not read this one itself
             self._command += ["--entity", entity]
