@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -180,6 +181,18 @@ def test_offline_run_read_back(logged: Logged) -> None:
     assert diverged.run["display_name"] == f"stn_affine@lenet+affine at R trial {DIVERGED[:6]}"
     assert not {"val/accuracy", "test/accuracy", "val_accuracy", "confusion_table.path"} & set(diverged.summary)
     assert diverged.exit_code == 1
+
+
+def test_the_terminal_dashboard_shows_names_and_curves(logged: Logged) -> None:
+    """It lists folders, and draws every number of the history: also how many rows and columns a table has."""
+    final, diverged = (Offline(logged.ledger, key) for key in (FINAL, DIVERGED))
+    assert re.fullmatch(rf"offline-run-stn_affine@lenet\+affine_R_s03-run-\d{{8}}_\d{{6}}-{FINAL}", final.folder.name)
+    assert diverged.folder.name.startswith(f"offline-run-stn_affine@lenet+affine_R_trial_{DIVERGED[:6]}-run-")
+    tables = {"class_accuracy", "robustness", "confusion_table"}
+    assert not tables & {name.partition(".")[0] for row in final.history for name in row}
+    assert tables <= {name.partition(".")[0] for name in final.summary}
+    (chart,) = (update["update"] for update in final.all("config"))
+    assert chart["_wandb.visualize.confusion"]["panel_config"]["panelDefId"] == "wandb/confusion_matrix/v1"
 
 
 def test_offline_files_name_neither_machine_nor_user(logged: Logged) -> None:

@@ -190,7 +190,7 @@ def _lock() -> Iterator[None]:
 def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     """Write W&B's offline files of one run, in place of any that are there, and its marker.
 
-    num_there: rows of its history that the server has already. Their tables and pictures go into the summary.
+    num_there: rows of its history that the server has already. Their picture goes into the summary.
     Raises UserError for a run that is not as it was committed.
     """
     key = job["key"]
@@ -240,12 +240,12 @@ def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     logged = wandb.init(settings=settings, config=record.config(run, cost))
     written = Path(logged.dir).parent
     try:
-        summary = record.summary(run, cost)
+        summary = record.summary(run, cost) | _tables(run, folder, logged)
         for number, row in enumerate(_rows(run, folder, logged)):
             if number >= num_there:
                 logged.log(row, step=number)
             else:
-                summary |= {name: value for name, value in row.items() if isinstance(value, wandb.Table | wandb.Image)}
+                summary |= {name: value for name, value in row.items() if isinstance(value, wandb.Image)}
         logged.summary.update(summary)
         if (folder / "weights.safetensors").exists():
             weights = wandb.Artifact(f"weights-{key}", type="model", metadata=record.summary(run, cost))
@@ -261,6 +261,8 @@ def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
         raise OSError(f"{written}: W&B wrote nothing")
     for scraps in ("logs", "tmp"):
         shutil.rmtree(written / scraps, ignore_errors=True)
+    # W&B's terminal dashboard lists runs by their folders and reads the id behind "run-", date and time.
+    written = written.rename(_WANDB / f"offline-run-{record.file_name(run)}-{written.name.removeprefix('offline-')}")
     marker["folder"] = written.name
     write_marker(Path(), key, marker)
     return marker
@@ -269,7 +271,7 @@ def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
 def _rows(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> Iterator[dict[str, Any]]:
     """What the run logs, row by row; says first what each number is over.
 
-    Tables and pictures come with the last epoch; the curves over transformed images follow it.
+    The picture comes with the last epoch; the curves over transformed images follow it.
     """
     import wandb
 
@@ -285,23 +287,30 @@ def _rows(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> Iterator[di
     logged.define_metric("*", step_metric="epoch")
 
     epochs = record.history(run, _read_json(folder / "history.json", [])) or [{}]
-    for name, table in record.tables(run, robustness).items():
-        epochs[-1][name] = wandb.Table(columns=[*table.columns], data=[*table.rows])
     if (folder / "transformer.png").exists():
         caption = "images before and after the transformer"
         epochs[-1]["transformer"] = wandb.Image(str(folder / "transformer.png"), caption=caption)
+    yield from (row for row in [*epochs, *curves] if row)
+
+
+def _tables(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> dict[str, Any]:
+    """The run's tables, for its summary: in its history W&B's terminal dashboard draws how many rows each has."""
+    import wandb
+
+    found = record.tables(run, _read_json(folder / "robustness.json", {}))
+    tables: dict[str, Any] = {name: wandb.Table([*table.columns], [*table.rows]) for name, table in found.items()}
     classes = run["task"]["classes"]
     if (folder / "predictions.safetensors").exists() and len(classes) <= record.MAX_CONFUSION_CLASSES:
         import safetensors.numpy
 
         said = safetensors.numpy.load_file(folder / "predictions.safetensors")
-        epochs[-1]["confusion"] = wandb.plot.confusion_matrix(
+        tables["confusion"] = wandb.plot.confusion_matrix(
             y_true=said["label"].tolist(),
             preds=said["predicted"].tolist(),
             class_names=classes,
             title="Confusion (test images)",
         )
-    yield from (row for row in [*epochs, *curves] if row)
+    return logged._serialize_custom_charts(tables)
 
 
 def _read_json(file: Path, missing: Any) -> Any:
