@@ -246,6 +246,9 @@ def test_dashboard(logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def execve(*arguments: object) -> None:
         raise Replaced(*arguments)
 
+    with pytest.raises(UserError, match="^the dashboard needs a terminal"):
+        dashboard(logged.ledger)
+    monkeypatch.setattr(os, "isatty", lambda file: True)
     monkeypatch.setattr(os, "execve", execve)
     with pytest.raises(Replaced) as replaced:
         dashboard(logged.ledger)

@@ -20,6 +20,7 @@ from experiments.tracking.settings import client_mode, upload_environment
 from tests.wandb_runs import API_KEY, Offline, commit
 from tests.wandb_server import Server
 
+ROOT = Path(__file__).resolve().parents[1]
 ONLINE, OFFLINE, DISABLED = ("[default]\nmode = online\n", "[default]\nmode=offline\n", "[default]\nmode: disabled\n")
 OWN = "home/.config/wandb/settings"
 
@@ -273,3 +274,26 @@ def test_without_a_home_is_without_a_login(place: Path, monkeypatch: pytest.Monk
     assert find_mode("auto") == ("offline", "as you are not logged in")
     monkeypatch.setenv("WANDB_CONFIG_DIR", "~/conf")
     assert resolve_mode("auto") == "offline"
+
+
+def test_the_locale_has_no_say(place: Path, server: Server) -> None:
+    """Class names reach the ledger as UTF-8, and W&B's files and server from there, whatever the terminal can print."""
+    ledger = place / "läufe"
+    commit(ledger, "k1")
+    file = ledger / "runs/k1/run.json"
+    run = json.loads(file.read_text())
+    run["task"] |= {"label": "größte 花", "classes": ["花", "鸟", "owl"]}
+    file.write_text(json.dumps(run, ensure_ascii=False), encoding="utf-8")
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    program = """
+from pathlib import Path
+from experiments.tracking import log_run, sync
+from experiments.tracking.report import logged_names
+(ledger,) = Path().glob("l*ufe")
+print(log_run(ledger, "k1", project="p", group="g", mode="online"), "class_accuracy" in logged_names(ledger, ["k1"]))"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=os.environ | locale, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("None True\n", "")
+    assert server.runs["k1"]["tags"][0] == "größte 花"
+    table = json.loads(server.runs["k1"]["files"][server.runs["k1"]["summary"]["class_accuracy"]["path"]])
+    assert [row[0] for row in table["data"]] == ["花", "鸟", "owl"]

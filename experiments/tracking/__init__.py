@@ -331,10 +331,15 @@ def sync(ledger: Path, say: Callable[[str], None]) -> int:
 
 
 def dashboard(ledger: Path) -> NoReturn:
-    """Become `wandb leet`, the terminal dashboard, on the ledger's runs. Raises UserError if none was logged yet."""
+    """Become `wandb leet`, the terminal dashboard, on the ledger's runs.
+
+    Raises UserError if none was logged yet, and without a terminal.
+    """
     folder = ledger / "wandb"
     if not any(folder.glob("offline-run-*/*.wandb")):
         raise UserError(f"{folder}: no runs to show yet; a sweep or a run writes them")
+    if not (os.isatty(0) and os.isatty(1)):
+        raise UserError("the dashboard needs a terminal; docs/wandb.md says how to print one run instead")
     command = [sys.executable, "-P", "-m", "wandb", "leet", str(folder)]
     places = offline_env(str(folder)) | {"WANDB_DIR": tempfile.gettempdir()}  # for its log, named for the user
     os.execve(command[0], command, without_wandb(os.environ) | places)
@@ -351,9 +356,10 @@ _REPLAY = (sys.executable, "-P", "-m", "experiments.tracking.replay")
 
 
 def _with_project(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which Python finds this project from any folder."""
+    """An environment in which Python finds this project from any folder, and W&B's text is UTF-8 in any locale."""
     places = [str(Path(__file__).resolve().parents[2]), environment.get("PYTHONPATH", "")]
-    return {**environment, "PYTHONPATH": os.pathsep.join(place for place in places if place)}
+    found = os.pathsep.join(place for place in places if place)
+    return {**environment, "PYTHONPATH": found, "PYTHONUTF8": "1"}
 
 
 def without_wandb(environment: Mapping[str, str]) -> dict[str, str]:

@@ -61,7 +61,7 @@ def _serve(order: dict[str, Any]) -> None:
     tempfile.tempdir = os.environ["TMPDIR"] = scratch.name
 
     # Nothing that W&B prints may end up among the reports.
-    commands, reports = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    commands, reports = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -198,7 +198,7 @@ def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     import wandb
 
     folder = Path("runs") / key
-    run = json.loads((folder / "run.json").read_text())
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     cost = _read_json(folder / "cost.json", {})
     run_id = agent.get("WANDB_RUN_ID", key)
     marker = Marker(project=job["project"], group=job["group"], tags=job["tags"], folder="", uploaded=False)
@@ -314,7 +314,7 @@ def _tables(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> dict[str,
 
 
 def _read_json(file: Path, missing: Any) -> Any:
-    return json.loads(file.read_text()) if file.exists() else missing
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else missing
 
 
 def _find_server(account: Mapping[str, str], folder: str, patience_s: Callable[[], float]) -> Server:

@@ -223,7 +223,7 @@ class Upload:
             stopped = self._watch(self._process, left, on_done, self._stall_s + slow_s)
             self.stop()
             output.seek(0)
-            said = output.read().decode(errors="replace").splitlines()
+            said = output.read().decode("utf-8", errors="replace").splitlines()
         self._take(left, on_done)
         self.there = set(re.findall(r"Run \(([^)]+)\) already exists", "\n".join(said)))
         if not left:
@@ -303,7 +303,7 @@ class Upload:
     def _logged(self) -> Iterable[dict[str, Any]]:
         """What its log tells, each entry with its level and the file it is about."""
         for log in self._logs.glob("debug-sync*"):
-            for line in log.read_text(errors="replace").splitlines():
+            for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
                 except ValueError:  # the last one of a process that was killed
