@@ -246,9 +246,12 @@ def test_dashboard(logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def execve(*arguments: object) -> None:
         raise Replaced(*arguments)
 
-    with pytest.raises(UserError, match="^the dashboard needs a terminal"):
+    with pytest.raises(UserError, match="the dashboard needs a terminal"):
         dashboard(logged.ledger)
     monkeypatch.setattr(os, "isatty", lambda file: True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb/settings").write_text("[default]\nof_another_version = 1\n")
     monkeypatch.setattr(os, "execve", execve)
     with pytest.raises(Replaced) as replaced:
         dashboard(logged.ledger)
@@ -256,7 +259,9 @@ def test_dashboard(logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert command[1:] == ["-P", "-m", "wandb", "leet", str(logged.ledger / "wandb")]
     (run,) = (logged.ledger / "wandb").glob(f"offline-run-*-{FINAL}")
     inspect = [*command[:-1], "inspect", "--summary", "--json", str(run)]
-    summary = json.loads(subprocess.run(inspect, env=env, capture_output=True, check=True).stdout)
+    done = subprocess.run(inspect, env=env, capture_output=True, check=True)
+    assert done.stderr == b""
+    summary = json.loads(done.stdout)
     assert "val/accuracy" in json.dumps(summary)
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from experiments.display import print_tracking
 from experiments.errors import UserError
 from experiments.ledger import Ledger
-from experiments.tracking import Tracker, find_mode, resolve_mode, sync
+from experiments.tracking import Tracker, find_mode, log_run, resolve_mode, sync
 from experiments.tracking.settings import client_mode, upload_environment
 from tests.wandb_runs import API_KEY, Offline, commit
 from tests.wandb_server import Server
@@ -262,16 +262,18 @@ def test_what_an_upload_is_told_of_the_environment(place: Path) -> None:
 
 
 def test_without_a_home_is_without_a_login(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(uid: int) -> None:
-        raise KeyError(f"getpwuid(): uid not found: {uid}")
-
+    unknown = "import pwd\ndef unknown(uid): raise KeyError('uid not found')\npwd.getpwuid = unknown\n"
+    (place / "sitecustomize.py").write_text(unknown)  # for the tracker's process
+    monkeypatch.setenv("PYTHONPATH", str(place))
     monkeypatch.delenv("HOME")
-    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
     with pytest.raises(RuntimeError):
         Path.home()
     assert resolve_mode("auto") == "online"
     monkeypatch.delenv("WANDB_API_KEY")
     assert find_mode("auto") == ("offline", "as you are not logged in")
+    commit(place / "runs", "k1")
+    assert log_run(place / "runs", "k1", project="p", group="g", mode="offline") is None
     monkeypatch.setenv("WANDB_CONFIG_DIR", "~/conf")
     assert resolve_mode("auto") == "offline"
 

@@ -1,6 +1,8 @@
 """`wandb-report`: build a saved workspace and a report of a study in its W&B project."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 from pathlib import Path
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 
 def main(options: Namespace) -> int:
     """Save a workspace and a report of a study to W&B; with --out, write both as JSON without a network."""
+    with contextlib.redirect_stderr(io.StringIO()):  # for W&B, which is not silent about its settings files
+        return save_or_write(options)
+
+
+def save_or_write(options: Namespace) -> int:
     ledger = existing_ledger(options)
     study = named_study(ledger, options.study)
     os.environ.update({"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"})

@@ -25,7 +25,7 @@ from experiments.parent_death import end_with_parent
 from experiments.tracking import offline_env, slow_s
 from experiments.tracking import record as record
 from experiments.tracking.markers import Job, Marker, read_marker, write_marker
-from experiments.tracking.settings import upload_environment
+from experiments.tracking.settings import at_home, upload_environment
 from experiments.tracking.upload import Server, Upload
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def _serve(order: dict[str, Any]) -> None:
         del os.environ[name]
     scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     tempfile.tempdir = os.environ["TMPDIR"] = scratch.name
+    if at_home("~") is None:  # W&B will have one
+        os.environ["HOME"] = account["HOME"] = scratch.name
 
     # Nothing that W&B prints may end up among the reports.
     commands, reports = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
