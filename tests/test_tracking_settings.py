@@ -192,6 +192,13 @@ def test_a_settings_file_that_cannot_be_read_is_named(text: str, place: Path) ->
     assert resolve_mode("offline") == "offline"
 
 
+def test_a_settings_file_is_not_read_where_nothing_is_uploaded(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(place, {"wandb/settings": "mode"})
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    commit(place / "runs", "k1")
+    assert log_run(place / "runs", "k1", project="p", group="g", mode=resolve_mode("auto")) is None
+
+
 def test_a_mode_that_is_wandbs_but_not_ours_gets_no_guess(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(place, {"wandb/settings": "[default]\nmode = shared\n"})
     with pytest.raises(UserError) as raised:

@@ -63,7 +63,7 @@ def find_mode(mode: str) -> tuple[Mode, str]:
     user is not logged in.
     """
     if mode not in (known := ("online", "offline", "disabled", "auto")):
-        raise UserError(f"W&B mode: {mode!r} is no mode; {nearest(mode, known)}")
+        raise UserError(f"W&B mode: {mode!r} is not a mode; {nearest(mode, known)}")
     if mode not in ("auto", "online"):
         return MODES[mode], ""
     said = client_mode()

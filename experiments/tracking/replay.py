@@ -50,7 +50,8 @@ _PYTHON = (sys.executable, "-P", "-m", "experiments.tracking.replay")
 def _serve(order: dict[str, Any]) -> None:
     """Replay the runs named on standard input, one line each, until `null`; the first problem to standard output."""
     os.nice(10)  # training comes first
-    account = upload_environment(os.environ) | {"WANDB_ERROR_REPORTING": "false", "WANDB_PROGRAM": "stn-bench"}
+    account = upload_environment(os.environ) if order["online"] else {}
+    account |= {"WANDB_ERROR_REPORTING": "false", "WANDB_PROGRAM": "stn-bench"}
     agent = {name: os.environ[name] for name in _AGENT if name in os.environ} if "WANDB_SWEEP_ID" in os.environ else {}
     if "WANDB_SWEEP_PARAM_PATH" in agent:
         agent["WANDB_SWEEP_PARAM_PATH"] = os.path.abspath(agent["WANDB_SWEEP_PARAM_PATH"])

@@ -63,7 +63,7 @@ def client_mode() -> Setting:
         where = "environment: WANDB_MODE" if found.source == "WANDB_MODE" else f"{found.source}: mode"
         if found.value == "shared":
             raise UserError(f"{where}: 'shared' is W&B's, but not supported here; use online, offline or disabled")
-        raise UserError(f"{where}: {found.value!r} is no mode; {nearest(found.value, MODES.values())}")
+        raise UserError(f"{where}: {found.value!r} is not a mode; {nearest(found.value, MODES.values())}")
     return found
 
 
