@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tracking import log_run
+from experiments.tracking import Tracker, log_run
 from experiments.tracking.upload import Server as Asked
 from tests.test_tracking_upload import make_server
 from tests.wandb_proxy import Socks
@@ -15,6 +15,7 @@ from tests.wandb_runs import commit
 from tests.wandb_server import Server
 
 DEAD = "127.0.0.1:9"  # where nothing listens
+REFUSED = "the server does not answer (connection refused)"
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,17 @@ def test_runs_are_uploaded_through_a_socks_proxy(
     assert {*socks.asked} == {"wandb.test"}
     assert {*socks.logins} == {("me", "secret")}
     assert server.num_questions == 0
+
+
+def test_a_socks_proxy_that_is_away_is_said_in_few_words(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(tmp_path, "k1")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://wandb.test")
+    monkeypatch.setenv("HTTP_PROXY", f"socks5://{DEAD}")
+    with Tracker(tmp_path, project="p", group="g", mode="online", keys=["k1"]) as tracker:
+        assert tracker.close(60) == 1
+    assert tracker.problem == "upload failed, runs are kept here until the next sync: " + REFUSED
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,9 @@ FEW_RETRIES = {
 
 NO_ANSWER = "the server does not answer"
 
+UNREACHED = r"connection refused|no such host|(?:host|network) is unreachable|deadline exceeded|i/o timeout"
+"""Of what W&B's client says at length, the part that says why nothing arrived."""
+
 NO_LOG = "W&B's log of the upload is not as expected, so nothing shows that the runs arrived"
 
 REFUSALS = {
@@ -237,10 +240,12 @@ class Upload:
         errors = [error for error in errors if error and not error.startswith("Find detailed error logs")]
         logged = [f"{trouble.get('msg')} {trouble.get('error', '')}" for trouble in troubles]
         broken = re.findall(r"HTTP (?:status )?(5\d\d)", "\n".join(logged))
+        unreached = re.findall(UNREACHED, "\n".join([*errors, *logged]))
         errors = (
             refusals
             or [stopped] * bool(stopped)
             or [f"the server answers with HTTP {status}" for status in broken]
+            or [f"{NO_ANSWER} ({cause})" for cause in unreached]
             or errors
             or logged
             or [NO_LOG] * (not entries)
