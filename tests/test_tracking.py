@@ -186,8 +186,8 @@ def test_offline_run_read_back(logged: Logged) -> None:
 def test_the_terminal_dashboard_shows_names_and_curves(logged: Logged) -> None:
     """It lists folders, and draws every number of the history: also how many rows and columns a table has."""
     final, diverged = (Offline(logged.ledger, key) for key in (FINAL, DIVERGED))
-    assert re.fullmatch(rf"offline-run-stn_affine@lenet\+affine_R_s03-run-\d{{8}}_\d{{6}}-{FINAL}", final.folder.name)
-    assert diverged.folder.name.startswith(f"offline-run-stn_affine@lenet+affine_R_trial_{DIVERGED[:6]}-run-")
+    assert re.fullmatch(rf"offline-run-stn_affine@lenet\+affine_s03_R-run-\d{{8}}_\d{{6}}-{FINAL}", final.folder.name)
+    assert diverged.folder.name.startswith(f"offline-run-stn_affine@lenet+affine_trial_{DIVERGED[:6]}_R-run-")
     tables = {"class_accuracy", "robustness", "confusion_table"}
     assert not tables & {name.partition(".")[0] for row in final.history for name in row}
     assert tables <= {name.partition(".")[0] for name in final.summary}

@@ -36,8 +36,11 @@ def run_name(run: Json) -> str:
 
 
 def file_name(run: Json) -> str:
-    """Its name where a file system and a shell must bear it."""
-    return re.sub(r"[^\w.+@:=]", "_", run_name(run).replace(" at ", " "), flags=re.ASCII)[:100]
+    """The same where a file system and a shell must bear it; the pose last, since the end may not be seen."""
+    name, pose = run_name(run), run["config"]["pose"]
+    if pose != "upright":
+        name = f"{name.replace(f' at {pose} ', ' ')} {pose}"
+    return re.sub(r"[^\w.+@:=]", "_", name, flags=re.ASCII)[:100]
 
 
 def tags(run: Json, more: list[str]) -> tuple[str, ...]:
