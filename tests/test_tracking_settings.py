@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from experiments.commands.wandb_report import save
 from experiments.display import print_tracking
 from experiments.errors import UserError
 from experiments.ledger import Ledger
-from experiments.tracking import Tracker, find_mode, log_run, resolve_mode, sync
+from experiments.tracking import Tracker, find_mode, log_run, report, resolve_mode, sync
 from experiments.tracking.settings import client_mode, upload_environment
 from tests.wandb_runs import API_KEY, Offline, commit
 from tests.wandb_server import Server
@@ -266,6 +267,13 @@ def test_what_an_upload_is_told_of_the_environment(place: Path) -> None:
         **account, "WANDB_BASE_URL": "https://of.env", "WANDB_IDENTITY_TOKEN_FILE": str(place / "token"),
         "SSL_CERT_FILE": str(place / "home/ca"), "A": "b",
     }  # fmt: skip
+
+
+def test_a_report_goes_to_the_team_that_the_runs_go_to(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(place, {"wandb/settings": "[default]\nentity = our-team\n"})
+    monkeypatch.setattr(report, "save", lambda shown, saved: (shown.entity, saved.entity))
+    shown = report.Shown("study", "p", "", "task", ("answer",), (), (), frozenset())
+    assert save(Ledger(place / "runs"), shown, "") == ("our-team", "our-team")
 
 
 def test_without_a_home_is_without_a_login(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from experiments.errors import UserError, remedy
 from experiments.ledger import Ledger, write_atomically
 from experiments.tracking import check_may_upload
 from experiments.tracking.markers import is_uploaded, read_marker
+from experiments.tracking.settings import upload_environment
 from experiments.tracking.upload import FEW_RETRIES
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def save(ledger: Ledger, shown: "Shown", entity: str) -> tuple[str, str]:
 
     memory = ledger.root / "wandb" / "reports" / f"{shown.study}.json"
     try:
-        entity = entity or os.environ.get("WANDB_ENTITY", "") or report.default_entity()
+        entity = entity or upload_environment(os.environ).get("WANDB_ENTITY", "") or report.default_entity()
         shown = dataclasses.replace(shown, entity=entity)
         saved = new = report.Saved(entity, shown.project)
         if (old := remembered(memory)) and (old.entity, old.project) == (entity, shown.project):
