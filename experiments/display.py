@@ -308,13 +308,15 @@ def print_place(console: Console, what: str, *lines: str) -> None:
         console.print(f"{'' if number else what:20}{as_markup(line)}", highlight=False, soft_wrap=True)
 
 
-def print_tracking(console: Console, ledger: Ledger, mode: str, problem: str | None, unlogged: int) -> None:
-    """Where W&B's part is, and what went wrong with it."""
+def print_tracking(console: Console, ledger: Ledger, mode: str, why: str, problem: str | None, unlogged: int) -> None:
+    """Where W&B's part is, and why there, and what went wrong with it."""
+    why = why and f", {why}"
+    then = "`make dashboard` shows them, `make sync` uploads them"
     where = {
-        "online": ["online"],
-        "offline": [f"offline in {ledger.root / 'wandb'}", "`make dashboard` shows them, `make sync` uploads them"],
+        "online": [f"online{why}"],
+        "offline": [f"offline in {ledger.root / 'wandb'}{why}", then],
     }
-    print_place(console, "W&B runs", *where.get(mode, ["none: tracking is disabled"]))
+    print_place(console, "W&B runs", *where.get(mode, [f"none: tracking is disabled{why}"]))
     if problem:
         console.print(as_markup(problem), style="yellow", highlight=False)
     if unlogged:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -182,6 +183,18 @@ def test_offline_run_read_back(logged: Logged) -> None:
     assert diverged.exit_code == 1
 
 
+def test_the_terminal_dashboard_shows_names_and_curves(logged: Logged) -> None:
+    """It lists folders, and draws every number of the history: also how many rows and columns a table has."""
+    final, diverged = (Offline(logged.ledger, key) for key in (FINAL, DIVERGED))
+    assert re.fullmatch(rf"offline-run-stn_affine@lenet\+affine_s03_R-run-\d{{8}}_\d{{6}}-{FINAL}", final.folder.name)
+    assert diverged.folder.name.startswith(f"offline-run-stn_affine@lenet+affine_trial_{DIVERGED[:6]}_R-run-")
+    tables = {"class_accuracy", "robustness", "confusion_table"}
+    assert not tables & {name.partition(".")[0] for row in final.history for name in row}
+    assert tables <= {name.partition(".")[0] for name in final.summary}
+    (chart,) = (update["update"] for update in final.all("config"))
+    assert chart["_wandb.visualize.confusion"]["panel_config"]["panelDefId"] == "wandb/confusion_matrix/v1"
+
+
 def test_offline_files_name_neither_machine_nor_user(logged: Logged) -> None:
     run = Offline(logged.ledger, FINAL)
     assert not {"host", "settings", "git"} & set(run.run)
@@ -233,6 +246,12 @@ def test_dashboard(logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def execve(*arguments: object) -> None:
         raise Replaced(*arguments)
 
+    with pytest.raises(UserError, match="the dashboard needs a terminal"):
+        dashboard(logged.ledger)
+    monkeypatch.setattr(os, "isatty", lambda file: True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb/settings").write_text("[default]\nof_another_version = 1\n")
     monkeypatch.setattr(os, "execve", execve)
     with pytest.raises(Replaced) as replaced:
         dashboard(logged.ledger)
@@ -240,7 +259,9 @@ def test_dashboard(logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert command[1:] == ["-P", "-m", "wandb", "leet", str(logged.ledger / "wandb")]
     (run,) = (logged.ledger / "wandb").glob(f"offline-run-*-{FINAL}")
     inspect = [*command[:-1], "inspect", "--summary", "--json", str(run)]
-    summary = json.loads(subprocess.run(inspect, env=env, capture_output=True, check=True).stdout)
+    done = subprocess.run(inspect, env=env, capture_output=True, check=True)
+    assert done.stderr == b""
+    summary = json.loads(done.stdout)
     assert "val/accuracy" in json.dumps(summary)
 
 

@@ -74,6 +74,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command = [strace, "-f", "-e", "trace=socket,connect", "-s", "0", "-o", "trace", *command]
     env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_") and name != "NETRC"}
     env |= {"PYTHONPATH": str(ROOT), "HOME": str(folder)}
+    (folder / "wandb").mkdir()
+    (folder / "wandb/settings").write_text("[default]\nof_another_version = 1\n")  # of which W&B would say much
     done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == ["specs/workspace.json", "specs/report.json"]

@@ -152,4 +152,12 @@ class Offline:
 
     @property
     def summary(self) -> dict[str, Any]:
-        return {name: value for record in self.all("summary") for name, value in record["update"].items()}
+        return {name: value for record in self.all("summary") for name, value in flat(record["update"]).items()}
+
+
+def flat(values: dict[str, Any], within: str = "") -> dict[str, Any]:
+    """Names of what is in dictionaries of dictionaries are joined by dots."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{within}{name}.") if isinstance(value, dict) else {f"{within}{name}": value}
+    return found

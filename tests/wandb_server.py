@@ -143,7 +143,7 @@ class Server:
             named = re.match(r"\s*(?:query|mutation) (\w+)", query["query"])
             known: Any = getattr(self, query.get("operationName") or (named[1] if named else ""), lambda **_: {})
             return {"data": known(**(query.get("variables") or {}))}
-        if match := re.fullmatch(r"/files/team/[^/]+/([^/]+)/file_stream", path):
+        if match := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", path):
             run, sent = self.runs[match[1]], json.loads(body)
             for name, chunk in sent.get("files", {}).items():
                 lines = [json.loads(line) for line in chunk["content"]]

@@ -29,7 +29,7 @@ from experiments.sweep_file import Section
 from experiments.tasks import load_task
 from experiments.tasks.cache import cache_folder
 from experiments.tasks.overlap import find_overlap, overlap_text
-from experiments.tracking import TRACKING_WAIT_S, Tracker, resolve_mode
+from experiments.tracking import TRACKING_WAIT_S, Tracker, find_mode
 from experiments.tracking.markers import SINGLE_RUNS
 from experiments.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
 
@@ -57,6 +57,7 @@ def main(options: Namespace) -> int:
         prune_below=tuple(options.prune_below),
     )
     network_of(config.variant, posed_px(config.pose, protocol.image_px), len(task.classes), config.model)
+    mode, why = find_mode("auto")
     ledger = Ledger(options.runs)
     job = Job(config, run_key(config, task.content_hash), Source(spec, label, protocol.image_px, cache), ledger.root)
     if job.key not in ledger:
@@ -67,11 +68,10 @@ def main(options: Namespace) -> int:
     record = ledger.read(job.key)
     console.print(run_line(config, record, ledger.read(job.key, "cost.json")), highlight=False, soft_wrap=True)
     console.print(f"Run {job.key} in {escape(str(ledger.folder(job.key)))}", highlight=False, soft_wrap=True)
-    mode = resolve_mode("auto")
     project, group = SINGLE_RUNS
     with Tracker(ledger.root, project=project, group=group, mode=mode, keys=[job.key]) as tracker:
         unlogged = tracker.close(TRACKING_WAIT_S)
-    print_tracking(console, ledger, mode, tracker.problem, unlogged)
+    print_tracking(console, ledger, mode, why, tracker.problem, unlogged)
     return 0 if record["status"] in ("completed", "pruned") else 1
 
 

@@ -26,7 +26,7 @@ from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.runs import Job
 from experiments.sweep import BAD, Sweep, check_same_task, remove_failed
-from experiments.tracking import TRACKING_WAIT_S, Tracker, resolve_mode
+from experiments.tracking import TRACKING_WAIT_S, Tracker, find_mode
 
 if TYPE_CHECKING:
     from analysis.findings import Findings
@@ -67,7 +67,7 @@ def carry_out(
 
     rates: training images/s of each arm in one worker, where they are known.
     """
-    mode = resolve_mode(plan.study.wandb.mode)
+    mode, why = find_mode(plan.study.wandb.mode)
     ledger = Ledger(runs)
     check_reports(reports)
     ledger.sweep_up()
@@ -93,7 +93,7 @@ def carry_out(
         findings = find_study(ledger, plan.name)
         write_and_show_tables(findings, reports, console, report=True)
         unlogged = tracker.close(TRACKING_WAIT_S)
-    print_tracking(console, ledger, mode, tracker.problem, unlogged)
+    print_tracking(console, ledger, mode, why, tracker.problem, unlogged)
     num_bad = sum(ledger.read(key)["status"] in BAD for key in under_way.finished())
     if num_bad:
         again = "" if plan.study.minutes else "; `make sweep RETRY=1` makes them again"

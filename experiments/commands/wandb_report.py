@@ -1,6 +1,8 @@
 """`wandb-report`: build a saved workspace and a report of a study in its W&B project."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 from pathlib import Path
@@ -12,8 +14,9 @@ from experiments.commands.ledgers import existing_ledger, named_study
 from experiments.commands.options import find_study
 from experiments.errors import UserError, remedy
 from experiments.ledger import Ledger, write_atomically
-from experiments.tracking import resolve_mode
+from experiments.tracking import check_may_upload
 from experiments.tracking.markers import is_uploaded, read_marker
+from experiments.tracking.settings import upload_environment
 from experiments.tracking.upload import FEW_RETRIES
 
 if TYPE_CHECKING:
@@ -23,13 +26,18 @@ if TYPE_CHECKING:
 
 def main(options: Namespace) -> int:
     """Save a workspace and a report of a study to W&B; with --out, write both as JSON without a network."""
+    with contextlib.redirect_stderr(io.StringIO()):  # for W&B, which is not silent about its settings files
+        return save_or_write(options)
+
+
+def save_or_write(options: Namespace) -> int:
     ledger = existing_ledger(options)
     study = named_study(ledger, options.study)
     os.environ.update({"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"})
     if options.out:
         os.environ["WANDB_MODE"] = "offline"
     else:
-        resolve_mode("online")
+        check_may_upload()
         os.environ.update(FEW_RETRIES)
     try:
         from experiments.tracking import report
@@ -85,7 +93,7 @@ def save(ledger: Ledger, shown: "Shown", entity: str) -> tuple[str, str]:
 
     memory = ledger.root / "wandb" / "reports" / f"{shown.study}.json"
     try:
-        entity = entity or os.environ.get("WANDB_ENTITY", "") or report.default_entity()
+        entity = entity or upload_environment(os.environ).get("WANDB_ENTITY", "") or report.default_entity()
         shown = dataclasses.replace(shown, entity=entity)
         saved = new = report.Saved(entity, shown.project)
         if (old := remembered(memory)) and (old.entity, old.project) == (entity, shown.project):

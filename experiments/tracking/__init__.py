@@ -21,12 +21,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, NoReturn, Self, cast
+from typing import IO, NoReturn, Self, cast
 
 from experiments.errors import UserError, nearest
 from experiments.tracking.markers import Job, is_uploaded, not_uploaded, read_marker
-
-Mode = Literal["online", "offline", "disabled"]
+from experiments.tracking.settings import MODES, Mode, at_home, client_mode, file_settings
 
 TRACKING_WAIT_S = 60.0
 """How long a command that is done waits for the next of its runs to be logged, while W&B's server answers."""
@@ -51,23 +50,49 @@ HURRY_S = 2.5
 
 
 def resolve_mode(mode: str) -> Mode:
-    """Where runs are tracked; no network is used to find out.
+    """Where runs are tracked, as `find_mode` says."""
+    return find_mode(mode)[0]
 
-    mode: `auto` is online where the user is logged in to W&B, else offline; WANDB_MODE, if set, decides instead.
-    Raises UserError for an unknown mode, and for `online` where the user is not logged in.
+
+def find_mode(mode: str) -> tuple[Mode, str]:
+    """Where runs are tracked, and why there, or "" where that is plain; no network is used to find out.
+
+    mode: `auto` is what W&B's client would do here: as the environment or its settings files say, else online where the
+        user is logged in and offline where not.
+    Raises UserError for an unknown mode, and for `online` where the environment or the files say otherwise, or the
+    user is not logged in.
     """
-    known: dict[str, Mode] = {"online": "online", "offline": "offline", "disabled": "disabled"}
-    if mode == "auto":
-        mode = {"dryrun": "offline", "run": "online"}.get(chosen := os.environ.get("WANDB_MODE", ""), chosen)
-        if not mode:
-            return "online" if _logged_in() else "offline"
-        if mode not in known:
-            raise UserError(f"environment: WANDB_MODE: {mode!r} is no mode; {nearest(mode, known)}")
-    if mode not in known:
-        raise UserError(f"W&B mode: {mode!r} is no mode; {nearest(mode, [*known, 'auto'])}")
-    if mode == "online" and not _logged_in():
+    if mode not in (known := ("online", "offline", "disabled", "auto")):
+        raise UserError(f"W&B mode: {mode!r} is not a mode; {nearest(mode, known)}")
+    if mode not in ("auto", "online"):
+        return MODES[mode], ""
+    said = client_mode()
+    found = MODES[said.value]
+    why = f"as {said.source} says" if said.source else ""
+    if found != "online" and mode == "online":
+        raise UserError(
+            f"W&B mode: 'online', but {said.source} says {said.value!r}, so nothing is uploaded; change one"
+        )
+    if found == "online":
+        file_settings()  # which say where to: a file that cannot be read stops a command here or never
+        if not _logged_in():
+            if mode == "online" or said.source == "WANDB_MODE":
+                raise UserError(_NOT_LOGGED_IN)
+            return "offline", "as you are not logged in"
+    return found, why
+
+
+def check_may_upload() -> None:
+    """Raises UserError where W&B was disabled, or the user is not logged in: also for what was asked for by name.
+
+    That it is offline does not matter: what was written offline may be uploaded when that is asked for.
+    """
+    said = client_mode()
+    if MODES[said.value] == "disabled":
+        raise UserError(f"W&B: {said.source} says {said.value!r}, so nothing is uploaded; change that first")
+    file_settings()
+    if not _logged_in():
         raise UserError(_NOT_LOGGED_IN)
-    return known[mode]
 
 
 _NOT_LOGGED_IN = "not logged in to W&B: run `python -m wandb login`, or set WANDB_API_KEY"
@@ -77,9 +102,8 @@ def _logged_in() -> bool:
     """Whether there are credentials for the server that W&B is set up for; says nothing on whether they are valid."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    settings = os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb") + "/settings"
-    places = (os.environ.get("NETRC") or "~/.netrc", "~/_netrc", settings)
-    if not any(Path(place).expanduser().exists() for place in places):
+    places = [at_home(place) for place in (os.environ.get("NETRC") or "~/.netrc", "~/_netrc")]
+    if not any(place and place.exists() for place in places) and "api_key" not in file_settings():
         return False  # without starting W&B, which costs a second
     try:
         asked = subprocess.run(
@@ -100,7 +124,7 @@ class Tracker:
         ledger: folder of the finished runs.
         project: W&B project.
         group: W&B group; the study's name.
-        mode: as `resolve_mode` returns it.
+        mode: as `find_mode` returns it.
         tags: of each run, besides its task, pose, model, policy and status.
         keys: runs to log at the start if they are in the ledger and were not logged before.
 
@@ -280,8 +304,7 @@ def sync(ledger: Path, say: Callable[[str], None]) -> int:
     if not jobs:
         say(f"W&B: nothing to upload from {ledger}")
         return 0
-    if not _logged_in():
-        raise UserError(_NOT_LOGGED_IN)
+    check_may_upload()
     say(f"W&B: uploading {len(jobs)} runs")
     num_said, said_at = 0, time.monotonic()
 
@@ -308,12 +331,18 @@ def sync(ledger: Path, say: Callable[[str], None]) -> int:
 
 
 def dashboard(ledger: Path) -> NoReturn:
-    """Become `wandb leet`, the terminal dashboard, on the ledger's runs. Raises UserError if none was logged yet."""
-    folder = ledger / "wandb"
+    """Become `wandb leet`, the terminal dashboard, on the ledger's runs.
+
+    Raises UserError if none was logged yet, and without a terminal.
+    """
+    folder = ledger.absolute() / "wandb"
     if not any(folder.glob("offline-run-*/*.wandb")):
         raise UserError(f"{folder}: no runs to show yet; a sweep or a run writes them")
+    if not (os.isatty(0) and os.isatty(1)):
+        raise UserError("the dashboard needs a terminal; docs/wandb.md says how to print one run instead")
     command = [sys.executable, "-P", "-m", "wandb", "leet", str(folder)]
     places = offline_env(str(folder)) | {"WANDB_DIR": tempfile.gettempdir()}  # for its log, named for the user
+    os.chdir(folder)  # where no settings file is that W&B would complain about
     os.execve(command[0], command, without_wandb(os.environ) | places)
 
 
@@ -328,9 +357,10 @@ _REPLAY = (sys.executable, "-P", "-m", "experiments.tracking.replay")
 
 
 def _with_project(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which Python finds this project from any folder."""
+    """An environment in which Python finds this project from any folder, and W&B's text is UTF-8 in any locale."""
     places = [str(Path(__file__).resolve().parents[2]), environment.get("PYTHONPATH", "")]
-    return {**environment, "PYTHONPATH": os.pathsep.join(place for place in places if place)}
+    found = os.pathsep.join(place for place in places if place)
+    return {**environment, "PYTHONPATH": found, "PYTHONUTF8": "1"}
 
 
 def without_wandb(environment: Mapping[str, str]) -> dict[str, str]:

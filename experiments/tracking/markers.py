@@ -37,7 +37,7 @@ class Marker(TypedDict):
 def read_marker(ledger: Path, key: str) -> Marker | None:
     """What is known of the run's replay; None if it was not replayed, or not to its end, or the marker is damaged."""
     try:
-        marker = json.loads((ledger / "wandb" / "logged" / key).read_text())
+        marker = json.loads((ledger / "wandb" / "logged" / key).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     kinds = {"project": str, "group": str, "tags": list, "folder": str, "uploaded": bool}

@@ -3,6 +3,7 @@
 Names are made for W&B's own views: what stands before a slash is a section of charts. docs/wandb.md lists them.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -32,6 +33,14 @@ def run_name(run: Json) -> str:
     config = run["config"]
     name = config["variant"] if config["pose"] == "upright" else f"{config['variant']} at {config['pose']}"
     return f"{name} trial {run['key'][:6]}" if config["stage"] == "trial" else f"{name} s{config['seed']:02d}"
+
+
+def file_name(run: Json) -> str:
+    """The same where a file system and a shell must bear it; the pose last, since the end may not be seen."""
+    name, pose = run_name(run), run["config"]["pose"]
+    if pose != "upright":
+        name = f"{name.replace(f' at {pose} ', ' ')} {pose}"
+    return re.sub(r"[^\w.+@:=]", "_", name, flags=re.ASCII)[:100]
 
 
 def tags(run: Json, more: list[str]) -> tuple[str, ...]:

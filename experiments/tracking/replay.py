@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments.ledger import Ledger
 from experiments.parent_death import end_with_parent
-from experiments.tracking import offline_env, slow_s, without_wandb
+from experiments.tracking import offline_env, slow_s
 from experiments.tracking import record as record
 from experiments.tracking.markers import Job, Marker, read_marker, write_marker
+from experiments.tracking.settings import at_home, upload_environment
 from experiments.tracking.upload import Server, Upload
 
 if TYPE_CHECKING:
@@ -38,22 +39,6 @@ _KEPT = "upload failed, runs are kept here until the next sync"
 _SECRET = re.compile(r"[A-Za-z0-9_=+]{32,}|//[^/\s@]*@")
 """What may be an API key, or credentials in an address: a careless server sends back what it was sent."""
 
-# Of the user's W&B variables, those that say where and as whom to upload; the rest describe some other run.
-_ACCOUNT = (
-    "WANDB_API_KEY",
-    "WANDB_APP_URL",
-    "WANDB_BASE_URL",
-    "WANDB_CONFIG_DIR",
-    "WANDB_CREDENTIALS_FILE",
-    "WANDB_ENTITY",
-    "WANDB_HTTP_PROXY",
-    "WANDB_HTTPS_PROXY",
-    "WANDB_IDENTITY_TOKEN_FILE",
-    "WANDB_INSECURE_DISABLE_SSL",
-    "WANDB_X_EXTRA_HTTP_HEADERS",
-    "WANDB__EXTRA_HTTP_HEADERS",
-)
-
 # How an agent of a W&B sweep tells the program it starts which run of the sweep to be.
 _AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_PROJECT", "WANDB_ENTITY")
 
@@ -65,7 +50,7 @@ _PYTHON = (sys.executable, "-P", "-m", "experiments.tracking.replay")
 def _serve(order: dict[str, Any]) -> None:
     """Replay the runs named on standard input, one line each, until `null`; the first problem to standard output."""
     os.nice(10)  # training comes first
-    account = {**without_wandb(os.environ), **{name: os.environ[name] for name in _ACCOUNT if name in os.environ}}
+    account = upload_environment(os.environ) if order["online"] else {}
     account |= {"WANDB_ERROR_REPORTING": "false", "WANDB_PROGRAM": "stn-bench"}
     agent = {name: os.environ[name] for name in _AGENT if name in os.environ} if "WANDB_SWEEP_ID" in os.environ else {}
     if "WANDB_SWEEP_PARAM_PATH" in agent:
@@ -75,9 +60,11 @@ def _serve(order: dict[str, Any]) -> None:
         del os.environ[name]
     scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     tempfile.tempdir = os.environ["TMPDIR"] = scratch.name
+    if at_home("~") is None:  # W&B will have one
+        os.environ["HOME"] = account["HOME"] = scratch.name
 
     # Nothing that W&B prints may end up among the reports.
-    commands, reports = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    commands, reports = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -206,7 +193,7 @@ def _lock() -> Iterator[None]:
 def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     """Write W&B's offline files of one run, in place of any that are there, and its marker.
 
-    num_there: rows of its history that the server has already. Their tables and pictures go into the summary.
+    num_there: rows of its history that the server has already. Their picture goes into the summary.
     Raises UserError for a run that is not as it was committed.
     """
     key = job["key"]
@@ -214,7 +201,7 @@ def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     import wandb
 
     folder = Path("runs") / key
-    run = json.loads((folder / "run.json").read_text())
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     cost = _read_json(folder / "cost.json", {})
     run_id = agent.get("WANDB_RUN_ID", key)
     marker = Marker(project=job["project"], group=job["group"], tags=job["tags"], folder="", uploaded=False)
@@ -256,12 +243,12 @@ def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     logged = wandb.init(settings=settings, config=record.config(run, cost))
     written = Path(logged.dir).parent
     try:
-        summary = record.summary(run, cost)
+        summary = record.summary(run, cost) | _tables(run, folder, logged)
         for number, row in enumerate(_rows(run, folder, logged)):
             if number >= num_there:
                 logged.log(row, step=number)
             else:
-                summary |= {name: value for name, value in row.items() if isinstance(value, wandb.Table | wandb.Image)}
+                summary |= {name: value for name, value in row.items() if isinstance(value, wandb.Image)}
         logged.summary.update(summary)
         if (folder / "weights.safetensors").exists():
             weights = wandb.Artifact(f"weights-{key}", type="model", metadata=record.summary(run, cost))
@@ -277,6 +264,8 @@ def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
         raise OSError(f"{written}: W&B wrote nothing")
     for scraps in ("logs", "tmp"):
         shutil.rmtree(written / scraps, ignore_errors=True)
+    # W&B's terminal dashboard lists runs by their folders and reads the id behind "run-", date and time.
+    written = written.rename(_WANDB / f"offline-run-{record.file_name(run)}-{written.name.removeprefix('offline-')}")
     marker["folder"] = written.name
     write_marker(Path(), key, marker)
     return marker
@@ -285,7 +274,7 @@ def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
 def _rows(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> Iterator[dict[str, Any]]:
     """What the run logs, row by row; says first what each number is over.
 
-    Tables and pictures come with the last epoch; the curves over transformed images follow it.
+    The picture comes with the last epoch; the curves over transformed images follow it.
     """
     import wandb
 
@@ -301,27 +290,34 @@ def _rows(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> Iterator[di
     logged.define_metric("*", step_metric="epoch")
 
     epochs = record.history(run, _read_json(folder / "history.json", [])) or [{}]
-    for name, table in record.tables(run, robustness).items():
-        epochs[-1][name] = wandb.Table(columns=[*table.columns], data=[*table.rows])
     if (folder / "transformer.png").exists():
         caption = "images before and after the transformer"
         epochs[-1]["transformer"] = wandb.Image(str(folder / "transformer.png"), caption=caption)
+    yield from (row for row in [*epochs, *curves] if row)
+
+
+def _tables(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> dict[str, Any]:
+    """The run's tables, for its summary: in its history W&B's terminal dashboard draws how many rows each has."""
+    import wandb
+
+    found = record.tables(run, _read_json(folder / "robustness.json", {}))
+    tables: dict[str, Any] = {name: wandb.Table([*table.columns], [*table.rows]) for name, table in found.items()}
     classes = run["task"]["classes"]
     if (folder / "predictions.safetensors").exists() and len(classes) <= record.MAX_CONFUSION_CLASSES:
         import safetensors.numpy
 
         said = safetensors.numpy.load_file(folder / "predictions.safetensors")
-        epochs[-1]["confusion"] = wandb.plot.confusion_matrix(
+        tables["confusion"] = wandb.plot.confusion_matrix(
             y_true=said["label"].tolist(),
             preds=said["predicted"].tolist(),
             class_names=classes,
             title="Confusion (test images)",
         )
-    yield from (row for row in [*epochs, *curves] if row)
+    return logged._serialize_custom_charts(tables)
 
 
 def _read_json(file: Path, missing: Any) -> Any:
-    return json.loads(file.read_text()) if file.exists() else missing
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else missing
 
 
 def _find_server(account: Mapping[str, str], folder: str, patience_s: Callable[[], float]) -> Server:

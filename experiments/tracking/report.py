@@ -88,7 +88,7 @@ def logged_names(ledger: Path, keys: Iterable[str]) -> frozenset[str]:
     for key in keys:
         folder = ledger / "runs" / key
         run, epochs, cost, robustness = (
-            json.loads(file.read_text()) if (file := folder / f"{name}.json").exists() else empty
+            json.loads(file.read_text(encoding="utf-8")) if (file := folder / f"{name}.json").exists() else empty
             for name, empty in (("run", {}), ("history", []), ("cost", {}), ("robustness", {}))
         )
         rows = [*record.history(run, epochs), *record.curves(robustness)]

@@ -4,7 +4,9 @@ W&B's client waits for a silent server for minutes, retries for hours, and calls
 the server refused. So the server is asked for signs of life beside it, and its log is read after it.
 """
 
+import contextlib
 import http.client
+import ipaddress
 import json
 import math
 import re
@@ -14,6 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -37,6 +40,9 @@ FEW_RETRIES = {
 
 NO_ANSWER = "the server does not answer"
 
+UNREACHED = r"connection refused|no such host|(?:host|network) is unreachable|deadline exceeded|i/o timeout"
+"""Of what W&B's client says at length, the part that says why nothing arrived."""
+
 NO_LOG = "W&B's log of the upload is not as expected, so nothing shows that the runs arrived"
 
 REFUSALS = {
@@ -49,7 +55,8 @@ class Server:
     """Asks W&B's server from time to time whether it answers.
 
     The question needs no account and carries no credentials. Whatever comes back in HTTP is an answer, unless it says
-    that the server is broken (5xx): what else there is to say about it is `wandb sync`'s to find out.
+    that the server is broken (5xx): what else there is to say about it is `wandb sync`'s to find out. Where urllib may
+    not get there as W&B's client does, nothing is asked, and the server counts as answering.
 
     Args:
         url: base URL, as W&B's settings have it.
@@ -58,9 +65,10 @@ class Server:
     """
 
     def __init__(self, url: str, proxies: Mapping[str, str], patience_s: Callable[[], float]) -> None:
-        proxy = urllib.request.ProxyHandler({**urllib.request.getproxies(), **proxies})
-        self._opener = urllib.request.build_opener(proxy, _Stay())
-        self._url, self._patience_s = url.rstrip("/") + "/graphql", patience_s
+        parts = urllib.parse.urlsplit(url.rstrip("/") + "/graphql")
+        self._opener = _opener(parts, proxies.get(parts.scheme, ""))
+        self._url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        self._patience_s = patience_s
         self._question: _Question | None = None
         self._asked, self._silent_since = -math.inf, math.inf  # by time.monotonic()
         self.trouble = ""
@@ -82,7 +90,9 @@ class Server:
 
     def _listen(self) -> None:
         now, patience_s = time.monotonic(), self._patience_s()
-        if self._question is None:
+        if self._opener is None:
+            self._silent_since = math.inf
+        elif self._question is None:
             if now >= self._asked + (ASK_EVERY_S if patience_s > ASK_EVERY_S else ASK_IN_A_HURRY_S):
                 self._question, self._asked = _Question(self._opener, self._url, patience_s), now
                 self._silent_since = min(self._silent_since, now)
@@ -91,6 +101,29 @@ class Server:
             if not self.trouble:
                 self._silent_since = math.inf
             self._question = None
+
+
+def _opener(url: urllib.parse.SplitResult, proxy: str) -> urllib.request.OpenerDirector | None:
+    """The way to a server, the same as that of W&B's client, which is Go's; None where urllib has none or another one.
+
+    proxy: as W&B's settings have it, before those of the environment.
+    """
+    environment, is_exempt = urllib.request.getproxies(), bool(urllib.request.proxy_bypass(url.netloc))
+    if proxy and is_exempt:  # those of W&B's settings know no exemptions, but urllib does
+        return None
+    if not proxy and not is_exempt and not _is_this_machine(url.hostname or ""):
+        proxy = environment.get(url.scheme, "")
+        if proxy and re.search("[*/]", environment.get("no", "")):  # patterns and networks, which urllib does not know
+            return None
+    if proxy and not re.match(r"http://|[^:/]+(:\d+)?/?$", proxy):
+        return None
+    return urllib.request.build_opener(urllib.request.ProxyHandler({url.scheme: proxy} if proxy else {}), _Stay())
+
+
+def _is_this_machine(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -119,9 +152,12 @@ class _Question:
             self.trouble = f"the server answers with HTTP {answer.code}" if answer.code >= 500 else ""
         except TimeoutError:
             self.trouble = NO_ANSWER
-        except (OSError, http.client.HTTPException, ValueError) as fault:
+        except (http.client.InvalidURL, ValueError):
+            pass  # urllib cannot ask this server; W&B's client may
+        except (OSError, http.client.HTTPException) as fault:
             reason = getattr(fault, "reason", fault)  # of a URLError
-            if not _is_of_tls(reason):  # somebody is there; whether to trust them, W&B's client decides
+            # Somebody is there: whether to trust them, and what a proxy that refuses wants, W&B's client sees to.
+            if not _is_of_tls(reason) and not re.match("Tunnel connection failed: 4", str(reason)):
                 words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
                 self.trouble = f"{NO_ANSWER} ({words[:1].lower()}{words[1:]})"
         self.is_answered.set()
@@ -150,8 +186,8 @@ class Upload:
         self._server, self._stall_s = server, stall_s
         self._logs = scratch / "wandb" / "logs"
         self._logs.mkdir(parents=True, exist_ok=True)
-        places = {name: str(scratch) for name in ("TMPDIR", "WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")}
-        self._environment = {**account, **FEW_RETRIES, **places}
+        places = ("TMPDIR", "WANDB_DIR", *(f"WANDB_{kind}_DIR" for kind in ("CACHE", "CONFIG", "DATA")))
+        self._environment = {**account, **FEW_RETRIES, **dict.fromkeys(places, str(scratch))}
         self._command = [*command]
         if entity := account.get("WANDB_ENTITY"):  # it does not read this one itself
             self._command += ["--entity", entity]
@@ -190,7 +226,7 @@ class Upload:
             stopped = self._watch(self._process, left, on_done, self._stall_s + slow_s)
             self.stop()
             output.seek(0)
-            said = output.read().decode(errors="replace").splitlines()
+            said = output.read().decode("utf-8", errors="replace").splitlines()
         self._take(left, on_done)
         self.there = set(re.findall(r"Run \(([^)]+)\) already exists", "\n".join(said)))
         if not left:
@@ -204,10 +240,12 @@ class Upload:
         errors = [error for error in errors if error and not error.startswith("Find detailed error logs")]
         logged = [f"{trouble.get('msg')} {trouble.get('error', '')}" for trouble in troubles]
         broken = re.findall(r"HTTP (?:status )?(5\d\d)", "\n".join(logged))
+        unreached = re.findall(UNREACHED, "\n".join([*errors, *logged]))
         errors = (
             refusals
             or [stopped] * bool(stopped)
             or [f"the server answers with HTTP {status}" for status in broken]
+            or [f"{NO_ANSWER} ({cause})" for cause in unreached]
             or errors
             or logged
             or [NO_LOG] * (not entries)
@@ -270,7 +308,7 @@ class Upload:
     def _logged(self) -> Iterable[dict[str, Any]]:
         """What its log tells, each entry with its level and the file it is about."""
         for log in self._logs.glob("debug-sync*"):
-            for line in log.read_text(errors="replace").splitlines():
+            for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
                 except ValueError:  # the last one of a process that was killed
