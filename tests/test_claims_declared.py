@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "variant": (claim("stn_afine"), "claims.family[0].variant: 'stn_afine' is not among the variants; did you mean "),
     "over": (claim(over="cnnn"), "claims.family[0].over: 'cnnn' is not among the variants; did you mean 'cnn'?"),
     "over itself": (claim(over="stn_affine"), "claims.family[0].over: 'stn_affine' is the variant itself"),
-    "pose": (claim(pose="RTS"), "claims.family[0].pose: 'RTS' is not among the poses; did you mean 'R'?"),
+    "pose": (claim(pose="RTS"), "claims.family[0].pose: 'RTS' is not among the poses; known: R, upright"),
     "interaction a word": (claim(interaction="yes"), "claims.family[0].interaction: 'yes' is neither true nor false"),
     "twice": (
         {"family": [*claim(pose="R")["family"], *claim()["family"]]},
