@@ -39,6 +39,18 @@ def test_every_command_explains_itself(command: str, here: Path, capsys: pytest.
     assert arguments and all(text for name, _, text in arguments), arguments
 
 
+def test_help_speaks_of_arguments_and_not_of_types(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, line in (
+        ("sweep", "--data PATH folder of images to use as the task, in place of the file's task --label LABEL what "),
+        ("sweep", "--jobs N worker processes; 0 takes as many as pay (default: 0) "),
+        ("run", "--protocol.epochs N passes over the training images (default: that of the study, else 30) "),
+    ):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        printed = " ".join(capsys.readouterr().out.split())
+        assert line in printed and not re.search("type: |class '|null|default: [)]|default: False", printed)
+
+
 def test_commands_are_listed_where_none_is_given(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     printed = capsys.readouterr().out
