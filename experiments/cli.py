@@ -112,9 +112,13 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     add_ledger_argument(command)
     command.add_argument("--out", type=Path, help="folder to write; exports/KEY by default")
 
-    command = add("predict", "ask a final run's network about images: class, confidence, what it looks at")
+    command = add(
+        "predict",
+        "ask a final run's network about images: class, confidence, what it looks at; "
+        "exit status 1 where some images cannot be read, 2 where none can",
+    )
     command.add_argument("run", help="the run's key, or its beginning")
-    command.add_argument("images", nargs="+", type=Path, help="image files")
+    command.add_argument("images", nargs="+", type=Path, help="image files, and folders of them")
     add_ledger_argument(command)
     command.add_argument("--out", type=Path, help="PNG to write: the images, and what the transformer makes of them")
     command.add_argument("--json", action="store_true", help="print JSON")
