@@ -236,6 +236,20 @@ def test_a_plan_is_printed_and_nothing_is_written(here: Path, capsys: pytest.Cap
     assert "6 final runs" in printed and "has no budgets" not in printed
 
 
+def test_a_plan_says_where_trials_repeat_settings(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = {"trials": 6, "wave_size": 3, "space": {"optim.lr": {"values": [0.1, 0.2]}}, "extras": {}}
+    write_sweep(here, search=search)
+    assert main(["plan", "--budget=smoke"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    said = "stn_affine+affine: the search space has 2 different settings; 4 trials or more of 6 repeat them."
+    assert f"cnn, {said}" in printed
+    search["extras"] = {"stn_affine": {"model.loc_lr_factor": {"min": 0.1, "max": 1.0}}}
+    write_sweep(here, search=search)
+    assert main(["plan", "--budget=smoke"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "cnn: the search space has 2 different settings" in printed and "stn_affine+affine:" not in printed
+
+
 def test_a_plan_says_what_goes_on_where_it_was(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = Ledger(here / "runs")
     under_way = Sweep(plan_of(here), ledger, store=False)

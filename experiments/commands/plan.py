@@ -1,5 +1,6 @@
 """`plan`: say what a sweep would do, and whether its seeds can decide what it is made for."""
 
+import math
 from collections.abc import Iterator
 
 from jsonargparse import Namespace
@@ -12,6 +13,7 @@ from experiments.disk_space import disk_need
 from experiments.display import count, print_plan
 from experiments.estimate import Estimate, runs_left
 from experiments.ledger import Ledger, to_json
+from experiments.plan import Plan
 from experiments.sweep import Sweep
 
 MAX_CLAIMS_NAMED = 8
@@ -61,6 +63,7 @@ def notes(under_way: Sweep) -> Iterator[str]:
             "This study was begun with other claims or other seeds, and its report will say so. "
             "Under another name it is one of its own."
         )
+    yield from repeats(under_way.plan)
     if study.first_seed == 1:
         return
     missing = sum(key not in ledger for arm in under_way.arms for key in arm.trials)
@@ -82,6 +85,22 @@ def notes(under_way: Sweep) -> Iterator[str]:
         yield (
             f"Another study has final runs of {'seeds' if len(seen) > 1 else 'seed'} {', '.join(map(str, seen[:8]))}"
             f"{', ...' if len(seen) > 8 else ''}: they confirm nothing. A higher first_seed leads to fresh ones."
+        )
+
+
+def repeats(plan: Plan) -> Iterator[str]:
+    """Variants whose search has fewer settings than trials."""
+    trials, found = plan.study.search.trials, dict[int, dict[str, None]]()
+    for arm in plan.arms:
+        num = math.prod(parameter.num_values for parameter in arm.parameters)
+        if num < trials:
+            found.setdefault(int(num), {})[arm.variant] = None
+    for num, variants in found.items():
+        few = len(variants) <= MAX_CLAIMS_NAMED
+        yield (
+            f"{', '.join(variants) if few else count(len(variants), 'variant')}: the search space has "
+            f"{count(num, 'different setting')}; {count(trials - num, 'trial')} or more of {trials} repeat "
+            f"{'it' if num == 1 else 'them'}."
         )
 
 
