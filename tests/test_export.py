@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,7 +18,8 @@ import yaml
 from PIL import Image
 
 from experiments.cli import main
-from experiments.export import exported_program
+from experiments.config import Optim
+from experiments.export import card, exported_program
 from experiments.images import to_device
 from experiments.ledger import Ledger
 from experiments.models import MODELS
@@ -60,8 +61,8 @@ def make_run(
 ) -> Callable[..., tuple[Ledger, str]]:
     ledger = Ledger(tmp_path_factory.mktemp("exports") / "runs")
 
-    def make(variant: str, stage: Literal["trial", "final"] = "final") -> tuple[Ledger, str]:
-        return ledger, train_on_sprites(ledger, cache, variant, stage)
+    def make(variant: str, stage: Literal["trial", "final"] = "final", **settings: Any) -> tuple[Ledger, str]:
+        return ledger, train_on_sprites(ledger, cache, variant, stage, **settings)
 
     return make
 
@@ -132,6 +133,27 @@ def test_the_card_says_what_the_run_says_and_its_code_runs(
     name, confidence = ended.stdout.split()
     (said,) = predict(load_trained(*make_run("stn_affine")), [folder / "image.png"])
     assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
+
+
+def test_the_card_lists_what_was_tuned_and_what_was_set(
+    make_run: Callable[..., tuple[Ledger, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, key = make_run("stn_affine", optim=Optim(lr=0.25), model={"loc_lr_factor": 0.5, "padding": "zeros"})
+    alone = card(load_trained(ledger, key))
+    assert "| tuned |" not in alone  # a run that no study has
+    assert "| set, not tuned | |\n|---|---|\n| `optim.lr` | 0.25 |\n| `model.loc_lr_factor` | 0.5 |\n\n" in alone
+    space = {
+        "optim.lr": {"distribution": "log_uniform_values", "min": 0.02, "max": 0.5},
+        "model.padding": {"distribution": "categorical", "values": ["zeros", "border"]},
+        "model.loc_lr_factor": {"distribution": "constant", "value": 0.5},
+    }
+    arms = [{"finals": ["another"], "space": {}}, {"finals": [key], "space": space}]
+    monkeypatch.setattr(Ledger, "studies", lambda self: ["tiny"])
+    monkeypatch.setattr(Ledger, "read_study", lambda self, study: {"arms": arms})
+    of_study = card(load_trained(ledger, key))
+    assert "| tuned | |\n|---|---|\n| `optim.lr` | 0.25 |\n| `model.padding` | zeros |\n\n" in of_study
+    assert "| set, not tuned | |\n|---|---|\n| `model.loc_lr_factor` | 0.5 |\n\n" in of_study
+    assert "start_sd" not in alone + of_study  # at its default
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
