@@ -10,7 +10,7 @@ from rich.text import Text
 from experiments.claims import Claim, Claims
 from experiments.commands.options import count_workers, place_of, plan_study
 from experiments.disk_space import disk_need
-from experiments.display import count, print_plan
+from experiments.display import count, print_plan, say_to
 from experiments.estimate import Estimate, runs_left
 from experiments.ledger import Ledger, to_json
 from experiments.plan import Plan
@@ -29,7 +29,7 @@ def main(options: Namespace) -> int:
         under_way = Sweep(plan, ledger, store=False)
         under_way.replay()
         need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)
-        estimate = Estimate(plan, under_way, ledger, num_workers, call=place.call)
+        estimate = Estimate(plan, under_way, ledger, num_workers, call=place.call, say=say_to(console))
     show_plan(console, under_way, estimate, num_workers, need.text(ledger.root))
     return 0
 
