@@ -17,6 +17,7 @@ from experiments.plan import Plan
 from experiments.sweep import Sweep
 
 MAX_CLAIMS_NAMED = 8
+FOR_CLEAR_DIFFERENCES = "That is for the clearest differences; the answer counts anew, from those that were seen."
 
 
 def main(options: Namespace) -> int:
@@ -125,8 +126,11 @@ def prospects(claims: Claims, num_seeds: int) -> tuple[str, bool]:
     seeds, what = count(num_seeds, "seed"), count(num_claims, "claim")
     if best <= bar:
         can = f"{seeds} can decide {what}: an exact paired test reaches p = {best:.3g}, and {bar:.3g} is needed."
-        return can, True
+        return f"{can} {FOR_CLEAR_DIFFERENCES}", True
     needed = seeds_needed_for_significance(num_claims, claims.alpha) or "no number that is ever run"
     cannot = f"{seeds} cannot decide {'any of ' if num_claims > 1 else ''}{what}"
     reached = f"{seeds} {'reaches' if num_seeds == 1 else 'reach'} {best:.3g} at best"
-    return f"{cannot}: an exact paired test needs p <= {bar:.3g}, and {reached}; {needed} could.", False
+    return (
+        f"{cannot}: an exact paired test needs p <= {bar:.3g}, and {reached}; {needed} could. {FOR_CLEAR_DIFFERENCES}",
+        False,
+    )
