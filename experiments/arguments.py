@@ -1,8 +1,8 @@
 """How jsonargparse reads our arguments, and how --help shows them."""
 
 from argparse import SUPPRESS, Action
-from typing import Any
 
+import yaml
 from jsonargparse import DefaultHelpFormatter, Namespace, get_loader, set_loader
 
 METAVARS = {
@@ -33,15 +33,5 @@ class HelpFormatter(DefaultHelpFormatter):
         return METAVARS.get(self._get_type_str(action) or "", usual)
 
 
-_load = get_loader("yaml")
-
-
-def _load_or_leave(text: str) -> Any:
-    """YAML's value; the text itself where it is a file's name that is no text, which YAML's reader does not take."""
-    try:
-        return _load(text)
-    except UnicodeEncodeError:
-        return text
-
-
-set_loader("yaml", _load_or_leave)
+# What YAML cannot read is text. So are names of files that are no text, of which its reader makes a UnicodeEncodeError.
+set_loader("yaml", get_loader("yaml"), exceptions=(yaml.YAMLError, UnicodeEncodeError))
