@@ -15,6 +15,8 @@ MINUTES = 10
 RUNS = runs
 #: REPORTS      folder for tables and figures
 REPORTS = reports
+#: STUDY        study of the ledger that report, tables and the like are about; the latest if not given
+STUDY =
 #: JOBS         runs side by side; as many as pay if not given
 JOBS =
 #: EXECUTOR     where runs are made: local, this machine; ray, a Ray cluster (docs/cluster.md)
@@ -26,9 +28,9 @@ OUT = bench.json
 #: PYTHON       interpreter that .venv is made with
 PYTHON = python3
 
-export SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS JOBS EXECUTOR RETRY OUT
+export SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT
 
-KNOWN := SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS JOBS EXECUTOR RETRY OUT PYTHON
+KNOWN := SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT PYTHON
 UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 $(if $(filter RAY_ADDRESS,$(UNKNOWN)),$(error RAY_ADDRESS goes first: RAY_ADDRESS=HOST:PORT make sweep EXECUTOR=ray))
 $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); known: $(KNOWN)))
@@ -40,6 +42,7 @@ EXPERIMENTS := $(PY) -m experiments
 # The shell puts the values in, quoted: the name of a folder may hold spaces and quotes.
 STUDY_OPTIONS := --sweep "$$SWEEP" $${BUDGET:+--budget "$$BUDGET"} $${DATA:+--data "$$DATA"} $${LABEL:+--label "$$LABEL"} \
 	--runs "$$RUNS"
+STUDY_OPTION := $${STUDY:+--study "$$STUDY"}
 JOBS_OPTION := $${JOBS:+--jobs "$$JOBS"}
 WHERE_OPTIONS := $(JOBS_OPTION) --executor "$$EXECUTOR"
 # Ray is large: only who asks for a cluster gets it. So it is with what only developers need.
@@ -76,11 +79,11 @@ plan: $(FOR_SWEEP)  ## say what sweep would run and how long it would take
 status: $(INSTALLED)  ## say how far the ledger's studies are
 	@$(EXPERIMENTS) status --runs "$$RUNS"
 
-tables: $(INSTALLED)  ## write the tables of the ledger's studies again
-	@$(EXPERIMENTS) tables --runs "$$RUNS" --reports "$$REPORTS"
+tables: $(INSTALLED)  ## write the tables of a study again: the ledger's newest one, or STUDY
+	@$(EXPERIMENTS) tables --runs "$$RUNS" --reports "$$REPORTS" $(STUDY_OPTION)
 
-report: $(INSTALLED)  ## write the report of the ledger's newest study, with tables and figures: one HTML file
-	@$(EXPERIMENTS) report --runs "$$RUNS" --reports "$$REPORTS"
+report: $(INSTALLED)  ## write the report of the ledger's newest study, or of STUDY, with tables and figures: one HTML file
+	@$(EXPERIMENTS) report --runs "$$RUNS" --reports "$$REPORTS" $(STUDY_OPTION)
 
 probe: $(INSTALLED)  ## would a spatial transformer help on your images? make probe DATA=path/to/images; minutes
 	@[ -n "$$DATA" ] || { echo 'make: probe needs images; name their folder: make probe DATA=path/to/images' >&2; exit 2; }
@@ -93,11 +96,11 @@ sync: $(INSTALLED)  ## upload the runs that W&B has not got yet; needs a W&B acc
 	@$(EXPERIMENTS) sync --runs "$$RUNS"
 
 wandb-report: $(INSTALLED)  ## build a workspace and a report in the W&B project; needs a W&B account
-	@$(EXPERIMENTS) wandb-report --runs "$$RUNS"
+	@$(EXPERIMENTS) wandb-report --runs "$$RUNS" $(STUDY_OPTION)
 
-optuna-dashboard: $(INSTALLED)  ## look at the newest study's tuning in a browser
-	@journal=$$(ls -t "$$RUNS"/studies/*/optuna.log 2>/dev/null | head -n 1); \
-	if [ -z "$$journal" ]; then echo "make: $$RUNS holds no study yet; make sweep makes one" >&2; exit 2; fi; \
+optuna-dashboard: $(INSTALLED)  ## look at the tuning of the newest study, or of STUDY, in a browser
+	@journal=$$(ls -t "$$RUNS"/studies/$${STUDY:-*}/optuna.log 2>/dev/null | head -n 1); \
+	if [ -z "$$journal" ]; then echo "make: $$RUNS holds no study $${STUDY:-yet; make sweep makes one}" >&2; exit 2; fi; \
 	$(VENV)/bin/optuna-dashboard "$$journal"
 
 # RUNS has a value in any case: only one that was given asks for a ledger.

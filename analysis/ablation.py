@@ -308,7 +308,7 @@ def _notes(study: Study, found: list[Gap], poses: list[str]) -> Iterator[str]:
         "A * marks an interval that excludes 0; it is not corrected for the number of comparisons."
     )
     yield from gap_notes(found, several_poses=len(poses) > 1)
-    num_trials = sorted({len(arm.trials) for arm in study.arms})
+    num_trials = sorted({len(set(arm.trials)) for arm in study.arms})
     if num_trials[-1]:
         trials = "trial" if num_trials == [1] else "trials"
         tuned = f"tuned on validation images only, with {_range_text(num_trials)} {trials} for each variant"

@@ -23,6 +23,7 @@ from benchmarks.simulated_cluster import MEDIAN_S, RUNS_OF_ARM, STARTS, Simulati
 from benchmarks.speed import check_writable
 from experiments.errors import UserError
 from experiments.ledger import to_json, write_atomically
+from experiments.plain_text import print_anything
 
 REPORT_FORMAT = 1
 FULL, QUICK = (625, 1250, 2500, 5000, 10000), (25, 50)
@@ -109,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="on whose disk the ledgers are; default: that of temporary files")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument("--quick", action="store_true", help="two tiny studies, to see that it works")
+    for stream in (sys.stdout, sys.stderr):
+        print_anything(stream)
     options = parser.parse_args(arguments)
     sizes = options.runs or (QUICK if options.quick else FULL)
     if any(size < 1 or size % RUNS_OF_ARM for size in sizes):

@@ -13,10 +13,12 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from experiments.arguments import HelpFormatter
 from experiments.config import RunConfig
 from experiments.errors import UserError, nearest, remedy
 from experiments.ledger.sweep_lock import only_sweep_of
-from experiments.plain_text import plain
+from experiments.options import CALLED
+from experiments.plain_text import plain, print_anything
 from experiments.stopping import STATUS_STOPPED, STOPPED
 
 STATUS_UNREAD = 1
@@ -50,11 +52,12 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
         description="Compare learned with shown spatial invariance: spatial transformers and augmentation.",
         exit_on_error=False,
         allow_abbrev=False,
+        formatter_class=HelpFormatter,
     )
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
 
     def add(name: str, help: str) -> ArgumentParser:
-        command = ArgumentParser(description=help, exit_on_error=False)
+        command = ArgumentParser(description=help, exit_on_error=False, formatter_class=HelpFormatter)
         commands.add_subcommand(name, command, help=help)
         by_name[name] = command
         return command
@@ -109,9 +112,13 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     add_ledger_argument(command)
     command.add_argument("--out", type=Path, help="folder to write; exports/KEY by default")
 
-    command = add("predict", "ask a final run's network about images: class, confidence, what it looks at")
+    command = add(
+        "predict",
+        "ask a final run's network about images: class, confidence, what it looks at; "
+        "exit status 1 where some images cannot be read, 2 where none can",
+    )
     command.add_argument("run", help="the run's key, or its beginning")
-    command.add_argument("images", nargs="+", type=Path, help="image files")
+    command.add_argument("images", nargs="+", type=Path, help="image files, and folders of them")
     add_ledger_argument(command)
     command.add_argument("--out", type=Path, help="PNG to write: the images, and what the transformer makes of them")
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -173,6 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # where a stream was closed before the start, a file of ours would take its place
     os.close(descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        print_anything(stream)
     try:
         try:
             return run_command(arguments)
@@ -240,17 +249,21 @@ def complain(message: str) -> int:
 def explain(error: ArgumentError, arguments: Sequence[str]) -> str:
     """jsonargparse's message in the words of a command line, with the nearest name where one is unknown."""
     message = " ".join(str(error).split())
-    message = re.sub(r'^Parser key "([^"]+)":', r"--\1:", message)
+    message = re.sub(r'^Parser key "([^"]+)"(?: element \d+)?:', r"--\1:", message)
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
     unknown = re.match(r"unrecognized arguments: (--?[\w.-]+)|argument COMMAND: invalid choice: '([^']*)'", message)
     if unknown and unknown[1]:
         _, commands = build_parser()
         known = re.findall(r"--([\w.-]+)", commands[arguments[0]].format_help())
-        hint = nearest(unknown[1].lstrip("-"), known)
-        hint = hint.replace("'", "'--", 1) if hint.startswith("did you mean") else "--help lists them"
+        hint = nearest(unknown[1], known)
+        hint = re.sub(r"'([^']+)'", r"'--\1'", hint) if hint.startswith("did you mean") else "--help lists them"
         return f"unknown argument {unknown[1]}; {hint}"
     if unknown:
         return f"unknown command {unknown[2]!r}; {nearest(unknown[2], build_parser()[1])}"
+    number = re.match(r"(--\S+): Expected a (int|float|bool)\. Got value: (.*)", message)
+    if number:
+        (kind,) = (said for kind, said in CALLED.items() if kind.__name__ == number[2])
+        return f"{number[1]}: {number[3]!r} is not {kind}"
     choice = re.match(r"(--\S+): Expected a typing\.Literal\[(.*)\]\. Got value: (.*)", message)
     if choice:
         known = re.findall(r"'([^']*)'", choice[2])

@@ -18,12 +18,10 @@ from rich.text import Text
 from experiments.config import RunConfig
 from experiments.ledger import Ledger
 from experiments.ledger.shapes import is_whole
-from experiments.options import option_text
 from experiments.pace import Pace
 from experiments.plain_text import as_markup, plain
 
 if TYPE_CHECKING:  # torch is slow to import, and most commands do without it
-    from experiments.catalogue import Entry
     from experiments.plan import Plan
     from experiments.runs import Job
 
@@ -356,35 +354,3 @@ def status_counts(counts: Mapping[str, int], planned: int) -> str:
     done = {status: number for status, number in counts.items() if status != "missing"}
     told = ", ".join(f"{number} {status}" for status, number in done.items())
     return f"{sum(done.values())}/{planned}{': ' if told else ''}{told}"
-
-
-def print_variants(console: Console, found: "Mapping[str, Mapping[str, Entry]]") -> None:
-    """Names by kind, each with what it is, in one line of the terminal's width."""
-    console.print(
-        "A variant is MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY. Each part, like a pose,\n"
-        "may set options: stn_affine:place=shared@resnet18+affine:max_deg=30.\n"
-        "`python -m experiments variants NAME` says all about a name.\n",
-        highlight=False,
-        soft_wrap=True,
-    )
-    width = max(len(name) for entries in found.values() for name in entries)
-    for kind, entries in found.items():
-        console.print(f"[bold]{kind}[/]")
-        for name, entry in entries.items():
-            line = f"  {name:{width}}  {entry['what']}"
-            console.print(line, markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
-
-
-def print_entries(console: Console, found: "Mapping[str, Mapping[str, Entry]]") -> None:
-    """All about names: what they are, and their options."""
-    for kind, entries in found.items():
-        for name, entry in entries.items():
-            console.print(f"[bold]{kind} {name}[/]\n", highlight=False)
-            console.print(entry["about"], markup=False, highlight=False)
-            table = Table(box=box.SIMPLE_HEAD)
-            for column in ("option", "default", "or"):
-                table.add_column(column)
-            for option, default in entry["hyper-parameters"].items():
-                others = [option_text(each) for each in entry["choices"].get(option, ()) if each != default]
-                table.add_row(option, option_text(default), ", ".join(others))
-            console.print(table if table.rows else "\nIt has no options.\n")

@@ -1,8 +1,8 @@
 """Errors that a user can cause: one line, exit status 2, no traceback."""
 
-import difflib
 import errno
-from collections.abc import Iterable
+
+from experiments.nearest_names import nearest as nearest
 
 
 class UserError(ValueError):
@@ -23,12 +23,3 @@ def remedy(error: BaseException | None) -> str:
     """The hint that ends a message about a file that a full, locked or broken disk refused; "" for other troubles."""
     what = REMEDIES.get(error.errno or 0) if isinstance(error, OSError) else None
     return f"; {what} and give the same command again" if what else ""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The hint that ends an error about an unknown name: the closest known ones, or all of them."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return "known: " + ", ".join(known) if known else "none are known"

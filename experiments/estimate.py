@@ -15,19 +15,27 @@ from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.poses import posed_px
 from experiments.robustness import num_evaluations
 from experiments.sweep import Sweep
+from experiments.tasks import Say
 from experiments.training import train
 from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
 
 EVALUATION_COST = 1 / 3
 """Seconds of a forward pass as a share of those of a training step."""
 RUN_OVERHEAD_S = 0.5
+MEASURING_S = 3.0
+"""That the speed of one variant on a CPU may take to measure, where a step of two images takes less."""
+SAY_EVERY_S = 5.0
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
 
 
 class Estimate:
     """Seconds that the runs of a plan are expected to take on this machine, and the sum of what is left.
 
     rates: training images/s of each arm in one worker, where they are known already. call: calls a function on a
-    machine that is to train.
+    machine that is to train. say: hears that speeds are measured, and how far that is.
     `kept_epochs`: of each run that was begun and can go on from a checkpoint.
     """
 
@@ -39,8 +47,9 @@ class Estimate:
         num_workers: int,
         rates: Sequence[float] | None = None,
         call: Call = here,
+        say: Say = silent,
     ) -> None:
-        rates = rates or rates_of_arms(plan, ledger, call)
+        rates = rates or rates_of_arms(plan, ledger, call, say)
         self.runs = [seconds_of_runs(plan, arm, rate) for arm, rate in zip(plan.arms, rates, strict=True)]
         self.by_run = {
             (arm.pose, arm.variant, stage): seconds[stage]
@@ -74,18 +83,26 @@ def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[tuple[int, int]]
     ]
 
 
-def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here) -> list[float]:
+def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = silent) -> list[float]:
     """Training images/s of one worker in each arm: of its variant as the ledger's runs of this study had it.
 
-    Where it has none, measured for half a second, once for arms that differ in the pose alone and not in its size.
+    Where it has none, measured for a moment, once for arms that differ in the pose alone and not in its size.
     """
-    known, measured, rates = known_rates(plan, ledger), dict[tuple[str, int], float](), []
-    for arm in plan.arms:
-        kind = arm.variant, posed_px(arm.pose, plan.protocol.image_px)
-        if arm.variant not in known and kind not in measured:
-            measured[kind] = call(measure_images_per_s, arm, plan.protocol, len(plan.task.classes))
-        rates.append(known.get(arm.variant) or measured[kind])
-    return rates
+    known = known_rates(plan, ledger)
+    kinds = [(arm.variant, posed_px(arm.pose, plan.protocol.image_px)) for arm in plan.arms]
+    unknown: dict[tuple[str, int], ArmPlan] = {}
+    for kind, arm in zip(kinds, plan.arms, strict=True):
+        if arm.variant not in known:
+            unknown.setdefault(kind, arm)
+    if unknown:
+        say(f"Measuring how fast {len(unknown)} variant{'s train' if len(unknown) > 1 else ' trains'} ...")
+    measured, last_s = dict[tuple[str, int], float](), time.monotonic()
+    for kind, arm in unknown.items():
+        measured[kind] = call(measure_images_per_s, arm, plan.protocol, len(plan.task.classes))
+        if time.monotonic() - last_s > SAY_EVERY_S and len(measured) < len(unknown):
+            last_s = time.monotonic()
+            say(f"{len(measured)} of {len(unknown)} measured")
+    return [known.get(kind[0]) or measured[kind] for kind in kinds]
 
 
 def known_rates(plan: Plan, ledger: Ledger) -> dict[str, float]:
@@ -100,10 +117,25 @@ def known_rates(plan: Plan, ledger: Ledger) -> dict[str, float]:
 
 
 def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int) -> float:
-    """Training speed of the arm's variant on random pixels, with one thread on a CPU as the workers have."""
+    """Training speed of the arm's variant on random pixels, with one thread on a CPU as the workers have.
+
+    On a CPU a network for which a whole batch takes seconds is measured on a smaller one: there its speed is the same.
+    """
+    if protocol.device != "cpu":
+        return _images_per_s(arm, protocol, num_classes, 2)
+    few = dataclasses.replace(protocol, batch_size=min(protocol.batch_size, 2))
+    rate = _images_per_s(arm, few, num_classes, 1)
+    batch_size = min(protocol.batch_size, int(rate * MEASURING_S / 6))
+    if batch_size <= 4:
+        return rate
+    return _images_per_s(arm, dataclasses.replace(protocol, batch_size=batch_size), num_classes, 2)
+
+
+def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_steps: int) -> float:
+    """Of epochs of so many steps; the first warms up."""
     device = torch.device(protocol.device)
-    num_images = 2 * protocol.batch_size
-    protocol = dataclasses.replace(protocol, epochs=3)
+    num_images = num_steps * protocol.batch_size
+    protocol = dataclasses.replace(protocol, epochs=1 + num_steps)
     run = make_run_config(arm, protocol, arm.defaults, stage="trial", seed=0, prune_below=())
     variant, image_px = parse_variant(arm.variant), posed_px(arm.pose, protocol.image_px)
     recipe = build_model_recipe(variant, run.model)
@@ -128,8 +160,7 @@ def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int) -> 
         train(network, policy, images, None, run, recipe, lambda row: ends.append(time.perf_counter()))
     finally:
         torch.set_num_threads(num_threads)
-    # The first epoch warms up.
-    return num_images * 2 / (ends[-1] - ends[0]) if len(ends) == 3 else 1000.0
+    return num_images * num_steps / (ends[-1] - ends[0]) if len(ends) == 1 + num_steps else 1000.0
 
 
 def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> dict[str, float]:

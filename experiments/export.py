@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from experiments.config import Optim
 from experiments.errors import UserError
-from experiments.ledger import to_json, write_atomically
+from experiments.ledger import Ledger, to_json, write_atomically
+from experiments.options import Value, fields
 from experiments.trained import Classifier, Trained
+from experiments.variants import hyperparameters, parse_variant
 
 MAX_DIFFERENCE = 1e-5
 """Of probabilities, between the network and its exported form."""
@@ -47,7 +51,7 @@ def check_folder(trained: Trained, out: Path) -> None:
     if not out.exists() or not any(out.iterdir()):
         return
     try:
-        same = json.loads((out / "config.json").read_text())["key"] == trained.key
+        same = json.loads((out / "config.json").read_text(encoding="utf-8"))["key"] == trained.key
     except (OSError, ValueError, LookupError, TypeError):
         same = False
     if not same:
@@ -139,11 +143,11 @@ def card(trained: Trained) -> str:
     }
     rows = "\n".join(f"| {name} | {value:.1%} |" for name, value in scores.items() if value is not None)
     loss = f"| test loss | {result['test_loss']:.3f} nats |\n| expected calibration error | {result['test_ece']:.3f} |"
-    settings = [*record["config"]["optim"].items()]
-    settings += [(f"model.{name}", value) for name, value in record["config"]["model"].items()]
-    settings += [(f"policy.{name}", value) for name, value in record["config"]["policy"].items()]
-    tuned = "\n".join(f"| `{name}` | {value} |" for name, value in settings)
-    fixed = "\n".join(f"| `{name}` | {value} |" for name, value in protocol.items())
+    settings = "\n\n".join(
+        f"| {title} | |\n|---|---|\n" + "\n".join(f"| `{name}` | {value} |" for name, value in values.items())
+        for title, values in (*chosen(trained), (f"fixed by the protocol `{record['protocol_hash']}`", protocol))
+        if values
+    )
     picture = ""
     if (trained.folder / "transformer.png").exists():
         picture = (
@@ -198,16 +202,34 @@ confidence means nothing.
 
 ## Settings
 
-| tuned | |
-|---|---|
-{tuned}
+{settings}
 
-| fixed by the protocol `{record["protocol_hash"]}` | |
-|---|---|
-{fixed}
+Hyper-parameters that are not listed have their defaults, or are in the variant's name; `run.json` has all.
 
 Run `{trained.key}`, task {record["task"]["content_hash"][:16]}.
 """
+
+
+def chosen(trained: Trained) -> tuple[tuple[str, dict[str, Value]], ...]:
+    """The hyper-parameters that the run's study tuned, and others that are not at their defaults, with titles."""
+    config, variant = trained.record["config"], parse_variant(trained.variant)
+    values = {f"{part}.{name}": config[part][name] for part in ("optim", "model", "policy") for name in config[part]}
+    defaults = {f"optim.{name}": value for name, value in fields(Optim).items()} | hyperparameters(variant)
+    names = tuned_names(trained)
+    tuned = {name: values[name] for name in names if name in values}
+    other = {name: value for name, value in values.items() if name not in tuned and value != defaults.get(name)}
+    return ("tuned", tuned), ("set, not tuned", other)
+
+
+def tuned_names(trained: Trained) -> list[str]:
+    """What the search of the run's study could choose; nothing for a run of no study, or of one that is damaged."""
+    ledger = Ledger(trained.folder.parents[1], read_only=True)
+    for study in ledger.studies():
+        with suppress(UserError):
+            for arm in ledger.read_study(study)["arms"]:
+                if trained.key in arm["finals"]:
+                    return [name for name, form in arm.get("space", {}).items() if "value" not in form]
+    return []
 
 
 def _plain(text: str) -> str:

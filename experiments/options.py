@@ -60,7 +60,7 @@ def typed(owner: Callable[..., Any], name: str, key: str, value: Value) -> Value
     try:
         return _READERS[kind](value)
     except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{key}: {value!r} is not {_CALLED[kind]}") from None
+        raise UserError(f"{key}: {value!r} is not {CALLED[kind]}") from None
 
 
 def _read_bool(value: Value) -> bool:
@@ -88,7 +88,7 @@ def _read_float(value: Value) -> float:
 _READERS: Mapping[Any, Callable[[Any], Value]] = types.MappingProxyType(
     {bool: _read_bool, int: _read_int, float: _read_float, str: str}
 )
-_CALLED = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+CALLED: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def option_text(value: Value) -> str:

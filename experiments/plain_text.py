@@ -1,6 +1,10 @@
 """Text of any origin, made fit for a terminal: one line that a terminal prints and does not obey."""
 
+import codecs
+import io
+import re
 import unicodedata
+from typing import TextIO
 
 from rich.markup import escape
 
@@ -23,3 +27,34 @@ def _is_seen(character: str) -> bool:
 def as_markup(text: object) -> str:
     """The same for rich, which would take [red] for a colour."""
     return escape(plain(text))
+
+
+STAND_INS = {
+    "±": "+-", "−": "-", "–": "-", "—": "-", "×": "x", "°": " deg", "²": "2", "…": "...", "·": "|", "→": "->",
+    "≤": "<=", "≥": ">=", "†": "#", "µ": "u", "‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ",
+}  # fmt: skip
+"""What is printed in their place where an output's encoding lacks them, as latin-1 and ASCII do."""
+
+
+def print_anything(stream: TextIO | None) -> None:
+    """From now on the stream prints every text, whatever its encoding; other letters that it lacks as Python's escapes.
+
+    Also file names that are no text: their bytes.
+    """
+    if isinstance(stream, io.TextIOWrapper):  # None where it was closed, another kind in a notebook
+        stream.reconfigure(errors=_stand_in.__name__)
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character, rest = error.object[error.start], error.start + 1
+    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte of a file's name
+        return f"\\x{ord(character) - 0xDC00:02x}", rest
+    said = STAND_INS.get(character) or character.encode("ascii", "backslashreplace").decode()
+    if character == "±" and re.match(r" \d", error.object[rest : rest + 2]):
+        rest += 1  # `1.2 +-0.3` is as long as `1.2 ± 0.3`: columns stay below each other
+    return said, rest
+
+
+codecs.register_error(_stand_in.__name__, _stand_in)

@@ -1,5 +1,6 @@
 """What a final run's network says of single images, and what its transformer looks at."""
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from experiments.diagnostics import POINTS, fit_affine, turn
@@ -18,6 +19,11 @@ from experiments.tasks.image_files.decoding import GREY_BITS, decode, reason
 from experiments.trained import Classifier, Trained
 from stn.sampler import base_grid
 
+MAX_COLUMNS = 10
+"""Of a picture."""
+CAPTION_PX = 16
+FONT = ImageFont.load_default(12)
+
 
 @dataclass(frozen=True)
 class Look:
@@ -25,13 +31,15 @@ class Look:
 
     seen_HWC: the image as the rest of the network sees it, uint8, as large as the image. zoom: how many times larger it
     shows what it looks at. angle_deg: how far it turns the picture, anticlockwise. shift_px: from the middle of the
-    image to that of what it looks at, to the right and down.
+    image to that of what it looks at, to the right and down. stretch: how many times longer it makes things in one
+    direction than across it, as shears and unequal scales do; 1 if it keeps their form.
     """
 
     seen_HWC: npt.NDArray[np.uint8]
     zoom: float
     angle_deg: float
     shift_px: tuple[float, float]
+    stretch: float
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ def read_image(file: Path, image_px: int, grey_bits: int = GREY_BITS) -> npt.NDA
     Raises UserError.
     """
     if file.exists() and not file.is_file():  # a pipe would be waited for
-        raise UserError(f"image {str(file)!r}: is no plain file")
+        raise UserError(f"image {str(file)!r}: is not a file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow wonders about either stops `decode` or does not matter
@@ -96,14 +104,44 @@ def look_at(trained: Trained, raw_1CHW: Tensor) -> Look | None:
         # A grid that turns clockwise over the image turns the picture the other way.
         angle_deg=turn(linear_122).rad2deg().item(),
         shift_px=(right_px, down_px),
+        stretch=min(torch.linalg.cond(linear_122).item(), 1e6),
     )
 
 
 def picture(predictions: list[Prediction], enlargement: int = 4) -> Image.Image:
-    """A column for each image: above as it is, below as the rest of the network sees it, if it has a transformer."""
-    columns = []
-    for each in predictions:
-        parts = [each.image_HWC] + ([each.look.seen_HWC] if each.look else [])
-        columns.append(np.concatenate([np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=255) for part in parts]))
-    whole = Image.fromarray(np.concatenate(columns, axis=1))
-    return whole.resize((whole.width * enlargement, whole.height * enlargement), Image.Resampling.NEAREST)
+    """A column for each image, several rows of them where they are many: its file and its class stand by it.
+
+    Above as it is, below as the rest of the network sees it, if it has a transformer.
+    """
+    tiles = [_tile(each, enlargement) for each in predictions]
+    width, height = tiles[0].size
+    columns = min(len(tiles), MAX_COLUMNS)
+    whole = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
+    for number, tile in enumerate(tiles):
+        whole.paste(tile, (number % columns * width, number // columns * height))
+    return whole
+
+
+def _tile(each: Prediction, enlargement: int) -> Image.Image:
+    parts = [each.image_HWC] + ([each.look.seen_HWC] if each.look else [])
+    pixels = np.concatenate([np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=255) for part in parts])
+    shown = Image.fromarray(pixels)
+    shown = shown.resize((shown.width * enlargement, shown.height * enlargement), Image.Resampling.NEAREST)
+    tile = Image.new("RGB", (shown.width, shown.height + 2 * CAPTION_PX), "white")
+    tile.paste(shown, (0, CAPTION_PX))
+    name, probability = each.classes[0]
+    for top, text in ((0, each.file.name), (tile.height - CAPTION_PX, f"{name} {probability:.0%}")):
+        ImageDraw.Draw(tile).text(
+            (enlargement, top + 1), _shortened(text, shown.width - 2 * enlargement), "black", FONT
+        )
+    return tile
+
+
+def _shortened(text: str, width_px: float) -> str:
+    """As much of the text as fits; letters that the font lacks, those beyond Latin ones, as question marks."""
+    text = re.sub("[^\x20-\u024f]", "?", text)
+    if FONT.getlength(text) <= width_px:
+        return text
+    while text and FONT.getlength(f"{text}...") > width_px:
+        text = text[:-1]
+    return f"{text}..."

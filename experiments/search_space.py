@@ -1,6 +1,7 @@
 """The search space of a sweep file: W&B's parameter grammar, as far as Optuna can honour it."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -49,6 +50,13 @@ class Parameter:
     log: bool = False
     step: float | None = None
     choices: tuple[Value, ...] = ()
+
+    @property
+    def num_values(self) -> float:
+        """How many values it may take; infinity where it may take any between its bounds."""
+        if self.choices:
+            return len(self.choices)
+        return math.floor((self.high - self.low) / self.step + 1e-9) + 1 if self.step else math.inf
 
 
 def read_space(space: Section) -> tuple[Parameter, ...]:

@@ -14,7 +14,7 @@ from analysis.records import read_study
 from analysis.report.method import method
 from experiments.claims import Claim, Claims
 from experiments.cli import main
-from experiments.commands.plan import notes, prospects
+from experiments.commands.plan import FOR_CLEAR_DIFFERENCES, notes, prospects
 from experiments.errors import UserError
 from experiments.ledger import Ledger
 from experiments.study import Study, load_study
@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "variant": (claim("stn_afine"), "claims.family[0].variant: 'stn_afine' is not among the variants; did you mean "),
     "over": (claim(over="cnnn"), "claims.family[0].over: 'cnnn' is not among the variants; did you mean 'cnn'?"),
     "over itself": (claim(over="stn_affine"), "claims.family[0].over: 'stn_affine' is the variant itself"),
-    "pose": (claim(pose="RTS"), "claims.family[0].pose: 'RTS' is not among the poses; did you mean 'R'?"),
+    "pose": (claim(pose="RTS"), "claims.family[0].pose: 'RTS' is not among the poses; known: R, upright"),
     "interaction a word": (claim(interaction="yes"), "claims.family[0].interaction: 'yes' is neither true nor false"),
     "twice": (
         {"family": [*claim(pose="R")["family"], *claim()["family"]]},
@@ -161,11 +161,11 @@ def test_a_plan_knows_how_many_seeds_can_decide(num_claims: int, alpha: float, n
     for num_seeds in range(1, 15):
         text, decidable = prospects(claims, num_seeds)
         assert decidable == (num_seeds >= needed)
-        assert text.startswith(f"{num_seeds} seed") and text.endswith(".")
-        assert decidable or text.endswith(f" at best; {needed} could.")
+        assert text.startswith(f"{num_seeds} seed") and text.endswith(f" {FOR_CLEAR_DIFFERENCES}")
+        assert decidable or f" at best; {needed} could. " in text
     five = "5 seeds cannot decide any of 5 claims: an exact paired test needs p <= 0.01, and 5 seeds reach 0.0625"
     if (num_claims, alpha) == (5, 0.05):
-        assert prospects(claims, 5)[0] == f"{five} at best; 8 could."
+        assert prospects(claims, 5)[0] == f"{five} at best; 8 could. {FOR_CLEAR_DIFFERENCES}"
 
 
 def test_a_study_without_comparisons_has_nothing_to_decide() -> None:

@@ -39,6 +39,18 @@ def test_every_command_explains_itself(command: str, here: Path, capsys: pytest.
     assert arguments and all(text for name, _, text in arguments), arguments
 
 
+def test_help_speaks_of_arguments_and_not_of_types(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, line in (
+        ("sweep", "--data PATH folder of images to use as the task, in place of the file's task --label LABEL what "),
+        ("sweep", "--jobs N worker processes; 0 takes as many as pay (default: 0) "),
+        ("run", "--protocol.epochs N passes over the training images (default: that of the study, else 30) "),
+    ):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        printed = " ".join(capsys.readouterr().out.split())
+        assert line in printed and not re.search("type: |class '|null|default: [)]|default: False", printed)
+
+
 def test_commands_are_listed_where_none_is_given(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     printed = capsys.readouterr().out
@@ -123,21 +135,25 @@ def test_the_tutorials_own_protocol_is_a_config_file(here: Path, capsys: pytest.
     assert record["result"]["val_accuracy"] is None and record["result"]["num_test_images"] == 50
 
 
-def test_variants_lists_everything_that_has_a_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_variants_lists_everything_that_has_a_name(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["variants", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert set(report) == {"model", "backbone", "policy", "task", "pose"}
     assert {"cnn", "cnn_matched", "stn_affine"} <= set(report["model"])
     assert report["model"]["stn_affine"]["hyper-parameters"]["loc_lr_factor"] == 0.1
     assert report["model"]["stn_affine"]["choices"]["place"] == ["input", "feature", "shared"]
-    assert main(["variants"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 100  # one each, cut at the terminal's width
-    for kind, entries in report.items():
-        start = lines.index(kind) + 1
-        for line, (name, entry) in zip(lines[start : start + len(entries)], entries.items(), strict=True):
-            assert line.split()[0] == name
-            assert entry["what"][:20] in line
+    for width in (80, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main(["variants"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) < width
+        text = " ".join(" ".join(lines).split())
+        for kind, entries in report.items():
+            assert kind in lines
+            assert all(f"{name} {entry['what']}" in text for name, entry in entries.items())  # nothing is cut off
+        assert sum(line.startswith(f"{'':19}") for line in lines) > 5  # what is wrapped hangs below its beginning
 
 
 def test_variants_says_all_about_a_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +166,57 @@ def test_variants_says_all_about_a_name(here: Path, capsys: pytest.CaptureFixtur
     assert "model stn_tps" in printed and "thin-plate spline" in printed
     assert re.search(r"^ +padding +zeros +border, reflection *$", printed, re.MULTILINE)
     assert main(["variants", "stn_tsp"]) == 2
-    assert capsys.readouterr().err == "error: variants: 'stn_tsp' is the name of nothing; did you mean 'stn_tps'?\n"
+    assert capsys.readouterr().err == "error: variants: 'stn_tsp' is unknown; did you mean 'stn_tps'?\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        (
+            "stn_affine:place=shared@resnet18:width=0.5+affine:max_deg=30",
+            {
+                ("model", "stn_affine"): {"place": "shared"},
+                ("backbone", "resnet18"): {"width": 0.5},
+                ("policy", "affine"): {"max_deg": 30.0},
+            },
+        ),
+        ("stn_affine+affine", {("model", "stn_affine"): {}, ("policy", "affine"): {}}),
+        ("cnn@lenet", {("model", "cnn"): {}, ("backbone", "lenet"): {}}),
+        ("cnn+none", {("model", "cnn"): {}, ("policy", "none"): {}}),
+        ("rotate:max_deg=20", {("policy", "rotate"): {"max_deg": 20.0}}),
+        ("resnet18:width=2", {("backbone", "resnet18"): {"width": 2.0}}),
+        ("R:max_deg=30", {("pose", "R"): {"max_deg": 30.0}}),
+        ("folder:pictures", {("task", "folder"): {}}),
+    ],
+)
+def test_variants_explains_each_part_of_a_name(
+    name: str, parts: dict[tuple[str, str], dict[str, object]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["variants", name, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    found = {(kind, each): entry["given"] for kind, entries in report.items() for each, entry in entries.items()}
+    assert found == parts
+    assert main(["variants", name]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{kind} {each}\n" in printed for kind, each in parts) and "Raises" not in printed
+    assert not found.get(("policy", "affine")) or re.search(r"^ +max_deg +30 +15 *$", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("stn_affine+afine", "variant: 'stn_affine+afine' has the unknown policy 'afine'; did you mean 'affine'?"),
+        ("R:max_dge=3", "pose.max_dge: R has no such hyper-parameter; did you mean 'max_deg'?"),
+        ("stn_tps:steps=2", "model.steps: maps of this transformation do not compose; take steps=1"),
+        (
+            "affine+cnn",
+            "variant: 'affine+cnn' has the unknown model 'affine'; it is a policy: write cnn+affine",
+        ),
+    ],
+)
+def test_variants_refuses_parts_that_do_not_exist(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["variants", name]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def test_a_plan_is_printed_and_nothing_is_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,6 +234,20 @@ def test_a_plan_is_printed_and_nothing_is_written(here: Path, capsys: pytest.Cap
     printed = capsys.readouterr().out
     assert "3 final runs from seed 101" in " ".join(printed.split())
     assert "6 final runs" in printed and "has no budgets" not in printed
+
+
+def test_a_plan_says_where_trials_repeat_settings(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = {"trials": 6, "wave_size": 3, "space": {"optim.lr": {"values": [0.1, 0.2]}}, "extras": {}}
+    write_sweep(here, search=search)
+    assert main(["plan", "--budget=smoke"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    said = "stn_affine+affine: the search space has 2 different settings; 4 trials or more of 6 repeat them."
+    assert f"cnn, {said}" in printed
+    search["extras"] = {"stn_affine": {"model.loc_lr_factor": {"min": 0.1, "max": 1.0}}}
+    write_sweep(here, search=search)
+    assert main(["plan", "--budget=smoke"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "cnn: the search space has 2 different settings" in printed and "stn_affine+affine:" not in printed
 
 
 def test_a_plan_says_what_goes_on_where_it_was(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

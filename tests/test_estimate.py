@@ -9,11 +9,16 @@ import pytest
 
 from benchmarks import simulated_cluster
 from benchmarks.simulated_cluster import Simulation, made_up_plan
-from experiments.estimate import known_rates, rates_of_arms
+from experiments import estimate
+from experiments.config import RunConfig
+from experiments.estimate import known_rates, measure_images_per_s, rates_of_arms
+from experiments.images import DeviceImages
 from experiments.ledger import Ledger
 
 
-def test_speed_is_measured_once_for_arms_that_differ_in_the_pose(tmp_path: Path) -> None:
+def test_speed_is_measured_once_for_arms_that_differ_in_the_pose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = made_up_plan(tmp_path, 40 * 25)  # two poses of 20 variants
     poses = list(dict.fromkeys(arm.pose for arm in plan.arms))
     large = tuple(replace(arm, pose="TC:canvas_px=60") for arm in plan.arms if arm.pose == poses[0])
@@ -22,13 +27,18 @@ def test_speed_is_measured_once_for_arms_that_differ_in_the_pose(tmp_path: Path)
 
     def call(function: Callable[..., Any], arm: Any, *arguments: Any) -> Any:
         measured.append((arm.pose, arm.variant))
+        now[0] += 0.5
         return float(len(measured))
 
-    rates = rates_of_arms(plan, Ledger(tmp_path / "runs"), call)
+    now, said = [0.0], list[str]()
+    monkeypatch.setattr("experiments.estimate.time.monotonic", lambda: now[0])
+    rates = rates_of_arms(plan, Ledger(tmp_path / "runs"), call, said.append)
     variants = [arm.variant for arm in large]
     assert len(poses) == 2 and len(set(variants)) == 20
     assert measured == [(pose, variant) for pose in (poses[0], "TC:canvas_px=60") for variant in variants]
     assert rates == [*range(1, 21), *range(1, 21), *range(21, 41)]
+    of_40 = [f"{num} of 40 measured" for num in (11, 22, 33)]  # one line in five seconds or more
+    assert said == ["Measuring how fast 40 variants train ...", *of_40]
 
 
 def test_speed_is_that_of_the_last_runs_of_a_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,4 +60,39 @@ def test_speed_is_that_of_the_last_runs_of_a_variant(tmp_path: Path, monkeypatch
     known = known_rates(plan, ledger)
     assert known == {variant: pytest.approx(sum(rates.values()) / len(rates))}  # the others have no figures
     assert len(reads) == len(plan.arms) * 5 and last <= set(reads)
-    assert rates_of_arms(replace(plan, arms=plan.arms[:1]), ledger) == [known[variant]]
+    said = list[str]()
+    assert rates_of_arms(replace(plan, arms=plan.arms[:1]), ledger, say=said.append) == [known[variant]]
+    assert not said
+
+
+@pytest.mark.parametrize(
+    ("image_s", "start_s", "batches"),
+    [(1e-4, 0.01, [2, 128]), (0.05, 0.0, [2, 10]), (2.0, 0.0, [2])],
+    ids=["quick", "slow", "very slow"],
+)
+def test_a_slow_network_is_measured_on_few_images(
+    image_s: float, start_s: float, batches: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, seen = [0.0], list[int]()
+    monkeypatch.setattr("experiments.estimate.time.perf_counter", lambda: now[0])
+
+    def train(
+        network: Any, policy: Any, images: DeviceImages, none: None, run: RunConfig, recipe: Any, report: Any
+    ) -> None:
+        seen.append(run.protocol.batch_size)
+        now[0] += start_s  # before the first step is done
+        for _ in range(run.protocol.epochs):
+            now[0] += image_s * len(images)
+            report({})
+
+    monkeypatch.setattr(estimate, "train", train)
+    plan = made_up_plan(tmp_path, 25)
+    protocol = replace(plan.protocol, batch_size=128, device="cpu")
+    assert measure_images_per_s(plan.arms[0], protocol, 10) == pytest.approx(1 / image_s)
+    assert seen == batches
+    assert now[0] < 2 * start_s + max(2 * estimate.MEASURING_S, 4 * image_s + 0.1)
+
+
+def test_the_speed_of_a_variant_is_measured(tmp_path: Path) -> None:
+    plan = made_up_plan(tmp_path, 25)
+    assert 10 < measure_images_per_s(plan.arms[0], replace(plan.protocol, device="cpu"), 10) < 1e6

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -19,7 +19,8 @@ import yaml
 from PIL import Image
 
 from experiments.cli import main
-from experiments.export import description, exported_program, loading_code
+from experiments.config import Optim
+from experiments.export import card, description, exported_program, loading_code
 from experiments.images import to_device
 from experiments.ledger import Ledger
 from experiments.models import MODELS
@@ -61,8 +62,8 @@ def make_run(
 ) -> Callable[..., tuple[Ledger, str]]:
     ledger = Ledger(tmp_path_factory.mktemp("exports") / "runs")
 
-    def make(variant: str, stage: Literal["trial", "final"] = "final") -> tuple[Ledger, str]:
-        return ledger, train_on_sprites(ledger, cache, variant, stage)
+    def make(variant: str, stage: Literal["trial", "final"] = "final", **settings: Any) -> tuple[Ledger, str]:
+        return ledger, train_on_sprites(ledger, cache, variant, stage, **settings)
 
     return make
 
@@ -157,6 +158,27 @@ def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(
         assert np.array_equal(said.image_HWC[..., 0], (grey_HW * 4 + 3).astype(int) * 255 // (2**bits - 1))
         answers.append(confidence)
     assert answers[0] != answers[1]
+
+
+def test_the_card_lists_what_was_tuned_and_what_was_set(
+    make_run: Callable[..., tuple[Ledger, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, key = make_run("stn_affine", optim=Optim(lr=0.25), model={"loc_lr_factor": 0.5, "padding": "zeros"})
+    alone = card(load_trained(ledger, key))
+    assert "| tuned |" not in alone  # a run that no study has
+    assert "| set, not tuned | |\n|---|---|\n| `optim.lr` | 0.25 |\n| `model.loc_lr_factor` | 0.5 |\n\n" in alone
+    space = {
+        "optim.lr": {"distribution": "log_uniform_values", "min": 0.02, "max": 0.5},
+        "model.padding": {"distribution": "categorical", "values": ["zeros", "border"]},
+        "model.loc_lr_factor": {"distribution": "constant", "value": 0.5},
+    }
+    arms = [{"finals": ["another"], "space": {}}, {"finals": [key], "space": space}]
+    monkeypatch.setattr(Ledger, "studies", lambda self: ["tiny"])
+    monkeypatch.setattr(Ledger, "read_study", lambda self, study: {"arms": arms})
+    of_study = card(load_trained(ledger, key))
+    assert "| tuned | |\n|---|---|\n| `optim.lr` | 0.25 |\n| `model.padding` | zeros |\n\n" in of_study
+    assert "| set, not tuned | |\n|---|---|\n| `model.loc_lr_factor` | 0.5 |\n\n" in of_study
+    assert "start_sd" not in alone + of_study  # at its default
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)

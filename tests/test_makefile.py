@@ -43,3 +43,28 @@ def test_the_clusters_address_goes_first() -> None:
 def test_verify_reads_a_ledger_only_where_one_is_named() -> None:
     assert make("verify").stdout.rstrip().endswith("-m experiments verify")
     assert make("verify", "RUNS=a folder").stdout.rstrip().endswith('-m experiments verify "$RUNS"')
+
+
+def test_a_study_of_the_ledger_can_be_named() -> None:
+    for target in ("report", "tables", "wandb-report"):
+        assert '${STUDY:+--study "$STUDY"}' in make(target, "STUDY=tiny-cpu").stdout
+    assert '"$RUNS"/studies/${STUDY:-*}/optuna.log' in make("optuna-dashboard", "STUDY=tiny-cpu").stdout
+
+
+def test_what_the_program_writes_is_not_committed_and_the_documents_results_are(tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    ignored = ["runs/x", "runs-2/x", "reports/x", "reports-2/x", "exports/9f/model.pt2"]
+    kept = [
+        "docs/results/x.md",
+        "docs/runs-2/x",
+        "tests/exports/x",
+        "tests/golden/format-1/runs/x",
+        "experiments/runs.py",
+    ]
+    found = subprocess.run(
+        ["git", "-C", tmp_path, "check-ignore", *ignored, *kept], capture_output=True, text=True, check=False
+    )
+    assert found.stdout.split() == ignored

@@ -1,6 +1,7 @@
 """Asking a run's network about images: what it says, and what its transformer looks at."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -69,6 +70,10 @@ def test_what_is_said_of_a_known_map(trained: Trained) -> None:
     assert in_words(closer) == "2.00 times as large, 8.0 px right"
     assert in_words(look_through(trained, [1, 0, 0, 0, 1, -0.25], raw_1CHW)) == "4.0 px up"
     assert in_words(look_through(trained, [1.0, 0, 0, 0, 1, 0], raw_1CHW)) == "the image as it is"
+    sheared = look_through(trained, [1, 0.5, 0, 0, 1, 0], raw_1CHW)  # of area 1, singular values 1.28 and 0.78
+    assert sheared.stretch == pytest.approx(((0.5 + math.sqrt(0.25 + 4)) / 2) ** 2, rel=1e-4)
+    assert in_words(sheared) == "turned 14° clockwise, sheared or stretched 1.64 to 1"
+    assert turned.stretch == pytest.approx(1, abs=1e-5) and closer.stretch == pytest.approx(1, abs=1e-5)
     assert in_words(None) == ""
 
 
@@ -95,11 +100,13 @@ def test_the_command(
     name, probability = found.classes[0]
     assert printed.count(f"{probability:.1%}") == 2 and name in printed and "Looks at" in printed
     with Image.open(out) as picture:
-        assert picture.size == (2 * 34 * 4, 2 * 34 * 4)
+        assert picture.size == (2 * 34 * 4, 2 * 34 * 4 + 2 * 16)
+        captions = np.array(picture.convert("L"))[[*range(16), *range(-16, 0)]]
+        assert (captions < 100).sum() > 100  # each column says which file and what class
     assert main([*command, "--json"]) == 0
     first, _ = json.loads(capsys.readouterr().out)
     assert first["probabilities"] == pytest.approx(dict(found.classes))
-    assert set(first["look"]) == {"zoom", "angle_deg", "shift_px"}
+    assert set(first["look"]) == {"zoom", "angle_deg", "shift_px", "stretch"}
 
 
 def test_images_that_cannot_be_read(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,9 +116,46 @@ def test_images_that_cannot_be_read(trained: Trained, tmp_path: Path, capsys: py
     for file, reason in (
         ("torn.png", "cannot be read: not an image (JPEG, "),
         ("none.png", "cannot be read: No such file or directory\n"),
-        ("pipe.png", "is no plain file\n"),
+        ("pipe.png", "is not a file\n"),
     ):
         assert main([*command, str(tmp_path / file)]) == 2
         assert capsys.readouterr().err.startswith(f"error: image '{tmp_path / file}': {reason}")
     assert main(command) == 2
     assert "images" in capsys.readouterr().err
+
+
+def test_all_images_that_can_be_read_are_answered_and_the_others_named(
+    trained: Trained, image_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torn, folder = image_file.with_name("torn.png"), image_file.with_name("folder")
+    torn.write_bytes(b"\x89PNG\r\n")
+    (folder / "deeper").mkdir(parents=True)
+    for name in ("b.PNG", "a.png"):
+        (folder / name).write_bytes(image_file.read_bytes())
+    (folder / "notes.txt").write_text("no image")
+    out = image_file.with_name("seen.png")
+    command = ["predict", trained.key[:8], "--runs", str(trained.folder.parents[1]), "--json", "--out", str(out)]
+    assert main([*command, *map(str, (torn, folder, image_file, folder / "deeper", "none.png"))]) == 1
+    printed = capsys.readouterr()
+    assert [Path(each["file"]).name for each in json.loads(printed.out)] == ["a.png", "b.PNG", image_file.name]
+    assert printed.err.splitlines() == [
+        f"warning: image '{torn}': cannot be read: not an image (JPEG, PNG, BMP, WEBP, GIF, TIFF)",
+        f"warning: folder '{folder / 'deeper'}': has no images of its own "
+        "(.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp)",
+        "warning: image 'none.png': cannot be read: No such file or directory",
+    ]
+    with Image.open(out) as picture:
+        assert picture.width == 3 * 34 * 4
+    assert main([*command, str(torn), "none.png"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith(f"error: image '{torn}': cannot be read: ")
+    assert printed.err.endswith("TIFF), and 1 other\n")
+
+
+def test_json_is_ascii_whatever_the_classes_are_called(
+    trained: Trained, image_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trained, "classes", ["花", "鳥 é", *trained.classes[2:]])
+    assert main(["predict", trained.key, str(image_file), "--runs", str(trained.folder.parents[1]), "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.isascii() and "鳥 é" in json.loads(printed)[0]["probabilities"]

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import itertools
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -305,6 +306,24 @@ def test_a_ledger_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         named_study(Ledger(runs, read_only=True), "")
     assert str(refused.value) == f"runs: {runs} holds no study yet; `make sweep` makes one"
+
+
+def test_a_report_says_which_of_several_studies_it_is_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tiny_study(tmp_path)
+    ledger = Ledger(tmp_path, read_only=True)
+    assert named_study(ledger, "") == STUDY and capsys.readouterr().out == ""
+    for number, name in enumerate(("older", "oldest"), start=1):
+        manifest = tmp_path / "studies" / name / "study.json"
+        manifest.parent.mkdir()
+        manifest.write_bytes((tmp_path / "studies" / STUDY / "study.json").read_bytes())
+        os.utime(manifest, (0, 1e9 - number))
+    assert named_study(ledger, "") == STUDY
+    said = capsys.readouterr().out
+    assert said.splitlines()[0] == f"Study {STUDY}, the latest of 3. The others, for --study or `make ... STUDY=`:"
+    assert said.splitlines()[1] == "  older, oldest"
+    assert named_study(ledger, "older") == "older" and capsys.readouterr().out == ""
+    with pytest.raises(UserError, match=r"study: 'x' is not in .*; known: older, oldest, tiny-cpu$"):
+        named_study(ledger, "x")
 
 
 def test_refusals(tmp_path: Path) -> None:

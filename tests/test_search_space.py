@@ -1,5 +1,6 @@
 """The search space in W&B's parameter grammar: read as W&B reads it, or refused with what to write instead."""
 
+import math
 from typing import Any
 
 import pytest
@@ -146,3 +147,19 @@ def test_a_parameter_that_cannot_be_searched_is_refused(case: str) -> None:
         read_space(section(name, written))
     assert str(caught.value).startswith(f"sweep.yaml: search.space.{name}{expected}")
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("written", "num"),
+    [
+        ({"value": 0.5}, 1),
+        ({"values": [1, 2]}, 2),
+        ({"min": 1, "max": 9}, 9),
+        ({"distribution": "q_uniform", "min": 0.3, "max": 0.9, "q": 0.1}, 7),
+        ({"distribution": "q_uniform", "min": 2, "max": 8, "q": 2}, 4),
+        ({"min": 1, "max": 9.5}, math.inf),
+    ],
+)
+def test_the_values_of_a_parameter_are_counted(written: dict[str, Any], num: float) -> None:
+    (parameter,) = read_space(section("model.x", written))
+    assert parameter.num_values == num

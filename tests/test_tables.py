@@ -17,6 +17,7 @@ from analysis.errors import AnalysisError
 from analysis.findings import find
 from analysis.formats import DOCUMENTS, Table, csv_document, latex_document, latex_text, markdown_document
 from analysis.means import Mean, percent_text
+from analysis.report.method import method
 from analysis.tables import builders, write_tables
 from tests.shown_markdown import shown
 from tests.synthetic_ledger import SEEDS, STUDY, edit_json, key_of, write_arm, write_study, write_tiny_study
@@ -165,6 +166,13 @@ def test_untuned_study_says_so(tmp_path: Path) -> None:
     assert "Hyper-parameters were not tuned." in table.caption
     assert table.hyper_parameters.rows == (("cnn", "0.3", "0.0005", "—"),)
     assert table.sections[0].table.rows[0][2:5] == ("51.0", "50.0", "1")
+
+
+def test_a_setting_that_was_tried_twice_is_one_trial(tmp_path: Path) -> None:
+    arm = write_arm(tmp_path, "cnn", "cnn", [0.5], trial_statuses=("completed", "completed"))
+    write_study(tmp_path, [arm | {"trials": [*arm["trials"], *arm["trials"], arm["trials"][0]]}])
+    assert "with 2 trials for each variant" in ablation(tmp_path, STUDY).caption
+    assert "tuned with 2 trials" in " ".join(method(find(tmp_path, STUDY)))
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def method(findings: Findings) -> tuple[str, ...]:
     study = findings.study
     claims = study.claims
     poses = dict.fromkeys(arm.pose for arm in study.arms)
-    num_trials = sorted({len(arm.trials) for arm in study.arms})
+    num_trials = sorted({len(set(arm.trials)) for arm in study.arms})
     trials = f"{num_trials[0]}" if len(num_trials) == 1 else f"{num_trials[0]} to {num_trials[-1]}"
     proposed = {"tpe": "proposed by Optuna's TPE sampler", "random": "drawn at random"}.get(study.sampler or "", "")
     tuned = f"Each variant was tuned with {trials} {'trial' if trials == '1' else 'trials'}"

@@ -4,6 +4,10 @@ from jsonargparse import Namespace
 
 from experiments.errors import UserError, nearest
 from experiments.ledger import Ledger
+from experiments.plain_text import plain
+
+MAX_NAMED = 8
+"""Studies."""
 
 
 def existing_ledger(options: Namespace) -> Ledger:
@@ -14,11 +18,14 @@ def existing_ledger(options: Namespace) -> Ledger:
 
 
 def named_study(ledger: Ledger, name: str) -> str:
-    """The study of that name, or the latest. Raises UserError if the ledger has none."""
+    """The study of that name, or the latest; then a line says which of several. Raises UserError for another one."""
     known = ledger.studies()
     if not known:
         raise UserError(f"runs: {ledger.root} holds no study yet; `make sweep` makes one")
-    name = name or known[0]
-    if name not in known:
+    if name and name not in known:
         raise UserError(f"study: {name!r} is not in {ledger.root}; {nearest(name, known)}")
-    return name
+    if not name and len(known) > 1:
+        others = plain(", ".join(known[1:MAX_NAMED]) + (", ..." if len(known) > MAX_NAMED else ""))
+        print(f"Study {plain(known[0])}, the latest of {len(known)}. The others, for --study or `make ... STUDY=`:")
+        print(f"  {others}\n")
+    return name or known[0]

@@ -1,5 +1,6 @@
 """`plan`: say what a sweep would do, and whether its seeds can decide what it is made for."""
 
+import math
 from collections.abc import Iterator
 
 from jsonargparse import Namespace
@@ -9,12 +10,14 @@ from rich.text import Text
 from experiments.claims import Claim, Claims
 from experiments.commands.options import count_workers, place_of, plan_study
 from experiments.disk_space import disk_need
-from experiments.display import count, print_plan
+from experiments.display import count, print_plan, say_to
 from experiments.estimate import Estimate, runs_left
 from experiments.ledger import Ledger, to_json
+from experiments.plan import Plan
 from experiments.sweep import Sweep
 
 MAX_CLAIMS_NAMED = 8
+FOR_CLEAR_DIFFERENCES = "That is for the clearest differences; the answer counts anew, from those that were seen."
 
 
 def main(options: Namespace) -> int:
@@ -27,7 +30,7 @@ def main(options: Namespace) -> int:
         under_way = Sweep(plan, ledger, store=False)
         under_way.replay()
         need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)
-        estimate = Estimate(plan, under_way, ledger, num_workers, call=place.call)
+        estimate = Estimate(plan, under_way, ledger, num_workers, call=place.call, say=say_to(console))
     show_plan(console, under_way, estimate, num_workers, need.text(ledger.root))
     return 0
 
@@ -61,6 +64,7 @@ def notes(under_way: Sweep) -> Iterator[str]:
             "This study was begun with other claims or other seeds, and its report will say so. "
             "Under another name it is one of its own."
         )
+    yield from repeats(under_way.plan)
     if study.first_seed == 1:
         return
     missing = sum(key not in ledger for arm in under_way.arms for key in arm.trials)
@@ -85,6 +89,22 @@ def notes(under_way: Sweep) -> Iterator[str]:
         )
 
 
+def repeats(plan: Plan) -> Iterator[str]:
+    """Variants whose search has fewer settings than trials."""
+    trials, found = plan.study.search.trials, dict[int, dict[str, None]]()
+    for arm in plan.arms:
+        num = math.prod(parameter.num_values for parameter in arm.parameters)
+        if num < trials:
+            found.setdefault(int(num), {})[arm.variant] = None
+    for num, variants in found.items():
+        few = len(variants) <= MAX_CLAIMS_NAMED
+        yield (
+            f"{', '.join(variants) if few else count(len(variants), 'variant')}: the search space has "
+            f"{count(num, 'different setting')}; {count(trials - num, 'trial')} or more of {trials} repeat "
+            f"{'it' if num == 1 else 'them'}."
+        )
+
+
 def claim_text(claim: Claim, *, several_poses: bool) -> str:
     """Such as `stn_affine over cnn at R`."""
     kind = "interaction of " if claim.interaction else ""
@@ -106,8 +126,11 @@ def prospects(claims: Claims, num_seeds: int) -> tuple[str, bool]:
     seeds, what = count(num_seeds, "seed"), count(num_claims, "claim")
     if best <= bar:
         can = f"{seeds} can decide {what}: an exact paired test reaches p = {best:.3g}, and {bar:.3g} is needed."
-        return can, True
+        return f"{can} {FOR_CLEAR_DIFFERENCES}", True
     needed = seeds_needed_for_significance(num_claims, claims.alpha) or "no number that is ever run"
     cannot = f"{seeds} cannot decide {'any of ' if num_claims > 1 else ''}{what}"
     reached = f"{seeds} {'reaches' if num_seeds == 1 else 'reach'} {best:.3g} at best"
-    return f"{cannot}: an exact paired test needs p <= {bar:.3g}, and {reached}; {needed} could.", False
+    return (
+        f"{cannot}: an exact paired test needs p <= {bar:.3g}, and {reached}; {needed} could. {FOR_CLEAR_DIFFERENCES}",
+        False,
+    )

@@ -1,30 +1,45 @@
 """`predict`: ask a final run's network about images."""
 
+import json
+import sys
+from pathlib import Path
+
 from jsonargparse import Namespace
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from experiments.commands.ledgers import existing_ledger
-from experiments.display import print_place
-from experiments.ledger import to_json
+from experiments.display import count, print_place
+from experiments.errors import UserError
+from experiments.plain_text import as_markup, plain
 from experiments.prediction import Look, Prediction, picture, predict
-from experiments.trained import load_trained
+from experiments.tasks.image_files.walk import EXTENSIONS
+from experiments.trained import Trained, load_trained
+
+STATUS_SOME_UNREAD = 1
+MAX_PICTURED = 200
 
 
 def main(options: Namespace) -> int:
-    """Ask a final run's network about images."""
+    """Ask a final run's network about images: about all that can be read; stderr names the others.
+
+    Returns 1 where there are such, and 2 where no image can be read.
+    """
     console = Console()
     trained = load_trained(existing_ledger(options), options.run)
-    found = predict(trained, options.images)
+    found, unread = predictions_of(trained, options.images)
+    if not found:
+        raise UserError(unread[0] + (f", and {count(len(unread) - 1, 'other')}" if len(unread) > 1 else ""))
+    for line in unread:
+        print(f"warning: {plain(line)}", file=sys.stderr)
     if options.json:
-        print(to_json([as_json(each) for each in found]).decode(), end="")
+        print(json.dumps([as_json(each) for each in found], indent=1))
     else:
         accuracy = trained.record["result"]["test_accuracy"]
         what = (
             f"{trained.variant} on {trained.record['task']['label']}, test accuracy {accuracy:.1%}, run {trained.key}"
         )
-        console.print(escape(what), highlight=False, soft_wrap=True)
+        console.print(as_markup(what), highlight=False, soft_wrap=True)
         if trained.pose != "upright":
             console.print(
                 f"It knows images under the pose {trained.pose}; these are taken as they are.", highlight=False
@@ -33,10 +48,39 @@ def main(options: Namespace) -> int:
         if options.out is None and any(each.look for each in found):
             console.print("--out FILE.png keeps what the transformer looked at.", highlight=False, style="dim")
     if options.out is not None:
-        picture(found).save(options.out, "PNG")
+        picture(found[:MAX_PICTURED]).save(options.out, "PNG")
         if not options.json:
-            print_place(console, "Picture", str(options.out), "above: the images; below: as the network sees them")
-    return 0
+            what = "above: the images; below: as the network sees them" if found[0].look else "the images"
+            of_all = f", of the first {MAX_PICTURED}" if len(found) > MAX_PICTURED else ""
+            print_place(console, "Picture", str(options.out), what + of_all)
+    return STATUS_SOME_UNREAD if unread else 0
+
+
+def predictions_of(trained: Trained, paths: list[Path]) -> tuple[list[Prediction], list[str]]:
+    """What the network says of each image, and why others cannot be read. A folder stands for the images in it."""
+    found: list[Prediction] = []
+    unread = []
+    for path in paths:
+        try:
+            for file in images_in(path) if path.is_dir() else [path]:
+                try:
+                    found += predict(trained, [file])
+                except UserError as error:
+                    unread.append(str(error))
+        except UserError as error:
+            unread.append(str(error))
+    return found, unread
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The folder's images. Raises UserError if it has none."""
+    try:
+        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
+    except OSError as error:
+        raise UserError(f"folder {str(folder)!r}: cannot be read: {error.strerror}") from None
+    if not found:
+        raise UserError(f"folder {str(folder)!r}: has no images of its own ({', '.join(sorted(EXTENSIONS))})")
+    return found
 
 
 def table(found: list[Prediction]) -> Table:
@@ -52,13 +96,13 @@ def table(found: list[Prediction]) -> Table:
     for each in found:
         (name, probability), *others = each.classes
         after = f"{others[0][0]} {others[0][1]:.0%}" if others else ""
-        cells = [escape(str(each.file)), f"[bold]{escape(name)}[/]", f"{probability:.1%}", escape(after)]
+        cells = [as_markup(str(each.file)), f"[bold]{as_markup(name)}[/]", f"{probability:.1%}", as_markup(after)]
         shown.add_row(*cells, *([in_words(each.look)] if looks else []))
     return shown
 
 
 def in_words(look: Look | None) -> str:
-    """Such as `1.2 times larger, turned by 12 degrees, 3 px right, 1 px up`."""
+    """Such as `1.20 times as large, turned 12° clockwise, 3.0 px right, 1.0 px up`."""
     if look is None:
         return ""
     right, down = look.shift_px
@@ -67,6 +111,8 @@ def in_words(look: Look | None) -> str:
         parts.append(f"{look.zoom:.2f} times as large")
     if abs(look.angle_deg) >= 1:
         parts.append(f"turned {abs(look.angle_deg):.0f}° {'anticlockwise' if look.angle_deg > 0 else 'clockwise'}")
+    if look.stretch >= 1.02:
+        parts.append(f"sheared or stretched {look.stretch:.2f} to 1")
     for value, positive, negative in ((right, "right", "left"), (down, "down", "up")):
         if abs(value) >= 0.5:
             parts.append(f"{abs(value):.1f} px {positive if value > 0 else negative}")
@@ -78,5 +124,6 @@ def as_json(each: Prediction) -> dict[str, object]:
         "zoom": each.look.zoom,
         "angle_deg": each.look.angle_deg,
         "shift_px": list(each.look.shift_px),
+        "stretch": each.look.stretch,
     }
     return {"file": str(each.file), "probabilities": dict(each.classes), "look": look}

@@ -34,7 +34,7 @@ def main(options: Namespace) -> int:
     ledger = Ledger(options.runs, read_only=True)
     rates, fitted = None, earlier_sizes(plan, ledger)
     if fitted is None:
-        rates = rates_of_arms(plan, ledger)
+        rates = rates_of_arms(plan, ledger, say=say_to(console))
         left_s = 60 * options.minutes - REPORT_S - (time.monotonic() - started)
         fitted = fit_to_time(plan, rates, left_s, num_workers)
         missing_s = wall_seconds(fitted, rates, num_workers) - left_s

@@ -78,7 +78,7 @@ def carry_out(
     under_way.replay()
     need = disk_need(plan, runs_left(plan, under_way, ledger), workers.number)
     check_room(need, ledger.root, reports)
-    estimate = Estimate(plan, under_way, ledger, workers.number, rates, place.call)
+    estimate = Estimate(plan, under_way, ledger, workers.number, rates, place.call, say_to(console))
     show_plan(console, under_way, estimate, workers.number, need.text(ledger.root))
     with Tracker(
         ledger.root,
