@@ -98,8 +98,8 @@ def stratified(order_N: Tensor, labels_N: Tensor, num: int) -> tuple[Tensor, Ten
     sorted_N = label_N[by_label_N]
     start_N, end_N = torch.searchsorted(sorted_N, label_N), torch.searchsorted(sorted_N, label_N, right=True)
     rank_N = by_label_N.argsort() - start_N
-    # How much of its class's quota, num * (end - start) / len(order), the earlier ones of the class leave: 1 or more for
-    # the quota's whole part, then the remainder. Times len(order), in whole numbers, so that equal ones are equal.
+    # How much of its class's quota, num * (end - start) / len(order), the earlier ones of the class leave: 1 or more
+    # for the quota's whole part, then the remainder. Times len(order), so that equal ones are equal.
     left_N = num * (end_N - start_N) - len(order_N) * rank_N
     chosen_N = left_N.argsort(descending=True, stable=True)
     return order_N[chosen_N[:num].sort().values], order_N[chosen_N[num:].sort().values]

@@ -118,6 +118,15 @@ class Study:
     has_budget: bool = True
     first_seed: int = 1
 
+    def full_name(self, label: str) -> str:
+        """Of the study on images of that label: of its folder in the ledger, and of its group in W&B."""
+        return f"{self.name}-{slug(label)}-{self.budget}"
+
+
+def slug(label: str) -> str:
+    """The label as a part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:48] or "task"
+
 
 def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
     """The study that a sweep file describes, with the overrides of one of its budgets.

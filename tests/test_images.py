@@ -74,7 +74,7 @@ class TestSplit:
 
     @given(st.integers(2, 300), st.data())
     def test_every_class_keeps_its_share_in_every_part(self, num, data):
-        """Of validation among all images, and of training among those that validation leaves: to less than one image."""
+        """Of validation among all images, of training among those that validation leaves: to less than one."""
         labels_N = data.draw(labels_of(num))
         val = data.draw(st.integers(0, num - 1))
         train = data.draw(st.integers(1, num - val))

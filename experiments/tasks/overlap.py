@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.tasks import Images, Task
+from experiments.tasks.shown import percent
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,6 @@ def overlap_text(task: Task, overlap: Overlap) -> str:
     are = "is a training image" if num == 1 else "are training images"
     other = f", {overlap.num_other_label:,} of them with another label there" if overlap.num_other_label else ""
     return (
-        f"{task.label}: {num:,} of {num_test:,} test images ({100 * num / num_test:.2g} %) {are} too, pixel for"
+        f"{task.label}: {num:,} of {num_test:,} test images ({percent(num, num_test)}) {are} too, pixel for"
         f" pixel{other}: a score on these shows memory, not skill"
     )
