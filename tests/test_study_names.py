@@ -49,7 +49,7 @@ def test_any_label_makes_a_safe_name(label: str) -> None:
     name = slug(label)
     assert 0 < len(name) <= MAX_SLUG and len(name.encode()) <= 150
     assert name == slug(label) and name.isprintable()
-    assert not set(name) & set("/\\.:*?\"<>| \t\n\0") and not name.startswith("-")
+    assert not set(name) & set('/\\.:*?"<>| \t\n\0') and not name.startswith("-")
 
 
 def test_two_studies_have_two_labels_in_latex() -> None:
