@@ -117,13 +117,13 @@ class Overlap:
 class ImagesRead:
     """What was read to make the task. facts: headings and texts; warnings: sentences on what may mislead.
 
-    train, test: images of each class, in the order of the classes.
+    num_train, num_test: images of each class, in the order of the classes.
     """
 
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
-    train: tuple[int, ...]
-    test: tuple[int, ...]
+    num_train: tuple[int, ...]
+    num_test: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ import torch
 from experiments import device as devices
 from experiments import estimate
 from experiments.cli import main
+from experiments.errors import UserError
 from experiments.ledger import Ledger
 from experiments.plan import Loaded, left_for_others, load, make_plan
+from experiments.probe import earlier_sizes
 from experiments.study import load_study
-from experiments.sweep import Sweep
+from experiments.sweep import Sweep, check_same_device
 from tests.command_line import contents
 from tests.tiny_study import STUDY, TINY, HereAndNow, sweep_here, write_sweep
 
@@ -252,6 +254,22 @@ def test_a_run_beside_a_study_has_its_precision(
     machine(precision="fp32")
     text = printed(capsys, "run", "--budget", "smoke", "--variant", "cnn", "--seed", "9")
     assert "cnn on sprites, bf16 on cpu" in text
+
+
+def test_a_probe_keeps_its_sizes_but_takes_no_device_that_is_gone(here: Path, machine: Machine) -> None:
+    """It is no command's own way: what makes its runs refuses as for any study."""
+    machine(gpu=True, precision="bf16")
+    begin(here)
+    machine(precision="fp32")
+    ledger = Ledger(here / "runs")
+    study = load_study(write_sweep(here, **SMALL | {"protocol": {**AUTO, "train_images": 64}}), "smoke")
+    plan = make_plan(study, label="", cache=here / "cache", say=lambda line: None, ledger=ledger)
+    fitted = earlier_sizes(plan, ledger)
+    assert fitted is not None
+    protocol = fitted.protocol
+    assert (protocol.train_images, protocol.device, protocol.precision) == (96, "cpu", "bf16")
+    with pytest.raises(UserError, match="was begun on cuda, which this machine has not, and 8 of its finished runs"):
+        check_same_device(fitted, ledger)
 
 
 def test_a_protocol_that_says_what_no_protocol_says(

@@ -148,13 +148,13 @@ def image_facts(study: Study) -> tuple[Fact, ...]:
     images = study.images
     if images is None:
         return ()
-    counts = zip(map(one_line, study.classes), images.train, images.test, strict=True)
+    counts = zip(map(one_line, study.classes), images.num_train, images.num_test, strict=True)
     classes = [f"{name} {train:,} + {test:,}" for name, train, test in counts]
     if len(classes) > MAX_CLASSES:
         classes = [*classes[: MAX_CLASSES // 2], "...", *classes[-MAX_CLASSES // 2 :]]
     found = [Fact("Classes, training + test images", "; ".join(classes))]
-    if num := max(images.test, default=0):
-        share, name = 100 * num / sum(images.test), one_line(study.classes[images.test.index(num)])
+    if num := max(images.num_test, default=0):
+        share, name = 100 * num / sum(images.num_test), one_line(study.classes[images.num_test.index(num)])
         found.append(Fact(f"Always answering {name}", f"right for {share:.1f} % of the test images"))
     return (*found, *(Fact(one_line(heading), one_line(text)) for heading, text in images.facts))
 
