@@ -155,8 +155,8 @@ def verdicts(findings: Findings) -> tuple[Verdict, ...]:
 
 
 def statements(findings: Findings) -> tuple[Statement, ...]:
-    """The claims in the order of the study, pose by pose; many alike in one sentence; then what went wrong."""
-    said = [*_of_claims(findings), *_of_overlap(findings), *_of_losses(findings)]
+    """The claims in the order of the study, pose by pose; many alike in one sentence; then what may mislead."""
+    said = [*_of_claims(findings), *_of_images(findings), *_of_overlap(findings), *_of_losses(findings)]
     if not findings.claims:
         said.insert(0, Statement("The study compares nothing: each variant is its own baseline.", "untested", None, ()))
     return tuple(said)
@@ -263,6 +263,11 @@ def _idleness(findings: Findings, claim: Claim) -> Iterator[str]:
             yield f"Its transformer {often}{what}: idle in {idle} of {num} runs."
         if collapsed := look.verdicts.get("collapsed", 0):
             yield f"Its transformer loses most of the image: collapsed in {collapsed} of {num} runs."
+
+
+def _of_images(findings: Findings) -> Iterator[Statement]:
+    for text in findings.study.images.warnings if findings.study.images else ():
+        yield Statement(f"Warning: {one_line(text)}", "untested", None, ())
 
 
 def _of_overlap(findings: Findings) -> Iterator[Statement]:

@@ -17,7 +17,7 @@ from analysis.shapes import COST, KEY, RUN, STUDY, check, shown
 DEFAULT_ALPHA, DEFAULT_MARGIN = 0.05, 0.01
 """Of studies that declare no claims."""
 
-NEWEST_FORMAT = 3
+NEWEST_FORMAT = 4
 """The newest format of run.json and study.json that these functions understand; they read all older ones."""
 
 SCORES = (
@@ -114,10 +114,24 @@ class Overlap:
 
 
 @dataclass(frozen=True)
+class ImagesRead:
+    """What was read to make the task. facts: headings and texts; warnings: sentences on what may mislead.
+
+    num_train, num_test: images of each class, in the order of the classes.
+    """
+
+    facts: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+    num_train: tuple[int, ...]
+    num_test: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Study:
     """A study and all runs that it lists.
 
-    classes: of the task. overlap: of its two parts; None where nobody looked, as in older studies.
+    classes: of the task. images: what was read of them; None before format 4. overlap: of the task's two parts; None
+    where nobody looked, as in older studies.
     epochs: of the protocol; None if no run is in the ledger.
     protocol: its values by name, as runs have it; empty if no run is in the ledger.
     sampler: how hyper-parameters were proposed, `tpe` or `random`; None before format 3.
@@ -137,6 +151,7 @@ class Study:
     task_label: str
     task_hash: str
     classes: tuple[str, ...]
+    images: ImagesRead | None
     overlap: Overlap | None
     arms: tuple[Arm, ...]
     claims: Claims
@@ -204,6 +219,7 @@ def read_study(ledger: Path, study: str) -> Study:
         task_label=get(file, record, "task.label", str),
         task_hash=task_hash,
         classes=tuple(map(str, get(file, record, "task.classes", list))),
+        images=_images_read(file, part(file, record, "images"), len(get(file, record, "task.classes", list))),
         overlap=_overlap(file, part(file, record, "overlap")),
         arms=arms,
         claims=_claims(file, record, arms),
@@ -265,6 +281,19 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
         if winner is not None and winner not in keys["trials"]:
             raise AnalysisError(f"{file}: winner {winner!r} of {variant!r} is none of its trials")
         yield Arm(pose, variant, baseline, keys["trials"], winner, keys["finals"], part(file, record, "space"))
+
+
+def _images_read(file: Path, found: dict[str, Any], num_classes: int) -> ImagesRead | None:
+    if not found:
+        return None
+    facts, warnings, train, test = (get(file, found, name, list) for name in ("facts", "warnings", "train", "test"))
+    if any(len(fact) != 2 for fact in facts):
+        raise AnalysisError(f"{file}: 'images.facts' holds what is not a heading and a text")
+    if not len(train) == len(test) == num_classes:
+        raise AnalysisError(
+            f"{file}: 'images' counts {len(train)} and {len(test)} classes, and there are {num_classes}"
+        )
+    return ImagesRead(tuple((heading, text) for heading, text in facts), tuple(warnings), tuple(train), tuple(test))
 
 
 def _overlap(file: Path, found: dict[str, Any]) -> Overlap | None:

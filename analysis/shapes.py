@@ -96,6 +96,10 @@ COUNT = Kind(
     "a whole number of at least 0, or null",
     lambda value: value is None or (isinstance(value, int) and _is_number(value, 0, 1e15)),
 )
+TALLY = Kind(
+    "a whole number of at least 0",
+    lambda value: isinstance(value, int) and _is_number(value, 0, 1e15),
+)
 PROBABILITY = Kind("a number between 1e-6 and 0.5", lambda value: _is_number(value, 1e-6, 0.5))
 HASH = Kind(
     "letters and digits",
@@ -147,7 +151,9 @@ ROBUSTNESS: Shape = {
 STUDY: Shape = {
     "budget": TEXT,
     "protocol_hash": HASH,
+    "protocol": Named(PLAIN),
     "task": {"label": TEXT, "content_hash": HASH, "classes": Rows(TEXT)},
+    "images": {"facts": Rows(Rows(TEXT)), "warnings": Rows(TEXT), "train": Rows(TALLY), "test": Rows(TALLY)},
     "overlap": {"num_test": COUNT, "num_other_label": COUNT},
     "arms": Rows({"pose": TEXT, "variant": TEXT, "baseline": TEXT, "trials": Rows(KEY), "finals": Rows(KEY)}),
     "claims": {"alpha": PROBABILITY, "margin": PROBABILITY},

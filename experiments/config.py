@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-RESULT_FORMAT = 3
+RESULT_FORMAT = 4
 """Version of what the ledger stores. Part of every key, so results of two formats never meet in one table."""
 
 
@@ -18,7 +18,8 @@ class Protocol:
     Args:
         image_px: side of the square images that every network sees.
         train_images: images to train on; 0 takes all that validation leaves.
-        val_images: images held out from the training part, by seed, for tuning; 0 for none.
+        val_images: images held out from the training part, by seed, for tuning; 0 for none. In every part, each class
+            has its share.
         test_images: images of the test part to report on; 0 takes all.
         epochs: passes over the training images.
         batch_size: images in an optimiser step.

@@ -34,13 +34,18 @@ def here(function: Callable[..., T], *arguments: Any) -> T:
 
 def find_device(name: str) -> str:
     """`auto` becomes cuda, mps or cpu; a named device that is not there raises UserError."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = available_devices()
     if name == "auto":
-        return next(device for device, there in available.items() if there)
-    if not available[name]:
-        there = ", ".join(device for device, is_there in available.items() if is_there)
-        raise UserError(f"device: {name!r} is not available on this machine; available: {there}")
+        return available[0]
+    if name not in available:
+        raise UserError(f"device: {name!r} is not available on this machine; available: {', '.join(available)}")
     return name
+
+
+def available_devices() -> tuple[str, ...]:
+    """Kinds of device that this machine has, the fastest first."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return tuple(device for device, is_there in there.items() if is_there)
 
 
 def device_name(device: torch.device) -> str:
@@ -97,8 +102,7 @@ def faster_precision(device: torch.device) -> str:
 def measured_precision(device: torch.device, cache: Path, call: Call = here) -> str:
     """The faster precision on the machine that trains.
 
-    Measured once on a kind of machine and kept in the cache here: a restarted sweep must not change its mind, since the
-    precision is part of the protocol.
+    Measured once on a kind of machine and kept in the cache here, so that studies of one machine have the same.
     """
     memory = cache / "precision.json"
     machine = f"{call(device_name, device)} torch {torch.__version__}"
@@ -117,10 +121,17 @@ def measured_precision(device: torch.device, cache: Path, call: Call = here) -> 
     return known[machine]
 
 
-def resolve(protocol: Protocol, cache: Path, call: Call = here) -> Protocol:
-    """The protocol with `auto` replaced by what the machine that trains has. Raises UserError for a missing device."""
-    device = call(find_device, protocol.device)
-    precision = protocol.precision
-    if precision == "auto":
+def resolve(protocol: Protocol, cache: Path, call: Call = here, settled: Protocol | None = None) -> Protocol:
+    """The protocol with `auto` replaced by what the machine that trains has. Raises UserError for a missing device.
+
+    settled: of the study that is gone on with. It takes the place of what is found, its device if the machine has one:
+    another one makes other runs. Any device computes in any precision.
+    """
+    device, precision = call(find_device, protocol.device), protocol.precision
+    if settled and protocol.device == "auto" and settled.device in call(available_devices):
+        device = settled.device
+    if precision == "auto" and settled:
+        precision = settled.precision
+    elif precision == "auto":
         precision = measured_precision(torch.device(device), cache, call)  # type: ignore[assignment]
     return replace(protocol, device=device, precision=precision)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.device import autocast
 from experiments.draws import permutation
-from experiments.images import DeviceImages
+from experiments.images import DeviceImages, stratified
 from experiments.network import Network
 from stn.sampler import base_grid
 from stn.transformer import tile_maps
@@ -96,7 +96,8 @@ def find_maps(network: Network, images: DeviceImages, precision: str, num_draws:
     order_N = permutation(torch.arange(len(images), device=device), seed=0, epoch=0, purpose="diagnosis")
     grid_M2 = base_grid(POINTS, POINTS, device)
     found, true = [], []
-    for _, batch in images.subset(order_N[:MAX_IMAGES]).batches(num_draws, 500):
+    chosen_N, _ = stratified(order_N, images.labels_N, MAX_IMAGES)
+    for _, batch in images.subset(chosen_N).batches(num_draws, 500):
         with autocast(device, precision):
             maps = network.maps(batch)
         if maps is None:

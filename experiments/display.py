@@ -68,14 +68,15 @@ def print_plan(
     num_done: int,
     kept_epochs: Sequence[int],
     total_s: float,
+    images: Sequence[tuple[str, str, str]],
     claims: str,
     prospects: Text,
     disk: str,
 ) -> None:
     """The plan as a table. seconds: of one trial and one final run, for each arm.
 
-    kept_epochs: of the runs that were begun and go on from a checkpoint. claims: what is to be decided. prospects:
-    whether that many seeds can. disk: what will be written.
+    kept_epochs: of the runs that were begun and go on from a checkpoint. images: heading, text and colour of what was
+    read. claims: what is to be decided. prospects: whether that many seeds can. disk: what will be written.
     """
     study, protocol = plan.study, plan.protocol
     console.print(
@@ -87,6 +88,8 @@ def print_plan(
         f"{protocol.train_images:,} training, {protocol.val_images:,} validation, "
         f"{protocol.test_images:,} test images; {len(plan.task.classes)} classes; {protocol.image_px} px"
     )
+    for heading, text, colour in images:
+        console.print(f"[bold]{as_markup(heading):6}[/] {as_markup(text)}", style=colour, highlight=False)
     console.print(
         f"[bold]Runs[/]  {count(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, "
         f"{protocol.precision} on {protocol.device}; each variant {count(study.search.trials, 'trial')}, tuned by "

@@ -64,10 +64,11 @@ class DeviceImages:
 
 
 def to_device(images: Images, pose: str, device: torch.device, *, part: str, num: int = 0) -> DeviceImages:
-    """A part of a task under a pose. num: how many images, drawn by a fixed seed; 0 takes all."""
+    """A part of a task under a pose. num: how many images, of each class its share, by a fixed seed; 0 takes all."""
     index_N = torch.arange(len(images))
     if num and num < len(images):
-        index_N = permutation(index_N, seed=0, epoch=0, purpose=f"subset {part}")[:num].sort().values
+        order_N = permutation(index_N, seed=0, epoch=0, purpose=f"subset {part}")
+        index_N = stratified(order_N, torch.from_numpy(np.array(images.labels_N)), num)[0].sort().values
     pixels_NHWC = torch.from_numpy(images.pixels_NHWC[index_N.numpy()]).to(device)
     labels_N = torch.from_numpy(images.labels_N[index_N.numpy()]).to(device)
     own_theta_N23 = torch.from_numpy(images.theta_N23[index_N.numpy()]).to(device)
@@ -76,11 +77,32 @@ def to_device(images: Images, pose: str, device: torch.device, *, part: str, num
     return DeviceImages(posed_NHWC, labels_N, poses.before(own_theta_N23))
 
 
-def split(num_images: int, protocol: Protocol, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the training and validation images, both drawn by the run's seed: paired runs share them."""
-    order_N = permutation(torch.arange(num_images), seed=seed, epoch=0, purpose="split")
-    val_N, rest_N = order_N[: protocol.val_images], order_N[protocol.val_images :]
-    return rest_N[: protocol.train_images] if protocol.train_images else rest_N, val_N
+def split(labels_N: Tensor, protocol: Protocol, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the training and validation images, both drawn by the run's seed: paired runs share them.
+
+    labels_N: of all images that there are to draw from. Each class keeps its share in both parts.
+    """
+    order_N = permutation(torch.arange(len(labels_N)), seed=seed, epoch=0, purpose="split")
+    val_N, rest_N = stratified(order_N, labels_N, protocol.val_images)
+    return stratified(rest_N, labels_N, protocol.train_images)[0] if protocol.train_images else rest_N, val_N
+
+
+def stratified(order_N: Tensor, labels_N: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    """`num` of the indices and the others, both in the given order, of each class the first that there are.
+
+    Of each class its share among the indices, rounded by the largest remainders; of equal ones, the first in the order.
+    labels_N: of all images, to look up by index.
+    """
+    label_N = labels_N[order_N]
+    by_label_N = label_N.argsort(stable=True)
+    sorted_N = label_N[by_label_N]
+    start_N, end_N = torch.searchsorted(sorted_N, label_N), torch.searchsorted(sorted_N, label_N, right=True)
+    rank_N = by_label_N.argsort() - start_N
+    # How much of its class's quota, num * (end - start) / len(order), the earlier ones of the class leave: 1 or more
+    # for the quota's whole part, then the remainder. Times len(order), so that equal ones are equal.
+    left_N = num * (end_N - start_N) - len(order_N) * rank_N
+    chosen_N = left_N.argsort(descending=True, stable=True)
+    return order_N[chosen_N[:num].sort().values], order_N[chosen_N[num:].sort().values]
 
 
 def fit_to_task(protocol: Protocol, task: Task) -> tuple[Protocol, str]:

@@ -1,6 +1,5 @@
 """What a study will do on this machine, worked out and checked before anything trains."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
@@ -12,9 +11,10 @@ import torch
 from baselines.policies import POLICIES
 from experiments.claims import Claim, Claims
 from experiments.config import Optim, Protocol, RunConfig, protocol_hash
-from experiments.device import Call, here, resolve
+from experiments.device import Call, find_device, here, resolve
 from experiments.errors import UserError, nearest
 from experiments.images import fit_to_task
+from experiments.ledger import Ledger
 from experiments.models import MODELS
 from experiments.network import Network
 from experiments.options import Value, fields, typed
@@ -22,6 +22,7 @@ from experiments.poses import posed_px, spell_pose
 from experiments.runs import Source
 from experiments.search import nearest_allowed
 from experiments.search_space import Parameter
+from experiments.settled import num_finished, settled_protocol
 from experiments.study import Study
 from experiments.tasks import Say, Task, load_task
 from experiments.tasks.downloads import DownloadError
@@ -55,7 +56,8 @@ class ArmPlan:
 class Plan:
     """A study with the task, the protocol and the arms that it really has on this machine.
 
-    overlap: of the task's two parts; None where nobody looked.
+    overlap: of the task's two parts; None where nobody looked. settled: the protocol that the ledger's study of that
+    name has. notes: what keeps the study from being what it may be held for, in sentences.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Plan:
     protocol: Protocol
     arms: tuple[ArmPlan, ...]
     overlap: Overlap | None = None
+    settled: Protocol | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_trials(self) -> int:
@@ -79,6 +83,13 @@ class Plan:
         return protocol_hash(self.protocol)
 
     @property
+    def missing_device(self) -> str:
+        """The kind of device that the study was begun on, where the machine has none of it; else ""."""
+        if self.settled is None or self.study.protocol.device != "auto" or self.settled.device == self.protocol.device:
+            return ""
+        return self.settled.device
+
+    @property
     def claims(self) -> Claims:
         """The study's, in the one spelling of poses and variants that the arms have."""
         poses = {pose: spell_pose(pose) for pose in self.study.poses}
@@ -90,47 +101,99 @@ class Plan:
         return replace(self.study.claims, family=family)
 
 
-def slug(label: str) -> str:
-    """The label as a part of a file's name."""
-    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:48] or "task"
+@dataclass(frozen=True)
+class Loaded:
+    """A study's task. wanted: the label of the images that could not be had, where others took their place."""
+
+    task: Task
+    source: Source
+    wanted: str = ""
 
 
-def make_plan(study: Study, *, label: str, cache: Path, say: Say, call: Call = here) -> Plan:
-    """Load the task, fit and resolve the protocol, and check every arm.
+def load(study: Study, *, label: str, cache: Path, say: Say, call: Call = here) -> Loaded:
+    """The study's task. Arguments as of make_plan.
 
-    label: what to call the task; empty for its own name. call: calls a function on a machine that is to train.
-    Where the task's images cannot be downloaded, `sprites` takes their place, and `say` hears of it. It also hears of
-    test images that are training images too.
-    Raises UserError for what cannot go together.
+    Where its images cannot be downloaded, `sprites` takes their place, and `say` hears of it.
+    Raises UserError for images that cannot be had, and, before it looks for them, for what is wrong with the study.
     """
-    arms = tuple(check_arm(study, pose, index) for pose in study.poses for index in range(len(study.variants)))
-    check_different(study, arms)
-    spec = study.task
-    protocol = resolve(study.protocol, cache, call)
+    check_arms(study)
+    call(find_device, study.protocol.device)
+    spec, wanted, image_px = study.task, "", study.protocol.image_px
     try:
-        task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say, label=label)
+        task = load_task(spec, image_px=image_px, cache=cache, say=say, label=label)
     except DownloadError as error:
         say(f"{error}")
         instead = "so this study runs on the built-in task `sprites` instead, and says so."
         say(f"{error.label} cannot be had here, {instead}")
-        spec, label = "sprites", ""
-        task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say, label=label)
+        spec, label, wanted = "sprites", "", label or error.label
+        task = load_task(spec, image_px=image_px, cache=cache, say=say, label=label)
+    return Loaded(task, Source(task=spec, label=label, image_px=image_px, cache=cache), wanted)
+
+
+def make_plan(
+    study: Study,
+    *,
+    label: str,
+    cache: Path,
+    say: Say,
+    call: Call = here,
+    ledger: Ledger | None = None,
+    loaded: Loaded | None = None,
+) -> Plan:
+    """Load the task, fit and resolve the protocol, and check every arm.
+
+    label: what to call the task; empty for its own name. call: calls a function on a machine that is to train.
+    ledger: where the study may have been begun; what it has settled there is not found anew. loaded: the study's task.
+    `say` hears of what `load` tells, and of test images that are training images too.
+    Raises UserError for what cannot go together.
+    """
+    if loaded is None or loaded.source.image_px != study.protocol.image_px:
+        loaded = load(study, label=label, cache=cache, say=say, call=call)
+    arms, found = check_arms(study), call(find_device, study.protocol.device)
+    task, name = loaded.task, study.full_name(loaded.task.label)
+    settled = settled_protocol(ledger, name, task.content_hash) if ledger else None
     overlap = find_overlap(task)
-    protocol, shrunk = fit_to_task(protocol, task)
+    protocol, shrunk = fit_to_task(resolve(study.protocol, cache, call, settled), task)
     for line in filter(None, (overlap_text(task, overlap), shrunk)):
         say(line)
+    notes = [left_for_others(ledger, study, loaded)] if ledger else []
+    if settled and study.protocol.device == "auto" and protocol.device != found:
+        notes.append(f"This study was begun on {protocol.device} and goes on there, although there is {found} here.")
     plan = Plan(
-        name=f"{study.name}-{slug(task.label)}-{study.budget}",
+        name=name,
         study=study,
         task=task,
-        source=Source(task=spec, label=label, image_px=protocol.image_px, cache=cache),
+        source=loaded.source,
         protocol=protocol,
         arms=arms,
         overlap=overlap,
+        settled=settled,
+        notes=tuple(filter(None, notes)),
     )
     for arm in arms:
         check_networks(study, arm, posed_px(arm.pose, protocol.image_px), len(task.classes))
     return plan
+
+
+def left_for_others(ledger: Ledger, study: Study, loaded: Loaded) -> str:
+    """That the study has runs here on the images it was to have, or on those that had taken their place; else ""."""
+    this = study.full_name(loaded.task.label)
+    if loaded.wanted:
+        name, what = study.full_name(loaded.wanted), f"of {loaded.wanted} itself"
+    elif loaded.task.name not in ("sprites", "folder") and this not in ledger.studies():
+        name, what = study.full_name("sprites"), "of `sprites`; `task: sprites` goes on with them"
+    else:
+        return ""
+    num = num_finished(ledger, name)
+    runs = f"{num:,} finished run{'s are' if num != 1 else ' is'}"
+    return f"{this} is another study than {name}, whose {runs} {what}." if num else ""
+
+
+def check_arms(study: Study) -> tuple[ArmPlan, ...]:
+    """All arms. Raises UserError for what is wrong with one, and for two spellings of one pose or variant."""
+    arms = tuple(check_arm(study, pose, index) for pose in study.poses for index in range(len(study.variants)))
+    check_different(study, arms)
+    return arms
 
 
 def check_arm(study: Study, pose: str, index: int) -> ArmPlan:

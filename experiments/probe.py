@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.config import Protocol
 from experiments.errors import UserError
 from experiments.estimate import EVALUATION_COST, seconds_of_runs
 from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.robustness import num_evaluations
+from experiments.settled import num_finished
 from experiments.study import Study, load_study
 
 FILE = Path(__file__).parent / "studies/probe.yaml"
@@ -57,16 +57,13 @@ def check_enough(plan: Plan) -> None:
 def earlier_sizes(plan: Plan, ledger: Ledger) -> Plan | None:
     """The plan with the sizes that its study in the ledger has, so that a probe that was stopped goes on; else None.
 
-    Measured anew, the machine's speed would be another, and so all sizes.
+    Measured anew, the machine's speed would be another, and so all sizes. Device and precision are the plan's, which
+    has the study's where this machine can.
     """
-    if plan.name not in ledger.studies():
+    if plan.settled is None or not num_finished(ledger, plan.name):
         return None
-    manifest = ledger.read_study(plan.name)
-    keys = [key for arm in manifest["arms"] for key in (*arm["trials"], *arm["finals"]) if key in ledger]
-    if not keys or manifest["task"]["content_hash"] != plan.task.content_hash:
-        return None
-    fitted = replace(plan, protocol=Protocol(**ledger.read(keys[0])["config"]["protocol"]))
-    return with_seeds(fitted, manifest["num_finals"])
+    protocol = replace(plan.settled, device=plan.protocol.device, precision=plan.protocol.precision)
+    return with_seeds(replace(plan, protocol=protocol), ledger.read_study(plan.name)["num_finals"])
 
 
 def fit_to_time(plan: Plan, rates: Sequence[float], seconds: float, num_workers: int) -> Plan:

@@ -23,7 +23,7 @@ from experiments.corruptions import CIFAR_PX, CORRUPTIONS, SEVERITIES, Corruptio
 from experiments.device import autocast
 from experiments.draws import permutation, uniform
 from experiments.heartbeat import beat
-from experiments.images import DeviceImages
+from experiments.images import DeviceImages, stratified
 from experiments.network import Batch, Network
 from experiments.poses import PoseMaps, affine_pose
 from stn.affine import from_parts
@@ -135,7 +135,8 @@ class Subjects:
         device = images.labels_N.device
         part_N = torch.arange(len(images), device=device)
         order_N = permutation(part_N, seed=0, epoch=0, purpose="robustness")
-        self.index_N = order_N[: protocol.robustness_images] if protocol.robustness_images else order_N
+        num = protocol.robustness_images or len(images)
+        self.index_N, _ = stratified(order_N, images.labels_N, num)
         self.images = images.subset(self.index_N)
         self.u_NK = uniform(self.index_N, num_draws, seed=0, epoch=0, purpose="evaluate")
         self.network, self.precision = network.eval(), protocol.precision

@@ -212,7 +212,7 @@ def train_and_score(
     variant = parse_variant(run.variant)
     recipe = build_model_recipe(variant, run.model)
     policy = build_policy(variant, run.policy, run.pose)
-    train_N, val_N = split(len(pool), run.protocol, run.seed)
+    train_N, val_N = split(pool.labels_N.cpu(), run.protocol, run.seed)
     images = pool.subset(train_N.to(device))
     val_images = pool.subset(val_N.to(device)) if len(val_N) else None
     mean_C, std_C = channel_statistics(images)

@@ -25,6 +25,7 @@ from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.private_text import from_here
 from experiments.runs import Job, failed_run_files
 from experiments.search import ArmSearch, Score, Setting, best, open_storage
+from experiments.tasks.shown import images_record
 from experiments.wandb_sweep import wandb_form
 
 TUNING_SEED = 0
@@ -203,6 +204,21 @@ class Sweep:
             self._storage.flush()
             self.ledger.write_study(self.plan.name, self.about | {"arms": arms})
 
+    def left_behind(self) -> int:
+        """How many finished runs the manifest, as it was, lists that are none of the study as it is now.
+
+        Where an arm's tuning goes on from what it lists, what it lists beyond that may yet be the study's.
+        """
+        arms = {(arm.plan.pose, arm.plan.variant): arm for arm in self.arms}
+        listed: set[str] = set()
+        for was in self.known.get("arms", ()):
+            arm = arms.get((was["pose"], was["variant"]))
+            pairs = zip(arm.trials, was["trials"], strict=False) if arm and not arm.finals else [("", None)]
+            if any(ours != theirs for ours, theirs in pairs):
+                listed.update(was["trials"], was["finals"])
+        listed.difference_update(key for arm in self.arms for key in (*arm.trials, *arm.finals))
+        return sum(key in self.ledger for key in listed)
+
     @cached_property
     def known(self) -> dict[str, Any]:
         """The study's manifest as it was; empty for a new study."""
@@ -219,7 +235,9 @@ class Sweep:
             "study": self.plan.name,
             "budget": study.budget,
             "protocol_hash": self.plan.protocol_hash,
+            "protocol": dataclasses.asdict(self.plan.protocol),
             "task": self.plan.task.record(),
+            "images": images_record(self.plan.task),
             "overlap": dataclasses.asdict(self.plan.overlap) if self.plan.overlap else None,
             "wandb_project": study.wandb.project,
             "num_trials": study.search.trials,
@@ -245,6 +263,21 @@ def check_same_task(ledger: Ledger, plan: Plan) -> None:
         raise UserError(f"runs: {plan.name} in {ledger.root} is {old}; give RUNS= another name to keep its results")
     if known["task"]["content_hash"] != plan.task.content_hash:
         raise UserError(f"runs: {plan.name} in {ledger.root} is of other images; give LABEL= or RUNS= another name")
+
+
+def check_same_device(plan: Plan, ledger: Ledger) -> None:
+    """Raises UserError if finished runs would not count because this machine has not the device they were made on."""
+    if not plan.missing_device:
+        return
+    look = Sweep(plan, ledger, store=False)
+    look.replay()
+    if num := look.left_behind():
+        runs = "its finished run" if num == 1 else f"{num:,} of its finished runs"
+        raise UserError(
+            f"device: {plan.name} in {ledger.root} was begun on {plan.missing_device}, which this machine has not, and "
+            f"{runs} would not count on {plan.protocol.device}; go on with it where there is one, or give RUNS= "
+            "another name"
+        )
 
 
 def remove_failed(ledger: Ledger, study: str) -> None:

@@ -88,7 +88,7 @@ def write_run(
         "worst_of_grid_accuracy": 0.3 * accuracy if tested and accuracy is not None else None,
         "transformer": transformer,
     }
-    run = {"format": 3, "key": key, "status": status, "error": error, "config": config, "task": task or TASK}
+    run = {"format": 4, "key": key, "status": status, "error": error, "config": config, "task": task or TASK}
     write_json(folder / "run.json", run | {"protocol_hash": protocol_hash, "result": result})
     history = [
         {"epoch": epoch, "lr": lr, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "val_accuracy": val_epoch}
@@ -181,7 +181,7 @@ def write_arm(
 def write_study(ledger: Path, arms: list[dict[str, Any]], *, study: str = STUDY, **changes: Any) -> Path:
     """The study.json of arms already written."""
     record: dict[str, Any] = {
-        "format": 3,
+        "format": 4,
         "study": study,
         "budget": "cpu",
         "protocol_hash": PROTOCOL_HASH,

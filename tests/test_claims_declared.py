@@ -207,7 +207,7 @@ def test_study_json_has_the_claims_in_the_spelling_of_its_arms(tmp_path: Path, c
     assert (pose, variant) != ("R:max_deg=90", names[1])
     family = [{"pose": pose, "variant": variant, "baseline": "cnn", "interaction": False}]
     assert found["claims"] == {"alpha": 0.05, "margin": 0.02, "declared": True, "family": family}
-    assert found["format"] == 3
+    assert found["format"] == 4
 
 
 def test_study_json_remembers_what_was_planned_first(tmp_path: Path, cache: Path) -> None:
@@ -261,7 +261,8 @@ def test_a_plan_says_what_keeps_it_from_confirming_anything(tmp_path: Path, cach
     assert seen == (
         "Another study has final runs of seed 2: they confirm nothing. A higher first_seed leads to fresh ones."
     )
-    (changed,) = noted(tmp_path, first_seed=3)
+    left, changed = noted(tmp_path, first_seed=3)
+    assert left.startswith("4 finished runs of this study will not count")
     assert changed.startswith("This study was begun with other claims or other seeds")
     sweep_here(tmp_path, HereAndNow(), name="confirm", first_seed=3)
     assert noted(tmp_path, name="confirm", first_seed=3) == []  # its own

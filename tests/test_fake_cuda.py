@@ -199,7 +199,7 @@ def test_batches_and_splits(mode):
     x_BCHW = images.raw(torch.arange(4, device=CUDA))
     check(x_BCHW, 4, 3, 32, 32)
     assert x_BCHW.is_contiguous(memory_format=torch.channels_last)
-    train_N, val_N = split(20, Protocol(train_images=12, val_images=5), 0)
+    train_N, val_N = split(torch.zeros(20, dtype=torch.int64), Protocol(train_images=12, val_images=5), 0)
     check(images.subset(train_N.to(CUDA)).pixels_NHWC, 12, 32, 32, 3, dtype=torch.uint8)
     check(images.subset(val_N.to(CUDA)).labels_N, 5, dtype=torch.int64)
 

@@ -15,6 +15,7 @@ from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError
 from experiments.ledger import Ledger
 from experiments.ledger.audit import audit
+from experiments.ledger.checksums import SUMS
 from experiments.sweep import check_same_task
 from tests.command_line import contents, stamps
 from tests.faults.damage import edit, renew_sums, set_in
@@ -23,7 +24,7 @@ from tests.tiny_study import HereAndNow, plan_of, sweep_here
 
 GOLDEN = Path(__file__).parent / "golden"
 STUDY = "golden-sprites-smoke"
-FORMATS = (1, 2, 3)
+FORMATS = (1, 2, 3, 4)
 
 
 @pytest.fixture(params=FORMATS)
@@ -92,19 +93,22 @@ def test_status_reads_them(root: Path, capsys: pytest.CaptureFixture[str], here:
 
 
 def test_verify_finds_what_was_left_out_and_nothing_else(version: int, root: Path) -> None:
-    """README.md there says that weights are left out; only final runs had them."""
+    """README.md there says that weights and pictures are left out; only where checksums are do pictures lack."""
     before = contents(root), stamps(root)
     found = audit(root)
     assert (contents(root), stamps(root)) == before
-    finals = sorted(key for arm in arms(root) for key in arm["finals"])
-    assert [finding[:2] for finding in found.findings] == [
-        (f"runs/{key}/weights.safetensors", "missing") for key in finals
-    ]
+    left_out = {f"runs/{key}/weights.safetensors" for arm in arms(root) for key in arm["finals"]}
+    if version >= 4:
+        keys = [key for arm in arms(root) for key in (*arm["trials"], *arm["finals"]) if "stn" in arm["variant"]]
+        left_out |= {f"runs/{key}/transformer.png" for key in keys}
+    assert [finding[:2] for finding in found.findings] == [(path, "missing") for path in sorted(left_out)]
     advice = "the same `make sweep`" if version == RESULT_FORMAT else f"this version makes no runs of format {version}"
     assert all(advice in finding.todo for finding in found.findings)
-    assert found.num_runs == 8 and "8 runs without checksums" in found.notes[0]
+    assert found.num_runs == 8
+    assert ["8 runs without checksums" in note for note in found.notes] == [True] * (version < 4)
 
 
+@pytest.mark.parametrize("version", [1, 2, 3], indirect=True)
 def test_runs_that_never_had_checksums_do_not_lack_them(root: Path) -> None:
     """Even where others have theirs that were made before."""
     folder = root / "runs" / arms(root)[0]["trials"][0]
@@ -117,12 +121,15 @@ def test_runs_that_never_had_checksums_do_not_lack_them(root: Path) -> None:
 
 @pytest.mark.parametrize("name", ["test_accuracy", "val_accuracy", "epochs"])
 def test_an_edit_is_found_without_checksums(root: Path, version: int, name: str) -> None:
-    """Of test scores, only where predictions are kept beside them."""
+    """Or where it renewed them. Of test scores, only where predictions are kept beside them."""
     path = root / "runs" / arms(root)[0]["finals"][0] / "run.json"
     record = read(path)
     record["result"][name] /= 2
     path.write_text(json.dumps(record))
-    found = {finding.path.rpartition("/")[2] for finding in audit(root).findings} - {"weights.safetensors"}
+    if version >= 4:
+        renew_sums(path.parent)
+    left_out = {"weights.safetensors", "transformer.png"}
+    found = {finding.path.rpartition("/")[2] for finding in audit(root).findings} - left_out
     where = {"test_accuracy": "predictions.safetensors"}.get(name, "history.json")
     assert found == (set() if where.startswith("predictions") and version < 3 else {where})
 
@@ -134,6 +141,8 @@ def test_newer_ones_are_refused_with_a_reason(
     folder = root / "studies" / STUDY if file == "study.json" else root / "runs" / arms(root)[0]["trials"][0]
     record = read(folder / file)
     (folder / file).write_text(json.dumps(record | {"format": RESULT_FORMAT + 1}))
+    if (folder / SUMS).exists():
+        renew_sums(folder)
     for command in ("tables", "report"):
         assert main([command, "--runs", str(root)]) == 2
         printed = capsys.readouterr().err

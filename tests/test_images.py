@@ -1,6 +1,7 @@
 """Images on the device: the split, the batches, what a small task makes of the protocol, channel statistics."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.config import Protocol
+from experiments.draws import permutation
 from experiments.errors import UserError
 from experiments.images import DeviceImages, channel_statistics, fit_to_task, split, to_device
 from experiments.poses import put_in_pose
@@ -18,6 +20,12 @@ from stn.maps import AffineMap
 
 CPU = torch.device("cpu")
 PROTOCOL = Protocol(train_images=100, val_images=30, test_images=20)
+LABELS_N = torch.arange(200) % 7 % 3
+
+
+def labels_of(num: int) -> st.SearchStrategy[torch.Tensor]:
+    """Of so many images, in up to six classes of any sizes."""
+    return st.lists(st.integers(0, 5), min_size=num, max_size=num).map(torch.tensor)
 
 
 def some_images(num: int, size_px: int = 8, seed: int = 0) -> Images:
@@ -39,7 +47,7 @@ class TestSplit:
         val = data.draw(st.integers(0, num - 1))
         train = data.draw(st.integers(0, num - val))
         protocol = replace(PROTOCOL, train_images=train, val_images=val)
-        train_N, val_N = split(num, protocol, data.draw(st.integers(0, 1000)))
+        train_N, val_N = split(data.draw(labels_of(num)), protocol, data.draw(st.integers(0, 1000)))
         assert len(val_N) == val
         assert len(train_N) == (train or num - val)
         together = torch.cat([train_N, val_N])
@@ -48,7 +56,7 @@ class TestSplit:
         assert together.max() < num
 
     def test_it_is_the_seed_s(self):
-        first, again, other = (split(200, PROTOCOL, seed) for seed in (3, 3, 4))
+        first, again, other = (split(LABELS_N, PROTOCOL, seed) for seed in (3, 3, 4))
         assert torch.equal(first[0], again[0])
         assert torch.equal(first[1], again[1])
         assert set(first[1].tolist()) != set(other[1].tolist())
@@ -56,13 +64,55 @@ class TestSplit:
     def test_epochs_batches_and_precision_do_not_change_it(self):
         """Variants are compared on the same images, whatever else a protocol says."""
         other = replace(PROTOCOL, epochs=1, batch_size=7, precision="bf16", label_smoothing=0.0)
-        for ours, theirs in zip(split(200, PROTOCOL, 1), split(200, other, 1), strict=True):
+        for ours, theirs in zip(split(LABELS_N, PROTOCOL, 1), split(LABELS_N, other, 1), strict=True):
             assert torch.equal(ours, theirs)
 
     def test_fewer_training_images_are_a_part_of_more_and_validation_stays(self):
-        few, many = (split(200, replace(PROTOCOL, train_images=num), 1) for num in (50, 150))
+        few, many = (split(LABELS_N, replace(PROTOCOL, train_images=num), 1) for num in (50, 150))
         assert torch.equal(few[1], many[1])
-        assert torch.equal(few[0], many[0][:50])
+        assert torch.equal(few[0], many[0][torch.isin(many[0], few[0])])
+
+    @given(st.integers(2, 300), st.data())
+    def test_every_class_keeps_its_share_in_every_part(self, num, data):
+        """Of validation among all images, of training among those that validation leaves: to less than one."""
+        labels_N = data.draw(labels_of(num))
+        val = data.draw(st.integers(0, num - 1))
+        train = data.draw(st.integers(1, num - val))
+        train_N, val_N = split(labels_N, replace(PROTOCOL, train_images=train, val_images=val), 5)
+        rest_N = torch.arange(num)[~torch.isin(torch.arange(num), val_N)]
+        for part_N, of_N, asked in ((val_N, torch.arange(num), val), (train_N, rest_N, train)):
+            for label in labels_N.unique():
+                quota = Fraction(asked * int((labels_N[of_N] == label).sum()), len(of_N))
+                assert abs(int((labels_N[part_N] == label).sum()) - quota) < 1
+
+    def test_the_largest_remainders_are_rounded_up(self):
+        """10 of 66, 23 and 11 images are 6.6, 2.3 and 1.1 of each class; of 61, 23 and 16, 6.1, 2.3 and 1.6."""
+        for sizes, expected in (((66, 23, 11), [7, 2, 1]), ((61, 23, 16), [6, 2, 2])):
+            labels_N = torch.arange(3).repeat_interleave(torch.tensor(sizes))
+            _, val_N = split(labels_N, replace(PROTOCOL, val_images=10), 0)
+            assert labels_N[val_N].bincount().tolist() == expected
+
+    def test_of_equal_remainders_none_is_preferred(self):
+        """Where each of four classes is due 2.5 images, it is the seed that says which two have one more."""
+        labels_N = torch.arange(4).repeat_interleave(25)
+        counts = [labels_N[split(labels_N, replace(PROTOCOL, val_images=10), seed)[1]].bincount() for seed in range(40)]
+        assert all(sorted(each.tolist()) == [2, 2, 3, 3] for each in counts)
+        assert (torch.stack(counts) == 3).sum(0).min() > 10
+
+    def test_all_that_validation_leaves_are_in_the_order_of_the_seed(self):
+        """Of a task that is taken whole, the split is what it was before classes kept their shares."""
+        protocol = replace(PROTOCOL, train_images=0, val_images=0)
+        expected_N = permutation(torch.arange(200), seed=7, epoch=0, purpose="split")
+        for train_images in (0, 200):
+            train_N, val_N = split(LABELS_N, replace(protocol, train_images=train_images), 7)
+            assert torch.equal(train_N, expected_N) and len(val_N) == 0
+
+    def test_a_class_that_is_rare_is_in_every_part(self):
+        """Drawn without regard to classes, validation would have none of it in every third seed."""
+        labels_N = (torch.arange(200) < 10).long()
+        for seed in range(30):
+            train_N, val_N = split(labels_N, replace(PROTOCOL, train_images=80, val_images=20), seed)
+            assert [int(labels_N[part_N].sum()) for part_N in (train_N, val_N)] == [4, 1]
 
 
 class TestFitToTask:
@@ -94,7 +144,7 @@ class TestFitToTask:
             assert num_train < 5 or num_test < 1 or train == 1, error  # noqa: PT017
             return
         assert replace(fitted, train_images=train, val_images=val, test_images=test) == protocol
-        train_N, val_N = split(num_train, fitted, 0)
+        train_N, val_N = split(torch.from_numpy(some_images(num_train).labels_N), fitted, 0)
         assert len(train_N) == fitted.train_images >= 2
         assert len(val_N) == fitted.val_images <= num_train / 5
         assert (fitted.val_images > 0) == (val > 0)
@@ -140,6 +190,18 @@ class TestToDevice:
         assert len(of(few)) == 10
         assert of(few) < of(more)
         assert of(few) != of(other_part)
+
+    def test_every_class_keeps_its_share(self):
+        images = some_images(100)
+        images.labels_N[:] = np.repeat([0, 1, 2], [66, 23, 11])
+        few = to_device(images, "upright", CPU, part="test", num=10)
+        assert few.labels_N.bincount().tolist() == [7, 2, 1]
+
+    def test_a_map_that_is_read_only_is_nothing_to_warn_of(self, recwarn):
+        images = some_images(50)
+        images.labels_N.flags.writeable = images.pixels_NHWC.flags.writeable = False
+        to_device(images, "upright", CPU, part="test", num=10)
+        assert not recwarn.list
 
     @pytest.mark.parametrize("num", [0, 50, 60])
     def test_0_or_as_many_as_there_are_takes_all(self, num):

@@ -15,7 +15,7 @@ from experiments import robustness
 from experiments.config import Protocol
 from experiments.corruptions import CORRUPTIONS
 from experiments.draws import permutation
-from experiments.images import DeviceImages
+from experiments.images import DeviceImages, stratified
 from experiments.models.oracle_unwarp import OracleNetwork
 from experiments.network import Batch, Network, Site
 from experiments.poses import PoseMaps, disc_mask, no_pose, put_in_pose
@@ -237,9 +237,13 @@ class TestSameForEveryone:
             assert batch.raw_BCHW.min() >= 0 and batch.raw_BCHW.max() <= 1
             assert batch.raw_BCHW.is_contiguous(memory_format=torch.channels_last)
 
-    def test_fewer_images_are_the_first_of_more(self):
+    def test_fewer_images_are_the_first_of_each_class_of_more(self):
         few, many = self.seen_by("cnn@lenet", robustness_images=4)[0], self.seen_by("cnn@lenet")[0]
-        assert all(torch.equal(a.raw_BCHW, b.raw_BCHW[:4]) for a, b in zip(few, many, strict=True))
+        order_N = permutation(torch.arange(9), seed=0, epoch=0, purpose="robustness")
+        labels_N = soft_images(9).labels_N
+        places = sorted(order_N.tolist().index(int(i)) for i in stratified(order_N, labels_N, 4)[0])
+        assert labels_N[order_N[places]].unique().tolist() == labels_N.unique().tolist()
+        assert all(torch.equal(a.raw_BCHW, b.raw_BCHW[places]) for a, b in zip(few, many, strict=True))
         assert len(few[0]) == 4 and len(many[0]) == 9
         first_N = permutation(torch.arange(9), seed=0, epoch=0, purpose="robustness")
         assert torch.equal(many[0].raw_BCHW, soft_images(9).raw(first_N))

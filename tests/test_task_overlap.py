@@ -102,6 +102,10 @@ def test_said_in_a_line() -> None:
     assert overlap_text(one, find_overlap(one)).startswith(
         "X: 1 of 3 test images (33 %) is a training image too, pixel"
     )
+    whole = task_of([(1, 0), (2, 1)], [(1, 0), (2, 1)])
+    assert overlap_text(whole, find_overlap(whole)).startswith("X: 2 of 2 test images (100 %) are training images too")
+    many = replace(whole, test=replace(whole.test, labels_N=np.zeros(3_000_000, np.int64)))
+    assert "(0.00013 %)" in overlap_text(many, Overlap(4, 0)) and "(6.7e-05" not in overlap_text(many, Overlap(2, 0))
     none = task_of([(1, 0)], [(2, 0)])
     assert overlap_text(none, find_overlap(none)) == ""
 

@@ -24,7 +24,7 @@ def commit(
     folder.mkdir(parents=True)
     scored, final = epochs > 0, stage == "final" and epochs > 0
     run = {
-        "format": 3,
+        "format": 4,
         "key": key,
         "status": status,
         "error": None if status in ("completed", "pruned") else "the loss is not a number in epoch 1",

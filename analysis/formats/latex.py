@@ -138,9 +138,14 @@ def latex_document(table: Table) -> str:
 
 
 def _label(table: Table) -> str:
-    return "-".join(
-        "".join(c if c.isascii() and c.isalnum() else "-" for c in name) for name in (table.study, table.name)
-    )
+    return "-".join("".join(map(_in_label, name)) for name in (table.study, table.name))
+
+
+def _in_label(character: str) -> str:
+    """Of other scripts, its number: two studies keep two labels."""
+    if character.isascii():
+        return character if character.isalnum() else "-"
+    return f"{ord(character):x}"
 
 
 def _alike(sections: Sequence[Section]) -> Iterator[list[Section]]:

@@ -21,7 +21,7 @@ from analysis.findings import Findings
 from analysis.formats import Section, Table, html_table, one_line, visible
 from analysis.formats.table import places
 from analysis.lost_runs import unfinished
-from analysis.report.method import facts, glossary, machine_facts, method, protocol_facts, variant_facts
+from analysis.report.method import facts, glossary, image_facts, machine_facts, method, protocol_facts, variant_facts
 from analysis.report.reproduce import commands, notes
 from analysis.reports import write_files
 from analysis.tables import builders
@@ -151,6 +151,7 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
         "study": study,
         "headline": headline(findings),
         "unfinished": unfinished(findings),
+        "warnings": study.images.warnings if study.images else (),
         "verdicts": [
             (pose, list(found)) for pose, found in groupby(verdicts(findings), key=lambda verdict: verdict.pose)
         ],
@@ -163,6 +164,7 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
         "parts": list(_parts(tables, by_name)),
         "method": method(findings),
         "folded": FOLDED,
+        "images": image_facts(study),
         "protocol": protocol_facts(study),
         "machine": machine_facts(study),
         "glossary": glossary(),

@@ -19,6 +19,9 @@ class Fact(NamedTuple):
     value: str
 
 
+MAX_CLASSES = 40
+"""Of more, the first and the last are named."""
+
 _MODELS = {
     "cnn": "the plain network: it sees each image as it is",
     "cnn_matched": "the plain network, made as large as the one with a transformer",
@@ -138,6 +141,22 @@ def _unsaid(options: Mapping[str, str]) -> dict[str, str]:
 
 def _options_text(options: Mapping[str, str]) -> str:
     return one_line(", ".join(f"{name} {value}" for name, value in options.items()))
+
+
+def image_facts(study: Study) -> tuple[Fact, ...]:
+    """The classes, how far one gets who always answers the largest, and what was read; none before format 4."""
+    images = study.images
+    if images is None:
+        return ()
+    counts = zip(map(one_line, study.classes), images.num_train, images.num_test, strict=True)
+    classes = [f"{name} {train:,} + {test:,}" for name, train, test in counts]
+    if len(classes) > MAX_CLASSES:
+        classes = [*classes[: MAX_CLASSES // 2], "...", *classes[-MAX_CLASSES // 2 :]]
+    found = [Fact("Classes, training + test images", "; ".join(classes))]
+    if num := max(images.num_test, default=0):
+        share, name = 100 * num / sum(images.num_test), one_line(study.classes[images.num_test.index(num)])
+        found.append(Fact(f"Always answering {name}", f"right for {share:.1f} % of the test images"))
+    return (*found, *(Fact(one_line(heading), one_line(text)) for heading, text in images.facts))
 
 
 def protocol_facts(study: Study) -> tuple[Fact, ...]:

@@ -11,8 +11,9 @@ from experiments.display import say_to
 from experiments.errors import UserError, nearest
 from experiments.executors import Place, open_place
 from experiments.ledger import Ledger
-from experiments.plan import Plan, make_plan
+from experiments.plan import Plan, load, make_plan
 from experiments.search_space import read_space
+from experiments.settled import begun_budget
 from experiments.study import BUDGETS, Study, load_study
 from experiments.sweep_file import Section
 from experiments.tasks.cache import cache_folder
@@ -48,17 +49,26 @@ def place_of(options: Namespace) -> AbstractContextManager[Place]:
 
 def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
     """The plan of the study that the options name, carried out at that place."""
+    say, call, cache = say_to(console), place.call, cache_folder()
     if place.text:
-        say_to(console)(place.text)
-    study = read_study(options, place.call)
+        say(place.text)
+    ledger = Ledger(options.runs, read_only=True)
+    study = read_study(options, call)
+    loaded = load(study, label=options.label, cache=cache, say=say, call=call)
     if options.budget == "auto":
         found = "a CUDA GPU was found" if study.budget == "gpu" else "no CUDA GPU was found"
-        console.print(f"Budget {study.budget}, since {found}; BUDGET=smoke, cpu or gpu chooses.", highlight=False)
-    plan = make_plan(study, label=options.label, cache=cache_folder(), say=say_to(console), call=place.call)
+        other = load_study(options.sweep, other_budget(study.budget), task=study.task if study.own_images else None)
+        study, begun = begun_budget(ledger, study, other, loaded.task.label, call)
+        say(f"{begun or f'Budget {study.budget}, since {found}.'} BUDGET=smoke, cpu or gpu chooses.")
+    plan = make_plan(study, label=options.label, cache=cache, say=say, call=call, ledger=ledger, loaded=loaded)
     if not study.has_budget:
-        note = f"{study.file} has no budgets.{study.budget}: what it says applies as it stands, whatever that takes."
-        say_to(console)(note)
+        say(f"{study.file} has no budgets.{study.budget}: what it says applies as it stands, whatever that takes.")
     return plan
+
+
+def other_budget(found: str) -> str:
+    """What `auto` might have chosen on another machine."""
+    return "cpu" if found == "gpu" else "gpu"
 
 
 def check_counts(options: Namespace) -> dict[str, int]:

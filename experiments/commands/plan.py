@@ -1,5 +1,6 @@
 """`plan`: say what a sweep would do, and whether its seeds can decide what it is made for."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -11,10 +12,13 @@ from experiments.claims import Claim, Claims
 from experiments.commands.options import count_workers, place_of, plan_study
 from experiments.disk_space import disk_need
 from experiments.display import count, print_plan, say_to
+from experiments.errors import UserError
 from experiments.estimate import Estimate, runs_left
 from experiments.ledger import Ledger, to_json
+from experiments.plain_text import as_markup
 from experiments.plan import Plan
-from experiments.sweep import Sweep
+from experiments.sweep import Sweep, check_same_device, check_same_task
+from experiments.tasks.shown import image_facts, image_warnings
 
 MAX_CLAIMS_NAMED = 8
 FOR_CLEAR_DIFFERENCES = "That is for the clearest differences; the answer counts anew, from those that were seen."
@@ -38,6 +42,8 @@ def main(options: Namespace) -> int:
 def show_plan(console: Console, under_way: Sweep, estimate: Estimate, num_workers: int, disk: str) -> None:
     """Print the plan and its prospects. disk: what it will write there."""
     plan = under_way.plan
+    about = [(heading, text, "") for heading, text in image_facts(plan.task)]
+    about += [("Warning", text, "yellow") for text in image_warnings(plan.task)]
     family = plan.claims.family
     names = [claim_text(claim, several_poses=len(plan.study.poses) > 1) for claim in family]
     if not names:
@@ -50,15 +56,17 @@ def show_plan(console: Console, under_way: Sweep, estimate: Estimate, num_worker
     seeds = Text(text, style="" if decidable else "yellow")
     print_plan(
         console, plan, estimate.runs, num_workers, estimate.num_done, estimate.kept_epochs, estimate.wall_s,
-        listed, seeds, disk,
+        about, listed, seeds, disk,
     )  # fmt: skip
     for note in notes(under_way):
-        console.print(f"{note}\n", style="yellow", highlight=False)
+        console.print(f"{as_markup(note)}\n", style="yellow", highlight=False)
 
 
 def notes(under_way: Sweep) -> Iterator[str]:
     """What keeps the study from being what whoever plans it may hold it for."""
-    study, about, ledger = under_way.plan.study, under_way.about, under_way.ledger
+    plan, study, about, ledger = under_way.plan, under_way.plan.study, under_way.about, under_way.ledger
+    yield from plan.notes
+    yield from changes(under_way)
     if any(to_json(about[name]) != to_json(value) for name, value in about["first"].items()):
         yield (
             "This study was begun with other claims or other seeds, and its report will say so. "
@@ -102,6 +110,25 @@ def repeats(plan: Plan) -> Iterator[str]:
             f"{', '.join(variants) if few else count(len(variants), 'variant')}: the search space has "
             f"{count(num, 'different setting')}; {count(trials - num, 'trial')} or more of {trials} repeat "
             f"{'it' if num == 1 else 'them'}."
+        )
+
+
+def changes(under_way: Sweep) -> Iterator[str]:
+    """What a sweep refuses to do to the study in the ledger, or which of its runs will not count."""
+    plan, ledger = under_way.plan, under_way.ledger
+    try:
+        check_same_task(ledger, plan)
+        check_same_device(plan, ledger)
+    except UserError as error:
+        yield f"A sweep is refused: {error}"
+        return
+    if num := under_way.left_behind():
+        was, now = (dataclasses.asdict(each) for each in (plan.settled or plan.protocol, plan.protocol))
+        changed = [f"{name} {was[name]} -> {value}" for name, value in now.items() if was[name] != value]
+        why = f"protocol: {', '.join(changed)}" if changed else "its search, variants or seeds are not what they were"
+        yield (
+            f"{num:,} finished run{'s' if num != 1 else ''} of this study will not count in it any more ({why}). "
+            "Under another name, or with RUNS=, the study is one of its own."
         )
 
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 from rich.console import Console
 
-from experiments.commands.options import choose_budget, count_workers
+from experiments.commands.options import choose_budget, count_workers, other_budget
 from experiments.commands.sweep import carry_out
 from experiments.display import count, print_advice, print_place, say_to
 from experiments.estimate import rates_of_arms
 from experiments.executors import Workers
 from experiments.executors.local import STALL_S, ThisMachine
 from experiments.ledger import Ledger
-from experiments.plan import Plan, make_plan
+from experiments.plan import Plan, load, make_plan
 from experiments.probe import REPORT_S, advice, check_enough, earlier_sizes, fit_to_time, load_probe, wall_seconds
+from experiments.settled import begun_budget
 from experiments.tasks.cache import cache_folder
 
 if TYPE_CHECKING:
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
 def main(options: Namespace) -> int:
     """Say whether a spatial transformer would help on a folder of images."""
     started, console = time.monotonic(), Console()
+    place, ledger, say, cache = ThisMachine(), Ledger(options.runs, read_only=True), say_to(console), cache_folder()
     study = load_probe(options.path, options.minutes, choose_budget("auto"))
-    plan = make_plan(study, label=options.label, cache=cache_folder(), say=say_to(console))
+    loaded = load(study, label=options.label, cache=cache, say=say)
+    other = load_probe(options.path, options.minutes, other_budget(study.budget))
+    study, begun = begun_budget(ledger, study, other, loaded.task.label, place.call)
+    if begun:
+        say(begun)
+    plan = make_plan(study, label=options.label, cache=cache, say=say, ledger=ledger, loaded=loaded)
     check_enough(plan)
-    place = ThisMachine()
     num_workers = count_workers(options, plan, place)
-    ledger = Ledger(options.runs, read_only=True)
     rates, fitted = None, earlier_sizes(plan, ledger)
     if fitted is None:
         rates = rates_of_arms(plan, ledger, say=say_to(console))

@@ -8,7 +8,7 @@ from rich.markup import escape
 from baselines.policies import POLICIES
 from experiments.commands.options import read_study
 from experiments.config import Optim, Protocol, RunConfig, run_key
-from experiments.device import resolve
+from experiments.device import find_device, resolve
 from experiments.display import (
     epoch_line,
     print_tracking,
@@ -24,9 +24,10 @@ from experiments.options import Value, typed
 from experiments.plan import network_of
 from experiments.poses import posed_px, spell_pose
 from experiments.runs import Job, Source, carry_out
+from experiments.settled import settled_protocol
 from experiments.study import read_protocol
 from experiments.sweep_file import Section
-from experiments.tasks import load_task
+from experiments.tasks import Task, load_task
 from experiments.tasks.cache import cache_folder
 from experiments.tasks.overlap import find_overlap, overlap_text
 from experiments.tracking import TRACKING_WAIT_S, Tracker, find_mode
@@ -40,8 +41,9 @@ def main(options: Namespace) -> int:
     variant = check_variant(options)
     spec, label = task_of_run(options), options.label
     protocol = read_protocol(Protocol(), Section("run", "protocol", dict(vars(options.protocol))))
-    protocol = resolve(protocol, cache)
+    find_device(protocol.device)  # before images are decoded, which may take long
     task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say_to(console), label=label)
+    protocol = resolve(protocol, cache, settled=settled_by_study(options, task))
     protocol, shrunk = fit_to_task(protocol, task)
     for line in filter(None, (overlap_text(task, find_overlap(task)), shrunk)):
         say_to(console)(line)
@@ -89,6 +91,14 @@ def task_of_run(options: Namespace) -> str:
     if options.task:
         return str(options.task)
     return read_study(options).task if options.sweep.exists() else "cifar10"
+
+
+def settled_by_study(options: Namespace, task: Task) -> Protocol | None:
+    """What the sweep file's study on these images has in the ledger; a run beside it has the same."""
+    if not options.sweep.exists():
+        return None
+    name = read_study(options).full_name(task.label)
+    return settled_protocol(Ledger(options.runs, read_only=True), name, task.content_hash)
 
 
 def check_variant(options: Namespace) -> Variant:

@@ -25,7 +25,7 @@ from experiments.executors import Place, Workers
 from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.runs import Job
-from experiments.sweep import BAD, Sweep, check_same_task, remove_failed
+from experiments.sweep import BAD, Sweep, check_same_device, check_same_task, remove_failed
 from experiments.tracking import TRACKING_WAIT_S, Tracker, find_mode
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def carry_out(
     check_reports(reports)
     ledger.sweep_up()
     check_same_task(ledger, plan)
+    check_same_device(plan, ledger)
     if retry_failed:
         remove_failed(ledger, plan.name)
     under_way = Sweep(plan, ledger, store=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.config import RESULT_FORMAT
+from experiments.config import RESULT_FORMAT, hash_of
 from experiments.errors import UserError
 from experiments.ledger import HOW_TO_MEND_A_STUDY, Ledger, process_is_alive, to_json
 from experiments.ledger.checksums import digest_fits
@@ -199,6 +199,8 @@ def _check_manifest(
         return find("edited", "does not fit its sha256")
     if "sha256" in value and content != to_json(value):
         return find("edited", "says the same in another spelling")
+    if "protocol" in value and hash_of(value["protocol"]) != value["protocol_hash"]:
+        find("edited", "its protocol_hash is not that of its protocol")
     if value["study"] != folder.name:
         find("edited", f"is of the study {value['study']}, but its folder is called {folder.name}")
     for what in _disagreements(value, runs):

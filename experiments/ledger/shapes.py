@@ -50,6 +50,10 @@ def is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
 
 
+def is_count(value: Any) -> bool:
+    return is_whole(value) and is_number(value, 0, 1e15)
+
+
 def is_key(value: Any) -> bool:
     """A run's key: a folder in the ledger, and never one beside it."""
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) is not None
@@ -80,6 +84,10 @@ OPTIONAL: dict[str, Any] = {
     "run.json": {
         "error": (is_text, None), "config": ({"protocol": ({}, None)}, None),
         "result": ({"val_accuracy": (is_share, None), "test_accuracy": (is_share, None)}, None),
+    },
+    "study.json": {
+        "protocol": {},
+        "images": {"facts": [[is_text]], "warnings": [is_text], "train": [is_count], "test": [is_count]},
     },
     "cost.json": dict.fromkeys(("seconds", "images_per_s", "train_seconds", "peak_memory_mib"), (is_amount, None)),
 }  # fmt: skip

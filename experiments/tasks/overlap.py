@@ -51,6 +51,11 @@ def overlap_text(task: Task, overlap: Overlap) -> str:
     are = "is a training image" if num == 1 else "are training images"
     other = f", {overlap.num_other_label:,} of them with another label there" if overlap.num_other_label else ""
     return (
-        f"{task.label}: {num:,} of {num_test:,} test images ({100 * num / num_test:.2g} %) {are} too, pixel for"
+        f"{task.label}: {num:,} of {num_test:,} test images ({_per_cent(num / num_test)} %) {are} too, pixel for"
         f" pixel{other}: a score on these shows memory, not skill"
     )
+
+
+def _per_cent(share: float) -> str:
+    """Two digits, and never an exponent."""
+    return f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}" if share >= 1e-6 else "less than 0.0001"

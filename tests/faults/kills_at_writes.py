@@ -26,7 +26,7 @@ from experiments.tasks import cache as cache_module
 from experiments.tasks.cache import cached
 from tests.faults.write_sites import Site, record, watched
 
-RUN = {"run.json": b'{"format": 3}', "history.json": b"[]", "cost.json": b"{}", "weights.safetensors": bytes(9000)}
+RUN = {"run.json": b'{"format": 4}', "history.json": b"[]", "cost.json": b"{}", "weights.safetensors": bytes(9000)}
 CPU = torch.device("cpu")
 KEY = "0123456789abcdef"
 

@@ -42,7 +42,7 @@ from pathlib import Path
 from experiments.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 ledger.mark_running("abc", {})
-ledger.commit("abc", {"run.json": b'{"format": 3}', "weights": bytes(100_000)})
+ledger.commit("abc", {"run.json": b'{"format": 4}', "weights": bytes(100_000)})
 ledger.write_study("study", {"number": 2})
 """
 SYSTEM_CALLS = "openat,write,fsync,rename,mkdir,unlink,unlinkat,rmdir"

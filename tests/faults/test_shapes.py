@@ -12,7 +12,7 @@ from analysis import shapes as read
 from analysis.errors import AnalysisError
 from experiments.ledger import shapes as kept
 
-GOLDEN = Path(__file__).parents[1] / "golden/format-3"
+GOLDEN = Path(__file__).parents[1] / "golden/format-4"
 SHAPES = {"run.json": read.RUN, "cost.json": read.COST, "study.json": read.STUDY, "history.json": read.HISTORY}
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 0.5, 2, -1e-7, 1 + 1e-7, 1e-300, 1e59, 1e60, 1e61, -1e61, 1e300, 10**400),
@@ -28,6 +28,7 @@ PLACES: tuple[tuple[Any, ...], ...] = (
     *(("study.json", name) for name in ("budget", "protocol_hash")),
     *(("study.json", "task", name) for name in ("label", "content_hash")),
     *(("study.json", "arms", 0, name) for name in ("pose", "variant")),
+    *(("study.json", "images", *way) for way in (("warnings", 0), ("facts", 0, 0), ("train", 0), ("test", 0))),
     *(("study.json", "arms", 0, name, 0) for name in ("trials", "finals")),
 )
 
@@ -52,6 +53,8 @@ def test_both_judge_alike(place: tuple[Any, ...]) -> None:
     verdicts = set()
     for new in VALUES:
         value = json.loads(file.read_text())
+        if name == "study.json":  # sprites have neither
+            value["images"] |= {"facts": [["a", "b"]], "warnings": ["c"]}
         inner = value
         for step in way[:-1]:
             inner = inner[step]
