@@ -25,6 +25,7 @@ from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.private_text import from_here
 from experiments.runs import Job, failed_run_files
 from experiments.search import ArmSearch, Score, Setting, best, open_storage
+from experiments.search_space import Parameter
 from experiments.tasks.shown import images_record
 from experiments.wandb_sweep import wandb_form
 
@@ -196,7 +197,7 @@ class Sweep:
                 "trials": arm.trials,
                 "winner": arm.winner,
                 "finals": arm.finals,
-                "space": {parameter.name: wandb_form(parameter) for parameter in arm.plan.parameters},
+                "space": _forms(arm.plan.parameters),
             }
             for arm in self.arms
         ]
@@ -227,27 +228,37 @@ class Sweep:
     @cached_property
     def about(self) -> dict[str, Any]:
         """What the manifest says beside the arms, which are yet to take their place."""
-        study = self.plan.study
-        seeds = {"num_finals": study.final_seeds, "first_seed": study.first_seed}
-        plan_of_test = {**seeds, "claims": dataclasses.asdict(self.plan.claims)}
+        study, began = self.plan.study, self.known.get("first", {})
+        planned = {
+            "num_finals": study.final_seeds,
+            "first_seed": study.first_seed,
+            "claims": dataclasses.asdict(self.plan.claims),
+            "protocol_hash": self.plan.protocol_hash,
+            "num_trials": study.search.trials,
+            "sampler": study.search.sampler,
+            "space": _forms(study.search.space),
+        }
+        extras = {name: _forms(parameters) for name, parameters in study.search.extras.items()}
         return {
             "format": RESULT_FORMAT,
             "study": self.plan.name,
             "budget": study.budget,
-            "protocol_hash": self.plan.protocol_hash,
             "protocol": dataclasses.asdict(self.plan.protocol),
             "task": self.plan.task.record(),
             "images": images_record(self.plan.task),
             "overlap": dataclasses.asdict(self.plan.overlap) if self.plan.overlap else None,
             "wandb_project": study.wandb.project,
-            "num_trials": study.search.trials,
             "arms": [],
-            "sampler": study.search.sampler,
             "source": {"file": from_here(study.file), "data": study.own_images, "minutes": study.minutes},
-            **plan_of_test,
-            # What was planned when the study first ran: a family, or seeds, that were changed since have seen results.
-            "first": {"first_seed": 1, **self.known.get("first", plan_of_test)},  # older versions knew no other
+            **planned,
+            "extras": began.get("extras", {}) | extras,  # a variant may be added, and one taken out
+            # What was planned when the study first ran: what was changed since may have been because of its results.
+            "first": {**planned, **began, "extras": extras | began.get("extras", {})},
         }
+
+
+def _forms(parameters: Iterable[Parameter]) -> dict[str, Any]:
+    return {parameter.name: wandb_form(parameter) for parameter in parameters}
 
 
 def check_same_task(ledger: Ledger, plan: Plan) -> None:
@@ -280,11 +291,14 @@ def check_same_device(plan: Plan, ledger: Ledger) -> None:
         )
 
 
-def remove_failed(ledger: Ledger, study: str) -> None:
-    """Take a study's failed and diverged runs out of the ledger, so that they are made again."""
-    if study not in ledger.studies():
-        return
-    for arm in ledger.read_study(study)["arms"]:
-        for key in (*arm["trials"], *arm["finals"]):
-            if key in ledger and ledger.read(key)["status"] in BAD:
-                ledger.remove(key)
+def remove_failed(plan: Plan, ledger: Ledger) -> int:
+    """Take the plan's failed and diverged runs out of the ledger, so that they are made again; returns how many.
+
+    Those that the plan has no longer stay: nothing would take their place, and a failure is a result.
+    """
+    look = Sweep(plan, ledger, store=False)
+    look.replay()
+    failed = {key for key in look.finished() if ledger.read(key)["status"] in BAD}
+    for key in failed:
+        ledger.remove(key)
+    return len(failed)

@@ -69,7 +69,7 @@ def notes(under_way: Sweep) -> Iterator[str]:
     yield from changes(under_way)
     if any(to_json(about[name]) != to_json(value) for name, value in about["first"].items()):
         yield (
-            "This study was begun with other claims or other seeds, and its report will say so. "
+            "This study was begun with other claims, seeds, training or search, and its report will say so. "
             "Under another name it is one of its own."
         )
     yield from repeats(under_way.plan)

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from experiments.commands.tables import write_and_show_tables
 from experiments.disk_space import check_room, disk_need
 from experiments.display import (
     SweepProgress,
+    count,
     print_place,
     print_tracking,
     say_to,
@@ -25,7 +27,7 @@ from experiments.executors import Place, Workers
 from experiments.ledger import Ledger
 from experiments.plan import Plan
 from experiments.runs import Job
-from experiments.sweep import BAD, Sweep, check_same_device, check_same_task, remove_failed
+from experiments.sweep import Sweep, check_same_device, check_same_task, remove_failed
 from experiments.tracking import TRACKING_WAIT_S, Tracker, find_mode
 
 if TYPE_CHECKING:
@@ -73,8 +75,8 @@ def carry_out(
     ledger.sweep_up()
     check_same_task(ledger, plan)
     check_same_device(plan, ledger)
-    if retry_failed:
-        remove_failed(ledger, plan.name)
+    if retry_failed and (num := remove_failed(plan, ledger)):
+        say_to(console)(f"{count(num, 'failed or diverged run')} will be made again.")
     under_way = Sweep(plan, ledger, store=True)
     under_way.replay()
     need = disk_need(plan, runs_left(plan, under_way, ledger), workers.number)
@@ -95,10 +97,14 @@ def carry_out(
         write_and_show_tables(findings, reports, console, report=True)
         unlogged = tracker.close(TRACKING_WAIT_S)
     print_tracking(console, ledger, mode, why, tracker.problem, unlogged)
-    num_bad = sum(ledger.read(key)["status"] in BAD for key in under_way.finished())
-    if num_bad:
+    statuses = Counter(ledger.read(key)["status"] for key in under_way.finished())
+    if num := statuses["failed"]:
         again = "" if plan.study.minutes else "; `make sweep RETRY=1` makes them again"
-        print_place(console, "Failed or diverged", f"{num_bad} runs{again}")
+        print_place(console, "Failed", f"{count(num, 'run')}{again}")
+    if num := statuses["diverged"]:
+        print_place(
+            console, "Diverged", f"{count(num, 'run')}: a smaller learning rate may help, the same one will not"
+        )
     return findings
 
 

@@ -21,7 +21,6 @@ from experiments.ledger import audit as audit_module
 from experiments.ledger.audit import audit
 from experiments.ledger.run_audit import check_run
 from experiments.ledger.sweep_lock import HOLDER
-from experiments.sweep import remove_failed
 from experiments.tracking.markers import SINGLE_RUNS, Marker, write_marker
 from tests.faults.damage import edit, renew_sums, set_in
 
@@ -299,9 +298,9 @@ def test_a_run_that_was_taken_out_to_be_made_again_is_not_missed(
         if is_killed:
             patch.setattr(Path, "rename", kill)
             with pytest.raises(KeyboardInterrupt):
-                remove_failed(ledger, STUDY)
+                ledger.remove(key)
         else:
-            remove_failed(ledger, STUDY)
+            ledger.remove(key)
     assert key not in ledger and findings_in(root) == []
 
 
