@@ -9,14 +9,14 @@ import io
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import matplotlib
-from matplotlib.figure import Figure
-
-from analysis.figures import style
+from analysis.figures import as_delivered, style  # noqa: F401  in this order: the first one imports matplotlib
 from analysis.findings import Findings
 from analysis.reports import write_files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMATS: dict[str, dict[str, str | None]] = {
     "png": {"Software": None},
@@ -25,7 +25,7 @@ FORMATS: dict[str, dict[str, str | None]] = {
 }
 """By ending, what is left out of a file so that the same picture has the same bytes."""
 
-Builder = Callable[[Findings], Figure | None]
+Builder = Callable[[Findings], "Figure | None"]
 _Builder = TypeVar("_Builder", bound=Builder)
 _BUILDERS: dict[str, tuple[str, Builder]] = {}
 
@@ -66,12 +66,14 @@ def write_figures(findings: Findings, out: Path) -> list[Path]:
     return write_files(out, files, optional=[f"{name}.{kind}" for name in known for kind in FORMATS])
 
 
-def figure_files(drawn: Figure) -> dict[str, bytes]:
+def figure_files(drawn: "Figure") -> dict[str, bytes]:
     """The bytes of a figure by ending. Its layout is found once; call it where the style is applied."""
+    from matplotlib import rc_context
+
     drawn.draw_without_rendering()
     files = {}
     # No layout engine at all while saving: with any, even one that does nothing, each format is drawn twice.
-    with matplotlib.rc_context({"figure.constrained_layout.use": False}):
+    with rc_context({"figure.constrained_layout.use": False}):
         drawn.set_layout_engine(None)
         for kind, metadata in FORMATS.items():
             data = io.BytesIO()

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
+from analysis.figures.as_delivered import quiet
 from analysis.formats import one_line
 from analysis.names import variant_parts, wrapped
 from analysis.records import Study
@@ -83,8 +84,10 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """Draws and saves in this style within it."""
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    """Draws and saves in this style, and in no other, within it."""
+    with quiet(), matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it
         yield
 
