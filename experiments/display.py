@@ -308,6 +308,13 @@ def print_place(console: Console, what: str, *lines: str) -> None:
         console.print(f"{'' if number else what:20}{as_markup(line)}", highlight=False, soft_wrap=True)
 
 
+def print_faults(console: Console, faults: Mapping[str, Any]) -> None:
+    """What analysis could not make, a line each."""
+    for what, fault in faults.items():
+        line = f"{what}: could not be made, by a fault in the program ({fault.place}); `make report` tries again"
+        console.print(as_markup(line), style="yellow", highlight=False, soft_wrap=True)
+
+
 def print_tracking(console: Console, ledger: Ledger, mode: str, problem: str | None, unlogged: int) -> None:
     """Where W&B's part is, and what went wrong with it."""
     where = {

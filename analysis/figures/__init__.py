@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from analysis.faults import kept
 from analysis.figures import as_delivered, style  # noqa: F401  in this order: the first one imports matplotlib
 from analysis.findings import Findings
 from analysis.reports import write_files
@@ -53,16 +54,18 @@ def builders() -> dict[str, tuple[str, Builder]]:
 def write_figures(findings: Findings, out: Path) -> list[Path]:
     """Write every figure that the study has something for into `out`, in all FORMATS; returns their paths.
 
-    Files of figures that it has nothing for are deleted. Raises AnalysisError (a ValueError of one line) if a file of
+    Files of figures that it has nothing for, or that cannot be drawn, are deleted; those are among findings.faults.
+    Raises AnalysisError (a ValueError of one line) if a file of
     the ledger cannot be understood or `out` cannot be written.
     """
     files: dict[str, bytes] = {}
     known = builders()
     with style.applied():
         for name, (_, builder) in known.items():
-            drawn = builder(findings)
-            if drawn is not None:
-                files |= {f"{name}.{kind}": data for kind, data in figure_files(drawn).items()}
+            with kept(findings.faults, f"figure {name}"):
+                drawn = builder(findings)
+                if drawn is not None:
+                    files |= {f"{name}.{kind}": data for kind, data in figure_files(drawn).items()}
     return write_files(out, files, optional=[f"{name}.{kind}" for name in known for kind in FORMATS])
 
 

@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from analysis.answer import headline, statements, verdicts
+from analysis.faults import kept
 from analysis.findings import Findings
 from analysis.formats import Section, Table, html_table, one_line, visible
 from analysis.formats.table import places
@@ -24,7 +25,7 @@ from analysis.lost_runs import unfinished
 from analysis.report.method import facts, glossary, machine_facts, method, protocol_facts, variant_facts
 from analysis.report.reproduce import commands, notes
 from analysis.reports import write_files
-from analysis.tables import builders
+from analysis.tables import build_tables
 from analysis.wording import capital, pose_words
 
 NAME = "report.html"
@@ -43,7 +44,7 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the report shows it. size_px: width and height, as printed on the page."""
+    """A figure as the report shows it. size_px: width and height, as printed on the page. source: "" if not drawn."""
 
     name: str
     caption: str
@@ -115,18 +116,31 @@ KEY_FIGURES = ("forest", "ablation")
 def write_report(findings: Findings, out: Path) -> Path:
     """Write report.html, and every figure in a file of its own, into `out`; returns the report's path.
 
+    A figure that cannot be drawn is among findings.faults, and the page says so in its place; so is the page itself.
     Raises AnalysisError (a ValueError of one line) if the ledger cannot be understood or `out` cannot be written.
     """
-    from analysis.figures import builders as figure_builders  # plotting is slow to import
-    from analysis.figures import write_figures
+    pictures: list[Picture] = []
+    with kept(findings.faults, "figures"):
+        from analysis.figures import builders as figure_builders  # plotting is slow to import
+        from analysis.figures import write_figures
 
-    files = {path.name: path for path in write_figures(findings, out)}
-    drawn = [
-        picture(name, caption, files[f"{name}.svg"].read_bytes(), files[f"{name}.png"].read_bytes())
-        for name, (caption, _) in figure_builders().items()
-        if f"{name}.png" in files
-    ]
-    return write_files(out, {NAME: report_html(findings, drawn).encode()})[0]
+        files = {path.name: path for path in write_figures(findings, out)}
+        for name, (caption, _) in figure_builders().items():
+            if f"{name}.png" in files:
+                svg, png = (files[f"{name}.{kind}"].read_bytes() for kind in ("svg", "png"))
+                pictures.append(picture(name, caption, svg, png))
+            elif f"figure {name}" in findings.faults:
+                pictures.append(Picture(name, caption, "", (0, 0)))
+    content = {}
+    with kept(findings.faults, "report"):
+        content[NAME] = report_html(findings, pictures).encode()
+    write_files(out, content, optional=[NAME])
+    return out / NAME
+
+
+def is_whole(page: Path) -> bool:
+    """Whether there is such a report, and nothing in it could not be made."""
+    return page.is_file() and b'class="fault"' not in page.read_bytes()
 
 
 def picture(name: str, caption: str, svg: bytes, png: bytes) -> Picture:
@@ -140,9 +154,9 @@ def picture(name: str, caption: str, svg: bytes, png: bytes) -> Picture:
 def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
     """The report. pictures: of the figures, in any order."""
     study = findings.study
-    tables = {name: table for name, build in builders().items() if (table := build(findings)) is not None}
+    tables = build_tables(findings)
     by_name = {found.name: found for found in pictures}
-    key = next((by_name.pop(name) for name in KEY_FIGURES if name in by_name), None)
+    key = next((by_name.pop(name) for name in KEY_FIGURES if name in by_name and by_name[name].source), None)
     script, style = ((_FOLDER / name).read_text() for name in ("script.js", "style.css"))
     said = statements(findings)
     poses = tuple(dict.fromkeys(arm.pose for arm in study.arms))
@@ -161,6 +175,7 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
         "key_figure": key,
         "variants": variant_facts(study),
         "parts": list(_parts(tables, by_name)),
+        "faults": findings.faults,
         "method": method(findings),
         "folded": FOLDED,
         "protocol": protocol_facts(study),
