@@ -31,12 +31,14 @@ class Importances:
 class Findings:
     """A study that was read, and what follows from it. importances: None where nobody computed them.
 
-    faults: of the tables, figures and words that were wanted and could not be made.
+    faults: of the tables, figures and words that were wanted and could not be made. notes: what else whoever asked for
+    them should know.
     """
 
     study: Study
     importances: Importances | None = None
     faults: Faults = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @cached_property
     def ablation(self) -> Ablation:

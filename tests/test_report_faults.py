@@ -11,7 +11,8 @@ from rich.console import Console
 import analysis.tables
 from analysis.errors import AnalysisError
 from analysis.findings import Findings, find
-from analysis.report import NAME, is_whole
+from analysis.report import NAME, is_whole, write_report
+from analysis.report.method import facts
 from experiments.cli import main
 from experiments.commands.tables import write_and_show_tables
 from experiments.errors import STATUS_INCOMPLETE
@@ -41,7 +42,7 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseExc
     tables = analysis.tables.builders()
     monkeypatch.setattr("analysis.figures.builders", lambda: {n: (CAPTION, failing(n, draw)) for n in ("one", "two")})
     monkeypatch.setattr("analysis.tables.builders", lambda: {name: failing(name, tables[name]) for name in tables})
-    monkeypatch.setattr("analysis.report.facts", failing("page", analysis.report.facts))
+    monkeypatch.setattr("analysis.report.facts", failing("page", facts))
     monkeypatch.setattr("analysis.answer.headline", failing("words", analysis.answer.headline))
     write_tiny_study(tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
@@ -76,8 +77,12 @@ def test_a_figure_and_a_table_that_fail(faulty, tmp_path: Path, capsys: pytest.C
 
 def test_the_next_sweep_draws_what_this_one_could_not(faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, drawn = tmp_path / "reports" / STUDY, []
-    write = analysis.report.write_report
-    monkeypatch.setattr("analysis.report.write_report", lambda *given: drawn.append(1) or write(*given))
+
+    def write(findings: Findings, out: Path) -> Path:
+        drawn.append(findings)
+        return write_report(findings, out)
+
+    monkeypatch.setattr("analysis.report.write_report", write)
 
     def sweep() -> Findings:
         findings = find(tmp_path / "runs", STUDY)

@@ -60,7 +60,7 @@ def write_figures(findings: Findings, out: Path) -> list[Path]:
     """
     files: dict[str, bytes] = {}
     known = builders()
-    with style.applied():
+    with style.applied(findings.study):
         for name, (_, builder) in known.items():
             with kept(findings.faults, f"figure {name}"):
                 drawn = builder(findings)

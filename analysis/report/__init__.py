@@ -109,6 +109,9 @@ MORE = Part("more", "More", "More", "", (), ())
 FOLDED = ("ablation", "times", "runs")
 """Tables that are shown on demand: they hold what others say, in more detail."""
 
+WITH_CLASSES = ("confusion",)
+"""Figures that name classes, and have to number those whose letters no font has."""
+
 KEY_FIGURES = ("forest", "ablation")
 """The first of these that there is stands beside the answer."""
 
@@ -122,10 +125,15 @@ def write_report(findings: Findings, out: Path) -> Path:
     pictures: list[Picture] = []
     with kept(findings.faults, "figures"):
         from analysis.figures import builders as figure_builders  # plotting is slow to import
-        from analysis.figures import write_figures
+        from analysis.figures import fonts, style, write_figures
 
         files = {path.name: path for path in write_figures(findings, out)}
+        with style.applied(findings.study):
+            classes, note = fonts.class_key(findings.study), fonts.note(findings.study)
+        findings.notes.extend([note] if note else [])
         for name, (caption, _) in figure_builders().items():
+            if classes and name in WITH_CLASSES:
+                caption = f"{caption} In it, {classes}."
             if f"{name}.png" in files:
                 svg, png = (files[f"{name}.{kind}"].read_bytes() for kind in ("svg", "png"))
                 pictures.append(picture(name, caption, svg, png))

@@ -33,5 +33,5 @@ def main(options: Namespace) -> int:
     report = write_report(findings, out)
     print_place(console, "Report", str(report), "one file: open it in a browser, or send it to a colleague")
     print_place(console, "Tables and figures", str(out))
-    print_faults(console, findings.faults)
+    print_faults(console, findings)
     return STATUS_INCOMPLETE if findings.faults else 0
