@@ -77,10 +77,9 @@ def note(study: Study) -> str:
 
 def _texts(study: Study) -> list[str]:
     """All that figures write and that is not ours."""
-    of_arms = [
-        text for arm in study.arms for text in (arm.pose, arm.variant, json.dumps(arm.space, ensure_ascii=False))
-    ]
-    return [*map(one_line, [study.task_label, study.name, *study.classes, *of_arms])]
+    spaces = json.dumps([arm.space for arm in study.arms], ensure_ascii=False)
+    names = [name for arm in study.arms for name in (arm.pose, arm.variant)]
+    return [*map(one_line, [study.task_label, study.name, *study.classes, *names, spaces])]
 
 
 def _has_shape(character: str) -> bool:
