@@ -1,4 +1,4 @@
-"""Names in letters that our font lacks: an installed font has them, or numbers and the report's words stand for them."""
+"""Names in letters that our font lacks: an installed font has them, or numbers and the report stand for them."""
 
 import warnings
 from pathlib import Path

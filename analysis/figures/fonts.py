@@ -89,4 +89,4 @@ def _has_shape(character: str) -> bool:
 
 @lru_cache(64)
 def _font(family: str) -> FT2Font:
-    return font_manager.get_font(font_manager.findfont(font_manager.FontProperties(family=family)))
+    return font_manager.get_font(font_manager.findfont(font_manager.FontProperties(family=[family])))
