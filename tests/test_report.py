@@ -39,7 +39,7 @@ from tests.synthetic_ledger import (
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (160).to_bytes(4) + (80).to_bytes(4) + b"\x08\x02"
 HOSTILE = "<script>alert(1)</script> & \"'%_|=cmd {{ 7 * 7 }} </title> Ünï 猫"
-VOID = {"meta", "link", "img", "input", "br", "hr", "wbr"}
+VOID = {"meta", "link", "img", "input", "br", "hr", "wbr", "source"}
 
 
 class Page(HTMLParser):

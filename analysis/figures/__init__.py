@@ -7,7 +7,7 @@ The same ledger gives the same picture: nothing is drawn at random, and files ca
 import importlib
 import io
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +29,7 @@ FORMATS: dict[str, dict[str, str | None]] = {
 Builder = Callable[[Findings], "Figure | None"]
 _Builder = TypeVar("_Builder", bound=Builder)
 _BUILDERS: dict[str, tuple[str, Builder]] = {}
+_NARROW: dict[str, Builder] = {}
 
 
 def figure(name: str, caption: str) -> Callable[[_Builder], _Builder]:
@@ -39,6 +40,16 @@ def figure(name: str, caption: str) -> Callable[[_Builder], _Builder]:
 
     def register(builder: _Builder) -> _Builder:
         _BUILDERS[name] = (caption, builder)
+        return builder
+
+    return register
+
+
+def narrow(name: str) -> Callable[[_Builder], _Builder]:
+    """Registers another form of a figure, COLUMN_IN wide, that phones show in its place; it has no file of its own."""
+
+    def register(builder: _Builder) -> _Builder:
+        _NARROW[name] = builder
         return builder
 
     return register
@@ -69,7 +80,18 @@ def write_figures(findings: Findings, out: Path) -> list[Path]:
     return write_files(out, files, optional=[f"{name}.{kind}" for name in known for kind in FORMATS])
 
 
-def figure_files(drawn: "Figure") -> dict[str, bytes]:
+def narrow_drawings(findings: Findings) -> dict[str, bytes]:
+    """The SVG of each figure that has a narrow form, by its name."""
+    drawn = {}
+    with style.applied(findings.study):
+        for name, builder in _NARROW.items():
+            with kept(findings.faults, f"figure {name}"):
+                if (found := builder(findings)) is not None:
+                    drawn[name] = figure_files(found, ("svg",))["svg"]
+    return drawn
+
+
+def figure_files(drawn: "Figure", kinds: Iterable[str] = FORMATS) -> dict[str, bytes]:
     """The bytes of a figure by ending. Its layout is found once; call it where the style is applied."""
     from matplotlib import rc_context
 
@@ -78,8 +100,8 @@ def figure_files(drawn: "Figure") -> dict[str, bytes]:
     # No layout engine at all while saving: with any, even one that does nothing, each format is drawn twice.
     with rc_context({"figure.constrained_layout.use": False}):
         drawn.set_layout_engine(None)
-        for kind, metadata in FORMATS.items():
+        for kind in kinds:
             data = io.BytesIO()
-            drawn.savefig(data, format=kind, dpi=160, metadata=metadata)
+            drawn.savefig(data, format=kind, dpi=160, metadata=FORMATS[kind])
             files[kind] = data.getvalue()
     return files

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,16 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the report shows it. size_px: width and height, as printed on the page. source: "" if not drawn."""
+    """A figure as the report shows it. size_px: width and height, as printed on the page. source: "" if not drawn.
+
+    narrow: another drawing of it for phones; "" where there is none.
+    """
 
     name: str
     caption: str
     source: str
     size_px: tuple[int, int]
+    narrow: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,10 @@ def write_report(findings: Findings, out: Path) -> Path:
     pictures: list[Picture] = []
     with kept(findings.faults, "figures"):
         from analysis.figures import builders as figure_builders  # plotting is slow to import
-        from analysis.figures import fonts, style, write_figures
+        from analysis.figures import fonts, narrow_drawings, style, write_figures
 
         files = {path.name: path for path in write_figures(findings, out)}
+        narrow = narrow_drawings(findings)
         with style.applied(findings.study):
             classes, note = fonts.class_key(findings.study), fonts.note(findings.study)
         findings.notes.extend([note] if note else [])
@@ -136,7 +141,8 @@ def write_report(findings: Findings, out: Path) -> Path:
                 caption = f"{caption} In it, {classes}."
             if f"{name}.png" in files:
                 svg, png = (files[f"{name}.{kind}"].read_bytes() for kind in ("svg", "png"))
-                pictures.append(picture(name, caption, svg, png))
+                found = picture(name, caption, svg, png)
+                pictures.append(replace(found, narrow=_address("svg+xml", narrow[name]) if name in narrow else ""))
             elif f"figure {name}" in findings.faults:
                 pictures.append(Picture(name, caption, "", (0, 0)))
     content = {}
@@ -156,7 +162,11 @@ def picture(name: str, caption: str, svg: bytes, png: bytes) -> Picture:
     kind, data = ("svg+xml", svg) if len(svg) <= max(MAX_SVG, len(png)) else ("png", png)
     # Figures are saved at 160 dots per inch.
     width, height = (round(int.from_bytes(png[at : at + 4]) * PX_PER_INCH / 160) for at in (16, 20))
-    return Picture(name, caption, f"data:image/{kind};base64,{base64.b64encode(data).decode()}", (width, height))
+    return Picture(name, caption, _address(kind, data), (width, height))
+
+
+def _address(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
