@@ -47,7 +47,7 @@ def check_folder(trained: Trained, out: Path) -> None:
     if not out.exists() or not any(out.iterdir()):
         return
     try:
-        same = json.loads((out / "config.json").read_text())["key"] == trained.key
+        same = json.loads((out / "config.json").read_text(encoding="utf-8"))["key"] == trained.key
     except (OSError, ValueError, LookupError, TypeError):
         same = False
     if not same:

@@ -299,6 +299,21 @@ def test_the_command(tmp_path: Path) -> None:
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
+def test_the_locale_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, pages = tmp_path / "runs", []
+    task = TASK | {"label": "Vögel 鳥"}
+    write_study(ledger, [write_arm(ledger, name, "cnn", [0.5, 0.52], task=task) for name in ("cnn", "stn")], task=task)
+    for names in ((), ("PYTHONCOERCECLOCALE", "PYTHONUTF8")):
+        for name in names:
+            monkeypatch.setenv(name, "0")
+            monkeypatch.setenv("LC_ALL", "C")
+            monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
+        done = run("report", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        pages.append((tmp_path / "reports" / STUDY / NAME).read_bytes())
+    assert pages[0] == pages[1] and "Vögel 鳥".encode() in pages[0]
+
+
 def test_a_ledger_without_a_study_is_refused(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()

@@ -175,7 +175,7 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
     tables = build_tables(findings)
     by_name = {found.name: found for found in pictures}
     key = next((by_name.pop(name) for name in KEY_FIGURES if name in by_name and by_name[name].source), None)
-    script, style = ((_FOLDER / name).read_text() for name in ("script.js", "style.css"))
+    script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
     said = statements(findings)
     poses = tuple(dict.fromkeys(arm.pose for arm in study.arms))
     values: dict[str, Any] = {
