@@ -159,7 +159,7 @@ def _limits(results: Sequence[ClaimResult], margin: float) -> tuple[float, float
 def _words(result: ClaimResult, margin: float) -> str:
     if not result.difference.num:
         return decision_text(result, margin)
-    size = percent_text(result.difference, signed=True)
+    size = percent_text(result.difference, signed=True, dash=True)
     return f"{size}  ({count(result.difference.num, 'seed')})\n{decision_text(result, margin)}"
 
 
