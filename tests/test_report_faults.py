@@ -111,6 +111,16 @@ def test_words_and_pages_that_fail(faulty, tmp_path: Path, capsys: pytest.Captur
     assert not page.exists() and page.with_name("one.png").exists() and page.with_name("claims.csv").exists()
 
 
+def test_a_phone_s_form_that_fails_is_tried_again(faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(findings: Findings) -> Figure:
+        raise ValueError
+
+    monkeypatch.setattr("analysis.figures._NARROW", {"one": fail})
+    assert main(["report"]) == STATUS_INCOMPLETE
+    out = tmp_path / "reports" / STUDY
+    assert (out / "one.png").exists() and not is_whole(out / NAME)
+
+
 @pytest.mark.parametrize("what", ["one", "costs"])
 def test_what_is_not_about_one_of_them_ends_the_command(faulty, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     faulty[what] = AnalysisError("runs/x: is damaged")

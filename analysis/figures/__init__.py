@@ -65,9 +65,9 @@ def builders() -> dict[str, tuple[str, Builder]]:
 def write_figures(findings: Findings, out: Path) -> list[Path]:
     """Write every figure that the study has something for into `out`, in all FORMATS; returns their paths.
 
-    Files of figures that it has nothing for, or that cannot be drawn, are deleted; those are among findings.faults.
-    Raises AnalysisError (a ValueError of one line) if a file of
-    the ledger cannot be understood or `out` cannot be written.
+    Files of figures that it has nothing for, or that cannot be drawn, are deleted; the latter are among
+    findings.faults. Raises AnalysisError (a ValueError of one line) if a file of the ledger cannot be understood or
+    `out` cannot be written.
     """
     files: dict[str, bytes] = {}
     known = builders()
@@ -85,7 +85,7 @@ def narrow_drawings(findings: Findings) -> dict[str, bytes]:
     drawn = {}
     with style.applied(findings.study):
         for name, builder in _NARROW.items():
-            with kept(findings.faults, f"figure {name}"):
+            with kept(findings.faults, f"narrow figure {name}"):
                 if (found := builder(findings)) is not None:
                     drawn[name] = figure_files(found, ("svg",))["svg"]
     return drawn
