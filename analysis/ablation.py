@@ -300,7 +300,7 @@ def _notes(study: Study, found: list[Gap], poses: list[str]) -> Iterator[str]:
         f"Accuracies are per cent: the mean over seeds ± the half width of its {100 * CONFIDENCE:g} % Student-t "
         f"interval; n counts the completed final runs that the mean is over, of {_range_text(num_finals)} a variant, "
         "each with a seed of its own. Runs that are not completed are counted and never averaged; a single seed has "
-        "no interval."
+        "no interval, and two have none that says anything: a dash."
     )
     yield (
         "Difference: of the test accuracy to the baseline's, in percentage points, paired by seed over the seeds that "

@@ -183,7 +183,7 @@ def verdict_text(look: Look) -> str:
 def _number_cell(mean: Mean, column: _Column) -> Cell:
     if mean.num and np.abs(column.factor * mean.value) >= 1e4:  # the condition of a map that flattens everything
         return Cell(f"{column.factor * mean.value:.0e}", mean.value)
-    return mean_cell(mean, column.decimals, factor=column.factor)
+    return mean_cell(mean, column.decimals, factor=column.factor, dash=False)
 
 
 def _notes(stage: str) -> Iterator[str]:

@@ -104,8 +104,15 @@ def read_predictions(study: Study, key: str) -> Predictions | None:
 
 
 def read_maps(study: Study, key: str) -> Maps | None:
-    """The maps of a run's transformer; None for a run without. Raises AnalysisError for a file of another form."""
-    return _read_arrays(study.ledger / "runs" / key / "maps.safetensors", Maps)
+    """The maps of a run's transformer; None for a run without. Raises AnalysisError for a file of another form.
+
+    Images whose map holds what is not a number are left out.
+    """
+    maps = _read_arrays(study.ledger / "runs" / key / "maps.safetensors", Maps)
+    if maps is None or np.isfinite(maps.theta_HN23).all():
+        return maps
+    kept_N = np.isfinite(maps.theta_HN23).all(axis=(0, 2, 3))
+    return Maps(maps.theta_HN23[:, kept_N], maps.true_theta_N23[kept_N]) if kept_N.any() else None
 
 
 _Arrays = TypeVar("_Arrays", Predictions, Maps)

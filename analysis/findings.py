@@ -1,7 +1,7 @@
 """What is found in a study: read once, computed once, shared by all tables, figures and the report."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from analysis.ablation import Ablation, study_ablation
 from analysis.claims import ClaimResult, claim_results
 from analysis.diagnostics import Diagnostics, study_diagnostics
 from analysis.evaluations import read_robustness
+from analysis.faults import Faults
 from analysis.records import Study, read_study
 
 
@@ -28,10 +29,16 @@ class Importances:
 
 @dataclass(frozen=True)
 class Findings:
-    """A study that was read, and what follows from it. importances: None where nobody computed them."""
+    """A study that was read, and what follows from it. importances: None where nobody computed them.
+
+    faults: of the tables, figures and words that were wanted and could not be made. notes: what else whoever asked for
+    them should know.
+    """
 
     study: Study
     importances: Importances | None = None
+    faults: Faults = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @cached_property
     def ablation(self) -> Ablation:

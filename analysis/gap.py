@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.formats import ABSENT
-from analysis.means import Mean, mean_of, percent_text
+from analysis.means import MIN_SEEDS, Mean, mean_of, percent_text
 from analysis.names import variant_parts
 from analysis.records import Arm
 from analysis.statistics import CONFIDENCE, Floats, paired_difference, paired_ratio
@@ -20,7 +20,7 @@ GAP_COLUMN = "Gap closed %"
 class Share(NamedTuple):
     """A share of the gap as a fraction, and its 95 % interval.
 
-    value, low, high: NaN where the gap is not significantly above zero or fewer than two seeds are left; low and high
+    value, low, high: NaN where the gap is not significantly above zero or fewer than MIN_SEEDS are left; low and high
         NaN for the two arms that the gap lies between.
     num: seeds that the variant and both ends of the gap have.
     """
@@ -77,6 +77,8 @@ def shares(arms: Sequence[Arm], test_AS: Floats) -> list[Share | None]:
             found.append(None)
             continue
         value, low, high, num = (float(part_A[i]) for part_A in ratio)
+        if num < MIN_SEEDS:
+            value = low = high = np.nan
         is_end = i in (floor, ceiling)
         found.append(Share(value, np.nan if is_end else low, np.nan if is_end else high, int(num)))
     return found
@@ -101,14 +103,14 @@ def gap_notes(found: Sequence[Gap], *, several_poses: bool) -> Iterator[str]:
         "which sees the images turned back by their true pose, both on the variant's backbone and without a policy; "
         f"0 is as good as {FLOOR}, 100 as {CEILING}. Paired by seed, with Fieller's {100 * CONFIDENCE:g} % interval "
         "in brackets, which is not symmetric. A dash: one of the two is not in the study, the second is not "
-        "significantly above the first, or fewer than two seeds completed all three."
+        "significantly above the first, or fewer than three seeds completed all three."
     )
     for gap in found:
         if gap.is_open:
             continue
         place = f" at pose {gap.pose}" if several_poses else ""
-        if gap.size.num < 2:
-            why = f"fewer than two seeds completed both {gap.floor} and {gap.ceiling}"
+        if gap.size.num < MIN_SEEDS:
+            why = f"fewer than three seeds completed both {gap.floor} and {gap.ceiling}"
         else:
             points = percent_text(gap.size, signed=True)
             why = f"{gap.ceiling} is not significantly above {gap.floor} ({points} points)"

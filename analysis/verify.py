@@ -19,7 +19,7 @@ from analysis.result_queries import SOURCE, Results, Unanswered, check_keys, che
 
 _CLAIM = {**SOURCE, "in": str, "within": str, "says": str, "each": str, "names": dict}
 _NUMBER = r"[−+-]?\d[\d,]*(?:\.\d+)?"
-_VALUE = rf"(?:{_NUMBER}(?: ± {_NUMBER})?(?: \[{_NUMBER}, {_NUMBER}\])?|{ABSENT})"
+_VALUE = rf"(?:{_NUMBER}(?: ± (?:{_NUMBER}|{ABSENT}))?(?: \[{_NUMBER}, {_NUMBER}\])?|{ABSENT})"
 _MEASURED = re.compile(rf"{_NUMBER} ± {_NUMBER}|{_NUMBER} \[{_NUMBER}, {_NUMBER}\]")
 _CODE = re.compile(r"```.*?```|`[^`]*`")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")

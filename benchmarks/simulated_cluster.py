@@ -74,7 +74,7 @@ def made_up_plan(folder: Path, num_runs: int) -> Plan:
         "final_seeds": NUM_FINALS,
     }
     path = folder / "sweep.yaml"
-    path.write_text(json.dumps(sweep_file))
+    path.write_text(json.dumps(sweep_file), encoding="utf-8")
     study = load_study(path, "gpu")
     images = Images(np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int64), np.zeros((1, 2, 3), np.float32))
     task = Task("sprites", "made up", tuple("abcdefghij"), images, images, "0" * 64)
@@ -265,7 +265,7 @@ class Simulation:
     def make_runs(self, sweep: Sweep, estimate: Estimate, until: int) -> None:
         """What the same command does to train, but for W&B, until so many runs are in the ledger."""
         whole, cluster = Clock(), SimulatedCluster(self.plan, sweep.ledger, self.num_workers)
-        with open(os.devnull, "w") as out:
+        with open(os.devnull, "w", encoding="utf-8") as out:
             progress = SweepProgress(
                 Console(file=out, force_terminal=self.terminal, width=100),
                 sweep.ledger,

@@ -175,7 +175,10 @@ def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the process's exit status. Bad input is one line on stderr and status 2."""
+    """Run a command; returns the process's exit status. Bad input is one line on stderr and status 2.
+
+    Status 1 says that a table, a figure or the report of runs that are whole could not be made (STATUS_INCOMPLETE).
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # where a stream was closed before the start, a file of ours would take its place

@@ -53,13 +53,13 @@ class PeakMemory:
             with suppress(AttributeError, OSError, TypeError):
                 ctypes.CDLL(None).malloc_trim(0)  # what an earlier run freed is not this run's
             with suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")
+                Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
     def mib(self) -> float:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         try:
-            status = Path("/proc/self/status").read_text()
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
             return int(status.split("VmHWM:")[1].split()[0]) / 1024
         except (OSError, IndexError):
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -309,6 +309,16 @@ def print_place(console: Console, what: str, *lines: str) -> None:
         console.print(f"{'' if number else what:20}{as_markup(line)}", highlight=False, soft_wrap=True)
 
 
+def print_faults(console: Console, findings: Any) -> None:
+    """What analysis could not make of its findings, or not as it should be, a line each."""
+    faults = [
+        f"{what}: could not be made, by a fault in the program ({fault.place}); `make report` tries again"
+        for what, fault in findings.faults.items()
+    ]
+    for line in (*faults, *findings.notes):
+        console.print(as_markup(line), style="yellow", highlight=False, soft_wrap=True)
+
+
 def print_tracking(console: Console, ledger: Ledger, mode: str, why: str, problem: str | None, unlogged: int) -> None:
     """Where W&B's part is, and why there, and what went wrong with it."""
     why = why and f", {why}"

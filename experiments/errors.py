@@ -4,6 +4,9 @@ import errno
 
 from experiments.nearest_names import nearest as nearest
 
+STATUS_INCOMPLETE = 1
+"""Of a command whose runs are whole, but not all tables and figures that it wrote of them."""
+
 
 class UserError(ValueError):
     """Something the user wrote or has cannot be used; the message is one line that says what to do."""

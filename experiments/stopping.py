@@ -95,7 +95,7 @@ def _kill_children() -> None:
     """Workers that are left, also those that have only begun. The tracker, in a group of its own, ends by itself."""
     with suppress(OSError):
         for task in Path("/proc/self/task").glob("*/children"):
-            for child in map(int, task.read_text().split()):
+            for child in map(int, task.read_text(encoding="utf-8").split()):
                 if os.getpgid(child) == os.getpgrp():
                     os.kill(child, signal.SIGKILL)
 

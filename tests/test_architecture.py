@@ -13,7 +13,9 @@ ROOMS = ("stn", "baselines", "experiments", "analysis", "benchmarks", "tests")
 MAX_LINES = 400
 
 FILES = {
-    str(path.relative_to(ROOT)): path.read_text() for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for room in ROOMS
+    for path in sorted((ROOT / room).rglob("*.py"))
 }
 TREES = {file: ast.parse(text, file) for file, text in FILES.items()}
 
@@ -160,3 +162,23 @@ def test_the_reader_of_imports_sees_them_all(source: str, names: list[str]) -> N
 )
 def test_the_reader_of_names_sees_them_all(source: str, found: bool) -> None:
     assert uses(ast.parse(source), "grid_sample") is found
+
+
+def decodes_by_locale(call: ast.Call) -> bool:
+    """Whether a file is opened as text of whatever encoding the user's locale has."""
+    match call.func:
+        case ast.Attribute(value=ast.Name(id="os" | "Image" | "tarfile"), attr="open"):  # none of text
+            return False
+        case ast.Name(id="open") | ast.Attribute(attr="open" | "fdopen" | "read_text" | "write_text"):
+            texts = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]
+            is_binary = any(re.fullmatch("[rwax]+b[+]?", str(text)) for text in texts)
+            return not is_binary and all(keyword.arg != "encoding" for keyword in call.keywords)
+    return False
+
+
+def test_files_of_text_are_utf_8_whatever_the_locale() -> None:
+    """Tests may do as they like: their text is theirs."""
+    files = [file for file in FILES if room(file) != "tests"]
+    calls = {file: [node for node in ast.walk(TREES[file]) if isinstance(node, ast.Call)] for file in files}
+    assert [f"{file}:{call.lineno}" for file in files for call in calls[file] if decodes_by_locale(call)] == []
+    assert decodes_by_locale(ast.parse("path.read_text()", mode="eval").body)  # type: ignore[arg-type]

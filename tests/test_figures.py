@@ -143,7 +143,8 @@ def test_odd_labels_and_several_poses(tmp_path: Path) -> None:
         assert set(figure_files(figure)) == set(FORMATS)
         assert set(figure_files(curves_figure(find(ledger, "tiny-cpu")))) == set(FORMATS)
     assert len(figure.axes) == 4
-    assert any(f"\n{label} ·" in text for text in texts(figure))
+    shown = label.replace("猫", "?")  # which our font lacks
+    assert any(f"\n{shown} ·" in text for text in texts(figure))
 
 
 VARIANTS = {

@@ -54,6 +54,23 @@ def test_points_and_frontier(tmp_path: Path) -> None:
         assert {text.get_text() for text in ax.texts} == {arm[0] for arm in ARMS[:4]}
 
 
+def test_marks_stand_where_their_numbers_are_and_names_are_tied_to_them(tmp_path: Path) -> None:
+    """Though variants that differ in their policy only cost the same, and these two are nearly as accurate."""
+    scores = {"cnn": 0.5, "cnn+affine": 0.6, "cnn+rotate": 0.601, "stn_affine": 0.55}
+    arms: list[Arm] = [(name, [score], 3e11 + 1e11 * ("stn" in name), 31_000) for name, score in scores.items()]
+    figure = draw(tmp_path, arms)
+    assert figure is not None
+    with style.applied():
+        figure.draw_without_rendering()
+    ax = figure.axes[0]
+    marks = [line for line in ax.lines if line.get_zorder() == 3]
+    assert all(line.get_transform() == ax.transData for line in marks)
+    assert [float(np.asarray(line.get_xdata())[0]) for line in marks] == [3e11, 3e11, 3e11, 4e11]
+    tied = [line for line in ax.lines if line.get_zorder() == 1.5]
+    ends = {round(float(np.asarray(line.get_ydata())[0]), 2) for line in tied}
+    assert {60.0, 60.1} <= ends
+
+
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=12, unique=True))
 def test_frontier_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
     cost, accuracy = np.array(points, dtype=np.float64).T

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 
 from analysis.claims import ClaimResult, Decision
-from analysis.figures import builders, style
-from analysis.figures.forest import claim_label, decision_text, forest_figure
+from analysis.figures import builders, narrow_drawings, style
+from analysis.figures.forest import claim_label, decision_text, forest_figure, narrow_forest
 from analysis.findings import Findings, find
 from analysis.means import Mean
 from analysis.records import Claim
@@ -145,7 +145,7 @@ def test_every_figure_is_legible_and_fits_a_page(tmp_path: Path) -> None:
             if isinstance(text, Text) and text.get_text():
                 assert float(text.get_fontsize()) >= 7, (name, text)
                 seen.add(text.get_text())
-    assert any("_Odd $x^2$ |name| <b> 100% 猫 =cmd" in text for text in seen)
+    assert any("_Odd $x^2$ |name| <b> 100% ? =cmd" in text for text in seen)  # our font lacks 猫
 
 
 @given(
@@ -158,3 +158,24 @@ def test_lines_differ_without_colour(variants: list[str]) -> None:
         assert len({(line.linestyle, line.marker, line.color) for line in styles.values()}) == len(variants)
     styles = style.variant_styles(variants)
     assert len({(line.linestyle, line.marker) for line in styles.values()}) == len(variants)
+
+
+def test_a_phone_s_form_says_the_same_in_half_the_width(tmp_path: Path) -> None:
+    findings = study_of(tmp_path, evaluated=True)
+    wide, narrow = forest_figure(findings), narrow_forest(findings)
+    assert wide is not None and narrow is not None
+    assert narrow.get_figwidth() == style.COLUMN_IN
+    labels = [label.get_text() for label in wide.axes[0].get_yticklabels()]
+    words = [f"{label}\n{text.get_text()}" for label, text in zip(labels, wide.axes[0].texts, strict=True)]
+    assert [text.get_text() for text in narrow.axes[0].texts] == words
+    with style.applied():
+        narrow.draw_without_rendering()
+        for text in narrow.axes[0].texts:
+            box = text.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= narrow.bbox.x1
+            assert not [
+                line
+                for line in narrow.axes[0].lines
+                if line.get_zorder() > 1 and line.get_window_extent().overlaps(box)
+            ]
+    assert set(narrow_drawings(findings)) == {"forest"}

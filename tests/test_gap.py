@@ -42,9 +42,9 @@ def ledger(tmp_path: Path) -> Path:
         write_arm(ledger, "oracle_unwarp", "cnn", ORACLE, pose="R:max_deg=30"),
         write_arm(ledger, "stn", "cnn", STN, pose="R:max_deg=30"),
         write_arm(ledger, "stn:loc=deep+affine", "cnn", [0.49, "diverged", 0.53, None, 0.50], pose="R:max_deg=30"),
-        write_arm(ledger, "cnn@lenet:width=2", "cnn@lenet:width=2", [0.40, 0.42], pose="R:max_deg=30"),
-        write_arm(ledger, "oracle_unwarp@lenet:width=2", "cnn@lenet:width=2", [0.50, 0.53], pose="R:max_deg=30"),
-        write_arm(ledger, LONG, "cnn@lenet:width=2", [0.45, 0.47], pose="R:max_deg=30"),
+        write_arm(ledger, "cnn@lenet:width=2", "cnn@lenet:width=2", [0.40, 0.42, 0.41], pose="R:max_deg=30"),
+        write_arm(ledger, "oracle_unwarp@lenet:width=2", "cnn@lenet:width=2", [0.50, 0.53, 0.515], pose="R:max_deg=30"),
+        write_arm(ledger, LONG, "cnn@lenet:width=2", [0.45, 0.47, 0.46], pose="R:max_deg=30"),
         write_arm(ledger, "stn@lenet", "cnn", STN, pose="R:max_deg=30"),
         write_arm(ledger, "cnn", "cnn", CNN, pose="R"),
         write_arm(ledger, "oracle_unwarp+affine", "cnn", ORACLE, pose="R"),
@@ -100,7 +100,7 @@ def test_too_few_seeds(tmp_path: Path) -> None:
     write_study(tmp_path, arms)
     assert gap_cells(tmp_path, "upright") == {"cnn": "—", "oracle_unwarp": "—", "stn": "—"}
     caption = ablation(tmp_path, STUDY).caption
-    assert "No share of the gap is given: fewer than two seeds completed both cnn and oracle_unwarp." in caption
+    assert "No share of the gap is given: fewer than three seeds completed both cnn and oracle_unwarp." in caption
 
 
 def test_a_study_without_an_oracle_says_nothing(tmp_path: Path) -> None:

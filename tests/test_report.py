@@ -40,7 +40,7 @@ from tests.synthetic_ledger import (
 
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (160).to_bytes(4) + (80).to_bytes(4) + b"\x08\x02"
 HOSTILE = "<script>alert(1)</script> & \"'%_|=cmd {{ 7 * 7 }} </title> Ünï 猫"
-VOID = {"meta", "link", "img", "input", "br", "hr", "wbr"}
+VOID = {"meta", "link", "img", "input", "br", "hr", "wbr", "source"}
 
 
 class Page(HTMLParser):
@@ -298,6 +298,21 @@ def test_the_command(tmp_path: Path) -> None:
     assert {f"table-{path.stem}" for path in out.glob("*.csv")} == {a["id"] for a in page.all("article")}
     assert (out / NAME).stat().st_size < 4_000_000
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_the_locale_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, pages = tmp_path / "runs", []
+    task = TASK | {"label": "Vögel 鳥"}
+    write_study(ledger, [write_arm(ledger, name, "cnn", [0.5, 0.52], task=task) for name in ("cnn", "stn")], task=task)
+    for names in ((), ("PYTHONCOERCECLOCALE", "PYTHONUTF8")):
+        for name in names:
+            monkeypatch.setenv(name, "0")
+            monkeypatch.setenv("LC_ALL", "C")
+            monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
+        done = run("report", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        pages.append((tmp_path / "reports" / STUDY / NAME).read_bytes())
+    assert pages[0] == pages[1] and "Vögel 鳥".encode() in pages[0]
 
 
 def test_a_ledger_without_a_study_is_refused(tmp_path: Path) -> None:

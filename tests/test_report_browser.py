@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.new("RGB", (1800, 900), "white").save(pixels, "png")
     drawing = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1800 900"><rect width="900" height="900"/></svg>'
     pictures = [picture(name, "What it shows", drawing, pixels.getvalue()) for name in ("forest", "curves")]
+    tall = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 600"><rect width="300" height="60"/></svg>'
+    narrow = "data:image/svg+xml;base64," + base64.b64encode(tall).decode()
+    pictures.append(replace(picture("cost", "What it shows", drawing, pixels.getvalue()), narrow=narrow))
     file = folder / "report.html"
     file.write_text(report_html(find(folder, STUDY), pictures))
     return file
@@ -96,11 +100,44 @@ def test_it_fits(browser: Browser, report: Path, width_px: int) -> None:
     )
     assert (wide > 0) or width_px == 1280
     sizes = browser.run("[...document.images].map(image => [image.naturalWidth > 0, image.width / image.height])")
-    assert all(loaded and ratio == pytest.approx(2, rel=0.01) for loaded, ratio in sizes)
+    shown = [ratio for loaded, ratio in sizes if loaded]
+    assert sorted(shown) == pytest.approx([0.5 if width_px < 640 else 2, 2, 2], rel=0.01)
+
+
+def test_a_phone_shows_the_answer_and_unfolds_the_rest(browser: Browser, report: Path) -> None:
+    browser.open(report, width_px=390)
+    height = "document.documentElement.scrollHeight"
+    folded_px = browser.run(height)
+    assert browser.run("document.querySelector('#answer .statements').checkVisibility()")
+    assert not browser.run("document.querySelector('#table-leaderboard').checkVisibility()")
+    browser.click(".contents a[href='#evidence']")
+    browser.run("new Promise(done => setTimeout(done, 200))")
+    assert browser.run("document.querySelector('#table-leaderboard').checkVisibility()")
+    browser.click("#evidence summary")
+    assert browser.run(height) == folded_px
+    browser.click(".contents a[href='#evidence']")  # the same address as before
+    browser.run("new Promise(done => setTimeout(done, 200))")
+    assert browser.run("document.querySelector('#table-leaderboard').checkVisibility()")
+    browser.open(report)
+    assert browser.run("document.querySelectorAll('.fold').length") == 0
+
+
+def test_figures_are_dimmed_in_the_dark_and_not_on_paper(browser: Browser, report: Path) -> None:
+    shown = "getComputedStyle(document.querySelector('figure .scroll')).filter"
+    browser.open(report)
+    assert browser.run(shown) == "none"
+    browser.open(report, prefers_color_scheme="dark")
+    assert browser.run(shown) == "brightness(0.78)"
+    browser.ask(
+        "Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}]
+    )
+    assert browser.run(shown) == "none"
+    browser.ask("Emulation.setEmulatedMedia", media="")
 
 
 def test_a_row_s_name_and_its_line_stay_while_the_rest_is_pushed_aside(browser: Browser, report: Path) -> None:
     browser.open(report, width_px=390)
+    browser.click("#evidence summary")
     table = json.dumps(LEADERS + " table")
     browser.run(f"document.querySelector({table}).parentElement.scrollLeft = 150")
     # Lines of collapsed borders belong to the table: they move away below cells that stay.

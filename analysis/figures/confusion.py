@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 from analysis.evaluations import Predictions, read_predictions
 from analysis.figures import figure, style
+from analysis.figures.fonts import class_names
 from analysis.figures.selection import lines
 from analysis.findings import Findings
 from analysis.records import Claim, Study
@@ -57,7 +58,7 @@ def confusion(findings: Findings) -> Figure | None:
     for ax in axes.flat[len(changes) :]:
         ax.set_axis_off()
     limit = max(1.0, *(float(np.nanmax(np.abs(change.points_KK))) for change in changes))
-    names = [style.shortened(name, 12 if is_small else 16) for name in study.classes]
+    names = [style.shortened(name, 12 if is_small else 16) for name in class_names(study)]
     image: AxesImage | None = None
     for i, (ax, change) in enumerate(zip(axes.flat, changes, strict=False)):
         if is_small:

@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from analysis.ablation import Row
 from analysis.figures import figure
-from analysis.figures.placing import Point, aside, place_labels
+from analysis.figures.placing import Point, place_labels
 from analysis.figures.selection import lines, selected_rows
 from analysis.figures.style import (
     MUTED,
@@ -41,7 +41,7 @@ _COSTS = (("train_flops", "FLOPs of one training"), ("num_parameters", "paramete
     "cost",
     "Test accuracy, with the 95 % interval of its mean over seeds, over what it costs: the floating-point operations "
     "of one training (left) and the size of the network (right). Points on the line are worth their cost: nothing "
-    "that is cheaper is more accurate. Points of the same cost stand side by side.",
+    "that is cheaper is more accurate. A thin line leads from a name to its point where others are near.",
 )
 def cost_figure(findings: Findings) -> Figure | None:
     """A row of panels a pose; None where no completed run says what it cost."""
@@ -105,26 +105,15 @@ def _draw(
     (line,) = ax.step(*ends, where="post", color=MUTED, linewidth=1, zorder=1)
     points = []
     for i, row in enumerate(rows):
-        style, point = (
-            styles[row.variant],
-            Point(cost_R[i], accuracy_R[i], half_R[i], texts[row.variant], _aside_pt(cost_R, i)),
-        )
-        transform = aside(ax, point)
-        bar = accuracy_R[i] + half_R[i] * np.array([-1, 1])
-        ax.update_datalim([(cost_R[i], end) for end in bar])  # matplotlib leaves out what is drawn aside
-        ax.plot([cost_R[i]] * 2, bar, color=style.color, zorder=2, transform=transform)
+        style, bar = styles[row.variant], accuracy_R[i] + half_R[i] * np.array([-1, 1])
+        # Ends show whose a bar is where variants cost the same, such as those that differ in their policy only.
+        ax.plot([cost_R[i]] * 2, bar, "_-", color=style.color, linewidth=1, markersize=5, zorder=2)
         ax.plot(
-            cost_R[i], accuracy_R[i], style.marker, color=style.color, markersize=5, zorder=3, transform=transform,
+            cost_R[i], accuracy_R[i], style.marker, color=style.color, markersize=5, zorder=3,
             markerfacecolor=style.color if i in on else "white",
         )  # fmt: skip
-        points.append(point)
+        points.append(Point(cost_R[i], accuracy_R[i], half_R[i], texts[row.variant]))
     return points, line
-
-
-def _aside_pt(cost_R: Floats, i: int) -> float:
-    """Points of the same cost, such as variants that differ in their policy only, stand side by side."""
-    same = np.flatnonzero(np.isclose(cost_R, cost_R[i], rtol=0.005)).tolist()
-    return (same.index(i) - (len(same) - 1) / 2) * min(7, 36 / len(same))
 
 
 def _scale(ax: Axes, costs: Sequence[float]) -> None:

@@ -13,9 +13,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from analysis.claims import ClaimResult
-from analysis.figures import figure
+from analysis.figures import figure, narrow
 from analysis.figures.style import (
     COLORS,
+    COLUMN_IN,
     REFERENCE,
     WIDTH_IN,
     add_legend,
@@ -32,6 +33,9 @@ _MAX_NAME = 28
 _SPACE = 0.675
 """Between the intervals of a claim, in lines of text."""
 
+_INTERVALS = 3.2
+"""Lines of text that the intervals of a claim take where its words are above them."""
+
 _T, _BCA, _IMAGES, _BAND = COLORS[0], COLORS[1], COLORS[2], "0.9"
 _MARKERS = {"better": ">", "worse": "<", "equivalent": "s", "undecided": "o", "untested": "o"}
 _OPEN = "cannot tell yet"
@@ -43,31 +47,45 @@ _WORDS = {"better": "better", "worse": "worse", "equivalent": "equivalent", "und
     "What the study set out to find: one line a comparison, the difference in test accuracy of the first variant to "
     "the second, with 95 % intervals; with few seeds the bootstrap over seeds alone is too narrow and shows no more "
     "than the skew. Right of zero the first is better; in the grey band the difference is too small to matter. The "
-    "words at the right say what follows by the "
+    "words at each line say what follows by the "
     "exact sign-flip test, corrected for the number of comparisons (Holm): few seeds cannot pass it, however clear "
     "their intervals look.",
 )
 def forest_figure(findings: Findings) -> Figure | None:
     """The claims, a panel a pose; None for a study without claims."""
-    results = findings.claims[:MAX_CLAIMS]
+    fig = _forest(findings, is_narrow=False)
+    if fig is not None:
+        more = len(findings.claims) > MAX_CLAIMS
+        note = f"\nthe first {MAX_CLAIMS} of {len(findings.claims)} claims" if more else ""
+        add_title(fig, findings.study, f"Differences, and what they decide{note}")
+    return fig
+
+
+@narrow("forest")
+def narrow_forest(findings: Findings) -> Figure | None:
+    """The same with the words on each claim above its intervals; its title is the page's."""
+    return _forest(findings, is_narrow=True)
+
+
+def _forest(findings: Findings, *, is_narrow: bool) -> Figure | None:
+    results, margin = findings.claims[:MAX_CLAIMS], findings.study.claims.margin
     if not results:
         return None
     of_pose: dict[str, list[ClaimResult]] = {}
     for result in results:
         of_pose.setdefault(result.claim.pose, []).append(result)
-    heights = [sum(map(_height, of_pose[pose])) for pose in of_pose]
-    fig = Figure(figsize=(WIDTH_IN, 1.3 + 0.14 * sum(heights) + 0.3 * len(heights)))
+    heights = [sum(_height(result, is_narrow) for result in of_pose[pose]) for pose in of_pose]
+    width_in = COLUMN_IN if is_narrow else WIDTH_IN
+    fig = Figure(figsize=(width_in, 1.3 + 0.14 * sum(heights) + 0.3 * len(heights)))
     axes = fig.subplots(len(heights), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights})[:, 0]
     for ax, (pose, shown) in zip(axes, of_pose.items(), strict=True):
-        _draw(ax, shown, findings.study.claims.margin)
+        _draw(ax, shown, margin, is_narrow=is_narrow)
         if len(of_pose) > 1:
             ax.set_title(f"pose {shortened(pose)}")
-    axes[-1].set_xlim(_limits(results, findings.study.claims.margin))
+    axes[-1].set_xlim(_limits(results, margin))
     axes[-1].xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes[-1].set_xlabel("difference in test accuracy, percentage points")
-    note = f"\nthe first {MAX_CLAIMS} of {len(findings.claims)} claims" if len(findings.claims) > MAX_CLAIMS else ""
-    add_title(fig, findings.study, f"Differences, and what they decide{note}")
-    add_legend(fig, _legend(results, findings.study.claims.margin))
+    add_legend(fig, _legend(results, margin))
     return fig
 
 
@@ -94,23 +112,29 @@ def decision_text(result: ClaimResult, margin: float) -> str:
     return "not tested: one pair of runs" if result.difference.num == 1 else "not tested: no pair of completed runs"
 
 
-def _height(result: ClaimResult) -> float:
+def _height(result: ClaimResult, is_narrow: bool) -> float:
     """In lines of text, with some space."""
-    return max(2, 1 + claim_label(result).count("\n")) + 1.0
+    num_lines = 1 + claim_label(result).count("\n")
+    return num_lines + 2 + _INTERVALS if is_narrow else max(2, num_lines) + 1.0
 
 
-def _draw(ax: Axes, results: list[ClaimResult], margin: float) -> None:
-    ends_y = np.cumsum([0.0, *map(_height, results)])
-    middle_y = (ends_y[:-1] + ends_y[1:]) / 2
+def _draw(ax: Axes, results: list[ClaimResult], margin: float, *, is_narrow: bool) -> None:
+    ends_y = np.cumsum([0.0, *(_height(result, is_narrow) for result in results)])
+    middle_y = ends_y[1:] - _INTERVALS / 2 if is_narrow else (ends_y[:-1] + ends_y[1:]) / 2
     ax.axvspan(-100 * margin, 100 * margin, color=_BAND, linewidth=0, zorder=0)
     ax.axvline(0, color=REFERENCE, linewidth=0.8, zorder=1)
     for y, result in zip(middle_y.tolist(), results, strict=True):
         if result.difference.num:
             _draw_claim(ax, y, result)
     ax.set_ylim(ends_y[-1], 0)
-    ax.set_yticks(middle_y, [claim_label(result) for result in results])
-    for y, result in zip(middle_y.tolist(), results, strict=True):
-        ax.text(1.02, y, _words(result, margin), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+    ax.set_yticks(middle_y, ["" if is_narrow else claim_label(result) for result in results])
+    for y, top, result in zip(middle_y.tolist(), ends_y.tolist(), results, strict=False):
+        if is_narrow:
+            text = f"{claim_label(result)}\n{_words(result, margin)}"
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0}
+            ax.text(0, top + 0.2, text, transform=ax.get_yaxis_transform(), va="top", fontsize=7, bbox=box)
+        else:
+            ax.text(1.02, y, _words(result, margin), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
     ax.tick_params(left=False)
     ax.grid(visible=False, axis="y")
     sns.despine(ax=ax, left=True)
@@ -135,7 +159,7 @@ def _limits(results: Sequence[ClaimResult], margin: float) -> tuple[float, float
 def _words(result: ClaimResult, margin: float) -> str:
     if not result.difference.num:
         return decision_text(result, margin)
-    size = percent_text(result.difference, signed=True)
+    size = percent_text(result.difference, signed=True, dash=True)
     return f"{size}  ({count(result.difference.num, 'seed')})\n{decision_text(result, margin)}"
 
 

@@ -29,6 +29,7 @@ from analysis.figures.style import (
     variant_styles,
     wrapped_name,
 )
+from analysis.means import MIN_SEEDS
 from analysis.names import variant_parts
 from analysis.records import Study
 from analysis.statistics import Floats, mean_interval
@@ -41,9 +42,6 @@ MAX_LINES = 36
 
 BANDS = "Bands are 95 % intervals of the mean over seeds; of fewer than three seeds, thin lines show each."
 """For captions."""
-
-_FEW_SEEDS = 3
-"""Seeds from which on there is a band: that of two is wider than all scores that there can be."""
 
 _COLUMNS = 3
 _MAX_PANEL_TITLE = 27
@@ -90,7 +88,7 @@ class _Panel(NamedTuple):
 def line_over(pose: str, variant: str, x_X: Floats, score_XS: Floats) -> Line:
     """The line of scores by seed; NaN where a seed has none."""
     estimate = mean_interval(score_XS)
-    has_band_X = estimate.num_X >= _FEW_SEEDS
+    has_band_X = estimate.num_X >= MIN_SEEDS
     half_width_X = np.where(has_band_X, estimate.half_width_X, np.nan)
     seed_XS = np.where((has_band_X | (estimate.num_X < 2))[:, None], np.nan, score_XS)
     return Line(pose, variant, x_X, estimate.mean_X, half_width_X, seed_XS)

@@ -5,7 +5,6 @@ is smaller than 7 pt. Colour never says anything alone: a line's dashes and mark
 """
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -18,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
+from analysis.figures.as_delivered import quiet
+from analysis.figures.fonts import FONT, drawable, families
 from analysis.formats import one_line
 from analysis.names import variant_parts, wrapped
 from analysis.records import Study
@@ -53,8 +54,7 @@ STYLE: dict[Any, Any] = {
     **sns.axes_style("whitegrid"),
     **sns.plotting_context("paper"),
     "figure.constrained_layout.use": True,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same picture on every machine
+    "font.family": [FONT],
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -82,10 +82,13 @@ STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def applied() -> Iterator[None]:
-    """Draws and saves in this style within it."""
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a box stands for it
+def applied(study: Study | None = None) -> Iterator[None]:
+    """Draws and saves in this style, and in no other, within it. study: whose names have to be written."""
+    with quiet(), matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        if study:
+            matplotlib.rcParams["font.family"] = families(study)
         yield
 
 
@@ -130,13 +133,13 @@ def model_of(variant: str) -> str:
 
 def shortened(text: str, width: int = MAX_LABEL) -> str:
     """Any text on one line, cut to `width` characters."""
-    text = one_line(text)
+    text = drawable(one_line(text))
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def wrapped_name(name: str, width: int = MAX_LABEL) -> str:
     """Of a variant or policy, on as many lines as it needs: names may differ in their last option only."""
-    return wrapped(one_line(name), width)
+    return wrapped(drawable(one_line(name)), width)
 
 
 def add_title(figure: Figure, study: Study, what: str = "") -> None:

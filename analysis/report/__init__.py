@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from analysis.answer import headline, statements, verdicts
+from analysis.faults import kept
 from analysis.findings import Findings
 from analysis.formats import Section, Table, html_table, one_line, visible
 from analysis.formats.table import places
@@ -24,7 +25,7 @@ from analysis.lost_runs import unfinished
 from analysis.report.method import facts, glossary, image_facts, machine_facts, method, protocol_facts, variant_facts
 from analysis.report.reproduce import commands, notes
 from analysis.reports import write_files
-from analysis.tables import builders
+from analysis.tables import build_tables
 from analysis.wording import capital, pose_words
 
 NAME = "report.html"
@@ -43,12 +44,16 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the report shows it. size_px: width and height, as printed on the page."""
+    """A figure as the report shows it. size_px: width and height, as printed on the page. source: "" if not drawn.
+
+    narrow: another drawing of it for phones; "" where there is none.
+    """
 
     name: str
     caption: str
     source: str
     size_px: tuple[int, int]
+    narrow: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,9 @@ MORE = Part("more", "More", "More", "", (), ())
 FOLDED = ("ablation", "times", "runs")
 """Tables that are shown on demand: they hold what others say, in more detail."""
 
+WITH_CLASSES = ("confusion",)
+"""Figures that name classes, and have to number those whose letters no font has."""
+
 KEY_FIGURES = ("forest", "ablation")
 """The first of these that there is stands beside the answer."""
 
@@ -115,18 +123,38 @@ KEY_FIGURES = ("forest", "ablation")
 def write_report(findings: Findings, out: Path) -> Path:
     """Write report.html, and every figure in a file of its own, into `out`; returns the report's path.
 
+    A figure that cannot be drawn is among findings.faults, and the page says so in its place; so is the page itself.
     Raises AnalysisError (a ValueError of one line) if the ledger cannot be understood or `out` cannot be written.
     """
-    from analysis.figures import builders as figure_builders  # plotting is slow to import
-    from analysis.figures import write_figures
+    pictures: list[Picture] = []
+    with kept(findings.faults, "figures"):
+        from analysis.figures import builders as figure_builders  # plotting is slow to import
+        from analysis.figures import fonts, narrow_drawings, style, write_figures
 
-    files = {path.name: path for path in write_figures(findings, out)}
-    drawn = [
-        picture(name, caption, files[f"{name}.svg"].read_bytes(), files[f"{name}.png"].read_bytes())
-        for name, (caption, _) in figure_builders().items()
-        if f"{name}.png" in files
-    ]
-    return write_files(out, {NAME: report_html(findings, drawn).encode()})[0]
+        files = {path.name: path for path in write_figures(findings, out)}
+        narrow = narrow_drawings(findings)
+        with style.applied(findings.study):
+            classes, note = fonts.class_key(findings.study), fonts.note(findings.study)
+        findings.notes.extend([note] if note else [])
+        for name, (caption, _) in figure_builders().items():
+            if classes and name in WITH_CLASSES:
+                caption = f"{caption} In it, {classes}."
+            if f"{name}.png" in files:
+                svg, png = (files[f"{name}.{kind}"].read_bytes() for kind in ("svg", "png"))
+                found = picture(name, caption, svg, png)
+                pictures.append(replace(found, narrow=_address("svg+xml", narrow[name]) if name in narrow else ""))
+            elif f"figure {name}" in findings.faults:
+                pictures.append(Picture(name, caption, "", (0, 0)))
+    content = {}
+    with kept(findings.faults, "report"):
+        content[NAME] = report_html(findings, pictures).encode()
+    write_files(out, content, optional=[NAME])
+    return out / NAME
+
+
+def is_whole(page: Path) -> bool:
+    """Whether there is such a report, and nothing in it could not be made."""
+    return page.is_file() and b'class="fault"' not in page.read_bytes()
 
 
 def picture(name: str, caption: str, svg: bytes, png: bytes) -> Picture:
@@ -134,16 +162,20 @@ def picture(name: str, caption: str, svg: bytes, png: bytes) -> Picture:
     kind, data = ("svg+xml", svg) if len(svg) <= max(MAX_SVG, len(png)) else ("png", png)
     # Figures are saved at 160 dots per inch.
     width, height = (round(int.from_bytes(png[at : at + 4]) * PX_PER_INCH / 160) for at in (16, 20))
-    return Picture(name, caption, f"data:image/{kind};base64,{base64.b64encode(data).decode()}", (width, height))
+    return Picture(name, caption, _address(kind, data), (width, height))
+
+
+def _address(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
     """The report. pictures: of the figures, in any order."""
     study = findings.study
-    tables = {name: table for name, build in builders().items() if (table := build(findings)) is not None}
+    tables = build_tables(findings)
     by_name = {found.name: found for found in pictures}
-    key = next((by_name.pop(name) for name in KEY_FIGURES if name in by_name), None)
-    script, style = ((_FOLDER / name).read_text() for name in ("script.js", "style.css"))
+    key = next((by_name.pop(name) for name in KEY_FIGURES if name in by_name and by_name[name].source), None)
+    script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
     said = statements(findings)
     poses = tuple(dict.fromkeys(arm.pose for arm in study.arms))
     values: dict[str, Any] = {
@@ -162,6 +194,7 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
         "key_figure": key,
         "variants": variant_facts(study),
         "parts": list(_parts(tables, by_name)),
+        "faults": findings.faults,
         "method": method(findings),
         "folded": FOLDED,
         "images": image_facts(study),

@@ -215,7 +215,8 @@ def method(findings: Findings) -> tuple[str, ...]:
             ""
             if study.is_as_planned
             else " Here the comparisons, the seeds, the training or the search were changed after the study had begun: "
-            "take its decisions for hints, and confirm them in a study of another name, whose first_seed leads to runs that nobody has seen."
+            "take its decisions for hints, and confirm them in a study of another name, whose first_seed leads to runs "
+            "that nobody has seen."
         ),
         "Is there none? No evidence of a difference is no evidence that there is none. Two one-sided t tests ask "
         f"whether the difference lies within ±{plain_points(claims.margin)}, the margin below which it would not "

@@ -147,6 +147,29 @@ function followReader() {
   document.querySelectorAll("main > section").forEach((section) => observer.observe(section));
 }
 
+// On a phone each chapter but the answer is folded under its heading, which unfolds it, as a link to it does.
+function foldChapters() {
+  const chapters = [...document.querySelectorAll("main > section:not(#answer)")];
+  for (const chapter of chapters) {
+    const fold = document.createElement("details");
+    const summary = document.createElement("summary");
+    const [heading, ...rest] = chapter.children;
+    fold.className = "fold";
+    summary.append(heading);
+    fold.append(summary, ...rest);
+    chapter.append(fold);
+  }
+  const unfold = () => {
+    const target = document.getElementById(location.hash.slice(1));
+    const fold = target?.querySelector(":scope > .fold") ?? target?.closest(".fold");
+    if (fold) fold.open = true;
+  };
+  addEventListener("hashchange", unfold);
+  addEventListener("click", (event) => event.target.closest("a[href^='#']") && setTimeout(unfold));
+  unfold();
+}
+
+if (matchMedia("(max-width: 40rem)").matches) foldChapters();
 document.querySelectorAll("article.table table").forEach(makeSortable);
 document.querySelectorAll("article.table table").forEach(makeBreakable);
 document.querySelectorAll("article.table").forEach(makeFilter);

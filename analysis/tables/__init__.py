@@ -9,6 +9,7 @@ import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
+from analysis.faults import kept
 from analysis.findings import Findings
 from analysis.formats import DOCUMENTS, Section, Table
 from analysis.reports import write_files
@@ -36,17 +37,24 @@ def builders() -> dict[str, Builder]:
     return dict(sorted(_BUILDERS.items()))
 
 
+def build_tables(findings: Findings) -> dict[str, Table]:
+    """The study's tables by name. One that cannot be made is among findings.faults instead."""
+    built = {}
+    for name, build in builders().items():
+        with kept(findings.faults, f"table {name}"):
+            if (found := build(findings)) is not None:
+                built[name] = found
+    return built
+
+
 def write_tables(findings: Findings, out: Path) -> list[Path]:
     """Write each of the study's tables into `out`, in every format, and return the paths.
 
-    Files of tables that say nothing about this study are deleted. Raises AnalysisError (a ValueError of one line) for
-    a file of the ledger that cannot be understood, or if `out` cannot be written.
+    Files of tables that say nothing about this study, or cannot be made, are deleted. Raises AnalysisError (a
+    ValueError of one line) for a file of the ledger that cannot be understood, or if `out` cannot be written.
     """
-    content, known = {}, []
-    for name, build in builders().items():
-        found = build(findings)
-        for ending, document in DOCUMENTS.items():
-            known.append(f"{name}.{ending}")
-            if found is not None:
-                content[known[-1]] = document(found).encode()
-    return write_files(out, content, optional=known)
+    content: dict[str, bytes] = {}
+    for name, built in build_tables(findings).items():
+        with kept(findings.faults, f"table {name}"):
+            content |= {f"{name}.{ending}": document(built).encode() for ending, document in DOCUMENTS.items()}
+    return write_files(out, content, optional=[f"{name}.{ending}" for name in builders() for ending in DOCUMENTS])

@@ -3,6 +3,7 @@
 from analysis.ablation import status_text
 from analysis.findings import Findings
 from analysis.formats import Section, Table
+from analysis.means import MIN_SEEDS
 from analysis.tables import table
 from analysis.tables.ranking import pose_heading
 
@@ -56,7 +57,7 @@ def ablation_table(findings: Findings) -> Table:
             *row.val_accuracy,
             *row.test_accuracy,
             *(row.difference or (None, None, None)),
-            row.difference.excludes_zero if row.difference and row.difference.num > 1 else None,
+            row.difference.excludes_zero if row.difference and row.difference.num >= MIN_SEEDS else None,
             *(row.gap_closed[:3] if row.gap_closed else (None, None, None)),
             row.num_parameters,
             row.train_flops,

@@ -56,6 +56,7 @@ def ranked(
             mean if intervals else mean._replace(half_width=np.nan),
             decimals,
             factor=factor,
+            dash=intervals,
             mark=f" {TIED}" if tied else "",
         )
         for mean, tied in zip(means, tied_R, strict=True)

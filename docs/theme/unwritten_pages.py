@@ -19,7 +19,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages."""
     root = Path(config.config_file_path).parent
     for name in ROOT_PAGES:
-        files.append(File.generated(config, name, content=(root / name).read_text()))
+        files.append(File.generated(config, name, content=(root / name).read_text(encoding="utf-8")))
     return files
 
 

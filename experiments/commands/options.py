@@ -19,6 +19,7 @@ from experiments.sweep_file import Section
 from experiments.tasks.cache import cache_folder
 
 if TYPE_CHECKING:  # analysis is slow to import, and most commands do without it
+    from analysis.faults import Faults
     from analysis.findings import Findings, Importances
     from analysis.records import Study as StudyRecord
 
@@ -92,12 +93,13 @@ def find_study(ledger: Ledger, name: str) -> "Findings":
     from analysis.findings import Findings
     from analysis.records import read_study
 
-    study = read_study(ledger.root, name)
-    return Findings(study, find_importances(study))
+    study, faults = read_study(ledger.root, name), dict[str, Any]()
+    return Findings(study, find_importances(study, faults), faults)
 
 
-def find_importances(study: "StudyRecord") -> "Importances | None":
-    """Of the arms that have trials enough; None where none has."""
+def find_importances(study: "StudyRecord", faults: "Faults") -> "Importances | None":
+    """Of the arms that have trials enough; None where none has. What cannot be computed is added to the faults."""
+    from analysis.faults import kept
     from analysis.findings import Importances
     from experiments.search import IMPORTANCE_EVALUATOR, importances
 
@@ -108,6 +110,7 @@ def find_importances(study: "StudyRecord") -> "Importances | None":
         parameters = read_space(Section(file, "space", arm.space))
         known = trials[trials["arm"] == index].reindex(columns=["val_accuracy", *arm.space]).dropna()
         settings = cast("list[dict[str, Any]]", known[list(arm.space)].to_dict("records"))
-        if found := importances(parameters, settings, known["val_accuracy"].tolist()):
-            by_arm[arm.pose, arm.variant] = found
+        with kept(faults, "importance of hyper-parameters"):
+            if found := importances(parameters, settings, known["val_accuracy"].tolist()):
+                by_arm[arm.pose, arm.variant] = found
     return Importances(IMPORTANCE_EVALUATOR, by_arm) if by_arm else None

@@ -11,6 +11,7 @@ from rich.console import Console
 from experiments.commands.options import choose_budget, count_workers, other_budget
 from experiments.commands.sweep import carry_out
 from experiments.display import count, print_advice, print_place, say_to
+from experiments.errors import STATUS_INCOMPLETE
 from experiments.estimate import rates_of_arms
 from experiments.executors import Workers
 from experiments.executors.local import STALL_S, ThisMachine
@@ -53,7 +54,7 @@ def main(options: Namespace) -> int:
     found = " ".join(filter(None, (advice(*decisions), scope(decisions, fitted, findings))))
     print_advice(console, found, how_sure(fitted, findings))
     print_place(console, "\nReport", str(options.reports / fitted.name / "report.html"))
-    return 0
+    return STATUS_INCOMPLETE if findings.faults else 0
 
 
 def time_text(minutes: float, missing_s: float, num_seeds: int) -> str:

@@ -21,7 +21,7 @@ from experiments.display import (
     print_tracking,
     say_to,
 )
-from experiments.errors import UserError, remedy
+from experiments.errors import STATUS_INCOMPLETE, UserError, remedy
 from experiments.estimate import Estimate, runs_left
 from experiments.executors import Place, Workers
 from experiments.ledger import Ledger
@@ -50,8 +50,10 @@ def main(options: Namespace) -> int:
             limit=options.jobs,
             per_gpu=max(1, options.workers_per_gpu),
         )
-        carry_out(plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed)
-    return 0
+        findings = carry_out(
+            plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed
+        )
+    return STATUS_INCOMPLETE if findings.faults else 0
 
 
 def carry_out(

@@ -122,6 +122,6 @@ def remembered(file: Path) -> "Saved | None":
     from experiments.tracking.report import Saved
 
     try:
-        return Saved(**json.loads(file.read_text()))
+        return Saved(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None

@@ -101,7 +101,7 @@ def process_is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
     except OSError:  # it has just ended, or this system has no such files
         return True
     return state != "Z"
@@ -216,7 +216,7 @@ class Ledger:
         path = self.root / "running" / f"{key}.json"
         temporary = path.with_suffix(f".{os.getpid()}")
         try:
-            temporary.write_text(json.dumps({**progress, "pid": os.getpid()}))
+            temporary.write_text(json.dumps({**progress, "pid": os.getpid()}), encoding="utf-8")
             temporary.replace(path)
         except OSError:  # no reason to end a run; a full disk shows when it is committed
             with suppress(OSError):
