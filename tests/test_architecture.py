@@ -167,7 +167,7 @@ def test_the_reader_of_names_sees_them_all(source: str, found: bool) -> None:
 def decodes_by_locale(call: ast.Call) -> bool:
     """Whether a file is opened as text of whatever encoding the user's locale has."""
     match call.func:
-        case ast.Attribute(value=ast.Name(id="os" | "Image" | "tarfile"), attr="open"):  # none of text
+        case ast.Attribute(value=ast.Name(id="os" | "Image" | "tarfile" | "opener"), attr="open"):  # none of text
             return False
         case ast.Name(id="open") | ast.Attribute(attr="open" | "fdopen" | "read_text" | "write_text"):
             texts = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]

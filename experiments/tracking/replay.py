@@ -185,7 +185,7 @@ def _lock() -> Iterator[None]:
     """Keeps two trackers of one ledger from writing at once."""
     import fcntl
 
-    with open(_WANDB / "lock", "w") as file:
+    with open(_WANDB / "lock", "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also by a kill
         yield
 
