@@ -7,6 +7,7 @@ each claim, never by its mean alone: what is not decided is not called better, w
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from analysis.ablation import status_text
 from analysis.claims import ClaimResult, Decision
@@ -122,8 +123,9 @@ def _clauses(findings: Findings, found: Sequence[Verdict]) -> Iterator[str]:
     if unsure := [verdict for verdict in found if verdict.decision == "undecided"]:
         asked = " or ".join(f"{verdict.subject} ({_brief(verdict.best)})" for verdict in unsure)
         yield f"cannot tell yet whether {asked} helps: {_needed(findings, [r for v in unsure for r in v.results])}"
-    if unknown := [verdict.subject for verdict in found if verdict.decision == "untested"]:
-        yield f"cannot tell yet whether {' or '.join(unknown)} helps: fewer than two seeds are done"
+    untested = [verdict for verdict in found if verdict.decision == "untested"]
+    for why, unknown in groupby(untested, key=lambda verdict: verdict.detail):
+        yield f"cannot tell yet whether {' or '.join(verdict.subject for verdict in unknown)} helps: {why}"
 
 
 def _brief(result: ClaimResult) -> str:
@@ -334,7 +336,7 @@ def _verdict(findings: Findings, pose: str, question: Question, results: list[Cl
         so_far = "so far" if len(results) == 1 else f"of {len(results)} ways, the best so far:"
         detail = f"{so_far} {one} is {level(best.difference)} {other}; {_needed(findings, results)}"
     else:
-        detail = "fewer than two seeds are done"
+        detail = why_untested(findings, best)
     return Verdict(pose, decision, _SUBJECTS[question], verb, detail, best, tuple(results))
 
 

@@ -110,6 +110,8 @@ def fit_to_task(protocol: Protocol, task: Task) -> tuple[Protocol, str]:
 
     Validation takes at most a fifth of the training part. Raises UserError if nothing would be left to train on.
     """
+    if protocol.train_images == 1:
+        raise UserError("protocol.train_images: 1 image is too few to train on; 0 takes all that validation leaves")
     num_images, num_test = len(task.train), task.num_test_images
     val_images = min(protocol.val_images, num_images // 5)
     train_images = min(protocol.train_images or num_images, num_images - val_images)

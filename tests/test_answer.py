@@ -123,7 +123,7 @@ def test_eight_seeds_that_disagree(tmp_path: Path) -> None:
 def test_untested(tmp_path: Path, accuracies: list[Any], why: str) -> None:
     findings = study_of(tmp_path, {"cnn": CNN, "stn_affine": accuracies})
     assert answer(findings)[0] == f"Nothing can be said of stn_affine against cnn yet: {why}."
-    assert "cannot tell yet whether learning where to look (a spatial transformer) helps" in headline(findings)
+    assert f"cannot tell yet whether learning where to look (a spatial transformer) helps: {why}" in headline(findings)
 
 
 def test_the_baseline_is_to_blame(tmp_path: Path) -> None:

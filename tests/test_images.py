@@ -158,6 +158,10 @@ class TestFitToTask:
         with pytest.raises(UserError, match=f"my images: {num_train} training and {num_test} test images are too few"):
             fit_to_task(PROTOCOL, some_task(num_train, num_test))
 
+    def test_what_was_asked_for_is_refused_by_its_own_name(self):
+        with pytest.raises(UserError, match=r"^protocol\.train_images: 1 image is too few to train on"):
+            fit_to_task(Protocol(train_images=1), some_task(100, 100))
+
 
 class TestToDevice:
     def test_all_images_in_their_order(self):

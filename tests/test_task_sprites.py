@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
+from experiments.errors import UserError
 from experiments.tasks import Images, load_task, sprites
 from experiments.tasks.sprites import SHAPES, coverage, draw
 
@@ -220,3 +221,9 @@ def test_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = load_task("sprites", image_px=16, cache=tmp_path, say=lines.append)
     assert other.content_hash != task.content_hash
     assert other.train.pixels_NHWC.shape == (60, 16, 16, 3)
+
+
+def test_images_that_would_take_gigabytes_are_refused_before_any_is_drawn(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^protocol\.image_px: 512 is too large for sprites, which are drawn to 256$"):
+        load_task("sprites", image_px=512, cache=tmp_path)
+    assert not list(tmp_path.iterdir())

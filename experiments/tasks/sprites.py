@@ -8,13 +8,15 @@ align_corners=False: the centre of column j is (2 j + 1) / W - 1.
 """
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from experiments.errors import UserError
+from experiments.heartbeat import beat
 from experiments.tasks import TASKS, Images, Say, Task
 from experiments.tasks.cache import Parts, cached
 from experiments.tasks.reading import Reading
@@ -25,6 +27,9 @@ VERSION = 1
 SEED = 20150605
 NUM_TRAIN = 12_000
 NUM_TEST = 4_000
+MAX_IMAGE_PX = 256
+"""All images are drawn, whatever a study uses of them: larger ones would take gigabytes of memory, and an hour."""
+SAY_EVERY_S = 5.0
 
 RADIUS = 0.62
 """Of the circle around an upright sprite, in normalised coordinates."""
@@ -85,21 +90,42 @@ def sprites(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
     """
     if argument:
         raise UserError(f"task 'sprites:{argument}': sprites takes nothing after its name")
+    if image_px > MAX_IMAGE_PX:
+        raise UserError(f"protocol.image_px: {image_px} is too large for sprites, which are drawn to {MAX_IMAGE_PX}")
 
     def build(_scratch: Path) -> Parts:
         say(f"sprites: drawing {NUM_TRAIN + NUM_TEST:,} images, once")
+        last_said = time.monotonic()
+
+        def drawn(num: int) -> None:
+            nonlocal last_said
+            beat()
+            if time.monotonic() - last_said > SAY_EVERY_S:
+                last_said = time.monotonic()
+                say(f"sprites: {num:,} of {NUM_TRAIN + NUM_TEST:,} images drawn")
+
+        train = draw(0, range(NUM_TRAIN), image_px, drawn)
+        test = draw(1, range(NUM_TEST), image_px, lambda num: drawn(NUM_TRAIN + num))
         reading = Reading((("Source", "drawn by this program, each under a known pose"),))
-        return tuple(SHAPES), draw(0, range(NUM_TRAIN), image_px), draw(1, range(NUM_TEST), image_px), reading
+        return tuple(SHAPES), train, test, reading
 
     source = {"version": VERSION, "seed": SEED, "images": [NUM_TRAIN, NUM_TEST], "image_px": image_px}
     decoded = cached("sprites", source, cache, build, say)
     return Task("sprites", "sprites", *decoded)
 
 
-def draw(part: int, indices: Sequence[int], image_px: int = 32) -> Images:
-    """Images `indices` of a part (0 train, 1 test); which others are drawn with them changes nothing."""
+def draw(
+    part: int, indices: Sequence[int], image_px: int = 32, drawn: Callable[[int], None] = lambda num: None
+) -> Images:
+    """Images `indices` of a part (0 train, 1 test); which others are drawn with them changes nothing.
+
+    drawn: called now and then with the number of images that are drawn.
+    """
     block = max(1, 250_000 // image_px**2)  # images whose arrays are held at once
-    blocks = [_draw_block(part, indices[i : i + block], image_px) for i in range(0, len(indices), block)]
+    blocks = []
+    for i in range(0, len(indices), block):
+        blocks.append(_draw_block(part, indices[i : i + block], image_px))
+        drawn(i + len(blocks[-1]))
     return Images(
         pixels_NHWC=np.concatenate([images.pixels_NHWC for images in blocks]),
         labels_N=np.concatenate([images.labels_N for images in blocks]),
