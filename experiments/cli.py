@@ -177,7 +177,7 @@ def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the process's exit status. Bad input is one line on stderr and status 2.
 
-    Status 1 says that a table, a figure or the report of runs that are whole could not be made (STATUS_INCOMPLETE).
+    Status 1 says that no final run was completed, or that a table or a figure could not be made (STATUS_INCOMPLETE).
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -185,6 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.close(descriptor)
     for stream in (sys.stdout, sys.stderr):
         print_anything(stream)
+    try:
+        os.getcwd()
+    except OSError:  # libraries that find themselves from there end the process
+        return complain("the folder that this was started in has been deleted; `cd` to it again")
     try:
         try:
             return run_command(arguments)
@@ -205,6 +209,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return STATUS_UNREAD
             where = "standard output"
         return complain(": ".join(str(part) for part in (where, error.strerror or error) if part) + remedy(error))
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        return complain("this machine allows no more threads: raise `ulimit -u`, or ask for fewer workers with JOBS=")
+    except ImportError as error:
+        if ".so" not in str(error):
+            raise
+        why = "too little memory is allowed (`ulimit -v`), or its folder is mounted noexec"
+        return complain(f"a library cannot be loaded: {error}; {why}")
     except KeyboardInterrupt:
         with suppress(OSError):
             print(STOPPED, file=sys.stderr)

@@ -5,7 +5,7 @@ import errno
 from experiments.nearest_names import nearest as nearest
 
 STATUS_INCOMPLETE = 1
-"""Of a command whose runs are whole, but not all tables and figures that it wrote of them."""
+"""Of a sweep none of whose final runs was completed, and of a command that could not make a table or a figure."""
 
 
 class UserError(ValueError):
@@ -19,6 +19,7 @@ REMEDIES = {
     errno.EACCES: "see to its permissions",
     errno.EPERM: "see to its permissions",
     errno.EIO: "see to the disk",
+    errno.EAGAIN: "allow more processes (`ulimit -u`)",
 }
 
 

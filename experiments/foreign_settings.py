@@ -36,6 +36,8 @@ def drop_foreign_settings() -> None:
         is_no_width = name in WIDTHS and not (value.isdecimal() and int(value) >= MIN_WIDTH)
         if name in DROPPED or name.startswith(DROPPED_PREFIX) or is_no_width:
             del os.environ[name]
+    # Nothing here is large enough for numpy's threads; where few are allowed, OpenBLAS ends the process by SIGINT.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # such as a warning of a CPU that NNPACK does not know
     sys.warnoptions[:] = ["ignore"]  # a process that is spawned is given these
     warnings.simplefilter("ignore")

@@ -1,13 +1,18 @@
 """Bad input on the command line: exit status 2, one line that names it, nothing written."""
 
+import errno
+import os
 import re
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from experiments import cli
 from experiments.cli import main
 from tests.command_line import contents, run, stamps
 from tests.image_folders import make_classes, make_parts, pixels_of, save
@@ -251,3 +256,46 @@ def test_a_refusal_through_the_shell(here: Path) -> None:
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: budget: 'huge' is unknown; known: cpu, gpu, smoke\n"
     assert [path.name for path in here.iterdir()] == ["sweep.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (RuntimeError("can't start new thread"), "this machine allows no more threads: raise `ulimit -u`, or"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "allow more processes (`ulimit -u`) and"),
+        (
+            ImportError("libtorch_cuda.so: failed to map segment"),
+            "a library cannot be loaded: libtorch_cuda.so: failed",
+        ),
+    ],
+)
+def test_what_a_machine_does_not_allow_is_said_in_a_line(
+    fault: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raise_it(arguments: Sequence[str]) -> int:
+        raise fault
+
+    monkeypatch.setattr(cli, "run_command", raise_it)
+    assert main(["plan"]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("of our own"), ImportError("no module named x")])
+def test_a_fault_of_our_own_is_not_taken_for_the_machine_s(fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_it(arguments: Sequence[str]) -> int:
+        raise fault
+
+    monkeypatch.setattr(cli, "run_command", raise_it)
+    with pytest.raises(type(fault)):
+        main(["plan"])
+
+
+def test_a_folder_that_was_deleted_is_named_before_any_library_ends_the_process(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    code = "import os, sys; os.rmdir(os.getcwd()); from experiments.cli import main; sys.exit(main(['variants']))"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path / "gone", env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "error: the folder that this was started in has been deleted; `cd` to it again\n"

@@ -53,7 +53,9 @@ def main(options: Namespace) -> int:
         findings = carry_out(
             plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed
         )
-    return STATUS_INCOMPLETE if findings.faults else 0
+    runs = findings.study.runs
+    is_nothing_done = not ((runs["stage"] == "final") & (runs["status"] == "completed")).any()
+    return STATUS_INCOMPLETE if findings.faults or is_nothing_done else 0
 
 
 def carry_out(

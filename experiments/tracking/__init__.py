@@ -335,11 +335,12 @@ def dashboard(ledger: Path) -> NoReturn:
 
     Raises UserError if none was logged yet, and without a terminal.
     """
-    folder = ledger.absolute() / "wandb"
+    folder = ledger / "wandb"
     if not any(folder.glob("offline-run-*/*.wandb")):
         raise UserError(f"{folder}: no runs to show yet; a sweep or a run writes them")
     if not (os.isatty(0) and os.isatty(1)):
         raise UserError("the dashboard needs a terminal; docs/wandb.md says how to print one run instead")
+    folder = folder.absolute()
     command = [sys.executable, "-P", "-m", "wandb", "leet", str(folder)]
     places = offline_env(str(folder)) | {"WANDB_DIR": tempfile.gettempdir()}  # for its log, named for the user
     os.chdir(folder)  # where no settings file is that W&B would complain about
