@@ -106,11 +106,15 @@ def description(trained: Trained) -> dict[str, object]:
 def loading_code(trained: Trained) -> str:
     """How to run model.pt2 in a program that has torch and pillow, and nothing of this project."""
     more = "import torchvision  # its deformable convolutions\n" if "deformable" in trained.variant else ""
-    brightest = 2**trained.grey_bits - 1
+    to_rgb = trained.to_rgb
+    brightest, ground = 2**to_rgb.grey_bits - 1, f'Image.new("RGBA", image.size, "{to_rgb.ground}")'
     deep = (
         f"""if image.mode.startswith("I"):  # 16-bit grey, on the scale of the training images
     values = numpy.asarray(image).clip(0, {brightest}).astype("uint32")
     image = Image.fromarray((values * 255 // {brightest}).astype("uint8"))
+image = image.convert("RGBA")
+if not image.getchannel("A").getbbox():  # transparent throughout: read as if it were opaque
+    image.putalpha(255)
 """
         if trained.record["task"]["name"] == "folder"
         else ""
@@ -121,7 +125,7 @@ def loading_code(trained: Trained) -> str:
 config = json.load(open("config.json"))
 model = torch.export.load("model.pt2").module()
 image = ImageOps.exif_transpose(Image.open("image.png"))
-{deep}image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+{deep}image = Image.alpha_composite({ground}, image.convert("RGBA")).convert("RGB")
 image = ImageOps.fit(image, (config["image_px"],) * 2, Image.Resampling.BICUBIC)  # the square in the middle
 pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None] / 255
 probabilities = model(pixels).softmax(1)[0].detach()
@@ -159,6 +163,11 @@ def card(trained: Trained) -> str:
         notes.append("The network draws at random; `model.pt2` has every draw at one half.")
     if protocol["precision"] != "fp32":
         notes.append(f"The run was tested in {protocol['precision']}; `model.pt2` computes in fp32, so digits differ.")
+    if trained.to_rgb.grey_bits < 16:
+        notes.append(
+            f"Of 16-bit colour, the training images used {trained.to_rgb.grey_bits} bits: shift values right by"
+            f" {trained.to_rgb.grey_bits - 8} and save them as 8-bit colour before."
+        )
     noted = "".join(f"\n{note}\n" for note in notes)
     posed = "as they are" if trained.pose == "upright" else f"under the pose `{trained.pose}`"
     return f"""---

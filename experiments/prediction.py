@@ -15,7 +15,8 @@ from torch import Tensor
 from experiments.diagnostics import POINTS, fit_affine, turn
 from experiments.errors import UserError
 from experiments.network import Batch
-from experiments.tasks.image_files.decoding import GREY_BITS, decode, reason
+from experiments.tasks.image_files.decoding import decode, reason
+from experiments.tasks.reading import USUAL, ToRgb
 from experiments.trained import Classifier, Trained
 from stn.sampler import base_grid
 
@@ -55,8 +56,8 @@ class Prediction:
     look: Look | None
 
 
-def read_image(file: Path, image_px: int, grey_bits: int = GREY_BITS) -> npt.NDArray[np.uint8]:
-    """The image as a task's are read: first frame, upright, over white, its middle square, 16-bit grey on their scale.
+def read_image(file: Path, image_px: int, to_rgb: ToRgb = USUAL) -> npt.NDArray[np.uint8]:
+    """The image as a task's are read: first frame, upright, its middle square, on their ground and their scale.
 
     Raises UserError.
     """
@@ -65,7 +66,7 @@ def read_image(file: Path, image_px: int, grey_bits: int = GREY_BITS) -> npt.NDA
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow wonders about either stops `decode` or does not matter
-            return decode(file, image_px, grey_bits)[0]
+            return decode(file, image_px, to_rgb)[0]
     except Exception as error:  # Pillow raises a dozen kinds for files that are damaged
         raise UserError(f"image {str(file)!r}: cannot be read: {reason(error)}") from None
 
@@ -73,7 +74,7 @@ def read_image(file: Path, image_px: int, grey_bits: int = GREY_BITS) -> npt.NDA
 @torch.inference_mode()
 def predict(trained: Trained, files: list[Path]) -> list[Prediction]:
     """What the network says of each image file, in their order. Raises UserError for one that cannot be read."""
-    images = [read_image(file, trained.image_px, trained.grey_bits) for file in files]
+    images = [read_image(file, trained.image_px, trained.to_rgb) for file in files]
     found = []
     classifier = Classifier(trained)
     for file, image_HWC in zip(files, images, strict=True):

@@ -13,7 +13,7 @@ from experiments.errors import UserError, nearest
 from experiments.ledger import Ledger
 from experiments.network import Batch, Network
 from experiments.poses import no_pose, posed_px
-from experiments.tasks.image_files.decoding import GREY_BITS
+from experiments.tasks.reading import USUAL, ToRgb
 from experiments.variants import build_model_recipe, build_network, parse_variant
 
 MIN_PREFIX = 4
@@ -51,9 +51,10 @@ class Trained:
         return list(self.record["task"]["classes"])
 
     @property
-    def grey_bits(self) -> int:
-        """Of 16-bit grey values, as many as its images used."""
-        return int(self.record["task"].get("grey_bits", GREY_BITS))
+    def to_rgb(self) -> ToRgb:
+        """How its images were read."""
+        task = self.record["task"]
+        return ToRgb(task.get("grey_bits", USUAL.grey_bits), task.get("ground", USUAL.ground))
 
 
 class Classifier(nn.Module):

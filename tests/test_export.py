@@ -136,6 +136,34 @@ def test_the_card_says_what_the_run_says_and_its_code_runs(
     assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
 
 
+def test_the_card_s_code_draws_over_the_ground_of_training(
+    exported: tuple[Path, dict[str, str]], make_run: Callable[..., tuple[Ledger, str]], sprites: Task, tmp_path: Path
+) -> None:
+    out, _ = exported
+    trained = load_trained(*make_run("stn_affine"))
+    shutil.copy(out / "stn_affine/model.pt2", tmp_path / "model.pt2")
+    (tmp_path / "config.json").write_text(json.dumps(description(trained)))
+    sprite_HWC = sprites.test.pixels_NHWC[3]
+    answers = []
+    for ground, alpha_HW in (
+        ("white", sprite_HWC.max(2)),
+        ("black", sprite_HWC.max(2)),
+        ("black", np.zeros_like(sprite_HWC[..., 0])),
+    ):
+        Image.fromarray(np.dstack([sprite_HWC, alpha_HW]), "RGBA").save(tmp_path / "image.png")
+        task = {**trained.record["task"], "name": "folder", "ground": ground}
+        read_so = replace(trained, record={**trained.record, "task": task})
+        command = [sys.executable, "-I", "-c", loading_code(read_so)]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        name, confidence = ended.stdout.split()
+        (said,) = predict(read_so, [tmp_path / "image.png"])
+        assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
+        answers.append(said.image_HWC)
+    assert not np.array_equal(answers[0], answers[1])
+    assert np.array_equal(answers[2], sprite_HWC)
+
+
 def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(
     exported: tuple[Path, dict[str, str]], make_run: Callable[..., tuple[Ledger, str]], sprites: Task, tmp_path: Path
 ) -> None:

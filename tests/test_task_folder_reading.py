@@ -12,6 +12,7 @@ from PIL import Image
 from experiments.tasks import Task
 from experiments.tasks.cache import decoded, received
 from experiments.tasks.image_files.decoding import decode, to_8_bits
+from experiments.tasks.reading import ToRgb
 from tests.image_folders import load, make_classes, make_parts, pixels_of, refusal, save
 from tests.test_task_folder import write_16_bit_colour
 
@@ -55,7 +56,7 @@ def test_all_16_bits_are_scaled_as_ever() -> None:
 def test_one_scale_for_all_grey_of_a_folder(brightest: int, bits: int, tmp_path: Path) -> None:
     root = grey_folder(tmp_path / "images", 0, brightest)
     task = load(root, tmp_path / "cache")
-    assert task.reading.grey_bits == bits
+    assert task.reading.to_rgb.grey_bits == bits
     largest = 2**bits - 1
     scaled = "kept" if bits == 8 else f"0 to {largest:,} become 0 to 255"
     assert told(task)["16-bit grey"] == f"12 files with values from 0 to {brightest:,}, read as {bits} bits: {scaled}"
@@ -71,7 +72,7 @@ def test_one_scale_for_all_grey_of_a_folder(brightest: int, bits: int, tmp_path:
 
 def test_grey_that_keeps_few_levels_is_a_warning(tmp_path: Path) -> None:
     task = load(grey_folder(tmp_path / "images", 30_000, 32_000), tmp_path / "cache")
-    assert task.reading.grey_bits == 15
+    assert task.reading.to_rgb.grey_bits == 15
     assert "half of them have 9 or fewer of 256" in warning(task, "16-bit grey images keep few of their levels")
     task = load(grey_folder(tmp_path / "more", 0, 4095), tmp_path / "cache")
     assert not task.reading.warnings
@@ -82,7 +83,7 @@ def test_8_bit_images_beside_16_bit_ones_stay_as_they_are(tmp_path: Path) -> Non
     expected = load(root, tmp_path / "cache")
     save_grey(root / "train/ant/9.png", np.arange(256).reshape(16, 16) * 4)
     task = load(root, tmp_path / "cache")
-    assert task.reading.grey_bits == 10
+    assert task.reading.to_rgb.grey_bits == 10
     assert np.array_equal(task.train.pixels_NHWC[3, ..., 0].ravel(), np.arange(256) * 4 * 255 // 1023)
     others = [0, 1, 2, *range(4, 10)]
     assert np.array_equal(task.train.pixels_NHWC[others], expected.train.pixels_NHWC)
@@ -110,7 +111,7 @@ def test_the_scale_reaches_another_machine(tmp_path: Path) -> None:
     found = received(task.content_hash, tmp_path / "node", lambda: decoded(task))
     assert Task(task.name, task.label, *found).record() == task.record() and task.record()["grey_bits"] == 10
     assert found.reading == task.reading
-    other = decoded(task)._replace(reading=replace(task.reading, grey_bits=12))
+    other = decoded(task)._replace(reading=replace(task.reading, to_rgb=ToRgb(12)))
     with pytest.raises(ValueError, match="are not those that were sent"):
         received(task.content_hash, tmp_path / "other", lambda: other)
 
@@ -118,7 +119,7 @@ def test_the_scale_reaches_another_machine(tmp_path: Path) -> None:
 def test_one_picture_is_read_on_the_scale_of_the_others(tmp_path: Path) -> None:
     save_grey(tmp_path / "x.png", np.full((16, 16), 512))
     save_grey(tmp_path / "y.png", np.full((16, 16), 5000))
-    assert [int(decode(tmp_path / name, 8, 10)[0].max()) for name in ("x.png", "y.png")] == [127, 255]
+    assert [int(decode(tmp_path / name, 8, ToRgb(10))[0].max()) for name in ("x.png", "y.png")] == [127, 255]
     assert int(decode(tmp_path / "x.png", 8)[0].max()) == 512 // 257
 
 
@@ -130,7 +131,9 @@ def test_grey_of_every_byte_order_and_width(size: tuple[int, int], tmp_path: Pat
     Image.fromarray(values_HW.astype(">u2")).save(tmp_path / "big.tif")
     Image.fromarray(values_HW.astype(np.int32)).save(tmp_path / "wide.tif")
     assert Image.open(tmp_path / "big.tif").mode == "I;16B"
-    first, *others = [decode(tmp_path / name, 16, 10) for name in ("little.png", "little.tif", "big.tif", "wide.tif")]
+    first, *others = [
+        decode(tmp_path / name, 16, ToRgb(10)) for name in ("little.png", "little.tif", "big.tif", "wide.tif")
+    ]
     for pixels_HWC, picture in others:
         assert np.array_equal(pixels_HWC, first[0]) and picture.grey == first[1].grey
 

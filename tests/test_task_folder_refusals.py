@@ -15,6 +15,7 @@ from PIL import Image
 
 from experiments.tasks import folder as folder_module
 from experiments.tasks.image_files.decoding import Picture, decode
+from experiments.tasks.reading import ToRgb
 from tests.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal, save
 
 
@@ -130,9 +131,9 @@ def test_many_threadsdecode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     threads = set()
 
-    def watched(path: Path, image_px: int, grey_bits: int) -> tuple[npt.NDArray[np.uint8], Picture]:
+    def watched(path: Path, image_px: int, to_rgb: ToRgb) -> tuple[npt.NDArray[np.uint8], Picture]:
         threads.add(threading.get_ident())
-        return decode(path, image_px, grey_bits)
+        return decode(path, image_px, to_rgb)
 
     monkeypatch.setattr(folder_module, "decode", watched)
     lines: list[str] = []

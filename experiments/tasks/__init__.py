@@ -39,8 +39,8 @@ class Task:
     name: the kind of task (`cifar10`, `sprites`, `folder`); label: what tables and W&B call it.
     classes: the class names, in label order.
     train, test: the two parts. Only experiments/evaluation.py may touch `test`.
-    content_hash: 64 hex digits over pixels, labels, poses and class names, and over the reading's grey_bits where they
-        are fewer than 16; part of every run's key.
+    content_hash: 64 hex digits over pixels, labels, poses and class names, and over how the reading made RGB of them
+        where that is not the usual way; part of every run's key.
     reading: what was read to make it, and what was not.
     """
 
@@ -70,14 +70,13 @@ class Task:
         return sum(part.pixels_NHWC.nbytes + part.labels_N.nbytes + part.theta_N23.nbytes for part in parts)
 
     def record(self) -> dict[str, object]:
-        """What the ledger says of the task; `grey_bits` only of one whose 16-bit grey images use fewer bits."""
-        grey_bits = self.reading.grey_bits
+        """What the ledger says of the task; `grey_bits` and `ground` only where they are not 16 and white."""
         return {
             "name": self.name,
             "label": self.label,
             "content_hash": self.content_hash,
             "classes": list(self.classes),
-            **({"grey_bits": grey_bits} if grey_bits != Reading.grey_bits else {}),
+            **self.reading.to_rgb.record(),
         }
 
 

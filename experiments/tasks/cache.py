@@ -28,7 +28,7 @@ from experiments.errors import UserError
 from experiments.heartbeat import beat
 from experiments.ledger import flush_folder
 from experiments.tasks import Images, Say, Task
-from experiments.tasks.reading import Reading
+from experiments.tasks.reading import USUAL, Reading, ToRgb
 
 CACHE_FORMAT = 2
 """Version of an entry's layout and of how images are decoded; entries of another version are never opened."""
@@ -65,15 +65,15 @@ def cache_folder() -> Path:
     return (Path(base).expanduser() if base else Path.home() / ".cache") / "stn-bench"
 
 
-def content_hash(classes: tuple[str, ...], train: Images, test: Images, *, grey_bits: int = Reading.grey_bits) -> str:
+def content_hash(classes: tuple[str, ...], train: Images, test: Images, *, to_rgb: ToRgb = USUAL) -> str:
     """64 hex digits over the shapes, pixels, labels, poses and class names of both parts.
 
-    Also over the scale of 16-bit grey if it is not the usual one: a run knows one scale, so two that come to the same
-    pixels must not share it.
+    Also over how they became RGB if that is not the usual way: a run knows one way, so two folders that come to the
+    same pixels in different ways must not share it.
     """
     digest = hashlib.sha256(canonical(list(classes)).encode())
-    if grey_bits != Reading.grey_bits:
-        digest.update(canonical(["grey_bits", grey_bits]).encode())
+    for name, value in to_rgb.record().items():
+        digest.update(canonical([name, value]).encode())
     for part in (train, test):
         for array, dtype in ((part.pixels_NHWC, "u1"), (part.labels_N, "<i8"), (part.theta_N23, "<f4")):
             digest.update(canonical([dtype, array.shape]).encode())
@@ -126,7 +126,7 @@ def received(wanted: str, cache: Path, fetch: Callable[[], Decoded]) -> Decoded:
 
     def build(scratch: Path) -> Parts:
         classes, train, test, _, reading = fetch()
-        if content_hash(classes, train, test, grey_bits=reading.grey_bits) != wanted:
+        if content_hash(classes, train, test, to_rgb=reading.to_rgb) != wanted:
             raise ValueError("the images that arrived are not those that were sent")
         return classes, train, test, reading
 
@@ -176,7 +176,7 @@ def _build(entry: Path, build: Build) -> Decoded:
             raise _unwritable(cache, error) from error
         classes, train, test, *rest = build(scratch)
         reading = rest[0] if rest else Reading()
-        made = Decoded(classes, train, test, content_hash(classes, train, test, grey_bits=reading.grey_bits), reading)
+        made = Decoded(classes, train, test, content_hash(classes, train, test, to_rgb=reading.to_rgb), reading)
         try:
             decoded = _write(building / "entry", made)
             placed = _place(building / "entry", entry)
@@ -260,12 +260,10 @@ def _read(folder: Path) -> Decoded:
 
 
 def _reading(read: Any) -> Reading:
-    facts, said, grey_bits = tuple((head, text) for head, text in read["facts"]), read["warnings"], read["grey_bits"]
+    facts, said = tuple((head, text) for head, text in read["facts"]), read["warnings"]
     if not (isinstance(said, list) and all(isinstance(text, str) for text in (*said, *sum(facts, ())))):
         raise ValueError("meta.json: the reading is not text")
-    if not (type(grey_bits) is int and 8 <= grey_bits <= 16):
-        raise ValueError("meta.json: the bits of grey are not 8 to 16")
-    return Reading(facts, tuple(said), grey_bits)
+    return Reading(facts, tuple(said), ToRgb(**read["to_rgb"]))
 
 
 def _plain(path: Path, max_bytes: int | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import time
 import unicodedata
 import warnings
@@ -18,11 +19,21 @@ from experiments.heartbeat import beat
 from experiments.plain_text import plain
 from experiments.tasks import TASKS, Images, Say, Task
 from experiments.tasks.cache import Parts, cached
-from experiments.tasks.image_files.decoding import GREY_BITS, Picture, decode, reason
-from experiments.tasks.image_files.facts import kinds_text, of_files, of_pictures
+from experiments.tasks.image_files.decoding import DEEP_BITS, Picture, decode, reason
+from experiments.tasks.image_files.facts import OR_RENAME, best_ground, kinds_text, of_files, of_pictures
 from experiments.tasks.image_files.layout import differences, find_layout
-from experiments.tasks.image_files.walk import EXTENSIONS, ImageFile, Unread, folders_in, images_of, same_name
-from experiments.tasks.reading import Reading
+from experiments.tasks.image_files.walk import (
+    EXTENSIONS,
+    ImageFile,
+    Unread,
+    extension,
+    folders_in,
+    images_of,
+    loose_files,
+    may_be_image,
+    same_name,
+)
+from experiments.tasks.reading import USUAL, Reading, ToRgb
 
 TEST_SHARE = 0.2
 """Of each class, where the folder has no parts of its own."""
@@ -32,6 +43,9 @@ MIN_IMAGES_TO_SPLIT = 5
 MAX_NAMED = 8
 """Images that a message names beside the first."""
 
+DECODING = 2
+"""Counted up when other pixels come of the same files: part of what is asked of the cache."""
+_ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|gz|bz2|xz|zst|7z|rar)$", re.IGNORECASE)
 _BLOCK = 64
 _SMALL_BYTES = 32 * 1024
 _SAY_EVERY_S = 5.0
@@ -44,8 +58,9 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
     Arguments as of BuildTask.
 
     Parts may be called otherwise, such as seg_train/ and Testing/, where it is clear which they are. A folder of
-    classes is split 80/20 in every class by a fixed seed: the same files always land in the same part. 16-bit grey has
-    one scale for all images, by the brightest of them. Poses are the identity. The label is the folder's own name.
+    classes is split 80/20 in every class by a fixed seed: the same files always land in the same part. Values of 16
+    bits have one scale for all images, by the brightest of them, and transparent parts one ground. Poses are the
+    identity. The label is the folder's own name.
     """
     if not argument:
         raise UserError("task 'folder': needs a path, as in folder:PATH")
@@ -63,11 +78,11 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
     def build(_scratch: Path) -> Parts:
         return _decode_parts(scan.root, scan.parts, image_px, lambda line: say(f"folder {label}: {line}"))
 
-    source = {"files": digest.hexdigest(), "image_px": image_px}
+    source = {"files": digest.hexdigest(), "image_px": image_px, "decoding": DECODING}
     decoded = cached("folder", source, cache, build, say)
     by_name, by_pixels = scan.reading, decoded.reading
     facts, said = (*by_name.facts, *by_pixels.facts), (*by_name.warnings, *by_pixels.warnings)
-    reading = Reading(facts, said, by_pixels.grey_bits)
+    reading = Reading(facts, said, by_pixels.to_rgb)
     return Task("folder", label, *decoded._replace(reading=reading))
 
 
@@ -84,8 +99,7 @@ def _scan(given: Path) -> _Scan:
     where = f"folder {str(given)!r}"
     try:
         if not given.is_dir():
-            what = "is not a folder" if given.exists() else "does not exist"
-            raise UserError(f"{where}: {what}{_nearest_path(given)}")
+            raise UserError(f"{where}: {_why_not_a_folder(given)}")
         if not os.listdir(given):
             raise UserError(f"{where}: is empty")
         unread = Unread()
@@ -95,13 +109,21 @@ def _scan(given: Path) -> _Scan:
             {part: folders_in(root / below, unread) for part, below in layout.parts.items()}, layout.parts, where
         )
         parts = {part: images_of(root, below, class_of[part], unread) for part, below in layout.parts.items()}
-        _check_images(class_of, parts, layout.parts, unread, where)
+        _check_images(root, class_of, parts, layout.parts, unread, where)
         if "" in parts:
             parts = _split(parts[""], where)
         return _Scan(root, parts, of_files(layout, parts, unread))
     except OSError as error:
         link = " (a link to nothing)" if error.filename and os.path.islink(error.filename) else ""
         raise UserError(f"{where}: cannot be read: {error.filename!r}{link}: {error.strerror}") from error
+
+
+def _why_not_a_folder(given: Path) -> str:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(given)):  # a path has lost one of the two slashes
+        return "is an address: download its images, unpack them, and name their folder"
+    if given.is_file() and _ARCHIVE.search(given.name):
+        return "is an archive: unpack it, and name the folder that comes of it"
+    return f"{'is not a folder' if given.exists() else 'does not exist'}{_nearest_path(given)}"
 
 
 def _nearest_path(root: Path) -> str:
@@ -140,6 +162,7 @@ def _classes(folders: Mapping[str, list[str]], paths: Mapping[str, str], where: 
 
 
 def _check_images(
+    root: Path,
     class_of: Mapping[str, Mapping[str, str]],
     parts: Mapping[str, list[ImageFile]],
     paths: Mapping[str, str],
@@ -148,20 +171,40 @@ def _check_images(
 ) -> None:
     """Raise UserError unless every part has images of every class, and of two classes at least."""
     if not any(parts.values()):
-        raise UserError(f"{where}: has no images in class folders ({', '.join(sorted(EXTENSIONS))})")
+        raise UserError(
+            f"{where}: has no images in class folders ({', '.join(sorted(EXTENSIONS))}){_instead(root, paths, unread)}"
+        )
     for part, files in parts.items():
         inside = _inside(paths[part])
         with_images = {file.class_name for file in files}
         names = list(class_of[part].values())
         for name in names:
             if name not in with_images:
+                images, _ = unread.sorted_out(root)
                 left = Counter({kind: num for (of, kind), num in unread.num.items() if of == name})
-                has = f"; it has {kinds_text(left)}: convert these to PNG or JPEG, if they are images" if left else ""
-                raise UserError(f"{where}: class {name!r} has no images{inside}{has}")
+                has = f"; it has {kinds_text(images.get(name, left))}" if left else ""
+                how = f": convert these to PNG or JPEG{OR_RENAME}" if name in images else ""
+                raise UserError(f"{where}: class {name!r} has no images{inside}{has}{how}")
             if any(map(_is_control, name)):
                 raise UserError(f"{where}: class {name!r} has a name that is not valid text; rename its folder")
         if len(with_images) < 2:
             raise UserError(f"{where}: has only one class{inside}, {names[0]!r}; at least two are needed")
+
+
+def _instead(root: Path, paths: Mapping[str, str], unread: Unread) -> str:
+    """What a folder without any image in a class folder has in place of them, and what to do."""
+    images, _ = unread.sorted_out(root)
+    if images:
+        return f"; it has {kinds_text(sum(images.values(), Counter()))}: convert these to PNG or JPEG{OR_RENAME}"
+    loose = Counter(
+        extension(name)
+        for part in paths.values()
+        for name in loose_files(root / part)
+        if may_be_image(root / part / name)
+    )
+    if loose:
+        return f"; it has {kinds_text(loose)} outside such folders: make a folder for each class and move them there"
+    return ""
 
 
 def _inside(path: str) -> str:
@@ -208,11 +251,11 @@ def _decode_parts(root: Path, parts: Mapping[str, list[ImageFile]], image_px: in
     say(f"decoding {len(files):,} images, once")
     pictures: dict[int, Picture] = {}
     broken: list[tuple[str, str]] = []
-    grey_bits = GREY_BITS
+    to_rgb = USUAL
 
     def decode_one(i: int) -> None:
         try:
-            pixels_NHWC[i], pictures[i] = decode(root / files[i].path, image_px, grey_bits)
+            pixels_NHWC[i], pictures[i] = decode(root / files[i].path, image_px, to_rgb)
         except Exception as error:  # Pillow raises a dozen kinds for files that are damaged
             broken.append((files[i].path, reason(error)))
 
@@ -220,10 +263,15 @@ def _decode_parts(root: Path, parts: Mapping[str, list[ImageFile]], image_px: in
     mean_bytes = sum(file.stamp[0] for file in files) / len(files)
     num_threads = os.cpu_count() if mean_bytes > _SMALL_BYTES else 1
     _for_each(range(len(files)), decode_one, num_threads, say)
-    if deep := {i: picture.grey[1].bit_length() for i, picture in pictures.items() if picture.grey}:
-        grey_bits = min(max(8, *deep.values()), GREY_BITS)
-        if grey_bits < GREY_BITS and not broken:
-            _for_each(sorted(deep), decode_one, num_threads, say)
+    if not broken:
+        to_rgb = _way_for_all(list(pictures.values()))
+        again = [
+            i
+            for i, each in sorted(pictures.items())
+            if (each.deep_bits and to_rgb.grey_bits != USUAL.grey_bits)
+            or (each.alpha and to_rgb.ground != USUAL.ground)
+        ]
+        _for_each(again, decode_one, num_threads, say)
     if broken:
         (path, why), *others = sorted(broken)
         named = ", ".join(repr(other) for other, _ in others[:MAX_NAMED]) + ", ..." * (len(others) > MAX_NAMED)
@@ -240,8 +288,14 @@ def _decode_parts(root: Path, parts: Mapping[str, list[ImageFile]], image_px: in
         theta_N23 = np.tile(np.eye(2, 3, dtype=np.float32), (len(part), 1, 1))
         images.append(Images(pixels_NHWC[start : start + len(part)], labels_N, theta_N23))
         start += len(part)
-    reading = of_pictures([pictures[i] for i in range(len(files))], [f.class_name for f in files], image_px, grey_bits)
+    reading = of_pictures([pictures[i] for i in range(len(files))], [f.class_name for f in files], image_px, to_rgb)
     return classes, images[0], images[1], reading
+
+
+def _way_for_all(pictures: Sequence[Picture]) -> ToRgb:
+    """How all of them become RGB, by what the first look told of each."""
+    deep = [picture.deep_bits for picture in pictures if picture.deep_bits]
+    return ToRgb(min(max(8, *deep), DEEP_BITS) if deep else DEEP_BITS, best_ground(pictures))
 
 
 def _for_each(indices: Sequence[int], do: Callable[[int], None], num_threads: int | None, say: Say) -> None:

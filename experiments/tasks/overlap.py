@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from experiments.tasks import Images, Task
 
@@ -12,7 +13,8 @@ from experiments.tasks import Images, Task
 class Overlap:
     """num_test: how many test images are training images too. num_other_label: of these, with another label there.
 
-    Copies within one part are not counted.
+    Copies within one part are not counted, and neither are images of one colour throughout, which are alike without
+    being copies.
     """
 
     num_test: int
@@ -30,13 +32,17 @@ def find_overlap(task: Task) -> Overlap:
     found = [
         labels[digest] != {int(task.test.labels_N[i])}
         for i, row in enumerate(of_test)
-        if row in in_both and (digest := _digest(task.test, i)) in labels
+        if row in in_both and (digest := _digest(task.test, i)) in labels and not _is_plain(task.test.pixels_NHWC[i])
     ]
     return Overlap(num_test=len(found), num_other_label=sum(found))
 
 
 def _middle_rows(images: Images) -> list[bytes]:
     return [row_WC.tobytes() for row_WC in images.pixels_NHWC[:, images.pixels_NHWC.shape[1] // 2]]
+
+
+def _is_plain(pixels_HWC: npt.NDArray[np.uint8]) -> bool:
+    return bool((pixels_HWC == pixels_HWC[0, 0]).all())
 
 
 def _digest(images: Images, i: int) -> bytes:

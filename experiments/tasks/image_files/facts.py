@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from statistics import mean, median
 
 from experiments.plain_text import plain
-from experiments.tasks.image_files.decoding import Picture
+from experiments.tasks.image_files.decoding import DEEP_BITS, Picture
 from experiments.tasks.image_files.layout import Layout, part_of
+from experiments.tasks.image_files.masks import mask_warning
 from experiments.tasks.image_files.walk import (
+    NO_EXTENSION,
     UNREAD_EXTENSIONS,
     ImageFile,
     Unread,
@@ -16,7 +18,7 @@ from experiments.tasks.image_files.walk import (
     loose_files,
     num_images_in,
 )
-from experiments.tasks.reading import Reading
+from experiments.tasks.reading import GROUNDS, Reading, ToRgb
 
 LARGE_SHARE = 0.1
 """Of all images: so many that are not read, or of which so much is cut off, are a warning."""
@@ -26,6 +28,7 @@ FEW_LEVELS = 64
 """Of grey; an image with fewer looks posterised."""
 
 MAX_NAMED = 8
+OR_RENAME = "; those whose content stands in brackets only need its extension"
 
 Facts = list[tuple[str, str]]
 
@@ -44,20 +47,23 @@ def of_files(layout: Layout, parts: dict[str, list[ImageFile]], unread: Unread) 
             f"Every class folder holds the same folders ({', '.join(map(repr, inner[:MAX_NAMED]))}): if these are the"
             " classes, and the folders above them are not, give the folder that holds one set of them."
         )
+    if masks := mask_warning(files):
+        warnings.append(masks)
     return Reading(facts, [plain(text) for text in (*layout.warnings, *warnings)])
 
 
-def of_pictures(pictures: Sequence[Picture], classes: Sequence[str], image_px: int, grey_bits: int) -> Reading:
+def of_pictures(pictures: Sequence[Picture], classes: Sequence[str], image_px: int, to_rgb: ToRgb) -> Reading:
     """What decoding a folder told, one picture a file. classes: the class of each."""
     facts, warnings = _shapes(pictures, image_px)
     modes = Counter(picture.mode for picture in pictures)
     facts.append(("Modes", ", ".join(f"{_MODES.get(mode, mode)} {num:,}" for mode, num in modes.most_common())))
-    deep_facts, deep_warnings = _deep(pictures, grey_bits)
+    deep_facts, deep_warnings = _deep(pictures, to_rgb.grey_bits)
+    alpha_facts, alpha_warnings = _transparency(pictures, to_rgb.ground)
     value_facts, value_warnings = _values(pictures, classes, is_known_faint=bool(deep_warnings))
     frame_facts, frame_warnings = _frames(pictures)
-    facts += deep_facts + value_facts + frame_facts
-    warnings += deep_warnings + value_warnings + frame_warnings
-    return Reading(facts, warnings, grey_bits)
+    facts += deep_facts + alpha_facts + value_facts + frame_facts
+    warnings += deep_warnings + alpha_warnings + value_warnings + frame_warnings
+    return Reading(facts, warnings, to_rgb)
 
 
 _MODES = {
@@ -100,10 +106,7 @@ def _not_read(layout: Layout, files: Sequence[ImageFile], unread: Unread) -> tup
             f"{_count(num_beside, 'image')} outside the class folders {'is' if num_beside == 1 else 'are'} not read:"
             " move them into the folders of their classes, if they belong to some."
         )
-    lost: dict[str, Counter[str]] = {}
-    for (name, kind), num in sorted(unread.num.items()):
-        if kind in UNREAD_EXTENSIONS:
-            lost.setdefault(name, Counter())[kind] += num
+    lost, others = unread.sorted_out(layout.root)
     num_read = Counter(file.class_name for file in files)
     left += [f"class {name!r}: {kinds_text(kinds)}" for name, kinds in list(lost.items())[:MAX_NAMED]]
     left += [f"{_count(len(lost) - MAX_NAMED, 'more class')} with such files"] * (len(lost) > MAX_NAMED)
@@ -115,15 +118,17 @@ def _not_read(layout: Layout, files: Sequence[ImageFile], unread: Unread) -> tup
     if large:
         warnings.append(
             f"Files of formats that are not decoded are left out: {'; '.join(large[:MAX_NAMED])}"
-            f"{'; ...' * (len(large) > MAX_NAMED)}. Convert them to PNG or JPEG."
+            f"{'; ...' * (len(large) > MAX_NAMED)}. Convert them to PNG or JPEG{OR_RENAME}."
         )
     texts = Counter(extension(name) for name in beside) - images
-    texts.update({kind: num for (_, kind), num in unread.num.items() if kind not in UNREAD_EXTENSIONS})
+    texts.update(others)
     if texts:
         left.append(f"files that are not images: {kinds_text(texts)}")
     num_hidden = num_images_in(unread.folders)
-    if num_hidden > LARGE_SHARE * len(files):
-        names = sorted({folder.name for folder in unread.folders})
+    tops = {layout.root / part for part in layout.parts.values()}
+    like_classes = [each for each in unread.folders if each.parent in tops and each.name.startswith(".")]
+    if num_hidden > LARGE_SHARE * len(files) or num_images_in(like_classes):
+        names = sorted({folder.name for folder in unread.folders if num_images_in([folder])})
         left.append(
             f"{_count(num_hidden, 'image')} in hidden folders and those of the system ({', '.join(names[:MAX_NAMED])})"
         )
@@ -176,10 +181,42 @@ def _deep(pictures: Sequence[Picture], grey_bits: int) -> tuple[Facts, list[str]
                 f" one scale is taken for all (0 to {largest:,}). Stretch the values that matter to 0 to 65,535 before."
             )
     if num_deep := sum(picture.mode.endswith(";16") and not picture.grey for picture in pictures):
-        facts.append(
-            ("16-bit colour", f"{_count(num_deep, 'file')}, of which the upper 8 bits of each channel are read")
-        )
+        of = "" if grey_bits == DEEP_BITS else f" {grey_bits} that are used"
+        text = f"of which the upper 8 bits of{of or ' each channel'} are read"
+        facts.append(("16-bit colour", f"{_count(num_deep, 'file')}, {text}"))
     return facts, warnings
+
+
+def best_ground(pictures: Sequence[Picture]) -> str:
+    """White, unless many images with transparent parts are nearly of one colour over it: then what spares most of them.
+
+    It is one for all images, so that it tells nothing of their classes.
+    """
+    lost = _num_lost(pictures)
+    num = sum(picture.alpha is not None for picture in pictures)
+    return GROUNDS[0] if lost[GROUNDS[0]] <= LARGE_SHARE * num else min(GROUNDS, key=lost.__getitem__)
+
+
+def _num_lost(pictures: Sequence[Picture]) -> Counter[str]:
+    """How many are nearly of one colour over each ground, although not over all of them."""
+    found = [picture.alpha.lost_over for picture in pictures if picture.alpha]
+    return Counter(ground for grounds in found if len(grounds) < len(GROUNDS) for ground in grounds)
+
+
+def _transparency(pictures: Sequence[Picture], ground: str) -> tuple[Facts, list[str]]:
+    found = [picture.alpha for picture in pictures if picture.alpha]
+    texts, warnings = [], []
+    if num := sum(not alpha.is_ignored for alpha in found):
+        why = f", since {_num_lost(pictures)[GROUNDS[0]]:,} are nearly of one colour over {GROUNDS[0]}"
+        texts.append(f"{_count(num, 'image')} drawn over {ground}{why if ground != GROUNDS[0] else ''}")
+    if num := sum(alpha.is_ignored for alpha in found):
+        texts.append(f"{_count(num, 'image')} transparent throughout and read as if opaque")
+    if (num := sum(alpha.is_veiled for alpha in found)) > LARGE_SHARE * len(pictures):
+        warnings.append(
+            f"{num:,} of {len(pictures):,} images are half transparent in most of their pixels, and paler for it: if"
+            " their fourth band is something else, such as infrared, save them with their three colours only."
+        )
+    return ([("Transparency", "; ".join(texts))] if texts else []), warnings
 
 
 def _values(pictures: Sequence[Picture], classes: Sequence[str], *, is_known_faint: bool) -> tuple[Facts, list[str]]:
@@ -209,13 +246,19 @@ def _frames(pictures: Sequence[Picture]) -> tuple[Facts, list[str]]:
     warnings = []
     if num_turned := sum(picture.is_turned for picture in pictures):
         facts.append(("Turned", f"{_count(num_turned, 'file')} turned upright by the EXIF tag"))
+    num_blank = sum(picture.has_more and picture.is_plain for picture in pictures)
     if num_more := sum(picture.has_more for picture in pictures):
         facts.append(("Frames", f"{_count(num_more, 'file')} with several frames or pages, of which the first is read"))
-        if num_more > LARGE_SHARE * len(pictures):
+        if num_more > LARGE_SHARE * len(pictures) and num_blank < num_more:
             warnings.append(
                 f"{num_more:,} of {len(pictures):,} files have several frames or pages, of which only the first is"
                 " read: save those that matter as files of their own."
             )
+    if num_blank:
+        warnings.append(
+            f"The first frame or page of {_count(num_blank, 'file')} is of one colour throughout, and the others are"
+            " not read: save the one that matters as a file of its own."
+        )
     return facts, warnings
 
 
@@ -224,7 +267,7 @@ def _count(num: int, what: str) -> str:
 
 
 def kinds_text(kinds: Counter[str]) -> str:
-    named = [f"{num:,} {kind or 'without an extension'}" for kind, num in kinds.most_common()]
+    named = [f"{num:,} {kind or NO_EXTENSION}" for kind, num in kinds.most_common()]
     return ", ".join(named[:MAX_NAMED]) + ", ..." * (len(named) > MAX_NAMED)
 
 

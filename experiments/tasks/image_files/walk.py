@@ -1,4 +1,4 @@
-"""The files of a folder of images: those that are read, and those that are not. No image is opened."""
+"""The files of a folder of images: those that are read, which are not opened, and those that are not."""
 
 import os
 import stat
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.errors import UserError
+from experiments.tasks.image_files.contents import image_format
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
 UNREAD_EXTENSIONS = frozenset(
@@ -21,6 +22,8 @@ UNREAD_EXTENSIONS = frozenset(
     }
 )  # fmt: skip
 """Of files that are images as well, or arrays of them, and that are not decoded."""
+
+NO_EXTENSION = "without an extension"
 
 SYSTEM_NAMES = frozenset(
     {"@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "__macosx"}
@@ -51,20 +54,51 @@ class ImageFile(NamedTuple):
 class Unread:
     """What a walk came by and left out.
 
-    num: how many files, by class and extension; beside the class folders, the class is "". folders: those that were
-    passed by, as the system's and hidden ones are.
+    num: how many files, by class and extension. largest: of these, size and path. folders: those that were passed by,
+    as the system's and hidden ones are.
     """
 
     num: Counter[tuple[str, str]] = field(default_factory=Counter)
+    largest: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     folders: set[Path] = field(default_factory=set)
 
     def pass_by(self, entry: os.DirEntry[str]) -> None:
         if entry.is_dir(follow_symlinks=False):
             self.folders.add(Path(entry.path))
 
+    def leave_out(self, class_name: str, path: str, num_bytes: int) -> None:
+        of = (class_name, extension(path))
+        self.num[of] += 1
+        self.largest[of] = max(self.largest.get(of, (0, "")), (num_bytes, path))
+
+    def sorted_out(self, root: Path) -> tuple[dict[str, Counter[str]], Counter[str]]:
+        """What would be images of each class if they were converted or renamed; and all else. By kind, in words.
+
+        Files whose extension says nothing are what the largest of them in their class is: that one is opened.
+        """
+        images: dict[str, Counter[str]] = {}
+        others: Counter[str] = Counter()
+        for (name, kind), num in sorted(self.num.items()):
+            if kind in UNREAD_EXTENSIONS:
+                images.setdefault(name, Counter())[kind] += num
+            elif content := image_format(root / self.largest[name, kind][1]):
+                images.setdefault(name, Counter())[f"{_shown(kind)} ({content})"] += num
+            else:
+                others[kind] += num
+        return images, others
+
+
+def _shown(kind: str) -> str:
+    return (kind if kind.strip() == kind else repr(kind)) or NO_EXTENSION
+
 
 def is_image(name: str) -> bool:
     return extension(name) in EXTENSIONS
+
+
+def may_be_image(path: Path) -> bool:
+    """Whether it is one by its extension, decoded or not, or by its first bytes. For plain files."""
+    return extension(path.name) in EXTENSIONS | UNREAD_EXTENSIONS or bool(image_format(path))
 
 
 def extension(name: str) -> str:
@@ -105,7 +139,7 @@ def images_of(root: Path, part: str, class_of: Mapping[str, str], unread: Unread
                 stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
                 files.append(ImageFile(path, name, stamp, is_outside=not real.startswith(inside)))
             else:
-                unread.num[name, extension(path)] += 1
+                unread.leave_out(name, path, status.st_size)
     return sorted(files)
 
 
