@@ -9,7 +9,7 @@ from rich.text import Text
 from experiments.claims import Claim, Claims
 from experiments.commands.options import count_workers, place_of, plan_study
 from experiments.disk_space import disk_need
-from experiments.display import count, print_plan
+from experiments.display import count, print_plan, say_to
 from experiments.estimate import Estimate, runs_left
 from experiments.ledger import Ledger, to_json
 from experiments.sweep import Sweep
@@ -23,7 +23,7 @@ def main(options: Namespace) -> int:
     with place_of(options) as place:
         plan = plan_study(options, console, place)
         ledger = Ledger(options.runs, read_only=True)
-        num_workers = count_workers(options, plan, place)
+        num_workers = count_workers(options, plan, place, say_to(console))
         under_way = Sweep(plan, ledger, store=False)
         under_way.replay()
         need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)

@@ -30,7 +30,7 @@ def main(options: Namespace) -> int:
     plan = make_plan(study, label=options.label, cache=cache_folder(), say=say_to(console))
     check_enough(plan)
     place = ThisMachine()
-    num_workers = count_workers(options, plan, place)
+    num_workers = count_workers(options, plan, place, say_to(console))
     ledger = Ledger(options.runs, read_only=True)
     rates, fitted = None, earlier_sizes(plan, ledger)
     if fitted is None:

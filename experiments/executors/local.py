@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from experiments import heartbeat
+from experiments.cores import num_cores
 from experiments.device import Call, here
 from experiments.executors import WorkerDied, Workers
 from experiments.executors.worker import begin
@@ -57,7 +58,7 @@ def default_num_workers(device: str, workers_per_gpu: int = 1) -> int:
         return workers_per_gpu * torch.cuda.device_count()
     if device == "mps":
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return num_cores()
 
 
 def devices_of_workers(device: str, num_workers: int) -> list[torch.device]:
@@ -300,6 +301,7 @@ class ThisMachine:
     """The place that needs no set-up."""
 
     text = ""
+    is_here = True
     call: Call = staticmethod(here)
 
     def num_workers(self, device: str, asked: int, per_gpu: int) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from experiments.cores import num_cores
 from experiments.errors import UserError, nearest
 from experiments.heartbeat import beat
 from experiments.tasks import TASKS, Images, Say, Task
@@ -268,7 +269,7 @@ def _decode_parts(
     last_said = time.monotonic()
     # small images spend their time in Python, where threads only wait for each other
     mean_bytes = sum(file.stamp[0] for file in files) / len(files)
-    num_threads = os.cpu_count() if mean_bytes > _SMALL_BYTES else 1
+    num_threads = num_cores() if mean_bytes > _SMALL_BYTES else 1
     with warnings.catch_warnings(), ThreadPoolExecutor(num_threads) as pool:
         warnings.simplefilter("ignore")  # what Pillow wonders about either stops `decode` or does not matter
         try:

@@ -14,11 +14,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
+from experiments.cores import num_cores
 from experiments.device import here
 from experiments.display import count
 from experiments.errors import UserError
@@ -80,8 +82,7 @@ def connect(address: str, leave: threading.Event) -> threading.Thread:
         check_address(address)
         where: dict[str, Any] = {"address": address}
     else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        where = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+        where = {"address": "local", "num_cpus": num_cores(), "include_dashboard": False}
     root = Path(__file__).parents[3]
     code = {"py_modules": [str(root / name) for name in PACKAGES], "excludes": ["**/__pycache__"]}
     joined: Future[None] = Future()
@@ -141,7 +142,7 @@ class Cluster:
     """The place of a Ray cluster. Raises UserError for nodes whose libraries differ from this machine's."""
 
     def __init__(self, address: str) -> None:
-        nodes = living()
+        nodes, self.is_here = living(), not address
         cores, gpus = (int(sum(node["Resources"].get(what, 0) for node in nodes)) for what in ("CPU", "GPU"))
         counts = [(len(nodes), "node"), (cores, "core"), *([(gpus, "GPU")] if gpus else [])]
         has = ", ".join(count(number, name) for number, name in counts)
@@ -172,4 +173,6 @@ class Cluster:
             )
         takers = [node for node in nodes if slots(node, device, workers.per_gpu)]
         ask_all(takers, check_room, task.num_bytes, task.content_hash)
+        if self.is_here:
+            workers = replace(workers, limit=workers.number)  # for which there is memory
         return RayExecutor(plan, workers, say)
