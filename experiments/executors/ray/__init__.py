@@ -7,7 +7,6 @@ and brings our code there; experiments/executors/node.py says what happens then.
 import atexit
 import logging
 import os
-import secrets
 import signal
 import socket
 import threading
@@ -26,15 +25,11 @@ from experiments.display import count
 from experiments.errors import UserError
 from experiments.executors import Workers
 from experiments.executors.node import check_room, check_versions, versions
+from experiments.executors.ray.settings import choose_folder, prepare
 from experiments.plan import Plan
 from experiments.tasks import Say
 
-# A call of Ray's after the connection was lost would quietly make a cluster of its own.
-os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-if not os.environ.get("RAY_ADDRESS"):
-    # A cluster of our own listens to the network, and runs any code that it is given. Ray reads this once.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+prepare(os.environ)
 try:
     import ray
     from ray import exceptions
@@ -42,8 +37,8 @@ try:
 except ImportError:
     raise UserError("executor: Ray is not installed; pip install 'stn-bench[cluster]'") from None
 
-from experiments.executors.ray.nodes import ask_all, living, num_gpus, slots
-from experiments.executors.ray.tasks import RayExecutor
+from experiments.executors.ray.nodes import ask_all, living, num_gpus, slots  # noqa: E402
+from experiments.executors.ray.tasks import RayExecutor  # noqa: E402
 
 if hasattr(internals, "print_to_stdstream"):  # what we say ourselves of nodes would be printed, in colour, in any case
     internals.print_to_stdstream = lambda *arguments, **options: None
@@ -82,7 +77,8 @@ def connect(address: str, leave: threading.Event) -> threading.Thread:
         check_address(address)
         where: dict[str, Any] = {"address": address}
     else:
-        where = {"address": "local", "num_cpus": num_cores(), "include_dashboard": False}
+        folder = str(choose_folder(os.environ))
+        where = {"address": "local", "num_cpus": num_cores(), "include_dashboard": False, "_temp_dir": folder}
     root = Path(__file__).parents[3]
     code = {"py_modules": [str(root / name) for name in PACKAGES], "excludes": ["**/__pycache__"]}
     joined: Future[None] = Future()
