@@ -90,8 +90,8 @@ class Logs:
         here = next((node for node in silent if node["NodeID"] == ray.get_runtime_context().get_node_id()), None)
         if here is None or DEAD not in self._new("raylet.out"):
             return
-        why = self._new("raylet.err").strip().rpartition("\n")[2].strip()
-        said = f" ({why:.300})" if re.search("(?i)error|exception|denied|not found", why) else ""
+        why = re.findall(r"^(?!\[)\S.*(?:rror|xception|denied|not found).*", self._new("raylet.err"), re.MULTILINE)
+        said = f" ({why[-1]:.300})" if why else ""
         raise UserError(
             f"executor: {name_of(here)}: Ray's worker processes end as they start{said}; its logs are in {self.folder}"
         )

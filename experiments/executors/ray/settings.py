@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from experiments.errors import UserError
+from experiments.home import user_path
 
 CHANGING = (
     "RAY_RUNTIME_ENV_HOOK",
@@ -52,7 +53,7 @@ def choose_folder(environment: Mapping[str, str]) -> Path:
     places = (own,) if own else (environment.get("TMPDIR"), "/tmp", "/var/tmp", environment.get("XDG_RUNTIME_DIR"))
     reasons = []
     for place in filter(None, places):
-        folder = Path(place).expanduser().absolute()
+        folder = user_path(place, "RAY_TMPDIR" if own else "TMPDIR").absolute()
         if not (reason := unfit(folder)):
             return folder / "ray"
         reasons.append(f"{folder} {reason}")
