@@ -1,4 +1,4 @@
-"""What this process may use of its machine: cores, and memory.
+"""What this process may use of its machine: cores, memory, and shared memory.
 
 A container sees all cores and all memory of its host; what it may use of them is in the files of its control groups,
 its own and those above it, of version 1 and 2. root: where all paths begin.
@@ -7,10 +7,12 @@ its own and those above it, of version 1 and 2. root: where all paths begin.
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")
+SHARED_MEMORY = "/dev/shm"
 _GROUP = re.compile(r"^\d+:(.*?):(.*)$", re.MULTILINE)
 _MOUNT = re.compile(r"^\d+ \d+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (\S+)$", re.MULTILINE)
 
@@ -35,6 +37,11 @@ def free_memory(root: Path = ROOT) -> float:
     available = re.search(r"^MemAvailable: +(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
     free = [1024 * int(available[1])] if available else []
     return max(0, min([*free, *map(_left, _groups("memory", root))], default=math.inf))
+
+
+def lacks_shared_memory() -> bool:
+    """Whether Linux's folder for it is missing or cannot be written, as in some containers. Other systems need none."""
+    return sys.platform == "linux" and not os.access(SHARED_MEMORY, os.W_OK | os.X_OK)
 
 
 def _num_usable() -> int:

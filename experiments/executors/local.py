@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+from multiprocessing import heap, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from experiments import heartbeat
-from experiments.cores import num_cores
+from experiments.cores import lacks_shared_memory, num_cores
 from experiments.device import Call, here
 from experiments.executors import WorkerDied, Workers
 from experiments.executors.worker import begin
@@ -50,6 +50,9 @@ START_FACTOR = 4
 LOOK_S = 1.0
 END_S = 5.0
 """Seconds in which a worker that was killed ends, unless a driver or a disk that hangs holds it."""
+
+if lacks_shared_memory():
+    heap.Arena._dir_candidates = []  # type: ignore[attr-defined]  # it would fail there; so temporary files do
 
 
 def default_num_workers(device: str, workers_per_gpu: int = 1) -> int:

@@ -185,12 +185,12 @@ def test_a_temporary_folder_that_ray_cannot_use_is_passed_over(
 ) -> None:
     settings = module.settings
     monkeypatch.setattr(settings, "MAX_BYTES", 10_000)
-    assert settings.choose_folder({"TMPDIR": str(tmp_path)}) == tmp_path / "ray"
-    assert settings.choose_folder({"RAY_TMPDIR": str(tmp_path / "new"), "TMPDIR": "/tmp"}) == tmp_path / "new/ray"
+    assert settings.choose_folder({"TMPDIR": str(tmp_path)}) == tmp_path
+    assert settings.choose_folder({"RAY_TMPDIR": str(tmp_path / "new"), "TMPDIR": "/tmp"}) == tmp_path / "new"
     monkeypatch.setattr(settings, "MAX_BYTES", len(os.fsencode(tmp_path)) - 1)
-    assert settings.choose_folder({"TMPDIR": str(tmp_path)}) == Path("/tmp/ray")
+    assert settings.choose_folder({"TMPDIR": str(tmp_path)}) == Path("/tmp")
     (tmp_path / "file").touch()
-    assert settings.choose_folder({"TMPDIR": str(tmp_path / "file")}) == Path("/tmp/ray")
+    assert settings.choose_folder({"TMPDIR": str(tmp_path / "file")}) == Path("/tmp")
 
 
 def test_where_ray_can_have_no_folder(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

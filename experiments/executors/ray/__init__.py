@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from experiments.cores import num_cores
+from experiments.cores import lacks_shared_memory, num_cores
 from experiments.device import here
 from experiments.display import count
 from experiments.errors import UserError
 from experiments.executors import Workers
 from experiments.executors.node import check_room, check_versions, versions
-from experiments.executors.ray.settings import choose_folder, prepare
+from experiments.executors.ray.settings import ROOM, choose_folder, prepare
 from experiments.plan import Plan
 from experiments.tasks import Say
 
@@ -77,8 +77,11 @@ def connect(address: str, leave: threading.Event) -> threading.Thread:
         check_address(address)
         where: dict[str, Any] = {"address": address}
     else:
-        folder = str(choose_folder(os.environ))
-        where = {"address": "local", "num_cpus": num_cores(), "include_dashboard": False, "_temp_dir": folder}
+        folder = choose_folder(os.environ)
+        where = {"address": "local", "num_cpus": num_cores(), "include_dashboard": False}
+        where["_temp_dir"] = str(folder / "ray")
+        if lacks_shared_memory():
+            where |= {"_plasma_directory": str(folder), "object_store_memory": ROOM}
     root = Path(__file__).parents[3]
     code = {"py_modules": [str(root / name) for name in PACKAGES], "excludes": ["**/__pycache__"]}
     joined: Future[None] = Future()

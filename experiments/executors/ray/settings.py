@@ -45,7 +45,7 @@ def prepare(environment: MutableMapping[str, str]) -> None:
 
 
 def choose_folder(environment: Mapping[str, str]) -> Path:
-    """Where a cluster of our own keeps its files: in RAY_TMPDIR, else in a folder that is short enough and has room.
+    """Where a cluster of our own makes its folder: RAY_TMPDIR, else a folder that is short enough and has room.
 
     Raises UserError where there is none.
     """
@@ -55,7 +55,7 @@ def choose_folder(environment: Mapping[str, str]) -> Path:
     for place in filter(None, places):
         folder = user_path(place, "RAY_TMPDIR" if own else "TMPDIR").absolute()
         if not (reason := unfit(folder)):
-            return folder / "ray"
+            return folder
         reasons.append(f"{folder} {reason}")
     raise UserError(f"executor: Ray on this machine: {'; '.join(reasons)}: set RAY_TMPDIR to a short folder with room")
 
