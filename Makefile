@@ -29,6 +29,8 @@ OUT = bench.json
 PYTHON = python3
 
 export SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT
+# Another project's settings would have Python find its modules, drop our texts, or install elsewhere than in .venv.
+unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT
 
 KNOWN := SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT PYTHON
 UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
@@ -38,6 +40,8 @@ $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); known: $(KNOWN)))
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 PY := $(VENV)/bin/python
+# What was cut short may have left half a package, and the interpreter may have gone: then .venv is made anew.
+CLEAR := $(shell ls $(VENV)/.*.unfinished >/dev/null 2>&1 || { [ -e $(INSTALLED) ] && ! [ -x $(PY) ]; } && echo --clear)
 EXPERIMENTS := $(PY) -m experiments
 # The shell puts the values in, quoted: the name of a folder may hold spaces and quotes.
 STUDY_OPTIONS := --sweep "$$SWEEP" $${BUDGET:+--budget "$$BUDGET"} $${DATA:+--data "$$DATA"} $${LABEL:+--label "$$LABEL"} \
@@ -50,7 +54,7 @@ FOR_SWEEP := $(INSTALLED) $(if $(filter ray,$(EXECUTOR)),$(VENV)/.cluster)
 FOR_TESTS := $(INSTALLED) $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test docs test-docs test-long faults lint format bench gpu-check clean
+.PHONY: anew help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test docs test-docs test-long faults lint format bench gpu-check clean
 
 help:
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -59,16 +63,18 @@ help:
 
 setup: $(INSTALLED)  ## create .venv and install into it; every other target does so by itself
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(if $(CLEAR),anew)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo 'make: PYTHON=$(PYTHON) is no Python 3.11 or newer; name one that is: make PYTHON=python3.12' >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(CLEAR) $(VENV)
+	@touch $@.unfinished
 	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,dashboard]'
-	@touch $@
+	@mv $@.unfinished $@
 
 $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook: $(VENV)/.%: $(INSTALLED)
+	@touch $@.unfinished
 	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[$*]'
-	@touch $@
+	@mv $@.unfinished $@
 
 sweep: $(FOR_SWEEP)  ## carry out the study: tune every variant, train the winners again, write the tables
 	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(WHERE_OPTIONS) --reports "$$REPORTS" $${RETRY:+--retry_failed}
@@ -99,9 +105,11 @@ wandb-report: $(INSTALLED)  ## build a workspace and a report in the W&B project
 	@$(EXPERIMENTS) wandb-report --runs "$$RUNS" $(STUDY_OPTION)
 
 optuna-dashboard: $(INSTALLED)  ## look at the tuning of the newest study, or of STUDY, in a browser
-	@journal=$$(ls -t "$$RUNS"/studies/$${STUDY:-*}/optuna.log 2>/dev/null | head -n 1); \
+	@case "$$RUNS" in '~/'*) RUNS="$$HOME/$${RUNS#??}";; esac; \
+	journal=$$(ls -t "$$RUNS"/studies/$${STUDY:-*}/optuna.log 2>/dev/null | head -n 1); \
 	if [ -z "$$journal" ]; then echo "make: $$RUNS holds no study $${STUDY:-yet; make sweep makes one}" >&2; exit 2; fi; \
-	$(VENV)/bin/optuna-dashboard "$$journal"
+	echo 'Notes and tags that you make here are lost when the study is swept again: its journal is then made anew.'; \
+	$(PY) $(VENV)/bin/optuna-dashboard "$$journal"
 
 # RUNS has a value in any case: only one that was given asks for a ledger.
 verify: $(INSTALLED)  ## compute the numbers of README and docs again; with RUNS=folder, read every file of that ledger

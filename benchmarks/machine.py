@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from experiments.cores import num_cores
 from experiments.costs import environment
 from experiments.device import device_name
-from experiments.executors.local import default_num_workers
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -22,7 +22,7 @@ def thread_counts(device: torch.device) -> tuple[int, ...]:
     """One thread and one for each core on a CPU; elsewhere threads do not compute, and stay as they are."""
     if device.type != "cpu":
         return (torch.get_num_threads(),)
-    return tuple(sorted({1, default_num_workers("cpu")}))
+    return tuple(sorted({1, num_cores()}))
 
 
 def wait_for(device: torch.device) -> None:

@@ -8,6 +8,9 @@ if __name__ == "__main__":  # worker processes import this module under another 
     foreign_settings.drop_foreign_settings()
     stopping.listen()  # before anything that takes time to import
     try:
+        from experiments.cores import limit_threads
+
+        limit_threads()
         from experiments.cli import main
 
         status = main()

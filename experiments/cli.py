@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from experiments.arguments import HelpFormatter
 from experiments.config import RunConfig
 from experiments.errors import UserError, nearest, remedy
+from experiments.home import user_path
 from experiments.ledger.sweep_lock import only_sweep_of
 from experiments.options import CALLED
 from experiments.plain_text import plain, print_anything
@@ -161,13 +162,13 @@ def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
     from experiments.study import load_study
 
     finder = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
-    finder.add_argument("--sweep", type=Path)
+    finder.add_argument("--sweep")
     finder.add_argument("--budget", default="auto")
     try:
         found, _ = finder.parse_known_args(list(arguments))
     except argparse.ArgumentError:
         return {}
-    path = found.sweep or Path("sweep.yaml")
+    path = user_path(found.sweep or "sweep.yaml", "sweep")
     if found.sweep is None and not path.exists():
         return {}
     study = load_study(path, choose_budget(found.budget))
@@ -235,6 +236,11 @@ def run_command(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     name = options.command.replace("-", "_")
     chosen = options[options.command]
+    for option, value in vars(chosen).items():
+        if isinstance(value, Path):
+            chosen[option] = user_path(value, option)
+        elif isinstance(value, list):
+            chosen[option] = [user_path(each, option) if isinstance(each, Path) else each for each in value]
     with only_sweep_of(chosen.runs) if name in ONE_AT_A_TIME else nullcontext():
         # After parsing: --help, typing errors and a ledger that is held need no torch.
         return int(importlib.import_module(f"experiments.commands.{name}").main(chosen))

@@ -3,7 +3,6 @@
 import ctypes
 import datetime
 import importlib.metadata
-import os
 import platform
 import resource
 import sys
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.cores import num_cores
 from experiments.device import device_name
 from experiments.network import Batch, Network
 
@@ -74,7 +74,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
+        "cores": num_cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in libraries}},
     }

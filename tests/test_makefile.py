@@ -1,5 +1,7 @@
 """The Makefile: a misspelt variable must not start the wrong study."""
 
+import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -68,3 +70,94 @@ def test_what_the_program_writes_is_not_committed_and_the_documents_results_are(
         ["git", "-C", tmp_path, "check-ignore", *ignored, *kept], capture_output=True, text=True, check=False
     )
     assert found.stdout.split() == ignored
+
+
+STUB = """#!/bin/sh
+# An interpreter that makes environments of itself, and says what it was asked for.
+echo "$@" >> "$LOG"
+env | grep -E '^(PIP_|PYTHON[A-Z])' >> "$LOG"
+case "$1 $2" in "-m venv")
+  for folder; do :; done
+  case "$*" in *--clear*) rm -rf "$folder";; esac
+  mkdir -p "$folder/bin" && cp "$0" "$folder/bin/python";;
+"-m pip") exit "${FAILS:-0}";;
+esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    checkout = tmp_path / "a checkout"
+    checkout.mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, checkout)
+    python = checkout / "stub"
+    python.write_text(STUB)
+    python.chmod(0o755)
+    return checkout
+
+
+def made(checkout: Path, *arguments: str, **environment: str) -> list[str]:
+    """What Python was asked for, in order, while make ran to its end."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    log = checkout / "log"
+    log.write_text("")
+    kept = {name: value for name, value in os.environ.items() if not re.match("MAKE|PIP_|PYTHON", name)}
+    subprocess.run(
+        ["make", *arguments, "PYTHON=./stub"],
+        cwd=checkout,
+        env=kept | environment | {"LOG": str(log)},
+        capture_output=True,
+        check="FAILS" not in environment,
+    )
+    return [line for line in log.read_text().splitlines() if not line.startswith("-c")]
+
+
+PIP = "-m pip install --disable-pip-version-check -c constraints.txt -e "
+
+
+def test_an_installation_is_made_once(checkout: Path) -> None:
+    status = "-m experiments status --runs runs"
+    assert made(checkout, "status") == ["-m venv .venv", f"{PIP}.[dev,dashboard]", status]
+    assert made(checkout, "status") == [status]
+    assert made(checkout, ".venv/.cluster") == [f"{PIP}.[cluster]"]
+    assert made(checkout, ".venv/.cluster") == []
+
+
+def test_an_installation_that_was_cut_short_is_made_anew(checkout: Path) -> None:
+    """A killed pip leaves packages that it then holds for whole."""
+    assert made(checkout, "setup", FAILS="1") == ["-m venv .venv", f"{PIP}.[dev,dashboard]"]
+    (checkout / ".venv/half-a-package").touch()
+    assert made(checkout, "setup") == ["-m venv --clear .venv", f"{PIP}.[dev,dashboard]"]
+    assert not (checkout / ".venv/half-a-package").exists()
+    made(checkout, ".venv/.cluster", FAILS="1")
+    anew = ["-m venv --clear .venv", f"{PIP}.[dev,dashboard]", f"{PIP}.[cluster]"]
+    assert made(checkout, ".venv/.cluster") == anew
+    (checkout / ".venv/bin/python").unlink()  # it was a link to an interpreter that has gone
+    assert made(checkout, "setup") == anew[:2]
+    assert made(checkout, "setup") == []
+
+
+def test_what_others_tell_python_and_pip_stays_outside(checkout: Path) -> None:
+    theirs = {"PYTHONPATH": "/other", "PYTHONHOME": "/other", "PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2"}
+    theirs |= {"PIP_USER": "1", "PIP_TARGET": "/other", "PIP_PREFIX": "/other", "PIP_ROOT": "/other"}
+    asked = made(checkout, "status", **theirs, PIP_INDEX_URL="https://index", PYTHONUTF8="1")
+    assert {line for line in asked if "=" in line} == {"PIP_INDEX_URL=https://index", "PYTHONUTF8=1"}
+    assert asked.count("PYTHONUTF8=1") == 4  # a look at its version, -m venv, -m pip, -m experiments
+
+
+def test_a_read_only_checkout_that_is_installed_is_left_alone(checkout: Path) -> None:
+    made(checkout, "setup")
+    before = {path: path.lstat().st_mtime_ns for path in checkout.rglob("*") if path.name != "log"}
+    made(checkout, "status", "RUNS=/somewhere 'else'")
+    assert {path: path.lstat().st_mtime_ns for path in checkout.rglob("*") if path.name != "log"} == before
+
+
+def test_the_dashboard_of_tuning_finds_a_ledger_at_home(checkout: Path) -> None:
+    journal = checkout / "home/my runs/studies/s/optuna.log"
+    journal.parent.mkdir(parents=True)
+    journal.touch()
+    made(checkout, "setup")
+    asked = made(checkout, "optuna-dashboard", "RUNS=~/my runs", HOME=str(checkout / "home"))
+    assert asked == [f".venv/bin/optuna-dashboard {journal}"]

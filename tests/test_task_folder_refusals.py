@@ -1,6 +1,5 @@
 """`folder:PATH`: what is refused, and how it is said."""
 
-import os
 import shutil
 import struct
 import threading
@@ -128,7 +127,7 @@ def test_many_threadsdecode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(folder_module, "_SMALL_BYTES", 0)
     monkeypatch.setattr(folder_module, "_BLOCK", 2)
     monkeypatch.setattr(folder_module, "_SAY_EVERY_S", 0.0)
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(folder_module, "num_cores", lambda: 4)
     threads = set()
 
     def watched(path: Path, image_px: int, to_rgb: ToRgb) -> tuple[npt.NDArray[np.uint8], Picture]:

@@ -7,15 +7,17 @@ from jsonargparse import Namespace
 from rich.console import Console
 
 from experiments.device import Call, find_device, here
-from experiments.display import say_to
+from experiments.display import count, say_to
 from experiments.errors import UserError, nearest
 from experiments.executors import Place, open_place
 from experiments.ledger import Ledger
+from experiments.memory_space import fit_to_memory
 from experiments.plan import Plan, load, make_plan
 from experiments.search_space import read_space
 from experiments.settled import begun_budget
 from experiments.study import BUDGETS, Study, load_study
 from experiments.sweep_file import Section
+from experiments.tasks import Say
 from experiments.tasks.cache import cache_folder
 
 if TYPE_CHECKING:  # analysis is slow to import, and most commands do without it
@@ -81,11 +83,20 @@ def check_counts(options: Namespace) -> dict[str, int]:
     return asked
 
 
-def count_workers(options: Namespace, plan: Plan, place: Place) -> int:
-    """Worker processes for the plan at that place. Raises UserError for an absurd number."""
-    asked = check_counts(options)
-    wanted = place.num_workers(plan.protocol.device, asked["jobs"], max(1, asked["workers_per_gpu"]))
-    return min(wanted, plan.num_trials + plan.num_finals)
+def count_workers(options: Namespace, plan: Plan, place: Place, say: Say) -> int:
+    """Worker processes for the plan at that place. `say` hears where they are fewer than asked for, or than cores.
+
+    Raises UserError for an absurd number.
+    """
+    asked, num_runs = check_counts(options), plan.num_trials + plan.num_finals
+    room = place.num_workers(plan.protocol.device, asked["jobs"], max(1, asked["workers_per_gpu"]))
+    number = min(room, num_runs)
+    if number < asked["jobs"]:
+        why = f"there is room for {room} now" if room <= num_runs else f"there are {num_runs} runs"
+        say(f"JOBS={asked['jobs']}: {why}, so it is {count(number, 'worker')}.")
+    elif not asked["jobs"] and place.is_here and plan.protocol.device == "cpu":
+        number = fit_to_memory(plan, number, say)
+    return number
 
 
 def find_study(ledger: Ledger, name: str) -> "Findings":

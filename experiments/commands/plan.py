@@ -30,7 +30,7 @@ def main(options: Namespace) -> int:
     with place_of(options) as place:
         plan = plan_study(options, console, place)
         ledger = Ledger(options.runs, read_only=True)
-        num_workers = count_workers(options, plan, place)
+        num_workers = count_workers(options, plan, place, say_to(console))
         under_way = Sweep(plan, ledger, store=False)
         under_way.replay()
         need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)

@@ -37,7 +37,7 @@ def main(options: Namespace) -> int:
         say(begun)
     plan = make_plan(study, label=options.label, cache=cache, say=say, ledger=ledger, loaded=loaded)
     check_enough(plan)
-    num_workers = count_workers(options, plan, place)
+    num_workers = count_workers(options, plan, place, say)
     rates, fitted = None, earlier_sizes(plan, ledger)
     if fitted is None:
         rates = rates_of_arms(plan, ledger, say=say_to(console))

@@ -45,7 +45,7 @@ def main(options: Namespace) -> int:
     with place_of(options) as place:
         plan = plan_study(options, console, place)
         workers = Workers(
-            number=count_workers(options, plan, place),
+            number=count_workers(options, plan, place, say_to(console)),
             stall_s=options.stall_s,
             limit=options.jobs,
             per_gpu=max(1, options.workers_per_gpu),

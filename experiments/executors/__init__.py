@@ -58,6 +58,11 @@ class Place(Protocol):
         ...
 
     @property
+    def is_here(self) -> bool:
+        """Whether its workers share this machine's memory."""
+        ...
+
+    @property
     def call(self) -> "Call":
         """Calls a function on a machine that has workers, with the arguments that follow; raises what it raises."""
         ...

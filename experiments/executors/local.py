@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+from multiprocessing import heap, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from experiments import heartbeat
+from experiments.cores import lacks_shared_memory, num_cores
 from experiments.device import Call, here
 from experiments.executors import WorkerDied, Workers
 from experiments.executors.worker import begin
@@ -50,6 +51,9 @@ LOOK_S = 1.0
 END_S = 5.0
 """Seconds in which a worker that was killed ends, unless a driver or a disk that hangs holds it."""
 
+if lacks_shared_memory():
+    heap.Arena._dir_candidates = []  # type: ignore[attr-defined]  # it would fail there; so temporary files do
+
 
 def default_num_workers(device: str, workers_per_gpu: int = 1) -> int:
     """As many workers as pay: one for each core that this process may use, or `workers_per_gpu` for each GPU."""
@@ -57,7 +61,7 @@ def default_num_workers(device: str, workers_per_gpu: int = 1) -> int:
         return workers_per_gpu * torch.cuda.device_count()
     if device == "mps":
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return num_cores()
 
 
 def devices_of_workers(device: str, num_workers: int) -> list[torch.device]:
@@ -300,6 +304,7 @@ class ThisMachine:
     """The place that needs no set-up."""
 
     text = ""
+    is_here = True
     call: Call = staticmethod(here)
 
     def num_workers(self, device: str, asked: int, per_gpu: int) -> int:

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from experiments.config import canonical
 from experiments.errors import UserError
 from experiments.heartbeat import beat
+from experiments.home import user_path
 from experiments.ledger import flush_folder
 from experiments.tasks import Images, Say, Task
 from experiments.tasks.reading import USUAL, Reading, ToRgb
@@ -58,11 +59,18 @@ Build = Callable[[Path], Parts]
 
 
 def cache_folder() -> Path:
-    """Where decoded images are kept: $STN_BENCH_CACHE, else stn-bench in $XDG_CACHE_HOME or ~/.cache."""
+    """Where decoded images are kept: $STN_BENCH_CACHE, else stn-bench in $XDG_CACHE_HOME or ~/.cache.
+
+    Raises UserError where there is no home folder.
+    """
     if own := os.environ.get("STN_BENCH_CACHE"):
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "stn-bench"
+        return user_path(own, "STN_BENCH_CACHE")
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return user_path(base, "XDG_CACHE_HOME") / "stn-bench"
+    try:
+        return Path.home() / ".cache/stn-bench"
+    except RuntimeError:
+        raise UserError("no home folder: set STN_BENCH_CACHE to a folder for decoded images") from None
 
 
 def content_hash(classes: tuple[str, ...], train: Images, test: Images, *, to_rgb: ToRgb = USUAL) -> str:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from experiments.errors import UserError
 from experiments.heartbeat import beat
+from experiments.home import user_path
 from experiments.tasks import Images, Say, Task
 from experiments.tasks.cache import Parts, cached
 from experiments.tasks.image_files.decoding import fit_square
@@ -165,7 +166,7 @@ def check(name: str, data: bytes, checksum: str) -> None:
 def _given(data_set: DataSet, cache: Path, say: Say) -> Contents | None:
     """The official files the user already has; None if there are none, or none that are whole in the cache."""
     own = os.environ.get(data_set.folder_variable)
-    folder = Path(own).expanduser() if own else cache / "downloads"
+    folder = user_path(own, data_set.folder_variable) if own else cache / "downloads"
     where = f"{data_set.folder_variable}={own!r}"
     try:
         contents = data_set.read(folder)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.cores import num_cores
 from experiments.errors import UserError, nearest
 from experiments.heartbeat import beat
 from experiments.plain_text import plain
@@ -261,7 +262,7 @@ def _decode_parts(root: Path, parts: Mapping[str, list[ImageFile]], image_px: in
 
     # small images spend their time in Python, where threads only wait for each other
     mean_bytes = sum(file.stamp[0] for file in files) / len(files)
-    num_threads = os.cpu_count() if mean_bytes > _SMALL_BYTES else 1
+    num_threads = num_cores() if mean_bytes > _SMALL_BYTES else 1
     _for_each(range(len(files)), decode_one, num_threads, say)
     if not broken:
         to_rgb = _way_for_all(list(pictures.values()))

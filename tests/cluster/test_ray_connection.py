@@ -166,3 +166,81 @@ def test_a_place_that_nobody_knows(name: str, hint: str, here: Path, capsys: pyt
     assert capsys.readouterr().err == f"error: executor: {name!r} is unknown; {hint}\n"
     with pytest.raises(UserError, match=re.escape(hint)):
         open_place(name)
+
+
+def test_a_cluster_of_our_own_starts_from_defaults(module: Any) -> None:
+    """And one of others as they have set it; what `uv run` would do to workers is done in neither."""
+    theirs = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 64}', "RAY_RUNTIME_ENV_HOOK": "theirs.hook", "RAY_JOB_ID": "1"}
+    own, other = dict(theirs), theirs | {"RAY_ADDRESS": "head:6379"}
+    for environment in (own, other):
+        module.settings.prepare(environment)
+        assert environment["RAY_ENABLE_AUTO_CONNECT"] == environment["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == "0"
+    assert theirs.items() <= other.items()
+    assert theirs.keys() & own.keys() == {"RAY_JOB_ID"}
+    assert len(own["RAY_AUTH_TOKEN"]) == 64 and "RAY_AUTH_TOKEN" not in other
+
+
+def test_a_temporary_folder_that_ray_cannot_use_is_passed_over(
+    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = module.settings
+    monkeypatch.setattr(settings, "MAX_BYTES", 10_000)
+    assert settings.choose_folder({"TMPDIR": str(tmp_path)}) == tmp_path
+    assert settings.choose_folder({"RAY_TMPDIR": str(tmp_path / "new"), "TMPDIR": "/tmp"}) == tmp_path / "new"
+    monkeypatch.setattr(settings, "MAX_BYTES", len(os.fsencode(tmp_path)) - 1)
+    assert settings.choose_folder({"TMPDIR": str(tmp_path)}) == Path("/tmp")
+    (tmp_path / "file").touch()
+    assert settings.choose_folder({"TMPDIR": str(tmp_path / "file")}) == Path("/tmp")
+
+
+def test_where_ray_can_have_no_folder(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = module.settings
+    with pytest.raises(UserError) as refused:
+        settings.choose_folder({"RAY_TMPDIR": "/" + 50 * "x"})
+    said = f"/{50 * 'x'} has a name of more than {settings.MAX_BYTES} bytes"
+    hint = "set RAY_TMPDIR to a short folder with room"
+    assert str(refused.value) == f"executor: Ray on this machine: {said}: {hint}"
+    monkeypatch.setattr(settings, "ROOM", 2**62)
+    with pytest.raises(UserError, match=rf"/tmp has only .*B of room; /var/tmp has only .*: {hint}$"):
+        settings.choose_folder({})
+
+
+def test_sockets_fit_where_the_folder_does(module: Any) -> None:
+    settings = module.settings
+    with closing(socket.socket(socket.AF_UNIX)) as one:
+        longest = f"{settings.MAX_BYTES * 'x'}{settings.SOCKET}"
+        with pytest.raises(OSError, match="No such file"):  # and not: path too long
+            one.bind(longest)
+
+
+BROKEN_WORKERS = """
+import os, sys
+from pathlib import Path
+from experiments.executors import ray as module
+from experiments.cli import main
+real = module.ray.init
+def init(**options):
+    options["runtime_env"]["py_executable"] = sys.argv[1]
+    return real(**options)
+module.ray.init = init
+sys.exit(main(["sweep", "--budget", "smoke", "--executor", "ray"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [("ImportError: no such module", r" \(ImportError: no such module\)"), ("", "")]
+)
+def test_workers_that_cannot_start_are_told_from_slow_ones(words: str, said: str, here: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
+    write_sweep(here)
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho {words!r} >&2\nexit 1\n")
+    python.chmod(0o755)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_worker_register_timeout_seconds": "5"}
+    ended = subprocess.run(
+        [sys.executable, "-c", BROKEN_WORKERS, python], capture_output=True, text=True, env=environment,
+        timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    where = r"executor: \S+ \(\S+\): Ray's worker processes end as they start"
+    assert re.fullmatch(rf"error: {where}{said}; its logs are in \S+/logs\n", ended.stderr)

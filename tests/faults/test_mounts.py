@@ -4,6 +4,8 @@ import errno
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,10 @@ from experiments.disk_space import DiskNeed, check_room, free_space
 from experiments.errors import UserError
 from experiments.ledger import flush_folder, write_atomically
 from experiments.private_text import without_folders
+from tests.command_line import stamps
+from tests.tiny_study import NUM_RUNS, STUDY, write_sweep
+
+ROOT = Path(__file__).parents[2]
 
 
 def refusing(number: int) -> Callable[[int], None]:
@@ -91,3 +97,39 @@ def test_only_drafts_of_this_writer_go(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     write_files(tmp_path, {"a.csv": b"1"}, optional=iter(["gone.csv"]))
     assert {path.name for path in tmp_path.iterdir()} == {*theirs, "a.csv"}
+
+
+def mounted(script: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """A sweep in the folder, among mounts of its own that the script makes. Skips the test where that cannot be."""
+    inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    if not shutil.which("unshare") or subprocess.run([*inside, script], cwd=folder, capture_output=True).returncode:
+        pytest.skip("mounts of its own cannot be made here")
+    sweep = f'{script} && exec "$0" -m experiments sweep --budget smoke --jobs 1 --runs "$RUNS" --reports "$REPORTS"'
+    places = {"RUNS": f"{folder.parent}/a 'ledger'", "REPORTS": f'{folder.parent}/its "tables"'}
+    return subprocess.run(
+        [*inside, sweep, sys.executable], cwd=folder, env=os.environ | places, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("size", ["ro", "rw,size=64k"])
+def test_a_sweep_needs_no_shared_memory(size: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    write_sweep(here)
+    ended = mounted(f"mount -t tmpfs -o {size} tmpfs /dev/shm", here)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(os.listdir(here.parent / "a 'ledger'/runs")) == NUM_RUNS
+
+
+def test_a_checkout_may_be_read_only(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And lie, like its ledger, in a folder whose name has spaces and quotes."""
+    checkout = here.parent / 'the "checkout\'s" own'
+    for part in ("stn", "baselines", "experiments", "analysis"):
+        shutil.copytree(ROOT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
+    write_sweep(checkout)
+    before = stamps(checkout)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    ended = mounted("mount --bind . . && mount -o remount,bind,ro . && cd . && ! touch file 2>&-", checkout)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(os.listdir(here.parent / "a 'ledger'/runs")) == NUM_RUNS
+    assert (here.parent / f'its "tables"/{STUDY}/report.html').exists()
+    assert stamps(checkout) == before

@@ -7,32 +7,29 @@ and brings our code there; experiments/executors/node.py says what happens then.
 import atexit
 import logging
 import os
-import secrets
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
+from experiments.cores import lacks_shared_memory, num_cores
 from experiments.device import here
 from experiments.display import count
 from experiments.errors import UserError
 from experiments.executors import Workers
 from experiments.executors.node import check_room, check_versions, versions
+from experiments.executors.ray.settings import ROOM, choose_folder, prepare
 from experiments.plan import Plan
 from experiments.tasks import Say
 
-# A call of Ray's after the connection was lost would quietly make a cluster of its own.
-os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-if not os.environ.get("RAY_ADDRESS"):
-    # A cluster of our own listens to the network, and runs any code that it is given. Ray reads this once.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+prepare(os.environ)
 try:
     import ray
     from ray import exceptions
@@ -40,8 +37,8 @@ try:
 except ImportError:
     raise UserError("executor: Ray is not installed; pip install 'stn-bench[cluster]'") from None
 
-from experiments.executors.ray.nodes import ask_all, living, num_gpus, slots
-from experiments.executors.ray.tasks import RayExecutor
+from experiments.executors.ray.nodes import ask_all, living, num_gpus, slots  # noqa: E402
+from experiments.executors.ray.tasks import RayExecutor  # noqa: E402
 
 if hasattr(internals, "print_to_stdstream"):  # what we say ourselves of nodes would be printed, in colour, in any case
     internals.print_to_stdstream = lambda *arguments, **options: None
@@ -80,8 +77,11 @@ def connect(address: str, leave: threading.Event) -> threading.Thread:
         check_address(address)
         where: dict[str, Any] = {"address": address}
     else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        where = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+        folder = choose_folder(os.environ)
+        where = {"address": "local", "num_cpus": num_cores(), "include_dashboard": False}
+        where["_temp_dir"] = str(folder / "ray")
+        if lacks_shared_memory():
+            where |= {"_plasma_directory": str(folder), "object_store_memory": ROOM}
     root = Path(__file__).parents[3]
     code = {"py_modules": [str(root / name) for name in PACKAGES], "excludes": ["**/__pycache__"]}
     joined: Future[None] = Future()
@@ -141,7 +141,7 @@ class Cluster:
     """The place of a Ray cluster. Raises UserError for nodes whose libraries differ from this machine's."""
 
     def __init__(self, address: str) -> None:
-        nodes = living()
+        nodes, self.is_here = living(), not address
         cores, gpus = (int(sum(node["Resources"].get(what, 0) for node in nodes)) for what in ("CPU", "GPU"))
         counts = [(len(nodes), "node"), (cores, "core"), *([(gpus, "GPU")] if gpus else [])]
         has = ", ".join(count(number, name) for number, name in counts)
@@ -172,4 +172,6 @@ class Cluster:
             )
         takers = [node for node in nodes if slots(node, device, workers.per_gpu)]
         ask_all(takers, check_room, task.num_bytes, task.content_hash)
+        if self.is_here:
+            workers = replace(workers, limit=workers.number)  # for which there is memory
         return RayExecutor(plan, workers, say)
