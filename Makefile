@@ -1,6 +1,10 @@
 # Everything people run. `make` alone lists it. Needs Python 3.11 or newer, make and a package index.
 # Variables are set after the target's name (make sweep BUDGET=cpu), never taken from the environment.
 
+# BUDGET=smoke make sweep would be another study than it says.
+OVERLOOKED := $(strip $(foreach name,BUDGET DATA LABEL STUDY JOBS RETRY,$(if $(filter environment,$(origin $(name))),$(if $($(name)),$(name)))))
+$(if $(OVERLOOKED),$(warning $(OVERLOOKED) of the environment is not used; variables go after the target: make sweep BUDGET=smoke))
+
 #: SWEEP        the study file
 SWEEP = sweep.yaml
 #: BUDGET       size of the study: smoke, cpu or gpu; by the device found if not given
@@ -36,6 +40,11 @@ KNOWN := SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS STUDY JOBS EXECUTOR RETRY 
 UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 $(if $(filter RAY_ADDRESS,$(UNKNOWN)),$(error RAY_ADDRESS goes first: RAY_ADDRESS=HOST:PORT make sweep EXECUTOR=ray))
 $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); known: $(KNOWN)))
+
+# An unset variable of the shell, as in DATA=$IMAGES, asks for something else than nothing.
+EMPTY := $(strip $(foreach name,$(KNOWN),$(if $(filter command line,$(origin $(name))),$(if $(strip $($(name))),,$(name)=))))
+$(if $(EMPTY),$(error $(EMPTY) has no value; give it one, or leave it out))
+$(if $(filter-out 1 yes true 0 no false,$(RETRY)),$(error RETRY=$(RETRY) is neither 1 nor 0))
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -77,7 +86,7 @@ $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook: $(VENV)/.%: $(INSTALLED)
 	@mv $@.unfinished $@
 
 sweep: $(FOR_SWEEP)  ## carry out the study: tune every variant, train the winners again, write the tables
-	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(WHERE_OPTIONS) --reports "$$REPORTS" $${RETRY:+--retry_failed}
+	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(WHERE_OPTIONS) --reports "$$REPORTS" $(if $(filter 1 yes true,$(RETRY)),--retry_failed)
 
 plan: $(FOR_SWEEP)  ## say what sweep would run and how long it would take
 	@$(EXPERIMENTS) plan $(STUDY_OPTIONS) $(WHERE_OPTIONS)

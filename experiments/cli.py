@@ -238,6 +238,8 @@ def run_command(arguments: Sequence[str]) -> int:
     chosen = options[options.command]
     for option, value in vars(chosen).items():
         if isinstance(value, Path):
+            if value == Path() and {"", f"--{option}="} & set(arguments) and "." not in arguments:
+                raise UserError(f"{option}: is empty, as a variable of the shell is that was not set; give it a path")
             chosen[option] = user_path(value, option)
         elif isinstance(value, list):
             chosen[option] = [user_path(each, option) if isinstance(each, Path) else each for each in value]

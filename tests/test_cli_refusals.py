@@ -299,3 +299,14 @@ def test_a_folder_that_was_deleted_is_named_before_any_library_ends_the_process(
     done = subprocess.run(command, cwd=tmp_path / "gone", env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr == "error: the folder that this was started in has been deleted; `cd` to it again\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status", "--runs="], ["status", "--runs", ""], ["plan", "--data="], ["probe", ""]]
+)
+def test_a_path_that_is_empty_is_not_the_folder_we_are_in(
+    arguments: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert ": is empty, as a variable of the shell is that was not set; give it a path\n" in capsys.readouterr().err
+    assert main(["status", "--runs", "."]) == 0

@@ -36,6 +36,31 @@ def test_an_unknown_variable_is_refused() -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("name", ["DATA", "RUNS", "BUDGET"])
+def test_a_variable_without_a_value_is_refused(name: str) -> None:
+    """DATA=$IMAGES, where IMAGES is not set, was the study of other images."""
+    done = make("plan", f"{name}=")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{name}= has no value; give it one, or leave it out" in done.stderr
+
+
+@pytest.mark.parametrize(("value", "retries"), [("1", True), ("yes", True), ("0", False), ("no", False)])
+def test_retry_is_a_yes_or_a_no(value: str, retries: bool) -> None:
+    assert ("--retry_failed" in make("sweep", f"RETRY={value}").stdout) is retries
+
+
+def test_retry_is_nothing_else() -> None:
+    done = make("sweep", "RETRY=maybe")
+    assert (done.returncode, done.stdout) == (2, "") and "RETRY=maybe is neither 1 nor 0" in done.stderr
+
+
+def test_a_variable_that_stands_before_make_is_said_not_to_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUDGET", "smoke")
+    done = make("plan", "LABEL=mine")
+    assert done.returncode == 0
+    assert "BUDGET of the environment is not used; variables go after the target" in done.stderr
+
+
 def test_the_clusters_address_goes_first() -> None:
     done = make("sweep", "EXECUTOR=ray", "RAY_ADDRESS=head:6379")
     assert (done.returncode, done.stdout) == (2, "")
