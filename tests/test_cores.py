@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cores
+from experiments.cli import main
 from experiments.cores import free_memory, num_cores
 
 MIB = 2**20
@@ -142,3 +143,13 @@ def test_a_real_quota(half_a_core: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     ran = subprocess.run([sys.executable, "-c", program, half_a_core], env=env, capture_output=True, text=True)
     assert (ran.stdout, ran.stderr) == ("1 1 1\n", "")
+
+
+def test_a_bench_without_shared_memory_says_so(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cores, "SHARED_MEMORY", str(here / "shm"))
+    assert main(["bench", "--quick"]) == 2
+    said = f"bench: {here}/shm, which PyTorch's loaders need, cannot be written; mount one"
+    assert capsys.readouterr().err == f"error: {said}\n"
+    assert list(here.iterdir()) == []

@@ -2,9 +2,14 @@
 
 from jsonargparse import Namespace
 
+from experiments import cores
+from experiments.errors import UserError
+
 
 def main(options: Namespace) -> int:
-    """Measure speed."""
+    """Measure speed. Raises UserError where the usual way, whose loaders are processes, cannot run."""
+    if cores.lacks_shared_memory():
+        raise UserError(f"bench: {cores.SHARED_MEMORY}, which PyTorch's loaders need, cannot be written; mount one")
     from benchmarks.speed import measure
 
     return measure(options.out, quick=options.quick)

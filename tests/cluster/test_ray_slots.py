@@ -95,6 +95,17 @@ def test_runs_wait_for_nodes_that_are_yet_to_join_only_where_no_number_was_given
     assert RayExecutor(plan, Workers(number, 900.0, limit=asked), print)._limit == limit
 
 
+@pytest.mark.parametrize(("is_here", "limit"), [(True, 2), (False, 1000)])
+def test_on_this_machine_no_more_run_than_there_is_memory_for(
+    is_here: bool, limit: int, plan: Plan, place: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module_of in (module, tasks):
+        monkeypatch.setattr(module_of, "living", lambda: [node_of(CPU=8.0)])
+    monkeypatch.setattr(module, "ask_all", lambda *arguments: [])
+    place.is_here = is_here
+    assert place.executor(plan, Workers(2, 900.0), print)._limit == limit
+
+
 @pytest.mark.parametrize(
     ("device", "resources", "lacking"),
     [("cuda", {"CPU": 4.0}, "a GPU and a core"), ("cuda", {"GPU": 4.0}, "a GPU and a core"), ("cpu", {}, "a core")],
