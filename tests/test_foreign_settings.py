@@ -1,6 +1,7 @@
 """What is set for other programs changes neither numbers nor words: each row of docs/reliability.md's table."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,37 @@ def test_a_width_that_no_terminal_has_is_not_believed(value: str, kept: bool) ->
     print_it = f"{DROP}from rich.console import Console; Console().print('word ' * 40)"
     assert child(print_it, COLUMNS=value).count("word") == 40
     assert child(f"{DROP}print('COLUMNS' in os.environ)", COLUMNS=value) == str(kept)
+
+
+def test_colours_are_the_users_choice() -> None:
+    print_it = f"{DROP}from rich.console import Console; print(repr(Console(file=None).color_system))"
+    assert child(print_it, FORCE_COLOR="1", TERM="xterm-256color", COLORTERM="") == "'256'"
+    assert "\x1b[" in child(f"{DROP}from rich.console import Console; Console().print('[red]x')", FORCE_COLOR="1")
+    plain = {"FORCE_COLOR": "1", "NO_COLOR": "1"}
+    assert child(f"{DROP}from rich.console import Console; Console().print('[red]x')", **plain) == "x"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTORCH_ALLOC_CONF"),
+        *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "HTTPS_PROXY", "WANDB_MODE", "TORCH_CPP_LOG_LEVEL"),
+    ],
+)
+def test_machines_and_memory_are_the_users_choice(name: str) -> None:
+    assert child(f"{DROP}print(os.environ['{name}'])", **{name: "mine"}) == "mine"
+
+
+ROW = re.compile(r"^\|.*\| (tests/\S+)::(test_\w+) \|$", re.MULTILINE)
+
+
+def test_each_row_of_the_table_has_its_test() -> None:
+    text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    table = text.partition("| setting | what is done with it | test |")[2].partition("\n## ")[0].strip()
+    rows = ROW.findall(table)
+    assert len(rows) == len(table.splitlines()) - 1 > 15  # but the line below the head
+    for file, name in rows:
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file} has no {name}"
 
 
 def test_single_precision_is_single_precision() -> None:
