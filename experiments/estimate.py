@@ -121,6 +121,8 @@ def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int) -> 
 
     On a CPU a network for which a whole batch takes seconds is measured on a smaller one: there its speed is the same.
     """
+    at_once = min(protocol.batch_size, protocol.train_images or protocol.batch_size)  # a batch may be all there is
+    protocol = dataclasses.replace(protocol, batch_size=at_once)
     if protocol.device != "cpu":
         return _images_per_s(arm, protocol, num_classes, 2)
     few = dataclasses.replace(protocol, batch_size=min(protocol.batch_size, 2))

@@ -49,7 +49,7 @@ def worker_bytes(plan: Plan) -> float:
     images = num_copies * plan.task.num_bytes * (max(size_of.values()) / protocol.image_px) ** 2
     kinds = {(arm.variant, size_of[arm.pose]) for arm in plan.arms}
     step = max(kept_bytes(variant, image_px, len(plan.task.classes)) for variant, image_px in kinds)
-    return PROCESS + images + WORKSPACE * protocol.batch_size * step
+    return PROCESS + images + WORKSPACE * min(protocol.batch_size, protocol.train_images) * step
 
 
 def kept_bytes(variant_name: str, image_px: int, num_classes: int) -> float:

@@ -10,10 +10,11 @@ import pytest
 from benchmarks import simulated_cluster
 from benchmarks.simulated_cluster import Simulation, made_up_plan
 from experiments import estimate
-from experiments.config import RunConfig
+from experiments.config import Protocol, RunConfig
 from experiments.estimate import known_rates, measure_images_per_s, rates_of_arms
 from experiments.images import DeviceImages
 from experiments.ledger import Ledger
+from experiments.plan import ArmPlan
 
 
 def test_speed_is_measured_once_for_arms_that_differ_in_the_pose(
@@ -91,6 +92,22 @@ def test_a_slow_network_is_measured_on_few_images(
     assert measure_images_per_s(plan.arms[0], protocol, 10) == pytest.approx(1 / image_s)
     assert seen == batches
     assert now[0] < 2 * start_s + max(2 * estimate.MEASURING_S, 4 * image_s + 0.1)
+
+
+def test_no_batch_is_larger_than_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """65,536 images at once, of a study of 60, took all memory of the plan's own process."""
+    sizes: list[int] = []
+
+    def images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_steps: int) -> float:
+        sizes.append(protocol.batch_size)
+        return 1e9
+
+    monkeypatch.setattr(estimate, "_images_per_s", images_per_s)
+    plan = made_up_plan(tmp_path, 25)
+    for device in ("cpu", "cuda"):
+        protocol = replace(plan.protocol, batch_size=65_536, train_images=60, device=device)
+        measure_images_per_s(plan.arms[0], protocol, 10)
+    assert sizes == [2, 60, 60]
 
 
 def test_the_speed_of_a_variant_is_measured(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from experiments.cli import main
 from experiments.commands.options import count_workers
 from experiments.executors.local import ThisMachine
 from experiments.memory_space import PROCESS, fit_to_memory, kept_bytes, worker_bytes
-from tests.tiny_study import plan_of, write_sweep
+from tests.tiny_study import TINY, plan_of, write_sweep
 
 
 def test_what_a_forward_pass_keeps() -> None:
@@ -26,6 +26,8 @@ def test_a_worker_takes_what_its_process_images_and_steps_take(here: Path) -> No
     largest = max(kept_bytes(arm.variant, 32, 10) for arm in plan.arms)
     steps = 1.75 * plan.protocol.batch_size * largest
     assert worker_bytes(plan) == PROCESS + 2 * plan.task.num_bytes + steps
+    huge = plan_of(here, protocol=TINY["protocol"] | {"batch_size": 65_536})
+    assert worker_bytes(huge) == PROCESS + 2 * plan.task.num_bytes + 1.75 * plan.protocol.train_images * largest
     assert worker_bytes(moved) == PROCESS + 3 * 4 * plan.task.num_bytes + 4 * steps
 
 
