@@ -1,8 +1,9 @@
 # Everything people run. `make` alone lists it. Needs Python 3.11 or newer, make and a package index.
 # Variables are set after the target's name (make sweep BUDGET=cpu), never taken from the environment.
 
-# BUDGET=smoke make sweep would be another study than it says.
-OVERLOOKED := $(strip $(foreach name,BUDGET DATA LABEL STUDY JOBS RETRY,$(if $(filter environment,$(origin $(name))),$(if $($(name)),$(name)))))
+KNOWN := SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT PYTHON
+# BUDGET=smoke make sweep would be another study than it says. A make that was called by this one has them from it.
+OVERLOOKED := $(strip $(if $(MAKELEVEL:0=),,$(foreach name,$(filter-out PYTHON OUT,$(KNOWN)),$(if $(filter environment,$(origin $(name))),$(if $($(name)),$(name))))))
 $(if $(OVERLOOKED),$(warning $(OVERLOOKED) of the environment is not used; variables go after the target: make sweep BUDGET=smoke))
 
 #: SWEEP        the study file
@@ -36,7 +37,6 @@ export SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS STUDY JOBS EXECUTOR RETRY OU
 # Another project's settings would have Python find its modules, drop our texts, or install elsewhere than in .venv.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT
 
-KNOWN := SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT PYTHON
 UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 $(if $(filter RAY_ADDRESS,$(UNKNOWN)),$(error RAY_ADDRESS goes first: RAY_ADDRESS=HOST:PORT make sweep EXECUTOR=ray))
 $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); known: $(KNOWN)))

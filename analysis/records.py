@@ -136,7 +136,7 @@ class Study:
     protocol: its values by name, as runs have it; empty if no run is in the ledger.
     sampler: how hyper-parameters were proposed, `tpe` or `random`; None before format 3.
     source: of the study: `file` and `data` (whether a folder of the user's own images took the task's place).
-    is_as_planned: whether claims and number of seeds are those that the study began with.
+    is_as_planned: whether claims, seeds, training and search are those that the study began with.
     runs: one row a listed run, arm by arm, trials before finals. Columns: `arm` (index into arms), `pose`,
         `variant`, `stage`, `key`, `seed` (NaN if missing), `status` (that of run.json, or "missing"), `error`,
         every name in SCORES, COSTS, TRANSFORMER_COLUMNS and MACHINE, `transformer.verdict` and `versions` (text),

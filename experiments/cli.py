@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,16 @@ from experiments.stopping import STATUS_STOPPED, STOPPED
 
 STATUS_UNREAD = 1
 STATUS_BAD_INPUT = 2
+NOT_LOADED = {
+    "failed to map segment": "too little memory is allowed (`ulimit -v`), or its folder is mounted noexec",
+    "cannot allocate memory": "too little memory is allowed (`ulimit -v`)",
+    "cannot open shared object file": "the system lacks it; its package manager has it",
+}
+"""What the loader of shared libraries says, and what that means."""
 ONE_AT_A_TIME = ("sweep", "probe")
 """Commands that hold the ledger from their start to their end."""
+POSITIONAL = ("path", "ledger")
+"""Paths that are arguments of their own."""
 
 
 def add_study_arguments(parser: ArgumentParser) -> None:
@@ -215,9 +224,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return complain("this machine allows no more threads: raise `ulimit -u`, or ask for fewer workers with JOBS=")
     except ImportError as error:
-        if ".so" not in str(error):
+        why = next((why for words, why in NOT_LOADED.items() if words in str(error)), "")
+        if not why:
             raise
-        why = "too little memory is allowed (`ulimit -v`), or its folder is mounted noexec"
         return complain(f"a library cannot be loaded: {error}; {why}")
     except KeyboardInterrupt:
         with suppress(OSError):
@@ -238,7 +247,8 @@ def run_command(arguments: Sequence[str]) -> int:
     chosen = options[options.command]
     for option, value in vars(chosen).items():
         if isinstance(value, Path):
-            if value == Path() and {"", f"--{option}="} & set(arguments) and "." not in arguments:
+            given = {f"--{option}=", (f"--{option}", "")} & {*arguments, *pairwise(arguments)}
+            if given or (option in POSITIONAL and arguments[1:2] == [""]):
                 raise UserError(f"{option}: is empty, as a variable of the shell is that was not set; give it a path")
             chosen[option] = user_path(value, option)
         elif isinstance(value, list):

@@ -26,9 +26,12 @@ SMALL_PX = 32
 """Kept tensors are counted for images of this size at most: they grow with the area."""
 
 
-def fit_to_memory(plan: Plan, number: int, say: Say) -> int:
-    """So many workers on CPUs, or as many as there is memory for, at least 1. `say` hears where it is too little."""
-    need, free = worker_bytes(plan), free_memory()
+def fit_to_memory(plan: Plan, number: int, processes: int, say: Say) -> int:
+    """So many workers on CPUs, or as many as there is memory for, at least 1. `say` hears where it is too little.
+
+    processes: that each of them takes.
+    """
+    need, free = worker_bytes(plan) + (processes - 1) * PROCESS, free_memory()
     spare = free - PROCESS  # that one is W&B's
     if number * need <= spare:
         return number

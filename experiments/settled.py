@@ -14,9 +14,14 @@ from experiments.ledger import Ledger
 from experiments.study import Study, read_protocol
 from experiments.sweep_file import Section
 
+FOUND = ("device", "precision")
+"""What of a protocol may be `auto`."""
+
 
 def settled_protocol(ledger: Ledger, name: str, content_hash: str = "") -> Protocol | None:
     """The protocol of the ledger's study of that name; None where none is there that this version can go on with.
+
+    Of what `auto` may find it has what was found first, whatever the sweep file has said in the meantime.
 
     content_hash: of the images that it must be of; empty for any. Raises UserError for a damaged manifest.
     """
@@ -26,7 +31,9 @@ def settled_protocol(ledger: Ledger, name: str, content_hash: str = "") -> Proto
     if known["format"] != RESULT_FORMAT or content_hash not in ("", known["task"]["content_hash"]):
         return None
     file = str(ledger.root / "studies" / name / "study.json")
-    return read_protocol(Protocol(), Section(file, "protocol", known["protocol"])) if "protocol" in known else None
+    if "protocol" not in known:
+        return None
+    return read_protocol(Protocol(), Section(file, "protocol", known["protocol"] | known.get("found", {})))
 
 
 def num_finished(ledger: Ledger, name: str) -> int:

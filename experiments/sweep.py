@@ -26,6 +26,7 @@ from experiments.private_text import from_here
 from experiments.runs import Job, failed_run_files
 from experiments.search import ArmSearch, Score, Setting, best, open_storage
 from experiments.search_space import Parameter
+from experiments.settled import FOUND
 from experiments.tasks.shown import images_record
 from experiments.wandb_sweep import wandb_form
 
@@ -83,10 +84,9 @@ class Sweep:
         return [key for arm in self.arms for key in (*arm.trials, *arm.finals) if key in self._made]
 
     def replay(self) -> None:
-        """Go through everything that the ledger already answers, without training."""
+        """Go through everything that the ledger already answers, without training or writing."""
         for arm in self.arms:
             self._advance(arm)
-        self._write_manifest()
 
     def run(self, executor: Executor, *, on_finish: Callable[[Job], None], on_tick: Callable[[], None]) -> None:
         """Make the runs that are missing. Raises UserError for a run that cannot be built.
@@ -94,6 +94,7 @@ class Sweep:
         on_finish: called with each run's job when it is in the ledger. on_tick: called after that, and a few times a
         second.
         """
+        self.write_manifest()
         self._submit(executor, self.arms)
         moved: list[Arm] = []
         while self._futures or moved:
@@ -103,7 +104,7 @@ class Sweep:
                 if self._advance(arm):
                     moved.append(arm)
             if moved and not self._manifest_pace.pause_s():
-                self._write_manifest()
+                self.write_manifest()
                 self._submit(executor, moved)
                 moved = []
             on_tick()
@@ -185,7 +186,7 @@ class Sweep:
         key = run_key(run, self.plan.task.content_hash)
         return Job(run=run, key=key, source=self.plan.source, ledger=self.ledger.root)
 
-    def _write_manifest(self) -> None:
+    def write_manifest(self) -> None:
         """Say what the study consists of, so far, and what the searches were told."""
         if self._storage is None:
             return
@@ -228,7 +229,9 @@ class Sweep:
     @cached_property
     def about(self) -> dict[str, Any]:
         """What the manifest says beside the arms, which are yet to take their place."""
-        study, began = self.plan.study, self.known.get("first", {})
+        study, protocol = self.plan.study, self.plan.protocol
+        began = self.known.get("first", {})
+        spaces = {arm.name: _forms(arm.parameters) for arm in self.plan.arms}
         planned = {
             "num_finals": study.final_seeds,
             "first_seed": study.first_seed,
@@ -236,14 +239,13 @@ class Sweep:
             "protocol_hash": self.plan.protocol_hash,
             "num_trials": study.search.trials,
             "sampler": study.search.sampler,
-            "space": _forms(study.search.space),
         }
-        extras = {name: _forms(parameters) for name, parameters in study.search.extras.items()}
+        found = {name: getattr(protocol, name) for name in FOUND if getattr(study.protocol, name) == "auto"}
         return {
             "format": RESULT_FORMAT,
             "study": self.plan.name,
             "budget": study.budget,
-            "protocol": dataclasses.asdict(self.plan.protocol),
+            "protocol": dataclasses.asdict(protocol),
             "task": self.plan.task.record(),
             "images": images_record(self.plan.task),
             "overlap": dataclasses.asdict(self.plan.overlap) if self.plan.overlap else None,
@@ -251,9 +253,10 @@ class Sweep:
             "arms": [],
             "source": {"file": from_here(study.file), "data": study.own_images, "minutes": study.minutes},
             **planned,
-            "extras": began.get("extras", {}) | extras,  # a variant may be added, and one taken out
+            "found": found | self.known.get("found", {}),  # by `auto`, when it first had to find it
+            "spaces": began.get("spaces", {}) | spaces,  # a variant may be added, and one taken out
             # What was planned when the study first ran: what was changed since may have been because of its results.
-            "first": {**planned, **began, "extras": extras | began.get("extras", {})},
+            "first": {**planned, **began, "spaces": spaces | began.get("spaces", {})},
         }
 
 
@@ -276,29 +279,25 @@ def check_same_task(ledger: Ledger, plan: Plan) -> None:
         raise UserError(f"runs: {plan.name} in {ledger.root} is of other images; give LABEL= or RUNS= another name")
 
 
-def check_same_device(plan: Plan, ledger: Ledger) -> None:
-    """Raises UserError if finished runs would not count because this machine has not the device they were made on."""
-    if not plan.missing_device:
-        return
-    look = Sweep(plan, ledger, store=False)
-    look.replay()
-    if num := look.left_behind():
+def check_same_device(under_way: Sweep) -> None:
+    """Raises UserError if finished runs would not count because the device they were made on is not here."""
+    plan = under_way.plan
+    if plan.missing_device and (num := under_way.left_behind()):
         runs = "its finished run" if num == 1 else f"{num:,} of its finished runs"
         raise UserError(
-            f"device: {plan.name} in {ledger.root} was begun on {plan.missing_device}, which this machine has not, and "
-            f"{runs} would not count on {plan.protocol.device}; go on with it where there is one, or give RUNS= "
+            f"device: {plan.name} in {under_way.ledger.root} was begun on {plan.missing_device}, which is not here, "
+            f"and {runs} would not count on {plan.protocol.device}; go on with it where there is one, or give RUNS= "
             "another name"
         )
 
 
-def remove_failed(plan: Plan, ledger: Ledger) -> int:
+def remove_failed(under_way: Sweep) -> int:
     """Take the plan's failed and diverged runs out of the ledger, so that they are made again; returns how many.
 
     Those that the plan has no longer stay: nothing would take their place, and a failure is a result.
     """
-    look = Sweep(plan, ledger, store=False)
-    look.replay()
-    failed = {key for key in look.finished() if ledger.read(key)["status"] in BAD}
+    ledger = under_way.ledger
+    failed = {key for key in under_way.finished() if ledger.read(key)["status"] in BAD}
     for key in failed:
         ledger.remove(key)
     return len(failed)

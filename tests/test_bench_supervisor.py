@@ -114,7 +114,7 @@ def instructions(folder: Path, num_arms: int, monkeypatch: pytest.MonkeyPatch) -
     """
     folder.mkdir()
     counts: dict[str, int] = {}
-    write = Sweep._write_manifest
+    write = Sweep.write_manifest
 
     def uncounted(self: Sweep) -> None:
         trace = sys.gettrace()
@@ -125,7 +125,7 @@ def instructions(folder: Path, num_arms: int, monkeypatch: pytest.MonkeyPatch) -
             sys.settrace(trace)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Sweep, "_write_manifest", uncounted)
+        patch.setattr(Sweep, "write_manifest", uncounted)
         patch.setattr(Pace, "pause_s", lambda self: 0.0)  # the clock has no say
         simulation = Simulation(folder, num_arms * RUNS_OF_ARM, 10, False)
         with counted(counts):

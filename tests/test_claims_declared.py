@@ -190,7 +190,9 @@ def test_a_plan_says_whether_its_seeds_suffice(here: Path, capsys: pytest.Captur
 def manifest(folder: Path, **changes: Any) -> dict[str, Any]:
     """study.json of the tiny study before anything is trained."""
     plan, ledger = plan_of(folder, **changes), Ledger(folder / "runs")
-    Sweep(plan, ledger, store=True).replay()
+    sweep = Sweep(plan, ledger, store=True)
+    sweep.replay()
+    sweep.write_manifest()
     found: dict[str, Any] = json.loads((folder / "runs/studies" / plan.name / "study.json").read_text())
     return found
 
@@ -230,8 +232,9 @@ def test_study_json_remembers_what_was_planned_first(tmp_path: Path, cache: Path
         {"search": TINY["search"] | {"trials": 3}},
         {"search": TINY["search"] | {"space": {"optim.lr": {"value": 0.3}}}},
         {"search": TINY["search"] | {"extras": {"affine": {"policy.max_deg": {"min": 5.0, "max": 6.0}}}}},
+        {"search": TINY["search"] | {"extras": {}}},
     ],
-    ids=["protocol", "trials", "space", "extras"],
+    ids=["protocol", "trials", "space", "extras", "no extras"],
 )
 def test_a_study_that_is_trained_or_tuned_otherwise_after_its_results_says_so(
     tmp_path: Path, cache: Path, change: dict[str, Any]
@@ -246,9 +249,10 @@ def test_a_study_that_is_trained_or_tuned_otherwise_after_its_results_says_so(
 
 
 def test_a_variant_may_be_added_with_parameters_of_its_own(tmp_path: Path, cache: Path) -> None:
-    more = {
+    rotate = {"rotate": {"policy.max_deg": {"min": 5.0, "max": 45.0}}}
+    more: dict[str, Any] = {
         "variants": [*TINY["variants"], {"variant": "cnn+rotate", "baseline": "cnn"}],
-        "search": TINY["search"] | {"extras": {"rotate": {"policy.max_deg": {"min": 5.0, "max": 45.0}}}},
+        "search": TINY["search"] | {"extras": TINY["search"]["extras"] | rotate},
         "claims": {"family": [{"variant": "stn_affine+affine", "over": "cnn"}]},
     }
     study = manifest(tmp_path, claims=more["claims"])["study"]

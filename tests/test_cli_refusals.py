@@ -264,6 +264,10 @@ def test_a_refusal_through_the_shell(here: Path) -> None:
         (RuntimeError("can't start new thread"), "this machine allows no more threads: raise `ulimit -u`, or"),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "allow more processes (`ulimit -u`) and"),
         (
+            ImportError("libgomp.so.1: cannot open shared object file: No such file or directory"),
+            "the system lacks it; its package manager has it",
+        ),
+        (
             ImportError("libtorch_cuda.so: failed to map segment"),
             "a library cannot be loaded: libtorch_cuda.so: failed",
         ),
@@ -302,7 +306,14 @@ def test_a_folder_that_was_deleted_is_named_before_any_library_ends_the_process(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["status", "--runs="], ["status", "--runs", ""], ["plan", "--data="], ["probe", ""]]
+    "arguments",
+    [
+        ["status", "--runs="],
+        ["status", "--runs", ""],
+        ["plan", "--runs=", "--label", "."],
+        ["plan", "--data="],
+        ["probe", ""],
+    ],
 )
 def test_a_path_that_is_empty_is_not_the_folder_we_are_in(
     arguments: list[str], here: Path, capsys: pytest.CaptureFixture[str]
@@ -310,3 +321,5 @@ def test_a_path_that_is_empty_is_not_the_folder_we_are_in(
     assert main(arguments) == 2
     assert ": is empty, as a variable of the shell is that was not set; give it a path\n" in capsys.readouterr().err
     assert main(["status", "--runs", "."]) == 0
+    assert main(["report", "--runs=.", "--study", ""]) == 2
+    assert "holds no study yet" in capsys.readouterr().err

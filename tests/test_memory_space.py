@@ -37,8 +37,15 @@ def test_as_many_workers_as_there_is_memory_for(
 ) -> None:
     plan, said = plan_of(here), list[str]()
     monkeypatch.setattr(memory_space, "free_memory", lambda: PROCESS + room * worker_bytes(plan))
-    assert fit_to_memory(plan, 8, said.append) == number
+    assert fit_to_memory(plan, 8, 1, said.append) == number
     assert bool(said) == (number < 8)
+
+
+def test_a_worker_that_is_two_processes_takes_more(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, said = plan_of(here), list[str]()
+    monkeypatch.setattr(memory_space, "free_memory", lambda: PROCESS + 4.1 * worker_bytes(plan))
+    assert fit_to_memory(plan, 4, 1, said.append) == 4 and not said
+    assert fit_to_memory(plan, 4, 2, said.append) < 4 and said
 
 
 def test_a_plan_says_why_workers_are_few(
@@ -63,7 +70,7 @@ def test_a_plan_says_why_workers_are_few(
 
 def test_a_cluster_without_room_for_all_that_are_asked_for_says_so(here: Path) -> None:
     class Small(ThisMachine):
-        is_here = False
+        processes_here = 0
 
         def num_workers(self, device: str, asked: int, per_gpu: int) -> int:
             return min(asked or 3, 3)

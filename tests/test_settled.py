@@ -61,7 +61,8 @@ def begin(here: Path, **changes: Any) -> dict[str, Any]:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert main([*arguments]) == 0
+    failed = 1 if arguments[0] == "sweep" else 0  # none of the runs that `begin` makes is completed
+    assert main([*arguments]) == failed
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -88,6 +89,31 @@ def test_another_precision_found_later_makes_no_other_runs(
     assert Ledger(here / "runs").read_study(STUDY) == before
 
 
+def test_what_was_found_first_comes_back_after_another_choice(
+    here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sweep that was begun with another precision, and stopped at the note, must not be where the runs are lost."""
+    machine(precision="bf16")
+    begin(here)
+    write_sweep(here, **SMALL | {"protocol": {**AUTO, "precision": "fp32"}})
+    text = printed(capsys, "plan", "--budget", "smoke")
+    assert (
+        f"{RUNS} finished runs of this study will not count in it any more (protocol: precision bf16 -> fp32)" in text
+    )
+    study = load_study(here / "sweep.yaml", "smoke")
+    ledger = Ledger(here / "runs")
+    plan = make_plan(study, label="", cache=here / "cache", say=lambda line: None, ledger=ledger)
+    before = ledger.read_study(STUDY)
+    under_way = Sweep(plan, ledger, store=True)
+    under_way.replay()
+    assert ledger.read_study(STUDY) == before, "a look must not be what settles it"
+    under_way.write_manifest()
+    assert ledger.read_study(STUDY)["protocol"]["precision"] == "fp32"
+    machine(precision="fp32")
+    write_sweep(here, **SMALL)
+    assert f"{RUNS} of them in the ledger already" in printed(capsys, "plan", "--budget", "smoke")
+
+
 def test_a_study_begun_on_a_cpu_goes_on_there_where_a_gpu_is(
     here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,7 +133,7 @@ def test_a_sweep_that_cannot_go_on_for_want_of_a_gpu_is_refused(
     machine()
     before = contents(here / "runs") | {"sweep.lock": b""}
     why = (
-        f"device: {STUDY} in runs was begun on cuda, which this machine has not, and 8 of its finished runs would not "
+        f"device: {STUDY} in runs was begun on cuda, which is not here, and 8 of its finished runs would not "
         "count on cpu; go on with it where there is one, or give RUNS= another name"
     )
     assert f"A sweep is refused: {why}" in printed(capsys, "plan", "--budget", "smoke")
@@ -268,8 +294,10 @@ def test_a_probe_keeps_its_sizes_but_takes_no_device_that_is_gone(here: Path, ma
     assert fitted is not None
     protocol = fitted.protocol
     assert (protocol.train_images, protocol.device, protocol.precision) == (96, "cpu", "bf16")
-    with pytest.raises(UserError, match="was begun on cuda, which this machine has not, and 8 of its finished runs"):
-        check_same_device(fitted, ledger)
+    look = Sweep(fitted, ledger, store=False)
+    look.replay()
+    with pytest.raises(UserError, match="was begun on cuda, which is not here, and 8 of its finished runs"):
+        check_same_device(look)
 
 
 def test_a_protocol_that_says_what_no_protocol_says(
@@ -280,10 +308,13 @@ def test_a_protocol_that_says_what_no_protocol_says(
     manifest = begin(here)
     file = Path("runs/studies", STUDY, "study.json")
     for protocol, error in (
-        (manifest["protocol"] | {"precision": "fp64"}, "protocol.precision: 'fp64' is unknown; did you mean 'fp32'?"),
+        (
+            manifest["protocol"] | {"precision": "fp64"},
+            "protocol.precision: 'fp64' is unknown; known: auto, bf16, fp32",
+        ),
         (manifest["protocol"] | {"epoch": 2}, "protocol.epoch: unknown key; did you mean 'epochs'?"),
     ):
-        Ledger(here / "runs").write_study(STUDY, manifest | {"protocol": protocol})
+        Ledger(here / "runs").write_study(STUDY, manifest | {"protocol": protocol, "found": {}})
         for command in ("plan", "sweep"):
             assert main([command, "--budget", "smoke"]) == 2
             assert capsys.readouterr().err == f"error: {file}: {error}\n"

@@ -106,7 +106,7 @@ def test_a_sweep_prints_plan_progress_and_places(undisturbed: Done) -> None:
     places = (
         "Tables and figures  reports/tiny-sprites-smoke\n",
         "Ledger              runs\n",
-        "offline in runs/wandb\n",
+        "offline in runs/wandb, as you are not logged in\n",
     )
     assert all(place in progress for place in places)
 

@@ -128,7 +128,7 @@ def test_a_sweep_writes_it_down_and_its_plan_says_it(here: Path, capsys: pytest.
     )
     assert plan.overlap == Overlap(2, 1)
     assert sum(line.startswith(expected) for line in lines) == 1
-    Sweep(plan, Ledger(here / "runs"), store=True).replay()
+    Sweep(plan, Ledger(here / "runs"), store=True).write_manifest()
     written = json.loads((here / f"runs/studies/{plan.name}/study.json").read_text())
     assert written["overlap"] == {"num_test": 2, "num_other_label": 1}
     run = [

@@ -94,8 +94,8 @@ def count_workers(options: Namespace, plan: Plan, place: Place, say: Say) -> int
     if number < asked["jobs"]:
         why = f"there is room for {room} now" if room <= num_runs else f"there are {num_runs} runs"
         say(f"JOBS={asked['jobs']}: {why}, so it is {count(number, 'worker')}.")
-    elif not asked["jobs"] and place.is_here and plan.protocol.device == "cpu":
-        number = fit_to_memory(plan, number, say)
+    elif not asked["jobs"] and place.processes_here and plan.protocol.device == "cpu":
+        number = fit_to_memory(plan, number, place.processes_here, say)
     return number
 
 

@@ -63,7 +63,7 @@ def show_plan(console: Console, under_way: Sweep, estimate: Estimate, num_worker
 
 
 def notes(under_way: Sweep) -> Iterator[str]:
-    """What keeps the study from being what whoever plans it may hold it for."""
+    """Why this study may not be the fresh one that its author expects."""
     plan, study, about, ledger = under_way.plan, under_way.plan.study, under_way.about, under_way.ledger
     yield from plan.notes
     yield from changes(under_way)
@@ -118,7 +118,7 @@ def changes(under_way: Sweep) -> Iterator[str]:
     plan, ledger = under_way.plan, under_way.ledger
     try:
         check_same_task(ledger, plan)
-        check_same_device(plan, ledger)
+        check_same_device(under_way)
     except UserError as error:
         yield f"A sweep is refused: {error}"
         return

@@ -24,7 +24,7 @@ from experiments.options import Value, typed
 from experiments.plan import network_of
 from experiments.poses import posed_px, spell_pose
 from experiments.runs import Job, Source, carry_out
-from experiments.settled import settled_protocol
+from experiments.settled import FOUND, settled_protocol
 from experiments.study import read_protocol
 from experiments.sweep_file import Section
 from experiments.tasks import Task, load_task
@@ -95,7 +95,7 @@ def task_of_run(options: Namespace) -> str:
 
 def settled_by_study(options: Namespace, task: Task) -> Protocol | None:
     """What the sweep file's study on these images has in the ledger; a run beside it has the same."""
-    if not options.sweep.exists():
+    if not options.sweep.exists() or all(options.protocol[name] != "auto" for name in FOUND):
         return None
     name = read_study(options).full_name(task.label)
     return settled_protocol(Ledger(options.runs, read_only=True), name, task.content_hash)

@@ -78,13 +78,18 @@ def carry_out(
     check_reports(reports)
     ledger.sweep_up()
     check_same_task(ledger, plan)
-    check_same_device(plan, ledger)
-    if retry_failed and (num := remove_failed(plan, ledger)):
-        say_to(console)(f"{count(num, 'failed or diverged run')} will be made again.")
+    if plan.missing_device:
+        look = Sweep(plan, ledger, store=False)
+        look.replay()
+        check_same_device(look)
     under_way = Sweep(plan, ledger, store=True)
     under_way.replay()
     need = disk_need(plan, runs_left(plan, under_way, ledger), workers.number)
     check_room(need, ledger.root, reports)
+    if retry_failed and (num := remove_failed(under_way)):
+        say_to(console)(f"{count(num, 'failed or diverged run')} will be made again.")
+        under_way = Sweep(plan, ledger, store=True)
+        under_way.replay()
     estimate = Estimate(plan, under_way, ledger, workers.number, rates, place.call, say_to(console))
     show_plan(console, under_way, estimate, workers.number, need.text(ledger.root))
     with Tracker(
@@ -97,6 +102,8 @@ def carry_out(
     ) as tracker:
         if estimate.left_s > 0:
             make_missing_runs(under_way, estimate, tracker, console, place, workers)
+        else:
+            under_way.write_manifest()
         findings = find_study(ledger, plan.name)
         write_and_show_tables(findings, reports, console, report=True)
         unlogged = tracker.close(TRACKING_WAIT_S)
@@ -107,7 +114,9 @@ def carry_out(
         print_place(console, "Failed", f"{count(num, 'run')}{again}")
     if num := statuses["diverged"]:
         print_place(
-            console, "Diverged", f"{count(num, 'run')}: a smaller learning rate may help, the same one will not"
+            console,
+            "Diverged",
+            f"{count(num, 'run')}: a smaller learning rate may help; RETRY=1 repeats them as they were",
         )
     return findings
 

@@ -58,8 +58,8 @@ class Place(Protocol):
         ...
 
     @property
-    def is_here(self) -> bool:
-        """Whether its workers share this machine's memory."""
+    def processes_here(self) -> int:
+        """Processes that a worker takes of this machine's memory; 0 where workers are elsewhere."""
         ...
 
     @property

@@ -304,7 +304,7 @@ class ThisMachine:
     """The place that needs no set-up."""
 
     text = ""
-    is_here = True
+    processes_here = 1
     call: Call = staticmethod(here)
 
     def num_workers(self, device: str, asked: int, per_gpu: int) -> int:

@@ -86,7 +86,7 @@ OPTIONAL: dict[str, Any] = {
         "result": ({"val_accuracy": (is_share, None), "test_accuracy": (is_share, None)}, None),
     },
     "study.json": {
-        "protocol": {},
+        "protocol": {}, "found": {}, "first": ({"spaces": {}}, None), "spaces": {},
         "images": {"facts": [[is_text]], "warnings": [is_text], "train": [is_count], "test": [is_count]},
     },
     "cost.json": dict.fromkeys(("seconds", "images_per_s", "train_seconds", "peak_memory_mib"), (is_amount, None)),

@@ -95,14 +95,14 @@ def test_runs_wait_for_nodes_that_are_yet_to_join_only_where_no_number_was_given
     assert RayExecutor(plan, Workers(number, 900.0, limit=asked), print)._limit == limit
 
 
-@pytest.mark.parametrize(("is_here", "limit"), [(True, 2), (False, 1000)])
+@pytest.mark.parametrize(("processes", "limit"), [(2, 2), (0, 1000)])
 def test_on_this_machine_no_more_run_than_there_is_memory_for(
-    is_here: bool, limit: int, plan: Plan, place: Cluster, monkeypatch: pytest.MonkeyPatch
+    processes: int, limit: int, plan: Plan, place: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module_of in (module, tasks):
         monkeypatch.setattr(module_of, "living", lambda: [node_of(CPU=8.0)])
     monkeypatch.setattr(module, "ask_all", lambda *arguments: [])
-    place.is_here = is_here
+    place.processes_here = processes
     assert place.executor(plan, Workers(2, 900.0), print)._limit == limit
 
 

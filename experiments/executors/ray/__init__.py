@@ -141,7 +141,7 @@ class Cluster:
     """The place of a Ray cluster. Raises UserError for nodes whose libraries differ from this machine's."""
 
     def __init__(self, address: str) -> None:
-        nodes, self.is_here = living(), not address
+        nodes, self.processes_here = living(), 0 if address else 2  # Ray's process, and the worker that it starts
         cores, gpus = (int(sum(node["Resources"].get(what, 0) for node in nodes)) for what in ("CPU", "GPU"))
         counts = [(len(nodes), "node"), (cores, "core"), *([(gpus, "GPU")] if gpus else [])]
         has = ", ".join(count(number, name) for number, name in counts)
@@ -172,6 +172,6 @@ class Cluster:
             )
         takers = [node for node in nodes if slots(node, device, workers.per_gpu)]
         ask_all(takers, check_room, task.num_bytes, task.content_hash)
-        if self.is_here:
+        if self.processes_here:
             workers = replace(workers, limit=workers.number)  # for which there is memory
         return RayExecutor(plan, workers, say)
