@@ -198,6 +198,18 @@ def test_folders_of_the_system_hold_no_images_and_are_no_classes(name: str, make
     assert ".db" not in facts(task)["Not read"] and not task.reading.warnings
 
 
+def test_images_copied_from_a_system_with_other_unicode_forms_are_the_same(tmp_path: Path) -> None:
+    found = []
+    for form in ("NFC", "NFD"):
+        root = make_classes(tmp_path / form)
+        (root / "bee").rename(root / unicodedata.normalize(form, "café"))
+        save(root / "ant" / unicodedata.normalize(form, "é.png"), pixels_of(901))
+        save(root / "ant/ez.png", pixels_of(902))  # between the two forms
+        found.append(load(root, tmp_path / "cache"))
+    assert [task.classes for task in found] == [("ant", unicodedata.normalize("NFC", "café"), "cat")] * 2
+    assert found[0].content_hash == found[1].content_hash
+
+
 def test_names_that_differ_in_unicode_form_only(tmp_path: Path) -> None:
     root = make_parts(tmp_path / "images")
     composed, taken_apart = (unicodedata.normalize(form, "Bär") for form in ("NFC", "NFD"))

@@ -30,6 +30,7 @@ from experiments.tasks.image_files.walk import (
     extension,
     folders_in,
     images_of,
+    in_order,
     loose_files,
     may_be_image,
     same_name,
@@ -74,7 +75,7 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
     digest = hashlib.sha256()
     for part, files in scan.parts.items():
         for file in files:
-            digest.update(os.fsencode(f"{part}\0{file.path}\0{file.stamp}\n"))
+            digest.update(os.fsencode(f"{part}\0{same_name(file.path)}\0{file.stamp}\n"))
 
     def build(_scratch: Path) -> Parts:
         return _decode_parts(scan.root, scan.parts, image_px, lambda line: say(f"folder {label}: {line}"))
@@ -138,11 +139,10 @@ def _nearest_path(root: Path) -> str:
 
 
 def _classes(folders: Mapping[str, list[str]], paths: Mapping[str, str], where: str) -> dict[str, dict[str, str]]:
-    """For each part, the class of each folder: its name, as the first part spells it.
+    """For each part, the class of each folder: its name, spelled in one way on all systems.
 
     Raises UserError where the parts have different ones, or one twice.
     """
-    spelled: dict[str, str] = {}
     for part, names in folders.items():
         twice = [name for name, num in Counter(map(same_name, names)).items() if num > 1]
         if twice:
@@ -150,8 +150,6 @@ def _classes(folders: Mapping[str, list[str]], paths: Mapping[str, str], where: 
                 f"{where}: class {twice[0]!r} has two folders{_inside(paths[part])}, whose names look alike and are"
                 " spelled with different Unicode characters (NFC and NFD); put all images into one of them"
             )
-        for name in names:
-            spelled.setdefault(same_name(name), name)
     if "train" in folders:
         train, test = (set(map(same_name, folders[part])) for part in ("train", "test"))
         if train != test:
@@ -159,7 +157,7 @@ def _classes(folders: Mapping[str, list[str]], paths: Mapping[str, str], where: 
             raise UserError(
                 f"{where}: {plain(paths['train'])} and {plain(paths['test'])} have different classes: {only}"
             )
-    return {part: {name: spelled[same_name(name)] for name in names} for part, names in folders.items()}
+    return {part: {name: same_name(name) for name in names} for part, names in folders.items()}
 
 
 def _check_images(
@@ -230,12 +228,12 @@ def _split(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]
             )
         shuffled = sorted(
             (file for file in files if file.class_name == name),
-            key=lambda file: hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{file.path}")).digest(),
+            key=lambda file: hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{same_name(file.path)}")).digest(),
         )
         num_test = round(TEST_SHARE * num_images)
         parts["test"] += shuffled[:num_test]
         parts["train"] += shuffled[num_test:]
-    return {part: sorted(chosen) for part, chosen in parts.items()}
+    return {part: in_order(chosen) for part, chosen in parts.items()}
 
 
 def _decode_parts(root: Path, parts: Mapping[str, list[ImageFile]], image_px: int, say: Say) -> Parts:

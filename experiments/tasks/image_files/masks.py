@@ -40,8 +40,8 @@ def mask_warning(files: Sequence[ImageFile]) -> str:
 
 def _stem_and_mark(file: ImageFile) -> tuple[str, str]:
     """The name of the picture that a file is or belongs to, and what marks it as belonging to one; "" for a picture."""
-    path = PurePosixPath(file.path)
-    above = [same_name(name) for name in path.parent.parts]
+    path = PurePosixPath(same_name(file.path))
+    above = path.parent.parts
     folders = above[above.index(file.class_name) + 1 :]
     found = _NAME.fullmatch(path.stem)
     stem, mark = (found["stem"], found["before"] or found["after"]) if found else (path.stem, None)
