@@ -6,7 +6,7 @@ import re
 import time
 import unicodedata
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -220,14 +220,18 @@ def _is_control(letter: str) -> bool:
 def _split(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]:
     """Every class 80/20, in the order of a seeded hash of the path: a new file hardly moves the others."""
     parts: dict[str, list[ImageFile]] = {"train": [], "test": []}
-    for name, num_images in sorted(Counter(file.class_name for file in files).items()):
+    by_class: dict[str, list[ImageFile]] = defaultdict(list)
+    for file in files:
+        by_class[file.class_name].append(file)
+    for name, of_class in sorted(by_class.items()):
+        num_images = len(of_class)
         if num_images < MIN_IMAGES_TO_SPLIT:
             raise UserError(
                 f"{where}: class {name!r} has {num_images} images, too few to split 80/20;"
                 f" give it at least {MIN_IMAGES_TO_SPLIT}, or make train/ and test/ folders"
             )
         shuffled = sorted(
-            (file for file in files if file.class_name == name),
+            of_class,
             key=lambda file: hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{same_name(file.path)}")).digest(),
         )
         num_test = round(TEST_SHARE * num_images)

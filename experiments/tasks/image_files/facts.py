@@ -124,11 +124,12 @@ def _not_read(layout: Layout, files: Sequence[ImageFile], unread: Unread) -> tup
     texts.update(others)
     if texts:
         left.append(f"files that are not images: {kinds_text(texts)}")
-    num_hidden = num_images_in(unread.folders)
+    hidden = {folder: num for folder in unread.folders if (num := num_images_in([folder]))}
+    num_hidden = sum(hidden.values())
     tops = {layout.root / part for part in layout.parts.values()}
-    like_classes = [each for each in unread.folders if each.parent in tops and each.name.startswith(".")]
-    if num_hidden > LARGE_SHARE * len(files) or num_images_in(like_classes):
-        names = sorted({folder.name for folder in unread.folders if num_images_in([folder])})
+    is_like_class = any(folder.parent in tops and folder.name.startswith(".") for folder in hidden)
+    if num_hidden > LARGE_SHARE * len(files) or is_like_class:
+        names = sorted({folder.name for folder in hidden})
         left.append(
             f"{_count(num_hidden, 'image')} in hidden folders and those of the system ({', '.join(names[:MAX_NAMED])})"
         )
