@@ -95,8 +95,13 @@ def test_a_hidden_folder_among_the_classes_is_named(tmp_path: Path) -> None:
 def test_a_scan_passes_files_and_hidden_folders_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_classes(tmp_path / "images")
     save(root / ".dog/1.png", pixels_of(1))
-    seen, scandir = [], os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: (seen.append(Path(path)), scandir(path))[1])
+    seen, scandir = list[Path](), os.scandir
+
+    def watched(path: Path) -> Iterator[os.DirEntry[str]]:
+        seen.append(Path(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", watched)
     files = folder_module._scan(root).parts["train"]
     assert seen.count(root / ".dog") == 1
     passes: list[None] = []

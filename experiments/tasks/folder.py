@@ -17,7 +17,7 @@ import numpy as np
 from experiments.cores import num_cores
 from experiments.errors import UserError, nearest
 from experiments.heartbeat import beat
-from experiments.plain_text import plain
+from experiments.plain_text import listed, plain
 from experiments.tasks import TASKS, Images, Say, Task
 from experiments.tasks.cache import Parts, cached
 from experiments.tasks.image_files.decoding import DEEP_BITS, Picture, decode, reason
@@ -42,8 +42,6 @@ TEST_SHARE = 0.2
 SPLIT_SEED = 0
 MIN_IMAGES_TO_SPLIT = 5
 """In a class; with fewer, a fifth is not one image."""
-MAX_NAMED = 8
-"""Images that a message names beside the first."""
 
 DECODING = 2
 """Counted up when other pixels come of the same files: part of what is asked of the cache."""
@@ -277,10 +275,9 @@ def _decode_parts(root: Path, parts: Mapping[str, list[ImageFile]], image_px: in
         _for_each(again, decode_one, num_threads, say)
     if broken:
         (path, why), *others = sorted(broken)
-        named = ", ".join(repr(other) for other, _ in others[:MAX_NAMED]) + ", ..." * (len(others) > MAX_NAMED)
         raise UserError(
             f"folder {str(root)!r}: {len(broken):,} of {len(files):,} images cannot be read, first {path!r}: {why}"
-            + (f"; then {named}" if others else "")
+            + (f"; then {listed(repr(other) for other, _ in others)}" if others else "")
         )
 
     classes = tuple(sorted({file.class_name for file in parts["train"]}))
