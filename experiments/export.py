@@ -164,9 +164,10 @@ def card(trained: Trained) -> str:
     if protocol["precision"] != "fp32":
         notes.append(f"The run was tested in {protocol['precision']}; `model.pt2` computes in fp32, so digits differ.")
     if trained.to_rgb.grey_bits < 16:
+        bits = trained.to_rgb.grey_bits
         notes.append(
-            f"Of 16-bit colour, the training images used {trained.to_rgb.grey_bits} bits: shift values right by"
-            f" {trained.to_rgb.grey_bits - 8} and save them as 8-bit colour before."
+            f"Values of 16 bits are read as {bits} bits; 16-bit colour must be shifted right by {bits - 8} and saved as"
+            " 8-bit colour before."
         )
     noted = "".join(f"\n{note}\n" for note in notes)
     posed = "as they are" if trained.pose == "upright" else f"under the pose `{trained.pose}`"

@@ -4,6 +4,7 @@ import codecs
 import io
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import TextIO
 
 from rich.markup import escape
@@ -22,6 +23,12 @@ def plain(text: object) -> str:
 
 def _is_seen(character: str) -> bool:
     return character in JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def listed(names: Iterable[str], most: int = 8, *, between: str = ", ") -> str:
+    """The first of them, and how many more there are: such as `a, b, ... (3 more)`."""
+    named = list(names)
+    return between.join(named[:most]) + f"{between}... ({len(named) - most:,} more)" * (len(named) > most)
 
 
 def as_markup(text: object) -> str:

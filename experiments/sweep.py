@@ -247,7 +247,7 @@ class Sweep:
             "budget": study.budget,
             "protocol": dataclasses.asdict(protocol),
             "task": self.plan.task.record(),
-            "images": images_record(self.plan.task),
+            "images": images_record(self.plan.task, self.plan.protocol),
             "overlap": dataclasses.asdict(self.plan.overlap) if self.plan.overlap else None,
             "wandb_project": study.wandb.project,
             "arms": [],

@@ -185,6 +185,10 @@ def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(
         assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
         assert np.array_equal(said.image_HWC[..., 0], (grey_HW * 4 + 3).astype(int) * 255 // (2**bits - 1))
         answers.append(confidence)
+        note = (
+            "Values of 16 bits are read as 10 bits; 16-bit colour must be shifted right by 2 and saved as 8-bit colour"
+        )
+        assert (note in card(read_so)) is (bits < 16)
     assert answers[0] != answers[1]
 
 

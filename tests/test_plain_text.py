@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from experiments.display import print_tables
-from experiments.plain_text import STAND_INS, print_anything
+from experiments.plain_text import STAND_INS, listed, print_anything
 
 C_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
@@ -42,6 +42,12 @@ def test_what_an_encoding_lacks_is_printed_in_other_letters(encoding: str, text:
     stream, written = stream_of(encoding)
     print(text, file=stream, flush=True)
     assert written.getvalue() == printed + b"\n"
+
+
+@pytest.mark.parametrize(("num", "text"), [(0, ""), (2, "a, b"), (3, "a, b, c"), (5, "a, b, c, ... (2 more)")])
+def test_of_many_names_the_first_are_listed_and_the_others_counted(num: int, text: str) -> None:
+    assert listed("abcde"[:num], 3) == text
+    assert listed("abcde"[:num], 3, between="; ") == text.replace(",", ";")
 
 
 def test_stand_ins_are_ascii() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.tasks.cache import Decoded, cached, content_hash, held, received
+from experiments.tasks.reading import Reading
 from tests.command_line import PATIENCE_S, wait_for
 from tests.test_tasks import (
     CLASSES,
@@ -49,7 +50,7 @@ def are_those(found: Decoded | None) -> bool:
 
 def test_images_are_found_by_content_whatever_made_them(tmp_path: Path) -> None:
     assert held(WANTED, tmp_path / "nowhere") is None
-    cached("other", 1, tmp_path, lambda _: (CLASSES, some_images(7, 2), some_images(5, 1)), silent)
+    cached("other", 1, tmp_path, lambda _: (CLASSES, some_images(7, 2), some_images(5, 1), Reading()), silent)
     assert held(WANTED, tmp_path) is None
     cached("folder", {"a": 1}, tmp_path, build_some, silent)
     (tmp_path / "precision.json").write_text("{}")
@@ -195,7 +196,7 @@ def test_of_two_processes_that_want_them_one_fetches(tmp_path: Path) -> None:
 
 
 def test_an_entry_of_other_images_is_refused(tmp_path: Path) -> None:
-    cached("received", WANTED, tmp_path, lambda _: (CLASSES, some_images(7, 2), some_images(5, 1)), silent)
+    cached("received", WANTED, tmp_path, lambda _: (CLASSES, some_images(7, 2), some_images(5, 1), Reading()), silent)
     with pytest.raises(
         UserError, match=r"^cache .*: an entry received-\.\.\. has other images than those sent; delete it$"
     ):

@@ -16,9 +16,10 @@ from analysis.report import report_html
 from analysis.report.method import image_facts as facts_of_report
 from experiments import plan as plans
 from experiments.cli import main
+from experiments.config import Protocol
 from experiments.tasks import Images, Task, load_task
 from experiments.tasks.reading import Reading
-from experiments.tasks.shown import image_facts, images_record, percent
+from experiments.tasks.shown import image_facts, image_warnings, images_record, percent
 from tests.synthetic_ledger import write_arm, write_json, write_study
 from tests.tiny_study import STUDY, HereAndNow, sweep_here
 
@@ -58,6 +59,21 @@ def test_a_class_that_the_test_part_lacks_is_one_of_none() -> None:
 )
 def test_per_cent_have_no_exponent(num: int, of: int, text: str) -> None:
     assert percent(num, of) == text
+
+
+def test_classes_too_rare_for_the_planned_sizes_are_named() -> None:
+    cells = task(["common", "rare", "rarer"], [1000, 90, 3], [500, 2, 2])
+    assert image_warnings(cells, Protocol(train_images=100, val_images=200, test_images=504)) == [
+        "None of the 100 training images is of class 'rarer', too rare for so few images: plan more "
+        "(protocol.train_images), or leave such classes out."
+    ]
+    val, test = image_warnings(cells, Protocol(train_images=0, val_images=100, test_images=50))
+    assert val.startswith("None of the 100 validation images is of class 'rarer', ") and "protocol.val_images" in val
+    assert test.startswith("None of the 50 test images is of classes 'rare', 'rarer', ")
+    assert image_warnings(cells, Protocol(train_images=0, val_images=0, test_images=504)) == []
+    many = task([f"c{i:02}" for i in range(12)], [9000, *[1] * 11], [9] * 12)
+    (said,) = image_warnings(many, Protocol(train_images=100, val_images=0, test_images=108))
+    assert "'c08', ... (3 more), too rare" in said
 
 
 READING = Reading(
@@ -127,7 +143,7 @@ def test_study_json_answer_and_report_have_it(shown: Path) -> None:
 
 def test_built_in_tasks_have_their_counts(cache: Path) -> None:
     sprites = load_task("sprites", image_px=32, cache=cache, say=lambda line: None)
-    assert images_record(sprites)["train"] == [1200] * 10
+    assert images_record(sprites, Protocol())["train"] == [1200] * 10
 
 
 def test_a_study_from_before_has_none(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """`folder:PATH`: what files are by their first bytes, and what is named by them: companions, links, archives."""
 
+import os
 import shutil
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from experiments.tasks import folder as folder_module
+from experiments.tasks.image_files.walk import ImageFile
 from tests.image_folders import load, make_classes, make_parts, pixels_of, refusal, save
 from tests.test_task_folder_reading import told, warning
 
@@ -86,6 +90,29 @@ def test_a_hidden_folder_among_the_classes_is_named(tmp_path: Path) -> None:
     assert told(load(root, tmp_path / "cache"))["Not read"] == (
         "1 image in hidden folders and those of the system (.dog)"
     )
+
+
+def test_a_scan_passes_files_and_hidden_folders_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_classes(tmp_path / "images")
+    save(root / ".dog/1.png", pixels_of(1))
+    seen, scandir = list[Path](), os.scandir
+
+    def watched(path: Path) -> Iterator[os.DirEntry[str]]:
+        seen.append(Path(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", watched)
+    files = folder_module._scan(root).parts["train"]
+    assert seen.count(root / ".dog") == 1
+    passes: list[None] = []
+
+    class Watched(list[ImageFile]):
+        def __iter__(self) -> Iterator[ImageFile]:
+            passes.append(None)
+            return super().__iter__()
+
+    folder_module._split(Watched(files), "here")
+    assert len(passes) == 1  # not one for each class
 
 
 def test_addresses_and_archives_are_to_be_unpacked_first(tmp_path: Path) -> None:

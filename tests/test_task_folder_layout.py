@@ -129,7 +129,8 @@ def test_parts_that_are_not_clear_are_refused_with_the_ways_out(tmp_path: Path) 
     for part in ("Train", "Test"):
         for i in range(6):
             save(flat / part / f"{i}.png", pixels_of(i))
-    assert "'Train' and 'Test' look like parts" in refusal(flat, tmp_path / "cache")
+    said = "'Train' and 'Test' look like parts, and have no class folders; rename the two parts"
+    assert said in refusal(flat, tmp_path / "cache")
 
 
 def test_classes_that_are_called_like_parts_stay_classes(tmp_path: Path) -> None:
@@ -139,8 +140,15 @@ def test_classes_that_are_called_like_parts_stay_classes(tmp_path: Path) -> None
     shutil.copytree(root / "valid", root / "bus_station")
     task = load(root, tmp_path / "cache")
     assert task.classes == ("bus_station", "invalid", "train_station", "valid")
-    assert [text.split("'")[1] for text in task.reading.warnings] == ["train_station", "valid"]
-    assert all("is read as a class, although" in text for text in task.reading.warnings)
+    (said,) = task.reading.warnings
+    assert said.startswith("The folders 'train_station', 'valid' are read as classes, although their names are those")
+    (root / "valid").rename(root / "void")
+    (said,) = load(root, tmp_path / "cache").reading.warnings
+    assert said.startswith("The folder 'train_station' is read as a class, although its name is that of a part: if it")
+    for i in range(10):
+        shutil.copytree(root / "void", root / f"val{i}")
+    (said,) = load(root, tmp_path / "cache").reading.warnings
+    assert "The folders 'train_station', 'val0', 'val1', " in said and "'val6', ... (3 more) are read as" in said
 
 
 def test_a_folder_that_only_wraps_another_is_entered(tmp_path: Path) -> None:
@@ -196,6 +204,18 @@ def test_folders_of_the_system_hold_no_images_and_are_no_classes(name: str, make
     assert (task.classes, task.content_hash) == (CLASSES, expected.content_hash)
     assert "images in hidden folders and those of the system" in facts(task)["Not read"]
     assert ".db" not in facts(task)["Not read"] and not task.reading.warnings
+
+
+def test_images_copied_from_a_system_with_other_unicode_forms_are_the_same(tmp_path: Path) -> None:
+    found = []
+    for form in ("NFC", "NFD"):
+        root = make_classes(tmp_path / form)
+        (root / "bee").rename(root / unicodedata.normalize(form, "café"))
+        save(root / "ant" / unicodedata.normalize(form, "é.png"), pixels_of(901))
+        save(root / "ant/ez.png", pixels_of(902))  # between the two forms
+        found.append(load(root, tmp_path / "cache"))
+    assert [task.classes for task in found] == [("ant", unicodedata.normalize("NFC", "café"), "cat")] * 2
+    assert found[0].content_hash == found[1].content_hash
 
 
 def test_names_that_differ_in_unicode_form_only(tmp_path: Path) -> None:

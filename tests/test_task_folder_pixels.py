@@ -279,3 +279,13 @@ def test_images_of_one_colour_are_not_called_copies(tmp_path: Path) -> None:
         save(path, pixels_of(1))
     task = load(root, tmp_path / "cache")
     assert "9 of 9 test images (" in overlap_text(task, find_overlap(task))
+
+
+def test_grey_of_16_bits_with_transparency_is_not_told_as_colour(tmp_path: Path) -> None:
+    root = make_parts(tmp_path / "images")
+    values_HWC = values_of(1, 16, 2)
+    values_HWC[..., 1] = 65535
+    (root / "test/ant/grey.png").write_bytes(png16(values_HWC))
+    assert told(load(root, tmp_path / "cache"))["Modes"] == (
+        "RGB 18, RGB or grey of 16 bits a channel with transparency 1"
+    )

@@ -15,10 +15,10 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.tasks import TASKS, Images, load_task
-from experiments.tasks.cache import cache_folder, cached, content_hash
+from experiments.tasks.cache import Parts, cache_folder, cached, content_hash
+from experiments.tasks.reading import Reading
 
 CLASSES = ("cat", "dog", "émeu")
-Parts = tuple[tuple[str, ...], Images, Images]
 
 
 def some_images(num_images: int, seed: int, image_px: int = 8) -> Images:
@@ -32,7 +32,7 @@ def some_images(num_images: int, seed: int, image_px: int = 8) -> Images:
 
 def build_some(scratch: Path) -> Parts:
     assert scratch.is_dir()
-    return CLASSES, some_images(7, 0), some_images(5, 1)
+    return CLASSES, some_images(7, 0), some_images(5, 1), Reading()
 
 
 def build_never(scratch: Path) -> Parts:
@@ -152,7 +152,7 @@ def test_loading_60_000_images_takes_milliseconds(tmp_path: Path) -> None:
         labels_N=np.zeros(60_000, np.int64),
         theta_N23=np.zeros((60_000, 2, 3), np.float32),
     )
-    cached("x", 1, tmp_path, lambda _: (CLASSES, images, some_images(5, 1, 32)), silent)
+    cached("x", 1, tmp_path, lambda _: (CLASSES, images, some_images(5, 1, 32), Reading()), silent)
     times_s = []
     for _ in range(3):
         start = time.perf_counter()
@@ -336,7 +336,7 @@ def test_without_a_lock_the_loser_takes_what_the_winner_put_there(tmp_path: Path
         cached("x", 1, tmp_path / "other", build_some, silent)  # another process is faster
         (entry,) = (tmp_path / "other").iterdir()
         entry.rename(tmp_path / "cache" / entry.name)
-        return CLASSES, some_images(7, 2), some_images(5, 1)
+        return CLASSES, some_images(7, 2), some_images(5, 1), Reading()
 
     decoded = cached("x", 1, tmp_path / "cache", build, silent)
     assert same(decoded.train, some_images(7, 0))

@@ -43,7 +43,7 @@ def show_plan(console: Console, under_way: Sweep, estimate: Estimate, num_worker
     """Print the plan and its prospects. disk: what it will write there."""
     plan = under_way.plan
     about = [(heading, text, "") for heading, text in image_facts(plan.task)]
-    about += [("Warning", text, "yellow") for text in image_warnings(plan.task)]
+    about += [("Warning", text, "yellow") for text in image_warnings(plan.task, plan.protocol)]
     family = plan.claims.family
     names = [claim_text(claim, several_poses=len(plan.study.poses) > 1) for claim in family]
     if not names:

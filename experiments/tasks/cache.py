@@ -53,7 +53,7 @@ class Decoded(NamedTuple):
     reading: Reading = Reading()
 
 
-Parts = tuple[tuple[str, ...], Images, Images] | tuple[tuple[str, ...], Images, Images, Reading]
+Parts = tuple[tuple[str, ...], Images, Images, Reading]
 Build = Callable[[Path], Parts]
 """Makes the class names, the two parts and their reading; the argument is an empty folder that is removed then."""
 
@@ -182,8 +182,7 @@ def _build(entry: Path, build: Build) -> Decoded:
             scratch.mkdir()
         except OSError as error:
             raise _unwritable(cache, error) from error
-        classes, train, test, *rest = build(scratch)
-        reading = rest[0] if rest else Reading()
+        classes, train, test, reading = build(scratch)
         made = Decoded(classes, train, test, content_hash(classes, train, test, to_rgb=reading.to_rgb), reading)
         try:
             decoded = _write(building / "entry", made)
@@ -246,9 +245,9 @@ def _read(folder: Path) -> Decoded:
         raise ValueError("meta.json is of another format")
     classes, found_hash = meta["classes"], meta["content_hash"]
     if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-        raise ValueError("meta.json: the classes are no names")
+        raise ValueError("meta.json: the classes are not a list of names")
     if not (isinstance(found_hash, str) and re.fullmatch("[0-9a-f]{64}", found_hash)):
-        raise ValueError("meta.json: the content hash is none")
+        raise ValueError("meta.json: the content hash is not 64 hex digits")
     reading = _reading(meta["reading"])
     train, test = (
         Images(

@@ -6,7 +6,7 @@ import re
 import time
 import unicodedata
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from experiments.cores import num_cores
 from experiments.errors import UserError, nearest
 from experiments.heartbeat import beat
-from experiments.plain_text import plain
+from experiments.plain_text import listed, plain
 from experiments.tasks import TASKS, Images, Say, Task
 from experiments.tasks.cache import Parts, cached
 from experiments.tasks.image_files.decoding import DEEP_BITS, Picture, decode, reason
@@ -30,6 +30,7 @@ from experiments.tasks.image_files.walk import (
     extension,
     folders_in,
     images_of,
+    in_order,
     loose_files,
     may_be_image,
     same_name,
@@ -41,8 +42,6 @@ TEST_SHARE = 0.2
 SPLIT_SEED = 0
 MIN_IMAGES_TO_SPLIT = 5
 """In a class; with fewer, a fifth is not one image."""
-MAX_NAMED = 8
-"""Images that a message names beside the first."""
 
 DECODING = 2
 """Counted up when other pixels come of the same files: part of what is asked of the cache."""
@@ -74,7 +73,7 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
     digest = hashlib.sha256()
     for part, files in scan.parts.items():
         for file in files:
-            digest.update(os.fsencode(f"{part}\0{file.path}\0{file.stamp}\n"))
+            digest.update(os.fsencode(f"{part}\0{same_name(file.path)}\0{file.stamp}\n"))
 
     def build(_scratch: Path) -> Parts:
         return _decode_parts(scan.root, scan.parts, image_px, lambda line: say(f"folder {label}: {line}"))
@@ -138,11 +137,10 @@ def _nearest_path(root: Path) -> str:
 
 
 def _classes(folders: Mapping[str, list[str]], paths: Mapping[str, str], where: str) -> dict[str, dict[str, str]]:
-    """For each part, the class of each folder: its name, as the first part spells it.
+    """For each part, the class of each folder: its name, spelled in one way on all systems.
 
     Raises UserError where the parts have different ones, or one twice.
     """
-    spelled: dict[str, str] = {}
     for part, names in folders.items():
         twice = [name for name, num in Counter(map(same_name, names)).items() if num > 1]
         if twice:
@@ -150,8 +148,6 @@ def _classes(folders: Mapping[str, list[str]], paths: Mapping[str, str], where: 
                 f"{where}: class {twice[0]!r} has two folders{_inside(paths[part])}, whose names look alike and are"
                 " spelled with different Unicode characters (NFC and NFD); put all images into one of them"
             )
-        for name in names:
-            spelled.setdefault(same_name(name), name)
     if "train" in folders:
         train, test = (set(map(same_name, folders[part])) for part in ("train", "test"))
         if train != test:
@@ -159,7 +155,7 @@ def _classes(folders: Mapping[str, list[str]], paths: Mapping[str, str], where: 
             raise UserError(
                 f"{where}: {plain(paths['train'])} and {plain(paths['test'])} have different classes: {only}"
             )
-    return {part: {name: spelled[same_name(name)] for name in names} for part, names in folders.items()}
+    return {part: {name: same_name(name) for name in names} for part, names in folders.items()}
 
 
 def _check_images(
@@ -222,20 +218,24 @@ def _is_control(letter: str) -> bool:
 def _split(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]:
     """Every class 80/20, in the order of a seeded hash of the path: a new file hardly moves the others."""
     parts: dict[str, list[ImageFile]] = {"train": [], "test": []}
-    for name, num_images in sorted(Counter(file.class_name for file in files).items()):
+    by_class: dict[str, list[ImageFile]] = defaultdict(list)
+    for file in files:
+        by_class[file.class_name].append(file)
+    for name, of_class in sorted(by_class.items()):
+        num_images = len(of_class)
         if num_images < MIN_IMAGES_TO_SPLIT:
             raise UserError(
                 f"{where}: class {name!r} has {num_images} images, too few to split 80/20;"
                 f" give it at least {MIN_IMAGES_TO_SPLIT}, or make train/ and test/ folders"
             )
         shuffled = sorted(
-            (file for file in files if file.class_name == name),
-            key=lambda file: hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{file.path}")).digest(),
+            of_class,
+            key=lambda file: hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{same_name(file.path)}")).digest(),
         )
         num_test = round(TEST_SHARE * num_images)
         parts["test"] += shuffled[:num_test]
         parts["train"] += shuffled[num_test:]
-    return {part: sorted(chosen) for part, chosen in parts.items()}
+    return {part: in_order(chosen) for part, chosen in parts.items()}
 
 
 def _decode_parts(root: Path, parts: Mapping[str, list[ImageFile]], image_px: int, say: Say) -> Parts:
@@ -275,10 +275,9 @@ def _decode_parts(root: Path, parts: Mapping[str, list[ImageFile]], image_px: in
         _for_each(again, decode_one, num_threads, say)
     if broken:
         (path, why), *others = sorted(broken)
-        named = ", ".join(repr(other) for other, _ in others[:MAX_NAMED]) + ", ..." * (len(others) > MAX_NAMED)
         raise UserError(
             f"folder {str(root)!r}: {len(broken):,} of {len(files):,} images cannot be read, first {path!r}: {why}"
-            + (f"; then {named}" if others else "")
+            + (f"; then {listed(repr(other) for other, _ in others)}" if others else "")
         )
 
     classes = tuple(sorted({file.class_name for file in parts["train"]}))

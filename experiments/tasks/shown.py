@@ -1,8 +1,13 @@
 """What was read, for people: the classes and their numbers of images, and what a task's reading tells."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from experiments.plain_text import plain
+import torch
+
+from experiments.config import Protocol
+from experiments.images import split, stratified
+from experiments.plain_text import listed, plain
 from experiments.private_text import without_folders
 from experiments.tasks import Task
 
@@ -27,16 +32,34 @@ def image_facts(task: Task) -> tuple[tuple[str, str], ...]:
     return (*facts, *((_fit(heading), _fit(text)) for heading, text in task.reading.facts))
 
 
-def image_warnings(task: Task) -> list[str]:
-    """Sentences on what may make an answer another one than it seems."""
-    return [_fit(text) for text in task.reading.warnings]
+def image_warnings(task: Task, protocol: Protocol) -> list[str]:
+    """Sentences on what may make an answer another one than it seems. protocol: fitted to the task."""
+    return [_fit(text) for text in (*task.reading.warnings, *_too_rare(task, protocol))]
 
 
-def images_record(task: Task) -> dict[str, Any]:
-    """What study.json says of them: facts and warnings of the reading, images of each class in label order."""
+def _too_rare(task: Task, protocol: Protocol) -> Iterator[str]:
+    """Which classes are so rare that a part of the planned size has no image of them."""
+    num_classes = len(task.classes)
+    train_N, test_N = (torch.arange(num_classes).repeat_interleave(torch.tensor(num)) for num in task.num_by_class)
+    # The seed only matters among equally rare classes: which of them go without, but not how many.
+    train, val = split(train_N, protocol, seed=0)
+    test = stratified(torch.arange(len(test_N)), test_N, protocol.test_images or len(test_N))[0]
+    for part, labels_N in (("train", train_N[train]), ("val", train_N[val]), ("test", test_N[test])):
+        found = set(labels_N.tolist())
+        missing = [repr(name) for i, name in enumerate(task.classes) if found and i not in found]
+        if missing:
+            kind = {"train": "training", "val": "validation", "test": "test"}[part]
+            yield (
+                f"None of the {len(labels_N):,} {kind} images is of class{'es' * (len(missing) > 1)} {listed(missing)},"
+                f" too rare for so few images: plan more (protocol.{part}_images), or leave such classes out."
+            )
+
+
+def images_record(task: Task, protocol: Protocol) -> dict[str, Any]:
+    """What study.json says of them: facts and warnings, images of each class in label order."""
     train, test = task.num_by_class
     facts = [[_fit(heading), _fit(text)] for heading, text in task.reading.facts]
-    return {"facts": facts, "warnings": image_warnings(task), "train": list(train), "test": list(test)}
+    return {"facts": facts, "warnings": image_warnings(task, protocol), "train": list(train), "test": list(test)}
 
 
 def percent(num: int, of: int) -> str:

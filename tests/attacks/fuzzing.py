@@ -35,7 +35,8 @@ from experiments.network import Network
 from experiments.study import BUDGETS, load_study
 from experiments.sweep_file import read_mapping
 from experiments.tasks import Images
-from experiments.tasks.cache import cached
+from experiments.tasks.cache import Parts, cached
+from experiments.tasks.reading import Reading
 from experiments.tracking.markers import not_uploaded
 from experiments.training_state import TrainingState
 from tests.attacks.mutation import as_json, mutated_bytes, mutated_value
@@ -288,9 +289,9 @@ def checkpoint_files(folder: Path) -> Target:
 def cache_entries(folder: Path) -> Target:
     """Mutated cache entries: read, or built again, and never another error."""
 
-    def build(scratch: Path) -> tuple[tuple[str, ...], Images, Images]:
+    def build(scratch: Path) -> Parts:
         part = Images(np.zeros((2, 4, 4, 3), np.uint8), np.arange(2), np.zeros((2, 2, 3), np.float32))
-        return ("a", "b"), part, part
+        return ("a", "b"), part, part, Reading()
 
     def load() -> object:
         return cached("fuzz", 1, folder, build, lambda line: None)

@@ -16,6 +16,7 @@ from experiments.errors import UserError
 from experiments.tasks import cache as cache_module
 from experiments.tasks import load_task
 from experiments.tasks.cache import cached
+from experiments.tasks.reading import Reading
 from tests.forged_data_sets import Harm
 from tests.test_tasks import build_some, same, silent, some_images
 
@@ -152,6 +153,6 @@ def test_no_name_leads_out_of_the_cache(spec: str, tmp_path: Path) -> None:
 def test_the_largest_meta_json_is_read(tmp_path: Path) -> None:
     """The limit is far above what a task of a hundred thousand classes needs."""
     names = tuple(f"a class with a name of some length, number {i}" for i in range(100_000))
-    cached("x", 1, tmp_path, lambda _: (names, some_images(7, 0), some_images(5, 1)), silent)
+    cached("x", 1, tmp_path, lambda _: (names, some_images(7, 0), some_images(5, 1), Reading()), silent)
     (entry,) = tmp_path.iterdir()
     assert (entry / "meta.json").stat().st_size < cache_module.MAX_META_BYTES

@@ -24,6 +24,7 @@ from experiments.ledger.checkpoints import Checkpoint, Checkpoints
 from experiments.tasks import Images
 from experiments.tasks import cache as cache_module
 from experiments.tasks.cache import cached
+from experiments.tasks.reading import Reading
 from tests.faults.write_sites import Site, record, watched
 
 RUN = {"run.json": b'{"format": 4}', "history.json": b"[]", "cost.json": b"{}", "weights.safetensors": bytes(9000)}
@@ -105,7 +106,7 @@ def images() -> Images:
 
 
 def fill_cache(folder: Path) -> None:
-    cached("toy", 1, folder, lambda scratch: (("a", "b"), images(), images()), lambda line: None)
+    cached("toy", 1, folder, lambda scratch: (("a", "b"), images(), images(), Reading()), lambda line: None)
 
 
 def read_cache(folder: Path) -> Any:
@@ -122,7 +123,7 @@ def clean_cache(folder: Path) -> None:
     old_s = cache_module._STALE_S + 10
     for building in folder.glob(f"{cache_module._BUILDING}*"):
         os.utime(building, (building.stat().st_mtime - old_s,) * 2)
-    cached("other", 2, folder, lambda scratch: (("a", "b"), images(), images()), lambda line: None)
+    cached("other", 2, folder, lambda scratch: (("a", "b"), images(), images(), Reading()), lambda line: None)
     assert not list(folder.glob(f"{cache_module._BUILDING}*"))
 
 

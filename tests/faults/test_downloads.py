@@ -20,11 +20,11 @@ from torchvision.datasets import CIFAR10
 
 from experiments.errors import UserError
 from experiments.tasks import cifar10, downloads, load_task
-from experiments.tasks.cache import cached
+from experiments.tasks.cache import Parts, cached
 from experiments.tasks.downloads import DownloadError
 from tests.download_server import Request, forget_proxies, serve, serve_with
 from tests.forged_data_sets import cifar10_archive, take_for_official
-from tests.test_tasks import Parts, build_never, build_some, silent
+from tests.test_tasks import build_never, build_some, silent
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,12 +165,13 @@ import numpy as np
 from experiments.tasks import Images
 from experiments.tasks.cache import cached
 from experiments.tasks.downloads import fetch
+from experiments.tasks.reading import Reading
 
 def build(scratch):
     fetch(sys.argv[1], scratch / "data", max_bytes=10**6, say=print)
     pixels = np.frombuffer((scratch / "data").read_bytes(), np.uint8).reshape(-1, 8, 8, 3)
     images = Images(pixels, np.zeros(len(pixels), np.int64), np.zeros((len(pixels), 2, 3), np.float32))
-    return ("a",), images, images
+    return ("a",), images, images, Reading()
 
 decoded = cached("x", 1, Path(sys.argv[2]), build, lambda line: print(line, flush=True))
 print(decoded.content_hash, len(decoded.train))

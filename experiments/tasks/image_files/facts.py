@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import mean, median
 
-from experiments.plain_text import plain
+from experiments.plain_text import listed, plain
 from experiments.tasks.image_files.decoding import DEEP_BITS, Picture
 from experiments.tasks.image_files.layout import Layout, part_of
 from experiments.tasks.image_files.masks import mask_warning
@@ -27,7 +27,6 @@ CLASS_SHARE = 0.25
 FEW_LEVELS = 64
 """Of grey; an image with fewer looks posterised."""
 
-MAX_NAMED = 8
 OR_RENAME = "; those whose content stands in brackets only need its extension"
 
 Facts = list[tuple[str, str]]
@@ -44,7 +43,7 @@ def of_files(layout: Layout, parts: dict[str, list[ImageFile]], unread: Unread) 
         facts.append(("Links", f"{num_outside:,} of {len(files):,} images are links to files outside the folder"))
     if "" in layout.parts and (inner := _same_folders(files)):
         warnings.append(
-            f"Every class folder holds the same folders ({', '.join(map(repr, inner[:MAX_NAMED]))}): if these are the"
+            f"Every class folder holds the same folders ({listed(map(repr, inner))}): if these are the"
             " classes, and the folders above them are not, give the folder that holds one set of them."
         )
     if masks := mask_warning(files):
@@ -70,7 +69,7 @@ _MODES = {
     "1": "black and white (1)", "L": "grey (L)", "LA": "grey with transparency (LA)", "P": "palette (P)",
     "RGBA": "RGB with transparency (RGBA)", "CMYK": "CMYK", "I;16": "16-bit grey (I;16)",
     "I;16B": "16-bit grey (I;16B)", "I": "16-bit grey in 32 bits (I)", "RGB;16": "RGB of 16 bits a channel",
-    "RGBA;16": "RGB of 16 bits a channel with transparency", "LA;16": "16-bit grey with transparency",
+    "RGBA;16": "RGB or grey of 16 bits a channel with transparency",
 }  # fmt: skip
 
 
@@ -108,8 +107,8 @@ def _not_read(layout: Layout, files: Sequence[ImageFile], unread: Unread) -> tup
         )
     lost, others = unread.sorted_out(layout.root)
     num_read = Counter(file.class_name for file in files)
-    left += [f"class {name!r}: {kinds_text(kinds)}" for name, kinds in list(lost.items())[:MAX_NAMED]]
-    left += [f"{_count(len(lost) - MAX_NAMED, 'more class')} with such files"] * (len(lost) > MAX_NAMED)
+    if lost:
+        left.append(listed((f"class {name!r}: {kinds_text(kinds)}" for name, kinds in lost.items()), between="; "))
     large = [
         f"{kinds_text(kinds)} of class {name!r}, which has {_count(num_read[name], 'image')} without them"
         for name, kinds in lost.items()
@@ -117,21 +116,20 @@ def _not_read(layout: Layout, files: Sequence[ImageFile], unread: Unread) -> tup
     ]
     if large:
         warnings.append(
-            f"Files of formats that are not decoded are left out: {'; '.join(large[:MAX_NAMED])}"
-            f"{'; ...' * (len(large) > MAX_NAMED)}. Convert them to PNG or JPEG{OR_RENAME}."
+            f"Files of formats that are not decoded are left out: {listed(large, between='; ')}."
+            f" Convert them to PNG or JPEG{OR_RENAME}."
         )
     texts = Counter(extension(name) for name in beside) - images
     texts.update(others)
     if texts:
         left.append(f"files that are not images: {kinds_text(texts)}")
-    num_hidden = num_images_in(unread.folders)
+    hidden = {folder: num for folder in unread.folders if (num := num_images_in([folder]))}
+    num_hidden = sum(hidden.values())
     tops = {layout.root / part for part in layout.parts.values()}
-    like_classes = [each for each in unread.folders if each.parent in tops and each.name.startswith(".")]
-    if num_hidden > LARGE_SHARE * len(files) or num_images_in(like_classes):
-        names = sorted({folder.name for folder in unread.folders if num_images_in([folder])})
-        left.append(
-            f"{_count(num_hidden, 'image')} in hidden folders and those of the system ({', '.join(names[:MAX_NAMED])})"
-        )
+    is_like_class = any(folder.parent in tops and folder.name.startswith(".") for folder in hidden)
+    if num_hidden > LARGE_SHARE * len(files) or is_like_class:
+        names = sorted({folder.name for folder in hidden})
+        left.append(f"{_count(num_hidden, 'image')} in hidden folders and those of the system ({listed(names)})")
     return left, warnings
 
 
@@ -148,7 +146,8 @@ def _shapes(pictures: Sequence[Picture], image_px: int) -> tuple[Facts, list[str
     facts = [("Sizes", sized)]
     warnings = []
     cut = [1 - min(size) / max(size) for size in sizes.elements()]
-    average = f"{mean(cut):.0%} of the pixels" + (f" on average, {max(cut):.0%} at worst," if len(sizes) > 1 else "")
+    average = f"{100 * mean(cut):.0f} % of the pixels"
+    average += f" on average, {100 * max(cut):.0f} % at worst," if len(sizes) > 1 else ""
     if num_other:
         facts.append(("Cropping", f"the middle square is read; {average} are cut off"))
     if mean(cut) > LARGE_SHARE:
@@ -227,11 +226,10 @@ def _values(pictures: Sequence[Picture], classes: Sequence[str], *, is_known_fai
     if len(pictures) == plain_ones.total():
         return facts, ["All images are of one colour throughout: nothing in them can be learned but that colour."]
     if plain_ones:
-        named = ", ".join(f"{num:,} of class {name!r}" for name, num in plain_ones.most_common(MAX_NAMED))
-        more = ", ..." * (len(plain_ones) > MAX_NAMED)
+        named = listed(f"{num:,} of class {name!r}" for name, num in plain_ones.most_common())
         num = plain_ones.total()
         are = f"{_count(num, 'image')} of {len(pictures):,} {'is' if num == 1 else 'are'}"
-        warnings.append(f"{are} of one colour throughout: {plain(named)}{more}.")
+        warnings.append(f"{are} of one colour throughout: {plain(named)}.")
     levels = median(each.brightest - each.darkest + 1 for each in pictures)
     if levels < FEW_LEVELS and not is_known_faint:
         warnings.append(
@@ -267,8 +265,7 @@ def _count(num: int, what: str) -> str:
 
 
 def kinds_text(kinds: Counter[str]) -> str:
-    named = [f"{num:,} {kind or NO_EXTENSION}" for kind, num in kinds.most_common()]
-    return ", ".join(named[:MAX_NAMED]) + ", ..." * (len(named) > MAX_NAMED)
+    return listed(f"{num:,} {kind or NO_EXTENSION}" for kind, num in kinds.most_common())
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.errors import UserError
-from experiments.plain_text import plain
+from experiments.plain_text import listed, plain
 from experiments.tasks.image_files.walk import Unread, folders_in, is_image, loose_files, same_name
 
 _PART_WORDS = {
@@ -55,16 +55,11 @@ def find_layout(root: Path, unread: Unread) -> Layout:
     found = _Parts(root, names, unread)
     chosen = found.chosen()
     if chosen is None:
-        doubtful = [name for name in names if part_of(name)]
         return Layout(
             root,
             {"": ""},
             f"{entered}one folder a class, each split 80/20 into training and test by a fixed seed",
-            warnings=tuple(
-                f"The folder {name!r} is read as a class, although its name is that of a part: if it is one, "
-                f"{WAYS_OUT.partition(';')[0]}."
-                for name in doubtful
-            ),
+            warnings=_like_parts([name for name in names if part_of(name)]),
         )
     train, test = chosen
     left = [name for name in names if name not in chosen]
@@ -84,6 +79,14 @@ def find_layout(root: Path, unread: Unread) -> Layout:
         tuple(name for name in left if not part_of(name)),
         tuple(warnings),
     )
+
+
+def _like_parts(classes: list[str]) -> tuple[str, ...]:
+    if not classes:
+        return ()
+    one = f"The folder {classes[0]!r} is read as a class, although its name is that of a part: if it is one"
+    many = f"The folders {listed(map(repr, classes))} are read as classes, although their names are those of parts"
+    return (f"{one if len(classes) == 1 else f'{many}: if they are parts'}, {WAYS_OUT.partition(';')[0]}.",)
 
 
 def _holds_folders(root: Path, name: str, unread: Unread, at_least: int) -> bool:
@@ -122,7 +125,7 @@ class _Parts:
             return None
         if many := next((each for each in (trains, tests or vals) if len(each) > 1), []):
             if any(self.classes(name) for name in many) or all(map(part_of, self.names)):
-                raise UserError(f"{self.where}: {_listed(many)} look like the same part; {WAYS_OUT}")
+                raise UserError(f"{self.where}: {listed(map(repr, many))} look like the same part; {WAYS_OUT}")
             return None
         train, test = trains[0], (tests or vals)[0]
         wanted = self.classes(train)
@@ -139,10 +142,9 @@ class _Parts:
         if (train, test) == ("train", "test"):
             return train, test  # whatever they lack
         if wanted or self.classes(test) or all(map(part_of, self.names)):
-            raise UserError(
-                f"{self.where}: {train!r} and {test!r} look like parts, and have different classes:"
-                f" {differences({f'{train}/': wanted, f'{test}/': self.classes(test)}) or 'none'}; {WAYS_OUT}"
-            )
+            apart = differences({f"{train}/": wanted, f"{test}/": self.classes(test)})
+            have = f"different classes: {apart}" if apart else "no class folders"
+            raise UserError(f"{self.where}: {train!r} and {test!r} look like parts, and have {have}; {WAYS_OUT}")
         return None
 
     def _check_lonely(self) -> None:
@@ -152,18 +154,16 @@ class _Parts:
                 raise UserError(f"{self.where}: has no {missing}/ beside {name}/; {WAYS_OUT}")
         held = [self.classes(name) for name in self.names if part_of(name)]
         if held and len(held) == len(self.names) and len(held[0]) > 1 and held.count(held[0]) == len(held):
-            raise UserError(f"{self.where}: has no training and test part, only {_listed(self.names)}; {WAYS_OUT}")
+            raise UserError(
+                f"{self.where}: has no training and test part, only {listed(map(repr, self.names))}; {WAYS_OUT}"
+            )
 
 
 def differences(classes: dict[str, set[str]]) -> str:
     """Which of two parts' classes are only in one of them."""
     (first, in_first), (second, in_second) = classes.items()
     return "; ".join(
-        f"{_listed(sorted(only))} only in {plain(part)}"
+        f"{listed(map(repr, sorted(only)))} only in {plain(part)}"
         for part, only in ((first, in_first - in_second), (second, in_second - in_first))
         if only
     )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:8])) + ", ..." * (len(names) > 8)

@@ -1,9 +1,9 @@
 """Files that lie beside the pictures and belong to them, such as masks: they tell what a picture shows."""
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 from experiments.tasks.image_files.walk import ImageFile, same_name
 
@@ -11,6 +11,7 @@ MASK_SHARE = 0.5
 """Of a class's pictures: so many that have a mask in the same class are a warning."""
 
 _WORDS = "masks?|seg|segm|segmentations?|gt|ground[ _-]?truth|labels?|annotations?|annot|trimaps?"
+_ANY = re.compile(_WORDS, re.IGNORECASE)
 _NAME = re.compile(
     rf"(?P<before>({_WORDS})[ _.-])?(?P<stem>.+?)(?P<after>[ _.-]({_WORDS})([ _-]?\d+)?)?", re.IGNORECASE
 )
@@ -40,10 +41,12 @@ def mask_warning(files: Sequence[ImageFile]) -> str:
 
 def _stem_and_mark(file: ImageFile) -> tuple[str, str]:
     """The name of the picture that a file is or belongs to, and what marks it as belonging to one; "" for a picture."""
-    path = PurePosixPath(file.path)
-    above = [same_name(name) for name in path.parent.parts]
+    *above, name = same_name(file.path).split("/")
     folders = above[above.index(file.class_name) + 1 :]
-    found = _NAME.fullmatch(path.stem)
-    stem, mark = (found["stem"], found["before"] or found["after"]) if found else (path.stem, None)
+    name = os.path.splitext(name)[0]
+    if not _ANY.search("/".join((*folders, name))):  # of most files, and quickly
+        return name.lower(), ""
+    found = _NAME.fullmatch(name)
+    stem, mark = (found["stem"], found["before"] or found["after"]) if found else (name, None)
     folder = next((f"{name}/" for name in folders if _FOLDER.fullmatch(name)), "")
     return stem.lower(), re.sub(r"[ _-]?\d+$", "", mark.lower()) if mark else folder

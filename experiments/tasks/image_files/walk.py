@@ -127,7 +127,7 @@ def loose_files(folder: Path) -> list[str]:
 
 
 def images_of(root: Path, part: str, class_of: Mapping[str, str], unread: Unread) -> list[ImageFile]:
-    """The images of a part's classes, sorted by path. part: such as `train/`, or "" for the folder itself.
+    """The images of a part's classes, in order. part: such as `train/`, or "" for the folder itself.
 
     class_of: the class of each folder in it.
     """
@@ -140,7 +140,12 @@ def images_of(root: Path, part: str, class_of: Mapping[str, str], unread: Unread
                 files.append(ImageFile(path, name, stamp, is_outside=not real.startswith(inside)))
             else:
                 unread.leave_out(name, path, status.st_size)
-    return sorted(files)
+    return in_order(files)
+
+
+def in_order(files: Iterable[ImageFile]) -> list[ImageFile]:
+    """Sorted by path, in the same way wherever they were copied from."""
+    return sorted(files, key=lambda file: (same_name(file.path), file.path))
 
 
 def num_images_in(folders: Iterable[Path]) -> int:
