@@ -97,7 +97,7 @@ class Logs:
         )
 
     def _new(self, name: str) -> str:
-        with suppress(OSError), open(self.folder / name, errors="replace") as file:
+        with suppress(OSError), open(self.folder / name, encoding="utf-8", errors="replace") as file:
             file.seek(self._begin.get(name, 0))
             return file.read()
         return ""
