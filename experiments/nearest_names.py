@@ -101,8 +101,7 @@ def _meant(name: str, known: list[str]) -> list[str]:
 def _is_same(name: str, known: str) -> bool:
     """But for capitals, separators, plurals, synonyms, the group before a dot, and options."""
     ours, said = (_meaning(re.sub(r":[^@+]*", "", _own(each))) for each in (known, name))
-    letters = _letters(name)
-    return bool(said) and said == ours or bool(letters) and letters == _letters(known)
+    return bool(said) and (said == ours or _letters(name) == _letters(known))
 
 
 def _is_slip(name: str, known: str, most: int) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from analysis.errors import nearest as nearest_recorded
 from baselines.backbones import BACKBONES
 from baselines.policies import POLICIES
 from experiments.catalogue import KINDS
@@ -164,6 +165,21 @@ def test_other_words_for_the_same_are_known(wrong: str, known: list[str], right:
 )
 def test_what_is_something_else_gets_no_answer_but_a_list(wrong: str, known: list[str]) -> None:
     assert nearest(wrong, known).startswith(("known: ", f"the nearest of {len(known)} are "))
+
+
+def test_the_hints_of_reports_are_sure_of_slips_only() -> None:
+    known = ["cifar10", "cnn", "max", "plus_minus", "stn_affine"]
+    for wrong, right in (
+        ("cnm", "cnn"),
+        ("cifra10", "cifar10"),
+        ("plusminus", "plus_minus"),
+        ("stn_afine", "stn_affine"),
+        ("stn_affinee", "stn_affine"),
+    ):
+        assert nearest_recorded(wrong, known) == f"did you mean {right!r}?"
+    for wrong in ("cifar100", "min", "mean", "stn", "", "c"):
+        assert nearest_recorded(wrong, known) == "known: " + ", ".join(known)
+    assert nearest_recorded("cnn", []) == "none are known"
 
 
 def test_names_that_are_as_near_as_each_other_are_all_named() -> None:

@@ -280,7 +280,10 @@ def test_a_protocol_that_says_what_no_protocol_says(
     manifest = begin(here)
     file = Path("runs/studies", STUDY, "study.json")
     for protocol, error in (
-        (manifest["protocol"] | {"precision": "fp64"}, "protocol.precision: 'fp64' is unknown; did you mean 'fp32'?"),
+        (
+            manifest["protocol"] | {"precision": "fp64"},
+            "protocol.precision: 'fp64' is unknown; known: auto, bf16, fp32",
+        ),
         (manifest["protocol"] | {"epoch": 2}, "protocol.epoch: unknown key; did you mean 'epochs'?"),
     ):
         Ledger(here / "runs").write_study(STUDY, manifest | {"protocol": protocol})
