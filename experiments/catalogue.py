@@ -95,7 +95,8 @@ def _entry(kind: str, owner: Any, given: Mapping[str, Value]) -> Entry:
         choices = {key: list(get_args(hints[key])) for key in own if get_origin(hints[key]) is Literal}
         sources = [each for each in owner.__mro__ if dataclasses.is_dataclass(each)]
     about = "\n\n".join(inspect.cleandoc(each.__doc__ or "") for each in sources)
-    about = re.sub(r"\s*\b(Raises|Arguments as of) \w[^.]*\.", "", about)  # a program's business
+    # What concerns programs only. Up to a point that ends a sentence: not the one of a number.
+    about = re.sub(r"(?s)\s*\b(Raises \w+Error\b.*?|Arguments as of BuildTask)\.(?=\s|$)", "", about)
     paragraph = " ".join(about.partition("\n\n")[0].split())
     what = re.split(r"(?<=[.?])\s", paragraph, maxsplit=1)[0]
     return {"what": what, "about": about, "hyper-parameters": own, "choices": choices, "given": dict(given)}

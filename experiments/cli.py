@@ -285,7 +285,9 @@ def explain(error: ArgumentError, arguments: Sequence[str]) -> str:
     message = " ".join(str(error).split())
     message = re.sub(r'^Parser key "([^"]+)"(?: element \d+)?:', r"--\1:", message)
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
-    unknown = re.match(r"unrecognized arguments: (--?[\w.-]+)|argument COMMAND: invalid choice: '([^']*)'", message)
+    unknown = re.match(
+        r"unrecognized arguments: (?:[^-]\S* )*(--?[\w.-]+)|argument COMMAND: invalid choice: '([^']*)'", message
+    )
     if unknown and unknown[1]:
         _, commands = build_parser()
         known = re.findall(r"--([\w.-]+)", commands[arguments[0]].format_help())
@@ -294,6 +296,13 @@ def explain(error: ArgumentError, arguments: Sequence[str]) -> str:
         return f"unknown argument {unknown[1]}; {hint}"
     if unknown:
         return f"unknown command {unknown[2]!r}; {nearest(unknown[2], build_parser()[1])}"
+    message = re.sub(r"""Unable to load config '(.*)' - .* config "\1"$""", r"Expected a dict. Got value: \1", message)
+    several = re.match(r"(--\S+): Expected a (tuple|dict)\. Got value: (.*)", message)
+    if several:
+        form = (
+            f"in the form {several[1]}=[0.1,0.2]" if several[2] == "tuple" else f"one by one: {several[1]}.NAME=VALUE"
+        )
+        return f"{several[1]}: {several[3]!r} is not a list of values; write them {form}"
     number = re.match(r"(--\S+): Expected a (int|float|bool)\. Got value: (.*)", message)
     if number:
         (kind,) = (said for kind, said in CALLED.items() if kind.__name__ == number[2])

@@ -1,8 +1,8 @@
 """What somebody may have meant by a name that is not known, judged by meaning as well as by letters."""
 
 import re
-from collections.abc import Iterable
-from difflib import SequenceMatcher
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from functools import cache
 
 SYNONYMS = """
@@ -13,6 +13,7 @@ image px: image size, input size, resolution, crop size
 image: img
 val: valid, validation, dev
 num: n, number of
+epochs: max epochs
 max: maximum, upper, high
 min: minimum, lower, low
 value: choice, category
@@ -56,89 +57,97 @@ localisation: localization, loc, locnet
 stn: spatial transformer, spatial transformer network
 cnn: convnet, conv
 fcn: mlp, fully connected
+lenet: lenet 5
 p4cnn: gcnn, group cnn
 deformable: dcn, deform
 """
 """What else is said for our words, or for a word that stands in several of our names."""
 
-SURE = 0.65
-"""Likeness from which a name may be what was meant; two letters of three are just enough."""
-TIED = 0.015
-"""Difference in likeness below which neither of two is nearer."""
-MAX_MEANT, MAX_LISTED, NUM_NEAREST = 3, 12, 5
+FILLERS = {"random", "num", "total", "train", "training", "use"}
+"""Words that a name may have beside ours without being another name."""
+
+MAX_MEANT, MAX_LISTED, NUM_NEAREST = 3, 25, 5
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint that ends an error about an unknown name: what was meant, or what is known where that is unclear.
 
-    Of a long list the few that are nearest.
+    Of a list that is too long to read, the few that look like it, if some do.
     """
-    likeness = {each: _likeness(name, each) for each in sorted(set(known))}
-    if not likeness:
+    known = sorted(set(known))
+    if not known:
         return "none are known"
-    best = max(likeness.values())
-    meant = [each for each, value in likeness.items() if value >= best - TIED]
-    if best >= SURE and len(meant) <= MAX_MEANT and not any(_differ_in_numbers(name, each) for each in meant):
+    meant = _meant(name.lstrip("-"), known)
+    if 0 < len(meant) <= MAX_MEANT:
         *others, last = map(repr, meant)
         return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
-    if len(likeness) <= MAX_LISTED or not name:
-        return "known: " + ", ".join(likeness)
-    few = sorted(likeness, key=likeness.__getitem__, reverse=True)[:NUM_NEAREST]
-    return f"the nearest of {len(likeness)} are {', '.join(few)}"
+    few = get_close_matches(name, known, NUM_NEAREST, cutoff=0.4) if len(known) > MAX_LISTED else []
+    return f"the nearest of {len(known)} are {', '.join(few)}" if few else "known: " + ", ".join(known)
 
 
-def _differ_in_numbers(name: str, known: str) -> bool:
-    """Such as cifar100 and cifar10, resnet50 and resnet18: no slip of a finger. Options may differ."""
-    numbers, others = (re.findall(r"\d+", _without_options(each)) for each in (name, known))
-    return bool(numbers and others and numbers != others)
+def _meant(name: str, known: list[str]) -> list[str]:
+    """Those that are alike in the surest way in which any are."""
+    joined = set() if re.search("[@+]", "".join(known)) else set(re.split("[@+]", name))
+    ways: list[Callable[[str], bool]] = [
+        lambda each: _is_same(name, each),
+        lambda each: each in joined,
+        lambda each: _is_slip(name, each, 1),
+        lambda each: _is_slip(name, each, 2),
+        lambda each: _is_part(_meaning(_own(name)), _meaning(_own(each))),
+    ]
+    return next((found for way in ways if (found := [each for each in known if way(each)])), [])
 
 
-def _likeness(name: str, known: str) -> float:
-    """From 0 to 1; capitals, separators and plurals make no difference."""
-    (group, name), (known_group, known) = _split(name), _split(known)
-    likeness = max(
-        _of_letters(_words(name), _words(known)),
-        _of_words(_meaning(name), _meaning(known)),
-        0.95 * _of_words(_meaning(_without_options(name)), _meaning(_without_options(known))),
-    )
-    if group == known_group:  # which are alike says nothing
-        return likeness
-    whole = 0.0 if group else _of_letters(_words(name), _words(f"{known_group} {known}"))
-    return 0.95 * max(likeness, whole)
+def _is_same(name: str, known: str) -> bool:
+    """But for capitals, separators, plurals, synonyms, the group before a dot, and options."""
+    ours, said = (_meaning(re.sub(r":[^@+]*", "", _own(each))) for each in (known, name))
+    return bool(said) and (said == ours or _letters(name) == _letters(known))
 
 
-def _split(name: str) -> tuple[str, str]:
-    """A dotted name's group, and its own."""
-    name = name.lstrip("-")
-    own = re.sub(r"^([a-z]\w*\.)*", "", name)
-    return name.removesuffix(own), own
+def _is_slip(name: str, known: str, most: int) -> bool:
+    """Whether fingers may have slipped. Another first letter or number, and min for max, are another name."""
+    said, ours = _letters(_own(name)), _letters(known if "." not in name and name[:1] == known[:1] else _own(known))
+    marks, known_marks = (re.findall(r"\d+|min|max", each) for each in (said, ours))
+    short, long = sorted((len(said), len(ours)))
+    if said[:1] not in ours[:2] or (marks and marks != known_marks) or 3 * most > long or (most > 1 and short < 6):
+        return False
+    return _within(said, ours, most)
 
 
-def _without_options(name: str) -> str:
-    return re.sub(r":[^@+]*", "", name)
+def _within(name: str, known: str, most: int) -> bool:
+    """Whether so many letters dropped, added, changed, or swapped with the next make one of the other."""
+    if not name or not known:
+        return len(name or known) <= most
+    if name[0] == known[0]:
+        return _within(name[1:], known[1:], most)
+    pairs = [(name[1:], known), (name, known[1:]), (name[1:], known[1:])]
+    if name[:2] == known[1::-1]:
+        pairs.append((name[2:], known[2:]))
+    return most > 0 and any(_within(*pair, most - 1) for pair in pairs)
 
 
-@cache
+def _is_part(said: list[str], ours: list[str]) -> bool:
+    """Some of our words, or ours and nothing else that says anything."""
+    return bool(said and ours) and (set(said) <= set(ours) or set(ours) <= set(said) <= {*ours, *FILLERS})
+
+
+def _own(name: str) -> str:
+    """A dotted name without its groups."""
+    return re.sub(r"^([a-z]\w*\.)*", "", name)
+
+
 def _words(name: str) -> list[str]:
     words = re.findall(r"\d+|[^\W\d_]+", name.lower())
     return [word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words]
 
 
+def _letters(name: str) -> str:
+    return "".join(_words(name))
+
+
 @cache
 def _meaning(name: str) -> list[str]:
     return _SAID.sub(lambda said: _MEANT[said[0]], " ".join(_words(name))).split()
-
-
-def _of_letters(words: list[str], known: list[str]) -> float:
-    return SequenceMatcher(None, "".join(words), "".join(known)).ratio()
-
-
-def _of_words(words: list[str], known: list[str]) -> float:
-    """Where all words of one are among the other's; less where the known name lacks some of them; else 0."""
-    said, ours = set(words), set(known)
-    if not said or not ours or not (said <= ours or ours <= said):
-        return 0.0
-    return SURE + ((1 - SURE) * len(said) / len(ours) if said <= ours else 0.1 * len(ours) / len(said))
 
 
 _MEANT = {

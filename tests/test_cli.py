@@ -1,5 +1,6 @@
 """The command line: what each command does."""
 
+import dataclasses
 import importlib
 import json
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import catalogue
 from experiments.cli import build_parser, main
 from experiments.ledger import Ledger
 from experiments.models import MODELS
@@ -167,6 +169,20 @@ def test_variants_says_all_about_a_name(here: Path, capsys: pytest.CaptureFixtur
     assert re.search(r"^ +padding +zeros +border, reflection *$", printed, re.MULTILINE)
     assert main(["variants", "stn_tsp"]) == 2
     assert capsys.readouterr().err == "error: variants: 'stn_tsp' is unknown; did you mean 'stn_tps'?\n"
+
+
+def test_what_is_said_of_a_name_is_cut_only_where_programs_are_spoken_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclasses.dataclass
+    class Contrast:
+        """Raises the contrast by 1.5 times at most.
+
+        top: under 2. Raises ValueError from 2.0 on,
+        and for less than 1.5. Arguments as of BuildTask. Grey stays.
+        """
+
+    monkeypatch.setattr(catalogue, "KINDS", {"policy": {"contrast": Contrast}})
+    about = catalogue.catalogue("contrast")["policy"]["contrast"]["about"]
+    assert about == "Raises the contrast by 1.5 times at most.\n\ntop: under 2. Grey stays."
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,7 @@ RUNS = {
     "model": (["--variant=cn"], r"variant: 'cn' has the unknown model 'cn'; did you mean 'cnn'\?"),
     "backbone": (["--variant=cnn@lenett"], r".* unknown backbone 'lenett'; did you mean 'lenet'\?"),
     "meant by its last word": (["--epochs=3"], r"unknown argument --epochs; did you mean '--protocol\.epochs'\?"),
+    "after a bare word": (["cnn", "--epochs=3"], r"unknown argument --epochs; did you mean '--protocol\.epochs'\?"),
     "synonym": (["--learning_rate=3"], r"unknown argument --learning_rate; did you mean '--optim\.lr'\?"),
     "device": (["--protocol.device=gpu"], r"--protocol\.device: 'gpu' is unknown; did you mean 'cuda'\?"),
     "policy": (["--variant=cnn+"], r"variant: 'cnn\+' has the unknown policy ''; known: .+"),
@@ -148,6 +149,18 @@ RUNS = {
     "hyper-parameter .nan": (["--variant=stn_affine", "--model.loc_lr_factor=.nan"], r"model\.loc_lr_factor: nan .+"),
     "policy .nan": (["--variant=cnn+rotate", "--policy.max_deg=.nan"], r"policy\.max_deg: nan .+"),
     "policy infinite": (["--variant=cnn+affine", "--policy.max_scale=.inf"], r"policy\.max_scale: inf .+"),
+    "prune_below a word": (
+        ["--prune_below=x"],
+        r"--prune_below: 'x' is not a list of values; write them in the form --prune_below=\[0\.1,0\.2\]",
+    ),
+    "policy a word": (
+        ["--policy=x"],
+        r"--policy: 'x' is not a list of values; write them one by one: --policy\.NAME=VALUE",
+    ),
+    "protocol a word": (
+        ["--protocol=x"],
+        r"--protocol: 'x' is not a list of values; write them one by one: --protocol\.NAME=VALUE",
+    ),
     "prune_below": (["--prune_below=[.nan]"], "prune_below: nan is not between 0 and 1"),
     "epochs": (["--protocol.epochs=0"], r"run: protocol\.epochs: 0 is not between 1 and 10000"),
     "momentum": (["--protocol.momentum=1"], r"run: protocol\.momentum: 1(\.0)? is not between 0\.0 and 0\.9999"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from analysis.errors import nearest as nearest_recorded
 from baselines.backbones import BACKBONES
 from baselines.policies import POLICIES
 from experiments.catalogue import KINDS
@@ -22,6 +23,7 @@ ARGUMENTS = {
     name: sorted(set(re.findall(r"--([\w.-]+)", command.format_help()))) for name, command in build_parser()[1].items()
 }
 PROTOCOL = [field.name for field in dataclasses.fields(Protocol)]
+COMMANDS = list(ARGUMENTS)
 SPACE = [f"optim.{field.name}" for field in dataclasses.fields(Optim)]
 PRECISIONS, DEVICES = ["auto", "fp32", "bf16"], ["auto", "cpu", "cuda", "mps"]
 PADDINGS = ["zeros", "border", "reflection"]
@@ -75,6 +77,8 @@ def test_a_slip_of_a_finger_is_found(what: str, known: list[str]) -> None:
     ("wrong", "known", "right"),
     [
         ("--epochs", ARGUMENTS["run"], "protocol.epochs"),
+        ("--max_epochs", ARGUMENTS["run"], "protocol.epochs"),
+        ("--train_batch_size", ARGUMENTS["run"], "protocol.batch_size"),
         ("--lr", ARGUMENTS["run"], "optim.lr"),
         ("--learning-rate", ARGUMENTS["run"], "optim.lr"),
         ("--batch", ARGUMENTS["run"], "protocol.batch_size"),
@@ -101,6 +105,7 @@ def test_a_slip_of_a_finger_is_found(what: str, known: list[str]) -> None:
         ("resnet", list(BACKBONES), "resnet18"),
         ("ResNet-18", list(BACKBONES), "resnet18"),
         ("mlp", list(BACKBONES), "fcn"),
+        ("lenet5", list(BACKBONES), "lenet"),
         ("cifar-10", list(TASKS), "cifar10"),
         ("ImageFolder", list(TASKS), "folder"),
         ("gpu", DEVICES, "cuda"),
@@ -132,10 +137,49 @@ def test_other_words_for_the_same_are_known(wrong: str, known: list[str], right:
         ("optim.momentum", SPACE),
         ("RTS", ["upright", "R:max_deg=180"]),
         ("--max_deg", ARGUMENTS["run"]),
+        ("clean", COMMANDS),
+        ("start", COMMANDS),
+        ("train", COMMANDS),
+        ("upload", [name for name in COMMANDS if name != "sync"]),
+        ("--dry_run", ARGUMENTS["sweep"]),
+        ("--seed", ARGUMENTS["sweep"]),
+        ("noise", list(POLICIES)),
+        ("basic", list(POLICIES)),
+        ("--optimizer", ARGUMENTS["run"]),
+        ("optimizer", SPACE),
+        ("optim", SPACE),
+        ("min_scale", list(fields(POLICIES["affine"]))),
+        ("minscale", list(fields(POLICIES["affine"]))),
+        ("--min_epochs", ARGUMENTS["run"]),
+        ("--warmup_epochs", ARGUMENTS["run"]),
+        ("warmup_epochs", PROTOCOL),
+        ("emnist", list(TASKS)),
+        ("kmnist", list(TASKS)),
+        ("fashion_mnist", list(TASKS)),
+        ("mobilenet", list(BACKBONES)),
+        ("e2cnn", list(BACKBONES)),
+        ("tcn", list(BACKBONES)),
+        ("rnn", list(MODELS)),
+        ("fp64", PRECISIONS),
     ],
 )
 def test_what_is_something_else_gets_no_answer_but_a_list(wrong: str, known: list[str]) -> None:
     assert nearest(wrong, known).startswith(("known: ", f"the nearest of {len(known)} are "))
+
+
+def test_the_hints_of_reports_are_sure_of_slips_only() -> None:
+    known = ["cifar10", "cnn", "max", "plus_minus", "stn_affine"]
+    for wrong, right in (
+        ("cnm", "cnn"),
+        ("cifra10", "cifar10"),
+        ("plusminus", "plus_minus"),
+        ("stn_afine", "stn_affine"),
+        ("stn_affinee", "stn_affine"),
+    ):
+        assert nearest_recorded(wrong, known) == f"did you mean {right!r}?"
+    for wrong in ("cifar100", "min", "mean", "stn", "", "c"):
+        assert nearest_recorded(wrong, known) == "known: " + ", ".join(known)
+    assert nearest_recorded("cnn", []) == "none are known"
 
 
 def test_names_that_are_as_near_as_each_other_are_all_named() -> None:
@@ -143,10 +187,14 @@ def test_names_that_are_as_near_as_each_other_are_all_named() -> None:
     assert nearest("max", ["max_deg", "max_scale", "max_shift", "p"]) == (
         "did you mean 'max_deg', 'max_scale' or 'max_shift'?"
     )
-    assert nearest("stn", MODELS).startswith("the nearest of 19 are stn_")
+    assert nearest("stn", MODELS) == "known: " + ", ".join(sorted(MODELS))
 
 
-def test_long_lists_are_cut_to_what_is_near_and_short_ones_are_whole() -> None:
+def test_long_lists_are_cut_to_what_is_near_if_anything_is() -> None:
+    names = [f"name_{i}" for i in range(26)]
+    assert re.fullmatch(r"the nearest of 26 are name_\d+(, name_\d+){4}", nearest("named_thing", names))
+    assert nearest("xyz", names) == "known: " + ", ".join(sorted(names))
+    assert nearest("named_thing", names[:25]) == "known: " + ", ".join(sorted(names[:25]))
     assert nearest("x", ["b", "a"]) == "known: a, b"
     assert nearest("", MODELS) == "known: " + ", ".join(sorted(MODELS))
     assert nearest("x", []) == "none are known"
