@@ -22,7 +22,7 @@ FONT = "DejaVu Sans"
 
 
 def families(study: Study) -> list[str]:
-    """The fonts for the study's names: ours, and of those installed as few as have what it lacks, the plainest first."""
+    """The fonts for the study's names: ours, and as few installed ones as have what it lacks, the plainest first."""
     return [FONT, *_installed(frozenset(missing("".join(_texts(study)), (FONT,))))]
 
 
