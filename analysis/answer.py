@@ -92,7 +92,7 @@ class Verdict:
 
 def answer(findings: Findings) -> tuple[str, ...]:
     """What the study says, claim by claim, in sentences that stand for themselves. Never empty."""
-    said = statements(findings)
+    said = (*statements(findings), *_of_images(findings))
     several = len({statement.pose for statement in said if statement.pose}) > 1
     return tuple(
         f"{capital(pose_words(statement.pose))}: {statement.text}" if several and statement.pose else statement.text
@@ -157,8 +157,11 @@ def verdicts(findings: Findings) -> tuple[Verdict, ...]:
 
 
 def statements(findings: Findings) -> tuple[Statement, ...]:
-    """The claims in the order of the study, pose by pose; many alike in one sentence; then what may mislead."""
-    said = [*_of_claims(findings), *_of_images(findings), *_of_overlap(findings), *_of_losses(findings)]
+    """The claims in the order of the study, pose by pose; many alike in one sentence; then what may mislead.
+
+    Without the warnings of the images, which the report has in a box of their own.
+    """
+    said = [*_of_claims(findings), *_of_overlap(findings), *_of_losses(findings)]
     if not findings.claims:
         said.insert(0, Statement("The study compares nothing: each variant is its own baseline.", "untested", None, ()))
     return tuple(said)

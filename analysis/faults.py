@@ -14,10 +14,11 @@ _OURS = _ROOT / "analysis", _ROOT / "experiments"
 
 
 class Fault(NamedTuple):
-    """place: the kind of error and where it came up. said: its own words."""
+    """place: the kind of error and where it came up. said: its own words. of_program: not of the machine."""
 
     place: str
     said: str
+    of_program: bool
 
 
 Faults = dict[str, Fault]
@@ -28,15 +29,17 @@ Faults = dict[str, Fault]
 def kept(faults: Faults, what: str) -> Iterator[None]:
     """What goes wrong within it is kept as the fault of `what`.
 
-    A ledger that cannot be understood, files that cannot be written (AnalysisError) and too little memory end the
-    command as ever: they are not about one table or figure.
+    A ledger that cannot be understood, files that cannot be written (AnalysisError), and too little memory, no thread
+    or no library of the machine end the command as ever: they are not about one table or figure.
     """
     try:
         yield
     except (AnalysisError, MemoryError):
         raise
     except Exception as error:
+        if str(error) == "can't start new thread" or (isinstance(error, ImportError) and ".so" in str(error)):
+            raise
         frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         *_, (file, line) = (frame for frame in frames if any(map(frame[0].is_relative_to, _OURS)))
         place = f"{type(error).__name__} in {file.relative_to(_ROOT).as_posix()}, line {line}"
-        faults[what] = Fault(place, one_line(str(error))[:200])
+        faults[what] = Fault(place, one_line(str(error))[:200], not isinstance(error, OSError))

@@ -173,7 +173,7 @@ def read_study(ledger: Path, study: str) -> Study:
     Raises AnalysisError (a ValueError of one line) for a ledger or study that is not there, a file that is not
     JSON, lacks a value, has a newer format or was edited since it was written, and runs of two protocols or tasks.
     """
-    file = _study_file(ledger, study)
+    file = study_file(ledger, study)
     record = read_manifest(file)
     _check_format(file, record)
     check_digest(file, record)
@@ -232,7 +232,7 @@ def read_study(ledger: Path, study: str) -> Study:
     )
 
 
-def _study_file(ledger: Path, study: str) -> Path:
+def study_file(ledger: Path, study: str) -> Path:
     folder = ledger / "studies"
     if not ledger.is_dir():
         raise AnalysisError(f"{ledger}: there is no ledger here")

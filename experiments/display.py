@@ -311,11 +311,12 @@ def print_place(console: Console, what: str, *lines: str) -> None:
 
 def print_faults(console: Console, findings: Any) -> None:
     """What analysis could not make of its findings, or not as it should be, a line each."""
-    faults = [
-        f"{what}: could not be made, by a fault in the program ({fault.place}); `make report` tries again"
-        for what, fault in findings.faults.items()
-    ]
-    for line in (*faults, *findings.notes):
+    lines = []
+    for what, fault in findings.faults.items():
+        why = ", by a fault in the program" if fault.of_program else ""
+        where = f"{fault.place}: {fault.said}" if fault.said else fault.place
+        lines.append(f"{what}: could not be made{why} ({where}); `make report` tries again")
+    for line in (*lines, *findings.notes):
         console.print(as_markup(line), style="yellow", highlight=False, soft_wrap=True)
 
 

@@ -1,5 +1,6 @@
 """A fault in one figure, table or page is named and costs none of the others, and the next command tries again."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from rich.console import Console
 import analysis.tables
 from analysis.errors import AnalysisError
 from analysis.findings import Findings, find
-from analysis.report import NAME, is_whole, write_report
+from analysis.report import FIGURES, NAME, is_whole, write_report
 from analysis.report.method import facts
 from experiments.cli import main
 from experiments.commands.tables import write_and_show_tables
 from experiments.errors import STATUS_INCOMPLETE
-from tests.synthetic_ledger import STUDY, write_tiny_study
+from tests.synthetic_ledger import STUDY, edit_json, write_tiny_study
 
 CAPTION = "What it shows, in a sentence."
 
@@ -54,7 +55,7 @@ def test_a_figure_and_a_table_that_fail(faulty, tmp_path: Path, capsys: pytest.C
     assert main(["report"]) == STATUS_INCOMPLETE
     said, complained = capsys.readouterr()
     assert complained == ""
-    assert "Traceback" not in said and "a library" not in said
+    assert "Traceback" not in said and ": words of a library); `make report`" in said
     places = {"figure two": "ValueError in analysis/", "table costs": "ZeroDivisionError in analysis/"}
     for what, place in places.items():
         (line,) = (line for line in said.splitlines() if line.startswith(what))
@@ -97,6 +98,42 @@ def test_the_next_sweep_draws_what_this_one_could_not(faulty, tmp_path: Path, mo
     assert not sweep().faults and is_whole(out / NAME) and (out / "one.png").exists()
     num_drawn = len(drawn)
     assert not sweep().faults and len(drawn) == num_drawn  # a whole one is not made again
+    study = tmp_path / "runs" / "studies" / STUDY / "study.json"
+    before, scores = study.read_bytes(), (out / "ablation.csv").read_bytes()
+    edit_json(study, images={"facts": [], "warnings": ["all are grey"], "train": [1, 1], "test": [1, 1]})
+    assert not sweep().faults and "all are grey" in (out / NAME).read_text(encoding="utf-8")
+    study.write_bytes(before)
+    assert not sweep().faults and "all are grey" not in (out / NAME).read_text(encoding="utf-8")
+    assert (out / "ablation.csv").read_bytes() == scores and len(drawn) == num_drawn + 2
+
+
+@pytest.mark.parametrize("broken", ["style", "import"])
+def test_no_earlier_figure_stays_beside_a_report_without(
+    faulty, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report"]) == 0
+    out = tmp_path / "reports" / STUDY
+    (out / "mine.png").touch()
+    if broken == "style":
+        monkeypatch.setattr("analysis.figures.style.applied", lambda study: 1 / 0)
+    else:
+        monkeypatch.setitem(sys.modules, "analysis.figures", None)
+    assert main(["report"]) == STATUS_INCOMPLETE
+    assert "figures: could not be made, by a fault in the program (" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir() if path.suffix in FIGURES} == {"mine.png"}
+    assert (out / "ablation.csv").exists() and "The figures could not be made" in (out / NAME).read_text()
+
+
+def test_faults_of_the_machine_are_not_called_ours(faulty, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    faulty["one"] = OSError(24, "Too many open files")
+    assert main(["report"]) == STATUS_INCOMPLETE
+    said = capsys.readouterr().out
+    assert "figure one: could not be made (OSError in analysis/" in said and "] Too many open files); `make" in said
+    assert "fault in the program" not in said + (tmp_path / "reports" / STUDY / NAME).read_text(encoding="utf-8")
+    for error in (RuntimeError("can't start new thread"), ImportError("libz.so.1: cannot open shared object file")):
+        faulty["one"] = error
+        assert main(["report"]) == 2
+        assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_words_and_pages_that_fail(faulty, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

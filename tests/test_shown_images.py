@@ -135,6 +135,7 @@ def test_study_json_answer_and_report_have_it(shown: Path) -> None:
     page = report_html(findings, [])
     shown_warning = f"<strong>Warning:</strong> {warning.replace(chr(39), '&#39;')}"
     assert page.index("<h2>The answer</h2>") < page.index(shown_warning) < page.index('<dl class="facts">')
+    assert page.count("are not read") == 1
     method = page[page.index('<section id="method">') :]
     assert "<dt>Always answering arrow</dt><dd>right for 10.0 % of the test images</dd>" in method
     assert "<dt>Parts</dt><dd>training from Training/, test from Testing/</dd>" in method

@@ -1,4 +1,8 @@
-"""Letters that our font lacks: an installed font has them, or something else stands for them; never an empty box."""
+"""Letters that our font lacks: an installed font has them, or something else stands for them; never an empty box.
+
+Latin, Greek, Cyrillic and Arabic look the same on every machine; Chinese, Japanese, Korean, Indic and Thai letters and
+most emoji do not: DejaVu lacks them, so how they look depends on the fonts that are installed.
+"""
 
 import json
 import unicodedata
@@ -18,11 +22,14 @@ FONT = "DejaVu Sans"
 
 
 def families(study: Study) -> list[str]:
-    """The fonts for the study's names: ours, and of those installed as few as have what it lacks, the plainest first.
+    """The fonts for the study's names: ours, and as few installed ones as have what it lacks, the plainest first."""
+    return [FONT, *_installed(frozenset(missing("".join(_texts(study)), (FONT,))))]
 
-    Files are looked through, since matplotlib's list of them may be older than the fonts.
-    """
-    wanted, found = missing("".join(_texts(study)), (FONT,)), [FONT]
+
+@lru_cache
+def _installed(letters: frozenset[str]) -> tuple[str, ...]:
+    """Files are looked through, since matplotlib's list of them may be older than the fonts: once, it takes seconds."""
+    wanted, found = set(letters), list[str]()
     files = map(Path, font_manager.findSystemFonts()) if wanted else ()
     for file in sorted(files, key=lambda file: ("Sans" not in file.stem, "Regular" not in file.stem, file.name, file)):
         if not wanted:
@@ -37,7 +44,7 @@ def families(study: Study) -> list[str]:
         if has:
             found.append(font.family_name)
             wanted -= has
-    return found
+    return tuple(found)
 
 
 def missing(text: str, fonts: Iterable[str] = ()) -> set[str]:

@@ -22,6 +22,7 @@ from analysis.findings import Findings
 from analysis.formats import Section, Table, html_table, one_line, visible
 from analysis.formats.table import places
 from analysis.lost_runs import unfinished
+from analysis.records import study_file
 from analysis.report.method import facts, glossary, image_facts, machine_facts, method, protocol_facts, variant_facts
 from analysis.report.reproduce import commands, notes
 from analysis.reports import write_files
@@ -116,6 +117,9 @@ FOLDED = ("ablation", "times", "runs")
 WITH_CLASSES = ("confusion",)
 """Figures that name classes, and have to number those whose letters no font has."""
 
+FIGURES = (".png", ".svg", ".pdf")
+"""What their files end in, known where plotting cannot be imported."""
+
 KEY_FIGURES = ("forest", "ablation")
 """The first of these that there is stands beside the answer."""
 
@@ -145,16 +149,29 @@ def write_report(findings: Findings, out: Path) -> Path:
                 pictures.append(replace(found, narrow=_address("svg+xml", narrow[name]) if name in narrow else ""))
             elif f"figure {name}" in findings.faults:
                 pictures.append(Picture(name, caption, "", (0, 0)))
-    content = {}
+    content, optional = {}, [NAME]
+    if "figures" in findings.faults:  # those of an earlier report: each is in all formats, unlike other people's files
+        drawn = [p for p in out.glob("*.png") if all(p.with_suffix(kind).is_file() for kind in FIGURES)]
+        optional += [f"{path.stem}{kind}" for path in drawn for kind in FIGURES]
     with kept(findings.faults, "report"):
         content[NAME] = report_html(findings, pictures).encode()
-    write_files(out, content, optional=[NAME])
+    write_files(out, content, optional=optional)
     return out / NAME
 
 
 def is_whole(page: Path) -> bool:
     """Whether there is such a report, and nothing in it could not be made."""
     return page.is_file() and b'class="fault"' not in page.read_bytes()
+
+
+def is_made_from(page: Path, findings: Findings, tables: Mapping[str, Table]) -> bool:
+    """Whether it is a whole report of just these tables and this study.json."""
+    return is_whole(page) and f'content="{_digest(findings, tables)}"'.encode() in page.read_bytes()
+
+
+def _digest(findings: Findings, tables: Mapping[str, Table]) -> str:
+    study = study_file(findings.study.ledger, findings.study.name).read_bytes()
+    return hashlib.sha256(study + repr(tables).encode()).hexdigest()
 
 
 def picture(name: str, caption: str, svg: bytes, png: bytes) -> Picture:
@@ -181,6 +198,7 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
     values: dict[str, Any] = {
         "title": f"Shown or learned? {one_line(study.task_label)}",
         "study": study,
+        "made_from": _digest(findings, tables),
         "headline": headline(findings),
         "unfinished": unfinished(findings),
         "warnings": study.images.warnings if study.images else (),

@@ -6,7 +6,7 @@ depend on study.json and on files of the ledger that are the same bytes on every
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from analysis.faults import kept
@@ -47,14 +47,14 @@ def build_tables(findings: Findings) -> dict[str, Table]:
     return built
 
 
-def write_tables(findings: Findings, out: Path) -> list[Path]:
-    """Write each of the study's tables into `out`, in every format, and return the paths.
+def write_tables(findings: Findings, out: Path, tables: Mapping[str, Table] | None = None) -> list[Path]:
+    """Write each of the study's tables, or those given, into `out`, in every format, and return the paths.
 
     Files of tables that say nothing about this study, or cannot be made, are deleted. Raises AnalysisError (a
     ValueError of one line) for a file of the ledger that cannot be understood, or if `out` cannot be written.
     """
     content: dict[str, bytes] = {}
-    for name, built in build_tables(findings).items():
+    for name, built in (build_tables(findings) if tables is None else tables).items():
         with kept(findings.faults, f"table {name}"):
             content |= {f"{name}.{ending}": document(built).encode() for ending, document in DOCUMENTS.items()}
     return write_files(out, content, optional=[f"{name}.{ending}" for name in builders() for ending in DOCUMENTS])

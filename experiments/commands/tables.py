@@ -27,26 +27,21 @@ def main(options: Namespace) -> int:
 def write_and_show_tables(findings: "Findings", reports: Path, console: Console, *, report: bool = False) -> None:
     """Write the study's tables, print the most important ones and the answer, say where everything is.
 
-    report: also write figures and report, unless those of the same table are there and whole; it takes seconds. They
-    come last: whatever becomes of them, the results are written and said.
+    report: also write figures and report, unless a whole report of the same tables and study is there; it takes
+    seconds. They come last: whatever becomes of them, the results are written and said.
     """
     from analysis.answer import answer, headline
     from analysis.diagnostics import IMPORTANCE
     from analysis.faults import kept
-    from analysis.formats import DOCUMENTS
-    from analysis.report import NAME, is_whole, write_report
-    from analysis.tables import builders, write_tables
+    from analysis.report import NAME, is_made_from, write_report
+    from analysis.tables import build_tables, write_tables
 
     out = reports / findings.study.name
-    table, page, is_new = out / "ablation.csv", out / NAME, True
-    before = table.read_bytes() if table.exists() and is_whole(page) else None
-    with kept(findings.faults, "table ablation"):
-        ablation = builders()["ablation"](findings)
-        assert ablation is not None, "every study has one"
-        is_new = before != DOCUMENTS["csv"](ablation).encode()
-    if report and is_new:
+    page, tables = out / NAME, build_tables(findings)
+    is_new = report and not is_made_from(page, findings, tables)
+    if is_new:
         page.unlink(missing_ok=True)  # whatever stops this command, no page of other runs stays beside the tables
-    write_tables(findings, out)
+    write_tables(findings, out, tables)
     words = None
     with kept(findings.faults, "answer"):
         words = findings.ablation, findings.transformers, headline(findings), answer(findings)
@@ -55,7 +50,7 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
         if words[1]:
             print_tables(console, words[1], lambda table: IMPORTANCE, "transformer.md has all notes.")
         print_answer(console, *words[2:])
-    if report and is_new:
+    if is_new:
         write_report(findings, out)
     names = [path for path in out.iterdir() if not path.name.startswith(".")]
     num_tables, num_figures = (sum(path.suffix == suffix for path in names) for suffix in (".csv", ".png"))
