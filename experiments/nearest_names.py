@@ -91,6 +91,7 @@ def _meant(name: str, known: list[str]) -> list[str]:
     ways: list[Callable[[str], bool]] = [
         lambda each: _is_same(name, each),
         lambda each: each in joined,
+        lambda each: set(_letters(name)) <= set(_letters(each)) and _is_slip(name, each, 1),  # no letter is foreign
         lambda each: _is_slip(name, each, 1),
         lambda each: _is_slip(name, each, 2),
         lambda each: _is_part(_meaning(_own(name)), _meaning(_own(each))),
