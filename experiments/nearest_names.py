@@ -139,7 +139,7 @@ def _own(name: str) -> str:
 
 def _words(name: str) -> list[str]:
     words = re.findall(r"\d+|[^\W\d_]+", name.lower())
-    return [word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words]
+    return [word.rstrip("s") if len(word) > 3 else word for word in words]
 
 
 def _letters(name: str) -> str:
