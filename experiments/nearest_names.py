@@ -91,6 +91,7 @@ def _meant(name: str, known: list[str]) -> list[str]:
     ways: list[Callable[[str], bool]] = [
         lambda each: _is_same(name, each),
         lambda each: each in joined,
+        lambda each: set(_letters(name)) <= set(_letters(each)) and _is_slip(name, each, 1),  # no letter is foreign
         lambda each: _is_slip(name, each, 1),
         lambda each: _is_slip(name, each, 2),
         lambda each: _is_part(_meaning(_own(name)), _meaning(_own(each))),
@@ -138,7 +139,7 @@ def _own(name: str) -> str:
 
 def _words(name: str) -> list[str]:
     words = re.findall(r"\d+|[^\W\d_]+", name.lower())
-    return [word[:-1] if len(word) > 3 and word.endswith("s") else word for word in words]
+    return [word.rstrip("s") if len(word) > 3 else word for word in words]
 
 
 def _letters(name: str) -> str:
