@@ -121,7 +121,8 @@ def test_no_earlier_figure_stays_beside_a_report_without(
     assert main(["report"]) == STATUS_INCOMPLETE
     assert "figures: could not be made, by a fault in the program (" in capsys.readouterr().out
     assert {path.name for path in out.iterdir() if path.suffix in FIGURES} == {"mine.png"}
-    assert (out / "ablation.csv").exists() and "The figures could not be made" in (out / NAME).read_text()
+    assert (out / "ablation.csv").exists()
+    assert "The figures could not be made" in (out / NAME).read_text(encoding="utf-8")
 
 
 def test_faults_of_the_machine_are_not_called_ours(faulty, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
