@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from experiments.config import Optim
+from experiments.display import count
 from experiments.errors import UserError
 from experiments.ledger import Ledger, to_json, write_atomically
 from experiments.options import Value, fields
@@ -185,8 +186,8 @@ model-index:
 
 # `{trained.variant}` on {_plain(label)}
 
-One final run of an stn-bench study: seed {record["config"]["seed"]}, trained from scratch for {result["epochs"]} epochs
-on {result["num_train_images"]:,} images {posed}, tested once on {result["num_test_images"]:,}.
+One final run of an stn-bench study: seed {record["config"]["seed"]}, trained from scratch for
+{count(result["epochs"], "epoch")} on {result["num_train_images"]:,} images {posed}, tested once on {result["num_test_images"]:,}.
 
 | score | |
 |---|---|

@@ -165,7 +165,9 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
     top.only(("name", "task", "poses", "variants", "claims", "protocol", "search", *SEEDS, "wandb", "budgets"))
     if budget not in BUDGETS:
         raise top.error("budgets", f"there is no budget {budget!r}; {nearest(budget, BUDGETS)}")
-    name = top.text("name", pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", what="a name of letters, digits, - and _")
+    name = top.text(
+        "name", pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", what="a name of the letters a to z, digits, - and _"
+    )
     wandb = top.section("wandb")
     wandb.only(("project", "mode"))
     base = Study(

@@ -133,6 +133,7 @@ def test_all_images_that_can_be_read_are_answered_and_the_others_named(
     for name in ("b.PNG", "a.png"):
         (folder / name).write_bytes(image_file.read_bytes())
     (folder / "notes.txt").write_text("no image")
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
     out = image_file.with_name("seen.png")
     command = ["predict", trained.key[:8], "--runs", str(trained.folder.parents[1]), "--json", "--out", str(out)]
     assert main([*command, *map(str, (torn, folder, image_file, folder / "deeper", "none.png"))]) == 1
@@ -140,6 +141,8 @@ def test_all_images_that_can_be_read_are_answered_and_the_others_named(
     assert [Path(each["file"]).name for each in json.loads(printed.out)] == ["a.png", "b.PNG", image_file.name]
     assert printed.err.splitlines() == [
         f"warning: image '{torn}': cannot be read: not an image (JPEG, PNG, BMP, WEBP, GIF, TIFF)",
+        f"warning: image '{folder / 'phone.heic'}': cannot be read: HEIC, which is not decoded: "
+        "convert it to PNG or JPEG",
         f"warning: folder '{folder / 'deeper'}': has no images of its own "
         "(.bmp, .gif, .jpeg, .jpg, .png, .tif, .tiff, .webp)",
         "warning: image 'none.png': cannot be read: No such file or directory",

@@ -180,7 +180,7 @@ REFUSED: dict[str, tuple[list[str | int], Any, str]] = {
     "final seeds 0": (["final_seeds"], 0, "final_seeds: 0 is not between 1 and 1000"),
     "first seed 0": (["first_seed"], 0, "first_seed: 0 is not between 1 and 1000000"),  # which is that of tuning
     "wandb mode": (["wandb", "mode"], "ofline", "wandb.mode: 'ofline' is unknown; did you mean 'offline'?"),
-    "name with a slash": (["name"], "../x", "name: '../x' is not a name of letters, digits, - and _"),
+    "name with a slash": (["name"], "../x", "name: '../x' is not a name of the letters a to z, digits"),
     "task a number": (["task"], 10, "task: 10 is not a text"),
     "task on two lines": (["task"], "a\nb", "task: 'a\\nb' is not a text"),
     "no poses": (["poses"], [], "poses: [] is not a list of at least one"),

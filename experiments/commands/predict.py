@@ -13,7 +13,7 @@ from experiments.display import count, print_place
 from experiments.errors import UserError
 from experiments.plain_text import as_markup, plain
 from experiments.prediction import Look, Prediction, picture, predict
-from experiments.tasks.image_files.walk import EXTENSIONS
+from experiments.tasks.image_files.walk import EXTENSIONS, UNREAD_EXTENSIONS
 from experiments.trained import Trained, load_trained
 
 STATUS_SOME_UNREAD = 1
@@ -73,9 +73,9 @@ def predictions_of(trained: Trained, paths: list[Path]) -> tuple[list[Prediction
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The folder's images. Raises UserError if it has none."""
+    """The folder's images, also those that are not decoded, to name them. Raises UserError if it has none."""
     try:
-        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS)
+        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS | UNREAD_EXTENSIONS)
     except OSError as error:
         raise UserError(f"folder {str(folder)!r}: cannot be read: {error.strerror}") from None
     if not found:
