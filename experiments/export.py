@@ -187,7 +187,8 @@ model-index:
 # `{trained.variant}` on {_plain(label)}
 
 One final run of an stn-bench study: seed {record["config"]["seed"]}, trained from scratch for
-{count(result["epochs"], "epoch")} on {result["num_train_images"]:,} images {posed}, tested once on {result["num_test_images"]:,}.
+{count(result["epochs"], "epoch")} on {result["num_train_images"]:,} images {posed}, tested once on
+{result["num_test_images"]:,}.
 
 | score | |
 |---|---|
