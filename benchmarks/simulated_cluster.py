@@ -226,6 +226,8 @@ class Simulation:
                 sweep, estimate = self.start(rates)
             if until is not None:
                 self.make_runs(sweep, estimate, until)
+            else:
+                sweep.write_manifest()
             rates = None
         if len(sweep.finished()) != self.num_runs or estimate.left_s > 0:
             raise RuntimeError(f"{len(sweep.finished())} of {self.num_runs} runs were made")

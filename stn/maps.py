@@ -22,14 +22,14 @@ def in_float32(tensor: Tensor) -> torch.autocast:
 
 
 def _linear(theta_BR3: Tensor, points: Tensor) -> Tensor:
-    """Rows of matrices times homogeneous points: (B, N, R) for points (N, 2) or (B, N, 2)."""
-    homogeneous = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
-    with in_float32(points):
-        if points.ndim == 3:
-            return homogeneous @ theta_BR3.mT
-        # One product of all matrices with all points: a CPU takes ten times as long for many small ones.
-        image_BxN = theta_BR3.reshape(-1, 3) @ homogeneous.T
-        return image_BxN.view(*theta_BR3.shape[:2], len(points)).mT
+    """Rows of matrices times homogeneous points: (B, N, R) for points (N, 2) or (B, N, 2).
+
+    By single products and sums, since the last digits of a matrix product depend, on some CPUs, on how many matrices
+    there are: an image's pose must not depend on what other images it is made with.
+    """
+    x, y = points.unsqueeze(-3).unbind(-1)  # (1, N) or (B, 1, N)
+    a_BR1, b_BR1, c_BR1 = theta_BR3.split(1, dim=-1)
+    return (a_BR1 * x + b_BR1 * y + c_BR1).mT
 
 
 class Map(Protocol):
