@@ -252,7 +252,8 @@ class TestExecuted:
         assert rows == ["arrow", "bolt", "boot", "comb", "crown", "fish"]
         (text,) = shown(cell_with(executed.notebook, 'Picture("predicted.png"'), "image/png")
         whole = picture(text)
-        assert whole.width == 3 * whole.height and len(whole.getcolors(1 << 20) or []) > 200
+        tile, caption = 88, 16
+        assert whole.size == (6 * tile, 2 * (tile + caption)) and len(whole.getcolors(1 << 20) or []) > 200
 
     def test_the_report_is_linked(self, executed: Executed) -> None:
         cell = cell_with(executed.notebook, "IFrame(")

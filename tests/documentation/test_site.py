@@ -104,7 +104,11 @@ def test_a_search_from_the_disk_finds_pages(site: Path) -> None:
                 const titles = [...document.querySelectorAll(".md-search-result__link")].map(link => link.href);
                 if (titles.length) done(titles);
                 else if (Date.now() - started > 30000) failed(new Error("nothing is found"));
-                else setTimeout(look, 100);
+                else {
+                  // What was typed before the page's script listened has not been heard.
+                  document.querySelector("input.md-search__input").dispatchEvent(new Event("keyup"));
+                  setTimeout(look, 100);
+                }
               };
               look();
             })"""
