@@ -19,7 +19,8 @@ from experiments.executors.local import prepare_device
 from experiments.images import DeviceImages
 from experiments.ledger import Ledger
 from experiments.network import Batch, Network
-from experiments.training import Row, parameter_groups, train
+from experiments.optimiser import Optimiser
+from experiments.training import Row, train
 from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
 
 NUM_WARM_BATCHES = 3
@@ -36,6 +37,7 @@ def new_network(workload: Workload, device: torch.device) -> Network:
         mean_C=torch.full((3,), 0.5),
         std_C=torch.full((3,), 0.25),
         seed=0,
+        width=workload.protocol.width,
     )
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -66,12 +68,7 @@ class Engine:
         """Images/s of forward pass, backward pass and optimiser step on one batch that is ready in memory."""
         protocol, device = workload.protocol, self.device
         network = new_network(workload, device).train()
-        optimiser = torch.optim.SGD(
-            parameter_groups(network, workload.optim, {}),
-            momentum=protocol.momentum,
-            nesterov=protocol.nesterov,
-            fused=True,
-        )
+        optimiser = Optimiser(network, protocol, workload.optim, {})
         loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
         index_B = torch.arange(protocol.batch_size, device=device)
         batch, labels_B = Batch.of(self.images.raw(index_B)), self.images.labels_N[index_B]
@@ -81,7 +78,7 @@ class Engine:
                 with autocast(device, protocol.precision):
                     logits_BK = network(batch).float()
                 loss = loss_function(logits_BK, labels_B)
-                optimiser.zero_grad(set_to_none=True)
+                optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
             wait_for(device)

@@ -31,7 +31,8 @@ from experiments.executors.local import prepare_device
 from experiments.models import MODELS
 from experiments.models.cnn_matched import count_parameters
 from experiments.network import Batch
-from experiments.training import augment, parameter_groups
+from experiments.optimiser import Optimiser
+from experiments.training import augment
 from experiments.variants import DEFAULT_BACKBONE, build_model_recipe, build_policy, parse_variant
 from stn.sampler import warp
 
@@ -133,12 +134,7 @@ class Methods:
         recipe = build_model_recipe(parse_variant(name), {})
         network = new_network(Workload(name, name, protocol, optim), device).train()
         self.num_parameters[name] = count_parameters(network)
-        optimiser = torch.optim.SGD(
-            parameter_groups(network, optim, recipe.lr_factors()),
-            momentum=protocol.momentum,
-            nesterov=protocol.nesterov,
-            fused=True,
-        )
+        optimiser = Optimiser(network, protocol, optim, recipe.lr_factors())
         loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
         u_BK = uniform(self.index_B, recipe.num_draws, seed=0, epoch=1, purpose="model")
         batch = Batch(self.images.raw(self.index_B), self.images.poses, u_BK, progress=0.5)
@@ -147,7 +143,7 @@ class Methods:
             with autocast(device, protocol.precision):
                 logits_BX, penalty = network.logits_and_penalty(batch)
             loss = loss_function(logits_BX.float(), self.images.labels_N)
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             (loss if penalty is None else loss + penalty).backward()
             optimiser.step()
 

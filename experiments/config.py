@@ -7,7 +7,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-RESULT_FORMAT = 4
+from experiments.schedule import Schedule
+
+RESULT_FORMAT = 5
 """Version of what the ledger stores. Part of every key, so results of two formats never meet in one table."""
 
 
@@ -22,10 +24,13 @@ class Protocol:
             has its share.
         test_images: images of the test part to report on; 0 takes all.
         epochs: passes over the training images.
+        width: factor on the number of channels of every variant's backbone.
         batch_size: images in an optimiser step.
+        optimiser: Muon for the filters of the backbone and SGD for all else, or SGD for everything.
         momentum: of SGD.
         nesterov: whether the momentum is Nesterov's.
-        schedule: learning rate over the run: one cycle up and down, or constant.
+        schedule: learning rate over the run: straight up and down, one cycle along cosines, or constant.
+        averaging: whether weights are drawn to their running average as training ends.
         label_smoothing: share of the target spread over all classes.
         precision: of convolutions and matrix products; `auto` takes what this machine trains faster with.
         device: kind of device; `auto` takes a GPU where there is one.
@@ -37,11 +42,14 @@ class Protocol:
     train_images: int = 0
     val_images: int = 5000
     test_images: int = 0
-    epochs: int = 30
-    batch_size: int = 128
-    momentum: float = 0.9
+    epochs: int = 8
+    width: float = 1.0
+    batch_size: int = 256
+    optimiser: Literal["muon", "sgd"] = "muon"
+    momentum: float = 0.85
     nesterov: bool = True
-    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    schedule: Schedule = "triangle"
+    averaging: bool = True
     label_smoothing: float = 0.1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -54,11 +62,11 @@ class Optim:
     """Hyper-parameters that every variant has and that are tuned for each.
 
     Args:
-        lr: learning rate of SGD; the peak where the schedule is one cycle.
-        weight_decay: L2 penalty on weights; biases and normalisation are free of it.
+        lr: peak of the learning rate: of Muon, and of SGD a fixed share of it; or of SGD, where there is no Muon.
+        weight_decay: L2 penalty on weights under SGD; biases and normalisation are free of it.
     """
 
-    lr: float = 0.1
+    lr: float = 0.24
     weight_decay: float = 5e-4
 
 

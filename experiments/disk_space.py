@@ -118,9 +118,10 @@ class _Sizes:
 def _sizes(plan: Plan, arm: ArmPlan) -> _Sizes:
     protocol, num_classes = plan.protocol, len(plan.task.classes)
     image_px = posed_px(arm.pose, protocol.image_px)
-    network = _largest_network(arm, image_px, num_classes)
+    network = _largest_network(arm, protocol, image_px, num_classes)
     state = [_num_bytes(network.state_dict().values()), len(network.state_dict()) * TENSOR]
-    momenta = [_num_bytes(network.parameters()), len(list(network.parameters())) * TENSOR]
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    momenta = [_num_bytes(trained), len(trained) * TENSOR]
     epochs = protocol.epochs
     # Enlarging them costs the picture little; noise cannot be packed.
     picture = _blocks(2 * NUM_PICTURED * image_px**2 * 3 * 5 // 4) if type(network).look is not Network.look else 0
@@ -134,18 +135,18 @@ def _sizes(plan: Plan, arm: ArmPlan) -> _Sizes:
         trial += WANDB_RUN + picture + _blocks(epochs * WANDB_EPOCH + num_classes * WANDB_CELL)
         final += WANDB_FINAL_RUN + picture
         final += _blocks(epochs * WANDB_EPOCH + _num_points(protocol) * WANDB_POINT + cells * WANDB_CELL)
-    return _Sizes(trial, final, _blocks(sum(state) + sum(momenta) + epochs * EPOCH))
+    return _Sizes(trial, final, _blocks((1 + protocol.averaging) * sum(state) + sum(momenta) + epochs * EPOCH))
 
 
-def _largest_network(arm: ArmPlan, image_px: int, num_classes: int) -> Network:
+def _largest_network(arm: ArmPlan, protocol: Protocol, image_px: int, num_classes: int) -> Network:
     """The arm's largest network that its search may come to, without numbers."""
     setting = first_setting("model", arm.parameters, arm.defaults)
-    largest = network_of(arm.variant, image_px, num_classes, setting)
+    largest = network_of(arm.variant, protocol, image_px, num_classes, setting)
     for parameter in arm.parameters:
         part, _, name = parameter.name.partition(".")
         for value in ends_of(parameter) if part == "model" else ():
             with suppress(UserError):  # more than two values at once, which the plan did not try
-                network = network_of(arm.variant, image_px, num_classes, {**setting, name: value})
+                network = network_of(arm.variant, protocol, image_px, num_classes, {**setting, name: value})
                 if _num_bytes(network.state_dict().values()) > _num_bytes(largest.state_dict().values()):
                     largest, setting = network, {**setting, name: value}
     return largest

@@ -149,6 +149,7 @@ def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_steps:
         mean_C=torch.full((3,), 0.5),
         std_C=torch.full((3,), 0.25),
         seed=0,
+        width=protocol.width,
     ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     shape = (num_images, image_px, image_px, 3)
     images = DeviceImages(

@@ -51,11 +51,11 @@ def worker_bytes(plan: Plan) -> float:
     num_copies = COPIES + (len(poses) > 1)  # a worker keeps the images of two poses
     images = num_copies * plan.task.num_bytes * (max(size_of.values()) / protocol.image_px) ** 2
     kinds = {(arm.variant, size_of[arm.pose]) for arm in plan.arms}
-    step = max(kept_bytes(variant, image_px, len(plan.task.classes)) for variant, image_px in kinds)
+    step = max(kept_bytes(variant, image_px, len(plan.task.classes), protocol.width) for variant, image_px in kinds)
     return PROCESS + images + WORKSPACE * min(protocol.batch_size, protocol.train_images) * step
 
 
-def kept_bytes(variant_name: str, image_px: int, num_classes: int) -> float:
+def kept_bytes(variant_name: str, image_px: int, num_classes: int, width: float = 1.0) -> float:
     """Bytes of an image's tensors, without weights, that the forward pass keeps for the backward pass."""
     variant = parse_variant(variant_name)
     recipe = build_model_recipe(variant, {})
@@ -68,6 +68,7 @@ def kept_bytes(variant_name: str, image_px: int, num_classes: int) -> float:
         mean_C=torch.zeros(3),
         std_C=torch.ones(3),
         seed=0,
+        width=width,
     )
     weights = {weight.untyped_storage().data_ptr() for weight in network.state_dict().values()}
     kept: dict[int, int] = {}

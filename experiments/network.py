@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.backbones import Backbone
+from baselines.whitening import Whitening
 from experiments.poses import PoseMaps, no_pose
 from stn.maps import Map
 
@@ -85,6 +86,12 @@ class Network(nn.Module):
             for factor_1C11 in (self.gain_1C11, self.offset_1C11)
         )
         return torch.addcmul(offset_1CHW, raw_BCHW, gain_1CHW)
+
+    def whiten(self, raw_BCHW: Tensor) -> None:
+        """Before training, set the layers that whiten by a sample of the training images."""
+        for layer in self.modules():
+            if isinstance(layer, Whitening):
+                layer.fit(self.normalise(raw_BCHW))
 
     def maps(self, batch: Batch) -> list[Map] | None:
         """The transformer's maps from output to input coordinates, for each head; None without a transformer."""

@@ -17,6 +17,7 @@ from experiments.images import fit_to_task
 from experiments.ledger import Ledger
 from experiments.models import MODELS
 from experiments.network import Network
+from experiments.optimiser import filters_of
 from experiments.options import Value, fields, typed
 from experiments.poses import posed_px, spell_pose
 from experiments.runs import Source
@@ -171,7 +172,7 @@ def make_plan(
         notes=tuple(filter(None, notes)),
     )
     for arm in arms:
-        check_networks(study, arm, posed_px(arm.pose, protocol.image_px), len(task.classes))
+        check_networks(study, arm, protocol, len(task.classes))
     return plan
 
 
@@ -281,13 +282,14 @@ def check_values(variant: Variant, parameters: Sequence[Parameter], defaults: Ma
                 build_policy(variant, first | {name: value})
 
 
-def check_networks(study: Study, arm: ArmPlan, image_px: int, num_classes: int) -> None:
+def check_networks(study: Study, arm: ArmPlan, protocol: Protocol, num_classes: int) -> None:
     """Raises UserError if the arm's network cannot be built, or not with values that its search may choose.
 
     Of those, each and each two of them are tried; the rest stay at what the first trial has.
     """
     first = first_setting("model", arm.parameters, arm.defaults)
-    network_of(arm.variant, image_px, num_classes, first)
+    image_px = posed_px(arm.pose, protocol.image_px)
+    network_of(arm.variant, protocol, image_px, num_classes, first)
     ends = {
         each.name.removeprefix("model."): ends_of(each) for each in arm.parameters if each.name.startswith("model.")
     }
@@ -296,19 +298,21 @@ def check_networks(study: Study, arm: ArmPlan, image_px: int, num_classes: int) 
             setting = first | dict(zip(names, values, strict=True))
             try:
                 if setting != first:
-                    network_of(arm.variant, image_px, num_classes, setting)
+                    network_of(arm.variant, protocol, image_px, num_classes, setting)
             except UserError as error:
                 raise UserError(f"{study.file}: search: {error}") from None
 
 
-def network_of(variant_name: str, image_px: int, num_classes: int, values: Mapping[str, Value]) -> Network:
-    """The variant's network without numbers, to see whether it can be built. Raises UserError if not.
+def network_of(
+    variant_name: str, protocol: Protocol, image_px: int, num_classes: int, values: Mapping[str, Value]
+) -> Network:
+    """The variant's network without numbers, to see whether it can be built and trained. Raises UserError if not.
 
-    values: the model's hyper-parameters.
+    image_px: of the posed images. values: the model's hyper-parameters.
     """
     variant = parse_variant(variant_name)
     with torch.device("meta"):
-        return build_network(
+        network = build_network(
             variant,
             build_model_recipe(variant, values),
             num_classes=num_classes,
@@ -316,7 +320,14 @@ def network_of(variant_name: str, image_px: int, num_classes: int, values: Mappi
             mean_C=torch.zeros(3),
             std_C=torch.ones(3),
             seed=0,
+            width=protocol.width,
         )
+    if protocol.optimiser == "muon" and not filters_of(network.backbone):
+        raise UserError(
+            f"protocol.optimiser: muon trains filters of convolutions, and the backbone of {variant_name} has none; "
+            "write optimiser: sgd"
+        )
+    return network
 
 
 def make_run_config(

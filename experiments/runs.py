@@ -31,6 +31,8 @@ from experiments.variants import build_model_recipe, build_network, build_policy
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc")
 """How torch's allocator on a CPU (Linux, Windows), CUDA, cuBLAS and cuDNN, and C++ say so."""
+WHITENED = 5000
+"""Training images at most that whitening goes by."""
 MAX_ERROR = 1000
 """Characters of an error that are kept: no reader refuses so many."""
 
@@ -225,7 +227,10 @@ def train_and_score(
         mean_C=mean_C,
         std_C=std_C,
         seed=run.seed,
-    ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        width=run.protocol.width,
+    )
+    network.whiten(images.raw(torch.arange(min(WHITENED, len(images)), device=device)).cpu())
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     result = outcome.result
     result["num_train_images"], result["num_val_images"] = len(images), len(val_N)
     result["num_parameters"] = count_parameters(network)

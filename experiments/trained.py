@@ -111,6 +111,7 @@ def load_trained(ledger: Ledger, name: str) -> Trained:
         mean_C=torch.zeros(3),
         std_C=torch.ones(3),
         seed=config["seed"],
+        width=config["protocol"].get("width", 1.0),
     )
     try:
         network.load_state_dict(safetensors.torch.load_file(file))

@@ -4,13 +4,14 @@ Legend: N training images, B images of a batch, C channels, H rows, W columns, K
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from baselines.policies import Policy
-from experiments.config import Optim, Protocol, RunConfig, num_steps
+from baselines.policies import Alternating, Policy
+from experiments.averaging import AVERAGE_EVERY, Averages
+from experiments.config import RunConfig, num_steps
 from experiments.device import autocast
 from experiments.draws import permutation, seed_of, uniform
 from experiments.evaluation import evaluate
@@ -18,46 +19,13 @@ from experiments.heartbeat import beat
 from experiments.images import DeviceImages
 from experiments.ledger.checkpoints import Checkpoints
 from experiments.models import Model
+from experiments.models.cnn_recipe import CnnRecipe
 from experiments.network import Batch, Network
+from experiments.optimiser import Optimiser
+from experiments.schedule import lr_share
 from experiments.training_state import Row as Row
 from experiments.training_state import TrainingState
 from stn.sampler import warp
-
-WARM_UP_SHARE = 0.3
-"""Of a cycle's steps: those on which the learning rate rises."""
-
-
-def parameter_groups(network: Network, optim: Optim, lr_factors: Mapping[str, float]) -> list[dict[str, object]]:
-    """Parameters by part and by whether weight decay applies: to weights, not to biases and normalisation."""
-    groups: list[dict[str, object]] = []
-    for name, part in network.named_children():
-        for decays in (True, False):
-            parameters = [p for p in part.parameters() if (p.ndim > 1) == decays]
-            if parameters:
-                groups.append(
-                    {
-                        "params": parameters,
-                        "lr": optim.lr * lr_factors.get(name, 1.0),
-                        "weight_decay": optim.weight_decay if decays else 0.0,
-                    }
-                )
-    return groups
-
-
-def make_schedule(
-    optimiser: torch.optim.Optimizer, protocol: Protocol, total_steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """One cycle: up over the first 30 %, then down to nothing along cosines. Source: Smith and Topin 2017.
-
-    Where the first 30 % are not even two steps there is no way up, and torch's cycle would begin at its end: the rate
-    stays at its peak.
-    """
-    if protocol.schedule == "constant" or WARM_UP_SHARE * total_steps <= 1:
-        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
-    peaks = [group["lr"] for group in optimiser.param_groups]
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, peaks, total_steps=total_steps, pct_start=WARM_UP_SHARE, cycle_momentum=False
-    )
 
 
 def train(
@@ -76,21 +44,15 @@ def train(
     are told again. checkpoints: where to go on from, and where to keep what training knows between epochs.
     A loss that is not finite stops the run before the optimiser steps.
     """
-    protocol, device = run.protocol, images.labels_N.device
-    # Fused: one kernel for all parameters, and it honours `found_inf`, see below.
-    optimiser = torch.optim.SGD(
-        parameter_groups(network, run.optim, recipe.lr_factors()),
-        momentum=protocol.momentum,
-        nesterov=protocol.nesterov and protocol.momentum > 0,
-        fused=True,
-    )
+    device = images.labels_N.device
+    protocol = recipe.train_under(run.protocol) if isinstance(recipe, CnnRecipe) else run.protocol
+    optimiser = Optimiser(network, protocol, run.optim, recipe.lr_factors())
     total_steps = num_steps(len(images), protocol.batch_size, protocol.epochs)
-    schedule = make_schedule(optimiser, protocol, total_steps)
-    base = optimiser.param_groups[0]  # the backbone's, whose learning rate has no factor
+    averages = Averages(network) if protocol.averaging else None
     loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
     diverged = torch.zeros((), dtype=torch.bool, device=device)
 
-    state = TrainingState(network, optimiser, schedule)
+    state = TrainingState(network, optimiser, averages)
     if checkpoints:
         any(state.take_up(checkpoint) for checkpoint in checkpoints.found())
     for row in state.rows:
@@ -99,7 +61,7 @@ def train(
         torch.manual_seed(seed_of(run.seed, epoch, "dropout"))
         index_N = torch.arange(len(images), device=device)
         order_N = permutation(index_N, seed=run.seed, epoch=epoch, purpose="order")
-        shown_NK = uniform(order_N, policy.num_draws, seed=run.seed, epoch=epoch, purpose="augment")
+        shown_NK = draws(policy, order_N, seed=run.seed, epoch=epoch)
         drawn_NK = uniform(order_N, recipe.num_draws, seed=run.seed, epoch=epoch, purpose="model")
         size = protocol.batch_size
         loss_sum = torch.zeros((), device=device)
@@ -116,22 +78,22 @@ def train(
                 logits_BX, penalty = network.logits_and_penalty(batch)
             classification = loss_function(logits_BX.float(), labels_B)
             loss = classification if penalty is None else classification + penalty
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             loss.backward()
             # The flag stays on the device and makes every later step do nothing: checking it here would stall a GPU.
             diverged |= ~loss.detach().isfinite()
-            optimiser.found_inf = diverged.float()  # type: ignore[attr-defined]
-            optimiser.step()
-            lr = base["lr"]
-            schedule.step()
+            share = lr_share(protocol.schedule, state.num_done, total_steps)
+            optimiser.step(share, diverged)
             state.num_done += 1
+            if averages and state.num_done % AVERAGE_EVERY == 0:
+                averages.pull(state.num_done / total_steps)
             loss_sum += classification.detach() * len(labels_B)
             num_correct += (logits_BX.detach().argmax(1) == labels_B).sum()
         if diverged.item():
             return "diverged"
         row = {
             "epoch": epoch,
-            "lr": lr,
+            "lr": share * run.optim.lr,
             "train_loss": loss_sum.item() / len(images),
             "train_accuracy": num_correct.item() / len(images),
             "val_loss": None,
@@ -149,6 +111,16 @@ def train(
         if checkpoints and epoch < protocol.epochs and checkpoints.due():
             checkpoints.keep(state.checkpoint())
     return "completed"
+
+
+def draws(policy: Policy, index_N: Tensor, *, seed: int, epoch: int) -> Tensor:
+    """The uniform numbers that a policy needs for these images in this epoch, (N, num_draws)."""
+    shown_NK = uniform(index_N, policy.num_draws, seed=seed, epoch=epoch, purpose="augment")
+    if isinstance(policy, Alternating) and policy.num_alternating:
+        first_NK = uniform(index_N, policy.num_draws, seed=seed, epoch=1, purpose="augment")
+        kept = slice(-policy.num_alternating, None)
+        shown_NK[:, kept] = (first_NK[:, kept] + (epoch - 1) / 2) % 1
+    return shown_NK
 
 
 def augment(x_BCHW: Tensor, policy: Policy, u_BK: Tensor) -> Tensor:

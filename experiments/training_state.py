@@ -11,8 +11,13 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from experiments.averaging import Averages
 from experiments.ledger.checkpoints import Checkpoint
 from experiments.network import Network
+from experiments.optimiser import Optimiser
+
+MOMENTUM = "momentum."
+"""Begins the names of momenta in a checkpoint."""
 
 Row = dict[str, float | int | None]
 """One epoch of a run's history; lr is that of its last step."""
@@ -23,56 +28,46 @@ class TrainingState:
     """A network in training. rows: its history so far. num_done: optimiser steps so far."""
 
     network: Network
-    optimiser: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    optimiser: Optimiser
+    averages: Averages | None = None
     rows: list[Row] = field(default_factory=list)
     num_done: int = 0
 
     def checkpoint(self) -> Checkpoint:
         """Refers to the tensors that go on changing: to be written before the next step."""
-        values = {
-            "rows": self.rows,
-            "num_done": self.num_done,
-            "lr": [group["lr"] for group in self.optimiser.param_groups],
-        }
+        values = {"rows": self.rows, "num_done": self.num_done}
         return Checkpoint(self._tensors(), values)
 
     def take_up(self, checkpoint: Checkpoint) -> bool:
         """Go on from the checkpoint, if it is one of this network: all of it, or none."""
         values, tensors = checkpoint.values, checkpoint.tensors
-        groups = self.optimiser.param_groups
-        rows, num_done, rates = values.get("rows"), values.get("num_done"), values.get("lr")
+        rows, num_done = values.get("rows"), values.get("num_done")
         if not (self._fits(tensors) and _is_history(rows) and isinstance(num_done, int)):
             return False
-        if not (isinstance(rates, list) and [type(rate) for rate in rates] == [float] * len(groups)):
-            return False
         self.rows, self.num_done = rows, num_done
-        ours = self.network.state_dict()
         with torch.no_grad():
-            for name, value in ours.items():
-                value.copy_(tensors[f"network.{name}"])  # in place, in the memory format that the network has
-            for name, parameter in self.network.named_parameters():
-                if (momentum := tensors.get(f"momentum.{name}")) is not None:
-                    self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate
-        self.schedule.last_epoch = num_done  # the schedule's word for steps; all that it remembers
+            for name, value in self._kept().items():
+                value.copy_(tensors[name])  # in place, in the memory format that the network has
+        momenta = {name.removeprefix(MOMENTUM): value for name, value in tensors.items() if name.startswith(MOMENTUM)}
+        self.optimiser.take_momenta(self.network, momenta)
         return True
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def _kept(self) -> dict[str, Tensor]:
+        """What is there from the first step on: weights and statistics, and their averages."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
-            momentum = self.optimiser.state.get(parameter, {}).get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum.{name}"] = momentum
-        return tensors
+        averages = self.averages.of_network if self.averages else {}
+        return tensors | {f"average.{name}": value for name, value in averages.items()}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        momenta = self.optimiser.momenta(self.network)
+        return self._kept() | {f"{MOMENTUM}{name}": value for name, value in momenta.items()}
 
     def _fits(self, tensors: dict[str, Tensor]) -> bool:
         """Whether these are tensors of such a network: whoever changes a model's code keeps the run's key."""
-        network = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        momenta = {f"momentum.{name}": value for name, value in self.network.named_parameters()}
-        known = network | momenta
-        return network.keys() <= tensors.keys() <= known.keys() and all(
+        kept = self._kept()
+        trained = {name: value for name, value in self.network.named_parameters() if value.requires_grad}
+        known = kept | {f"{MOMENTUM}{name}": value for name, value in trained.items()}
+        return kept.keys() <= tensors.keys() <= known.keys() and all(
             (value.shape, value.dtype) == (known[name].shape, known[name].dtype) for name, value in tensors.items()
         )
 

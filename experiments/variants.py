@@ -144,18 +144,22 @@ def build_network(
     mean_C: Tensor,
     std_C: Tensor,
     seed: int,
+    width: float = 1.0,
 ) -> Network:
-    """The variant's network with its start weights, on the CPU.
+    """The variant's network with its start weights, on the CPU. width: the protocol's.
 
     Each part has its own random stream, so a backbone starts the same with and without a transformer before it.
     Raises UserError if the images are too small for a part, or parts cannot go together.
     """
 
-    def build_backbone(width: float, image_px: int, in_channels: int) -> Backbone:
+    def build_backbone(factor: float, image_px: int, in_channels: int) -> Backbone:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "start of the backbone"))
             return BACKBONES[variant.backbone](
-                num_classes=num_classes, image_px=image_px, in_channels=in_channels, width=width * variant.width
+                num_classes=num_classes,
+                image_px=image_px,
+                in_channels=in_channels,
+                width=factor * variant.width * width,
             )
 
     site = Site(build_backbone, image_px, num_classes, mean_C, std_C)

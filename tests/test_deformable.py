@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from baselines.deformable import DeformableConv2d
-from experiments.config import Optim
+from experiments.config import Optim, Protocol
 from experiments.costs import count_train_flops
 from experiments.models.deformable import DeformableNetwork
-from experiments.training import parameter_groups
+from experiments.optimiser import Optimiser
 from experiments.variants import build_model_recipe, parse_variant
 from tests.rival_networks import at, batch_of, build
 
@@ -85,7 +85,7 @@ class TestDeformable:
     @pytest.mark.parametrize(
         ("name", "num_convs"),
         [
-            ("deformable@cnn", 2),
+            ("deformable@cnn", 4),
             ("deformable:num_stages=4@cnn", 4),
             ("deformable@lenet", 2),
             ("deformable:num_stages=1@resnet18", 4),  # the shortcut of one point stays as it is
@@ -107,7 +107,7 @@ class TestDeformable:
         assert isinstance(network, DeformableNetwork)
         assert not any("offsets" in key for key, _ in network.backbone.named_parameters())
         factors = build_model_recipe(parse_variant(name), {}).lr_factors()
-        groups = parameter_groups(network, Optim(lr=0.2), factors)
+        groups = Optimiser(network, Protocol(optimiser="sgd"), Optim(lr=0.2), factors).groups
         rates: dict[int, object] = {}
         for group in groups:
             parameters = group["params"]
@@ -115,9 +115,9 @@ class TestDeformable:
             for parameter in parameters:
                 assert id(parameter) not in rates  # no part has another's parameters
                 rates[id(parameter)] = group["lr"]
-        assert rates.keys() == {id(parameter) for parameter in network.parameters()}
+        assert rates.keys() == {id(parameter) for parameter in network.parameters() if parameter.requires_grad}
         assert {rates[id(p)] for p in network.offsets.parameters()} == {0.1}
-        assert {rates[id(p)] for p in network.backbone.parameters()} == {0.2}
+        assert {rates[id(p)] for p in network.backbone.parameters() if p.requires_grad} == {0.2}
 
     def test_a_copy_bends_by_its_own_offsets(self):
         network, batch = build("deformable").eval(), batch_of("deformable", 2)

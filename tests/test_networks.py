@@ -3,17 +3,16 @@
 import copy
 import itertools
 import re
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from experiments.config import Optim
+from experiments.config import Optim, Protocol
 from experiments.device import autocast
 from experiments.errors import UserError
 from experiments.models import MODELS
-from experiments.training import parameter_groups
+from experiments.optimiser import Optimiser, filters_of
 from experiments.variants import build_model_recipe, parse_variant
 from tests.networks import NETWORKS, ON_BACKBONES, OPTIONS, build, built, some_batch
 
@@ -54,6 +53,8 @@ class TestContract:
         loss = F.cross_entropy(logits_BX.float(), torch.arange(7))
         (loss if penalty is None else loss + penalty).backward()
         for parameter_name, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                continue
             assert parameter.grad is not None, parameter_name
             assert parameter.grad.isfinite().all(), parameter_name
         last = list(network.backbone.parameters())[-1].grad
@@ -109,10 +110,11 @@ class TestContract:
         parts = {part for part, _ in built(name).named_children()}
         assert set(factors) <= parts
         assert "backbone" in parts - set(factors)  # the rate that a run's history shows is the backbone's
-        groups: list[dict[str, Any]] = parameter_groups(built(name), Optim(), factors)
+        optimiser = "muon" if filters_of(built(name).backbone) else "sgd"
+        groups = Optimiser(built(name), Protocol(optimiser=optimiser), Optim(), factors).groups  # type: ignore[arg-type]
         assert groups[0]["lr"] == Optim().lr
         in_groups = [id(parameter) for group in groups for parameter in group["params"]]
-        assert sorted(in_groups) == sorted(id(parameter) for parameter in built(name).parameters())
+        assert sorted(in_groups) == sorted(id(each) for each in built(name).parameters() if each.requires_grad)
 
     @every_network
     def test_the_backbone_starts_the_same_in_every_model(self, name):

@@ -1,4 +1,4 @@
-"""The default classifier made equivariant to quarter turns: convolutions over the group p4.
+"""Backbone `cnn4` made equivariant to quarter turns: convolutions over the group p4.
 
 Maps on p4 are ordinary ones of 4 * C channels (B, 4 * C, H, W), the orientation first: channel r * C + c holds c under
 r quarter turns. Turning the images by torch.rot90 turns every map and moves its orientations on by one, cyclically.
@@ -76,10 +76,10 @@ def p4_bn_relu(in_turns: int, in_channels: int, out_channels: int, kernel: int =
 
 @BACKBONES.register("p4cnn")
 def p4cnn(*, num_classes: int, image_px: int, in_channels: int, width: float) -> Backbone:
-    """Backbone `cnn` with half the channels in four orientations; 241,386 parameters for RGB and 10 classes.
+    """Backbone `cnn4` with half the channels in four orientations; 241,386 parameters for RGB and 10 classes.
 
     Its logits are the same for an image and its quarter turns, up to rounding: the last map is averaged over places,
-    then the maximum over orientations is taken. Almost as many parameters as `cnn`, four times the arithmetic.
+    then the maximum over orientations is taken. Almost as many parameters as `cnn4`, four times the arithmetic.
     """
     if image_px < 16:
         raise ValueError(f"backbone p4cnn needs images of 16 px or more, got {image_px}")

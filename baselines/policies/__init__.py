@@ -8,7 +8,7 @@ Legend: B images, C channels, H rows, W columns, K uniform numbers for each imag
 """
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -37,6 +37,17 @@ class Policy(Protocol):
     def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
         """The transformed batch, (B, C, H, W); pixels in [0, 1], not normalised."""
         ...
+
+
+@runtime_checkable
+class Alternating(Protocol):
+    """A policy that draws some of its numbers once for each image and turns them over in every later epoch.
+
+    num_alternating: how many, its last ones: they are u, u + 1/2, u, u + 1/2, ... modulo 1, u drawn in the first epoch.
+    """
+
+    @property
+    def num_alternating(self) -> int: ...
 
 
 POLICIES: Registry[Callable[..., Policy]] = Registry("policy", __name__)

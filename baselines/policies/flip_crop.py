@@ -1,7 +1,7 @@
 """Mirror images and random crops: what nearly every CIFAR-10 result is trained with."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,18 +12,30 @@ from baselines.policies import POLICIES, Warp
 @POLICIES.register("flip_crop")
 @dataclass(frozen=True)
 class FlipCrop:
-    """Half of the images mirrored; each padded with black and cropped at a random place.
+    """Half of the images mirrored; each padded and cropped at a random place.
 
-    padding_px: on every side of a 32-pixel image, in proportion for other sizes. Between 0 and 32.
-    Source: He et al. 2015, Deep Residual Learning, section 4.2.
+    padding_px: on every side of a 32-pixel image, in proportion for other sizes. Between 0 and 32; to 16 with
+        reflected borders.
+    border: what it is padded with: `reflection` of the image at its outermost pixels, or `black`.
+    mirror: `alternating`: which half is drawn in the first epoch, and in each later one it is the other half, so that
+        two epochs show each image both ways; or `random`, drawn anew each time.
+    Source: He et al. 2015, Deep Residual Learning, section 4.2, with black borders, 4 px and random mirroring; Jordan
+    2024, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, arXiv:2404.00498, section 3, for the others.
     """
 
     num_draws: ClassVar[int] = 3
-    padding_px: float = 4.0
+    padding_px: float = 2.0
+    border: Literal["reflection", "black"] = "reflection"
+    mirror: Literal["alternating", "random"] = "alternating"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.padding_px <= 32:
-            raise ValueError(f"padding_px: {self.padding_px} is not between 0 and 32")
+        most = 16 if self.border == "reflection" else 32
+        if not 0 <= self.padding_px <= most:
+            raise ValueError(f"padding_px: {self.padding_px} is not between 0 and {most} with border={self.border}")
+
+    @property
+    def num_alternating(self) -> int:
+        return 1 if self.mirror == "alternating" else 0
 
     def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
         reach_px = round(self.padding_px * image_px / 32)
@@ -36,6 +48,8 @@ class FlipCrop:
         column_w = torch.arange(width, device=x_BCHW.device)
         row_Bh = row_h + params["shift_px"][:, :1]
         column_Bw = torch.where(params["mirrored"][:, None], width - 1 - column_w, column_w) + params["shift_px"][:, 1:]
+        if self.border == "reflection":
+            row_Bh, column_Bw = reflected(row_Bh, height), reflected(column_Bw, width)
         inside_Bhw = ((row_Bh >= 0) & (row_Bh < height))[:, :, None] & ((column_Bw >= 0) & (column_Bw < width))[
             :, None, :
         ]
@@ -45,3 +59,8 @@ class FlipCrop:
         x_BhwC = x_BCHW.permute(0, 2, 3, 1).reshape(num * height * width, -1)[(image_B + pixel_Bhw).flatten()]
         x_BhwC = x_BhwC.view(num, height, width, -1) * inside_Bhw[..., None]
         return x_BhwC.permute(0, 3, 1, 2)
+
+
+def reflected(index: Tensor, size: int) -> Tensor:
+    """Places beyond either end of a row of so many pixels, by less than its length, reflected at its end pixels."""
+    return (size - 1) - ((size - 1) - index.abs()).abs()

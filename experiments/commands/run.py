@@ -58,7 +58,8 @@ def main(options: Namespace) -> int:
         policy=own_setting(variant, "policy", options),
         prune_below=tuple(options.prune_below),
     )
-    network_of(config.variant, posed_px(config.pose, protocol.image_px), len(task.classes), config.model)
+    image_px = posed_px(config.pose, protocol.image_px)
+    network_of(config.variant, protocol, image_px, len(task.classes), config.model)
     mode, why = find_mode("auto")
     ledger = Ledger(options.runs)
     job = Job(config, run_key(config, task.content_hash), Source(spec, label, protocol.image_px, cache), ledger.root)

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from baselines.backbones.cnn import conv_bn_relu
+from baselines.backbones.cnn4 import conv_bn_relu
 from experiments.models import MODELS
 from experiments.network import Batch, Network, Site
 from stn.sampler import Sampler, base_grid

@@ -26,12 +26,14 @@ from analysis.formats import DOCUMENTS
 from analysis.report import report_html
 from analysis.tables import Builder, builders
 from experiments.commands import status
+from experiments.config import Optim, Protocol
 from experiments.errors import UserError
 from experiments.ledger import Ledger
 from experiments.ledger.audit import audit
 from experiments.ledger.checkpoints import Checkpoint, Checkpoints
 from experiments.ledger.checksums import SUMS, write_sums
 from experiments.network import Network
+from experiments.optimiser import Optimiser
 from experiments.study import BUDGETS, load_study
 from experiments.sweep_file import read_mapping
 from experiments.tasks import Images
@@ -250,12 +252,11 @@ def ledger_files(folder: Path) -> Target:
 def checkpoint_files(folder: Path) -> Target:
     """Mutated checkpoints, under the old name or under the one that their bytes ask for: found, or as good as none."""
     network = torch.nn.Linear(3, 2)
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1.0)
-    state, device = TrainingState(cast(Network, network), optimiser, schedule), torch.device("cpu")
+    optimiser = Optimiser(torch.nn.Sequential(network), Protocol(), Optim(), {})
+    state, device = TrainingState(cast(Network, network), optimiser), torch.device("cpu")
     row = {"epoch": 1, "lr": 0.1, "train_loss": 1.0, "train_accuracy": 0.5, "val_loss": None, "val_accuracy": None}
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    values = {"rows": [row], "num_done": 3, "lr": [0.1]}
+    values = {"rows": [row], "num_done": 3}
     keeper = Checkpoints(folder / "once", "key", device)
     keeper.keep(Checkpoint(tensors, values))
     (kept,) = (folder / "once").iterdir()
