@@ -8,7 +8,7 @@ $(if $(OVERLOOKED),$(warning $(OVERLOOKED) of the environment is not used; varia
 
 #: SWEEP        the study file
 SWEEP = sweep.yaml
-#: BUDGET       size of the study: smoke, cpu or gpu; by the device found if not given
+#: BUDGET       size of the study: smoke, cpu, night or gpu; cpu or gpu by the device found if not given
 BUDGET =
 #: DATA         folder of your own images, instead of the study's task
 DATA =

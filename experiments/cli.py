@@ -40,7 +40,7 @@ POSITIONAL = ("path", "ledger")
 def add_study_arguments(parser: ArgumentParser) -> None:
     """Which study, on what images, at what size, in which ledger."""
     parser.add_argument("--sweep", type=Path, default=Path("sweep.yaml"), help="file that describes the study")
-    parser.add_argument("--budget", default="auto", help="smoke, cpu or gpu; auto goes by the device found")
+    parser.add_argument("--budget", default="auto", help="smoke, cpu, night or gpu; auto goes by the device found")
     parser.add_argument("--data", type=Path, help="folder of images to use as the task, in place of the file's task")
     parser.add_argument("--label", default="", help="what tables call the task; its own name by default")
     add_ledger_argument(parser)

@@ -17,7 +17,7 @@ from experiments.sweep_file import Section, read_mapping
 
 __all__ = ["BUDGETS", "Parameter", "Search", "Study", "StudyVariant", "Wandb", "load_study"]
 
-BUDGETS = ("smoke", "cpu", "gpu")
+BUDGETS = ("smoke", "cpu", "night", "gpu")
 
 SEEDS = ("final_seeds", "first_seed")
 

@@ -62,7 +62,7 @@ def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
         found = "a CUDA GPU was found" if study.budget == "gpu" else "no CUDA GPU was found"
         other = load_study(options.sweep, other_budget(study.budget), task=study.task if study.own_images else None)
         study, begun = begun_budget(ledger, study, other, loaded.task.label, call)
-        say(f"{begun or f'Budget {study.budget}, since {found}.'} BUDGET=smoke, cpu or gpu chooses.")
+        say(f"{begun or f'Budget {study.budget}, since {found}.'} BUDGET=smoke, cpu, night or gpu chooses.")
     plan = make_plan(study, label=options.label, cache=cache, say=say, call=call, ledger=ledger, loaded=loaded)
     if not study.has_budget:
         say(f"{study.file} has no budgets.{study.budget}: what it says applies as it stands, whatever that takes.")
