@@ -49,7 +49,7 @@ class Protocol:
     momentum: float = 0.85
     nesterov: bool = True
     schedule: Schedule = "triangle"
-    averaging: bool = True
+    averaging: bool = False
     label_smoothing: float = 0.1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -66,7 +66,7 @@ class Optim:
         weight_decay: L2 penalty on weights under SGD; biases and normalisation are free of it.
     """
 
-    lr: float = 0.24
+    lr: float = 0.12
     weight_decay: float = 5e-4
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from experiments.config import Optim, Protocol
 from experiments.muon import Muon
 
-SGD_SHARE = 0.25
+SGD_SHARE = 0.5
 """Beside Muon: SGD's learning rate as a share of Muon's, whose steps are of another kind."""
 MUON_MOMENTUM = 0.6
 
