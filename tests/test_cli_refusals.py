@@ -16,7 +16,7 @@ from experiments import cli
 from experiments.cli import main
 from tests.command_line import contents, run, stamps
 from tests.image_folders import make_classes, make_parts, pixels_of, save
-from tests.tiny_study import TINY, TINY, write_changed_sweep, write_sweep
+from tests.tiny_study import TINY, write_changed_sweep, write_sweep
 
 
 def broken_images(root: Path) -> Path:
@@ -202,9 +202,13 @@ RUNS = {
     ),
     "recipe of another backbone": (
         ["--variant=cnn_recipe@resnet18"],
-        "cnn_recipe@resnet18 on images of 32 px: cnn_recipe takes parts of the backbone cnn away, and this is another one",
+        "cnn_recipe@resnet18 on images of 32 px: "
+        "cnn_recipe takes parts of the backbone cnn away, and this is another one",
     ),
-    "border": (["--variant=cnn+flip_crop:border=reflections"], r".+ did you mean 'reflection'\?|.+; known: .+"),
+    "border": (
+        ["--variant=cnn+flip_crop:border=reflections"],
+        r".+ border: 'reflections' is not one of reflection, black; did you mean 'reflection'\?",
+    ),
     "padding": (
         ["--variant=cnn+flip_crop:padding_px=20:border=reflection"],
         r"policy\.padding_px: 20\.0 is not between 0 and 16 with border=reflection",
