@@ -17,7 +17,7 @@ from analysis.shapes import COST, KEY, RUN, STUDY, check, shown
 DEFAULT_ALPHA, DEFAULT_MARGIN = 0.05, 0.01
 """Of studies that declare no claims."""
 
-NEWEST_FORMAT = 4
+NEWEST_FORMAT = 5
 """The newest format of run.json and study.json that these functions understand; they read all older ones."""
 
 SCORES = (

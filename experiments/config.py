@@ -110,9 +110,9 @@ def run_key(run: RunConfig, content_hash: str) -> str:
     return key_of(dataclasses.asdict(run), content_hash)
 
 
-def key_of(config: dict[str, Any], content_hash: str) -> str:
-    """The same of a configuration as run.json has it."""
-    identity = {"format": RESULT_FORMAT, "run": config, "task": content_hash}
+def key_of(config: dict[str, Any], content_hash: str, version: int = RESULT_FORMAT) -> str:
+    """The same of a configuration as run.json of that format has it."""
+    identity = {"format": version, "run": config, "task": content_hash}
     return hashlib.sha256(canonical(identity).encode()).hexdigest()[:16]
 
 

@@ -42,13 +42,13 @@ class Muon(torch.optim.Optimizer):
     def _move(self, weight: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:
         state = self.state[weight]
         buffer = state.setdefault("momentum_buffer", torch.zeros_like(weight))
-        buffer.mul_(momentum).add_(gradient)
-        ahead = gradient.add(buffer, alpha=momentum)
+        summed = gradient.add(buffer, alpha=momentum)
+        ahead = gradient.add(summed, alpha=momentum)
         # Channels of an image first, whatever the memory format: the matrix is the same on all devices.
         direction = orthogonalised(ahead.flatten(1)).view_as(weight)
         scaled = weight * (len(weight) ** 0.5 / weight.norm().clamp_min(1e-12))
-        moved = scaled - lr * direction
-        weight.copy_(moved if self.found_inf is None else torch.where(self.found_inf > 0, weight, moved))
+        for value, moved in ((buffer, summed), (weight, scaled - lr * direction)):
+            value.copy_(moved if self.found_inf is None else torch.where(self.found_inf > 0, value, moved))
 
 
 def orthogonalised(update_OI: Tensor, num_iterations: int = NUM_ITERATIONS) -> Tensor:

@@ -42,7 +42,7 @@ _WHOLE_BOUNDS = {
     "batch_size": (1, 65_536),
     "robustness_images": (0, 10_000_000),
 }
-_SHARE_BOUNDS = {"momentum": (0.0, 0.9999), "label_smoothing": (0.0, 0.9999)}
+_NUMBER_BOUNDS = {"width": (0.01, 100.0), "momentum": (0.0, 0.9999), "label_smoothing": (0.0, 0.9999)}
 """Lowest and highest sensible value of the protocol's numbers."""
 
 
@@ -243,7 +243,7 @@ def read_protocol(base: Protocol, section: Section) -> Protocol:
         elif kind is int:
             given[key] = section.integer(key, *_WHOLE_BOUNDS[key])
         else:
-            given[key] = float(section.number(key, *_SHARE_BOUNDS[key]))
+            given[key] = float(section.number(key, *_NUMBER_BOUNDS[key]))
     protocol = dataclasses.replace(base, **given)
     if protocol.nesterov and protocol.momentum == 0 and {"nesterov", "momentum"} & set(given):
         raise section.error("momentum", "0 does not go with nesterov: true; write nesterov: false")

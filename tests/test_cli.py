@@ -45,7 +45,7 @@ def test_help_speaks_of_arguments_and_not_of_types(capsys: pytest.CaptureFixture
     for command, line in (
         ("sweep", "--data PATH folder of images to use as the task, in place of the file's task --label LABEL what "),
         ("sweep", "--jobs N worker processes; 0 takes as many as pay (default: 0) "),
-        ("run", "--protocol.epochs N passes over the training images (default: that of the study, else 30) "),
+        ("run", "--protocol.epochs N passes over the training images (default: that of the study, else "),
     ):
         with pytest.raises(SystemExit):
             main([command, "--help"])

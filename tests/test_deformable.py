@@ -86,7 +86,8 @@ class TestDeformable:
         ("name", "num_convs"),
         [
             ("deformable@cnn", 4),
-            ("deformable:num_stages=4@cnn", 4),
+            ("deformable:num_stages=3@cnn", 6),  # the whitening stays as it is
+            ("deformable:num_stages=4@cnn4", 4),
             ("deformable@lenet", 2),
             ("deformable:num_stages=1@resnet18", 4),  # the shortcut of one point stays as it is
         ],
@@ -131,7 +132,7 @@ class TestDeformable:
         assert torch.equal(network(batch), other(batch))
 
     def test_flops_are_the_plain_network_s_and_those_of_the_offsets(self):
-        plain, rival = (count_train_flops(build(name), 32) for name in ("cnn", "deformable:num_stages=1"))
+        plain, rival = (count_train_flops(build(name), 32) for name in ("cnn@cnn4", "deformable:num_stages=1@cnn4"))
         # 128 channels, 3x3 points, 18 offsets, a map of 4x4: forward, and backward for weights and input.
         assert rival - plain == 3 * 2 * (128 * 9) * 18 * 16
 

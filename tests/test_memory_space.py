@@ -14,11 +14,28 @@ from tests.tiny_study import TINY, plan_of, write_sweep
 
 
 def test_what_a_forward_pass_keeps() -> None:
-    """Of `cnn` the inputs of convolutions, norms and ReLUs; of a larger image as much more as it is larger."""
-    small = kept_bytes("cnn", 32, 10)
+    """Of `cnn4` the inputs of convolutions, norms and ReLUs; of a larger image as much more as it is larger."""
+    small = kept_bytes("cnn@cnn4", 32, 10)
     assert 300 * 32**2 < small < 400 * 32**2
-    assert kept_bytes("cnn", 64, 10) == pytest.approx(4 * small)
+    assert kept_bytes("cnn@cnn4", 64, 10) == pytest.approx(4 * small)
     assert kept_bytes("cnn@resnet18", 32, 10) > 10 * small
+
+
+def test_what_a_forward_pass_of_the_default_backbone_keeps() -> None:
+    """The image; inputs of activations, convolutions, pooling and norms, and where each pooled number was found."""
+    number, place = 4, 8
+    whitened = 2 * 24 * 31**2 * number
+    stages = 0
+    for channels, before_px, after_px in ((16, 31, 15), (64, 15, 7), (64, 7, 3)):
+        pooled = channels * after_px**2
+        stages += channels * before_px**2 * number + pooled * place + 5 * pooled * number
+    between = sum(channels * px**2 * number for channels, px in ((16, 15), (64, 7), (64, 3)))
+    head = 64 * (place + number)
+    expected = 3 * 32**2 * number + whitened + stages + between + head
+    assert kept_bytes("cnn", 32, 10) == pytest.approx(expected, rel=0.01)
+    wide = kept_bytes("cnn", 32, 10, width=4)
+    assert wide == pytest.approx(4 * (expected - whitened) + whitened, rel=0.05)
+    assert kept_bytes("cnn@cnn4", 32, 10, width=2) == pytest.approx(2 * kept_bytes("cnn@cnn4", 32, 10), rel=0.05)
 
 
 def test_a_worker_takes_what_its_process_images_and_steps_take(here: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 
@@ -16,6 +17,7 @@ from experiments.models import MODELS
 from experiments.nearest_names import SYNONYMS, nearest
 from experiments.options import fields
 from experiments.poses import POSES
+from experiments.schedule import Schedule
 from experiments.study import BUDGETS
 from experiments.tasks import TASKS
 
@@ -26,6 +28,7 @@ PROTOCOL = [field.name for field in dataclasses.fields(Protocol)]
 COMMANDS = list(ARGUMENTS)
 SPACE = [f"optim.{field.name}" for field in dataclasses.fields(Optim)]
 PRECISIONS, DEVICES = ["auto", "fp32", "bf16"], ["auto", "cpu", "cuda", "mps"]
+SCHEDULES = list(get_args(Schedule))
 PADDINGS = ["zeros", "border", "reflection"]
 
 
@@ -42,6 +45,7 @@ def lists_of_names() -> Iterator[tuple[str, list[str]]]:
     yield "budgets", list(BUDGETS)
     yield "precision", PRECISIONS
     yield "device", DEVICES
+    yield "schedule", SCHEDULES
     yield "padding", PADDINGS
     yield "every name", [name for known in KINDS.values() for name in known]
 
@@ -117,6 +121,8 @@ def test_a_slip_of_a_finger_is_found(what: str, known: list[str]) -> None:
         ("max_angle", list(fields(POLICIES["affine"])), "max_deg"),
         ("init_std", list(fields(MODELS["stn_affine"])), "start_sd"),
         ("protocol.epochs", ["optim.lr", "protocol.epoch", "model.x"], "protocol.epoch"),
+        ("--optimizer", ARGUMENTS["run"], "protocol.optimiser"),
+        ("optimizer", PROTOCOL, "optimiser"),
     ],
 )
 def test_other_words_for_the_same_are_known(wrong: str, known: list[str], right: str) -> None:
@@ -133,7 +139,7 @@ def test_other_words_for_the_same_are_known(wrong: str, known: list[str], right:
         ("mixup", list(POLICIES)),
         ("shear", list(POLICIES)),
         ("vit", list(MODELS)),
-        ("cosine", ["one_cycle", "constant"]),
+        ("cosine", SCHEDULES),
         ("optim.momentum", SPACE),
         ("RTS", ["upright", "R:max_deg=180"]),
         ("--max_deg", ARGUMENTS["run"]),
@@ -145,7 +151,6 @@ def test_other_words_for_the_same_are_known(wrong: str, known: list[str], right:
         ("--seed", ARGUMENTS["sweep"]),
         ("noise", list(POLICIES)),
         ("basic", list(POLICIES)),
-        ("--optimizer", ARGUMENTS["run"]),
         ("optimizer", SPACE),
         ("optim", SPACE),
         ("min_scale", list(fields(POLICIES["affine"]))),

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -18,7 +19,10 @@ from baselines.policies.affine import Affine
 from baselines.policies.flip_crop import FlipCrop
 from baselines.policies.rotate import Rotate
 from experiments.draws import uniform
+from experiments.errors import UserError
 from experiments.training import augment
+from experiments.training import draws as training_draws
+from experiments.variants import build_policy, parse_variant
 from stn.sampler import warp
 
 every_policy = pytest.mark.parametrize("name", list(POLICIES))
@@ -84,9 +88,10 @@ def test_what_shows_few_copies_by_nature_is_right_and_what_shows_one_is_not(
 
 class TestContract:
     @every_policy
-    def test_hyperparameters_are_numbers_with_defaults(self, name):
+    def test_hyperparameters_are_numbers_or_words_with_defaults(self, name):
         fields = [field for field in dataclasses.fields(POLICIES[name]) if field.init]  # type: ignore[arg-type]
-        assert all(isinstance(field.default, int | float) for field in fields)
+        words = {"border", "mirror"}
+        assert all(isinstance(field.default, str if field.name in words else int | float) for field in fields)
         assert "num_draws" not in {field.name for field in fields}
         with pytest.raises(dataclasses.FrozenInstanceError):
             POLICIES[name]().num_draws = 1  # type: ignore[misc]
@@ -233,44 +238,107 @@ class TestAffine:
             Affine(**{name: value})
 
 
+BLACK = FlipCrop(padding_px=4, border="black", mirror="random")
+"""As He et al. have it."""
+
+
 class TestFlipCrop:
-    @pytest.mark.parametrize(("image_px", "reach_px"), [(32, 4), (16, 2), (64, 8), (33, 4), (8, 1)])
-    def test_it_is_pad_then_crop_then_mirror(self, image_px, reach_px):
-        policy = FlipCrop()
+    @pytest.mark.parametrize("border", ["black", "reflection"])
+    @pytest.mark.parametrize(
+        ("padding_px", "image_px", "reach_px"),
+        [(4, 32, 4), (4, 16, 2), (4, 64, 8), (4, 33, 4), (4, 8, 1), (2, 32, 2), (0, 32, 0), (16, 32, 16), (16, 9, 4)],
+    )
+    def test_it_is_pad_then_crop_then_mirror(self, border, padding_px, image_px, reach_px):
+        policy = FlipCrop(padding_px=padding_px, border=border)
         x_BCHW = torch.rand(60, 3, image_px, image_px)
         params = policy.draw(draws(policy, 60), image_px)
         ours = policy.apply(x_BCHW, params, warp)
         assert params["mirrored"].any()
         assert not params["mirrored"].all()
+        assert params["shift_px"].abs().max() == reach_px
+        sides = ((0, 0), (reach_px, reach_px), (reach_px, reach_px))
         for i in range(60):
             down, right = params["shift_px"][i].tolist()
-            theirs = TF.crop(TF.pad(x_BCHW[i], [reach_px]), reach_px + down, reach_px + right, image_px, image_px)
-            if params["mirrored"][i]:
-                theirs = TF.horizontal_flip(theirs)
-            assert torch.equal(ours[i], theirs)
+            padded = np.pad(x_BCHW[i].numpy(), sides, mode="reflect" if border == "reflection" else "constant")
+            theirs = padded[:, reach_px + down :, reach_px + right :][:, :image_px, :image_px]
+            theirs = theirs[:, :, ::-1] if params["mirrored"][i] else theirs
+            assert np.array_equal(ours[i].numpy(), theirs)
+
+    def test_by_names_in_a_variant_it_is_the_same(self):
+        variant = parse_variant("cnn+flip_crop:border=black:mirror=random:padding_px=4")
+        assert build_policy(variant, {}) == BLACK
 
     @given(u01, u01, u01, st.integers(0, 32))
     def test_shifts_are_whole_pixels_within_the_padding(self, down, right, mirror, padding_px):
-        params = FlipCrop(padding_px=padding_px).draw(torch.tensor([[down, right, mirror]]), 32)
+        policy = FlipCrop(padding_px=padding_px, border="black")
+        params = policy.draw(torch.tensor([[down, right, mirror]]), 32)
         assert params["shift_px"].dtype == torch.int64
         assert params["shift_px"].abs().max() <= padding_px
         assert params["mirrored"].item() == (mirror < 0.5)
 
     @given(st.integers(0, 32))
     def test_the_last_number_below_1_stays_within_the_padding(self, padding_px):
-        u = torch.full((1, 3), 1 - 2.0**-24)
-        assert FlipCrop(padding_px=padding_px).draw(u, 32)["shift_px"].tolist() == [[padding_px, padding_px]]
+        policy = FlipCrop(padding_px=padding_px, border="black")
+        assert policy.draw(torch.full((1, 3), 1 - 2.0**-24), 32)["shift_px"].tolist() == [[padding_px, padding_px]]
 
     def test_every_shift_is_as_likely(self):
-        policy = FlipCrop()
-        params = policy.draw(draws(policy, 9000), 32)
+        params = BLACK.draw(draws(BLACK, 9000), 32)
         for axis in (0, 1):
             counts = (params["shift_px"][:, axis] + 4).bincount(minlength=9)
             assert counts.shape == (9,)
             assert counts.min() > 850
         assert 0.47 < params["mirrored"].float().mean() < 0.53
 
-    @pytest.mark.parametrize("padding_px", [-1.0, 33.0, math.nan])
-    def test_absurd_padding_is_refused(self, padding_px):
-        with pytest.raises(ValueError, match=f"padding_px: {padding_px} is not between 0 and 32"):
-            FlipCrop(padding_px=padding_px)
+    @pytest.mark.parametrize(
+        ("border", "padding_px", "most"),
+        [
+            *(("black", padding_px, 32) for padding_px in (-1.0, 33.0, math.nan)),
+            *(("reflection", padding_px, 16) for padding_px in (-1.0, 17.0, math.nan)),
+        ],
+    )
+    def test_absurd_padding_is_refused(self, border, padding_px, most):
+        with pytest.raises(
+            ValueError, match=f"padding_px: {padding_px} is not between 0 and {most} with border={border}"
+        ):
+            FlipCrop(padding_px=padding_px, border=border)
+
+    @pytest.mark.parametrize(
+        ("option", "nearest"), [("border=reflect", "reflection"), ("mirror=alternatng", "alternating")]
+    )
+    def test_unknown_words_are_refused_with_the_nearest(self, option, nearest):
+        with pytest.raises(UserError, match=f"did you mean '{nearest}'"):
+            parse_variant(f"cnn+flip_crop:{option}")
+
+
+class TestAlternating:
+    """Draws of the training loop for a policy that mirrors each image in every other epoch."""
+
+    def mirrored(self, policy: FlipCrop, epoch: int, num: int = 2000) -> Tensor:
+        return policy.draw(training_draws(policy, torch.arange(num), seed=3, epoch=epoch), 32)["mirrored"]
+
+    def test_each_image_is_mirrored_in_exactly_every_other_epoch(self):
+        first, *others = (self.mirrored(FlipCrop(mirror="alternating"), epoch) for epoch in range(1, 8))
+        assert 0.47 < first.float().mean() < 0.53
+        for number, mirrored in enumerate(others, start=1):
+            assert torch.equal(mirrored, first ^ (number % 2 == 1))
+
+    def test_random_is_drawn_anew(self):
+        first, second, third = (self.mirrored(FlipCrop(mirror="random"), epoch) for epoch in (1, 2, 3))
+        for one, other in ((first, second), (first, third), (second, third)):
+            assert 0.45 < (one == other).float().mean() < 0.55
+
+    def test_shifts_are_drawn_anew_and_are_those_of_random_mirroring(self):
+        index_N = torch.arange(50)
+        for epoch in (1, 2, 3):
+            u_NK, plain_NK = (
+                training_draws(FlipCrop(mirror=mirror), index_N, seed=3, epoch=epoch)
+                for mirror in ("alternating", "random")
+            )
+            assert torch.equal(u_NK[:, :2], plain_NK[:, :2])
+            assert torch.equal(plain_NK, uniform(index_N, 3, seed=3, epoch=epoch, purpose="augment"))
+            assert (u_NK >= 0).all() and (u_NK < 1).all()
+
+    def test_the_order_of_the_images_has_no_say(self):
+        policy, order_N = FlipCrop(), torch.randperm(50)
+        in_order = training_draws(policy, torch.arange(50), seed=3, epoch=4)
+        assert torch.equal(training_draws(policy, order_N, seed=3, epoch=4), in_order[order_N])

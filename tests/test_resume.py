@@ -15,9 +15,12 @@ import pytest
 import torch
 
 from experiments import draws, training, training_state
+from experiments.averaging import Averages
+from experiments.config import Optim, Protocol
 from experiments.ledger import Ledger
 from experiments.ledger import checkpoints as checkpoints_module
 from experiments.ledger.checkpoints import Checkpoint, Checkpoints
+from experiments.optimiser import Optimiser
 from experiments.runs import Job, carry_out
 from tests.stopped_runs import CPU, EPOCHS, Stopped, as_in_a_worker, files_of, job_of, stop_in
 
@@ -26,8 +29,12 @@ RUNS: dict[str, dict[str, Any]] = {
     "coarse to fine": {"variant": "stn_affine:blur_px=2@lenet+flip_crop"},
     "draws": {"variant": "ti_cnn@lenet"},
     "batch normalisation": {"variant": "cnn"},
+    "averages and two optimisers": {"variant": "stn_affine@cnn4", "protocol": {"optimiser": "muon", "averaging": True}},
+    "averages that are late": {"variant": "cnn@lenet", "protocol": {"averaging": True, "batch_size": 10}},
+    "plain SGD": {"variant": "cnn@lenet+flip_crop", "protocol": {"optimiser": "sgd", "averaging": False}},
+    "parts of the recipe": {"variant": "cnn_recipe:muon=false:whitening=false"},
     "frozen parameters": {"variant": "stn_frozen@lenet"},
-    "no momentum": {"variant": "cnn@lenet", "protocol": {"momentum": 0.0, "schedule": "constant"}},
+    "no momentum": {"variant": "cnn@lenet", "protocol": {"optimiser": "sgd", "momentum": 0.0, "schedule": "constant"}},
     "nothing held out": {"variant": "cnn@lenet", "protocol": {"val_images": 0}},
     "bars": {"variant": "cnn@lenet", "stage": "trial", "prune_below": (0.0, 0.0, 1.1)},
 }
@@ -179,8 +186,10 @@ FORGERIES: dict[str, Callable[[Checkpoint], object]] = {
     "a row that is none": lambda one: one.values["rows"].__setitem__(0, 1),
     "a loss that is no number": lambda one: one.values["rows"][0].update(train_loss=float("nan")),
     "a loss that is text": lambda one: one.values["rows"][0].update(train_loss="<b>"),
-    "too few rates": lambda one: one.values["lr"].pop(),
-    "rates of text": lambda one: one.values.update(lr=["0.1"] * len(one.values["lr"])),
+    "a momentum of what is frozen": lambda one: one.tensors.update({"momentum.0.frozen": torch.zeros(2, 2)}),
+    "an average missing": lambda one: one.tensors.pop("average.0.weight"),
+    "no averages": lambda one: [one.tensors.pop(name) for name in list(one.tensors) if name.startswith("average.")],
+    "an average of another shape": lambda one: one.tensors.update({"average.0.weight": torch.zeros(3, 3)}),
     "no steps": lambda one: one.values.update(num_done=None),
 }
 
@@ -188,18 +197,19 @@ FORGERIES: dict[str, Callable[[Checkpoint], object]] = {
 @pytest.mark.parametrize("name", FORGERIES)
 def test_one_that_does_not_fit_is_not_taken_up_in_part(name: str) -> None:
     def state() -> training_state.TrainingState:
-        network = torch.nn.Linear(2, 3)
+        network = torch.nn.Sequential(torch.nn.Linear(2, 3))
         network.register_buffer("gain_1C11", torch.ones(1, 3, 1, 1))
-        optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+        network[0].register_parameter("frozen", torch.nn.Parameter(torch.ones(2, 2), requires_grad=False))
+        optimiser, averages = Optimiser(network, Protocol(), Optim(), {}), Averages(network)
         network(torch.ones(1, 2)).sum().backward()
         optimiser.step()
-        schedule = torch.optim.lr_scheduler.ConstantLR(optimiser)
-        return training_state.TrainingState(network, optimiser, schedule, [{"epoch": 1}, {"epoch": 2}], 2)  # type: ignore[arg-type]
+        averages.pull(0.5)
+        return training_state.TrainingState(network, optimiser, averages, [{"epoch": 1}, {"epoch": 2}], 2)  # type: ignore[arg-type,list-item]
 
     one, other = state().checkpoint(), state()
     one = Checkpoint({name: value.clone() for name, value in one.tensors.items()}, one.values)
     before = {name: value.clone() for name, value in other.checkpoint().tensors.items()}
-    assert one.tensors.keys() == before.keys() and len(before) == 5
+    assert one.tensors.keys() == before.keys() and len(before) == 4 + 4 + 2
     FORGERIES[name](one)
     other.rows, other.num_done = [], 0
     assert not other.take_up(one)

@@ -50,6 +50,8 @@ class TestContract:
         assert logits_BX.shape == (num, 5) and penalty is None
         F.cross_entropy(logits_BX.float(), torch.arange(num) % 5).backward()
         for parameter_name, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                continue
             assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
 
     @every_rival
@@ -73,8 +75,9 @@ class TestContract:
     @every_rival
     def test_it_can_be_built_without_numbers_and_small_images_are_refused(self, name):
         assert all(parameter.is_meta for parameter in build_on_meta(name).parameters())
-        with pytest.raises(UserError, match=r"needs images of 16 px or more, got 15$"):
-            build_on_meta(name, 15)
+        smallest = 16 if "@" in name else 8
+        with pytest.raises(UserError, match=rf"needs images of {smallest} px or more, got {smallest - 1}$"):
+            build_on_meta(name, smallest - 1)
 
     @every_rival
     def test_low_precision(self, name):
@@ -83,7 +86,8 @@ class TestContract:
             with torch.autocast("cpu", torch.bfloat16):
                 logits_BX = network.train(training)(batch).float()
             F.cross_entropy(logits_BX, torch.arange(2)).backward()
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+        trained = [p for p in network.parameters() if p.requires_grad]
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
         with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
             low = network(batch).float()
         torch.testing.assert_close(low, network(batch).detach(), atol=0.05, rtol=0.05)
@@ -111,7 +115,7 @@ class TestContract:
             ("ti_cnn:layers=inner@fcn", "the backbone has one stage and none before it; take layers=first"),
             ("ti_pooling:num_turns=0", "num_turns: 0 is not between 1 and 72"),
             ("deformable:num_stages=0", "num_stages: 0 is not between 1 and 16"),
-            ("deformable:num_stages=5", "num_stages: the backbone has 4 stages, 5 cannot be deformed"),
+            ("deformable:num_stages=4", "num_stages: the backbone has 3 stages, 4 cannot be deformed"),
             ("deformable:offset_lr_factor=-1", "offset_lr_factor: -1.0 is not a number of 0 or more"),
             ("deformable@p4cnn", "the backbone's last 2 stages have no ordinary convolution that could be deformed"),
             ("deformable:num_stages=1@fcn", "last 1 stages have no ordinary convolution that could be deformed"),
@@ -143,7 +147,7 @@ def warped(x_CHW: np.ndarray, angle_rad: float, scale: float, shift: np.ndarray)
 
 
 class TestTiCnn:
-    @pytest.mark.parametrize(("layers", "stages"), [("first", 1), ("inner", 3), ("all", 4)])
+    @pytest.mark.parametrize(("layers", "stages"), [("first", 1), ("inner", 2), ("all", 3)])
     @pytest.mark.parametrize("per_sample", [False, True])
     def test_training_warps_the_maps(self, layers, stages, per_sample):
         options = f"layers={layers}:max_deg=60:max_scale=1.5:max_shift=0.2:per_sample={str(per_sample).lower()}"

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import torch
@@ -21,11 +21,16 @@ from experiments.evaluation import Scores
 from experiments.images import DeviceImages
 from experiments.network import Batch, Network
 from experiments.poses import affine_pose, parse_pose
-from experiments.training import Row, make_schedule, parameter_groups, should_prune, train
+from experiments.schedule import lr_share
+from experiments.training import Row, should_prune, train
 from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
 from stn.affine import from_parts
 
 PROTOCOL = Protocol(epochs=3, batch_size=16, precision="fp32", device="cpu")
+SGD = Protocol(
+    epochs=3, batch_size=20, optimiser="sgd", momentum=0.9, schedule="constant", averaging=False, label_smoothing=0,
+    precision="fp32",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -133,74 +138,11 @@ class Poison:
         return torch.full_like(x_BCHW, self.value)
 
 
-class TestParameterGroups:
-    def groups(self, name: str) -> list[dict[str, Any]]:
-        network = build(name)
-        groups: list[dict[str, Any]] = parameter_groups(
-            network, Optim(lr=0.2, weight_decay=0.01), {"localisation": 0.1}
-        )
-        every = [p for group in groups for p in group["params"]]
-        assert {id(p) for p in every} == {id(p) for p in network.parameters()}
-        assert len(every) == len(list(network.parameters()))
-        names = {id(p): parameter_name for parameter_name, p in network.named_parameters()}
-        return [{**group, "names": [names[id(p)] for p in group["params"]]} for group in groups]
-
-    @pytest.mark.parametrize("name", ["cnn", "cnn@lenet", "cnn@resnet18", "stn_affine", "stn_affine@lenet"])
-    def test_weights_decay_and_biases_and_normalisation_do_not(self, name):
-        for group in self.groups(name):
-            for parameter, parameter_name in zip(group["params"], group["names"], strict=True):
-                assert (parameter.ndim > 1) == (group["weight_decay"] == 0.01), parameter_name
-                if parameter_name.endswith("bias"):
-                    assert group["weight_decay"] == 0.0
-        assert {group["weight_decay"] for group in self.groups(name)} == {0.01, 0.0}
-
-    def test_the_transformer_has_its_own_learning_rate(self):
-        for group in self.groups("stn_affine@lenet"):
-            part = "localisation" if group["lr"] == pytest.approx(0.02) else "backbone"
-            assert group["lr"] == pytest.approx({"localisation": 0.02, "backbone": 0.2}[part])
-            assert all(name.startswith(f"{part}.") for name in group["names"])
-
-
-class TestSchedule:
-    def rates(self, protocol: Protocol, total_steps: int) -> list[list[float]]:
-        """The learning rate of each group at each step."""
-        groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.02, 0.2)]
-        optimiser = torch.optim.SGD(groups, momentum=0.9)
-        schedule = make_schedule(optimiser, protocol, total_steps)
-        rates = []
-        for _ in range(total_steps):
-            rates.append([group["lr"] for group in optimiser.param_groups])
-            optimiser.step()
-            schedule.step()
-            assert all(group["momentum"] == 0.9 for group in optimiser.param_groups)
-        return rates
-
-    def test_one_cycle_goes_up_for_30_percent_and_down_to_nothing(self):
-        rates = self.rates(PROTOCOL, 100)
-        slow, fast = zip(*rates, strict=True)
-        assert max(fast) == fast[29] == pytest.approx(0.2)
-        assert list(fast[:30]) == sorted(fast[:30])
-        assert list(fast[29:]) == sorted(fast[29:], reverse=True)
-        assert fast[0] == pytest.approx(0.2 / 25)
-        assert fast[-1] < 1e-5 * 0.2
-        assert list(slow) == pytest.approx([rate / 10 for rate in fast])
-        # Half-way up a cosine.
-        assert fast[14] == pytest.approx(0.2 / 25 + (0.2 - 0.2 / 25) * (1 - math.cos(math.pi * 14 / 29)) / 2)
-
-    @pytest.mark.parametrize("num_steps", [1, 2, 3])
-    def test_a_cycle_of_too_few_steps_to_go_up_stays_at_its_peak(self, num_steps):
-        assert self.rates(PROTOCOL, num_steps) == [[0.02, 0.2]] * num_steps
-
-    def test_constant_is_constant(self):
-        protocol = Protocol(schedule="constant")
-        assert self.rates(protocol, 20) == [[0.02, 0.2]] * 20
-
+class TestEpochs:
     @given(st.integers(1, 500), st.integers(1, 128), st.integers(1, 20))
     def test_steps_are_counted_as_batches_are_cut(self, num_images, batch_size, epochs):
         assert num_steps(num_images, batch_size, epochs) == epochs * len(torch.arange(num_images).split(batch_size))
 
-
-class TestEpochs:
     def test_every_epoch_shows_every_image_once_in_another_order(self):
         images = some_images()
         images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
@@ -260,9 +202,9 @@ class TestEpochs:
         assert all(
             isinstance(value, float) and math.isfinite(value) for row in rows for value in list(row.values())[1:]
         )
-        # Nine steps; the rate is that of each epoch's last one.
-        rates = TestSchedule().rates(PROTOCOL, 9)
-        assert [row["lr"] for row in rows] == pytest.approx([rates[step][0] for step in (2, 5, 8)])
+        # Nine steps; the rate is that of each epoch's last one, of the backbone's filters.
+        rates = [0.02 * lr_share(PROTOCOL.schedule, step, 9) for step in (2, 5, 8)]
+        assert [row["lr"] for row in rows] == pytest.approx(rates)
         without_val = carry_out("cnn")[2]
         assert all(row["val_loss"] is None and row["val_accuracy"] is None for row in without_val)
 
@@ -284,8 +226,7 @@ class TestEpochs:
     def test_steps_are_those_of_sgd_with_nesterov_momentum(self):
         """Three steps on the whole set, written out."""
         images = some_images(20)
-        protocol = Protocol(epochs=3, batch_size=20, schedule="constant", label_smoothing=0, precision="fp32")
-        network = build("cnn").train()
+        network = build("cnn@cnn4").train()
         speed = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
         for _ in range(3):
             network.zero_grad()
@@ -296,7 +237,7 @@ class TestEpochs:
                     slope = p.grad + (5e-4 * p if p.ndim > 1 else 0)
                     speed[name] = 0.9 * speed[name] + slope
                     p.sub_(0.02 * (slope + 0.9 * speed[name]))
-        trained = carry_out("cnn", images=images, protocol=protocol)[1]
+        trained = carry_out("cnn@cnn4", images=images, protocol=SGD)[1]
         for name, p in trained.named_parameters():
             torch.testing.assert_close(p, dict(network.named_parameters())[name], atol=2e-5, rtol=1e-3)
 
@@ -340,7 +281,8 @@ class TestDivergence:
     def test_no_step_is_taken_on_a_loss_that_is_no_number_or_after_it(self, name, value, bad_step):
         network = build(name)
         poison = Poison(network, bad_step, value)
-        status, _, rows = carry_out(name, network=network, policy=poison)
+        protocol = dataclasses.replace(PROTOCOL, averaging=False)
+        status, _, rows = carry_out(name, network=network, policy=poison, protocol=protocol)
         assert status == "diverged"
         assert poison.before
         assert same(parameters_of(network), poison.before)
@@ -348,6 +290,19 @@ class TestDivergence:
         # Three steps an epoch; whole epochs before the bad one are in the history, none after.
         assert [row["epoch"] for row in rows] == list(range(1, (bad_step - 1) // 3 + 1))
         assert poison.step == 3 * ((bad_step - 1) // 3 + 1)
+
+    @pytest.mark.parametrize("name", ["cnn", "stn_affine@lenet"])
+    def test_averages_of_a_run_that_diverged_are_of_the_weights_before(self, name):
+        """The loss of the fourth of nine steps is no number, and the fifth step is followed by an average."""
+        network = build(name)
+        start = parameters_of(network)
+        poison = Poison(network, 4, math.nan)
+        protocol = dataclasses.replace(PROTOCOL, averaging=True)
+        assert carry_out(name, network=network, policy=poison, protocol=protocol)[0] == "diverged"
+        own_share = 1 - 0.95**5 * (5 / 9) ** 3
+        for parameter_name, value in parameters_of(network).items():
+            expected = own_share * poison.before[parameter_name] + (1 - own_share) * start[parameter_name]
+            torch.testing.assert_close(value, expected)
 
     def test_an_absurd_learning_rate_diverges(self):
         status, _, rows = carry_out("cnn@lenet", lr=1e30)

@@ -191,8 +191,8 @@ class TestNames:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("stn_affine:place=feature:stage=9", "stage: the backbone has 4 stages, 9 is none of them"),
-            ("stn_affine:place=shared:stage=5", "stage: the backbone has 4 stages, 5 is none of them"),
+            ("stn_affine:place=feature:stage=9", "stage: the backbone has 3 stages, 9 is none of them"),
+            ("stn_affine:place=shared:stage=5", "stage: the backbone has 3 stages, 5 is none of them"),
             ("stn_affine:place=shared:heads=2", "heads: several go with place=input only"),
             (
                 "stn_tps:place=feature:stage=2@lenet",

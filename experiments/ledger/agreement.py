@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.config import RESULT_FORMAT, hash_of, key_of
+from experiments.config import hash_of, key_of
 
 STATUSES = ("completed", "pruned", "diverged", "failed")
 NUM_BINS = 15
@@ -43,11 +43,10 @@ def _of_record(key: str, record: Mapping[str, Any]) -> Iterator[str]:
     config = record["config"]
     if record["key"] != key:
         yield f"is of the run {record['key']}, but its folder is called {key}"
-    if record["format"] == RESULT_FORMAT:
-        if key_of(config, record["task"]["content_hash"]) != record["key"]:
-            yield "its key is not the hash of its configuration and its task"
-        if hash_of(config["protocol"]) != record["protocol_hash"]:
-            yield "its protocol_hash is not that of its protocol"
+    if key_of(config, record["task"]["content_hash"], record["format"]) != record["key"]:
+        yield "its key is not the hash of its configuration and its task"
+    if hash_of(config["protocol"]) != record["protocol_hash"]:
+        yield "its protocol_hash is not that of its protocol"
     if record["status"] not in STATUSES:
         yield f"its status {record['status']!r} is none of {', '.join(STATUSES)}"
     tested = [name for name, value in record["result"].items() if name.startswith("test_") and value is not None]

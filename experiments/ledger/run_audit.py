@@ -65,8 +65,8 @@ class CheckedRun:
 def check_run(folder: Path) -> CheckedRun:
     """Read every file of the run. Changes nothing. Raises FileNotFoundError for one that is taken out meanwhile."""
     run = CheckedRun(folder.name)
-    again = f"delete {folder}; the same `make sweep` makes the run again"
     contents = _read_all(run, folder)
+    again = _again(folder, contents.get("run.json", b""))
     if any(finding.kind == "unreadable" for finding in run.findings):
         return run  # whether the others fit together is not known
     if extra := _stray(folder, contents):
@@ -101,13 +101,19 @@ def check_run(folder: Path) -> CheckedRun:
             run.find("weights.safetensors", "damaged", what, again)
     if all(finding.kind == "extra" for finding in run.findings):
         record = values["run.json"]
-        if record["format"] < RESULT_FORMAT:
-            again = f"bring it back from a copy; this version makes no runs of format {record['format']}"
         for name, what in disagreements(folder.name, values):
             run.find(name, "edited" if name in values else "missing", what, again)
         if all(finding.kind == "extra" for finding in run.findings):
             run.record = record
     return run
+
+
+def _again(folder: Path, record_json: bytes) -> str:
+    """What to do about a run that is not whole."""
+    record, problem = _value(folder / "run.json", record_json)
+    if record and not problem and record["format"] < RESULT_FORMAT:
+        return f"bring it back from a copy; this version makes no runs of format {record['format']}"
+    return f"delete {folder}; the same `make sweep` makes the run again"
 
 
 def _stray(folder: Path, contents: Mapping[str, bytes]) -> Finding | None:

@@ -16,6 +16,7 @@ import pytest
 import safetensors.numpy
 
 from experiments.cli import main
+from experiments.config import RESULT_FORMAT
 from experiments.ledger import Ledger
 from experiments.ledger import audit as audit_module
 from experiments.ledger.audit import audit
@@ -331,9 +332,10 @@ def test_a_copy_in_the_ledger_is_only_deleted(root: Path, capsys: pytest.Capture
 def test_a_run_that_holds_another_ones_record_is_made_again(root: Path) -> None:
     one, other, *_ = keys_in(root)
     shutil.copy(root / "runs" / other / "run.json", root / "runs" / one)
-    assert [finding.todo for finding in audit(root).findings] == [
-        f"delete {root / 'runs' / one}; the same `make sweep` makes the run again"
-    ]
+    again = f"delete {root / 'runs' / one}; the same `make sweep` makes the run again"
+    if not GOLDEN.name.endswith(f"-{RESULT_FORMAT}"):
+        again = "bring it back from a copy; this version makes no runs of format 4"
+    assert [finding.todo for finding in audit(root).findings] == [again]
 
 
 def test_the_status_of_what_is_well_and_of_what_is_not(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
