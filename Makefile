@@ -28,7 +28,7 @@ JOBS =
 EXECUTOR = local
 #: RETRY        1 makes runs again that failed or diverged
 RETRY =
-#: OUT          file that bench writes
+#: OUT          file that bench writes; bench-accuracy writes bench-accuracy.json instead if not given
 OUT = bench.json
 #: PYTHON       interpreter that .venv is made with
 PYTHON = python3
@@ -63,7 +63,7 @@ FOR_SWEEP := $(INSTALLED) $(if $(filter ray,$(EXECUTOR)),$(VENV)/.cluster)
 FOR_TESTS := $(INSTALLED) $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook
 
 .DEFAULT_GOAL := help
-.PHONY: anew help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test docs test-docs test-long faults lint format bench gpu-check clean
+.PHONY: anew help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test docs test-docs test-long faults lint format bench bench-accuracy gpu-check clean
 
 help:
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -150,6 +150,11 @@ format: $(INSTALLED)  ## put imports and layout of all files in order
 
 bench: $(INSTALLED)  ## measure the speed of training on this machine, beside the usual way
 	@$(EXPERIMENTS) bench --out "$$OUT"
+
+# OUT has bench's value in any case: only one that was given is meant for this.
+bench-accuracy: $(INSTALLED)  ## measure the time to 80 % on images of your own, beside the usual way: DATA=path/to/cifar
+	@[ -n "$$DATA" ] || { echo 'make: bench-accuracy needs images; name their folder: make bench-accuracy DATA=path/to/cifar' >&2; exit 2; }
+	@$(EXPERIMENTS) bench-accuracy "$$DATA" $(if $(filter command line,$(origin OUT)),--out "$$OUT")
 
 gpu-check: $(FOR_TESTS)  ## on a machine with a CUDA GPU: run the tests that need one, and a quick bench
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || \
