@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -302,4 +301,6 @@ def evaluation_files(found: Evaluation) -> dict[str, bytes]:
 
 
 def _saved(tensors: dict[str, Tensor]) -> bytes:
+    import safetensors.torch  # what only trains does without
+
     return safetensors.torch.save({name: value.cpu().contiguous() for name, value in tensors.items()})
