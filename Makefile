@@ -14,7 +14,7 @@ BUDGET =
 DATA =
 #: LABEL        what tables and W&B call these images
 LABEL =
-#: MINUTES      time that a probe may take, roughly
+#: MINUTES      time that a probe may take, roughly; of gpu-check 8 if not given, and not exceeded
 MINUTES = 10
 #: RUNS         the ledger: folder of finished runs
 RUNS = runs
@@ -28,9 +28,13 @@ JOBS =
 EXECUTOR = local
 #: RETRY        1 makes runs again that failed or diverged
 RETRY =
-#: OUT          file that bench writes
+<<<<<<< .merge_file_fJlulA
+#: OUT          file that bench writes; bench-accuracy writes bench-accuracy.json instead if not given
+=======
+#: OUT          file that bench writes; gpu-check.json for gpu-check if not given
+>>>>>>> .merge_file_XGVGiQ
 OUT = bench.json
-#: PYTHON       interpreter that .venv is made with
+#: PYTHON       interpreter that .venv is made with; gpu-check uses one that is given, and no .venv
 PYTHON = python3
 
 export SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT
@@ -60,10 +64,13 @@ JOBS_OPTION := $${JOBS:+--jobs "$$JOBS"}
 WHERE_OPTIONS := $(JOBS_OPTION) --executor "$$EXECUTOR"
 # Ray is large: only who asks for a cluster gets it. So it is with what only developers need.
 FOR_SWEEP := $(INSTALLED) $(if $(filter ray,$(EXECUTOR)),$(VENV)/.cluster)
+given = $(filter command line,$(origin $(1)))
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	{ echo 'make: PYTHON=$(PYTHON) is no Python 3.11 or newer; name one that is: make PYTHON=python3.12' >&2; exit 2; }
 FOR_TESTS := $(INSTALLED) $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook
 
 .DEFAULT_GOAL := help
-.PHONY: anew help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test docs test-docs test-long faults lint format bench gpu-check clean
+.PHONY: anew help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test docs test-docs test-long faults lint format bench bench-accuracy gpu-check clean
 
 help:
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -73,8 +80,7 @@ help:
 setup: $(INSTALLED)  ## create .venv and install into it; every other target does so by itself
 
 $(INSTALLED): pyproject.toml constraints.txt $(if $(CLEAR),anew)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		{ echo 'make: PYTHON=$(PYTHON) is no Python 3.11 or newer; name one that is: make PYTHON=python3.12' >&2; exit 2; }
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(CLEAR) $(VENV)
 	@touch $@.unfinished
 	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,dashboard]'
@@ -122,7 +128,7 @@ optuna-dashboard: $(INSTALLED)  ## look at the tuning of the newest study, or of
 
 # RUNS has a value in any case: only one that was given asks for a ledger.
 verify: $(INSTALLED)  ## compute the numbers of README and docs again; with RUNS=folder, read every file of that ledger
-	@$(EXPERIMENTS) verify $(if $(filter command line,$(origin RUNS)),"$$RUNS")
+	@$(EXPERIMENTS) verify $(if $(call given,RUNS),"$$RUNS")
 
 test: $(FOR_TESTS)  ## run the tests, but those of test-docs and test-long
 	$(PY) -m pytest
@@ -151,11 +157,24 @@ format: $(INSTALLED)  ## put imports and layout of all files in order
 bench: $(INSTALLED)  ## measure the speed of training on this machine, beside the usual way
 	@$(EXPERIMENTS) bench --out "$$OUT"
 
+<<<<<<< .merge_file_fJlulA
+# OUT has bench's value in any case: only one that was given is meant for this.
+bench-accuracy: $(INSTALLED)  ## measure the time to 80 % on images of your own, beside the usual way: DATA=path/to/cifar
+	@[ -n "$$DATA" ] || { echo 'make: bench-accuracy needs images; name their folder: make bench-accuracy DATA=path/to/cifar' >&2; exit 2; }
+	@$(EXPERIMENTS) bench-accuracy "$$DATA" $(if $(filter command line,$(origin OUT)),--out "$$OUT")
+
 gpu-check: $(FOR_TESTS)  ## on a machine with a CUDA GPU: run the tests that need one, and a quick bench
 	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || \
 		{ echo 'make: PyTorch sees no CUDA GPU on this machine' >&2; exit 2; }
 	$(PY) -m pytest -m gpu -n 0
 	$(EXPERIMENTS) bench --quick --out $(VENV)/gpu-check.json
+=======
+# An interpreter that is named brings its own torch, where none could be installed: it is taken as it is.
+gpu-check: $(if $(call given,PYTHON),,$(FOR_TESTS))  ## on a CUDA GPU: its tests, precision, speed, time to 80 and 94 % (DATA=CIFAR-10); 8 minutes
+	@$(if $(call given,PYTHON),$(CHECK_PYTHON))
+	@$(if $(call given,PYTHON),$(PYTHON),$(PY)) -m benchmarks.gpu_check $${DATA:+--data "$$DATA"} \
+		$(if $(call given,OUT),--out "$$OUT") $(if $(call given,MINUTES),--minutes "$$MINUTES")
+>>>>>>> .merge_file_XGVGiQ
 
 clean:  ## delete .venv and caches; the ledger and the reports stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info build site

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -24,7 +24,7 @@ class Remote:
 
     def send(self, method: str, *arguments: Any) -> None:
         """Call a method of the object, and do not wait for it."""
-        self._connection.send((method, arguments))
+        self._connection.send((method, arguments, False))
 
     def receive(self) -> Any:
         """What the method called last returns. Raises RuntimeError if it failed; its traceback is on stderr."""
@@ -37,6 +37,11 @@ class Remote:
         """Call a method of the object and return what it returns."""
         self.send(method, *arguments)
         return self.receive()
+
+    def follow(self, method: str, *arguments: Any) -> Iterator[Any]:
+        """Call a method that takes a function as its last argument and returns None; yields what it calls that with."""
+        self._connection.send((method, arguments, True))
+        return iter(self.receive, None)
 
     def __enter__(self) -> "Remote":
         return self
@@ -58,5 +63,6 @@ def _serve(connection: Connection, make: Callable[..., Any], *arguments: Any) ->
     subject = make(*arguments)
     with suppress(EOFError, BrokenPipeError):
         while True:
-            method, its_arguments = connection.recv()
-            connection.send(getattr(subject, method)(*its_arguments))
+            method, its_arguments, is_followed = connection.recv()
+            tell = (connection.send,) if is_followed else ()
+            connection.send(getattr(subject, method)(*its_arguments, *tell))

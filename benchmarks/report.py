@@ -26,11 +26,7 @@ NOTICEABLE_SPREAD = 1.3
 
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
     """The report as tables."""
-    machine = report["machine"]
-    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("python", "torch", "torchvision"))
-    device = "" if machine["device"] == "cpu" else f", {machine['device_name']}"
-    processor = f"{machine['cpu']}, {machine['cpu_capability']}, {machine['cores']} cores{device}"
-    console.print(f"\n[bold]Machine[/] {processor}; {versions}", highlight=False, soft_wrap=True)
+    print_machine(console, report["machine"])
     load, spread = report["load_average_before"], largest_spread(report)
     if load > NOTICEABLE_LOAD or spread > NOTICEABLE_SPREAD:
         console.print(
@@ -66,6 +62,21 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
         )
     console.print(NOTE.format(**report), style="dim", highlight=False)
     print_methods(console, report["methods"])
+
+
+def print_machine(console: Console, machine: Mapping[str, Any]) -> None:
+    """What it was measured on, in a line."""
+    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("python", "torch", "torchvision"))
+    device = "" if machine["device"] == "cpu" else f", {machine['device_name']}"
+    processor = f"{machine['cpu']}, {machine['cpu_capability']}, {machine['cores']} cores{device}"
+    console.print(f"\n[bold]Machine[/] {processor}; {versions}", highlight=False, soft_wrap=True)
+
+
+def print_load(console: Console, load: float) -> None:
+    """That the machine was busy before the start, if it was."""
+    if load > NOTICEABLE_LOAD:
+        text = f"[yellow]Not an idle machine:[/] load average {load:.1f} before the start; measure again."
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def print_methods(console: Console, methods: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from benchmarks.machine import describe
 from benchmarks.remote import Remote
-from benchmarks.report import NOTICEABLE_LOAD, print_table
+from benchmarks.report import print_load, print_table
 from benchmarks.simulated_cluster import MEDIAN_S, RUNS_OF_ARM, STARTS, Simulation
 from benchmarks.speed import check_writable
 from experiments.errors import UserError
@@ -84,9 +84,7 @@ def with_ratios(studies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
     """The report as a table."""
-    if (load := report["load_average_before"]) > NOTICEABLE_LOAD:
-        text = f"[yellow]Not an idle machine:[/] load average {load:.1f} before the start; measure again."
-        console.print(text, highlight=False, soft_wrap=True)
+    print_load(console, report["load_average_before"])
     for columns in TABLES:
         rows = [
             (

@@ -1,12 +1,15 @@
 """What a user would otherwise write: a Dataset of PIL images, torchvision's transforms on each, a DataLoader, fp32.
 
-The networks are those of the engine's workloads, layer by layer, in plain PyTorch.
+The networks are those of the engine's workloads, layer by layer, in plain PyTorch; their weights start as PyTorch has
+them. The optimiser is torch's SGD also where the engine has Muon, of which torch has none for convolutions: that is
+what would be written, and it takes less time.
 
-Legend: N images, B images of a batch, C channels, H rows, W columns.
+Legend: N images, B images of a batch, C channels, H rows, W columns, X logits.
 """
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.machine import wait_for
-from benchmarks.workloads import Workload, random_images
+from benchmarks.workloads import NUM_CLASSES, OLD_RECIPE, Workload, random_images
+from experiments.evaluation import BATCH_SIZE as EVALUATION_BATCH
 from experiments.images import DeviceImages
-from experiments.variants import parse_variant
 
 NUM_LOADERS = 2
 BATCHES_PER_LOG = 50
+MEAN, STD = 0.5, 0.25
+"""Of pixels, roughly: what they are normalised by."""
 
 
 class PlainLeNet(nn.Module):
@@ -30,7 +35,7 @@ class PlainLeNet(nn.Module):
     Source of the architecture: PyTorch's spatial transformer tutorial, with RGB input of 32x32 pixels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
         self.locate = nn.Sequential(
             nn.Conv2d(3, 8, 7), nn.MaxPool2d(2), nn.ReLU(),
@@ -41,7 +46,7 @@ class PlainLeNet(nn.Module):
         self.classify = nn.Sequential(
             nn.Conv2d(3, 10, 5), nn.MaxPool2d(2), nn.ReLU(),
             nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU(),
-            nn.Flatten(), nn.Linear(500, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, 10),
+            nn.Flatten(), nn.Linear(500, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, num_classes),
         )  # fmt: skip
         nn.init.zeros_(self.theta.weight)
         with torch.no_grad():
@@ -53,8 +58,31 @@ class PlainLeNet(nn.Module):
         return self.classify(F.grid_sample(x_BCHW, grid_BHW2, align_corners=False))
 
 
-def plain_cnn() -> nn.Module:
-    """The default classifier: four convolutions with batch normalisation, and a global average."""
+def plain_cnn(num_classes: int = NUM_CLASSES) -> nn.Module:
+    """The default classifier: a first layer whose filters stay as they are, three pairs of convolutions, a maximum."""
+
+    def norm(channels: int) -> nn.Module:
+        layer = nn.BatchNorm2d(channels, momentum=0.4)
+        layer.weight.requires_grad_(False)
+        return layer
+
+    def pair(in_channels: int, out_channels: int) -> list[nn.Module]:
+        first, second = (
+            nn.Conv2d(channels, out_channels, 3, padding=1, bias=False) for channels in (in_channels, out_channels)
+        )
+        return [first, nn.MaxPool2d(2), norm(out_channels), nn.GELU(), second, norm(out_channels), nn.GELU()]
+
+    whitening = nn.Conv2d(3, 24, 2)
+    whitening.weight.requires_grad_(False)
+    return nn.Sequential(
+        whitening, nn.GELU(),
+        *pair(24, 16), *pair(16, 64), *pair(64, 64),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(64, num_classes, bias=False),
+    )  # fmt: skip
+
+
+def plain_cnn4(num_classes: int = NUM_CLASSES) -> nn.Module:
+    """The former default: four convolutions with batch normalisation, and a global average."""
 
     def convolution(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
         convolve = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=1, bias=False)
@@ -65,18 +93,26 @@ def plain_cnn() -> nn.Module:
         *convolution(32, 64), nn.MaxPool2d(2),
         *convolution(64, 128), nn.MaxPool2d(2),
         *convolution(128, 128), nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(), nn.Linear(128, 10),
+        nn.Flatten(), nn.Linear(128, num_classes),
     )  # fmt: skip
 
 
-PLAIN_NETWORKS: dict[str, Callable[[], nn.Module]] = {"stn_affine@lenet": PlainLeNet, "cnn+flip_crop": plain_cnn}
-"""By the variant that they do the work of."""
+PLAIN_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "stn_affine@lenet": PlainLeNet,
+    "cnn+flip_crop": plain_cnn,
+    OLD_RECIPE.variant: plain_cnn4,
+}
+"""By the variant that they do the work of; they take the number of classes."""
 
 AUGMENTATIONS: dict[str, list[nn.Module]] = {
-    "none": [],
-    "flip_crop": [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()],
+    "stn_affine@lenet": [],
+    "cnn+flip_crop": [
+        transforms.RandomCrop(32, padding=2, padding_mode="reflect"),
+        transforms.RandomHorizontalFlip(),
+    ],
+    OLD_RECIPE.variant: [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()],
 }
-"""By the policy that they do the work of."""
+"""By the variant whose policy they do the work of."""
 
 
 class PilImages(Dataset[tuple[Tensor, int]]):
@@ -84,7 +120,7 @@ class PilImages(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, images: DeviceImages, augmentation: list[nn.Module]) -> None:
         self.pixels_NHWC, self.labels_N = images.pixels_NHWC.numpy(), images.labels_N.tolist()
-        normalise = transforms.Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+        normalise = transforms.Normalize((MEAN,) * 3, (STD,) * 3)
         self.transform = transforms.Compose([*augmentation, transforms.ToTensor(), normalise])
 
     def __len__(self) -> int:
@@ -94,11 +130,51 @@ class PilImages(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.pixels_NHWC[index])), self.labels_N[index]
 
 
-def batches_for_ever(images: PilImages, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Epoch after epoch in a new random order, with loaders that stay alive in between."""
-    loader = DataLoader(images, batch_size, shuffle=True, num_workers=NUM_LOADERS, persistent_workers=True)
+def new_loader(images: PilImages, batch_size: int) -> DataLoader[Any]:
+    """Each time through it is an epoch in a new random order; its processes stay alive in between."""
+    return DataLoader(images, batch_size, shuffle=True, num_workers=NUM_LOADERS, persistent_workers=True)
+
+
+def for_ever(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Epoch after epoch."""
     while True:
         yield from loader
+
+
+class PlainTraining:
+    """What a plain training loop has at hand: the workload's network, SGD on all of it, and the loss."""
+
+    def __init__(self, workload: Workload, device: torch.device, num_classes: int = NUM_CLASSES) -> None:
+        protocol, optim = workload.protocol, workload.optim
+        self.device = device
+        self.network = PLAIN_NETWORKS[workload.variant](num_classes).to(device)
+        self.optimiser = torch.optim.SGD(
+            self.network.parameters(),
+            lr=optim.lr,
+            momentum=protocol.momentum,
+            nesterov=protocol.nesterov,
+            weight_decay=optim.weight_decay,
+        )
+        self.loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
+
+    def step(self, x_BCHW: Tensor, labels_B: Tensor) -> Tensor:
+        """Train on a batch; returns its loss."""
+        x_BCHW, labels_B = x_BCHW.to(self.device), labels_B.to(self.device)
+        self.optimiser.zero_grad()
+        loss: Tensor = self.loss_function(self.network(x_BCHW), labels_B)
+        loss.backward()
+        self.optimiser.step()
+        return loss
+
+    @torch.inference_mode()
+    def accuracy(self, images: DeviceImages) -> float:
+        """The share of the images, which lie in the CPU's memory, that the network is right about as they are."""
+        self.network.eval()
+        num_correct = 0
+        for index_B in torch.arange(len(images)).split(EVALUATION_BATCH):
+            logits_BX = self.network(((images.raw(index_B) - MEAN) / STD).to(self.device))
+            num_correct += int((logits_BX.argmax(1).cpu() == images.labels_N[index_B]).sum())
+        return num_correct / len(images)
 
 
 class UsualWay:
@@ -119,33 +195,20 @@ class UsualWay:
 
         num_skipped_batches: not timed, while the loaders start and their queues fill.
         """
-        protocol, device = workload.protocol, self.device
-        images = PilImages(self.images, AUGMENTATIONS[parse_variant(workload.variant).policy])
-        network = PLAIN_NETWORKS[workload.variant]().to(device)
-        optimiser = torch.optim.SGD(
-            network.parameters(),
-            lr=workload.optim.lr,
-            momentum=protocol.momentum,
-            nesterov=protocol.nesterov,
-            weight_decay=workload.optim.weight_decay,
-        )
-        loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
+        images = PilImages(self.images, AUGMENTATIONS[workload.variant])
+        training = PlainTraining(workload, self.device)
         start, num_images, losses = 0.0, 0, []
-        network.train()
-        for step, (x_BCHW, labels_B) in enumerate(batches_for_ever(images, protocol.batch_size)):
+        training.network.train()
+        for step, (x_BCHW, labels_B) in enumerate(for_ever(new_loader(images, workload.protocol.batch_size))):
             if step == num_skipped_batches:
-                wait_for(device)
+                wait_for(self.device)
                 start = time.perf_counter()
-            x_BCHW, labels_B = x_BCHW.to(device), labels_B.to(device)
-            optimiser.zero_grad()
-            loss = loss_function(network(x_BCHW), labels_B)
-            loss.backward()
-            optimiser.step()
+            loss = training.step(x_BCHW, labels_B)
             if step % BATCHES_PER_LOG == 0:
                 losses.append(loss.item())
             if step >= num_skipped_batches:
                 num_images += len(labels_B)
                 if time.perf_counter() - start > seconds:
                     break
-        wait_for(device)
+        wait_for(self.device)
         return num_images / (time.perf_counter() - start)

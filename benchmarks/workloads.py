@@ -59,6 +59,21 @@ WORKLOADS = (
     ),
 )
 
+OLD_RECIPE = Workload(
+    "former default network, as it was trained",
+    "cnn@cnn4+flip_crop:border=black:mirror=random:padding_px=4",
+    Protocol(
+        val_images=0,
+        batch_size=128,
+        optimiser="sgd",
+        momentum=0.9,
+        schedule="one_cycle",
+        averaging=False,
+    ),
+    Optim(lr=0.1),
+)
+"""That of this suite's first results: what a person would train with SGD."""
+
 
 def random_images(num_images: int, device: torch.device) -> DeviceImages:
     """Noise of 32x32 pixels, always the same: speed does not depend on what is in the pictures."""

@@ -147,6 +147,15 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     command.add_argument("--out", type=Path, default=Path("bench.json"), help="file for the figures")
     command.add_argument("--quick", action="store_true", help="a moment for each figure, to see that it works")
 
+    command = add("bench-accuracy", "measure the time to an accuracy beside a plain PyTorch training loop, as JSON")
+    command.add_argument("path", type=Path, help="folder of images: train/ and test/, or one folder for each class")
+    command.add_argument("--target", type=float, default=0.8, help="share of the test images to be right about")
+    command.add_argument(
+        "--rounds", type=int, default=3, help="how often each side trains, each time with another seed"
+    )
+    command.add_argument("--out", type=Path, default=Path("bench-accuracy.json"), help="file for the figures")
+    command.add_argument("--quick", action="store_true", help="a few images and epochs, to see that it works")
+
     for name, help in (
         ("dashboard", "open W&B's terminal dashboard on the ledger's runs"),
         ("sync", "upload the ledger's runs to W&B"),

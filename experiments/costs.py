@@ -68,7 +68,7 @@ class PeakMemory:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """What differs between two machines that make the same run."""
-    libraries = ("torch", "torchvision", "numpy", "optuna", "wandb")
+    versions = _versions("torch", "torchvision", "numpy", "optuna", "wandb")
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "device": device.type,
@@ -76,5 +76,14 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cores": num_cores(),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": {"python": platform.python_version(), **{n: importlib.metadata.version(n) for n in libraries}},
+        "versions": {"python": platform.python_version(), **versions},
     }
+
+
+def _versions(*libraries: str) -> dict[str, str]:
+    """Of those that are installed: a run needs torch and numpy only."""
+    found = {}
+    for library in libraries:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[library] = importlib.metadata.version(library)
+    return found

@@ -4,8 +4,6 @@ import io
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from torchvision.utils import make_grid
 
 from experiments.images import DeviceImages
 from experiments.network import Network
@@ -23,6 +21,9 @@ def before_and_after(network: Network, images: DeviceImages, num_draws: int = 0)
     raw_BCHW, seen_BCHW = batch.raw_BCHW, network.look(batch)
     if seen_BCHW is None:
         return None
+    from PIL import Image  # only where there is a picture
+    from torchvision.utils import make_grid
+
     if seen_BCHW.shape != raw_BCHW.shape:
         seen_BCHW = F.interpolate(seen_BCHW, raw_BCHW.shape[2:], mode="nearest")
     both_BCHW = torch.cat([raw_BCHW, seen_BCHW]).float().cpu()

@@ -7,8 +7,6 @@ import unicodedata
 from collections.abc import Iterable
 from typing import TextIO
 
-from rich.markup import escape
-
 JOINERS = "\u200c\u200d"
 """Zero-width, but letters of some scripts, and emoji, are written with them."""
 
@@ -33,6 +31,8 @@ def listed(names: Iterable[str], most: int = 8, *, between: str = ", ") -> str:
 
 def as_markup(text: object) -> str:
     """The same for rich, which would take [red] for a colour."""
+    from rich.markup import escape  # plain text does without
+
     return escape(plain(text))
 
 

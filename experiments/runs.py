@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -20,7 +19,9 @@ from experiments.images import DeviceImages, channel_statistics, split, to_devic
 from experiments.ledger import Ledger, to_json
 from experiments.ledger.checkpoints import Checkpoints
 from experiments.ledger.checksums import SUMS
+from experiments.models import Model
 from experiments.models.cnn_matched import count_parameters
+from experiments.network import Network
 from experiments.pictures import before_and_after
 from experiments.poses import posed_px
 from experiments.private_text import without_folders
@@ -217,24 +218,11 @@ def train_and_score(
     train_N, val_N = split(pool.labels_N.cpu(), run.protocol, run.seed)
     images = pool.subset(train_N.to(device))
     val_images = pool.subset(val_N.to(device)) if len(val_N) else None
-    mean_C, std_C = channel_statistics(images)
-    image_px = posed_px(run.pose, run.protocol.image_px)
-    network = build_network(
-        variant,
-        recipe,
-        num_classes=len(task.classes),
-        image_px=image_px,
-        mean_C=mean_C,
-        std_C=std_C,
-        seed=run.seed,
-        width=run.protocol.width,
-    )
-    network.whiten(images.raw(torch.arange(min(WHITENED, len(images)), device=device)).cpu())
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = untrained_network(run, recipe, images, len(task.classes))
     result = outcome.result
     result["num_train_images"], result["num_val_images"] = len(images), len(val_N)
     result["num_parameters"] = count_parameters(network)
-    flops_per_image = count_train_flops(network, image_px, recipe.num_draws)
+    flops_per_image = count_train_flops(network, posed_px(run.pose, run.protocol.image_px), recipe.num_draws)
 
     def after_epoch(row: Row) -> None:
         outcome.history.append(row)
@@ -271,6 +259,24 @@ def train_and_score(
     result["transformer"] = diagnosis and dataclasses.asdict(diagnosis)
 
 
+def untrained_network(run: RunConfig, recipe: Model, images: DeviceImages, num_classes: int) -> Network:
+    """The run's network as its training starts, where the images are; it normalises and whitens by them."""
+    device = images.labels_N.device
+    mean_C, std_C = channel_statistics(images)
+    network = build_network(
+        parse_variant(run.variant),
+        recipe,
+        num_classes=num_classes,
+        image_px=posed_px(run.pose, run.protocol.image_px),
+        mean_C=mean_C,
+        std_C=std_C,
+        seed=run.seed,
+        width=run.protocol.width,
+    )
+    network.whiten(images.raw(torch.arange(min(WHITENED, len(images)), device=device)).cpu())
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def test_scores(found: Evaluation) -> dict[str, Any]:
     """What run.json's `result` says of the test part."""
     scores = {
@@ -302,4 +308,6 @@ def evaluation_files(found: Evaluation) -> dict[str, bytes]:
 
 
 def _saved(tensors: dict[str, Tensor]) -> bytes:
+    import safetensors.torch  # what only trains does without
+
     return safetensors.torch.save({name: value.cpu().contiguous() for name, value in tensors.items()})

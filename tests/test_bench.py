@@ -3,6 +3,7 @@
 import json
 import math
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from benchmarks.machine import thread_counts
 from benchmarks.remote import Remote
 from benchmarks.speed import Side, packed_counts, ratios
 from benchmarks.usual_way import AUGMENTATIONS, PLAIN_NETWORKS, PilImages, PlainLeNet
-from benchmarks.workloads import WORKLOADS, Workload, random_images
+from benchmarks.workloads import NUM_CLASSES, OLD_RECIPE, WORKLOADS, Workload, random_images
 from experiments.cli import main
 from experiments.device import find_device
 from experiments.models.cnn_matched import count_parameters
@@ -69,7 +70,7 @@ def test_the_report_holds_all_sides(report) -> None:
 def test_the_report_holds_both_networks(report) -> None:
     tutorial, default = report["networks"]
     assert (tutorial["variant"], tutorial["batch_size"], tutorial["num_parameters"]) == ("stn_affine@lenet", 64, 39884)
-    assert (default["variant"], default["batch_size"], default["num_parameters"]) == ("cnn+flip_crop", 128, 243146)
+    assert (default["variant"], default["batch_size"], default["num_parameters"]) == ("cnn+flip_crop", 256, 127096)
     assert {tutorial["precision"], default["precision"]} <= {"fp32", "bf16"}
 
 
@@ -123,7 +124,7 @@ def test_ratios_compare_rounds_and_like_with_like() -> None:
 
 def plain_copy(workload: Workload, network: nn.Module) -> nn.Module:
     """The usual way's network with the engine's weights and buffers."""
-    plain = PLAIN_NETWORKS[workload.variant]()
+    plain = PLAIN_NETWORKS[workload.variant](NUM_CLASSES)
     state = {name: value for name, value in network.state_dict().items() if not name.startswith(("gain", "offset"))}
     looks_first = sorted(state, key=lambda name: not name.startswith("localisation."))  # as the plain network does
     plain.load_state_dict(dict(zip(plain.state_dict(), map(state.get, looks_first), strict=True)))
@@ -133,7 +134,7 @@ def plain_copy(workload: Workload, network: nn.Module) -> nn.Module:
     return plain
 
 
-@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.variant)
+@pytest.mark.parametrize("workload", [*WORKLOADS, OLD_RECIPE], ids=lambda workload: workload.variant)
 def test_both_sides_train_the_same_network(workload: Workload) -> None:
     network = new_network(workload, CPU).eval()
     plain = plain_copy(workload, network).eval()
@@ -143,18 +144,21 @@ def test_both_sides_train_the_same_network(workload: Workload) -> None:
     torch.testing.assert_close(plain(seen_BCHW), network(Batch.of(images.raw(torch.arange(8)))), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.variant)
+@pytest.mark.parametrize("workload", [*WORKLOADS, OLD_RECIPE], ids=lambda workload: workload.variant)
 def test_gradients_reach_every_parameter_of_the_plain_network(workload: Workload) -> None:
-    plain = PLAIN_NETWORKS[workload.variant]()
+    plain = PLAIN_NETWORKS[workload.variant](NUM_CLASSES)
     if isinstance(plain, PlainLeNet):
         nn.init.normal_(plain.theta.weight, std=0.01)  # zeros would stop the gradient on its way back
     plain(torch.rand(4, 3, 32, 32)).square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in plain.parameters())
+    trained = [parameter for parameter in plain.parameters() if parameter.requires_grad]
+    assert sum(map(torch.numel, trained)) == count_parameters(new_network(workload, CPU))
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in trained)
 
 
-def test_the_usual_augmentation_shifts_and_mirrors() -> None:
+@pytest.mark.parametrize("variant", ["cnn+flip_crop", OLD_RECIPE.variant])
+def test_the_usual_augmentation_shifts_and_mirrors(variant: str) -> None:
     images = random_images(1, CPU)
-    plain, shown = PilImages(images, []), PilImages(images, AUGMENTATIONS["flip_crop"])
+    plain, shown = PilImages(images, []), PilImages(images, AUGMENTATIONS[variant])
     torch.manual_seed(0)
     copies = [shown[0][0] for _ in range(16)]
     assert {copy.shape for copy in copies} == {plain[0][0].shape}
@@ -168,16 +172,34 @@ def test_a_remote_object_keeps_its_state_and_ends_with_its_context() -> None:
     assert not multiprocessing.active_children()
 
 
+def test_a_remote_object_can_be_followed() -> None:
+    with Remote(Told, 3) as remote:
+        assert list(remote.follow("count", 2)) == [2, 3, 4]
+        assert remote.call("last") == 4
+
+
+class Told:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def count(self, start: int, tell: Callable[[int], None]) -> None:
+        for value in range(start, start + self.number):
+            tell(value)
+
+    def last(self) -> int:
+        return self.number + 1
+
+
 def test_a_remote_object_that_fails_says_so() -> None:
     with pytest.raises(RuntimeError, match="ended early"), Remote(list) as remote:
         remote.call("pop")
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("name", ["missing/bench.json", "."])
-def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path, capsys, name: str) -> None:
-    assert main(["bench", "--out", str(tmp_path / name)]) == 2
+@pytest.mark.parametrize("name", ["missing/bench.json", "here", "."])
+def test_a_file_that_cannot_be_written_is_refused_at_once(here: Path, tmp_path: Path, capsys, name: str) -> None:
+    assert main(["bench", "--out", name if name == "." else str(tmp_path / name)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: out: ")
     assert error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [here] and not list(here.iterdir())

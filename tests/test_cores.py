@@ -145,11 +145,12 @@ def test_a_real_quota(half_a_core: Path) -> None:
     assert (ran.stdout, ran.stderr) == ("1 1 1\n", "")
 
 
+@pytest.mark.parametrize("command", [["bench"], ["bench-accuracy", "images"]], ids=" ".join)
 def test_a_bench_without_shared_memory_says_so(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cores, "SHARED_MEMORY", str(here / "shm"))
-    assert main(["bench", "--quick"]) == 2
-    said = f"bench: {here}/shm, which PyTorch's loaders need, cannot be written; mount one"
+    assert main([*command, "--quick"]) == 2
+    said = f"{command[0]}: {here}/shm, which PyTorch's loaders need, cannot be written; mount one"
     assert capsys.readouterr().err == f"error: {said}\n"
     assert list(here.iterdir()) == []

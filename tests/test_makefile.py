@@ -188,6 +188,16 @@ def test_a_read_only_checkout_that_is_installed_is_left_alone(checkout: Path) ->
     assert {path: path.lstat().st_mtime_ns for path in checkout.rglob("*") if path.name != "log"} == before
 
 
+def test_the_time_to_an_accuracy_needs_images(checkout: Path) -> None:
+    made(checkout, "setup")
+    with pytest.raises(subprocess.CalledProcessError) as ended:
+        made(checkout, "bench-accuracy")
+    assert "make: bench-accuracy needs images; name their folder: make bench-accuracy DATA=" in str(ended.value.stderr)
+    command = "-m experiments bench-accuracy a folder"
+    assert made(checkout, "bench-accuracy", "DATA=a folder") == [command]
+    assert made(checkout, "bench-accuracy", "DATA=a folder", "OUT=b.json") == [f"{command} --out b.json"]
+
+
 def test_the_dashboard_of_tuning_finds_a_ledger_at_home(checkout: Path) -> None:
     journal = checkout / "home/my runs/studies/s/optuna.log"
     journal.parent.mkdir(parents=True)

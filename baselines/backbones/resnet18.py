@@ -1,28 +1,8 @@
 """ResNet-18 with the stem that is usual for 32x32 images."""
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from baselines.backbones import BACKBONES, Backbone
-
-
-class WideResNet18(ResNet):
-    """torchvision's ResNet-18 whose channels are scaled and whose stem keeps the resolution."""
-
-    def __init__(self, *, num_classes: int, in_channels: int, width: float) -> None:
-        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=num_classes)
-        channels = [max(1, round(n * width)) for n in (64, 128, 256, 512)]
-        self.inplanes = channels[0]
-        self.conv1 = nn.Conv2d(in_channels, channels[0], kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels[0])
-        self.layer1 = self._make_layer(BasicBlock, channels[0], 2)
-        self.layer2 = self._make_layer(BasicBlock, channels[1], 2, stride=2)
-        self.layer3 = self._make_layer(BasicBlock, channels[2], 2, stride=2)
-        self.layer4 = self._make_layer(BasicBlock, channels[3], 2, stride=2)
-        self.fc = nn.Linear(channels[3], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 @BACKBONES.register("resnet18")
@@ -35,7 +15,21 @@ def resnet18(*, num_classes: int, image_px: int, in_channels: int, width: float)
     # Smaller ones shrink to one pixel, and a last batch of one image cannot be normalised over one value.
     if image_px < 9:
         raise ValueError(f"backbone resnet18 needs images of 9 px or more, got {image_px}")
-    net = WideResNet18(num_classes=num_classes, in_channels=in_channels, width=width)
+    from torchvision.models.resnet import BasicBlock, ResNet  # seconds to import, and only needed here
+
+    net = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=num_classes)
+    channels = [max(1, round(n * width)) for n in (64, 128, 256, 512)]
+    net.inplanes = channels[0]
+    net.conv1 = nn.Conv2d(in_channels, channels[0], kernel_size=3, padding=1, bias=False)
+    net.bn1 = nn.BatchNorm2d(channels[0])
+    net.layer1 = net._make_layer(BasicBlock, channels[0], 2)
+    net.layer2 = net._make_layer(BasicBlock, channels[1], 2, stride=2)
+    net.layer3 = net._make_layer(BasicBlock, channels[2], 2, stride=2)
+    net.layer4 = net._make_layer(BasicBlock, channels[3], 2, stride=2)
+    net.fc = nn.Linear(channels[3], num_classes)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     stem = nn.Sequential(net.conv1, net.bn1, net.relu)
     head = nn.Sequential(net.avgpool, nn.Flatten(), net.fc)
     return Backbone((stem, net.layer1, net.layer2, net.layer3, net.layer4), head)

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from experiments.device import device_name
@@ -107,6 +105,8 @@ class Checkpoints:
                 path.unlink()
 
     def _write(self, checkpoint: Checkpoint, train_seconds: float) -> Path:
+        import safetensors.torch  # what trains without checkpoints does without
+
         tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
         values = {**checkpoint.values, **self._identity, "train_seconds": train_seconds}
         content = safetensors.torch.save(tensors, metadata={"checkpoint": json.dumps(values, allow_nan=False)})
@@ -117,6 +117,8 @@ class Checkpoints:
         return path
 
     def _read(self, path: Path) -> Checkpoint | None:
+        from safetensors import SafetensorError, safe_open
+
         try:
             if not _is_whole(path):
                 return None

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from baselines.deformable import deform
 from experiments.models import MODELS
 from experiments.network import Network, Site
 
@@ -42,6 +41,8 @@ class DeformableNetwork(Network):
     """A deformed backbone, and beside it the layers that predict its offsets."""
 
     def __init__(self, site: Site, num_stages: int) -> None:
+        from baselines.deformable import deform  # it imports torchvision, which nothing else in a training needs
+
         backbone = site.backbone()
         offsets = deform(backbone, num_stages)
         super().__init__(site, backbone)

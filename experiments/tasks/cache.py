@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 
 from experiments.config import canonical
 from experiments.errors import UserError
@@ -147,6 +146,8 @@ def received(wanted: str, cache: Path, fetch: Callable[[], Decoded]) -> Decoded:
 @contextmanager
 def _lock(entry: Path, waiting: str, say: Say) -> Iterator[None]:
     """Hold the entry, for building it. waiting: what to say if another process holds it."""
+    from filelock import FileLock, Timeout  # what only trains does without
+
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(entry.with_name(f"{_LOCK}{entry.name}"), fallback_to_soft=False)

@@ -1,0 +1,294 @@
+"""Seconds of training until a network is right about so many test images, beside the usual way to train one.
+
+Three sides train in turns on the same images:
+
+- the usual way: torchvision's transforms on PIL images, a DataLoader, a plain network, SGD, fp32;
+- this engine with the same network, optimiser, schedule and number of epochs;
+- this engine with its default recipe.
+
+The first over the second is what the engine is worth, the second over the third what the recipe is.
+
+A clock starts when the images are in memory and decoded, so building the network, its whitening and starting the
+loaders are counted. It stands while accuracy is measured, after each epoch, on all sides. Each training has a process
+of its own, with a thread for each core. The suite's sweeps train as many networks at once as there are cores, with one
+thread each, which is faster for all of them together and slower for each.
+
+All training images are trained on but those that a study would hold out. Accuracy is that on the test part: nothing is
+chosen by it here, and the numbers of epochs below were found on validation images.
+"""
+
+import dataclasses
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch.optim.lr_scheduler import OneCycleLR
+
+from benchmarks.machine import describe, wait_for
+from benchmarks.remote import Remote
+from benchmarks.report import median, print_load, print_machine, print_table
+from benchmarks.speed import check_writable
+from benchmarks.usual_way import AUGMENTATIONS, NUM_LOADERS, PilImages, PlainTraining, new_loader
+from benchmarks.workloads import OLD_RECIPE, WORKLOADS, Workload
+from experiments.config import Protocol, RunConfig
+from experiments.cores import num_cores
+from experiments.device import resolve
+from experiments.display import say_to
+from experiments.errors import UserError
+from experiments.evaluation import evaluate
+from experiments.executors.local import prepare_device
+from experiments.images import DeviceImages, fit_to_task, split, to_device
+from experiments.ledger import to_json, write_atomically
+from experiments.runs import untrained_network
+from experiments.tasks import load_task
+from experiments.tasks.cache import cache_folder, held
+from experiments.training import Row, train
+from experiments.variants import build_model_recipe, build_policy, parse_variant
+
+REPORT_FORMAT = 1
+OLD_EPOCHS, NEW_EPOCHS = 11, 4
+"""A schedule has to know how long it is. The fewest with which validation accuracy came to 80 %."""
+QUICK_EPOCHS, QUICK_IMAGES = 2, 256
+USUAL, OLD, NEW = "usual way", "engine, old recipe", "engine, new recipe"
+RATIOS = ((USUAL, OLD, "engine", None), (OLD, NEW, "recipe", None), (USUAL, NEW, "both", 10.0))
+"""What over what, which part of the whole factor that is, and what it is hoped to reach."""
+NOTE = (
+    "Usual way: {usual_way}. Engine, old recipe: the same network, optimiser, schedule and epochs, {precision}; new "
+    "recipe: the default. Seconds: of training, from decoded images to the end of the first epoch after which "
+    "{percent:g} % of the test images are right; the clock stands while that is measured. {num_train_images:,} "
+    "training and {num_test_images:,} test images, another seed in each round. Rounds: {num_rounds}; figures are "
+    "medians, ratios medians of the rounds' ratios. A side that misses the target in any round has none."
+)
+Point = dict[str, Any]
+"""Of a curve: seconds of training, whole epochs, and the share of the test images that are right then."""
+Tell = Callable[[Point], None]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of those compared. method: of Training."""
+
+    name: str
+    method: str
+    workload: Workload
+
+
+class Clock:
+    """Tells accuracy over seconds of training. It runs from now on, and stands while accuracy is measured."""
+
+    def __init__(self, device: torch.device, tell: Tell) -> None:
+        self.device, self.tell = device, tell
+        self.start = time.perf_counter()
+
+    def stop_for(self, epoch: int, accuracy: Callable[[], float]) -> None:
+        """The epoch is over: measure."""
+        wait_for(self.device)
+        stopped = time.perf_counter()
+        self.tell({"seconds": round(stopped - self.start, 3), "epoch": epoch, "accuracy": accuracy()})
+        self.start += time.perf_counter() - stopped
+
+
+class Training:
+    """One training, in a process of its own. content_hash: of images that the cache holds."""
+
+    def __init__(self, content_hash: str, cache: Path, device: torch.device) -> None:
+        images = held(content_hash, cache)
+        assert images is not None, content_hash
+        self.images, self.device = images, device
+
+    def parts(self, run: RunConfig, device: torch.device) -> tuple[DeviceImages, DeviceImages]:
+        """What the run trains on, and the test images."""
+        pool = to_device(self.images.train, run.pose, device, part="train")
+        train_N, _ = split(pool.labels_N.cpu(), run.protocol, run.seed)
+        test = to_device(self.images.test, run.pose, device, part="test", num=run.protocol.test_images)
+        return pool.subset(train_N.to(device)), test
+
+    def usual_way(self, workload: Workload, run: RunConfig, tell: Tell) -> None:
+        """Train as it is usually written."""
+        images, test = self.parts(run, torch.device("cpu"))
+        torch.manual_seed(run.seed)
+        clock, epochs = Clock(self.device, tell), run.protocol.epochs
+        loader = new_loader(PilImages(images, AUGMENTATIONS[workload.variant]), run.protocol.batch_size)
+        plain = PlainTraining(workload, self.device, len(self.images.classes))
+        schedule = OneCycleLR(plain.optimiser, run.optim.lr, epochs * len(loader), cycle_momentum=False)
+        for epoch in range(1, epochs + 1):
+            plain.network.train()
+            for x_BCHW, labels_B in loader:
+                plain.step(x_BCHW, labels_B)
+                schedule.step()
+            clock.stop_for(epoch, lambda: plain.accuracy(test))
+
+    def engine(self, workload: Workload, run: RunConfig, tell: Tell) -> None:
+        """Train as a worker does, but with a thread for each core."""
+        prepare_device(self.device)
+        if self.device.type == "cpu":
+            torch.set_num_threads(num_cores())
+        images, test = self.parts(run, self.device)
+        clock, variant = Clock(self.device, tell), parse_variant(workload.variant)
+        policy, recipe = build_policy(variant, {}), build_model_recipe(variant, {})
+        network = untrained_network(run, recipe, images, len(self.images.classes))
+
+        def after_epoch(row: Row) -> None:
+            clock.stop_for(int(row["epoch"] or 0), lambda: evaluate(network, test, run.protocol.precision).accuracy)
+
+        train(network, policy, images, None, run, recipe, after_epoch)
+
+
+def measure(path: Path, out: Path, *, target: float, num_rounds: int, quick: bool) -> int:
+    """Train all sides on the folder's images, print, and write as JSON. quick: on a few images, to see that it works.
+
+    Raises UserError for values that make no sense, for a file that cannot be written and for images that cannot be had,
+    before anything is trained.
+    """
+    if not 0 < target <= 1:
+        raise UserError(f"target: {target:g} is not a share of the images above 0 and up to 1, such as 0.8")
+    if num_rounds < 1:
+        raise UserError(f"rounds: {num_rounds} is less than 1")
+    check_writable(out)
+    console, cache, load = Console(), cache_folder(), os.getloadavg()[0]
+    say, few = say_to(console), QUICK_IMAGES if quick else 0
+    task = load_task(f"folder:{path}", image_px=Protocol().image_px, cache=cache, say=say)
+    fitted, shrunk = fit_to_task(resolve(Protocol(train_images=few, test_images=few), cache), task)
+    if shrunk:
+        say(shrunk)
+    sides, device = sides_for(fitted, quick=quick), torch.device(fitted.device)
+    start, curves = time.perf_counter(), defaultdict[str, list[list[Point]]](list)
+    for seed in range(1, num_rounds + 1):
+        for side in sides:
+            curve: list[Point] = []
+            with Remote(Training, task.content_hash, cache, device) as training:
+                run = dataclasses.replace(side.workload.run(side.workload.protocol.epochs), seed=seed)
+                for point in training.follow(side.method, side.workload, run):
+                    curve.append(point)
+                    say(f"round {seed} of {num_rounds}, {side.name}: {progress(point, run.protocol.epochs)}")
+            if len(curve) < run.protocol.epochs:
+                raise UserError(f"{task.label}: the side {side.name!r} cannot be trained on it: its loss is not finite")
+            curves[side.name].append(curve)
+    reports = [side_report(side, curves[side.name], target) for side in sides]
+    report = {
+        "format": REPORT_FORMAT,
+        "quick": quick,
+        "target_accuracy": target,
+        "num_rounds": num_rounds,
+        "num_train_images": fitted.train_images,
+        "num_test_images": fitted.test_images,
+        "seconds": round(time.perf_counter() - start, 1),
+        "load_average_before": round(load, 2),
+        "machine": describe(device),
+        "task": task.record(),
+        "usual_way": f"PIL images, torchvision transforms, DataLoader with {NUM_LOADERS} processes, the plain network, "
+        "torch's SGD and one cycle, fp32",
+        "sides": reports,
+        "ratios": list(ratios(reports)),
+    }
+    print_report(console, report)
+    write_atomically(out, to_json(report))
+    say(f"Written to {out}")
+    return 0
+
+
+def sides_for(fitted: Protocol, *, quick: bool) -> list[Side]:
+    """All sides, on as many images, on the device and in the precision of the protocol."""
+    same = {
+        field: getattr(fitted, field) for field in ("train_images", "val_images", "test_images", "device", "precision")
+    }
+
+    def side(name: str, method: str, workload: Workload, epochs: int) -> Side:
+        protocol = dataclasses.replace(workload.protocol, **same, epochs=QUICK_EPOCHS if quick else epochs)
+        return Side(name, method, dataclasses.replace(workload, protocol=protocol))
+
+    return [
+        side(USUAL, "usual_way", OLD_RECIPE, OLD_EPOCHS),
+        side(OLD, "engine", OLD_RECIPE, OLD_EPOCHS),
+        side(NEW, "engine", WORKLOADS[-1], NEW_EPOCHS),
+    ]
+
+
+def progress(point: Point, epochs: int) -> str:
+    return f"epoch {point['epoch']} of {epochs}, {100 * point['accuracy']:.1f} % right after {point['seconds']:.1f} s"
+
+
+def seconds_to(target: float, curve: Sequence[Point]) -> float | None:
+    """Those of the first epoch after which accuracy is the target or more; None if it never is."""
+    return next((point["seconds"] for point in curve if point["accuracy"] >= target), None)
+
+
+def median_of_all(name: str, rounds: Sequence[float | None]) -> dict[str, Any]:
+    """The median, and what it is the median of; no median where a round has no figure."""
+    known = [value for value in rounds if value is not None]
+    return median(name, known) if len(known) == len(rounds) else {name: None, "rounds": list(rounds)}
+
+
+def side_report(side: Side, curves: Sequence[Sequence[Point]], target: float) -> dict[str, Any]:
+    """What the JSON says of a side. curves: of each round."""
+    protocol = side.workload.protocol
+    rates = [protocol.epochs * protocol.train_images / curve[-1]["seconds"] for curve in curves]
+    return {
+        "side": side.name,
+        "variant": side.workload.variant,
+        "epochs": protocol.epochs,
+        "batch_size": protocol.batch_size,
+        "precision": "fp32" if side.name == USUAL else protocol.precision,
+        "images_per_s": round(statistics.median(rates), 1),
+        "final_accuracy": round(statistics.median(curve[-1]["accuracy"] for curve in curves), 4),
+        **median_of_all("seconds_to_target", [seconds_to(target, curve) for curve in curves]),
+        "curves": curves,
+    }
+
+
+def ratios(sides: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The whole factor and its parts, as the JSON has them."""
+    seconds = {side["side"]: side["rounds"] for side in sides}
+    for over, under, part, hoped_for in RATIOS:
+        values = [a / b if a and b else None for a, b in zip(seconds[over], seconds[under], strict=True)]
+        yield {"ratio": f"{over} / {under}", "part": part, **median_of_all("value", values), "target": hoped_for}
+
+
+def print_report(console: Console, report: Mapping[str, Any]) -> None:
+    """The report as tables."""
+    print_machine(console, report["machine"])
+    print_load(console, report["load_average_before"])
+    percent = 100 * report["target_accuracy"]
+    print_table(
+        console,
+        ("side", "epochs", "images/s", "final %", f"seconds to {percent:g} %", "in each round"),
+        [
+            (
+                side["side"],
+                side["epochs"],
+                f"{side['images_per_s']:,.0f}",
+                f"{100 * side['final_accuracy']:.1f}",
+                shown(side["seconds_to_target"], 1),
+                ", ".join(shown(seconds, 1) for seconds in side["rounds"]),
+            )
+            for side in report["sides"]
+        ],
+    )
+    print_table(
+        console,
+        ("ratio of seconds", "part", "value", "in each round", "target"),
+        [
+            (
+                ratio["ratio"],
+                ratio["part"],
+                shown(ratio["value"], 2),
+                ", ".join(shown(value, 2) for value in ratio["rounds"]),
+                f"{ratio['target'] or ''}",
+            )
+            for ratio in report["ratios"]
+        ],
+    )
+    console.print(
+        NOTE.format(percent=percent, precision=report["sides"][-1]["precision"], **report), style="dim", highlight=False
+    )
+
+
+def shown(value: float | None, digits: int) -> str:
+    return "not reached" if value is None else f"{value:.{digits}f}"
