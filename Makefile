@@ -28,11 +28,7 @@ JOBS =
 EXECUTOR = local
 #: RETRY        1 makes runs again that failed or diverged
 RETRY =
-<<<<<<< .merge_file_fJlulA
-#: OUT          file that bench writes; bench-accuracy writes bench-accuracy.json instead if not given
-=======
-#: OUT          file that bench writes; gpu-check.json for gpu-check if not given
->>>>>>> .merge_file_XGVGiQ
+#: OUT          file that bench writes; bench-accuracy.json or gpu-check.json for those two if not given
 OUT = bench.json
 #: PYTHON       interpreter that .venv is made with; gpu-check uses one that is given, and no .venv
 PYTHON = python3
@@ -157,24 +153,16 @@ format: $(INSTALLED)  ## put imports and layout of all files in order
 bench: $(INSTALLED)  ## measure the speed of training on this machine, beside the usual way
 	@$(EXPERIMENTS) bench --out "$$OUT"
 
-<<<<<<< .merge_file_fJlulA
 # OUT has bench's value in any case: only one that was given is meant for this.
 bench-accuracy: $(INSTALLED)  ## measure the time to 80 % on images of your own, beside the usual way: DATA=path/to/cifar
 	@[ -n "$$DATA" ] || { echo 'make: bench-accuracy needs images; name their folder: make bench-accuracy DATA=path/to/cifar' >&2; exit 2; }
-	@$(EXPERIMENTS) bench-accuracy "$$DATA" $(if $(filter command line,$(origin OUT)),--out "$$OUT")
+	@$(EXPERIMENTS) bench-accuracy "$$DATA" $(if $(call given,OUT),--out "$$OUT")
 
-gpu-check: $(FOR_TESTS)  ## on a machine with a CUDA GPU: run the tests that need one, and a quick bench
-	@$(PY) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || \
-		{ echo 'make: PyTorch sees no CUDA GPU on this machine' >&2; exit 2; }
-	$(PY) -m pytest -m gpu -n 0
-	$(EXPERIMENTS) bench --quick --out $(VENV)/gpu-check.json
-=======
 # An interpreter that is named brings its own torch, where none could be installed: it is taken as it is.
 gpu-check: $(if $(call given,PYTHON),,$(FOR_TESTS))  ## on a CUDA GPU: its tests, precision, speed, time to 80 and 94 % (DATA=CIFAR-10); 8 minutes
 	@$(if $(call given,PYTHON),$(CHECK_PYTHON))
 	@$(if $(call given,PYTHON),$(PYTHON),$(PY)) -m benchmarks.gpu_check $${DATA:+--data "$$DATA"} \
 		$(if $(call given,OUT),--out "$$OUT") $(if $(call given,MINUTES),--minutes "$$MINUTES")
->>>>>>> .merge_file_XGVGiQ
 
 clean:  ## delete .venv and caches; the ledger and the reports stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info build site
