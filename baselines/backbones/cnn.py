@@ -7,8 +7,6 @@ from baselines.backbones import BACKBONES, Backbone
 from baselines.whitening import KERNEL, Whitening
 
 MIN_PX = 8
-BN_MOMENTUM = 0.4
-"""Of the new statistics; runs are too short for the usual 0.1."""
 
 
 def identity_start(convolution: nn.Conv2d) -> nn.Conv2d:
@@ -21,7 +19,7 @@ def identity_start(convolution: nn.Conv2d) -> nn.Conv2d:
 
 def norm(channels: int) -> nn.BatchNorm2d:
     """Batch normalisation whose scale stays 1."""
-    layer = nn.BatchNorm2d(channels, momentum=BN_MOMENTUM)
+    layer = nn.BatchNorm2d(channels)
     layer.weight.requires_grad_(False)
     return layer
 
