@@ -311,7 +311,7 @@ def test_a_width_of_the_protocol_is_that_of_the_network(
     key = run_key(run, sprites_in(cache).content_hash)
     carry_out(Job(run, key, Source("sprites", "", 32, cache), ledger.root), torch.device("cpu"))
     trained = load_trained(ledger, key)
-    assert trained.network.backbone.stages[0][0].weight.shape == (16, 3, 4, 4)  # type: ignore[index,union-attr]
+    assert trained.network.backbone.stages[0][0].weight.shape == (16, 3, 4, 4)  # type: ignore[index]
 
 
 def test_other_weights_are_refused(make_run: Callable[..., tuple[Ledger, str]], tmp_path: Path) -> None:

@@ -185,9 +185,10 @@ class TestRuns:
         assert torch.equal(start, end)
 
     def test_poses_and_seeds_whiten_differently(self, cache, tmp_path, monkeypatch):
+        settings: list[dict[str, Any]] = [{"pose": "R"}, {"pose": "upright"}, {"seed": 2}]
         filters = [
             self.run(cache, tmp_path / str(number), monkeypatch, **changes)[2]
-            for number, changes in enumerate(({"pose": "R"}, {"pose": "upright"}, {"seed": 2}))
+            for number, changes in enumerate(settings)
         ]
         assert not any(torch.equal(one, other) for i, one in enumerate(filters) for other in filters[:i])
 
