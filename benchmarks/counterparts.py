@@ -45,7 +45,7 @@ def torchvision_transforms() -> dict[str, Transform]:
 
     return {
         GIVEN_MAPS: given,
-        "flip_crop": v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(32, padding=4)]),
+        "flip_crop": v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(32, padding=2, padding_mode="reflect")]),
         "rotate": v2.RandomRotation(15, interpolation=BILINEAR),
         "translate": affine(0, translate=(0.125, 0.125)),
         "scale": affine(0, scale=(1 / 1.3, 1.3)),
@@ -73,7 +73,9 @@ def kornia_transforms() -> dict[str, Transform]:
 
     return {
         GIVEN_MAPS: given,
-        "flip_crop": torch.nn.Sequential(single.RandomHorizontalFlip(), single.RandomCrop((32, 32), padding=4)),
+        "flip_crop": torch.nn.Sequential(
+            single.RandomHorizontalFlip(), single.RandomCrop((32, 32), padding=2, padding_mode="reflect")
+        ),
         "rotate": single.RandomRotation(15.0, p=1.0),
         "translate": single.RandomAffine(0.0, translate=(0.125, 0.125), p=1.0),
         "scale": single.RandomAffine(0.0, scale=(1 / 1.3, 1.3), p=1.0),

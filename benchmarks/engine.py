@@ -95,7 +95,8 @@ class Engine:
         variant = parse_variant(workload.variant)
         policy, recipe = build_policy(variant, {}), build_model_recipe(variant, {})
         network = new_network(workload, self.device)
-        warm_N = torch.arange(NUM_WARM_BATCHES * workload.protocol.batch_size, device=self.device)
+        num_warm = min(NUM_WARM_BATCHES * workload.protocol.batch_size, len(self.images))
+        warm_N = torch.arange(num_warm, device=self.device)
 
         def mark(row: Row) -> None:
             progress = {"variant": workload.variant, "epochs": epochs, **row}

@@ -1,6 +1,6 @@
 """What a user would otherwise write: a Dataset of PIL images, torchvision's transforms on each, a DataLoader, fp32.
 
-The networks are those of the engine's workloads, layer by layer, in plain PyTorch.
+The networks are those of the engine's workloads, layer by layer, in plain PyTorch; SGD trains them.
 
 Legend: N images, B images of a batch, C channels, H rows, W columns.
 """
@@ -54,19 +54,25 @@ class PlainLeNet(nn.Module):
 
 
 def plain_cnn() -> nn.Module:
-    """The default classifier: four convolutions with batch normalisation, and a global average."""
+    """The default classifier: frozen patch whitening, and three pairs of convolutions with batch normalisation."""
 
-    def convolution(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
-        convolve = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=1, bias=False)
-        return [convolve, nn.BatchNorm2d(out_channels), nn.ReLU()]
+    def pair(in_channels: int, out_channels: int) -> list[nn.Module]:
+        return [
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            nn.MaxPool2d(2), nn.BatchNorm2d(out_channels), nn.GELU(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels), nn.GELU(),
+        ]  # fmt: skip
 
-    return nn.Sequential(
-        *convolution(3, 32, kernel=4, stride=2),
-        *convolution(32, 64), nn.MaxPool2d(2),
-        *convolution(64, 128), nn.MaxPool2d(2),
-        *convolution(128, 128), nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(), nn.Linear(128, 10),
+    network = nn.Sequential(
+        nn.Conv2d(3, 24, 2), nn.GELU(),
+        *pair(24, 16), *pair(16, 64), *pair(64, 64),
+        nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(64, 10, bias=False),
     )  # fmt: skip
+    for layer in network:
+        if isinstance(layer, nn.BatchNorm2d) or layer is network[0]:
+            layer.get_parameter("weight").requires_grad_(False)
+    return network
 
 
 PLAIN_NETWORKS: dict[str, Callable[[], nn.Module]] = {"stn_affine@lenet": PlainLeNet, "cnn+flip_crop": plain_cnn}
@@ -74,7 +80,7 @@ PLAIN_NETWORKS: dict[str, Callable[[], nn.Module]] = {"stn_affine@lenet": PlainL
 
 AUGMENTATIONS: dict[str, list[nn.Module]] = {
     "none": [],
-    "flip_crop": [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()],
+    "flip_crop": [transforms.RandomCrop(32, padding=2, padding_mode="reflect"), transforms.RandomHorizontalFlip()],
 }
 """By the policy that they do the work of."""
 
@@ -123,7 +129,7 @@ class UsualWay:
         images = PilImages(self.images, AUGMENTATIONS[parse_variant(workload.variant).policy])
         network = PLAIN_NETWORKS[workload.variant]().to(device)
         optimiser = torch.optim.SGD(
-            network.parameters(),
+            [parameter for parameter in network.parameters() if parameter.requires_grad],
             lr=workload.optim.lr,
             momentum=protocol.momentum,
             nesterov=protocol.nesterov,
