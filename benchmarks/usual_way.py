@@ -62,7 +62,7 @@ def plain_cnn(num_classes: int = NUM_CLASSES) -> nn.Module:
     """The default classifier: a first layer whose filters stay as they are, three pairs of convolutions, a maximum."""
 
     def norm(channels: int) -> nn.Module:
-        layer = nn.BatchNorm2d(channels, momentum=0.4)
+        layer = nn.BatchNorm2d(channels)
         layer.weight.requires_grad_(False)
         return layer
 

@@ -42,7 +42,16 @@ WORKLOADS = (
     Workload(
         "PyTorch's tutorial network",
         "stn_affine@lenet",
-        Protocol(val_images=0, batch_size=64, momentum=0.0, nesterov=False, schedule="constant", label_smoothing=0.0),
+        Protocol(
+            val_images=0,
+            batch_size=64,
+            optimiser="sgd",
+            momentum=0.0,
+            nesterov=False,
+            schedule="constant",
+            averaging=False,
+            label_smoothing=0.0,
+        ),
         Optim(lr=0.01, weight_decay=0.0),
         targets={"engine / usual way": 1.8, "engine, packed / usual way": 3.0, "engine / bare step": 0.9},
     ),

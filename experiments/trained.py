@@ -1,6 +1,6 @@
 """A final run's network, built again from the ledger: what `export` and `predict` start from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from experiments.ledger import Ledger
 from experiments.network import Batch, Network
 from experiments.poses import no_pose, posed_px
 from experiments.tasks.reading import USUAL, ToRgb
-from experiments.variants import build_model_recipe, build_network, parse_variant
+from experiments.variants import DEFAULT_BACKBONE, build_model_recipe, build_network, parse_variant
 
 MIN_PREFIX = 4
 """Characters of a key that must be given at least."""
@@ -100,6 +100,8 @@ def load_trained(ledger: Ledger, name: str) -> Trained:
         what = f"is a {config['stage']}" if config["stage"] != "final" else f"is {record['status']}"
         raise UserError(f"run: {key} {what} and has no weights; only completed final runs keep them")
     variant = parse_variant(config["variant"])
+    if record["format"] < 5 and variant.backbone == DEFAULT_BACKBONE:
+        variant = replace(variant, backbone="cnn4")  # as the default one is called since
     recipe = build_model_recipe(variant, config["model"])
     image_px = posed_px(config["pose"], config["protocol"]["image_px"])
     network = build_network(

@@ -58,14 +58,14 @@ def test_it_is_the_documented_recurrence() -> None:
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_it_starts_at_the_network_and_is_no_view_of_it(memory_format: torch.memory_format) -> None:
-    network = small_network().to(memory_format=memory_format)  # type: ignore[call-overload]
+    network = small_network().to(memory_format=memory_format)
     averages = Averages(network)
     start = copy.deepcopy(network.state_dict())
     disturb(network)
     assert all(torch.equal(value, start[name]) for name, value in averages.of_network.items())
     averages.pull(0.0)  # it counts for nothing yet
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in averages.of_network.items())
-    assert network[0].weight.is_contiguous(memory_format=memory_format)
+    assert network.get_parameter("0.weight").is_contiguous(memory_format=memory_format)
 
 
 def test_what_does_not_change_stays_as_it_is() -> None:

@@ -19,12 +19,13 @@ import yaml
 from PIL import Image
 
 from experiments.cli import main
-from experiments.config import Optim
+from experiments.config import Optim, RunConfig, run_key
 from experiments.export import card, description, exported_program, loading_code
 from experiments.images import to_device
 from experiments.ledger import Ledger
 from experiments.models import MODELS
 from experiments.prediction import predict
+from experiments.runs import Job, Source, carry_out
 from experiments.tasks import Task
 from experiments.trained import Classifier, load_trained
 from tests.trained_runs import TINY, sprites_in, train_on_sprites
@@ -281,6 +282,36 @@ def test_a_damaged_run_is_not_handed_over(
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     assert main(["export", key, "--runs", str(copy), "--out", str(tmp_path / "out")]) == 2
     assert "weights.safetensors" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("version", [1, 4])
+def test_the_default_backbone_of_older_runs_is_what_it_was(
+    version: int, make_run: Callable[..., tuple[Ledger, str]], tmp_path: Path
+) -> None:
+    """Before format 5 `cnn` was what is `cnn4` now, and protocols had no width."""
+    ledger, key = make_run("cnn@cnn4")
+    record = json.loads((ledger.folder(key) / "run.json").read_text())
+    record["config"]["variant"], record["format"] = "cnn", version
+    for name in ("width", "optimiser", "averaging"):
+        del record["config"]["protocol"][name]
+    older = Ledger(tmp_path / "runs")
+    weights = (ledger.folder(key) / "weights.safetensors").read_bytes()
+    older.commit(key, {"run.json": json.dumps(record).encode(), "weights.safetensors": weights})
+    x_BCHW = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        expected, found = (Classifier(load_trained(each, key))(x_BCHW) for each in (ledger, older))
+    assert torch.equal(found, expected)
+
+
+def test_a_width_of_the_protocol_is_that_of_the_network(
+    make_run: Callable[..., tuple[Ledger, str]], cache: Path, tmp_path: Path
+) -> None:
+    ledger = Ledger(tmp_path / "runs")
+    run = RunConfig(variant="cnn@cnn4", seed=3, protocol=replace(TINY, width=0.5))
+    key = run_key(run, sprites_in(cache).content_hash)
+    carry_out(Job(run, key, Source("sprites", "", 32, cache), ledger.root), torch.device("cpu"))
+    trained = load_trained(ledger, key)
+    assert trained.network.backbone.stages[0][0].weight.shape == (16, 3, 4, 4)  # type: ignore[index]
 
 
 def test_other_weights_are_refused(make_run: Callable[..., tuple[Ledger, str]], tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class TestOrthogonalised:
         row, column = numbers(shape[0], 1), numbers(1, shape[1], seed=1)
         found = orthogonalised(float32(row @ column)).double().numpy()
         direction = row @ column / np.linalg.norm(row @ column)
-        np.testing.assert_allclose(found, iterated(np.float64(1), 3) * direction, atol=1e-4)
+        np.testing.assert_allclose(found, iterated(np.ones(1), 3) * direction, atol=1e-4)
 
     def test_in_float32_whatever_it_is_given(self):
         update = numbers(8, 8)

@@ -204,7 +204,7 @@ def test_one_that_does_not_fit_is_not_taken_up_in_part(name: str) -> None:
         network(torch.ones(1, 2)).sum().backward()
         optimiser.step()
         averages.pull(0.5)
-        return training_state.TrainingState(network, optimiser, averages, [{"epoch": 1}, {"epoch": 2}], 2)  # type: ignore[arg-type,list-item]
+        return training_state.TrainingState(network, optimiser, averages, [{"epoch": 1}, {"epoch": 2}], 2)  # type: ignore[arg-type]
 
     one, other = state().checkpoint(), state()
     one = Checkpoint({name: value.clone() for name, value in one.tensors.items()}, one.values)

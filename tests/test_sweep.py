@@ -13,6 +13,7 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from experiments.cli import main
+from experiments.config import Optim
 from experiments.ledger import Ledger
 from experiments.runs import Job
 from experiments.sweep import Sweep
@@ -75,7 +76,7 @@ def test_a_sweep_makes_every_run_once(undisturbed: Done) -> None:
         ]
         assert all(record["result"]["test_accuracy"] is None for record in trials)
         assert all(record["result"]["num_test_images"] == 100 for record in finals)
-        assert trials[0]["config"]["optim"]["lr"] == 0.1
+        assert trials[0]["config"]["optim"]["lr"] == Optim().lr
         accuracies = [record["result"]["val_accuracy"] for record in trials]
         assert arm["winner"] == arm["trials"][accuracies.index(max(accuracies))]
         winner = ledger.read(arm["winner"])["config"]

@@ -153,7 +153,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no such stage": (
         {"variants": variants("cnn", "stn_affine:place=feature:stage=9")},
-        "stn_affine:place=feature:stage=9 on images of 32 px: stage: the backbone has 4 stages, 9 is none of them",
+        "stn_affine:place=feature:stage=9 on images of 32 px: stage: the backbone has 3 stages, 9 is none of them",
     ),
     "spline in a map of 1 px": (
         {
@@ -199,7 +199,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "searched stage": (
         {"search": stn(place={"value": "feature"}, stage={"min": 1, "max": 9})},
-        "sweep.yaml: search: stn_affine+affine on images of 32 px: stage: the backbone has 4 stages, 9 is none of them",
+        "sweep.yaml: search: stn_affine+affine on images of 32 px: stage: the backbone has 3 stages, 9 is none of them",
     ),
     "searched bounds of a word": (
         {"search": stn(padding={"min": 0, "max": 1})},
@@ -239,7 +239,7 @@ def test_options_that_do_not_go_together_are_refused_for_a_single_run_too(
         (["--variant=stn_tps:steps=2"], "model.steps: maps of this transformation do not compose; take steps=1"),
         (
             ["--variant=stn_affine", "--model.place=feature", "--model.stage=9"],
-            "stn_affine on images of 32 px: stage: the backbone has 4 stages, 9 is none of them",
+            "stn_affine on images of 32 px: stage: the backbone has 3 stages, 9 is none of them",
         ),
         (
             ["--variant=stn_affine:padding=border", "--model.padding=zeros"],

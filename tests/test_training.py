@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from baselines.policies import Policy, Warp
+from baselines.policies.flip_crop import FlipCrop
 from experiments import training
 from experiments.config import Optim, Protocol, RunConfig, num_steps
 from experiments.draws import uniform
@@ -164,6 +165,43 @@ class TestEpochs:
             carry_out("cnn@lenet", images=images, policy=spies[-1], protocol=protocol)
         draws = uniform(torch.arange(40), Spy.num_draws, seed=0, epoch=1, purpose="augment")
         assert dict(spies[0].seen) == dict(spies[1].seen) == dict(enumerate(map(tuple, draws.tolist())))
+
+    def test_alternating_numbers_are_turned_over_in_every_later_epoch(self):
+        images, spy = some_images(), Spy()
+        images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+        spy.num_alternating = 2  # type: ignore[attr-defined]
+        assert carry_out("cnn@lenet", images=images, policy=spy)[0] == "completed"
+        epochs = [dict(spy.seen[start : start + 40]) for start in (0, 40, 80)]
+        drawn = uniform(torch.arange(40), Spy.num_draws, seed=0, epoch=1, purpose="augment").tolist()
+        for image in range(40):
+            first, second, third = (epoch[image] for epoch in epochs)
+            assert list(first) == drawn[image]
+            assert third[-2:] == pytest.approx(first[-2:], abs=1e-6)
+            assert second[-2:] == pytest.approx([(u + 0.5) % 1 for u in first[-2:]], abs=1e-6)
+            assert not {*first[:-2]} & {*second[:-2]} and not {*first[:-2]} & {*third[:-2]}
+
+    def test_flip_crop_mirrors_each_image_in_every_other_epoch(self):
+        """Images of a single bright column, which nothing else moves to the other half."""
+        images, policy = some_images(), FlipCrop(padding_px=0, mirror="alternating")
+        images.pixels_NHWC[:] = 0
+        images.pixels_NHWC[:, :, 3] = torch.arange(40, dtype=torch.uint8)[:, None, None] + 1
+        shown: list[dict[int, bool]] = [{}, {}, {}]
+        network = build("cnn@lenet")
+        forward = network.logits_and_penalty
+
+        def watched(batch: Batch) -> tuple[Tensor, Tensor | None]:
+            epoch = shown[round(batch.progress * 9) // 3]
+            for x_CHW in batch.raw_BCHW:
+                place = int(x_CHW[0, 0].argmax())
+                epoch[round(x_CHW.max().item() * 255)] = {3: False, 28: True}[place]
+            return forward(batch)
+
+        network.logits_and_penalty = watched  # type: ignore[method-assign]
+        assert carry_out("cnn@lenet", images=images, policy=policy, network=network)[0] == "completed"
+        first, second, third = shown
+        assert first.keys() == set(range(1, 41)) and first == third
+        assert second == {image: not mirrored for image, mirrored in first.items()}
+        assert 10 < sum(first.values()) < 30
 
     def test_a_network_is_given_the_poses_and_draws_of_its_images_and_how_far_training_is(self):
         images = some_images()

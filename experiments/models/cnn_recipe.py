@@ -37,7 +37,7 @@ class CnnRecipe:
         for layer in whitening if not self.whitening else ():
             layer.train_filters()
         for convolution in backbone.modules() if not self.identity_start else ():
-            if isinstance(convolution, nn.Conv2d):
+            if isinstance(convolution, nn.Conv2d) and convolution not in whitening:
                 convolution.reset_parameters()
         return Network(site, backbone)
 
