@@ -119,10 +119,10 @@ def measure(out: Path, *, quick: bool) -> int:
 
 def check_writable(out: Path) -> None:
     """Raises UserError if the file cannot be written."""
-    probe = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        if out.is_dir():
+        if out.is_dir():  # such as `.`, which has no name
             raise IsADirectoryError(0, "it is a folder")
+        probe = out.with_name(f".{out.name}.{os.getpid()}")
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
