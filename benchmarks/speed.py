@@ -120,7 +120,7 @@ def measure(out: Path, *, quick: bool) -> int:
 def check_writable(out: Path) -> None:
     """Raises UserError if the file cannot be written."""
     try:
-        if out.is_dir():
+        if out.is_dir():  # such as `.`, which has no name
             raise IsADirectoryError(0, "it is a folder")
         probe = out.with_name(f".{out.name}.{os.getpid()}")
         probe.write_bytes(b"")

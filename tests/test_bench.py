@@ -14,11 +14,12 @@ from torch import nn
 from benchmarks.engine import new_network
 from benchmarks.machine import thread_counts
 from benchmarks.remote import Remote
-from benchmarks.speed import Side, packed_counts, ratios
+from benchmarks.speed import Side, check_writable, packed_counts, ratios
 from benchmarks.usual_way import AUGMENTATIONS, PLAIN_NETWORKS, PilImages, PlainLeNet
 from benchmarks.workloads import NUM_CLASSES, OLD_RECIPE, WORKLOADS, Workload, random_images
 from experiments.cli import main
 from experiments.device import find_device
+from experiments.errors import UserError
 from experiments.models.cnn_matched import count_parameters
 from experiments.network import Batch
 
@@ -203,3 +204,8 @@ def test_a_file_that_cannot_be_written_is_refused_at_once(here: Path, tmp_path: 
     assert error.startswith("error: out: ")
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == [here] and not list(here.iterdir())
+
+
+def test_the_folder_one_is_in_is_refused_too() -> None:
+    with pytest.raises(UserError, match="it is a folder"):
+        check_writable(Path("."))

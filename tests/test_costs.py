@@ -1,5 +1,6 @@
 """What runs cost and where they run: FLOPs by hand, memory that was really used, devices that are really there."""
 
+import importlib.metadata
 import json
 import re
 from pathlib import Path
@@ -92,6 +93,18 @@ class TestPeakMemory:
         assert about["device_name"]
         assert about["threads"] == torch.get_num_threads()
         assert about["versions"]["torch"] == torch.__version__.split("+")[0]
+
+    def test_of_libraries_that_are_not_installed_there_is_no_version(self, monkeypatch):
+        """A run needs torch and numpy only."""
+        known = importlib.metadata.version
+
+        def version(name: str) -> str:
+            if name in ("optuna", "torchvision", "wandb"):
+                raise importlib.metadata.PackageNotFoundError(name)
+            return known(name)
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+        assert list(environment(CPU)["versions"]) == ["python", "torch", "numpy"]
 
 
 class TestDevice:

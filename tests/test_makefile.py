@@ -81,6 +81,17 @@ def test_verify_reads_a_ledger_only_where_one_is_named() -> None:
     assert make("verify", "RUNS=a folder").stdout.rstrip().endswith('-m experiments verify "$RUNS"')
 
 
+def test_the_check_of_a_gpu_is_made_by_the_interpreter_that_is_named_and_without_an_environment() -> None:
+    done = make("gpu-check", "PYTHON=/own/python", "OUT=gpu.json", "DATA=images", "MINUTES=3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "/own/python -m benchmarks.gpu_check" in done.stdout
+    assert '--out "$OUT" --minutes "$MINUTES"' in done.stdout
+    assert ".venv" not in done.stdout and "pip" not in done.stdout
+    usual = make("gpu-check").stdout
+    assert ".venv/bin/python -m benchmarks.gpu_check" in usual
+    assert "--out" not in usual and "--minutes" not in usual, "bench's and probe's are others"
+
+
 def test_a_study_of_the_ledger_can_be_named() -> None:
     for target in ("report", "tables", "wandb-report"):
         assert '${STUDY:+--study "$STUDY"}' in make(target, "STUDY=tiny-cpu").stdout
@@ -157,6 +168,13 @@ def test_an_installation_is_made_once(checkout: Path) -> None:
     assert made(checkout, "status") == [status]
     assert made(checkout, ".venv/.cluster") == [f"{PIP}.[cluster]"]
     assert made(checkout, ".venv/.cluster") == []
+
+
+def test_the_check_of_a_gpu_installs_nothing_where_an_interpreter_is_named(checkout: Path) -> None:
+    check = "-m benchmarks.gpu_check"
+    assert made(checkout, "gpu-check") == [check]
+    assert made(checkout, "gpu-check", "DATA=my images", "MINUTES=1.5") == [f"{check} --data my images --minutes 1.5"]
+    assert not (checkout / ".venv").exists()
 
 
 def test_an_installation_that_was_cut_short_is_made_anew(checkout: Path) -> None:

@@ -23,6 +23,7 @@ from experiments.ledger import to_json, write_atomically
 from experiments.plain_text import plain, print_anything
 
 REPORT_FORMAT = 1
+FUNCTIONS = "benchmarks.gpu_check.parts"
 ROOT = Path(__file__).parents[2]
 MIN_PART_S = 1.0
 """A part that would have less than this is left out."""
@@ -33,7 +34,7 @@ MODULES = {"pillow": "PIL", "pyyaml": "yaml"}
 
 @dataclass(frozen=True)
 class Part:
-    """A function of benchmarks/gpu_check/parts.py.
+    """A function of FUNCTIONS.
 
     share: of the time, beside the others' shares. needs: packages besides numpy and torch.
     """
@@ -194,6 +195,8 @@ class Report:
             "parts": self.parts,
         }
         try:
+            if self.options.out.is_dir():  # such as `.`, which has no name
+                raise IsADirectoryError(0, "it is a folder")
             write_atomically(self.options.out, to_json(content))
         except OSError as error:
             raise UserError(f"out: {self.options.out} cannot be written ({error.strerror}){remedy(error)}") from None
@@ -222,7 +225,7 @@ class Report:
                 {name: each["gflops_per_s"] for name, each in self.found("matrix").items()},
                 start_s + share_s,
             )
-            function = f"benchmarks.gpu_check.parts:{part.name}"
+            function = f"{FUNCTIONS}:{part.name}"
             entry["status"], entry["reason"], log = carry_out(
                 function, asked, lambda message: self.take(entry, message)
             )

@@ -76,6 +76,10 @@ def carry_out(function: str, asked: Asked, on_message: Callable[[tuple[Any, ...]
             status, reason = _listen(ours, process, asked, on_message)
         finally:
             _end(process)
+            with suppress(EOFError, OSError):
+                while ours.poll():  # told just before it was ended
+                    if (message := ours.recv())[0] != "ended":
+                        on_message(message)
             ours.close()
         said = log.read_text(encoding="utf-8", errors="replace")[-MAX_LOG:] if log.exists() else ""
     return status, reason, said if status in ("failed", "cut") else ""

@@ -99,7 +99,9 @@ def images(asked: Asked) -> None:
 def correctness(asked: Asked) -> None:
     import pytest
 
-    files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in path.read_text("utf-8")]
+    files = [
+        path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in path.read_text(encoding="utf-8")
+    ]
     recorder = Recorder(asked)
     # Without the project's own options, which ask for pytest's plugins.
     options = ("-m", "gpu", "-o", "addopts=", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml")
@@ -137,8 +139,8 @@ class Recorder:
     def tell_failure(self, report: Any) -> None:
         self.counts["failed"] += 1
         crash = getattr(report.longrepr, "reprcrash", None)
-        said = (crash.message if crash else str(report.longrepr)).strip().splitlines()
-        first = said[0] if said else ""
+        lines = (crash.message if crash else str(report.longrepr)).strip().splitlines() or [""]
+        first = next((line.removeprefix("E ").strip() for line in lines if line.startswith("E ")), lines[0])
         self.asked.tell(report.nodeid, f"failed: {report.nodeid}: {first}", said=first)
 
     def num_not_run(self) -> int:
@@ -309,8 +311,8 @@ def share_of_matrix(asked: Asked, name: str, flop_per_s: float, values: dict[str
 def accuracy(asked: Asked) -> None:
     if not asked.task:
         raise LeftOut("no real images; name a folder of them: DATA=path/to/images")
-    sizes, trainer, name, epoch_s = sizes_of(asked), Trainer(asked), faster(asked), 0.0
-    trainer.warm_up(sizes.target_width, name)
+    sizes, trainer, faster_one, epoch_s = sizes_of(asked), Trainer(asked), faster(asked), 0.0
+    trainer.warm_up(sizes.target_width, faster_one)
     for target, schedules in sizes.targets:
         tried: list[dict[str, Any]] = []
         for epochs in schedules:
@@ -318,24 +320,24 @@ def accuracy(asked: Asked) -> None:
                 asked.leave_out(f"{target:.0%} with {plural(epochs, 'epoch')}")
                 break
             start_s = time.monotonic()
-            run, outcome = trainer.train(epochs, sizes.target_width, name)
+            run, outcome = trainer.train(epochs, sizes.target_width, faster_one)
             values = {**figures(run, outcome), "mirrored_accuracy": trainer.mirrored_accuracy(run, outcome)}
             epoch_s = (time.monotonic() - start_s) / epochs
             tried.append(values)
-            what = f"{plural(epochs, 'epoch')} at width {sizes.target_width:g}, {name}"
+            what = f"{plural(epochs, 'epoch')} at width {sizes.target_width:g}, {faster_one}"
             text = (
                 f"{what}: {percent(values['test_accuracy'])}, of two mirrored views "
                 f"{percent(values['mirrored_accuracy'])}; {values['seconds']:.2f} s of training, "
                 f"{values['train_flops'] / 1e15:.4g} PFLOP, {values['pflop_per_s']:.3g} PFLOP/s"
             )
-            text += share_of_matrix(asked, name, 1e15 * values["pflop_per_s"], values)
+            text += share_of_matrix(asked, faster_one, 1e15 * values["pflop_per_s"], values)
             asked.tell(f"{target:.0%} with {plural(epochs, 'epoch')}", text, **values)
             if min(values["test_accuracy"], values["mirrored_accuracy"]) >= target:
                 break
         if tried:
-            of_views = {views: reached(tried, target, f"{views}_accuracy") for views in ("test", "mirrored")}
-            text = f"to {target:.0%}: {said(of_views['test'])}; of two mirrored views: {said(of_views['mirrored'])}"
-            asked.tell(f"{target:.0%}", text, target=target, **of_views)
+            one, two = (reached(tried, target, name) for name in ("test_accuracy", "mirrored_accuracy"))
+            text = f"to {target:.0%}: {said(one)}; of two mirrored views: {said(two)}"
+            asked.tell(f"{target:.0%}", text, target=target, one_view=one, two_views=two)
 
 
 def reached(tried: list[dict[str, Any]], target: float, name: str) -> dict[str, Any]:
