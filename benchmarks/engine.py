@@ -70,7 +70,7 @@ class Engine:
         network = new_network(workload, device).train()
         optimiser = Optimiser(network, protocol, workload.optim, {})
         loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
-        index_B = torch.arange(protocol.batch_size, device=device)
+        index_B = torch.arange(protocol.batch_size, device=device) % len(self.images)
         batch, labels_B = Batch.of(self.images.raw(index_B)), self.images.labels_N[index_B]
 
         def steps(number: int) -> None:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from experiments.config import Optim, Protocol
 from experiments.muon import Muon
 
-SGD_SHARE = 0.5
-"""Beside Muon: SGD's learning rate as a share of Muon's, whose steps are of another kind."""
+SGD_SHARE, ADDED_SHARE = 0.5, 0.05
+"""Beside Muon: SGD's learning rate as a share of Muon's, whose steps are of another kind; of the backbone, and of what a
+method adds to it. The latter learns from gradients that come through the whitening, which makes them steep."""
 MUON_MOMENTUM = 0.6
 
 
@@ -31,7 +32,8 @@ class Optimiser:
             rest = [each for each in trained if each.ndim != 4] if filters else trained
             lr = optim.lr * lr_factors.get(name, 1.0)
             by_muon.append({"params": filters, "lr": lr})
-            lr *= SGD_SHARE if protocol.optimiser == "muon" else 1.0
+            if protocol.optimiser == "muon":
+                lr *= SGD_SHARE if name == "backbone" else ADDED_SHARE
             by_sgd += [
                 {"params": [each for each in rest if each.ndim > 1], "lr": lr, "weight_decay": optim.weight_decay},
                 {"params": [each for each in rest if each.ndim <= 1], "lr": lr, "weight_decay": 0.0},

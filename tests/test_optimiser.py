@@ -9,7 +9,7 @@ import torch
 from experiments.config import Optim, Protocol
 from experiments.muon import Muon
 from experiments.network import Network
-from experiments.optimiser import MUON_MOMENTUM, SGD_SHARE, Optimiser
+from experiments.optimiser import ADDED_SHARE, MUON_MOMENTUM, SGD_SHARE, Optimiser
 from experiments.variants import build_model_recipe, parse_variant
 from tests.networks import build
 
@@ -75,13 +75,16 @@ class TestOwners:
             moved = {key for key, value in network.named_parameters() if not torch.equal(value, before[key])}
             assert moved == before.keys() - frozen
 
-    @pytest.mark.parametrize(("kind", "share"), [("muon", SGD_SHARE), ("sgd", 1.0)])
-    def test_a_part_has_the_rate_of_its_factor(self, kind, share):
+    @pytest.mark.parametrize(("kind", "share", "added_share"), [("muon", SGD_SHARE, ADDED_SHARE), ("sgd", 1.0, 1.0)])
+    def test_a_part_has_the_rate_of_its_factor(self, kind, share, added_share):
         network = build("stn_affine@lenet")
         found = owners(network, optimiser_of(network, kind, {"localisation": 0.1}))
         for key, (owner, lr, _) in found.items():
-            factor = 0.1 if key.startswith("localisation.") else 1.0
-            assert lr == pytest.approx(0.2 * factor * (1.0 if owner == "Muon" else share)), key
+            expected = 0.2 * (1.0 if owner == "Muon" else share)
+            if key.startswith("localisation."):
+                assert owner == "SGD"
+                expected = 0.2 * 0.1 * added_share
+            assert lr == pytest.approx(expected), key
 
     def test_a_backbone_without_filters_has_sgd_alone(self):
         """Such a run is refused when it is planned; here nothing may be left out."""

@@ -223,8 +223,7 @@ class TestSampling:
             assert all(found.apply(circle(torch.device("cpu"))).dtype == torch.float32 for found in network.maps(batch))
         loss = logits.float().square().mean() + (0 if penalty is None else penalty)
         loss.backward()
-        trained = [p for p in network.parameters() if p.requires_grad]
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
 
 
 class TestStartAndLooks:

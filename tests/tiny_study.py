@@ -30,6 +30,8 @@ TINY: dict[str, Any] = {
         "test_images": 100,
         "epochs": 2,
         "batch_size": 32,
+        "optimiser": "muon",
+        "averaging": True,
         "precision": "fp32",
         "device": "cpu",
         "robustness": "none",

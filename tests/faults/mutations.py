@@ -87,8 +87,15 @@ MUTATIONS = (
     Mutation(
         "momentum is forgotten on resuming",
         "experiments/training_state.py",
-        'if (momentum := tensors.get(f"momentum.{name}")) is not None:',
-        "if (momentum := None) is not None:",
+        "        self.optimiser.take_momenta(self.network, momenta)\n",
+        "",
+        RESUMED,
+    ),
+    Mutation(
+        "averages are forgotten on resuming",
+        "experiments/training_state.py",
+        'return tensors | {f"average.{name}": value for name, value in averages.items()}',
+        "return tensors",
         RESUMED,
     ),
     Mutation(

@@ -61,14 +61,18 @@ def test_the_need_grows_with_what_is_written(tmp_path: Path, cache: Path) -> Non
 
     protocol = SMALLEST["protocol"]
     least = need()
-    assert need(num_finals=11) > least + 10 * 2 * 243_146 * 4  # of each arm, with so many weights
-    assert need(num_workers=4) > least + 2 * 3 * 2 * 243_146 * 4
+    assert need(num_finals=11) > least + 10 * 2 * 126_520 * 4  # of each arm, with so many weights
+    # Two checkpoints of each further worker: weights and momenta, and averages where there are any.
+    for averaging in (True, False):
+        wanted = protocol | {"averaging": averaging}
+        more = need(num_workers=4, protocol=wanted) - need(protocol=wanted)
+        assert 1 < more / (2 * 3 * (2 + averaging) * 126_520 * 4) < 1.8
     assert need(protocol=protocol | {"test_images": 100}) > least
     assert need(protocol=protocol | {"epochs": 200}) > least
     assert need(protocol=protocol | {"robustness": "full"}) > need(protocol=protocol | {"robustness": "quick"}) > least
     assert need(wandb={"mode": "offline"}) > least
     wider = [{"variant": "cnn@cnn:width=2", "baseline": "cnn@cnn:width=2"}]
-    assert need(variants=wider) > need(variants=[{"variant": "cnn", "baseline": "cnn"}]) + 3 * 243_146 * 4
+    assert need(variants=wider) > need(variants=[{"variant": "cnn", "baseline": "cnn"}]) + (497_240 - 126_520) * 4
     one = [{"variant": "stn_affine", "baseline": "stn_affine"}]
     heads = SMALLEST["search"] | {"extras": {"stn_affine": {"model.heads": {"values": [1, 4]}}}}
     assert need(variants=one, search=heads) > need(variants=one)
