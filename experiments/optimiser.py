@@ -10,8 +10,8 @@ from experiments.config import Optim, Protocol
 from experiments.muon import Muon
 
 SGD_SHARE, ADDED_SHARE = 0.5, 0.05
-"""Beside Muon: SGD's learning rate as a share of Muon's, whose steps are of another kind; of the backbone, and of what a
-method adds to it. The latter learns from gradients that come through the whitening, which makes them steep."""
+"""Beside Muon: SGD's learning rate in the backbone, and in what a method adds to it, as shares of Muon's, whose steps
+are of another kind. What is added learns from gradients that come through the whitening, which makes them steep."""
 MUON_MOMENTUM = 0.6
 
 
