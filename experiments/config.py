@@ -66,7 +66,7 @@ class Optim:
         weight_decay: L2 penalty on weights under SGD; biases and normalisation are free of it.
     """
 
-    lr: float = 0.12
+    lr: float = 0.15
     weight_decay: float = 5e-4
 
 
