@@ -103,7 +103,7 @@ def measure(out: Path, *, quick: bool) -> int:
             {"precision": precision, "threads": threads, **median("gflops_per_s", rounds)}
             for (precision, threads), rounds in matrix_rates.items()
         ],
-        "usual_way": f"PIL images, torchvision transforms, DataLoader with {NUM_LOADERS} processes, fp32; "
+        "usual_way": f"PIL images, torchvision transforms, DataLoader with {NUM_LOADERS} processes, SGD, fp32; "
         f"the first {effort.num_skipped_batches} batches are not timed",
         "networks": [
             network_report(workload, its_rates, matrix_rates)

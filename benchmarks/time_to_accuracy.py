@@ -47,7 +47,7 @@ from experiments.executors.local import prepare_device
 from experiments.images import DeviceImages, fit_to_task, split, to_device
 from experiments.ledger import to_json, write_atomically
 from experiments.runs import untrained_network
-from experiments.tasks import load_task
+from experiments.tasks import Say, load_task
 from experiments.tasks.cache import cache_folder, held
 from experiments.training import Row, train
 from experiments.variants import build_model_recipe, build_policy, parse_variant
@@ -160,17 +160,11 @@ def measure(path: Path, out: Path, *, target: float, num_rounds: int, quick: boo
         say(shrunk)
     sides, device = sides_for(fitted, quick=quick), torch.device(fitted.device)
     start, curves = time.perf_counter(), defaultdict[str, list[list[Point]]](list)
-    for seed in range(1, num_rounds + 1):
+    for number in range(1, num_rounds + 1):
         for side in sides:
-            curve: list[Point] = []
             with Remote(Training, task.content_hash, cache, device) as training:
-                run = dataclasses.replace(side.workload.run(side.workload.protocol.epochs), seed=seed)
-                for point in training.follow(side.method, side.workload, run):
-                    curve.append(point)
-                    say(f"round {seed} of {num_rounds}, {side.name}: {progress(point, run.protocol.epochs)}")
-            if len(curve) < run.protocol.epochs:
-                raise UserError(f"{task.label}: the side {side.name!r} cannot be trained on it: its loss is not finite")
-            curves[side.name].append(curve)
+                say(f"round {number} of {num_rounds}, {side.name}")
+                curves[side.name].append(curve_of(side, number, training, say))
     reports = [side_report(side, curves[side.name], target) for side in sides]
     report = {
         "format": REPORT_FORMAT,
@@ -211,8 +205,17 @@ def sides_for(fitted: Protocol, *, quick: bool) -> list[Side]:
     ]
 
 
-def progress(point: Point, epochs: int) -> str:
-    return f"epoch {point['epoch']} of {epochs}, {100 * point['accuracy']:.1f} % right after {point['seconds']:.1f} s"
+def curve_of(side: Side, seed: int, training: Remote, say: Say) -> list[Point]:
+    """Train the side to its end. Raises UserError where its loss does not stay finite."""
+    run = dataclasses.replace(side.workload.run(side.workload.protocol.epochs), seed=seed)
+    curve, epochs = list[Point](), run.protocol.epochs
+    for point in training.follow(side.method, side.workload, run):
+        curve.append(point)
+        percent, seconds = 100 * point["accuracy"], point["seconds"]
+        say(f"epoch {point['epoch']} of {epochs}, {percent:.1f} % right after {seconds:.1f} s")
+    if len(curve) < epochs:
+        raise UserError(f"these images cannot be trained on by the side {side.name!r}: its loss is not finite")
+    return curve
 
 
 def seconds_to(target: float, curve: Sequence[Point]) -> float | None:
@@ -258,15 +261,15 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
     percent = 100 * report["target_accuracy"]
     print_table(
         console,
-        ("side", "epochs", "images/s", "final %", f"seconds to {percent:g} %", "in each round"),
+        ("side", "epochs", "images/s", "final %", f"s to {percent:g} %", "in each round"),
         [
             (
                 side["side"],
                 side["epochs"],
                 f"{side['images_per_s']:,.0f}",
                 f"{100 * side['final_accuracy']:.1f}",
-                shown(side["seconds_to_target"], 1),
-                ", ".join(shown(seconds, 1) for seconds in side["rounds"]),
+                "not reached" if side["seconds_to_target"] is None else f"{side['seconds_to_target']:.1f}",
+                listed(side["rounds"], 1),
             )
             for side in report["sides"]
         ],
@@ -278,8 +281,8 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
             (
                 ratio["ratio"],
                 ratio["part"],
-                shown(ratio["value"], 2),
-                ", ".join(shown(value, 2) for value in ratio["rounds"]),
+                listed([ratio["value"]], 2),
+                listed(ratio["rounds"], 2),
                 f"{ratio['target'] or ''}",
             )
             for ratio in report["ratios"]
@@ -290,5 +293,5 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
     )
 
 
-def shown(value: float | None, digits: int) -> str:
-    return "not reached" if value is None else f"{value:.{digits}f}"
+def listed(values: Sequence[float | None], digits: int) -> str:
+    return ", ".join("-" if value is None else f"{value:.{digits}f}" for value in values)
