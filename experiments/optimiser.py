@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from experiments.config import Optim, Protocol
 from experiments.muon import Muon
 
-SGD_SHARE, ADDED_SHARE = 0.5, 0.05
+SGD_SHARE, ADDED_SHARE = 0.25, 0.05
 """Beside Muon: SGD's learning rate in the backbone, and in what a method adds to it, as shares of Muon's, whose steps
 are of another kind. What is added learns from gradients that come through the whitening, which makes them steep."""
 MUON_MOMENTUM = 0.6
