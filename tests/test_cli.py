@@ -124,6 +124,7 @@ def test_the_tutorials_own_protocol_is_a_config_file(here: Path, capsys: pytest.
     assert (options.task, options.variant, options.pose) == ("cifar10", "stn_affine@lenet", "upright")
     assert (protocol.epochs, protocol.batch_size, protocol.schedule) == (50, 64, "constant")
     assert (protocol.momentum, protocol.nesterov, protocol.label_smoothing) == (0, False, 0)
+    assert (protocol.optimiser, protocol.schedule, protocol.averaging) == ("sgd", "constant", False)
     assert (protocol.train_images, protocol.val_images, protocol.test_images) == (0, 0, 0)
     assert (options.optim.lr, options.optim.weight_decay, options.model) == (0.01, 0, {"loc_lr_factor": 1})
 

@@ -17,7 +17,7 @@ from experiments.models import MODELS
 from experiments.plan import make_plan
 from experiments.poses import spell_pose
 from experiments.runs import Job, carry_out
-from experiments.study import load_study
+from experiments.study import BUDGETS, load_study
 from experiments.variants import parse_variant
 from stn.transformations import TRANSFORMATIONS
 
@@ -84,6 +84,22 @@ def test_the_studies_leave_nothing_out() -> None:
     assert {variant.model for its in variants.values() for variant in its} == set(MODELS)
     assert {variant.policy for variant in variants["augmentation"]} == set(POLICIES)
     assert {f"stn_{name}" for name in TRANSFORMATIONS} <= {variant.model for variant in variants["transformers"]}
+
+
+def test_studies_of_plain_sgd_stay_what_they_were() -> None:
+    """Whatever the defaults are."""
+    for budget in BUDGETS:
+        for name, momentum, nesterov, schedule in (
+            ("document", 0.0, False, "constant"),
+            ("mnist_table1", 0.9, True, "one_cycle"),
+        ):
+            study = load_study(STUDIES[name], budget)
+            protocol = study.protocol
+            assert (protocol.optimiser, protocol.averaging, protocol.width) == ("sgd", False, 1.0)
+            assert (protocol.momentum, protocol.nesterov, protocol.schedule) == (momentum, nesterov, schedule)
+            assert protocol.label_smoothing == 0
+            backbones = {parse_variant(entry.variant).backbone for entry in study.variants}
+            assert backbones == ({"lenet"} if name == "document" else {"fcn", "cnn4"})
 
 
 def test_a_study_is_named_after_its_file() -> None:

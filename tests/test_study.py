@@ -164,6 +164,16 @@ REFUSED: dict[str, tuple[list[str | int], Any, str]] = {
     "negative images": (["protocol", "train_images"], -1, "protocol.train_images: -1 is not between 0 and 10000000"),
     "nothing to tune on": (["protocol", "val_images"], 0, "protocol.val_images: 0 leaves nothing to tune on"),
     "momentum 1": (["protocol", "momentum"], 1, "protocol.momentum: 1 is not between 0.0 and 0.9999"),
+    "width 0": (["protocol", "width"], 0, "protocol.width: 0 is not between 0.01 and 100.0"),
+    "width negative": (["protocol", "width"], -1, "protocol.width: -1 is not between 0.01 and 100.0"),
+    "width huge": (["protocol", "width"], 101, "protocol.width: 101 is not between 0.01 and 100.0"),
+    "width text": (["protocol", "width"], "wide", "protocol.width: 'wide' is not a number"),
+    "optimiser": (["protocol", "optimiser"], "mun", "protocol.optimiser: 'mun' is unknown; did you mean 'muon'?"),
+    "averaging": (
+        ["protocol", "averaging"],
+        "yes please",
+        "protocol.averaging: 'yes please' is neither true nor false",
+    ),
     "momentum nan": (["protocol", "momentum"], float("nan"), "protocol.momentum: nan is not a number"),
     "nesterov alone": (["protocol", "momentum"], 0, "protocol.momentum: 0 does not go with nesterov: true"),
     "schedule": (
