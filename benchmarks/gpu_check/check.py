@@ -47,7 +47,7 @@ class Part:
 
 IMAGES = ("filelock", "pillow")
 PARTS = (
-    Part("machine", "the machine and what is installed", 20),
+    Part("machine", "the machine and what is installed", 40),
     Part("images", "real images", 60, IMAGES),
     Part(
         "correctness",
