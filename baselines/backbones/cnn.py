@@ -48,8 +48,8 @@ class Head(nn.Sequential):
 
 @BACKBONES.register("cnn")
 def cnn(*, num_classes: int, image_px: int, in_channels: int, width: float) -> Backbone:
-    """Frozen patch whitening, then three pairs of convolutions of 16, 64 and 64 channels; 126,520 trained parameters for
-    RGB and 10 classes.
+    """Frozen patch whitening, then three pairs of convolutions of 16, 64 and 64 channels; 126,520 trained parameters
+    for RGB and 10 classes.
 
     At `width` 4 these are the 64, 256 and 256 channels of the source, whose choices these are: whitening, pooling
     before normalisation, a start at the identity, GELU, normalisation without scale, a head without bias. Its constant
