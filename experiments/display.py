@@ -91,7 +91,7 @@ def print_plan(
     for heading, text, colour in images:
         console.print(f"[bold]{as_markup(heading):6}[/] {as_markup(text)}", style=colour, highlight=False)
     console.print(
-        f"[bold]Runs[/]  {count(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, "
+        f"[bold]Runs[/]  {count(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, width {protocol.width:g}, "
         f"{protocol.precision} on {protocol.device}; each variant {count(study.search.trials, 'trial')}, tuned by "
         f"{study.search.sampler} on validation accuracy, and {count(study.final_seeds, 'final run')}"
         + (f" from seed {study.first_seed}" if study.first_seed > 1 else "")
