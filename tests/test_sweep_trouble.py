@@ -7,6 +7,7 @@ import pytest
 from filelock import FileLock
 
 from experiments.cli import main
+from experiments.config import Optim
 from experiments.ledger import Ledger
 from tests.command_line import stamps
 from tests.tiny_study import STUDY, TINY, HereAndNow, sweep_here, tables, write_sweep
@@ -125,5 +126,5 @@ def test_a_run_whose_worker_died_is_a_failed_run_and_the_study_goes_on(tmp_path:
         assert ledger.read(key, "history.json") == [] and ledger.read(key, "cost.json")["seconds"] is None
     assert cnn["winner"] is None and stn["winner"] in stn["trials"]
     # With no trial completed, the final runs have the default setting.
-    assert {ledger.read(key)["config"]["optim"]["lr"] for key in cnn["finals"]} == {0.1}
+    assert {ledger.read(key)["config"]["optim"]["lr"] for key in cnn["finals"]} == {Optim().lr}
     assert Counter(ledger.read(key)["status"] for key in (*cnn["finals"], *stn["finals"])) == {"completed": 4}
