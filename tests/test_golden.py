@@ -24,7 +24,7 @@ from tests.tiny_study import HereAndNow, plan_of, sweep_here
 
 GOLDEN = Path(__file__).parent / "golden"
 STUDY = "golden-sprites-smoke"
-FORMATS = (1, 2, 3, 4)
+FORMATS = (1, 2, 3, 4, 5)
 
 
 @pytest.fixture(params=FORMATS)
