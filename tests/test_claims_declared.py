@@ -15,6 +15,7 @@ from analysis.report.method import method
 from experiments.claims import Claim, Claims
 from experiments.cli import main
 from experiments.commands.plan import FOR_CLEAR_DIFFERENCES, notes, prospects
+from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError
 from experiments.ledger import Ledger
 from experiments.study import Study, load_study
@@ -209,7 +210,7 @@ def test_study_json_has_the_claims_in_the_spelling_of_its_arms(tmp_path: Path, c
     assert (pose, variant) != ("R:max_deg=90", names[1])
     family = [{"pose": pose, "variant": variant, "baseline": "cnn", "interaction": False}]
     assert found["claims"] == {"alpha": 0.05, "margin": 0.02, "declared": True, "family": family}
-    assert found["format"] == 4
+    assert found["format"] == RESULT_FORMAT
 
 
 def test_study_json_remembers_what_was_planned_first(tmp_path: Path, cache: Path) -> None:

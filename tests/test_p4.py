@@ -207,10 +207,10 @@ def test_its_size() -> None:
                 parameter.numel()
                 for parameter in BACKBONES[name](num_classes=10, image_px=32, in_channels=3, width=1.0).parameters()
             )
-            for name in ("p4cnn", "cnn")
+            for name in ("p4cnn", "cnn4")
         }
     assert sizes["p4cnn"] == 241_386
-    assert sizes["p4cnn"] == pytest.approx(sizes["cnn"], rel=0.01)
+    assert sizes["p4cnn"] == pytest.approx(sizes["cnn4"], rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -187,8 +187,8 @@ def test_unknown_study(ledger: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "edit", "message"),
     [
-        ("study", {"format": 5}, "study.json: format 5 is newer than 4"),
-        ("run", {"format": 5}, "run.json: format 5 is newer than 4"),
+        ("study", {"format": 6}, "study.json: format 6 is newer than 5"),
+        ("run", {"format": 6}, "run.json: format 6 is newer than 5"),
         ("run", {"key": "other"}, "run.json: holds the run 'other'"),
         ("run", {"config": {"stage": "trial"}}, "run.json: is a trial run"),
         ("run", {"config": 3}, "run.json: 'config.stage' is missing"),

@@ -13,6 +13,7 @@ import torch
 from experiments import device as devices
 from experiments import estimate
 from experiments.cli import main
+from experiments.config import Optim
 from experiments.errors import UserError
 from experiments.ledger import Ledger
 from experiments.plan import Loaded, left_for_others, load, make_plan
@@ -158,6 +159,7 @@ def test_a_device_whose_study_has_no_finished_run_is_not_missed(
     assert "refused" not in text and "will not count" not in text and "fp32 on cpu" in text
 
 
+DEFAULT_LR = Optim().lr
 ONE_VARIANT = SMALL["variants"][:1]
 CHANGES: list[tuple[dict[str, Any], int, str]] = [
     ({}, 0, ""),
@@ -167,8 +169,12 @@ CHANGES: list[tuple[dict[str, Any], int, str]] = [
     ({"final_seeds": 1}, 2, "its search, variants or seeds are not what they were"),
     ({"final_seeds": 3}, 0, ""),
     # The first trial has the default setting still, and so has the winner of trials that all failed.
-    ({"search": {**SEARCH, "space": {"optim.lr": {"min": 0.3, "max": 0.4}}}}, 8, "its search"),
-    ({"search": {**SEARCH, "space": {"optim.lr": {"min": 0.02, "max": 0.2}}}}, 6, "its search"),
+    (
+        {"search": {**SEARCH, "space": {"optim.lr": {"min": 1.2 * DEFAULT_LR, "max": 1.6 * DEFAULT_LR}}}},
+        8,
+        "its search",
+    ),
+    ({"search": {**SEARCH, "space": {"optim.lr": {"min": 0.02, "max": 1.1 * DEFAULT_LR}}}}, 6, "its search"),
     ({"search": {**SEARCH, "trials": 1}}, 2, "its search"),
     ({"search": {**SEARCH, "trials": 3}}, 0, ""),  # which setting wins is open
     ({"claims": {"margin": 0.02}}, 0, ""),
