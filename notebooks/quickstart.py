@@ -308,7 +308,7 @@ print(f"The exported file and the network agree: probabilities differ by {differ
 # **More certainty**: raise `final_seeds` in `study.yaml` and run the sweep again; only the runs that are missing are
 # made.
 #
-# **A GPU**: the study that comes with stn-bench, `sweep.yaml`, has a budget for one: 45,000 images, 30 epochs, 20
+# **A GPU**: the study that comes with stn-bench, `sweep.yaml`, has a budget for one: 45,000 images, 12 epochs, 20
 # trials and 10 seeds a variant. In a clone, `make sweep BUDGET=gpu` carries it out, and
 # `make sweep BUDGET=gpu DATA=path/to/images` does so on your own images. On Colab, choose a GPU under *Runtime >
 # Change runtime type* first.
