@@ -61,7 +61,7 @@ SWEEPS: dict[str, tuple[list[str], tuple[list[str | int], Any] | None, str]] = {
         r"unknown argument --retry-failed; did you mean '--retry_failed'\?",
     ),
     "abbreviation": (["--report=x"], None, r"unknown argument --report; did you mean '--reports'\?"),
-    "budget": (["--budget=huge"], None, "budget: 'huge' is unknown; known: cpu, gpu, smoke"),
+    "budget": (["--budget=huge"], None, "budget: 'huge' is unknown; known: cpu, gpu, night, smoke"),
     "budget misspelt": (["--budget=smok"], None, r"budget: 'smok' is unknown; did you mean 'smoke'\?"),
     "no file": (["--sweep=swep.yaml"], None, r"swep\.yaml: cannot be read: No such file or directory"),
     "jobs": (["--jobs=-1"], None, "jobs: -1 is not between 0 and 1024"),
@@ -182,7 +182,7 @@ RUNS = {
     ),
     "config": (["--config=nowhere.yaml"], r"--config: File does not exist: .*nowhere\.yaml.*"),
     "config's key": (["--config=bad.yaml"], r".*epoch.*"),
-    "budget": (["--budget=huge"], "budget: 'huge' is unknown; known: cpu, gpu, smoke"),
+    "budget": (["--budget=huge"], "budget: 'huge' is unknown; known: cpu, gpu, night, smoke"),
     "sweep": (["--sweep=swep.yaml"], r"swep\.yaml: cannot be read: No such file or directory"),
     "ledger": (["--runs=sweep.yaml"], r"runs: the ledger sweep\.yaml cannot be written \(.+\)"),
     "image_px": (
@@ -306,7 +306,7 @@ def test_a_refusal_through_the_shell(here: Path) -> None:
     write_sweep(here)
     ended = run("sweep", "--budget", "huge", cwd=here)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "error: budget: 'huge' is unknown; known: cpu, gpu, smoke\n"
+    assert ended.stderr == "error: budget: 'huge' is unknown; known: cpu, gpu, night, smoke\n"
     assert [path.name for path in here.iterdir()] == ["sweep.yaml"]
 
 

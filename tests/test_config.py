@@ -30,7 +30,7 @@ CHANGED_PROTOCOL: dict[str, Any] = {
     "momentum": 0.8,
     "nesterov": False,
     "schedule": "constant",
-    "averaging": False,
+    "averaging": True,
     "label_smoothing": 0.0,
     "precision": "bf16",
     "device": "cpu",

@@ -46,7 +46,7 @@ def path_options() -> Iterator[tuple[str, str]]:
 
 UNKNOWN = "~nobodyknown/x"
 PLACES = {"path": [UNKNOWN], "ledger": [UNKNOWN], "images": ["abc", UNKNOWN]}
-NEEDED = {"probe": ["images"], "export": ["abc"], "predict": ["abc", "a.png"]}
+NEEDED = {"probe": ["images"], "bench-accuracy": ["images"], "export": ["abc"], "predict": ["abc", "a.png"]}
 """By command, what must stand before an option."""
 
 
