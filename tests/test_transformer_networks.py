@@ -43,6 +43,11 @@ class TestSizes:
         assert abs(matched - target) <= abs(plain - target)
         assert matched == pytest.approx(target, rel=0.02)
 
+    @pytest.mark.parametrize("width", [0.05, 0.1, 0.25])
+    def test_it_is_also_where_the_backbone_is_small_beside_the_localisation_network(self, width):
+        matched, target = (num_parameters(f"{model}@cnn:width={width}") for model in ("cnn_matched", "stn_affine"))
+        assert matched == pytest.approx(target, rel=0.06)  # channels come in whole numbers
+
     @every_backbone
     def test_no_width_matches_better(self, backbone):
         with torch.device("meta"):

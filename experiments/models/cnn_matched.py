@@ -32,7 +32,7 @@ class MatchedCNN:
 
 
 def matching_width(site: Site) -> float:
-    """The width between 1 and 2, in steps of 1/256, whose parameter count comes closest to the transformer's."""
+    """The width of 1 or more, in steps of 1/256, whose parameter count comes closest to the transformer's."""
     with torch.device("meta"):  # counts need shapes, not numbers
         target = count_parameters(StnAffine().build(site))
 
@@ -40,6 +40,8 @@ def matching_width(site: Site) -> float:
             return count_parameters(site.backbone(1 + step / 256)) - target
 
         low, high = 0, 256
+        while excess(high) < 0:  # a protocol's narrow backbone is small beside the localisation network
+            low, high = high, 2 * high
         while high - low > 1:  # the count grows with the width
             middle = (low + high) // 2
             low, high = (middle, high) if excess(middle) <= 0 else (low, middle)
