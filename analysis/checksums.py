@@ -49,8 +49,8 @@ def _sums(file: Path) -> bytes:
 
 def _not_as_committed(file: Path, what: str) -> AnalysisError:
     return AnalysisError(
-        f"{file}: {what}; delete {file.parent}, and the same `make sweep` makes that run again "
-        f"(`python -m experiments verify {file.parents[2]}` says more)"
+        f"{file}: {what}; delete {file.parent}, and the same `make sweep` makes that run again, "
+        f"unless an older version made it (`python -m experiments verify {file.parents[2]}` says more)"
     )
 
 

@@ -84,7 +84,7 @@ HOW_TO_MEND_A_STUDY = (
 def how_to_mend(folder: Path) -> str:
     """What to do about a run of which a file is not as it was committed."""
     more = f"`python -m experiments verify {folder.parents[min(1, len(folder.parents) - 1)]}` says more"
-    return f"delete {folder}, and the same `make sweep` makes that run again ({more})"
+    return f"delete {folder}, and the same `make sweep` makes that run again, unless an older version made it ({more})"
 
 
 def _not_as_committed(path: Path) -> UserError:
