@@ -216,7 +216,7 @@ def figures(run: RunConfig, outcome: Outcome) -> dict[str, Any]:
     epochs, seconds = run.protocol.epochs, outcome.train_seconds
     return {
         "epochs": epochs,
-        "seconds": round(seconds, 3),
+        "seconds": round(seconds, 6),
         "images_per_s": round(outcome.result["num_train_images"] * epochs / seconds, 1),
         "test_accuracy": outcome.result["test_accuracy"],
         "train_flops": outcome.result["train_flops"],

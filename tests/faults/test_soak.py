@@ -90,7 +90,8 @@ def test_many_runs_leave_nothing_behind(
         assert growth_mib < (SUPERVISOR_MIB if name == "supervisor" else WORKER_MIB), (name, held)
         for count in ("num_files", "num_threads", "num_children"):
             counts = [getattr(each, count) for each in held]
-            assert max(counts[len(counts) // 2 :]) <= max(counts[: len(counts) // 2]), (name, count, counts)
+            # A worker is looked at amid its next run, so some counts are one too high; a leak is in all that follow.
+            assert min(counts[-(len(counts) // 4) :]) <= min(counts[: len(counts) // 2]), (name, count, counts)
     after = Held.by(os.getpid())
     assert multiprocessing.active_children() == []
     assert threading.active_count() < before.num_threads + 1
