@@ -73,7 +73,7 @@ class Row:
     final_statuses: dict[str, int]
     trial_statuses: dict[str, int]
     finals: tuple[FinalRun, ...]
-    winner: str | None
+    winners: tuple[str, ...]
     hyper_parameters: dict[str, Any]
 
 
@@ -178,7 +178,7 @@ def _rows(study: Study) -> tuple[list[Row], list[Gap]]:
     for i, arm in enumerate(arms):
         own = arm.variant == arm.baseline
         completed = [run for run in finals[i] if run["status"] == "completed"]
-        winner = [run for run in trials[i] if run["key"] == arm.winner][:1]
+        winner = [run for run in trials[i] if run["key"] in arm.winners]
         chosen = [run for run in (winner or finals[i]) if run["status"] != "missing"]
         num_parameters = _first("num_parameters", completed + finals[i] + winner + trials[i])
         rows.append(
@@ -197,8 +197,10 @@ def _rows(study: Study) -> tuple[list[Row], list[Gap]]:
                 final_statuses=_count(finals[i]),
                 trial_statuses=_count(trials[i]),
                 finals=tuple(map(_final_run, finals[i])),
-                winner=arm.winner,
-                hyper_parameters={name: chosen[0][name] for name in tunable if chosen and not _is_nan(chosen[0][name])},
+                winners=arm.winners,
+                hyper_parameters={
+                    name: value for name in tunable if (value := _common_value(chosen, name)) is not None
+                },
             )
         )
     return rows, gaps(arms, test_AS)
@@ -225,6 +227,16 @@ def _present(seeds: list[int], score_S: Floats) -> dict[int, float]:
 
 def _first(name: str, runs: list[Run]) -> float | None:
     return next((float(run[name]) for run in runs if not math.isnan(run[name])), None)
+
+
+def _common_value(runs: list[Run], name: str) -> Any:
+    """What the runs have of a hyper-parameter: one value, a range, or all values; None for none."""
+    values = list(dict.fromkeys(run[name] for run in runs if not _is_nan(run[name])))
+    if len(values) < 2:
+        return values[0] if values else None
+    if any(isinstance(value, bool | str) for value in values):
+        return ", ".join(sorted(map(_value_text, values)))
+    return f"{_value_text(min(values))} to {_value_text(max(values))}"
 
 
 def _is_nan(value: Any) -> bool:
@@ -334,10 +346,16 @@ def _hyper_parameter_table(rows: list[Row], *, several_poses: bool) -> TextTable
     for row in rows:
         values = tuple(_value_text(row.hyper_parameters.get(name)) for name in names)
         place = (one_line(row.pose),) if several_poses else ()
-        cells.append((one_line(row.variant), *place, *values, row.winner or ABSENT))
+        cells.append((one_line(row.variant), *place, *values, _winners_text(row.winners)))
     columns = ("Variant", *pose, *map(one_line, names), "Winning trial")
     align = "l" * (1 + len(pose)) + "r" * len(names) + "l"
     return TextTable(columns, align, tuple(cells))
+
+
+def _winners_text(winners: tuple[str, ...]) -> str:
+    if not winners:
+        return ABSENT
+    return winners[0] if len(winners) == 1 else f"{len(winners)}, one for each seed"
 
 
 def _value_text(value: Any) -> str:

@@ -12,6 +12,7 @@ from analysis.claims import ClaimResult, claim_results
 from analysis.diagnostics import Diagnostics, study_diagnostics
 from analysis.evaluations import read_robustness
 from analysis.faults import Faults
+from analysis.ladder import Climb, climbs
 from analysis.records import Study, read_study
 
 
@@ -47,6 +48,10 @@ class Findings:
     @cached_property
     def claims(self) -> tuple[ClaimResult, ...]:
         return claim_results(self.study)
+
+    @cached_property
+    def climbs(self) -> tuple[Climb, ...]:
+        return climbs(self.study)
 
     @cached_property
     def transformers(self) -> Diagnostics | None:

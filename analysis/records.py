@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.checksums import check_digest, is_there
 from analysis.errors import AnalysisError, nearest
 from analysis.json_files import get, number, part, read_manifest, read_object
-from analysis.shapes import COST, KEY, RUN, STUDY, check, shown
+from analysis.shapes import ARM, COST, KEY, RUN, STUDY, check, shown
 
 DEFAULT_ALPHA, DEFAULT_MARGIN = 0.05, 0.01
 """Of studies that declare no claims."""
@@ -62,7 +62,9 @@ HYPER_PARAMETERS = ("optim", "model", "policy")
 class Arm:
     """One variant at one pose.
 
-    trials: keys in the order they were proposed; finals: keys in the order of the seeds; winner: of the trials.
+    trials: keys, tuning by tuning, in the order they were proposed; finals: keys in the order of the seeds.
+    winners: those of the trials that won, one of each tuning that had any: of the study's only one, or of each seed's.
+    rungs: the same as finals, for each of the study's rungs.
     space: what was tuned, by dotted name, in W&B's parameter grammar; empty before format 3.
     """
 
@@ -70,9 +72,10 @@ class Arm:
     variant: str
     baseline: str
     trials: tuple[str, ...]
-    winner: str | None
+    winners: tuple[str, ...]
     finals: tuple[str, ...]
     space: dict[str, Any] = field(default_factory=dict)
+    rungs: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,19 @@ class Claims:
     margin: float
     declared: bool
     family: tuple[Claim, ...]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A smaller size of training, at which the study's final runs were made too.
+
+    runs: rows as those of Study.runs, of these alone.
+    """
+
+    train_images: int
+    epochs: int
+    protocol_hash: str
+    runs: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -135,6 +151,9 @@ class Study:
     epochs: of the protocol; None if no run is in the ledger.
     protocol: its values by name, as runs have it; empty if no run is in the ledger.
     sampler: how hyper-parameters were proposed, `tpe` or `random`; None before format 3.
+    tuning: `once`, for all final runs; or `per_seed`, anew for each of them.
+    rungs: smaller sizes of training, in rising order; tuned_at: the number of the one that trials were made at, from 1;
+        None: they were made at the study's own size.
     source: of the study: `file` and `data` (whether a folder of the user's own images took the task's place).
     is_as_planned: whether claims, seeds, training and search are those that the study began with.
     runs: one row a listed run, arm by arm, trials before finals. Columns: `arm` (index into arms), `pose`,
@@ -161,6 +180,9 @@ class Study:
     source: dict[str, Any]
     is_as_planned: bool
     runs: pd.DataFrame
+    tuning: str = "once"
+    rungs: tuple[Rung, ...] = ()
+    tuned_at: int | None = None
 
     @property
     def num_classes(self) -> int:
@@ -181,41 +203,44 @@ def read_study(ledger: Path, study: str) -> Study:
     if not arms:
         raise AnalysisError(f"{file}: 'arms' is empty: the study has no variant")
     check(file, record, STUDY)
+    top, rungs = get(file, record, "protocol_hash", str), record.get("rungs") or []
+    hashes = [get(file, rung, "protocol_hash", str) for rung in rungs]
+    tuned_at = record.get("tuned_at") or 0
+    trials_hash = hashes[tuned_at - 1] if 0 < tuned_at <= len(hashes) else top
+    read = _Runs(file, ledger)
     rows: list[dict[str, Any]] = []
-    epochs: int | None = None
-    protocol: dict[str, Any] = {}
-    protocols: dict[str, str] = {}
-    tasks: dict[str, str] = {}
     for index, arm in enumerate(arms):
-        for stage, keys in (("trial", arm.trials), ("final", arm.finals)):
-            for key in keys:
-                row = {"arm": index, "pose": arm.pose, "variant": arm.variant, "stage": stage, "key": key}
-                run_file = ledger / "runs" / key / "run.json"
-                if not is_there(run_file):
-                    rows.append(row | {"status": "missing"})
-                    continue
-                run = read_object(run_file)
-                _check_run(run_file, run, key, stage)
-                protocols.setdefault(get(run_file, run, "protocol_hash", str), key)
-                tasks.setdefault(get(run_file, run, "task.content_hash", str), key)
-                protocol = protocol or get(run_file, run, "config.protocol", dict)
-                epochs = epochs or get(run_file, run, "config.protocol.epochs", int)
-                rows.append(row | _run_row(run_file, run) | _cost_row(run_file.with_name("cost.json")))
-        _check_seeds(file, arm, rows)
-    protocol_hash = get(file, record, "protocol_hash", str)
+        rows += read.rows(index, arm, "trial", arm.trials, trials_hash)
+        finals = read.rows(index, arm, "final", arm.finals, top)
+        _check_seeds(file, arm, finals)
+        rows += finals
+    rung_rows = [
+        [
+            row
+            for index, arm in enumerate(arms)
+            for row in read.rows(index, arm, "final", arm.rungs[number] if number < len(arm.rungs) else (), hashed)
+        ]
+        for number, hashed in enumerate(hashes)
+    ]
     task_hash = get(file, record, "task.content_hash", str)
-    _check_same(file, "protocol", protocol_hash, protocols)
-    _check_same(file, "task", task_hash, tasks)
+    for hashed, found_hashes in read.protocols.items():
+        _check_same(file, "protocol", hashed, found_hashes)
+    _check_same(file, "task", task_hash, read.tasks)
+    protocol = read.protocol_of.get(top, {})
     numbers = ["seed", *SCORES, *COSTS, *TRANSFORMER_COLUMNS]
     texts = ["test_class_accuracy", "transformer.verdict", *MACHINE, "versions"]
     fixed = ["arm", "pose", "variant", "stage", "key", "status", "error", *numbers, *texts]
-    found = sorted({name for row in rows for name in row} - set(fixed))
-    runs = pd.DataFrame.from_records(rows, columns=[*fixed, *found])
+
+    def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+        found = sorted({name for row in rows for name in row} - set(fixed))
+        runs = pd.DataFrame.from_records(rows, columns=[*fixed, *found])
+        return runs.astype(dict.fromkeys(numbers, "float64"))
+
     return Study(
         ledger=ledger,
         name=study,
         budget=get(file, record, "budget", str),
-        protocol_hash=protocol_hash,
+        protocol_hash=top,
         task_label=get(file, record, "task.label", str),
         task_hash=task_hash,
         classes=tuple(map(str, get(file, record, "task.classes", list))),
@@ -223,13 +248,50 @@ def read_study(ledger: Path, study: str) -> Study:
         overlap=_overlap(file, part(file, record, "overlap")),
         arms=arms,
         claims=_claims(file, record, arms),
-        epochs=epochs,
+        epochs=protocol.get("epochs"),
         protocol=protocol,
         sampler=record.get("sampler"),
         source=part(file, record, "source"),
         is_as_planned=all(record.get(name) == value for name, value in part(file, record, "first").items()),
-        runs=runs.astype(dict.fromkeys(numbers, "float64")),
+        runs=frame(rows),
+        tuning=record.get("tuning") or "once",
+        rungs=tuple(
+            Rung(get(file, rung, "train_images", int), get(file, rung, "epochs", int), hashed, frame(rows))
+            for rung, hashed, rows in zip(rungs, hashes, rung_rows, strict=True)
+        ),
+        tuned_at=tuned_at or None,
     )
+
+
+class _Runs:
+    """Reads runs into rows. protocols, tasks: hashes that were found, each with the key of a run that has it.
+
+    protocols: by the hash that was expected. protocol_of: values by name, by that hash.
+    """
+
+    def __init__(self, file: Path, ledger: Path) -> None:
+        self.file, self.ledger = file, ledger
+        self.protocols: dict[str, dict[str, str]] = {}
+        self.protocol_of: dict[str, dict[str, Any]] = {}
+        self.tasks: dict[str, str] = {}
+
+    def rows(self, index: int, arm: Arm, stage: str, keys: tuple[str, ...], protocol_hash: str) -> list[dict[str, Any]]:
+        """Of an arm's runs of a stage, which all should have that protocol."""
+        rows: list[dict[str, Any]] = []
+        for key in keys:
+            row = {"arm": index, "pose": arm.pose, "variant": arm.variant, "stage": stage, "key": key}
+            run_file = self.ledger / "runs" / key / "run.json"
+            if not is_there(run_file):
+                rows.append(row | {"status": "missing"})
+                continue
+            run = read_object(run_file)
+            _check_run(run_file, run, key, stage)
+            self.protocols.setdefault(protocol_hash, {}).setdefault(get(run_file, run, "protocol_hash", str), key)
+            self.tasks.setdefault(get(run_file, run, "task.content_hash", str), key)
+            self.protocol_of.setdefault(protocol_hash, get(run_file, run, "config.protocol", dict))
+            get(run_file, run, "config.protocol.epochs", int)
+            rows.append(row | _run_row(run_file, run) | _cost_row(run_file.with_name("cost.json")))
+        return rows
 
 
 def study_file(ledger: Path, study: str) -> Path:
@@ -277,10 +339,14 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
             for key in keys[stage]:
                 if not KEY.fits(key):
                     raise AnalysisError(f"{file}: {stage!r} of {variant!r} holds {shown(key)}, expected {KEY.what}")
-        winner = None if record.get("winner") is None else get(file, record, "winner", str)
-        if winner is not None and winner not in keys["trials"]:
-            raise AnalysisError(f"{file}: winner {winner!r} of {variant!r} is none of its trials")
-        yield Arm(pose, variant, baseline, keys["trials"], winner, keys["finals"], part(file, record, "space"))
+        check(file, record, ARM)
+        winners = record["winners"] if "winners" in record else [record.get("winner")]
+        for winner in winners:
+            if winner is not None and winner not in keys["trials"]:
+                raise AnalysisError(f"{file}: winner {winner!r} of {variant!r} is none of its trials")
+        won = tuple(winner for winner in winners if winner is not None)
+        rungs = tuple(map(tuple, record.get("rungs", ())))
+        yield Arm(pose, variant, baseline, keys["trials"], won, keys["finals"], part(file, record, "space"), rungs)
 
 
 def _images_read(file: Path, found: dict[str, Any], num_classes: int) -> ImagesRead | None:
@@ -371,10 +437,9 @@ def _cost_row(file: Path) -> dict[str, Any]:
     return row
 
 
-def _check_seeds(file: Path, arm: Arm, rows: list[dict[str, Any]]) -> None:
-    """rows: of all arms so far; the last ones are this arm's final runs."""
+def _check_seeds(file: Path, arm: Arm, finals: list[dict[str, Any]]) -> None:
     key_of_seed: dict[int, str] = {}
-    for row in rows[len(rows) - len(arm.finals) :]:
+    for row in finals:
         seed = row.get("seed")
         if seed is None:
             continue

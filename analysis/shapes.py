@@ -96,6 +96,10 @@ COUNT = Kind(
     "a whole number of at least 0, or null",
     lambda value: value is None or (isinstance(value, int) and _is_number(value, 0, 1e15)),
 )
+WHOLE = Kind(
+    "a whole number, or null",
+    lambda value: value is None or (isinstance(value, int) and _is_number(value, -1e15, 1e15)),
+)
 TALLY = Kind(
     "a whole number of at least 0",
     lambda value: isinstance(value, int) and _is_number(value, 0, 1e15),
@@ -106,6 +110,7 @@ HASH = Kind(
     lambda value: isinstance(value, str) and value.isascii() and value.isalnum() and len(value) <= 128,
 )
 KEY = Kind("a run's key", lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value)))
+KEY_OR_NULL = Kind("a run's key, or null", lambda value: value is None or KEY.fits(value))
 FLAG = Kind("true, false or null", lambda value: value is None or isinstance(value, bool))
 PLAIN = Kind(
     "a number, text, true, false or null",
@@ -125,7 +130,7 @@ RUN: Shape = {
     "protocol_hash": HASH,
     "task": {"label": TEXT, "content_hash": HASH},
     "config": {
-        "variant": TEXT, "pose": TEXT, "stage": TEXT, "seed": COUNT, "protocol": Named(PLAIN),
+        "variant": TEXT, "pose": TEXT, "stage": TEXT, "seed": WHOLE, "protocol": Named(PLAIN),
         "optim": Named(PLAIN), "model": Named(PLAIN), "policy": Named(PLAIN),
     },
     "result": {
@@ -148,6 +153,10 @@ ROBUSTNESS: Shape = {
     "worst_of_grid": {"max_deg": NUMBER, "max_px": NUMBER, "num_points": COUNT, "accuracy": SHARE},
     "corruptions": Rows({"kind": TEXT, "name": TEXT, "severity": COUNT, "accuracy": SHARE}),
 }
+ARM: Shape = {
+    "pose": TEXT, "variant": TEXT, "baseline": TEXT, "trials": Rows(KEY), "finals": Rows(KEY),
+    "winner": KEY_OR_NULL, "winners": Rows(KEY_OR_NULL), "rungs": Rows(Rows(KEY)),
+}  # fmt: skip
 STUDY: Shape = {
     "budget": TEXT,
     "protocol_hash": HASH,
@@ -155,8 +164,11 @@ STUDY: Shape = {
     "task": {"label": TEXT, "content_hash": HASH, "classes": Rows(TEXT)},
     "images": {"facts": Rows(Rows(TEXT)), "warnings": Rows(TEXT), "train": Rows(TALLY), "test": Rows(TALLY)},
     "overlap": {"num_test": COUNT, "num_other_label": COUNT},
-    "arms": Rows({"pose": TEXT, "variant": TEXT, "baseline": TEXT, "trials": Rows(KEY), "finals": Rows(KEY)}),
+    "arms": Rows(ARM),
+    "rungs": Rows({"train_images": TALLY, "epochs": TALLY, "protocol_hash": HASH}),
+    "tuned_at": COUNT,
+    "tuning": TEXT_OR_NULL,
     "claims": {"alpha": PROBABILITY, "margin": PROBABILITY},
     "sampler": TEXT_OR_NULL,
     "source": {"file": TEXT_OR_NULL, "data": FLAG, "minutes": NUMBER},
-}
+}  # fmt: skip

@@ -21,7 +21,7 @@ from experiments.diagnostics import MAX_IMAGES as MAX_MAPS
 from experiments.errors import UserError
 from experiments.network import Network
 from experiments.pictures import NUM_IMAGES as NUM_PICTURED
-from experiments.plan import ArmPlan, Plan, ends_of, first_setting, network_of
+from experiments.plan import ArmPlan, Kind, Plan, ends_of, first_setting, network_of
 from experiments.poses import posed_px
 from experiments.robustness import DENSITIES, chosen_corruptions
 from experiments.spatial_transformer import StnNetwork
@@ -62,17 +62,19 @@ class DiskNeed:
         return f"Up to {decimal(self.total)} of disk will be written; {room}."
 
 
-def disk_need(plan: Plan, left: Sequence[tuple[int, int]], num_workers: int) -> DiskNeed:
-    """What a study needs. left: trials and final runs that each arm still lacks."""
+def disk_need(plan: Plan, left: Sequence[Sequence[int]], num_workers: int) -> DiskNeed:
+    """What a study needs. left: runs of each kind that each arm still lacks."""
     num_left = sum(map(sum, left))
     if not num_left:
         return DiskNeed(0, 0)
-    sizes = [_sizes(plan, arm) for arm in plan.arms]
+    sizes = [[_size(plan, arm, kind) for kind in plan.kinds] for arm in plan.arms]
     runs = sum(
-        num_trials * size.trial + num_finals * size.final
-        for (num_trials, num_finals), size in zip(left, sizes, strict=True)
+        number * size.run
+        for numbers, of_arm in zip(left, sizes, strict=True)
+        for number, size in zip(numbers, of_arm, strict=True)
     )
-    checkpoints = min(num_workers, num_left) * NUM_CHECKPOINTS * max(size.checkpoint for size in sizes)
+    largest = max(size.checkpoint for of_arm in sizes for size in of_arm)
+    checkpoints = min(num_workers, num_left) * NUM_CHECKPOINTS * largest
     return DiskNeed(runs + checkpoints + STUDY + num_left * TRIAL, REPORTS + len(plan.arms) * REPORTS_ARM)
 
 
@@ -107,16 +109,15 @@ def _existing(folder: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class _Sizes:
+class _Size:
     """Of one run of an arm with all that W&B keeps of it, and of one of its checkpoints."""
 
-    trial: int
-    final: int
+    run: int
     checkpoint: int
 
 
-def _sizes(plan: Plan, arm: ArmPlan) -> _Sizes:
-    protocol, num_classes = plan.protocol, len(plan.task.classes)
+def _size(plan: Plan, arm: ArmPlan, kind: Kind) -> _Size:
+    protocol, num_classes = kind.protocol, len(plan.task.classes)
     image_px = posed_px(arm.pose, protocol.image_px)
     network = _largest_network(arm, protocol, image_px, num_classes)
     state = [_num_bytes(network.state_dict().values()), len(network.state_dict()) * TENSOR]
@@ -126,16 +127,19 @@ def _sizes(plan: Plan, arm: ArmPlan) -> _Sizes:
     # Enlarging them costs the picture little; noise cannot be packed.
     picture = _blocks(2 * NUM_PICTURED * image_px**2 * 3 * 5 // 4) if type(network).look is not Network.look else 0
     records = FOLDER_AND_RECORDS + _blocks(epochs * EPOCH) + _blocks(num_classes * WANDB_CELL)
-    tested = [_blocks(sum(state)), _blocks(protocol.test_images * 12 + BLOCK), _blocks(_num_points(protocol) * POINT)]
-    if picture:
-        tested.append(_blocks((_num_heads(network) + 1) * min(protocol.test_images, MAX_MAPS) * 24 + BLOCK))
-    trial, final = records + picture, records + picture + sum(tested)
+    run = records + picture
+    if kind.stage == "final":
+        run += _blocks(sum(state)) + _blocks(protocol.test_images * 12 + BLOCK) + _blocks(_num_points(protocol) * POINT)
+        if picture:
+            run += _blocks((_num_heads(network) + 1) * min(protocol.test_images, MAX_MAPS) * 24 + BLOCK)
     if plan.study.wandb.mode != "disabled":
-        cells = num_classes + (num_classes**2 if num_classes <= MAX_CONFUSION_CLASSES else 0)
-        trial += WANDB_RUN + picture + _blocks(epochs * WANDB_EPOCH + num_classes * WANDB_CELL)
-        final += WANDB_FINAL_RUN + picture
-        final += _blocks(epochs * WANDB_EPOCH + _num_points(protocol) * WANDB_POINT + cells * WANDB_CELL)
-    return _Sizes(trial, final, _blocks((1 + protocol.averaging) * sum(state) + sum(momenta) + epochs * EPOCH))
+        cells, points = num_classes, 0
+        if kind.stage == "final":
+            cells += num_classes**2 if num_classes <= MAX_CONFUSION_CLASSES else 0
+            points = _num_points(protocol)
+        run += picture + (WANDB_FINAL_RUN if kind.stage == "final" else WANDB_RUN)
+        run += _blocks(epochs * WANDB_EPOCH + points * WANDB_POINT + cells * WANDB_CELL)
+    return _Size(run, _blocks((1 + protocol.averaging) * sum(state) + sum(momenta) + epochs * EPOCH))
 
 
 def _largest_network(arm: ArmPlan, protocol: Protocol, image_px: int, num_classes: int) -> Network:

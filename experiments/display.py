@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.config import RunConfig
+from experiments.ladder import size_text
 from experiments.ledger import Ledger
 from experiments.ledger.shapes import is_whole
 from experiments.pace import Pace
@@ -63,7 +64,7 @@ def folded(name: str, width: int) -> str:
 def print_plan(
     console: Console,
     plan: "Plan",
-    seconds: Sequence[Mapping[str, float]],
+    seconds: Sequence[Sequence[float]],
     num_workers: int,
     num_done: int,
     kept_epochs: Sequence[int],
@@ -73,7 +74,7 @@ def print_plan(
     prospects: Text,
     disk: str,
 ) -> None:
-    """The plan as a table. seconds: of one trial and one final run, for each arm.
+    """The plan as a table. seconds: of a run of each kind, for each arm.
 
     kept_epochs: of the runs that were begun and go on from a checkpoint. images: heading, text and colour of what was
     read. claims: what is to be decided. prospects: whether that many seeds can. disk: what will be written.
@@ -90,12 +91,23 @@ def print_plan(
     )
     for heading, text, colour in images:
         console.print(f"[bold]{as_markup(heading):6}[/] {as_markup(text)}", style=colour, highlight=False)
+    search, finals = study.search, count(study.final_seeds, "final run")
+    from_seed = f" from seed {study.first_seed}" if study.first_seed > 1 else ""
     console.print(
         f"[bold]Runs[/]  {count(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, width {protocol.width:g}, "
-        f"{protocol.precision} on {protocol.device}; each variant {count(study.search.trials, 'trial')}, tuned by "
-        f"{study.search.sampler} on validation accuracy, and {count(study.final_seeds, 'final run')}"
-        + (f" from seed {study.first_seed}" if study.first_seed > 1 else "")
+        f"{protocol.precision} on {protocol.device}; each variant {finals}{from_seed}"
     )
+    tuned = f"{count(search.trials, 'trial')} a variant by {search.sampler} on validation accuracy"
+    if search.tuning == "per_seed":
+        tuned = f"anew for each final run: {tuned}, with a seed and a split of its own"
+    elif plan.trials_an_arm > search.trials:
+        tuned += f", and {plan.trials_an_arm - search.trials} runs of the best settings with other seeds"
+    if plan.tuning_protocol != protocol:
+        tuned += f", at {size_text(plan.tuning_protocol)}"
+    console.print(f"[bold]Tuning[/] {tuned}", highlight=False)
+    if plan.rungs:
+        sizes = ", ".join(map(size_text, plan.rungs))
+        console.print(f"[bold]Ladder[/] the final runs also at {sizes}: does the answer still change?", highlight=False)
     console.print(f"[bold]Claims[/] {as_markup(claims)}", highlight=False)
     if prospects:
         console.print("[bold]Seeds[/] ", prospects, highlight=False)
@@ -107,7 +119,7 @@ def print_plan(
         table.add_column("s a run", justify="right", no_wrap=True)
         for arm, each in arms:
             baseline = "" if arm.baseline == arm.variant else folded(arm.baseline, name_width)
-            table.add_row(folded(arm.variant, 2 * name_width), baseline, f"{each['final']:.0f}")
+            table.add_row(folded(arm.variant, 2 * name_width), baseline, f"{each[1]:.0f}")
         console.print(table)
     done = f", {num_done} of them in the ledger already" if num_done else ""
     if kept_epochs:
@@ -116,7 +128,8 @@ def print_plan(
         done += f", {len(kept_epochs)} {goes} (epoch {epochs} of {protocol.epochs})"
     workers = count(num_workers, "worker")
     left = f"about {duration(total_s)} with {workers}" if total_s else "nothing is left to train"
-    console.print(f"{plan.num_trials} trials and {plan.num_finals} final runs{done}; {left}.")
+    num_finals = plan.num_finals * (1 + len(plan.rungs))
+    console.print(f"{plan.num_trials} trials and {num_finals} final runs{done}; {left}.")
     console.print(f"{as_markup(disk)}\n", highlight=False, soft_wrap=True)
 
 
@@ -125,17 +138,20 @@ def run_name(variant: str, pose: str) -> str:
     return variant if pose == "upright" else f"{variant} {pose}"
 
 
-def run_line(run: RunConfig, record: Mapping[str, Any], cost: Mapping[str, Any], name_width: int = 0) -> str:
-    """One finished run in one line, whose columns stand below those of other runs."""
+def run_line(
+    run: RunConfig, record: Mapping[str, Any], cost: Mapping[str, Any], name_width: int = 0, *, sizes: bool = False
+) -> str:
+    """One finished run in one line, whose columns stand below those of other runs. sizes: whether to say its own."""
     result, status = record.get("result") or {}, record["status"]
     colour = {"completed": "green", "pruned": "yellow"}.get(status, "red")
     scores = {part: result.get(f"{part}_accuracy") for part in ("val", "test")}
     shown = ["" if score is None else f"{part} {score * 100:4.1f} %" for part, score in scores.items()]
     seconds = "" if cost.get("seconds") is None else f"{cost['seconds']:.1f} s"
+    size = f"{run.protocol.train_images:>6,} x {run.protocol.epochs:<3} " if sizes else ""
     why = f"  {as_markup(record['error'])}" if record.get("error") else ""
     return (
         f"[{colour}]{as_markup(status):9}[/] {run_name(run.variant, run.pose):{name_width}} "
-        f"{run.stage} seed {run.seed:<2} {shown[0]:10} {shown[1]:11} {seconds:>7}{why}"
+        f"{run.stage} seed {run.seed:<2} {size}{shown[0]:10} {shown[1]:11} {seconds:>7}{why}"
     )
 
 
@@ -149,10 +165,25 @@ def epoch_line(row: dict[str, Any], num_epochs: int) -> str:
     return f"epoch {row['epoch']:>{len(str(num_epochs))}}/{num_epochs}   {scores}"
 
 
+RunKind = tuple[str, str, str, str, str]
+"""Pose, variant, stage, and the size of the training."""
+
+
+def kind_of(*parts: object) -> RunKind:
+    """Of pose, variant, stage, train_images and epochs: what runs that take equally long have in common."""
+    pose, variant, stage, train_images, epochs = map(str, parts)
+    return pose, variant, stage, train_images, epochs
+
+
+def kind_of_job(job: "Job") -> RunKind:
+    run = job.run
+    return kind_of(run.pose, run.variant, run.stage, run.protocol.train_images, run.protocol.epochs)
+
+
 class SweepProgress:
     """Progress with the time left, and a line for each finished run. Use as a context manager.
 
-    expected_s: seconds that each run is expected to take, by (pose, variant, stage).
+    expected_s: seconds that each run is expected to take, as kind_of tells them apart.
     total_s: the same for all that is left. Where the output is no terminal, lines only.
     """
 
@@ -160,7 +191,7 @@ class SweepProgress:
         self,
         console: Console,
         ledger: Ledger,
-        expected_s: Mapping[tuple[str, str, str], float],
+        expected_s: Mapping[RunKind, float],
         total_s: float,
         *,
         num_runs: int,
@@ -175,7 +206,7 @@ class SweepProgress:
         self._begun_s: dict[str, float] = {}
         """What runs in progress have done of what is expected, by key, as they were looked at last."""
         self._looks = Pace(LOOK_SHARE)
-        self.name_width = min(MAX_NAME, max(len(run_name(variant, pose)) for pose, variant, _ in expected_s))
+        self.name_width = min(MAX_NAME, max(len(run_name(variant, pose)) for pose, variant, *_ in expected_s))
         self._bar = Progress(
             TextColumn("{task.fields[runs]}"),
             BarColumn(),
@@ -197,7 +228,7 @@ class SweepProgress:
         self._bar.stop()
 
     def _expected(self, job: "Job") -> float:
-        return self.expected_s[job.run.pose, job.run.variant, job.run.stage]
+        return self.expected_s[kind_of_job(job)]
 
     def left(self, done_s: float) -> str:
         """Time left: what is expected of the remaining runs, corrected by how long the finished ones took."""
@@ -217,7 +248,7 @@ class SweepProgress:
         count = f"{self.num_finished:>{len(str(self.num_runs))}}/{self.num_runs}"
         quiet = self.console.is_terminal or num_finished == self.num_runs
         left = "" if quiet else f"  {self.left(self.done_s)}"
-        line = run_line(job.run, record, cost, self.name_width)
+        line = run_line(job.run, record, cost, self.name_width, sizes=len({kind[3:] for kind in self.expected_s}) > 1)
         self.console.print(f"{count} {line}{left}", highlight=False, soft_wrap=True)
         self.tick()
 
@@ -235,10 +266,10 @@ class SweepProgress:
     def _look(self) -> None:
         self._begun_s = {}
         for key, progress in self.ledger.running().items():
-            pose, variant, stage = (str(progress.get(name)) for name in ("pose", "variant", "stage"))
+            kind = kind_of(*map(progress.get, ("pose", "variant", "stage", "train_images", "epochs")))
             epoch, epochs = progress.get("epoch"), progress.get("epochs")
             if is_whole(epoch) and is_whole(epochs) and 0 <= epoch <= epochs:
-                self._begun_s[key] = self.expected_s.get((pose, variant, stage), 0.0) * epoch / (epochs + 1)
+                self._begun_s[key] = self.expected_s.get(kind, 0.0) * epoch / (epochs + 1)
 
 
 def print_ablation(console: Console, ablation: Any) -> None:

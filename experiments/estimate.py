@@ -8,9 +8,11 @@ import torch
 
 from experiments.config import Protocol
 from experiments.device import Call, here
+from experiments.display import kind_of, kind_of_job
 from experiments.images import DeviceImages
 from experiments.ledger import Ledger
 from experiments.ledger.checkpoints import latest_epoch
+from experiments.ledger.listed import keys_of
 from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.poses import posed_px
 from experiments.robustness import num_evaluations
@@ -52,35 +54,37 @@ class Estimate:
         rates = rates or rates_of_arms(plan, ledger, call, say)
         self.runs = [seconds_of_runs(plan, arm, rate) for arm, rate in zip(plan.arms, rates, strict=True)]
         self.by_run = {
-            (arm.pose, arm.variant, stage): seconds[stage]
-            for arm, seconds in zip(plan.arms, self.runs, strict=True)
-            for stage in seconds
+            kind_of(arm.pose, arm.variant, kind.stage, kind.protocol.train_images, kind.protocol.epochs): seconds
+            for arm, of_arm in zip(plan.arms, self.runs, strict=True)
+            for kind, seconds in zip(plan.kinds, of_arm, strict=True)
         }
         left = runs_left(plan, sweep, ledger)
-        self.num_done = plan.num_trials + plan.num_finals - sum(map(sum, left))
+        self.num_done = plan.num_runs - sum(map(sum, left))
         begun = [
-            (latest_epoch(ledger.checkpoints(job.key)), seconds[job.run.stage])
-            for arm, seconds in zip(sweep.arms, self.runs, strict=True)
+            (epochs, self.by_run[kind_of_job(job)] * epochs / job.run.protocol.epochs)
+            for arm in sweep.arms
             for job in {job.key: job for job in arm.jobs if job.key not in ledger}.values()
+            if (epochs := latest_epoch(ledger.checkpoints(job.key)))
         ]
-        self.kept_epochs = [epochs for epochs, _ in begun if epochs]
+        self.kept_epochs = [epochs for epochs, _ in begun]
         self.left_s = sum(
-            num_trials * seconds["trial"] + num_finals * seconds["final"]
-            for (num_trials, num_finals), seconds in zip(left, self.runs, strict=True)
-        ) - sum(seconds * epochs / plan.protocol.epochs for epochs, seconds in begun)
+            number * seconds
+            for numbers, of_arm in zip(left, self.runs, strict=True)
+            for number, seconds in zip(numbers, of_arm, strict=True)
+        ) - sum(seconds for _, seconds in begun)
         self.wall_s = self.left_s / num_workers
 
 
-def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[tuple[int, int]]:
-    """Trials and final runs that each arm of the plan still lacks in the ledger."""
-    study = plan.study
-    return [
-        (
-            study.search.trials - sum(key in ledger for key in arm.trials),
-            study.final_seeds - sum(key in ledger for key in arm.finals),
-        )
-        for arm in sweep.arms
-    ]
+def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[list[int]]:
+    """Runs of each kind that each arm of the plan still lacks in the ledger."""
+    left = []
+    for arm in sweep.arms:
+        made = [sum(key in ledger for key in keys) for keys in (arm.trials, arm.finals, *arm.rungs)]
+        made += [0] * (len(plan.kinds) - len(made))
+        # Fewer of the best settings are tried again than could be, where few trials were completed.
+        planned = [len(arm.trials) if arm.finals else plan.trials_an_arm, *(kind.number for kind in plan.kinds[1:])]
+        left.append([number - num_made for number, num_made in zip(planned, made, strict=True)])
+    return left
 
 
 def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = silent) -> list[float]:
@@ -110,7 +114,7 @@ def known_rates(plan: Plan, ledger: Ledger) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     if plan.name in ledger.studies():
         for arm in ledger.read_study(plan.name)["arms"]:
-            keys = [key for key in (*arm["trials"], *arm["finals"]) if key in ledger]
+            keys = [key for key in keys_of(arm) if key in ledger]
             rates = [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
             found.setdefault(arm["variant"], []).extend(rate for rate in rates if rate)
     return {variant: sum(rates) / len(rates) for variant, rates in found.items() if rates}
@@ -166,11 +170,16 @@ def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_steps:
     return num_images * num_steps / (ends[-1] - ends[0]) if len(ends) == 1 + num_steps else 1000.0
 
 
-def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> dict[str, float]:
-    """Expected seconds of one trial and of one final run of the arm in one worker, given training images/s."""
-    protocol = plan.protocol
-    num_images = protocol.epochs * (protocol.train_images + EVALUATION_COST * protocol.val_images)
-    trial = num_images / rate + RUN_OVERHEAD_S
-    # Compared with a forward pass it costs little to transform an image.
-    num_tested = protocol.test_images + num_evaluations(protocol, protocol.test_images)
-    return {"trial": trial, "final": trial + EVALUATION_COST * num_tested / rate}
+def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> list[float]:
+    """Expected seconds of one run of each kind of the arm in one worker, given training images/s."""
+    found = []
+    for kind in plan.kinds:
+        protocol = kind.protocol
+        num_images = protocol.epochs * (protocol.train_images + EVALUATION_COST * protocol.val_images)
+        seconds = num_images / rate + RUN_OVERHEAD_S
+        if kind.stage == "final":
+            # Compared with a forward pass it costs little to transform an image.
+            num_tested = protocol.test_images + num_evaluations(protocol, protocol.test_images)
+            seconds += EVALUATION_COST * num_tested / rate
+        found.append(seconds)
+    return found

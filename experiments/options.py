@@ -42,6 +42,11 @@ def fields(owner: Callable[..., Any]) -> dict[str, Value]:
     return found
 
 
+def plain_values(owner: Callable[..., Any]) -> dict[str, Value]:
+    """Of options that a registered dataclass says it of: values with which it does nothing of its own."""
+    return {field.name: field.metadata["plain"] for field in dataclasses.fields(owner) if "plain" in field.metadata}  # type: ignore[arg-type]
+
+
 def typed(owner: Callable[..., Any], name: str, key: str, value: Value) -> Value:
     """The value as the option's type has it; text is read, 1 stands for 1.0. `name` is for messages.
 

@@ -1,10 +1,10 @@
 """What a study will do on this machine, worked out and checked before anything trains."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -14,11 +14,12 @@ from experiments.config import Optim, Protocol, RunConfig, protocol_hash
 from experiments.device import Call, find_device, here, resolve
 from experiments.errors import UserError, nearest
 from experiments.images import fit_to_task
+from experiments.ladder import rung_protocols, tuning_protocol
 from experiments.ledger import Ledger
 from experiments.models import MODELS
 from experiments.network import Network
 from experiments.optimiser import filters_of
-from experiments.options import Value, fields, typed
+from experiments.options import Value, fields, plain_values, typed
 from experiments.poses import posed_px, spell_pose
 from experiments.runs import Source
 from experiments.search import nearest_allowed
@@ -28,6 +29,7 @@ from experiments.study import Study
 from experiments.tasks import Say, Task, load_task
 from experiments.tasks.downloads import DownloadError
 from experiments.tasks.overlap import Overlap, find_overlap, overlap_text
+from experiments.tuning import num_runs
 from experiments.variants import (
     Variant,
     build_model_recipe,
@@ -37,26 +39,43 @@ from experiments.variants import (
     parse_variant,
 )
 
+MIN_VAL_IMAGES = 50
+"""Of a final seed that is tuned by itself: fewer do not tell one setting from another."""
+
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """A variant under a pose. defaults: the setting that its first trial tries, by dotted name."""
+    """A variant under a pose.
+
+    defaults: the setting that its first trial tries, by dotted name. plain: of what is tuned, values with which it is
+    almost the variant without them.
+    """
 
     pose: str
     variant: str
     baseline: str
     parameters: tuple[Parameter, ...]
     defaults: Mapping[str, Value]
+    plain: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return f"{self.pose}/{self.variant}"
 
 
+class Kind(NamedTuple):
+    """Runs of an arm that take equally long: their stage, what they are made under, and how many there are."""
+
+    stage: Literal["trial", "final"]
+    protocol: Protocol
+    number: int
+
+
 @dataclass(frozen=True)
 class Plan:
     """A study with the task, the protocol and the arms that it really has on this machine.
 
+    rungs: smaller sizes of training, in rising order.
     overlap: of the task's two parts; None where nobody looked. settled: the protocol that the ledger's study of that
     name has. notes: what keeps the study from being what it may be held for, in sentences.
     """
@@ -67,17 +86,42 @@ class Plan:
     source: Source
     protocol: Protocol
     arms: tuple[ArmPlan, ...]
+    rungs: tuple[Protocol, ...] = ()
     overlap: Overlap | None = None
     settled: Protocol | None = None
     notes: tuple[str, ...] = ()
 
     @property
+    def trials_an_arm(self) -> int:
+        """Runs to tune an arm, the repeats of its best settings among them."""
+        search = self.study.search
+        if search.tuning == "per_seed":
+            return search.trials * self.study.final_seeds
+        return num_runs(search.trials, repeats=True)
+
+    @property
     def num_trials(self) -> int:
-        return len(self.arms) * self.study.search.trials
+        return len(self.arms) * self.trials_an_arm
 
     @property
     def num_finals(self) -> int:
+        """At the study's own size."""
         return len(self.arms) * self.study.final_seeds
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Of each arm's runs: trials, then final runs at the study's own size and at each smaller one."""
+        finals = [Kind("final", protocol, self.study.final_seeds) for protocol in (self.protocol, *self.rungs)]
+        return (Kind("trial", self.tuning_protocol, self.trials_an_arm), *finals)
+
+    @property
+    def num_runs(self) -> int:
+        return len(self.arms) * sum(kind.number for kind in self.kinds)
+
+    @property
+    def tuning_protocol(self) -> Protocol:
+        """What trials are made under."""
+        return tuning_protocol(self.study.ladder, self.rungs, self.protocol)
 
     @property
     def protocol_hash(self) -> str:
@@ -160,6 +204,7 @@ def make_plan(
     notes = [left_for_others(ledger, study, loaded)] if ledger else []
     if settled and study.protocol.device == "auto" and protocol.device != found:
         notes.append(f"This study was begun on {protocol.device} and goes on there, although there is {found} here.")
+    check_splits(study, protocol)
     plan = Plan(
         name=name,
         study=study,
@@ -167,6 +212,7 @@ def make_plan(
         source=loaded.source,
         protocol=protocol,
         arms=arms,
+        rungs=rung_protocols(study.ladder, study.file, study.protocol, protocol),
         overlap=overlap,
         settled=settled,
         notes=tuple(filter(None, notes)),
@@ -174,6 +220,15 @@ def make_plan(
     for arm in arms:
         check_networks(study, arm, protocol, len(task.classes))
     return plan
+
+
+def check_splits(study: Study, protocol: Protocol) -> None:
+    """Raises UserError where each seed's tuning would go by too few validation images of its own."""
+    if study.search.tuning == "per_seed" and protocol.val_images < MIN_VAL_IMAGES:
+        raise UserError(
+            f"{study.file}: tuning: per_seed needs {MIN_VAL_IMAGES} validation images or more, and there are "
+            f"{protocol.val_images}; write tuning: once, or give more images"
+        )
 
 
 def left_for_others(ledger: Ledger, study: Study, loaded: Loaded) -> str:
@@ -221,7 +276,8 @@ def check_arm(study: Study, pose: str, index: int) -> ArmPlan:
         check_values(variant, parameters, defaults)
     except UserError as error:
         raise UserError(f"{study.file}: search: {error}") from None
-    return ArmPlan(pose, str(variant), str(baseline), tuple(parameters), defaults)
+    plain = {f"model.{name}": value for name, value in plain_values(MODELS[variant.model]).items()}
+    return ArmPlan(pose, str(variant), str(baseline), tuple(parameters), defaults, plain)
 
 
 def check_different(study: Study, arms: Sequence[ArmPlan]) -> None:

@@ -117,10 +117,11 @@ def round_down(number: int) -> int:
 
 def wall_seconds(plan: Plan, rates: Sequence[float], num_workers: int) -> float:
     """What the whole plan is expected to take, for so many training images/s of each arm in one worker."""
-    search, total = plan.study.search, 0.0
-    for arm, rate in zip(plan.arms, rates, strict=True):
-        seconds = seconds_of_runs(plan, arm, rate)
-        total += search.trials * seconds["trial"] + plan.study.final_seeds * seconds["final"]
+    total = sum(
+        kind.number * seconds
+        for arm, rate in zip(plan.arms, rates, strict=True)
+        for kind, seconds in zip(plan.kinds, seconds_of_runs(plan, arm, rate), strict=True)
+    )
     return total / num_workers
 
 

@@ -125,7 +125,8 @@ def carry_out(
     def mark(row: Row) -> None:
         run = job.run
         what = {"variant": run.variant, "pose": run.pose, "seed": run.seed, "stage": run.stage}
-        ledger.mark_running(job.key, {**what, "epochs": job.run.protocol.epochs, **row})
+        size = {"train_images": run.protocol.train_images, "epochs": run.protocol.epochs}
+        ledger.mark_running(job.key, {**what, **size, **row})
         if on_epoch and row["epoch"]:
             on_epoch(row)
 

@@ -4,10 +4,11 @@ Trials are proposed in waves of a fixed size and told in order, with a sampler s
 So the proposals do not depend on how many workers ran, in which order they ended, or what was killed: a restarted
 sweep asks the same questions again and finds the answers in the ledger.
 
-As long as a sampler has little to learn from, trials are random draws. These are the same in every arm for the
-parameters that arms share, so that no variant wins by a luckier draw.
+As long as a sampler has little to learn from, trials are draws that are spread evenly over each parameter's range.
+These are the same in every arm for the parameters that arms share, so that no variant wins by a luckier draw.
 """
 
+import itertools
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -85,9 +87,30 @@ def _distance(choice: Value, value: Value) -> float:
     return math.inf if isinstance(choice, str) or isinstance(value, str) else abs(choice - value)
 
 
-def common_draw(parameter: Parameter, seed: int, trial: int) -> Value:
-    """The value that the study's trial of this number tries, in every arm that has the parameter."""
-    u = random.Random(seed_of(seed, "common", parameter.name, trial)).random()
+def independent_draws(seed: int, name: str) -> Iterator[float]:
+    """Uniform numbers in [0, 1) that belong to a parameter."""
+    for number in itertools.count(1):
+        yield random.Random(seed_of(seed, "common", name, number)).random()
+
+
+def spread_draws(seed: int, name: str) -> Iterator[float]:
+    """The same, the first 2, 4, 8, ... of which have one number in each half, quarter, eighth, ... of [0, 1).
+
+    So two trials are never alike by bad luck, however many there are to be. Which part follows which is random: two
+    parameters' numbers have nothing to do with each other.
+    """
+    draw = random.Random(seed_of(seed, "spread", name))
+    found = [draw.random()]
+    yield found[0]
+    while True:
+        num = 2 * len(found)
+        for part in sorted(set(range(num)) - {int(u * num) for u in found}, key=lambda _: draw.random()):
+            found.append((part + draw.random()) / num)
+            yield found[-1]
+
+
+def value_at(parameter: Parameter, u: float) -> Value:
+    """The value of the parameter's range at this share of it."""
     if parameter.kind == "categorical":
         return parameter.choices[int(u * len(parameter.choices))]
     if parameter.log:
@@ -173,6 +196,8 @@ class ArmSearch:
 
     name: of the arm; part of every wave's seed.
     defaults: the setting that the first trial tries, and that stands for what is not tuned.
+    plain: values with which the variant is almost the one that lacks what is tuned; the second trial tries them, so
+        that tuning may find that it is better to do without.
     """
 
     def __init__(
@@ -182,10 +207,13 @@ class ArmSearch:
         parameters: Sequence[Parameter],
         defaults: Mapping[str, Value],
         storage: Storage | None = None,
+        plain: Mapping[str, Value] = MappingProxyType({}),
     ) -> None:
         self.name, self.search, self.parameters = name, search, parameters
         self.distributions = {parameter.name: distribution(parameter) for parameter in parameters}
-        self.defaults = dict(defaults)
+        self.defaults, self.plain = dict(defaults), plain
+        draws = independent_draws if search.sampler == "random" else spread_draws
+        self._draws = {parameter.name: draws(search.seed, parameter.name) for parameter in parameters}
         self.study = optuna.create_study(study_name=name, direction="maximize", storage=storage)
         self.num_proposed = 0
         self.num_waves = 0
@@ -214,7 +242,10 @@ class ArmSearch:
     def _common_point(self, number: int) -> Setting:
         if number == 0:
             return {p.name: nearest_allowed(p, self.defaults[p.name]) for p in self.parameters}
-        return {p.name: common_draw(p, self.search.seed, number) for p in self.parameters}
+        point = {p.name: value_at(p, next(self._draws[p.name])) for p in self.parameters}
+        if number == 1:
+            point |= {p.name: nearest_allowed(p, self.plain[p.name]) for p in self.parameters if p.name in self.plain}
+        return point
 
     def _sampler(self) -> optuna.samplers.BaseSampler:
         """Steers the waves after the common ones."""
@@ -253,12 +284,6 @@ class ArmSearch:
             values = [t.intermediate_values[epoch] for t in completed if epoch in t.intermediate_values]
             bars.append(statistics.median(values) if values and epoch > self.search.pruner_warmup_epochs else 0.0)
         return tuple(bars)
-
-
-def best(scores: Sequence[Score]) -> int | None:
-    """Which of the trials won: the highest final validation accuracy, the earlier of equals; None if none completed."""
-    finals = [score.val_accuracies[-1] if score.status == "completed" else -math.inf for score in scores]
-    return max(range(len(finals)), key=finals.__getitem__) if any(math.isfinite(value) for value in finals) else None
 
 
 def importances(

@@ -11,6 +11,7 @@ from experiments.config import RESULT_FORMAT, Protocol
 from experiments.device import Call, available_devices
 from experiments.errors import UserError
 from experiments.ledger import Ledger
+from experiments.ledger.listed import keys_of
 from experiments.study import Study, read_protocol
 from experiments.sweep_file import Section
 
@@ -42,7 +43,7 @@ def num_finished(ledger: Ledger, name: str) -> int:
         known: Mapping[str, Any] = ledger.read_study(name) if name in ledger.studies() else {"arms": []}
     except UserError:
         return 0
-    return len({key for arm in known["arms"] for key in (*arm["trials"], *arm["finals"]) if key in ledger})
+    return len({key for arm in known["arms"] for key in keys_of(arm) if key in ledger})
 
 
 def begun_budget(ledger: Ledger, found: Study, other: Study, label: str, call: Call) -> tuple[Study, str]:

@@ -6,7 +6,7 @@ Legend: B images, C channels, H rows, W columns, S parameters of all heads.
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -28,7 +28,7 @@ class Stn:
     """A spatial transformer in or before a backbone. Every field is a factor that can be tuned or ablated.
 
     loc_lr_factor: learning rate of the localisation network as a factor of the base rate
-        (0.1: Jaderberg et al. 2015, section 4.2).
+        (0.1: Jaderberg et al. 2015, section 4.2). At 0 it stays at its start, and leaves images as they are.
     place: where it stands. `input`: it warps the image, and looks at it with a network of its own. `feature`: it warps
         the backbone's map after `stage` stages. `shared`: the backbone's first `stage` stages look, the image is
         warped (STN-CX and STN-SLX of Finnveden et al. 2020, arXiv:2004.11678).
@@ -45,7 +45,7 @@ class Stn:
 
     family: ClassVar[str]
 
-    loc_lr_factor: float = 0.1
+    loc_lr_factor: float = field(default=0.1, metadata={"plain": 0.0})
     place: Literal["input", "feature", "shared"] = "input"
     stage: int = 1
     localisation: Literal["lenet", "paper", "deep"] = "lenet"

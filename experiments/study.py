@@ -12,10 +12,13 @@ from unicodedata import category, normalize
 from experiments.claims import Claims, read_claims
 from experiments.config import Protocol
 from experiments.errors import nearest
+from experiments.ladder import Ladder, read_ladder
 from experiments.search_space import Parameter, read_space
 from experiments.sweep_file import Section, read_mapping
 
 __all__ = ["BUDGETS", "Parameter", "Search", "Study", "StudyVariant", "Wandb", "load_study"]
+
+TuningKind = Literal["once", "per_seed"]
 
 BUDGETS = ("smoke", "cpu", "night", "gpu")
 
@@ -66,6 +69,8 @@ class Search:
         pruner_warmup_trials: finished trials before anything is pruned.
         pruner_warmup_epochs: epochs that every trial may finish.
         seed: of the sampler.
+        tuning: whether a variant is tuned once, for all its final runs, or anew for each of them, with a seed, a
+            validation split and a winner of its own, so that what luck in tuning does is in the scatter over seeds.
         space: parameters that every variant has.
         extras: a model's or a policy's own parameters, by its name.
     """
@@ -77,6 +82,7 @@ class Search:
     pruner_warmup_trials: int
     pruner_warmup_epochs: int
     seed: int
+    tuning: TuningKind
     space: tuple[Parameter, ...]
     extras: dict[str, tuple[Parameter, ...]]
 
@@ -105,6 +111,7 @@ class Study:
         own_images: whether a folder of the user's own images took the place of the file's task.
         minutes: that a probe was given, which its sizes follow from; None where they are the file's.
         has_budget: whether the file says anything of this budget.
+        ladder: smaller sizes of training at which the final runs are repeated.
     """
 
     file: str
@@ -122,6 +129,7 @@ class Study:
     minutes: float | None = None
     has_budget: bool = True
     first_seed: int = 1
+    ladder: Ladder = dataclasses.field(default_factory=Ladder)
 
     def full_name(self, label: str) -> str:
         """Of the study on images of that label: of its folder in the ledger, and of its group in W&B."""
@@ -162,7 +170,9 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
     Raises UserError for anything in the file, of this budget or another, that is not as it should be.
     """
     top = read_mapping(path)
-    top.only(("name", "task", "poses", "variants", "claims", "protocol", "search", *SEEDS, "wandb", "budgets"))
+    top.only(
+        ("name", "task", "poses", "variants", "claims", "protocol", "search", *SEEDS, "wandb", "budgets", "ladder")
+    )
     if budget not in BUDGETS:
         raise top.error("budgets", f"there is no budget {budget!r}; {nearest(budget, BUDGETS)}")
     name = top.text(
@@ -196,10 +206,11 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
 
 
 def _budget(base: Study, section: Section, claims: Section) -> Study:
-    section.only(("task", "poses", "variants", "claims", "protocol", "trials", "wave_size", *SEEDS))
+    section.only(("task", "poses", "variants", "claims", "protocol", "trials", "wave_size", "tuning", "ladder", *SEEDS))
     trials = section.integer("trials", 1, 10_000, base.search.trials)
     wave_size = section.integer("wave_size", 1, 10_000, base.search.wave_size)
-    search = dataclasses.replace(base.search, trials=trials, wave_size=wave_size)
+    tuning = cast(TuningKind, section.choice("tuning", get_args(TuningKind), base.search.tuning))
+    search = dataclasses.replace(base.search, trials=trials, wave_size=wave_size, tuning=tuning)
     study = _override(dataclasses.replace(base, search=search), section)
     baselines = {entry.variant: entry.baseline for entry in study.variants}
     if len(study.poses) * len(baselines) > MAX_ARMS:
@@ -223,6 +234,8 @@ def _override(study: Study, section: Section) -> Study:
         given["final_seeds"] = section.integer("final_seeds", 1, 1000)
     if "first_seed" in section.values:
         given["first_seed"] = section.integer("first_seed", 1, 1_000_000)
+    if "ladder" in section.values:
+        given["ladder"] = read_ladder(section.section("ladder"))
     protocol = read_protocol(study.protocol, section.section("protocol"))
     if protocol.val_images == 0:
         raise section.section("protocol").error("val_images", "0 leaves nothing to tune on")
@@ -294,6 +307,7 @@ def _search(section: Section) -> Search:
         pruner_warmup_trials=section.integer("pruner_warmup_trials", 1, 10_000, 5),
         pruner_warmup_epochs=section.integer("pruner_warmup_epochs", 0, 10_000, 1),
         seed=section.integer("seed", 0, 2**31 - 1, 0),
+        tuning=cast(Any, section.choice("tuning", get_args(TuningKind), "once")),
         space=read_space(section.section("space")),
         extras={name: read_space(extras.section(name)) for name in extras.values},
     )

@@ -1,4 +1,4 @@
-"""Carrying out a study: tune every arm in waves, train the winners again with fresh seeds.
+"""Carrying out a study: tune every arm in waves, train the winners again with fresh seeds, at each rung of the ladder.
 
 One supervisor owns the study; workers only train. Everything it knows comes from the plan and the ledger, so a
 killed sweep, started again, does what was left to do and nothing else.
@@ -12,25 +12,31 @@ import dataclasses
 import queue
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import cycle
 from typing import Any
 
-from experiments.config import RESULT_FORMAT, run_key
+from experiments.config import RESULT_FORMAT, Protocol, protocol_hash, run_key
+from experiments.draws import seed_of
 from experiments.errors import UserError
 from experiments.executors import Executor, WorkerDied
 from experiments.ledger import Ledger
+from experiments.ledger.listed import keys_of
 from experiments.pace import Pace
 from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.private_text import from_here
 from experiments.runs import Job, failed_run_files
-from experiments.search import ArmSearch, Score, Setting, best, open_storage
+from experiments.search import ArmSearch, Score, Setting, open_storage
 from experiments.search_space import Parameter
 from experiments.settled import FOUND
+from experiments.study import Search
 from experiments.tasks.shown import images_record
+from experiments.tuning import Tuning
 from experiments.wandb_sweep import wandb_form
 
 TUNING_SEED = 0
+"""Of the first trials where tuning is for all final runs."""
 BAD = ("failed", "diverged")
 """Statuses of runs that nobody wanted."""
 POLL_S = 0.25
@@ -42,18 +48,36 @@ MANIFEST_SHARE = 0.1
 class Arm:
     """How far one arm is.
 
-    jobs: the wave, or the final runs, that are being made. missing: keys of those that are not in the ledger yet.
+    tunings: one for all final runs, or one for each of them.
+    finals: keys at the study's own size, in the order of seeds; rungs: the same at each smaller size.
+    final_jobs: all of these.
     """
 
     plan: ArmPlan
-    search: ArmSearch
-    settings: list[Setting] = field(default_factory=list)
-    scores: list[Score] = field(default_factory=list)
-    trials: list[str] = field(default_factory=list)
+    tunings: list[Tuning]
     finals: list[str] = field(default_factory=list)
-    winner: str | None = None
-    jobs: list[Job] = field(default_factory=list)
-    missing: set[str] = field(default_factory=set)
+    rungs: list[list[str]] = field(default_factory=list)
+    final_jobs: list[Job] = field(default_factory=list)
+
+    @property
+    def trials(self) -> list[str]:
+        """Keys, tuning by tuning, in the order they were proposed."""
+        return [trial.key for tuning in self.tunings for trial in tuning.trials]
+
+    @property
+    def keys(self) -> list[str]:
+        """Of all runs of the arm that are known so far, trials before final runs."""
+        return [*self.trials, *self.finals, *(key for rung in self.rungs for key in rung)]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Those that are being made, and those that were made with them."""
+        return self.final_jobs or [job for tuning in self.tunings for job in tuning.jobs]
+
+    @property
+    def winners(self) -> list[str | None]:
+        """Of each tuning; none until all of them are done."""
+        return [tuning.winner for tuning in self.tunings] if self.finals else []
 
 
 class Sweep:
@@ -65,23 +89,40 @@ class Sweep:
     def __init__(self, plan: Plan, ledger: Ledger, *, store: bool) -> None:
         self.plan, self.ledger, self.store = plan, ledger, store
         self._storage = open_storage(ledger.root / "studies" / plan.name / "optuna.log") if store else None
-        self.arms = [Arm(arm, self._search(arm)) for arm in plan.arms]
+        self.arms = [Arm(arm, self._tunings(arm)) for arm in plan.arms]
         self.num_finished = 0
         """As many as `finished` names."""
         self._made: set[str] = set()
+        self._asked: set[str] = set()
         self._futures: dict[Future[str], tuple[Job, Arm]] = {}
         self._ended: queue.SimpleQueue[Future[str]] = queue.SimpleQueue()
         self._manifest_pace = Pace(MANIFEST_SHARE)
 
-    def _search(self, arm: ArmPlan) -> ArmSearch:
-        return ArmSearch(arm.name, self.plan.study.search, arm.parameters, arm.defaults, self._storage)
+    def _tunings(self, arm: ArmPlan) -> list[Tuning]:
+        """Seeds of trials are 0 and below, those of final runs 1 and above: -3 tunes for 3."""
+        study = self.plan.study
+        if study.search.tuning == "once":
+            return [Tuning(self._search(arm, arm.name, study.search), TUNING_SEED, repeats=True)]
+        tunings = []
+        for seed in self._seeds():
+            search = replace(study.search, seed=seed_of(study.search.seed, "tuning", seed) % 2**31)
+            tunings.append(Tuning(self._search(arm, f"{arm.name} seed {seed}", search), -seed, repeats=False))
+        return tunings
+
+    def _search(self, arm: ArmPlan, name: str, search: Search) -> ArmSearch:
+        return ArmSearch(name, search, arm.parameters, arm.defaults, self._storage, arm.plain)
+
+    def _seeds(self) -> range:
+        """Of final runs."""
+        first = self.plan.study.first_seed
+        return range(first, first + self.plan.study.final_seeds)
 
     def finished(self) -> list[str]:
         """Keys of the study's runs that are in the ledger, trials before final runs in each arm.
 
         One that a worker has just put there counts when its end has been reported.
         """
-        return [key for arm in self.arms for key in (*arm.trials, *arm.finals) if key in self._made]
+        return [key for arm in self.arms for key in arm.keys if key in self._made]
 
     def replay(self) -> None:
         """Go through everything that the ledger already answers, without training or writing."""
@@ -112,7 +153,10 @@ class Sweep:
     def _submit(self, executor: Executor, arms: Iterable[Arm]) -> None:
         """Have the runs made that the arms lack; the manifest lists them."""
         for arm in arms:
-            for job in {job.key: job for job in arm.jobs if job.key in arm.missing}.values():
+            for job in {job.key: job for job in arm.jobs}.values():
+                if job.key in self._made or job.key in self._asked:
+                    continue
+                self._asked.add(job.key)
                 future = executor.submit(job)
                 self._futures[future] = job, arm
                 future.add_done_callback(self._ended.put)
@@ -132,57 +176,62 @@ class Sweep:
             self.ledger.commit(job.key, failed_run_files(job, self.plan.task, str(error)))
         self._made.add(job.key)
         self.num_finished += sum(job.key == each.key for each in arm.jobs)
-        arm.missing.remove(job.key)
+        for tuning in arm.tunings:
+            tuning.missing.discard(job.key)
         return job, arm
 
     def _advance(self, arm: Arm) -> bool:
         """Move the arm on as far as the ledger's runs allow; returns whether it has new jobs."""
-        moved = False
-        while not arm.finals and not arm.missing:
+        if arm.finals:
+            return False
+        moved = [self._advance_tuning(arm, tuning) for tuning in arm.tunings]
+        if not all(tuning.is_done for tuning in arm.tunings):
+            return any(moved)
+        settings = [tuning.setting for tuning in arm.tunings]
+        sizes = [
+            [
+                self._job(arm, setting, "final", seed, (), protocol)
+                for seed, setting in zip(self._seeds(), cycle(settings), strict=False)
+            ]
+            for protocol in (self.plan.protocol, *self.plan.rungs)
+        ]
+        arm.finals, *arm.rungs = [[job.key for job in jobs] for jobs in sizes]
+        arm.final_jobs = [job for jobs in sizes for job in jobs]
+        self._look(arm.final_jobs)
+        return True
+
+    def _advance_tuning(self, arm: Arm, tuning: Tuning) -> bool:
+        """The same of one of its tunings."""
+        moved, protocol = False, self.plan.tuning_protocol
+        while not tuning.is_done and not tuning.missing:
             moved = True
-            if arm.jobs:
-                self._tell(arm)
-            settings = arm.search.next_wave()
-            if settings:
-                bars = arm.search.prune_below(self.plan.protocol.epochs)
-                arm.jobs = [self._job(arm, setting, "trial", TUNING_SEED, bars) for setting in settings]
-                arm.settings += settings
-                arm.trials += [job.key for job in arm.jobs]
-            else:
-                self._choose(arm)
-            self._look(arm)
+            if tuning.jobs:
+                tuning.tell([self._score(job.key) for job in tuning.jobs])
+            trials = tuning.next_trials()
+            bars = () if tuning.has_repeated else tuning.search.prune_below(protocol.epochs)
+            tuning.jobs = [self._job(arm, each.setting, "trial", each.seed, bars, protocol) for each in trials]
+            for trial, job in zip(trials, tuning.jobs, strict=True):
+                trial.key = job.key
+            tuning.missing = self._look(tuning.jobs)
         return moved
 
-    def _look(self, arm: Arm) -> None:
-        """Which of the arm's new jobs the ledger has."""
-        keys = [job.key for job in arm.jobs]
+    def _look(self, jobs: list[Job]) -> set[str]:
+        """Keys of the new jobs that the ledger lacks."""
+        keys = [job.key for job in jobs]
         self._made.update(key for key in keys if key in self.ledger)
-        arm.missing = set(keys) - self._made
-        self.num_finished += sum(key not in arm.missing for key in keys)
-
-    def _tell(self, arm: Arm) -> None:
-        scores = [self._score(job.key) for job in arm.jobs]
-        arm.search.tell(scores, [job.key for job in arm.jobs])
-        arm.scores += scores
-
-    def _choose(self, arm: Arm) -> None:
-        """The best trial's setting goes on to the final runs; the default's, if none was completed."""
-        index = best(arm.scores)
-        arm.winner = None if index is None else arm.trials[index]
-        setting = arm.settings[index or 0]
-        arm.jobs = [
-            self._job(arm, setting, "final", self.plan.study.first_seed + number, ())
-            for number in range(self.plan.study.final_seeds)
-        ]
-        arm.finals = [job.key for job in arm.jobs]
+        missing = set(keys) - self._made
+        self.num_finished += sum(key not in missing for key in keys)
+        return missing
 
     def _score(self, key: str) -> Score:
         record = self.ledger.read(key)
         history = self.ledger.read(key, "history.json")
         return Score(record["status"], [row["val_accuracy"] for row in history])
 
-    def _job(self, arm: Arm, setting: Setting, stage: str, seed: int, prune_below: tuple[float, ...]) -> Job:
-        run = make_run_config(arm.plan, self.plan.protocol, setting, stage=stage, seed=seed, prune_below=prune_below)
+    def _job(
+        self, arm: Arm, setting: Setting, stage: str, seed: int, prune_below: tuple[float, ...], protocol: Protocol
+    ) -> Job:
+        run = make_run_config(arm.plan, protocol, setting, stage=stage, seed=seed, prune_below=prune_below)
         key = run_key(run, self.plan.task.content_hash)
         return Job(run=run, key=key, source=self.plan.source, ledger=self.ledger.root)
 
@@ -196,8 +245,9 @@ class Sweep:
                 "variant": arm.plan.variant,
                 "baseline": arm.plan.baseline,
                 "trials": arm.trials,
-                "winner": arm.winner,
+                "winners": arm.winners,
                 "finals": arm.finals,
+                "rungs": arm.rungs,
                 "space": _forms(arm.plan.parameters),
             }
             for arm in self.arms
@@ -215,10 +265,9 @@ class Sweep:
         listed: set[str] = set()
         for was in self.known.get("arms", ()):
             arm = arms.get((was["pose"], was["variant"]))
-            pairs = zip(arm.trials, was["trials"], strict=False) if arm and not arm.finals else [("", None)]
-            if any(ours != theirs for ours, theirs in pairs):
-                listed.update(was["trials"], was["finals"])
-        listed.difference_update(key for arm in self.arms for key in (*arm.trials, *arm.finals))
+            if arm is None or arm.finals or any(key not in was["trials"] for key in arm.trials):
+                listed.update(keys_of(was))
+        listed.difference_update(key for arm in self.arms for key in arm.keys)
         return sum(key in self.ledger for key in listed)
 
     @cached_property
@@ -239,6 +288,13 @@ class Sweep:
             "protocol_hash": self.plan.protocol_hash,
             "num_trials": study.search.trials,
             "sampler": study.search.sampler,
+            "tuning": study.search.tuning,
+            "rungs": [
+                {name: getattr(rung, name) for name in ("train_images", "epochs")}
+                | {"protocol_hash": protocol_hash(rung)}
+                for rung in self.plan.rungs
+            ],
+            "tuned_at": study.ladder.tuned_at,
         }
         found = {name: getattr(protocol, name) for name in FOUND if getattr(study.protocol, name) == "auto"}
         return {

@@ -58,7 +58,7 @@ class Marked:
 
     def __init__(self, clock: list[float]) -> None:
         self.looks, self._clock = 0, clock
-        row = {"variant": "cnn", "pose": "upright", "stage": "trial", "epoch": 5, "epochs": 9}
+        row = {"variant": "cnn", "pose": "upright", "stage": "trial", "train_images": 40, "epoch": 5, "epochs": 9}
         self.marks: dict[str, dict[str, Any]] = dict.fromkeys("abcd", row)
 
     def running(self) -> dict[str, dict[str, Any]]:
@@ -80,7 +80,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def progress_of(ledger: Marked, *, terminal: bool) -> SweepProgress:
     """Of eight runs of 100 s."""
     console = Console(file=StringIO(), force_terminal=terminal, width=100)
-    expected_s = {("upright", "cnn", "trial"): 100.0}
+    expected_s = {("upright", "cnn", "trial", "40", "9"): 100.0}
     known = cast(Ledger, ledger)
     return SweepProgress(console, known, expected_s, 800.0, num_runs=8, num_done=0, num_workers=4)
 
@@ -90,7 +90,9 @@ def completed_s(progress: SweepProgress) -> float:
 
 
 def finished(key: str) -> Job:
-    run = SimpleNamespace(pose="upright", variant="cnn", stage="trial", seed=0)
+    run = SimpleNamespace(
+        pose="upright", variant="cnn", stage="trial", seed=0, protocol=SimpleNamespace(train_images=40, epochs=9)
+    )
     return cast(Job, SimpleNamespace(run=run, key=key))
 
 

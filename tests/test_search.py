@@ -25,7 +25,6 @@ from experiments.search import (
     ArmSearch,
     Score,
     Setting,
-    best,
     distribution,
     open_storage,
 )
@@ -48,6 +47,7 @@ def make_search(**changes: Any) -> Search:
         pruner_warmup_trials=3,
         pruner_warmup_epochs=1,
         seed=0,
+        tuning="once",
         space=(),
         extras={},
     )
@@ -253,15 +253,16 @@ def test_tpe_keeps_away_from_where_runs_fail() -> None:
     assert np.mean(late) < 0.4  # half of the range, on its logarithm, lies above 0.1
 
 
-def test_best_is_the_highest_last_accuracy_of_a_completed_run() -> None:
-    low, high, dropped = Score("completed", [0.1, 0.3]), Score("completed", [0.1, 0.4]), Score("completed", [0.9, 0.2])
-    pruned, diverged, failed = Score("pruned", [0.95]), Score("diverged", [0.9]), Score("failed", [])
-    assert best([low, high, dropped]) == 1
-    assert best([pruned, diverged, failed, low]) == 3
-    assert best([low, high, high]) == 1
-    assert best([Score("completed", [0.0])]) == 0
-    assert best([pruned, diverged, failed]) is None
-    assert best([]) is None
+def test_the_second_trial_tries_to_do_without_what_is_tuned() -> None:
+    """At the rate that other arms have there, so that a variant's settings contain those of the one without it."""
+    factor = Parameter("model.loc_lr_factor", "float", 0.001, 1.0, log=True)
+    defaults = DEFAULTS | {"model.loc_lr_factor": 0.1}
+    plain = {"model.loc_lr_factor": 0.0, "model.other": 1.0}
+    arm = ArmSearch("a", make_search(trials=4), (*SPACE, factor), defaults, plain=plain)
+    settings = [setting for wave in go_through(arm) for setting in wave]
+    without = [setting for wave in propose(trials=4) for setting in wave]
+    assert [setting["model.loc_lr_factor"] == 0.001 for setting in settings] == [False, True, False, False]
+    assert [{name: setting[name] for name in DEFAULTS} for setting in settings] == without
 
 
 # Accuracies are multiples of 1/64, so that both medians are exact.

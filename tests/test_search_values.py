@@ -1,38 +1,62 @@
 """Values that trials try: in their bounds, even, the nearest to what was asked for."""
 
 import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy.stats import kstest, uniform
+from scipy.stats import chisquare, kstest, uniform
 
 from experiments.search import (
-    common_draw,
     distribution,
+    independent_draws,
     nearest_allowed,
+    spread_draws,
+    value_at,
 )
 from experiments.search_space import Parameter
 
 
-@given(st.sampled_from(["float", "int", "log"]), st.integers(0, 2**31), st.integers(1, 1000))
-def test_common_draws_are_allowed(kind: str, seed: int, trial: int) -> None:
+@given(st.sampled_from(["float", "int", "log"]), st.floats(0, 1, exclude_max=True))
+def test_values_of_shares_are_allowed(kind: str, u: float) -> None:
     parameter = {
         "float": Parameter("optim.lr", "float", 0.2, 0.7),
         "int": Parameter("model.size", "int", 1, 9, step=2),
         "log": Parameter("optim.lr", "float", 1e-4, 0.5, log=True),
     }[kind]
-    value = float(common_draw(parameter, seed, trial))
+    value = float(value_at(parameter, u))
     assert parameter.low <= value <= parameter.high
     assert kind != "int" or value in (1, 3, 5, 7, 9)
 
 
-def test_common_draws_are_even_over_their_range() -> None:
-    rate = Parameter("optim.lr", "float", 1e-4, 1e-2, log=True)
-    logs = [math.log10(float(common_draw(rate, 0, trial))) for trial in range(1, 401)]
-    assert kstest(logs, uniform(loc=-4, scale=2).cdf).pvalue > 1e-3
+@pytest.mark.parametrize("draws", [independent_draws, spread_draws])
+def test_draws_are_even_over_their_range(draws: Callable[[int, str], Iterator[float]]) -> None:
+    found = list(islice(draws(0, "optim.lr"), 400))
+    assert kstest(found, uniform.cdf).pvalue > 1e-3
     choices = Parameter("optim.lr", "categorical", choices=(1.0, 2.0, 4.0))
-    assert {common_draw(choices, 0, trial) for trial in range(1, 50)} == {1.0, 2.0, 4.0}
+    assert {value_at(choices, u) for u in found[:50]} == {1.0, 2.0, 4.0}
+    rate = Parameter("optim.lr", "float", 1e-4, 1e-2, log=True)
+    assert kstest([math.log10(float(value_at(rate, u))) for u in found], uniform(-4, 2).cdf).pvalue > 1e-3
+
+
+@given(st.integers(0, 2**31), st.integers(0, 6))
+def test_spread_draws_have_one_in_each_part_of_the_range(seed: int, power: int) -> None:
+    num = 2**power
+    found = list(islice(spread_draws(seed, "optim.lr"), num))
+    assert sorted(int(num * u) for u in found) == list(range(num))
+    assert found == list(islice(spread_draws(seed, "optim.lr"), num + 3))[:num]
+
+
+def test_spread_draws_of_two_parameters_have_nothing_to_do_with_each_other() -> None:
+    """Over many seeds, each pair of quarters of the two ranges is met as often as any other by the third trial."""
+    pairs = Counter[tuple[int, ...]]()
+    for seed in range(4000):
+        third = [next(islice(spread_draws(seed, name), 2, None)) for name in ("optim.lr", "optim.weight_decay")]
+        pairs[tuple(int(4 * u) for u in third)] += 1
+    assert len(pairs) == 16 and chisquare(list(pairs.values())).pvalue > 1e-3
 
 
 @st.composite

@@ -78,8 +78,8 @@ def test_a_sweep_makes_every_run_once(undisturbed: Done) -> None:
         assert all(record["result"]["num_test_images"] == 100 for record in finals)
         assert trials[0]["config"]["optim"]["lr"] == Optim().lr
         accuracies = [record["result"]["val_accuracy"] for record in trials]
-        assert arm["winner"] == arm["trials"][accuracies.index(max(accuracies))]
-        winner = ledger.read(arm["winner"])["config"]
+        assert arm["winners"] == [arm["trials"][accuracies.index(max(accuracies))]]
+        winner = ledger.read(arm["winners"][0])["config"]
         for final in finals:
             assert {name: final["config"][name] for name in ("optim", "model", "policy")} == {
                 name: winner[name] for name in ("optim", "model", "policy")
@@ -97,7 +97,7 @@ def test_a_sweep_prints_plan_progress_and_places(undisturbed: Done) -> None:
     plan, progress = undisturbed.stdout.split("trials and", 1)
     assert "Task  sprites: 96 training, 64 validation, 100 test images; 10 classes; 32 px" in plan
     runs = " ".join(plan.split())  # lines break where the terminal ends
-    assert "width 1, " in runs and "each variant 2 trials, " in runs and "2 final runs" in runs
+    assert "width 1, " in runs and "2 trials a variant by tpe " in runs and "each variant 2 final runs" in runs
     assert re.search(r"^ *cnn +\d+ *$", plan, re.MULTILINE)
     assert re.search(r"^ *stn_affine\+affine +cnn +\d+ *$", plan, re.MULTILINE)
     assert "4 final runs; about " in progress
@@ -144,7 +144,7 @@ def test_optuna_opens_the_journal(undisturbed: Done) -> None:
         study = optuna.load_study(study_name=f"upright/{arm['variant']}", storage=storage)
         assert [trial.user_attrs["run"] for trial in study.trials] == arm["trials"]
         assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
-        assert study.best_trial.user_attrs["run"] == arm["winner"]
+        assert study.best_trial.user_attrs["run"] == arm["winners"][0]
 
 
 def test_status_tells_people_and_programs(undisturbed: Done, capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,7 +248,7 @@ def test_a_study_is_confirmed_with_other_seeds_and_the_same_tuning(
 ) -> None:
     found, executor = sweep_here(tmp_path, HereAndNow()).arms, HereAndNow()
     confirmed = sweep_here(tmp_path, executor, name="confirm", first_seed=101).arms
-    assert [(arm.trials, arm.winner) for arm in confirmed] == [(arm.trials, arm.winner) for arm in found]
+    assert [(arm.trials, arm.winners) for arm in confirmed] == [(arm.trials, arm.winners) for arm in found]
     assert sorted((job.run.stage, job.run.seed) for job in executor.made) == [("final", 101)] * 2 + [("final", 102)] * 2
 
 

@@ -30,8 +30,8 @@ def test_a_diverging_variant_is_recorded_shown_and_tried_again(here: Path, capsy
     assert "2 diverged" in printed.partition("Ablation on")[2]
     ledger = Ledger(here / "runs")
     cnn, stn = ledger.read_study("wild-sprites-smoke")["arms"]
-    assert stn["winner"] is None and stn["trials"][0] == stn["trials"][1]
-    assert cnn["winner"] in cnn["trials"]
+    assert stn["winners"] == [None] and stn["trials"][0] == stn["trials"][1]
+    assert cnn["winners"][0] in cnn["trials"]
     for key in (*stn["trials"], *stn["finals"]):
         record = ledger.read(key)
         assert (record["status"], record["result"]["test_accuracy"]) == ("diverged", None)
@@ -124,7 +124,7 @@ def test_a_run_whose_worker_died_is_a_failed_run_and_the_study_goes_on(tmp_path:
         record = ledger.read(key)
         assert (record["status"], record["error"]) == ("failed", "the worker was killed by SIGSEGV (2 attempts)")
         assert ledger.read(key, "history.json") == [] and ledger.read(key, "cost.json")["seconds"] is None
-    assert cnn["winner"] is None and stn["winner"] in stn["trials"]
+    assert cnn["winners"] == [None] and stn["winners"][0] in stn["trials"]
     # With no trial completed, the final runs have the default setting.
     assert {ledger.read(key)["config"]["optim"]["lr"] for key in cnn["finals"]} == {Optim().lr}
     assert Counter(ledger.read(key)["status"] for key in (*cnn["finals"], *stn["finals"])) == {"completed": 4}

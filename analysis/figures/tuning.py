@@ -1,6 +1,7 @@
 """How tuning went: the trials of each variant in their order, and over the values of what was tuned."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ class _Trials(NamedTuple):
     """
 
     arm: int
-    winner: str | None
+    winners: tuple[str, ...]
     runs: pd.DataFrame
 
 
@@ -64,8 +65,9 @@ def tuning(findings: Findings) -> Figure | None:
         ax.set_axis_off()
     for ax, of_arm in zip(axes.flat, trials, strict=False):
         runs = of_arm.runs
-        best = runs["percent"].where(runs["status"] == "completed").cummax().ffill()
-        ax.step(runs["number"], best, where="post", color=style.REFERENCE, linewidth=1)
+        for _, of_seed in runs[runs["number"].notna()].groupby("seed"):
+            best = of_seed["percent"].where(of_seed["status"] == "completed").cummax().ffill()
+            ax.step(of_seed["number"], best, where="post", color=style.REFERENCE, linewidth=1)
         _draw_marks(ax, of_arm, runs["number"].to_numpy(dtype=np.float64))
         ax.set_title(arm_label(study, of_arm.arm, _LABEL), fontsize=7.5)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
@@ -123,15 +125,21 @@ def _selected_trials(study: Study, most: int) -> tuple[list[_Trials], str]:
     of_arm = {}
     for arm, rows in runs.groupby("arm", sort=True):
         listed = study.arms[int(str(arm))]
-        number_of_key = {key: i for i, key in enumerate(listed.trials, start=1)}
-        rows = rows.assign(number=rows["key"].map(number_of_key), percent=100 * rows["val_accuracy"])
+        rows = rows.assign(number=_numbers(rows, listed.trials), percent=100 * rows["val_accuracy"])
         if rows["percent"].notna().any() and len(rows) > 1:
-            of_arm[int(str(arm))] = _Trials(int(str(arm)), listed.winner, rows)
+            of_arm[int(str(arm))] = _Trials(int(str(arm)), listed.winners, rows)
     completed = [int((trials.runs["status"] == "completed").sum()) for trials in of_arm.values()]
     if max(completed, default=0) < _LEAST_TRIALS:
         return [], ""
     arms, note = selected(study, of_arm, most)
     return [of_arm[arm] for arm in arms], note
+
+
+def _numbers(runs: pd.DataFrame, keys: Sequence[str]) -> "pd.Series[int]":
+    """Which of its tuning's trials each run is, from 1: those with one seed belong together."""
+    place = runs["key"].map({key: i for i, key in enumerate(keys)})
+    first = place.groupby(runs["seed"]).transform("min").where(runs["seed"] < runs["seed"].max(), 0)
+    return (1 + place - first).astype(int)
 
 
 def _tuned_names(trials: list[_Trials]) -> tuple[list[str], str]:
@@ -210,7 +218,7 @@ def _draw_marks(ax: Axes, trials: _Trials, x_T: Floats) -> None:
         scored_T, lost_T = is_status_T & ~np.isnan(percent_T), is_status_T & np.isnan(percent_T)
         ax.plot(x_T[scored_T], percent_T[scored_T], linestyle="", zorder=3, clip_on=False, in_layout=False, **mark)
         ax.plot(x_T[lost_T], np.full(lost_T.sum(), 0.04), linestyle="", transform=ax.get_xaxis_transform(), **mark)
-    is_winner_T = (trials.runs["key"] == trials.winner).to_numpy()
+    is_winner_T = trials.runs["key"].isin(trials.winners).to_numpy()
     ax.plot(x_T[is_winner_T], percent_T[is_winner_T], zorder=4, clip_on=False, **_WINNER)
     ax.margins(x=0.08, y=0.12)
 

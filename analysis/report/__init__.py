@@ -74,8 +74,8 @@ PARTS = (
         "evidence", "Evidence", "The evidence",
         "What each variant scores on test images that no tuning has seen, and how it differs from what it is compared "
         "with. Every difference is between runs with the same seed: the same images in the same order.",
-        ("leaderboard", "claims", "factorial", "factors", "ablation", "views", "classes"),
-        ("forest", "ablation", "ranges", "confusion", "calibration"),
+        ("leaderboard", "claims", "ladder", "factorial", "factors", "ablation", "views", "classes"),
+        ("forest", "ladder", "ablation", "ranges", "confusion", "calibration"),
     ),
     Part(
         "costs", "Costs", "What it costs",

@@ -14,6 +14,7 @@ from analysis.statistics.ratio import Ratio, paired_ratio
 from analysis.statistics.seeds import MAX_SEEDS, POWER, seeds_needed_for_significance, seeds_to_decide
 from analysis.statistics.sign_flip import sign_flip_p, smallest_p
 from analysis.statistics.tasks import MIN_TASKS, Aggregate, Profile, interquartile_mean, performance_profile
+from analysis.statistics.trend import Direction, Trend, trends
 from analysis.statistics.tuning import TuningBudget, check_random_search, tuning_budget
 
 __all__ = [
@@ -22,12 +23,14 @@ __all__ = [
     "MIN_TASKS",
     "POWER",
     "Aggregate",
+    "Direction",
     "Estimate",
     "Floats",
     "Improvement",
     "Interval",
     "Profile",
     "Ratio",
+    "Trend",
     "TuningBudget",
     "bca_interval",
     "check_random_search",
@@ -46,5 +49,6 @@ __all__ = [
     "seeds_to_decide",
     "sign_flip_p",
     "smallest_p",
+    "trends",
     "tuning_budget",
 ]

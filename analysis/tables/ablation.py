@@ -28,7 +28,7 @@ _COLUMNS = (
     "trials",
     "run_keys",
     "other_run_keys",
-    "winner_key",
+    "winner_keys",
 )
 
 
@@ -65,7 +65,7 @@ def ablation_table(findings: Findings) -> Table:
             status_text(row.trial_statuses),
             " ".join(keys[row.pose, row.variant]),
             " ".join(f"{run.key}:{run.status}" for run in row.finals if not run.averaged),
-            row.winner,
+            " ".join(row.winners) or None,
         )
         for row in found.rows
     )

@@ -89,13 +89,13 @@ def claims(findings: Findings) -> Table | None:
 def _cells(result: ClaimResult) -> tuple[Cell, ...]:
     words = _INTERACTION_WORDS if result.claim.interaction else {}
     return (
-        Cell(_claim_text(result.claim)),
+        Cell(claim_text(result.claim)),
         mean_cell(result.difference, signed=True),
         Cell(words.get(result.decision, _WORDS[result.decision])),
         Cell(str(result.difference.num), result.difference.num),
         _interval_cell(result.bca),
         _interval_cell(result.images),
-        *map(_p_cell, (result.p, result.p_holm, result.p_equivalent)),
+        *map(p_cell, (result.p, result.p_holm, result.p_equivalent)),
         _improvement_cell(result),
         Cell(ABSENT if result.seeds_needed is None else str(result.seeds_needed), result.seeds_needed),
     )
@@ -107,7 +107,7 @@ def _improvement_cell(result: ClaimResult) -> Cell:
     return Cell(f"{100 * result.improvement:.0f}", result.improvement)
 
 
-def _claim_text(claim: Claim) -> str:
+def claim_text(claim: Claim) -> str:
     text = f"{claim.variant} against {claim.baseline}"
     return f"{text}, with the policy and without" if claim.interaction else text
 
@@ -124,7 +124,7 @@ def _signed_text(number: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
-def _p_cell(p: float) -> Cell:
+def p_cell(p: float) -> Cell:
     if math.isnan(p):
         return Cell(ABSENT)
     return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", p)

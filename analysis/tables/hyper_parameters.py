@@ -13,14 +13,14 @@ def hyper_parameters(findings: Findings) -> Table | None:
     names = hyper_parameter_names(found.rows)
     if not names:
         return None
-    keys = tuple((row.winner,) if row.winner else () for row in found.rows)
+    keys = tuple(row.winners for row in found.rows)
     rows = tuple(
-        (found.study, row.pose, row.variant, *(row.hyper_parameters.get(name) for name in names), *(own or (None,)))
+        (found.study, row.pose, row.variant, *(row.hyper_parameters.get(name) for name in names), " ".join(own) or None)
         for row, own in zip(found.rows, keys, strict=True)
     )
     notes = (
-        "Of the trial with the best validation accuracy; of the final runs where nothing was tuned. Settings that are "
-        "the same in every run are left out, but for those of the optimiser.",
+        "Of the trial that won, or of those that did, where each seed was tuned anew; of the final runs where nothing "
+        "was tuned. Settings that are the same in every run are left out, but for those of the optimiser.",
     )
     sections = (Section("", found.hyper_parameters, keys),)
     title = f"Hyper-parameters on {findings.study.task_label}"

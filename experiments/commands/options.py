@@ -88,7 +88,7 @@ def count_workers(options: Namespace, plan: Plan, place: Place, say: Say) -> int
 
     Raises UserError for an absurd number.
     """
-    asked, num_runs = check_counts(options), plan.num_trials + plan.num_finals
+    asked, num_runs = check_counts(options), plan.num_runs
     room = place.num_workers(plan.protocol.device, asked["jobs"], max(1, asked["workers_per_gpu"]))
     number = min(room, num_runs)
     if number < asked["jobs"]:

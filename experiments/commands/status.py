@@ -12,6 +12,7 @@ from experiments.display import (
 )
 from experiments.errors import UserError
 from experiments.ledger import Ledger
+from experiments.ledger.listed import winners_of
 
 
 def main(options: Namespace) -> int:
@@ -35,7 +36,7 @@ def main(options: Namespace) -> int:
                 for key in arm[stage]:
                     found = statuses.get(key, "missing")
                     counts[stage][found] = counts[stage].get(found, 0) + 1
-            arms.append({"pose": arm["pose"], "variant": arm["variant"], "winner": arm["winner"], **counts})
+            arms.append({"pose": arm["pose"], "variant": arm["variant"], "winners": winners_of(arm), **counts})
         about = {key: manifest[key] for key in ("budget", "protocol_hash", "num_trials", "num_finals")}
         studies.append({"study": name, "task": manifest["task"]["label"], **about, "arms": arms})
     report = {

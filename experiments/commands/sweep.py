@@ -140,7 +140,7 @@ def make_missing_runs(
         ledger,
         estimate.by_run,
         estimate.left_s,
-        num_runs=plan.num_trials + plan.num_finals,
+        num_runs=plan.num_runs,
         num_done=estimate.num_done,
         num_workers=workers.number,
     )

@@ -17,6 +17,7 @@ from typing import Any
 from experiments.config import RESULT_FORMAT
 from experiments.errors import UserError, remedy
 from experiments.ledger.checksums import SUMS, digest_fits, fits, read_sums, with_digest, write_sums
+from experiments.ledger.listed import keys_of
 from experiments.ledger.shapes import check, is_whole, parse_json, read_json, who_knows
 
 
@@ -280,7 +281,7 @@ class Ledger:
     def _listed(self) -> set[str]:
         """Keys of the runs that the studies here consist of, made or not."""
         arms = [arm for study in self.studies() for arm in self.read_study(study, whole=False).get("arms", ())]
-        return {key for arm in arms for key in (*arm["trials"], *arm["finals"])}
+        return {key for arm in arms for key in keys_of(arm)}
 
     def write_study(self, study: str, manifest: Mapping[str, Any]) -> None:
         """Write what a study consists of."""

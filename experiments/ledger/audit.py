@@ -18,11 +18,13 @@ from experiments.config import RESULT_FORMAT, hash_of
 from experiments.errors import UserError
 from experiments.ledger import HOW_TO_MEND_A_STUDY, Ledger, process_is_alive, to_json
 from experiments.ledger.checksums import digest_fits
+from experiments.ledger.listed import keys_of, winners_of
 from experiments.ledger.run_audit import LET_ME_READ, UPDATE, CheckedRun, Finding, Kind, check_run
 from experiments.ledger.shapes import is_whole, misfit, parse_json, read_json
 from experiments.ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
 from experiments.ledger.traces import JOURNAL, Traces
 from experiments.tracking.markers import read_marker
+from experiments.winners import Tried, winner_of
 
 SWEPT = "the next `make sweep` deletes it"
 JOURNAL_FILES = re.compile(rf"{re.escape(JOURNAL)}(\.lock.*)?")
@@ -193,7 +195,7 @@ def _check_manifest(
         return find("newer", f"format {version} is newer than this version knows ({RESULT_FORMAT})", UPDATE)
     if what := misfit("study.json", value):
         return find("damaged", what)
-    keys = {key for arm in value["arms"] for key in (*arm["trials"], *arm["finals"])}
+    keys = {key for arm in value["arms"] for key in keys_of(arm)}
     listed[folder.name] = keys
     if not digest_fits(value):
         return find("edited", "does not fit its sha256")
@@ -216,18 +218,18 @@ def _disagreements(study: dict[str, Any], runs: dict[str, CheckedRun]) -> Iterat
     """What a study says of its arms that its runs contradict, or itself."""
     for arm in study["arms"]:
         name = f"the arm {arm['variant']} at {arm['pose']}"
-        if arm["winner"] is not None and arm["winner"] not in arm["trials"]:
-            yield f"the winner {arm['winner']} of {name} is none of its trials"
-        if len(set(arm["finals"])) != len(arm["finals"]) or len(arm["finals"]) not in (0, study["num_finals"]):
-            yield f"{name} lists {len(arm['finals'])} final runs, {study['num_finals']} were planned"
+        if any(key not in (None, *arm["trials"]) for key in winners_of(arm)):
+            yield f"a winner of {name} is none of its trials"
         records = {}
-        for stage, keys in (("trial", arm["trials"]), ("final", arm["finals"])):
+        for stage, hashed, keys in _stages(study, arm):
+            if stage == "final" and (len(set(keys)) != len(keys) or len(keys) not in (0, study["num_finals"])):
+                yield f"{name} lists {len(keys)} final runs, {study['num_finals']} were planned"
             for key in keys:
                 record = runs[key].record if key in runs else None
                 if record is None:
                     continue
                 records[key] = record
-                said = (arm["pose"], arm["variant"], stage, study["protocol_hash"], study["task"]["content_hash"])
+                said = (arm["pose"], arm["variant"], stage, hashed, study["task"]["content_hash"])
                 try:
                     is_so = _about(record)
                 except (LookupError, TypeError):
@@ -236,9 +238,23 @@ def _disagreements(study: dict[str, Any], runs: dict[str, CheckedRun]) -> Iterat
                     if one != other:
                         yield f"the run {key} of {name} has another {what}: {other}, not {one}"
         if arm["finals"] and all(key in records for key in arm["trials"]):
-            best = _best([records[key] for key in arm["trials"]])
-            if arm["winner"] != best:
-                yield f"the winner of {name} is {arm['winner']}, but the best of its trials is {best}"
+            best = _best(study, [records[key] for key in arm["trials"]])
+            if (said_best := winners_of(arm)) != best:
+                yield f"the winners of {name} are {_listed(said_best)}, but the best of its trials {_listed(best)}"
+
+
+def _stages(study: dict[str, Any], arm: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
+    """For trials and for final runs of each size: the stage, the hash of the protocol, and keys."""
+    hashes = [rung["protocol_hash"] for rung in study.get("rungs", ())]
+    tuned_at = study.get("tuned_at") or 0
+    yield "trial", hashes[tuned_at - 1] if 0 < tuned_at <= len(hashes) else study["protocol_hash"], arm["trials"]
+    yield "final", study["protocol_hash"], arm["finals"]
+    for hashed, keys in zip(hashes, arm.get("rungs", ()), strict=False):
+        yield "final", hashed, keys
+
+
+def _listed(keys: list[str | None]) -> str:
+    return ", ".join(map(str, keys))
 
 
 def _about(record: dict[str, Any]) -> tuple[Any, ...]:
@@ -246,11 +262,16 @@ def _about(record: dict[str, Any]) -> tuple[Any, ...]:
     return (config["pose"], config["variant"], config["stage"], record["protocol_hash"], record["task"]["content_hash"])
 
 
-def _best(trials: list[dict[str, Any]]) -> str | None:
-    """The completed trial with the highest validation accuracy, the earlier of equals."""
-    scores = {trial["key"]: trial["result"]["val_accuracy"] for trial in trials if trial["status"] == "completed"}
-    scores = {key: score for key, score in scores.items() if score is not None}
-    return max(scores, key=scores.__getitem__, default=None)
+def _best(study: dict[str, Any], trials: list[dict[str, Any]]) -> list[str | None]:
+    """Which trial of each tuning won."""
+    tried: dict[Any, list[Tried]] = {}
+    for trial in trials:
+        config, is_completed = trial["config"], trial["status"] == "completed"
+        setting = repr([sorted(config[part].items()) for part in ("optim", "model", "policy")])
+        of = config["seed"] if study.get("tuning") == "per_seed" else None
+        accuracy = trial["result"]["val_accuracy"] if is_completed else None
+        tried.setdefault(of, []).append(Tried(trial["key"], setting, accuracy))
+    return [winner_of(each) for each in tried.values()]
 
 
 def _check_running(root: Path, found: Audit) -> None:

@@ -69,14 +69,15 @@ def is_hash(value: Any) -> bool:
 
 
 _TASK = {"label": is_text, "content_hash": is_hash}
-_ARM = {"pose": is_text, "variant": is_text, "winner": (is_key, None), "trials": [is_key], "finals": [is_key]}
+_ARM = {"pose": is_text, "variant": is_text, "trials": [is_key], "finals": [is_key]}
 SHAPES: dict[str, Any] = {
     "run.json": {"format": is_whole, "status": is_text},
     "history.json": [{"val_accuracy": (is_share, None)}],
     "cost.json": {},
     "study.json": {
         "format": is_whole, "budget": is_text, "protocol_hash": is_hash, "task": _TASK, "wandb_project": is_text,
-        "study": is_text, "num_trials": is_whole, "num_finals": is_whole, "arms": [_ARM],
+        "study": is_text, "num_trials": is_whole, "num_finals": is_whole,
+        "arms": [(_ARM | {"winners": [(is_key, None)]}, _ARM | {"winner": (is_key, None)})],
     },
 }  # fmt: skip
 """By the file's name: names with what they must hold; None for null, several in a tuple, a list for a list of such."""
@@ -87,6 +88,9 @@ OPTIONAL: dict[str, Any] = {
     },
     "study.json": {
         "protocol": {}, "found": {}, "first": ({"spaces": {}}, None), "spaces": {},
+        "arms": [{"rungs": [[is_key]]}],
+        "rungs": [{"protocol_hash": is_hash, "train_images": is_count, "epochs": is_count}],
+        "tuned_at": (is_count, None),
         "images": {"facts": [[is_text]], "warnings": [is_text], "train": [is_count], "test": [is_count]},
     },
     "cost.json": dict.fromkeys(("seconds", "images_per_s", "train_seconds", "peak_memory_mib"), (is_amount, None)),

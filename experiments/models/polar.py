@@ -5,7 +5,7 @@ Legend: B images, C channels, H rows, W columns, N points, 2 their x and y.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -38,7 +38,7 @@ class Polar:
     wrap: float = 0.125
     anti_alias: bool = False
     origin: Literal["centre", "learned"] = "centre"
-    loc_lr_factor: float = 0.1
+    loc_lr_factor: float = field(default=0.1, metadata={"plain": 0.0})
 
     def __post_init__(self) -> None:
         if not 0 <= self.wrap <= 0.5:

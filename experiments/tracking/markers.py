@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 from experiments.ledger import Ledger, write_atomically
+from experiments.ledger.listed import keys_of
 
 SINGLE_RUNS = ("stn-bench", "single runs")
 """Project and group of runs that belong to no study."""
@@ -61,7 +62,7 @@ def not_uploaded(ledger: Path) -> list[Job]:
     for study in map(known.read_study, sorted(known.studies())):
         tags = [f"budget {study['budget']}"]
         for arm in study["arms"]:
-            for key in (*arm["trials"], *arm["finals"]):
+            for key in keys_of(arm):
                 studies[key] = Job(key=key, project=study["wandb_project"], group=study["study"], tags=tags, again=True)
     jobs = []
     for folder in sorted(ledger.glob("runs/*/run.json")):

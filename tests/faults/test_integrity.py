@@ -212,10 +212,10 @@ def test_an_edit_with_renewed_checksums_is_found(root: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda study: study["arms"][0].update(winner=next(iter(
-            {*study["arms"][0]["trials"]} - {study["arms"][0]["winner"]}))),
-        lambda study: study["arms"][0].update(winner="0" * 16),
-        lambda study: study["arms"][0].update(trials=study["arms"][0]["finals"], winner=None),
+        lambda study: study["arms"][0].update(winners=[next(iter(
+            {*study["arms"][0]["trials"]} - {*study["arms"][0]["winners"]}))]),
+        lambda study: study["arms"][0].update(winners=["0" * 16]),
+        lambda study: study["arms"][0].update(trials=study["arms"][0]["finals"], winners=[None]),
         lambda study: study["arms"][0]["finals"].pop(),
         lambda study: study["arms"][0].update(variant="cnn"),
         lambda study: study.update(protocol_hash="00000000"),

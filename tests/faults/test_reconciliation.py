@@ -268,7 +268,7 @@ def list_strangers(study: dict[str, Any]) -> None:
 
 def list_nothing(study: dict[str, Any]) -> None:
     for arm in study["arms"]:
-        arm["trials"], arm["winner"], arm["finals"] = [], None, []
+        arm["trials"], arm["winners"], arm["finals"] = [], [], []
 
 
 ADDED = ("sampler", "source", "claims", "first", "overlap")
@@ -331,7 +331,7 @@ def missing_runs(finished: Finished) -> dict[str, str]:
         "a common trial": arm["trials"][4],
         "a trial that the sampler chose": arm["trials"][-2],
         "the last trial": arm["trials"][-1],
-        "the winner": arm["winner"],
+        "the winner": arm["winners"][0],
         "a final run": arm["finals"][0],
         "the last final run": arm["finals"][-1],
     }

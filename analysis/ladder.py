@@ -1,0 +1,113 @@
+"""The ladder of a study: what each claim's difference is at each size of training, and whether it still changes."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.means import Mean, mean_of
+from analysis.pairs import completed, pairs_of, signed
+from analysis.records import Claim, Study
+from analysis.statistics import Floats, Trend, mean_interval, trends
+from analysis.wording import count
+
+
+@dataclass(frozen=True)
+class Step:
+    """A claim at one rung.
+
+    train_flops: of a final run of the claim's variant; NaN if unknown. difference: of test accuracies, a fraction,
+    paired by seed. keys: of the runs that this is over.
+    """
+
+    train_images: int
+    epochs: int
+    train_flops: float
+    difference: Mean
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Climb:
+    """A claim over the rungs of its ladder, the study's own size last.
+
+    change: of the difference from the last but one rung to the last. per_doubling: the same for twice the computation;
+    NaN where that is unknown. turns_at: training FLOPs at which the difference is 0, where it is turning and that lies
+    on the ladder or as far beyond it as the last step is long; NaN elsewhere.
+    """
+
+    claim: Claim
+    steps: tuple[Step, ...]
+    trend: Trend
+    change: Mean
+    per_doubling: float
+    turns_at: float
+
+
+def missing_rungs(study: Study) -> tuple[str, ...]:
+    """What of the ladder is not there yet, in words, a text a rung."""
+    found = []
+    for rung in study.rungs:
+        planned = sum(len(arm.finals) for arm in study.arms)
+        num = planned - int((rung.runs["status"] != "missing").sum())
+        if num > 0:
+            found.append(f"{num:,} of {planned:,} runs of {rung.train_images:,} images x {count(rung.epochs, 'epoch')}")
+    return tuple(found)
+
+
+def climbs(study: Study) -> tuple[Climb, ...]:
+    """Each of the study's claims over its ladder, in their order; none without a ladder, or with rungs missing."""
+    family = study.claims.family
+    if not study.rungs or not family or missing_rungs(study):
+        return ()
+    sizes = [(rung.train_images, rung.epochs, rung.runs) for rung in study.rungs]
+    sizes.append((int(study.runs["num_train_images"].max()), study.epochs or 0, study.runs))
+    by_arm = [completed(runs) for *_, runs in sizes]
+    pairs = [[pairs_of(claim, arms) for arms in by_arm] for claim in family]
+    seeds = sorted({seed for of_claim in pairs for of_rung in of_claim for seed in of_rung})
+    difference_CRS: Floats = np.full((len(family), len(sizes), max(2, len(seeds))), np.nan)
+    for c, of_claim in enumerate(pairs):
+        for r, of_rung in enumerate(of_claim):
+            for seed, runs in of_rung.items():
+                difference_CRS[c, r, seeds.index(seed)] = round(signed(run.accuracy for run in runs), 12)
+    found = trends(difference_CRS, study.claims.alpha, study.claims.margin)
+    mean = mean_interval(difference_CRS.reshape(-1, difference_CRS.shape[-1]))
+    change = mean_interval(difference_CRS[:, -1] - difference_CRS[:, -2])
+    results = []
+    for c, (claim, trend) in enumerate(zip(family, found, strict=True)):
+        steps = tuple(
+            Step(
+                train_images,
+                epochs,
+                _train_flops(claim, runs),
+                mean_of(mean, c * len(sizes) + r),
+                tuple(run.key for arm in zip(*pairs[c][r].values(), strict=True) for run in arm),
+            )
+            for r, (train_images, epochs, runs) in enumerate(sizes)
+        )
+        doublings = math.log2(steps[-1].train_flops / steps[-2].train_flops)
+        of_change = mean_of(change, c)
+        per_doubling = of_change.value / doublings if doublings > 0 else math.nan
+        turns_at = _zero(steps) if trend.direction == "turning" else math.nan
+        results.append(Climb(claim, steps, trend, of_change, per_doubling, turns_at))
+    return tuple(results)
+
+
+def _train_flops(claim: Claim, runs: pd.DataFrame) -> float:
+    of_arm = runs[(runs["stage"] == "final") & (runs["pose"] == claim.pose) & (runs["variant"] == claim.variant)]
+    known = of_arm["train_flops"].dropna()
+    return float(known.iloc[0]) if len(known) else math.nan
+
+
+def _zero(steps: tuple[Step, ...]) -> float:
+    """Where the line through the differences, and beyond them by one more step, is 0, over the logarithm of FLOPs."""
+    log_P = [math.log2(step.train_flops) for step in steps]
+    value_P = [step.difference.value for step in steps]
+    log_P.append(2 * log_P[-1] - log_P[-2])
+    value_P.append(2 * value_P[-1] - value_P[-2])
+    for p in range(len(log_P) - 1, 0, -1):
+        low, high = value_P[p - 1], value_P[p]
+        if low != high and low * high <= 0:
+            return float(2 ** (log_P[p - 1] + (log_P[p] - log_P[p - 1]) * low / (low - high)))
+    return math.nan

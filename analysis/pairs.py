@@ -1,0 +1,50 @@
+"""Completed final runs in pairs: those of a claim's arms that have the same seed."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis.names import variant_parts
+from analysis.records import Claim
+
+
+class Run(NamedTuple):
+    """A completed final run and its test accuracy, a fraction."""
+
+    key: str
+    accuracy: float
+
+
+Arms = Mapping[tuple[str, str], Mapping[int, Run]]
+"""By pose and variant, then by seed."""
+
+_SIGNS = (1, -1, -1, 1)
+"""Of the variant, the baseline, and the same two without their policies."""
+
+
+def completed(runs: pd.DataFrame) -> Arms:
+    """The completed final runs among rows as those of Study.runs."""
+    kept = runs[(runs["stage"] == "final") & (runs["status"] == "completed") & runs["test_accuracy"].notna()]
+    by_arm: dict[tuple[str, str], dict[int, Run]] = {}
+    columns = (kept[name].tolist() for name in ("pose", "variant", "seed", "key", "test_accuracy"))
+    for pose, variant, seed, key, accuracy in zip(*columns, strict=True):
+        by_arm.setdefault((pose, variant), {})[int(seed)] = Run(key, accuracy)
+    return by_arm
+
+
+def pairs_of(claim: Claim, by_arm: Arms) -> dict[int, tuple[Run, ...]]:
+    """For each seed that all arms of the claim completed, their runs, to be summed by `signed`."""
+    variants = [claim.variant, claim.baseline]
+    if claim.interaction:
+        policies = {variant_parts(variant).policy for variant in variants}
+        if len(policies) > 1 or policies == {""}:
+            return {}
+        variants += [variant.partition("+")[0] for variant in variants]
+    arms = [by_arm.get((claim.pose, variant), {}) for variant in variants]
+    return {seed: tuple(arm[seed] for arm in arms) for seed in sorted(set.intersection(*map(set, arms)))}
+
+
+def signed(values: Iterable[Any]) -> Any:
+    """The first less the second, and of four that less the third's excess over the fourth."""
+    return sum(sign * value for sign, value in zip(_SIGNS, values, strict=False))

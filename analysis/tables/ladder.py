@@ -1,0 +1,88 @@
+"""The claims at each size of training, and whether they still change."""
+
+import math
+
+from analysis.findings import Findings
+from analysis.formats import ABSENT, Cell, Section, Table, Value, text_table
+from analysis.ladder import Climb, missing_rungs
+from analysis.means import mean_cell
+from analysis.statistics import CONFIDENCE, Direction
+from analysis.tables import table
+from analysis.tables.claims import claim_text, p_cell
+from analysis.tables.ranking import pose_heading
+
+_WORDS: dict[Direction, str] = {
+    "settled": "settled",
+    "moving": "still moving",
+    "turning": "turning",
+    "open": "cannot tell yet",
+}
+
+
+@table("ladder")
+def ladder(findings: Findings) -> Table | None:
+    """A section a pose; None for a study without a ladder, or without claims."""
+    study, found = findings.study, findings.climbs
+    missing = missing_rungs(study)
+    if not study.rungs or not study.claims.family:
+        return None
+    sections = []
+    for pose in dict.fromkeys(climb.claim.pose for climb in found):
+        of_pose = [climb for climb in found if climb.claim.pose == pose]
+        sizes = [f"{step.train_images:,} x {step.epochs}" for step in of_pose[0].steps]
+        headings = ("Claim", *sizes, "Last change", "A doubling", "Trend", "Settled p", "Moving p")
+        strong = frozenset((i, 3 + len(sizes)) for i, climb in enumerate(of_pose) if climb.trend.direction == "settled")
+        text = text_table(headings, "l" + "r" * (2 + len(sizes)) + "lrr", list(map(_cells, of_pose)), strong)
+        keys = tuple(tuple(key for step in climb.steps for key in step.keys) for climb in of_pose)
+        sections.append(Section(pose_heading(pose, study.arms), text, keys))
+    rows = tuple(
+        (
+            *(study.name, climb.claim.pose, climb.claim.variant, climb.claim.baseline, climb.claim.interaction),
+            *(step.train_images, step.epochs, None if math.isnan(step.train_flops) else step.train_flops),
+            *step.difference,
+            *climb.change,
+            *_numbers(climb.per_doubling, climb.turns_at, climb.trend.p_settled, climb.trend.p_moving),
+            climb.trend.direction,
+            " ".join(step.keys),
+        )
+        for climb in found
+        for step in climb.steps
+    )
+    columns = (
+        *("study", "pose", "variant", "baseline", "interaction", "train_images", "epochs", "train_flops"),
+        *("difference", "difference_half_width", "num_pairs", "change", "change_half_width", "change_num_pairs"),
+        *("change_per_doubling", "turns_at_train_flops", "p_settled", "p_moving", "trend", "run_keys"),
+    )
+    notes = (
+        "A column a size of training, images x epochs, the study's own last: the difference in percentage points of "
+        f"test accuracy, paired by seed, ± the half width of its {100 * CONFIDENCE:g} % Student-t interval. Settings "
+        "and seeds are the same at every size.",
+        "Last change: of the difference from the last but one size to the last; a doubling: the same for twice the "
+        "training computation.",
+        "Settled: two one-sided t tests show that the last change lies within ± "
+        f"{100 * study.claims.margin:g} points. Turning: t tests show the difference on one side of zero at one size, "
+        "and on the other at a later one or after the same change once more. Still moving: a t test shows that it "
+        f"changes. All at {study.claims.alpha:g}, corrected for the number of claims (Holm). These tests are a second "
+        "look: the claims themselves are judged at the study's own size.",
+        *(f"Nothing is said while runs are missing: {text}." for text in missing),
+    )
+    title = f"Claims by size of training on {study.task_label}"
+    return Table(study.name, "ladder", title, tuple(sections), notes, columns, rows)
+
+
+def _numbers(*values: float) -> tuple[Value, ...]:
+    return tuple(None if math.isnan(value) else value for value in values)
+
+
+def _cells(climb: Climb) -> tuple[Cell, ...]:
+    trend = climb.trend
+    doubling = ABSENT if math.isnan(climb.per_doubling) else f"{100 * climb.per_doubling:+.1f}".replace("-", "−")
+    return (
+        Cell(claim_text(climb.claim)),
+        *(mean_cell(step.difference, signed=True) for step in climb.steps),
+        mean_cell(climb.change, signed=True),
+        Cell(doubling, climb.per_doubling),
+        Cell(_WORDS[trend.direction]),
+        p_cell(trend.p_settled),
+        p_cell(trend.p_moving),
+    )
