@@ -95,7 +95,7 @@ def climbs(study: Study) -> tuple[Climb, ...]:
 
 
 def _train_flops(claim: Claim, runs: pd.DataFrame) -> float:
-    of_arm = runs[(runs["stage"] == "final") & (runs["pose"] == claim.pose) & (runs["variant"] == claim.variant)]
+    of_arm = runs[(runs["stage"] != "trial") & (runs["pose"] == claim.pose) & (runs["variant"] == claim.variant)]
     known = of_arm["train_flops"].dropna()
     return float(known.iloc[0]) if len(known) else math.nan
 

@@ -24,8 +24,8 @@ _SIGNS = (1, -1, -1, 1)
 
 
 def completed(runs: pd.DataFrame) -> Arms:
-    """The completed final runs among rows as those of Study.runs."""
-    kept = runs[(runs["stage"] == "final") & (runs["status"] == "completed") & runs["test_accuracy"].notna()]
+    """The completed runs with a test score among rows as those of Study.runs, or of a rung's."""
+    kept = runs[(runs["stage"] != "trial") & (runs["status"] == "completed") & runs["test_accuracy"].notna()]
     by_arm: dict[tuple[str, str], dict[int, Run]] = {}
     columns = (kept[name].tolist() for name in ("pose", "variant", "seed", "key", "test_accuracy"))
     for pose, variant, seed, key, accuracy in zip(*columns, strict=True):

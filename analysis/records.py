@@ -218,7 +218,7 @@ def read_study(ledger: Path, study: str) -> Study:
         [
             row
             for index, arm in enumerate(arms)
-            for row in read.rows(index, arm, "final", arm.rungs[number] if number < len(arm.rungs) else (), hashed)
+            for row in read.rows(index, arm, "rung", arm.rungs[number] if number < len(arm.rungs) else (), hashed)
         ]
         for number, hashed in enumerate(hashes)
     ]

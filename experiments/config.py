@@ -70,6 +70,9 @@ class Optim:
     weight_decay: float = 5e-4
 
 
+Stage = Literal["trial", "rung", "final"]
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """One training of one variant.
@@ -77,7 +80,8 @@ class RunConfig:
     Args:
         variant: model, optionally its backbone, and augmentation policy: MODEL[@BACKBONE][+POLICY].
         seed: decides the split, the order, the initial weights and every augmentation.
-        stage: a trial is scored on validation data only; a final run reads the test set, once.
+        stage: a trial is scored on validation data only; a final run reads the test set, once, and so does one of a
+            rung, which is the same at a smaller size of training.
         pose: how each image of the task was disturbed before anyone trains.
         protocol: what is identical for all variants.
         optim: hyper-parameters that every variant has.
@@ -88,7 +92,7 @@ class RunConfig:
 
     variant: str = "cnn"
     seed: int = 0
-    stage: Literal["trial", "final"] = "final"
+    stage: Stage = "final"
     pose: str = "upright"
     protocol: Protocol = field(default_factory=Protocol)
     optim: Optim = field(default_factory=Optim)

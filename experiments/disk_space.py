@@ -128,16 +128,16 @@ def _size(plan: Plan, arm: ArmPlan, kind: Kind) -> _Size:
     picture = _blocks(2 * NUM_PICTURED * image_px**2 * 3 * 5 // 4) if type(network).look is not Network.look else 0
     records = FOLDER_AND_RECORDS + _blocks(epochs * EPOCH) + _blocks(num_classes * WANDB_CELL)
     run = records + picture
-    if kind.stage == "final":
+    if kind.stage != "trial":
         run += _blocks(sum(state)) + _blocks(protocol.test_images * 12 + BLOCK) + _blocks(_num_points(protocol) * POINT)
         if picture:
             run += _blocks((_num_heads(network) + 1) * min(protocol.test_images, MAX_MAPS) * 24 + BLOCK)
     if plan.study.wandb.mode != "disabled":
         cells, points = num_classes, 0
-        if kind.stage == "final":
+        if kind.stage != "trial":
             cells += num_classes**2 if num_classes <= MAX_CONFUSION_CLASSES else 0
             points = _num_points(protocol)
-        run += picture + (WANDB_FINAL_RUN if kind.stage == "final" else WANDB_RUN)
+        run += picture + (WANDB_FINAL_RUN if kind.stage != "trial" else WANDB_RUN)
         run += _blocks(epochs * WANDB_EPOCH + points * WANDB_POINT + cells * WANDB_CELL)
     return _Size(run, _blocks((1 + protocol.averaging) * sum(state) + sum(momenta) + epochs * EPOCH))
 

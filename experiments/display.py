@@ -151,7 +151,7 @@ def run_line(
     why = f"  {as_markup(record['error'])}" if record.get("error") else ""
     return (
         f"[{colour}]{as_markup(status):9}[/] {run_name(run.variant, run.pose):{name_width}} "
-        f"{run.stage} seed {run.seed:<2} {size}{shown[0]:10} {shown[1]:11} {seconds:>7}{why}"
+        f"{run.stage:<5} seed {run.seed:<2} {size}{shown[0]:10} {shown[1]:11} {seconds:>7}{why}"
     )
 
 

@@ -177,7 +177,7 @@ def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> list[float]:
         protocol = kind.protocol
         num_images = protocol.epochs * (protocol.train_images + EVALUATION_COST * protocol.val_images)
         seconds = num_images / rate + RUN_OVERHEAD_S
-        if kind.stage == "final":
+        if kind.stage != "trial":
             # Compared with a forward pass it costs little to transform an image.
             num_tested = protocol.test_images + num_evaluations(protocol, protocol.test_images)
             seconds += EVALUATION_COST * num_tested / rate

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from baselines.policies import POLICIES
 from experiments.claims import Claim, Claims
-from experiments.config import Optim, Protocol, RunConfig, protocol_hash
+from experiments.config import Optim, Protocol, RunConfig, Stage, protocol_hash
 from experiments.device import Call, find_device, here, resolve
 from experiments.errors import UserError, nearest
 from experiments.images import fit_to_task
@@ -66,7 +66,7 @@ class ArmPlan:
 class Kind(NamedTuple):
     """Runs of an arm that take equally long: their stage, what they are made under, and how many there are."""
 
-    stage: Literal["trial", "final"]
+    stage: Stage
     protocol: Protocol
     number: int
 
@@ -111,8 +111,10 @@ class Plan:
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """Of each arm's runs: trials, then final runs at the study's own size and at each smaller one."""
-        finals = [Kind("final", protocol, self.study.final_seeds) for protocol in (self.protocol, *self.rungs)]
-        return (Kind("trial", self.tuning_protocol, self.trials_an_arm), *finals)
+        num_seeds = self.study.final_seeds
+        rungs = (Kind("rung", protocol, num_seeds) for protocol in self.rungs)
+        tuning = Kind("trial", self.tuning_protocol, self.trials_an_arm)
+        return (tuning, Kind("final", self.protocol, num_seeds), *rungs)
 
     @property
     def num_runs(self) -> int:
@@ -391,7 +393,7 @@ def make_run_config(
     protocol: Protocol,
     setting: Mapping[str, Value],
     *,
-    stage: str,
+    stage: Stage,
     seed: int,
     prune_below: tuple[float, ...],
 ) -> RunConfig:
@@ -403,7 +405,7 @@ def make_run_config(
     return RunConfig(
         variant=arm.variant,
         seed=seed,
-        stage=stage,  # type: ignore[arg-type]
+        stage=stage,
         pose=arm.pose,
         protocol=protocol,
         optim=Optim(**parts["optim"]),

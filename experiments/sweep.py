@@ -17,7 +17,7 @@ from functools import cached_property
 from itertools import cycle
 from typing import Any
 
-from experiments.config import RESULT_FORMAT, Protocol, protocol_hash, run_key
+from experiments.config import RESULT_FORMAT, Protocol, Stage, protocol_hash, run_key
 from experiments.draws import seed_of
 from experiments.errors import UserError
 from experiments.executors import Executor, WorkerDied
@@ -190,10 +190,10 @@ class Sweep:
         settings = [tuning.setting for tuning in arm.tunings]
         sizes = [
             [
-                self._job(arm, setting, "final", seed, (), protocol)
+                self._job(arm, setting, kind.stage, seed, (), kind.protocol)
                 for seed, setting in zip(self._seeds(), cycle(settings), strict=False)
             ]
-            for protocol in (self.plan.protocol, *self.plan.rungs)
+            for kind in self.plan.kinds[1:]
         ]
         arm.finals, *arm.rungs = [[job.key for job in jobs] for jobs in sizes]
         arm.final_jobs = [job for jobs in sizes for job in jobs]
@@ -229,7 +229,7 @@ class Sweep:
         return Score(record["status"], [row["val_accuracy"] for row in history])
 
     def _job(
-        self, arm: Arm, setting: Setting, stage: str, seed: int, prune_below: tuple[float, ...], protocol: Protocol
+        self, arm: Arm, setting: Setting, stage: Stage, seed: int, prune_below: tuple[float, ...], protocol: Protocol
     ) -> Job:
         run = make_run_config(arm.plan, protocol, setting, stage=stage, seed=seed, prune_below=prune_below)
         key = run_key(run, self.plan.task.content_hash)

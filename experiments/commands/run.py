@@ -38,6 +38,8 @@ from experiments.variants import Variant, build_model_recipe, build_policy, hype
 def main(options: Namespace) -> int:
     """Make one run, here."""
     console, cache = Console(), cache_folder()
+    if options.stage == "rung":
+        raise UserError("stage: rung is for runs that a study makes; write final")
     variant = check_variant(options)
     spec, label = task_of_run(options), options.label
     protocol = read_protocol(Protocol(), Section("run", "protocol", dict(vars(options.protocol))))

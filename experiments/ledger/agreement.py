@@ -50,7 +50,7 @@ def _of_record(key: str, record: Mapping[str, Any]) -> Iterator[str]:
     if record["status"] not in STATUSES:
         yield f"its status {record['status']!r} is none of {', '.join(STATUSES)}"
     tested = [name for name, value in record["result"].items() if name.startswith("test_") and value is not None]
-    if tested and (config["stage"] != "final" or record["status"] != "completed"):
+    if tested and (config["stage"] == "trial" or record["status"] != "completed"):
         yield f"it has {tested[0]}, which a {record['status']} {config['stage']} run has not"
 
 

@@ -222,8 +222,8 @@ def _disagreements(study: dict[str, Any], runs: dict[str, CheckedRun]) -> Iterat
             yield f"a winner of {name} is none of its trials"
         records = {}
         for stage, hashed, keys in _stages(study, arm):
-            if stage == "final" and (len(set(keys)) != len(keys) or len(keys) not in (0, study["num_finals"])):
-                yield f"{name} lists {len(keys)} final runs, {study['num_finals']} were planned"
+            if stage != "trial" and (len(set(keys)) != len(keys) or len(keys) not in (0, study["num_finals"])):
+                yield f"{name} lists {len(keys)} {stage} runs, {study['num_finals']} were planned"
             for key in keys:
                 record = runs[key].record if key in runs else None
                 if record is None:
@@ -250,7 +250,7 @@ def _stages(study: dict[str, Any], arm: dict[str, Any]) -> Iterator[tuple[str, s
     yield "trial", hashes[tuned_at - 1] if 0 < tuned_at <= len(hashes) else study["protocol_hash"], arm["trials"]
     yield "final", study["protocol_hash"], arm["finals"]
     for hashed, keys in zip(hashes, arm.get("rungs", ()), strict=False):
-        yield "final", hashed, keys
+        yield "rung", hashed, keys
 
 
 def _listed(keys: list[str | None]) -> str:

@@ -29,10 +29,19 @@ class Table(NamedTuple):
 
 
 def run_name(run: Json) -> str:
-    """Variant, pose if any, and seed; trials, which share a seed, by the start of their key. Sorts by variant."""
+    """Variant, pose if any, and seed; trials by the start of their key, runs of a rung with its size."""
     config = run["config"]
     name = config["variant"] if config["pose"] == "upright" else f"{config['variant']} at {config['pose']}"
-    return f"{name} trial {run['key'][:6]}" if config["stage"] == "trial" else f"{name} s{config['seed']:02d}"
+    if config["stage"] == "trial":
+        return f"{name} trial {run['key'][:6]}"
+    size = f" at {size_of(run)}" if config["stage"] == "rung" else ""
+    return f"{name} s{config['seed']:02d}{size}"
+
+
+def size_of(run: Json) -> str:
+    """Training images and epochs, `5,000 x 3`: what runs of a ladder are grouped by."""
+    protocol = run["config"]["protocol"]
+    return f"{protocol['train_images']:,} x {protocol['epochs']}"
 
 
 def file_name(run: Json) -> str:
@@ -58,6 +67,7 @@ def config(run: Json, cost: Json) -> Json:
         **run["config"],
         "key": run["key"],
         "names": _names(run["config"]["variant"]),
+        "rung": size_of(run),
         "task": {
             "name": task["name"],
             "label": task["label"],
