@@ -12,10 +12,9 @@ from analysis.ladder import missing_rungs
 from analysis.tables import build_tables
 from experiments.config import Protocol, protocol_hash
 from experiments.errors import UserError
-from experiments.ledger import Ledger
 from experiments.study import load_study
 from experiments.sweep import Sweep
-from tests.tiny_study import STUDY, TINY, HereAndNow, plan_of, write_sweep
+from tests.tiny_study import STUDY, TINY, HereAndNow, plan_of, sweep_here, write_sweep
 
 LADDER: dict[str, Any] = {"rungs": [{"train_images": 32, "epochs": 1}, {"train_images": 64, "epochs": 1}]}
 
@@ -73,13 +72,9 @@ def test_rungs_shrink_with_the_study_where_there_are_fewer_images(tmp_path: Path
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Sweep:
     """Each seed tuned anew, at the first of two rungs."""
-    folder = tmp_path_factory.mktemp("ladder")
     search = TINY["search"] | {"tuning": "per_seed"}
-    plan = plan_of(folder, search=search, ladder=LADDER | {"tuned_at": 1}, final_seeds=3)
-    sweep = Sweep(plan, Ledger(folder / "runs"), store=True)
-    sweep.replay()
-    sweep.run(HereAndNow(), on_finish=lambda job: None, on_tick=lambda: None)
-    return sweep
+    ladder = LADDER | {"tuned_at": 1}
+    return sweep_here(tmp_path_factory.mktemp("ladder"), HereAndNow(), search=search, ladder=ladder, final_seeds=3)
 
 
 def records(sweep: Sweep, keys: list[str]) -> list[Any]:

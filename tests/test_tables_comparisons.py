@@ -1,4 +1,4 @@
-"""Tables that compare variants: leaderboard, claims, factorial, factors, views."""
+"""Tables that compare variants: leaderboard, claims, factorial, factors."""
 
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,7 @@ def test_nothing_to_compare(tmp_path: Path, accuracies: list[float | str | None]
     arms = [write_arm(tmp_path, name, "cnn", accuracies, trial_statuses=()) for name in ("cnn", "stn", "stn+affine")]
     findings = findings_of(tmp_path, arms)
     assert builders()["leaderboard"](findings) is None
-    assert builders()["views"](findings) is None
+    assert builders()["parameters"](findings) is None
     (section,) = built("claims", findings).sections
     assert [row[2] for row in section.table.rows] == ["not tested"] * 2
 
@@ -227,18 +227,3 @@ def test_a_factor_has_one_direction_whatever_the_order(tmp_path: Path) -> None:
         ("model", "cnn", "stn"),
         ("policy", "none", "affine"),
     }
-
-
-def test_views(crossed: Findings) -> None:
-    table = built("views", crossed)
-    headings = [section.heading for section in table.sections]
-    assert headings == ["At equal epochs", "At equal training FLOPs (at least)"]
-    epochs = cells(table, 1)
-    assert (epochs["cnn"]["Epochs"], epochs["stn_affine"]["Epochs"]) == ("6", "3")  # twice the FLOPs an epoch
-    # What an arm has reached on its way is no verdict on it: none of these differences is marked as one.
-    at_epochs, at_flops = ([row[-1] for row in section.table.rows] for section in table.sections)
-    assert any(text.endswith(" *") for text in at_epochs) and not any("*" in text for text in at_flops)
-    assert table.notes[0].startswith("At equal training FLOPs (at least): ")
-    assert all("Validation %" in section.table.columns for section in table.sections)
-    rows = {(row["view"], row["variant"]): row for row in lines(table)}
-    assert rows["equal training FLOPs", "stn_affine"]["budget_flops"] == pytest.approx(3.1e11)
