@@ -13,6 +13,7 @@ from analysis.diagnostics import Diagnostics, study_diagnostics
 from analysis.evaluations import read_robustness
 from analysis.faults import Faults
 from analysis.records import Study, read_study
+from analysis.ripeness import Trained, trained_arms
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Findings:
     @cached_property
     def claims(self) -> tuple[ClaimResult, ...]:
         return claim_results(self.study)
+
+    @cached_property
+    def trained(self) -> tuple[Trained, ...]:
+        """How the completed final runs of each arm were trained, in the order of the study."""
+        return trained_arms(self.study)
 
     @cached_property
     def transformers(self) -> Diagnostics | None:
