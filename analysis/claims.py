@@ -197,7 +197,7 @@ def _bounded(
     if why := nothing_learned(arms, study.chance):
         return "unripe", why
     if _is_idle(study, claim):
-        return "idle", "its transformer did not learn to look"
+        return "idle", "did not learn to look"
     if why := too_short(arms, found.decision, found.difference.value, study.claims.margin):
         return "unripe", why
     if found.decision == "better" and (ahead := _ahead(claim, by_arm)):

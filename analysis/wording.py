@@ -74,7 +74,7 @@ def p_text(name: str, p: float) -> str:
 
 
 def cost_text(study: Study, row: Row | None, baseline: Row | None) -> str:
-    """` at 1.2 times the training time (1.05 times the computation)`; "" where nothing is known of either."""
+    """` at 1.2 times the training time and 1.05 times the computation`; "" where nothing is known of either."""
     if row is None or baseline is None:
         return ""
     time = time_ratio(study, row.pose, row.variant, baseline.variant)
@@ -84,7 +84,7 @@ def cost_text(study: Study, row: Row | None, baseline: Row | None) -> str:
     took, computed = _times(time, 0.03), _times(flops, 0.005)
     if math.isnan(flops) or took == computed == "the same":
         return f" at {took} training time{'' if math.isnan(flops) else ' and computation'}"
-    return f" at {took} training time ({computed} computation)"
+    return f" at {took} training time and {computed} computation"
 
 
 def _times(ratio: float, same: float) -> str:

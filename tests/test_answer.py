@@ -162,7 +162,7 @@ def test_costs_are_ratios_of_time_and_flops(tmp_path: Path) -> None:
         ledger = tmp_path / words
         arms = [write_arm(ledger, "cnn", "cnn", cnn), write_arm(ledger, "stn_tps", "cnn", other, train_flops=flops)]
         write_study(ledger, arms)
-        told = f"over cnn at the same training time ({words} the computation) (8 seeds"
+        told = f"over cnn at the same training time and {words} the computation (8 seeds"
         assert told in answer(find(ledger, STUDY))[0]
 
 
@@ -222,10 +222,10 @@ def test_headline_of_a_whole_study(tmp_path: Path) -> None:
         "On Tiny (JPEG), trained on 6,000 images, 6 epochs, 282 steps, 32 px, tuned once: showing transformed copies "
         "in training helps (by 6.0 ± 0.1 points: cnn+affine over cnn at the same training time and computation); "
         "learning where to look (a spatial transformer) hurts (by 1.5 ± 0.1 points: stn_affine against cnn at the same "
-        "training time and computation); adding a spatial transformer to augmentation adds nothing that matters (within "
-        "1 point: stn_affine+affine against cnn+affine at the same training time and computation); best of the four: "
-        "stn_affine+affine, 57.1 %, not told apart from cnn+affine. Up to 31 % of such runs may collapse, for all that "
-        "was seen."
+        "training time and computation); adding a spatial transformer to augmentation adds nothing that matters "
+        "(within 1 point: stn_affine+affine against cnn+affine at the same training time and computation); best of "
+        "the four: stn_affine+affine, 57.1 %, not told apart from cnn+affine. Up to 31 % of such runs may collapse, for "
+        "all that was seen."
     )
     assert [verdict.decision for verdict in verdicts(findings)] == ["better", "worse", "equivalent"]
 
