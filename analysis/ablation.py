@@ -14,6 +14,7 @@ from analysis.formats import ABSENT, Cell, TextTable, one_line, text_table
 from analysis.gap import GAP_COLUMN, Gap, Share, gap_notes, gaps, share_text, shares
 from analysis.means import Mean, mean_cell, mean_of
 from analysis.records import HYPER_PARAMETERS, Study, read_study
+from analysis.ripeness import is_ripe, trained_arms
 from analysis.statistics import CONFIDENCE, Floats, mean_interval, paired_difference
 
 Run = dict[Hashable, Any]
@@ -34,6 +35,10 @@ COLUMNS = (
 ALIGN = "llrrrrrrll"
 _GAP_PLACE = COLUMNS.index("Difference") + 1
 """Where the share of the gap stands in a section that has it."""
+STAR = (
+    "A * marks an interval that excludes 0, where both were trained long enough for a longer training not to turn it; "
+    "it is not corrected for the number of comparisons"
+)
 _STATUSES = ("completed", "pruned", "diverged", "failed", "missing")
 
 
@@ -52,6 +57,7 @@ class Row:
     """A variant at a pose, in numbers; accuracies are fractions.
 
     difference: of the test accuracy to the baseline's, paired by seed; None where the variant is its own baseline.
+    is_ripe: whether both were trained long enough for that to be called a difference (ripeness.py).
     gap_closed: share of the gap between the plain network and unwarped images; None where the pose lacks such an arm.
     test_by_seed, difference_by_seed: what the means are over.
     num_parameters, train_flops: of one final run; None if no run has them. train_flops is for the whole training.
@@ -65,6 +71,7 @@ class Row:
     val_accuracy: Mean
     test_accuracy: Mean
     difference: Mean | None
+    is_ripe: bool
     gap_closed: Share | None
     test_by_seed: dict[int, float]
     difference_by_seed: dict[int, float]
@@ -163,6 +170,7 @@ def _rows(study: Study) -> tuple[list[Row], list[Gap]]:
     val, test = mean_interval(val_AS), mean_interval(test_AS)
     difference = paired_difference(test_AS, test_AS[baseline_A])
     gap_closed = shares(arms, test_AS)
+    trained = trained_arms(study)
     parts = tuple(f"{part}." for part in HYPER_PARAMETERS)
     # Settings that are the same in every run, such as options that nobody tunes, say nothing about a row.
     tunable = sorted(
@@ -189,6 +197,8 @@ def _rows(study: Study) -> tuple[list[Row], list[Gap]]:
                 val_accuracy=mean_of(val, i),
                 test_accuracy=mean_of(test, i),
                 difference=None if own else mean_of(difference, i),
+                is_ripe=not own
+                and is_ripe([trained[i], trained[baseline_A[i]]], float(difference.mean_X[i]), study.chance),
                 gap_closed=gap_closed[i],
                 test_by_seed=_present(seeds, test_AS[i]),
                 difference_by_seed={} if own else _present(seeds, pairs_AS[i]),
@@ -276,7 +286,7 @@ def _cells(row: Row, flop_unit: tuple[int, str]) -> tuple[Cell, ...]:
         pairs = ""
         if 0 < row.difference.num < row.test_accuracy.num:
             pairs = f" ({row.difference.num} pair{'s' if row.difference.num > 1 else ''})"
-        star = " *" if row.difference.excludes_zero else ""
+        star = " *" if row.is_ripe and row.difference.excludes_zero else ""
         difference = mean_cell(row.difference, signed=True, mark=pairs + star)
     return (
         Cell(row.variant),
@@ -317,8 +327,9 @@ def _notes(study: Study, found: list[Gap], poses: list[str]) -> Iterator[str]:
     yield (
         "Difference: of the test accuracy to the baseline's, in percentage points, paired by seed over the seeds that "
         f"both completed, ± the half width of the {100 * CONFIDENCE:g} % Student-t interval of the paired differences. "
-        "A * marks an interval that excludes 0; it is not corrected for the number of comparisons."
+        f"{STAR}."
     )
+    yield from majority_note(study)
     yield from gap_notes(found, several_poses=len(poses) > 1)
     num_trials = sorted({len(set(arm.trials)) for arm in study.arms})
     if num_trials[-1]:
@@ -328,6 +339,14 @@ def _notes(study: Study, found: list[Gap], poses: list[str]) -> Iterator[str]:
         tuned = "not tuned"
     yield f"Hyper-parameters were {tuned}. The test set was read once in each final run, and in no other."
     yield "Parameters and training FLOPs are those of one final run."
+
+
+def majority_note(study: Study) -> Iterator[str]:
+    """What an answer without a look is worth on the test images; nothing where nobody counted them."""
+    if study.majority:
+        name, share = study.majority
+        right = f"is right on {100 * share:.1f} % of the test images"
+        yield f"Always naming the commonest class, {one_line(name)}, {right}."
 
 
 def _range_text(numbers: list[int]) -> str:

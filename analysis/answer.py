@@ -13,13 +13,13 @@ from analysis.ablation import status_text
 from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
 from analysis.formats import one_line
+from analysis.leader import best_text
 from analysis.lost_runs import left_out, row_of, why_untested
 from analysis.questions import Question, aside, question_of
 from analysis.records import Claim
-from analysis.statistics import smallest_p
+from analysis.verdicts import SHOWN, Verdict, cost_of, needed, verdicts
 from analysis.wording import (
     capital,
-    cost_text,
     count,
     level,
     p_text,
@@ -27,38 +27,16 @@ from analysis.wording import (
     plain_points,
     points,
     pose_words,
+    risk_of,
+    risk_text,
     signed_points,
+    size_text,
+    tuning_text,
 )
 
 MAX_ALIKE = 4
 """Claims of one pose, baseline and decision that are told one by one; of more, one sentence tells."""
 
-_SUBJECTS: dict[Question, str] = {
-    "augmentation": "showing transformed copies in training",
-    "transformer": "learning where to look (a spatial transformer)",
-    "both": "adding a spatial transformer to augmentation",
-    "together": "augmentation together with a spatial transformer",
-    "instead": "a spatial transformer in place of augmentation",
-    "ceiling": "undoing each image's true pose",
-    "other": "another change",
-    "control": "a control",
-}
-"""What the headline is about."""
-
-_VERBS: dict[Decision, str] = {
-    "better": "helps",
-    "worse": "hurts",
-    "equivalent": "adds nothing that matters",
-    "undecided": "cannot tell yet",
-    "untested": "cannot tell yet",
-}
-_TALLY: dict[Decision, str] = {
-    "better": "better",
-    "worse": "worse",
-    "equivalent": "no different",
-    "undecided": "undecided",
-    "untested": "not tested yet",
-}
 _BAD_ENDS = ("failed", "diverged", "missing", "pruned")
 
 
@@ -69,24 +47,6 @@ class Statement:
     text: str
     decision: Decision
     pose: str | None
-    results: tuple[ClaimResult, ...]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What all claims on one question at one pose come to.
-
-    decision: `better` where one of them is; another where all of them are; None where they are of several minds.
-    subject, verb: such as `adding a spatial transformer to augmentation`, `helps`; detail: the numbers in words.
-    best: the claim of that decision with the largest difference.
-    """
-
-    pose: str
-    decision: Decision | None
-    subject: str
-    verb: str
-    detail: str
-    best: ClaimResult
     results: tuple[ClaimResult, ...]
 
 
@@ -101,28 +61,41 @@ def answer(findings: Findings) -> tuple[str, ...]:
 
 
 def headline(findings: Findings) -> str:
-    """The answer in a breath: for each pose, whether augmentation, a transformer, or both together pay."""
+    """The answer in a breath: for each pose, whether augmentation, a transformer, or both together pay, and the best.
+
+    It begins with the images and the size of training that it holds for.
+    """
     label, found = one_line(findings.study.task_label), verdicts(findings)
+    poses = list(dict.fromkeys(verdict.pose for verdict in found))
+    about = f"On {label}, {pose_words(poses[0])}" if len(poses) == 1 and poses != ["upright"] else f"On {label}"
+    if size := size_text(findings.study):
+        about += f", trained on {size}"
     if not found and findings.claims:
-        return f"On {label}. " + " ".join(answer(findings))
+        return f"{about}. " + " ".join(answer(findings))
     if not found:
         return f"On {label}, nothing is compared: each variant is its own baseline."
-    poses = dict.fromkeys(verdict.pose for verdict in found)
-    said = {pose: "; ".join(_clauses(findings, [v for v in found if v.pose == pose])) for pose in poses}
+    said = {
+        pose: "; ".join([*_clauses(findings, [v for v in found if v.pose == pose]), *best_text(findings, pose)])
+        for pose in poses
+    }
+    risk = max((risk_of(verdict.best) for verdict in found if verdict.decision in SHOWN), default=0.0)
+    end = f". Up to {percent(risk)} % of such runs may collapse, for all that was seen." if risk else "."
     if len(poses) == 1:
-        (pose,) = poses
-        return f"On {label}: {said[pose]}." if pose == "upright" else f"On {label}, {pose_words(pose)}: {said[pose]}."
-    return f"On {label}. " + " ".join(f"{capital(pose_words(pose))}: {text}." for pose, text in said.items())
+        return f"{about}: {said[poses[0]]}{end}"
+    return f"{about}. " + ". ".join(f"{capital(pose_words(pose))}: {text}" for pose, text in said.items()) + end
 
 
 def _clauses(findings: Findings, found: Sequence[Verdict]) -> Iterator[str]:
-    """What is known first; then, in one clause, what is not."""
+    """What is known first; then, each in one clause, what is not and why."""
     for verdict in found:
-        if verdict.decision not in ("undecided", "untested"):
+        if verdict.decision not in ("undecided", "untested", "unripe"):
             yield f"{verdict.subject} {verdict.verb} ({verdict.detail})"
+    unripe = [verdict for verdict in found if verdict.decision == "unripe"]
+    for (verb, why), unknown in groupby(unripe, key=lambda verdict: (verdict.verb, verdict.detail)):
+        yield f"{verb} whether {' or '.join(verdict.subject for verdict in unknown)} helps: {why}"
     if unsure := [verdict for verdict in found if verdict.decision == "undecided"]:
         asked = " or ".join(f"{verdict.subject} ({_brief(verdict.best)})" for verdict in unsure)
-        yield f"cannot tell yet whether {asked} helps: {_needed(findings, [r for v in unsure for r in v.results])}"
+        yield f"cannot tell yet whether {asked} helps: {needed(findings, [r for v in unsure for r in v.results])}"
     untested = [verdict for verdict in found if verdict.decision == "untested"]
     for why, unknown in groupby(untested, key=lambda verdict: verdict.detail):
         yield f"cannot tell yet whether {' or '.join(verdict.subject for verdict in unknown)} helps: {why}"
@@ -130,30 +103,6 @@ def _clauses(findings: Findings, found: Sequence[Verdict]) -> Iterator[str]:
 
 def _brief(result: ClaimResult) -> str:
     return f"so far {one_line(result.claim.variant)} {_signed(result)}"
-
-
-def verdicts(findings: Findings) -> tuple[Verdict, ...]:
-    """What each pose says of each question that the study asks, in the order of poses and questions.
-
-    Controls are left out where anything else is asked, and other questions where one of the main ones is. Interactions
-    are always: that a lead grows does not say that anything helps.
-    """
-    found: dict[tuple[str, Question], list[ClaimResult]] = {}
-    for result in findings.claims:
-        found.setdefault((result.claim.pose, question_of(result.claim)), []).append(result)
-    main = any(question in _SUBJECTS and question not in ("other", "control") for _, question in found)
-    poses = dict.fromkeys(result.claim.pose for result in findings.claims)
-    asked: list[Question] = [question for question in _SUBJECTS if question != "control"]
-    if main:
-        asked.remove("other")
-    if not any((pose, question) in found for pose in poses for question in asked):
-        asked = ["control"]
-    return tuple(
-        _verdict(findings, pose, question, found[pose, question])
-        for pose in poses
-        for question in asked
-        if (pose, question) in found
-    )
 
 
 def statements(findings: Findings) -> tuple[Statement, ...]:
@@ -168,10 +117,11 @@ def statements(findings: Findings) -> tuple[Statement, ...]:
 
 
 def _of_claims(findings: Findings) -> Iterator[Statement]:
-    alike: dict[tuple[str, str, Question, Decision], list[ClaimResult]] = {}
+    alike: dict[tuple[str, str, Question, str, Decision], list[ClaimResult]] = {}
     for result in findings.claims:
         claim = result.claim
-        alike.setdefault((claim.pose, claim.baseline, question_of(claim), result.decision), []).append(result)
+        kind = claim.pose, claim.baseline, question_of(claim), result.why, result.decision
+        alike.setdefault(kind, []).append(result)
     for pose in dict.fromkeys(result.claim.pose for result in findings.claims):
         for (of_pose, *_, decision), results in alike.items():
             if of_pose != pose:
@@ -194,43 +144,62 @@ def _sentence(findings: Findings, result: ClaimResult) -> str:
         return f"Nothing can be said of {what}: {why_untested(findings, result)}."
     if claim.interaction:
         return _interaction(findings, result)
-    subject, cost, tests = one + aside(claim), _cost(findings, claim), _tests(result)
+    subject, cost, tests = one + aside(claim), cost_of(findings, claim), _tests(findings, result)
     margin, comma = plain_points(findings.study.claims.margin), "," if cost else ""
-    if result.decision in ("better", "worse"):
-        verb, link = ("gains", "over") if result.decision == "better" else ("loses", "against")
-        text = f"{subject} {verb} {points(difference)} {link} {other}{cost} {tests}."
-        too_small = result.p_equivalent <= findings.study.claims.alpha
-        return f"{text} That is less than the {margin} that would matter here." if too_small else text
-    if result.decision == "equivalent":
-        if difference.value == 0 == difference.half_width:
-            return f"{subject} is exactly as good as {other}, seed by seed{comma}{cost} {tests}."
-        return f"{subject} is as good as {other} to within {margin}: {signed_points(difference)}{comma}{cost} {tests}."
+    so_far = f"So far it is {level(difference)} {other} {tests}."
+    match result.decision:
+        case "better" | "worse" | "negligible" | "behind":
+            verb, link = ("gains", "over") if difference.value > 0 else ("loses", "against")
+            text = f"{subject} {verb} {points(difference)} {link} {other}{cost} {tests}."
+            if result.decision == "negligible":
+                return f"{text} That is less than the {margin} that would matter here."
+            return f"{text} Yet {result.why}, more than both." if result.decision == "behind" else text
+        case "equivalent":
+            if difference.value == 0 == difference.half_width:
+                return f"{subject} is exactly as good as {other}, seed by seed{comma}{cost} {tests}."
+            size = signed_points(difference)
+            return f"{subject} is as good as {other} to within {margin}: {size}{comma}{cost} {tests}."
+        case "idle":
+            return f"Whether looking pays is untested: {subject} did not learn to. {so_far}"
+        case "unripe":
+            return f"{_cannot(result, f'whether {subject} is better or worse than {other}')}. {so_far}"
     return (
         f"Cannot tell yet whether {subject} is better or worse than {other}: so far it is {level(difference)} it "
-        f"{tests}; {_needed(findings, [result])}."
+        f"{tests}; {needed(findings, [result])}."
     )
+
+
+def _cannot(result: ClaimResult, what: str) -> str:
+    """`Trained too short to tell whether ...: ...`."""
+    verb, _, why = result.why.partition(": ")
+    return f"{capital(verb)} {what}: {why}"
 
 
 def _interaction(findings: Findings, result: ClaimResult) -> str:
     """What the variant has over its baseline with their policies, beside what it has without."""
     one, other, size = one_line(result.claim.variant), one_line(result.claim.baseline), points(result.difference)
-    tests = _tests(result)
-    if result.decision == "better":
-        return f"With augmentation, {one} stands {size} better beside {other} than the two do without it {tests}."
-    if result.decision == "worse":
-        return f"With augmentation, {one} stands {size} worse beside {other} than the two do without it {tests}."
-    if result.decision == "equivalent":
-        margin = plain_points(findings.study.claims.margin)
-        return f"Augmentation changes what {one} has over {other} by less than {margin}: {_signed(result)} {tests}."
-    return (
-        f"Cannot tell yet whether augmentation changes what {one} has over {other}: so far by {_signed(result)} "
-        f"{tests}; {_needed(findings, [result])}."
-    )
+    tests, margin = _tests(findings, result), plain_points(findings.study.claims.margin)
+    changes = f"augmentation changes what {one} has over {other}"
+    match result.decision:
+        case "better" | "worse" | "negligible":
+            word = "better" if result.difference.value > 0 else "worse"
+            text = f"With augmentation, {one} stands {size} {word} beside {other} than the two do without it {tests}."
+            too_small = f"{text} That is less than the {margin} that would matter here."
+            return too_small if result.decision == "negligible" else text
+        case "equivalent":
+            return f"{capital(changes)} by less than {margin}: {_signed(result)} {tests}."
+        case "idle":
+            return f"Whether {changes} is untested: it did not learn to look. So far by {_signed(result)} {tests}."
+        case "unripe":
+            return f"{_cannot(result, f'whether {changes}')}. So far by {_signed(result)} {tests}."
+    return f"Cannot tell yet whether {changes}: so far by {_signed(result)} {tests}; {needed(findings, [result])}."
 
 
 def _remarks(findings: Findings, result: ClaimResult) -> Iterator[str]:
     """What explains the result: how much there is to be won, how much of it was, what the transformer does."""
     claim, question = result.claim, question_of(result.claim)
+    if result.decision in SHOWN:
+        yield f"{capital(risk_text(result))}."
     if question == "ceiling" and result.decision == "better":
         yield "That much is there to be won by undoing each image's pose."
     row = row_of(findings, claim.pose, claim.variant)
@@ -307,79 +276,33 @@ def _many(findings: Findings, results: Sequence[ClaimResult]) -> str:
         return f"Nothing can be said of {all_of} yet: fewer than two seeds completed {arms}."
     low, high = min(results, key=_value), max(results, key=_value)
     span = f"from {_signed(low)} ({one_line(low.claim.variant)}) to {_signed(high)} ({one_line(high.claim.variant)})"
-    if decision == "undecided":
-        return f"Cannot tell yet of {all_of}: so far {span}; {_needed(findings, results)}."
-    if decision == "equivalent":
-        return f"{all_of} make no difference beyond {plain_points(findings.study.claims.margin)}: {span}."
+    margin = plain_points(findings.study.claims.margin)
+    match decision:
+        case "undecided":
+            return f"Cannot tell yet of {all_of}: so far {span}; {needed(findings, results)}."
+        case "unripe":
+            return f"{_cannot(results[0], f'of {all_of}')}. So far {span}."
+        case "idle":
+            return f"Whether looking pays is untested: {all_of} did not learn to. So far {span}."
+        case "equivalent":
+            return f"{all_of} make no difference beyond {margin}: {span}."
+        case "negligible":
+            return f"{all_of} differ by less than the {margin} that matters: {span}."
+        case "behind":
+            return f"{all_of} are better, yet {results[0].why}, more than both: {span}."
     return f"{all_of} are {decision}: {span}."
 
 
-def _verdict(findings: Findings, pose: str, question: Question, results: list[ClaimResult]) -> Verdict:
-    decisions = {result.decision for result in results}
-    tally = f"of {count(len(results), 'way')}, {_tally(results)}"
-    decision: Decision | None = "better" if "better" in decisions else None
-    decision = next(iter(decisions)) if len(decisions) == 1 else decision
-    best = max((r for r in results if r.decision == (decision or r.decision)), key=_value)
-    one, other, cost = one_line(best.claim.variant), one_line(best.claim.baseline), _cost(findings, best.claim)
-    verb = _VERBS[decision] if decision else "is not shown to help"
-    if decision is None and decisions == {"worse", "equivalent"}:
-        verb = "does not help"
-    if decision is None:
-        open_ones = [result for result in results if result.decision == "undecided"]
-        detail = tally + (f"; {_needed(findings, open_ones)}" if open_ones else "")
-    elif decision == "better":
-        detail = f"by {'up to ' if len(results) > 1 else ''}{points(best.difference)}: {one} over {other}{cost}"
-        detail += f"; {tally}" if len(results) > 1 else ""
-    elif decision == "worse":
-        detail = f"by {'at least ' if len(results) > 1 else ''}{points(best.difference)}: {one} against {other}{cost}"
-    elif decision == "equivalent":
-        who = f"{one} against {other}{cost}" if len(results) == 1 else f"all {len(results)} ways"
-        detail = f"within {plain_points(findings.study.claims.margin)}: {who}"
-    elif decision == "undecided":
-        so_far = "so far" if len(results) == 1 else f"of {len(results)} ways, the best so far:"
-        detail = f"{so_far} {one} is {level(best.difference)} {other}; {_needed(findings, results)}"
-    else:
-        detail = why_untested(findings, best)
-    return Verdict(pose, decision, _SUBJECTS[question], verb, detail, best, tuple(results))
-
-
-def _tally(results: Sequence[ClaimResult]) -> str:
-    counts = {words: sum(result.decision == decision for result in results) for decision, words in _TALLY.items()}
-    return ", ".join(f"{num} {'is' if num == 1 else 'are'} {words}" for words, num in counts.items() if num)
-
-
-def _needed(findings: Findings, results: Sequence[ClaimResult]) -> str:
-    """`5 seeds cannot decide this, 8 could`. They cannot where the exact test has no p that is small enough.
-
-    Small enough is what Holm's method asks of the next claim, after those that were found better or worse.
-    """
-    num = min(result.difference.num for result in results)
-    num_left = sum(result.decision not in ("better", "worse") for result in findings.claims)
-    needed = [result.seeds_needed for result in results if result.seeds_needed is not None]
-    clear = all(abs(result.difference.value) > result.difference.half_width for result in results)
-    verb = "cannot" if smallest_p(num) > findings.study.claims.alpha / num_left else "do not"
-    text = f"{count(num, 'seed')} {verb} decide this"
-    if clear and verb == "cannot":
-        text = f"clear of zero, yet {text}"
-    if not needed or min(needed) <= num:
-        return text
-    same = len(needed) == len(results) and min(needed) == max(needed)
-    return f"{text}, {min(needed)} could" if same else f"{text}, {min(needed)} or more could"
-
-
-def _tests(result: ClaimResult) -> str:
-    """`(5 seeds, Holm p = 0.031)`."""
+def _tests(findings: Findings, result: ClaimResult) -> str:
+    """`(5 seeds, Holm p = 0.031, given one tuning)`."""
     equivalent = result.decision == "equivalent"
     p = p_text("equivalence p", result.p_equivalent) if equivalent else p_text("Holm p", result.p_holm)
-    return f"({count(result.difference.num, 'seed')}, {p})"
+    tuned = f", {given}" if (given := tuning_text(findings.study)) else ""
+    return f"({count(result.difference.num, 'seed')}, {p}{tuned})"
 
 
 def _signed(result: ClaimResult) -> str:
     return signed_points(result.difference)
-
-
-def _cost(findings: Findings, claim: Claim) -> str:
-    return cost_text(*(row_of(findings, claim.pose, variant) for variant in (claim.variant, claim.baseline)))
 
 
 def _value(result: ClaimResult) -> float:

@@ -1,19 +1,25 @@
 """The claims of a study, judged: which differences are there, which do not matter, which cannot be told yet."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from analysis.evaluations import read_predictions
+from analysis.formats import one_line
+from analysis.ladder import Climb, climbs, still_changes
 from analysis.means import Mean, mean_of
 from analysis.names import variant_parts
+from analysis.pairs import Arms, Run, completed, pairs_of, signed, variants_of
+from analysis.questions import is_plain, question_of
 from analysis.records import Claim, Claims, Study
+from analysis.ripeness import nothing_learned, too_short, trained
 from analysis.statistics import (
     Floats,
+    ImageTests,
     Interval,
     bca_interval,
     equivalence_p,
@@ -21,11 +27,19 @@ from analysis.statistics import (
     mean_interval,
     probability_of_improvement,
     seeds_by_images_interval,
+    seeds_by_images_tests,
     seeds_to_decide,
     sign_flip_p,
 )
 
-Decision = Literal["better", "worse", "equivalent", "undecided", "untested"]
+Decision = Literal["better", "worse", "negligible", "equivalent", "behind", "undecided", "untested", "idle", "unripe"]
+"""What a claim comes to; every word, colour, mark and piece of advice follows from it.
+
+better, worse: the difference is there. negligible: it is there, and smaller than the margin. equivalent: it is smaller
+than the margin. behind: better than its baseline, and both below the plain network. undecided: none of these is shown.
+untested: fewer than two pairs. idle: of a transformer that moved nothing, or all images alike, in all runs.
+unripe: trained too short, or on images that cannot tell (analysis/ripeness.py).
+"""
 
 
 @dataclass(frozen=True)
@@ -39,11 +53,12 @@ class ClaimResult:
     p: of the exact sign-flip test, two-sided. p_holm: corrected for the study's family.
     p_equivalent: of the two one-sided tests that the difference lies within the margin, corrected for the family too.
     improvement: probability that a run of the variant beats one of the baseline, of other seeds (ties count half).
-    decision: `better` or `worse` where p_holm is at most alpha; else `equivalent` where p_equivalent is; else
-        `undecided`; `untested` with fewer than two pairs.
     seeds_needed: seeds with which the claim could probably be decided, if what was seen so far is the truth; None where
         it is decided, or where nothing can be said.
     keys: of the runs that this is over.
+    why: what keeps the claim from being decided, in words; "" where no more than seeds is wanted.
+    lost: how many runs of the variant ended badly or collapsed, and of how many.
+    climb: the same difference over the study's ladder; None without one, or with runs of it missing.
     """
 
     claim: Claim
@@ -57,6 +72,9 @@ class ClaimResult:
     decision: Decision
     seeds_needed: int | None
     keys: tuple[str, ...]
+    why: str = ""
+    lost: tuple[int, int] = (0, 0)
+    climb: Climb | None = None
 
 
 MIN_EQUIVALENCE = 3
@@ -64,16 +82,25 @@ MIN_EQUIVALENCE = 3
 
 
 class Judgement(NamedTuple):
-    """What the tests say of a claim of a family; the p-values are those of ClaimResult, NaN where it is untested."""
+    """What the tests say of a claim of a family; the p-values are those of ClaimResult, NaN where it is untested.
+
+    why: what else than seeds it lacks; "" for nothing.
+    """
 
     p: float
     p_holm: float
     p_equivalent: float
     decision: Decision
+    why: str = ""
 
 
-def judge(difference_CS: Floats, alpha: float, margin: float) -> tuple[Judgement, ...]:
+def judge(
+    difference_CS: Floats, alpha: float, margin: float, images: ImageTests | None = None, smallest: float = 0.0
+) -> tuple[Judgement, ...]:
     """Judges a family of claims by their paired differences over seeds; NaN differences are no pairs.
+
+    images: tests over seeds and test images of the same claims; NaN where no predictions are kept. Where they are,
+    they must agree. smallest: what a single test image is worth; no difference is equivalent within a smaller margin.
 
     The probability of any wrong `better` or `worse` is at most alpha, and so is that of any wrong `equivalent`.
     """
@@ -82,29 +109,25 @@ def judge(difference_CS: Floats, alpha: float, margin: float) -> tuple[Judgement
     p_C = np.where(tested_C, sign_flip_p(difference_CS), np.nan)
     enough_C = (~np.isnan(difference_CS)).sum(axis=-1) >= MIN_EQUIVALENCE
     p_equivalent_C = np.where(enough_C, equivalence_p(difference_CS, margin), 1.0)
+    agree_2C = [np.isnan(p_X) | (holm(p_X) <= alpha) for p_X in images or np.full((2, len(p_C)), np.nan)]
+    columns = (tested_C, mean_C, holm(p_C), holm(p_equivalent_C), *agree_2C, p_C)
     judgements = []
-    for tested, mean, *p_3 in zip(tested_C, mean_C, p_C, holm(p_C), holm(p_equivalent_C), strict=True):
-        p, p_holm, p_equivalent = map(float, p_3)
+    for tested, mean, p_holm, p_equivalent, images_differ, images_agree, p in zip(*columns, strict=True):
+        there, small = p_holm <= alpha, p_equivalent <= alpha
         decision: Decision = "undecided"
-        if p_holm <= alpha:
+        why = ""
+        if there and images_differ:
             decision = "better" if mean > 0 else "worse"
-        elif p_equivalent <= alpha:
-            decision = "equivalent"
+        if small and images_agree and margin >= smallest:
+            decision = "equivalent" if decision == "undecided" else "negligible"
+        if decision == "undecided" and (there or small):
+            why = "these seeds agree, other images might not"
+            if small and margin < smallest:
+                why = "the margin is smaller than one test image"
         untested = Judgement(math.nan, math.nan, math.nan, "untested")  # it stays in the family all the same
-        judgements.append(Judgement(p, p_holm, p_equivalent, decision) if tested else untested)
+        judged = Judgement(float(p), float(p_holm), float(p_equivalent), decision, why)
+        judgements.append(judged if tested else untested)
     return tuple(judgements)
-
-
-class _Run(NamedTuple):
-    key: str
-    accuracy: float
-
-
-_Arms = Mapping[tuple[str, str], Mapping[int, _Run]]
-"""By pose and variant, then by seed: the completed final runs."""
-
-_SIGNS = (1, -1, -1, 1)
-"""Of the variant, the baseline, and the same two without their policies."""
 
 
 def claim_results(study: Study) -> tuple[ClaimResult, ...]:
@@ -112,72 +135,113 @@ def claim_results(study: Study) -> tuple[ClaimResult, ...]:
 
     An interaction is over four arms: those of the claim and the same two without their policies.
     """
-    family = study.claims.family
-    if not family:
+    claims = study.claims
+    if not claims.family:
         return ()
-    by_arm = _completed(study)
-    pairs = [_pairs(claim, by_arm) for claim in family]
+    by_arm = completed(study.runs)
+    pairs = [list(pairs_of(claim, by_arm).values()) for claim in claims.family]
     width = max(2, *(len(runs) for runs in pairs))
-    difference_CS: Floats = np.full((len(family), width), np.nan)
+    difference_CS: Floats = np.full((len(pairs), width), np.nan)
     for c, runs in enumerate(pairs):
         # Rounded: four fractions that cancel leave a trace, which a test of signs would take for a difference
-        difference_CS[c, : len(runs)] = [round(_signed(run.accuracy for run in seed), 12) for seed in runs]
-    mean, bca, images = mean_interval(difference_CS), bca_interval(difference_CS), _images(study, pairs)
-    judgements = judge(difference_CS, study.claims.alpha, study.claims.margin)
+        difference_CS[c, : len(runs)] = [round(signed(run.accuracy for run in seed), 12) for seed in runs]
+    mean, bca = mean_interval(difference_CS), bca_interval(difference_CS)
+    answers = _answers(study, sorted({run.key for runs in pairs if len(runs) >= 2 for seed in runs for run in seed}))
+    images, tests = _images(pairs, answers, claims.margin)
+    num_images = study.runs["num_test_images"].max()
+    judgements = judge(difference_CS, claims.alpha, claims.margin, tests, 1 / num_images if num_images > 0 else 0.0)
+    ladder = {climb.claim: climb for climb in climbs(study)}
     results = []
-    for c, (claim, runs, judgement) in enumerate(zip(family, pairs, judgements, strict=True)):
-        results.append(
-            ClaimResult(
-                claim=claim,
-                difference=mean_of(mean, c),
-                bca=(float(bca.low_X[c]), float(bca.high_X[c])),
-                images=(float(images.low_X[c]), float(images.high_X[c])),
-                p=judgement.p,
-                p_holm=judgement.p_holm,
-                p_equivalent=judgement.p_equivalent,
-                improvement=math.nan if claim.interaction else _improvement(runs),
-                decision=judgement.decision,
-                seeds_needed=_seeds_needed(study.claims, difference_CS[c])
-                if judgement.decision == "undecided"
-                else None,
-                keys=tuple(run.key for arm in zip(*runs, strict=True) for run in arm),
-            )
+    for c, (claim, runs, judgement) in enumerate(zip(claims.family, pairs, judgements, strict=True)):
+        found = ClaimResult(
+            claim=claim,
+            difference=mean_of(mean, c),
+            bca=(float(bca.low_X[c]), float(bca.high_X[c])),
+            images=(float(images.low_X[c]), float(images.high_X[c])),
+            p=judgement.p,
+            p_holm=judgement.p_holm,
+            p_equivalent=judgement.p_equivalent,
+            improvement=math.nan if claim.interaction else _improvement(runs),
+            decision=judgement.decision,
+            seeds_needed=None,
+            keys=tuple(run.key for arm in zip(*runs, strict=True) for run in arm),
+            why=judgement.why,
+            lost=_lost(study, claim),
+            climb=ladder.get(claim),
         )
+        decision, why = _bounded(study, found, by_arm, answers, ladder.get(claim))
+        needed = _seeds_needed(claims, difference_CS[c]) if decision == "undecided" and not why else None
+        results.append(replace(found, decision=decision, why=why, seeds_needed=needed))
     return tuple(results)
 
 
-def _completed(study: Study) -> _Arms:
-    runs = study.runs
-    kept = runs[(runs["stage"] == "final") & (runs["status"] == "completed") & runs["test_accuracy"].notna()]
-    by_arm: dict[tuple[str, str], dict[int, _Run]] = {}
-    columns = (kept[name].tolist() for name in ("pose", "variant", "seed", "key", "test_accuracy"))
-    for pose, variant, seed, key, accuracy in zip(*columns, strict=True):
-        by_arm.setdefault((pose, variant), {})[int(seed)] = _Run(key, accuracy)
-    return by_arm
+def _bounded(
+    study: Study, found: ClaimResult, by_arm: Arms, answers: Mapping[str, "_Answers"], climb: Climb | None
+) -> tuple[Decision, str]:
+    """The decision that may be told of what the tests decided, and why it is not theirs."""
+    claim = found.claim
+    if found.decision == "untested":
+        return "untested", ""
+    arms = []
+    for variant in variants_of(claim):
+        runs = by_arm[claim.pose, variant].values()
+        given = [answers[run.key].one_answer for run in runs if run.key in answers]
+        tested_S = np.array([run.accuracy for run in runs])
+        arms.append(trained(study, variant, [run.key for run in runs], tested_S, one_answer=bool(given) and all(given)))
+    if why := nothing_learned(arms, study.chance):
+        return "unripe", why
+    if _is_idle(study, claim):
+        return "idle", "did not learn to look"
+    seen = still_changes(climb, found.decision) if climb else None  # more than a rule could know
+    if why := too_short(arms, found.decision, found.difference.value, study.claims.margin) if seen is None else seen:
+        return "unripe", why
+    if found.decision == "better" and (ahead := _ahead(claim, by_arm)):
+        return "behind", ahead
+    return found.decision, found.why
 
 
-def _pairs(claim: Claim, by_arm: _Arms) -> list[tuple[_Run, ...]]:
-    """For each seed that all arms of the claim completed, their runs in the order of _SIGNS."""
-    variants = [claim.variant, claim.baseline]
+def _is_idle(study: Study, claim: Claim) -> bool:
+    """Whether the claim is about a transformer that was idle in every run of the variant."""
+    if question_of(claim) in ("augmentation", "ceiling", "control"):
+        return False
+    stn = [variant for variant in variants_of(claim)[::2] if variant.startswith("stn_")]
+    runs = study.runs[(study.runs["stage"] == "final") & (study.runs["pose"] == claim.pose)]
+    verdicts = runs[runs["variant"].isin(stn)]["transformer.verdict"].dropna()
+    return bool(len(verdicts)) and bool((verdicts == "idle").all())
+
+
+def _ahead(claim: Claim, by_arm: Arms) -> str:
+    """Which plain network on the same backbone is above both sides of the claim; "" where none is."""
     if claim.interaction:
-        policies = {variant_parts(variant).policy for variant in variants}
-        if len(policies) > 1 or policies == {""}:
-            return []
-        variants += [variant.partition("+")[0] for variant in variants]
-    arms = [by_arm.get((claim.pose, variant), {}) for variant in variants]
-    return [tuple(arm[seed] for arm in arms) for seed in sorted(set.intersection(*map(set, arms)))]
+        return ""
+    means = {v: float(np.mean([run.accuracy for run in runs.values()])) for (p, v), runs in by_arm.items()
+             if p == claim.pose and runs}  # fmt: skip
+    backbone = variant_parts(claim.variant).backbone
+    plain = [v for v in means if is_plain(v) and variant_parts(v).backbone == backbone]
+    best = max(plain, key=means.__getitem__, default=claim.baseline)
+    above = means[best] > max(means[claim.variant], means[claim.baseline])
+    return f"{one_line(best)} by itself is right on {100 * means[best]:.1f} %" if above else ""
 
 
-def _signed(values: Iterable[Any]) -> Any:
-    """The first less the second, and of four that less the third's excess over the fourth."""
-    return sum(sign * value for sign, value in zip(_SIGNS, values, strict=False))
+def _lost(study: Study, claim: Claim) -> tuple[int, int]:
+    """How many runs of the claim's variant failed, diverged or lost the image, and of how many."""
+    runs = study.runs
+    own = runs[(runs["stage"] == "final") & (runs["pose"] == claim.pose) & (runs["variant"] == claim.variant)]
+    ended = own[own["status"] != "missing"]
+    bad = (ended["status"] != "completed") | (ended["transformer.verdict"] == "collapsed")
+    return int(bad.sum()), len(ended)
 
 
-def _images(study: Study, pairs: list[list[tuple[_Run, ...]]]) -> Interval:
-    """Intervals over seeds and images; NaN for a claim with a run that has no predictions, or those of other images."""
-    tested = [c for c, runs in enumerate(pairs) if len(runs) >= 2]
-    keys = sorted({run.key for c in tested for runs in pairs[c] for run in runs})
-    correct: dict[str, npt.NDArray[np.int8]] = {}
+class _Answers(NamedTuple):
+    """Of a run. correct_N: 1 for each test image that it is right about. one_answer: whether all are of one class."""
+
+    correct_N: npt.NDArray[np.int8]
+    one_answer: bool
+
+
+def _answers(study: Study, keys: Sequence[str]) -> dict[str, _Answers]:
+    """By key; without runs that have no predictions, or those of other images."""
+    answers: dict[str, _Answers] = {}
     label_N: npt.NDArray[np.int16] | None = None
     for key in keys:
         found = read_predictions(study, key)
@@ -185,17 +249,25 @@ def _images(study: Study, pairs: list[list[tuple[_Run, ...]]]) -> Interval:
             continue
         label_N = found.label_N if label_N is None else label_N
         if np.array_equal(found.label_N, label_N):
-            correct[key] = found.correct_N.astype(np.int8)
-    tested = [c for c in tested if all(run.key in correct for runs in pairs[c] for run in runs)]
-    interval = seeds_by_images_interval(
-        [np.stack([_signed(correct[run.key] for run in runs) for runs in pairs[c]]) for c in tested]
-    )
-    ends_2C = np.full((2, len(pairs)), np.nan)
-    ends_2C[:, tested] = interval
-    return Interval(*ends_2C)
+            one_answer = bool((found.predicted_N == found.predicted_N[0]).all())
+            answers[key] = _Answers(found.correct_N.astype(np.int8), one_answer)
+    return answers
 
 
-def _improvement(runs: list[tuple[_Run, ...]]) -> float:
+def _images(
+    pairs: list[list[tuple[Run, ...]]], answers: Mapping[str, _Answers], margin: float
+) -> tuple[Interval, ImageTests]:
+    """Intervals and tests over seeds and images; NaN for a claim with a run that has no answers."""
+    tested = [
+        c for c, runs in enumerate(pairs) if len(runs) >= 2 and all(run.key in answers for seed in runs for run in seed)
+    ]
+    signed_CSN = [np.stack([signed(answers[run.key].correct_N for run in seed) for seed in pairs[c]]) for c in tested]
+    found_4C = np.full((4, len(pairs)), np.nan)
+    found_4C[:, tested] = *seeds_by_images_interval(signed_CSN), *seeds_by_images_tests(signed_CSN, margin)
+    return Interval(*found_4C[:2]), ImageTests(*found_4C[2:])
+
+
+def _improvement(runs: list[tuple[Run, ...]]) -> float:
     if len(runs) < 2:
         return math.nan
     accuracy_2S = np.transpose([[run.accuracy for run in seed] for seed in runs])

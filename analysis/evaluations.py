@@ -45,25 +45,37 @@ class Maps(NamedTuple):
 
 
 def read_histories(study: Study, keys: Iterable[str]) -> pd.DataFrame:
-    """Validation accuracy over epochs: columns `key`, `epoch`, `val_accuracy` (NaN where nothing was held out).
+    """Accuracy over epochs: columns `key`, `epoch`, `train_accuracy` (on images as the run was shown them, while it
+    learned), `val_accuracy` (NaN where nothing was held out).
 
     A run without history.json has no rows. Raises AnalysisError for a file that cannot be understood.
     """
-    rows: list[tuple[str, int, float | None]] = []
+    rows: list[tuple[str, int, float | None, float | None]] = []
     for key in keys:
-        file = study.ledger / "runs" / key / "history.json"
-        if not is_there(file):
-            continue
-        history = read_json(file)
-        if not isinstance(history, list):
-            raise AnalysisError(f"{file}: holds no list of epochs")
-        for epoch in history:
-            if not isinstance(epoch, dict):
-                raise AnalysisError(f"{file}: holds {shown(epoch)} where an epoch was expected")
-            check(file, epoch, HISTORY)
-            rows.append((key, get(file, epoch, "epoch", int), number(file, epoch, "val_accuracy")))
-    frame = pd.DataFrame.from_records(rows, columns=["key", "epoch", "val_accuracy"])
-    return frame.astype({"epoch": "int64", "val_accuracy": "float64"})
+        rows += [(key, *epoch) for epoch in epochs_of(study, key)]
+    frame = pd.DataFrame.from_records(rows, columns=["key", "epoch", "train_accuracy", "val_accuracy"])
+    return frame.astype({"epoch": "int64", "train_accuracy": "float64", "val_accuracy": "float64"})
+
+
+def epochs_of(study: Study, key: str) -> list[tuple[int, float | None, float | None]]:
+    """The same of one run: for each epoch its number, the accuracy on training and that on validation images."""
+    if key not in study.histories:
+        study.histories[key] = _read_history(study.ledger / "runs" / key / "history.json")
+    return study.histories[key]
+
+
+def _read_history(file: Path) -> list[tuple[int, float | None, float | None]]:
+    history = read_json(file) if is_there(file) else []
+    if not isinstance(history, list):
+        raise AnalysisError(f"{file}: holds no list of epochs")
+    rows = []
+    for epoch in history:
+        if not isinstance(epoch, dict):
+            raise AnalysisError(f"{file}: holds {shown(epoch)} where an epoch was expected")
+        check(file, epoch, HISTORY)
+        accuracies = (number(file, epoch, name) for name in ("train_accuracy", "val_accuracy"))
+        rows.append((get(file, epoch, "epoch", int), *accuracies))
+    return rows
 
 
 def read_robustness(study: Study, keys: Iterable[str]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from analysis.evaluations import read_robustness
 from analysis.faults import Faults
 from analysis.ladder import Climb, climbs
 from analysis.records import Study, read_study
+from analysis.ripeness import Trained, trained_arms
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Findings:
     @cached_property
     def climbs(self) -> tuple[Climb, ...]:
         return climbs(self.study)
+
+    @cached_property
+    def trained(self) -> tuple[Trained, ...]:
+        """How the completed final runs of each arm were trained, in the order of the study."""
+        return trained_arms(self.study)
 
     @cached_property
     def transformers(self) -> Diagnostics | None:

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.means import Mean, mean_of
 from analysis.pairs import completed, pairs_of, signed
 from analysis.records import Claim, Study
+from analysis.ripeness import TOO_SHORT
 from analysis.statistics import Floats, Trend, mean_interval, trends
 from analysis.wording import count
 
@@ -92,6 +93,23 @@ def climbs(study: Study) -> tuple[Climb, ...]:
         turns_at = _zero(steps) if trend.direction == "turning" else math.nan
         results.append(Climb(claim, steps, trend, of_change, per_doubling, turns_at))
     return tuple(results)
+
+
+def still_changes(climb: Climb, decision: str) -> str | None:
+    """Why a longer training could turn the decision, in words; "" where the ladder shows none; None where it cannot tell.
+
+    A difference that grows away from zero may be called one.
+    """
+    direction, value, change = climb.trend.direction, climb.steps[-1].difference.value, climb.change.value
+    if direction == "open":
+        return None
+    if direction == "settled" or (direction == "moving" and decision in ("better", "worse") and value * change > 0):
+        return ""
+    how = "turns" if direction == "turning" else "still changes"
+    if math.isnan(climb.per_doubling):
+        return f"{TOO_SHORT}: the difference {how} with the size of training"
+    much = f"{100 * climb.per_doubling:+.1f} points".replace("-", "−")
+    return f"{TOO_SHORT}: the difference {how}, by {much} for each doubling of the training computation"
 
 
 def _train_flops(claim: Claim, runs: pd.DataFrame) -> float:

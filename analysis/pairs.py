@@ -35,14 +35,17 @@ def completed(runs: pd.DataFrame) -> Arms:
 
 def pairs_of(claim: Claim, by_arm: Arms) -> dict[int, tuple[Run, ...]]:
     """For each seed that all arms of the claim completed, their runs, to be summed by `signed`."""
-    variants = [claim.variant, claim.baseline]
-    if claim.interaction:
-        policies = {variant_parts(variant).policy for variant in variants}
-        if len(policies) > 1 or policies == {""}:
-            return {}
-        variants += [variant.partition("+")[0] for variant in variants]
-    arms = [by_arm.get((claim.pose, variant), {}) for variant in variants]
+    policies = {variant_parts(variant).policy for variant in (claim.variant, claim.baseline)}
+    if claim.interaction and (len(policies) > 1 or policies == {""}):
+        return {}
+    arms = [by_arm.get((claim.pose, variant), {}) for variant in variants_of(claim)]
     return {seed: tuple(arm[seed] for arm in arms) for seed in sorted(set.intersection(*map(set, arms)))}
+
+
+def variants_of(claim: Claim) -> tuple[str, ...]:
+    """Of the claim's arms, in the order in which `signed` takes them."""
+    both = claim.variant, claim.baseline
+    return (*both, *(variant.partition("+")[0] for variant in both)) if claim.interaction else both
 
 
 def signed(values: Iterable[Any]) -> Any:

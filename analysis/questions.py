@@ -37,6 +37,18 @@ def question_of(claim: Claim) -> Question:
     return "together" if one.policy else "instead"
 
 
+def is_plain(variant: str) -> bool:
+    """Whether it is the network as it is: without a transformer, without augmentation."""
+    parts = variant_parts(variant)
+    return parts.model in _PLAIN and not parts.policy
+
+
+def is_control(variant: str) -> bool:
+    """Whether it is shown the true pose, in training or always, so that it takes no part in a ranking."""
+    name, options = name_and_options(variant_parts(variant).model)
+    return name in ("oracle_unwarp", "stn_supervised") or options.get("supervision", "0") != "0"
+
+
 def aside(claim: Claim) -> str:
     """What a reader must know of the claim's variant, to stand behind its name; "" for most."""
     question = question_of(claim)

@@ -179,14 +179,30 @@ class Study:
     sampler: str | None
     source: dict[str, Any]
     is_as_planned: bool
+    tuning: str
     runs: pd.DataFrame
-    tuning: str = "once"
     rungs: tuple[Rung, ...] = ()
     tuned_at: int | None = None
+    histories: dict[str, list[tuple[int, float | None, float | None]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """By key, what read_histories has read already."""
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def chance(self) -> float:
+        """Share of the training images that are of the commonest class; of equal classes where nobody counted them."""
+        num = self.images.num_train if self.images else ()
+        return max(num) / sum(num) if sum(num) else 1 / max(self.num_classes, 1)
+
+    @property
+    def majority(self) -> tuple[str, float] | None:
+        """The class that most test images are of, and their share; None where nobody counted them."""
+        num = self.images.num_test if self.images else ()
+        return (self.classes[num.index(max(num))], max(num) / sum(num)) if sum(num) else None
 
 
 def read_study(ledger: Path, study: str) -> Study:

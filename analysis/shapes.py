@@ -145,7 +145,7 @@ COST: Shape = {
     "train_seconds": AMOUNT, "seconds": AMOUNT, "images_per_s": AMOUNT, "peak_memory_mib": AMOUNT,
     "device": TEXT_OR_NULL, "device_name": TEXT_OR_NULL, "threads": COUNT, "versions": Named(TEXT),
 }  # fmt: skip
-HISTORY: Shape = {"epoch": COUNT, "val_accuracy": SHARE}
+HISTORY: Shape = {"epoch": COUNT, "train_accuracy": SHARE, "val_accuracy": SHARE}
 """Each row."""
 ROBUSTNESS: Shape = {
     "num_images": COUNT,
@@ -170,5 +170,6 @@ STUDY: Shape = {
     "tuning": TEXT_OR_NULL,
     "claims": {"alpha": PROBABILITY, "margin": PROBABILITY},
     "sampler": TEXT_OR_NULL,
+    "tuning": TEXT_OR_NULL,
     "source": {"file": TEXT_OR_NULL, "data": FLAG, "minutes": NUMBER},
 }  # fmt: skip

@@ -28,6 +28,8 @@ MIN_EPOCHS = 8
 MAX_SEEDS = 20
 """More than this are not taken, however much time is left."""
 MIN_MINUTES, MAX_MINUTES = 0.5, 1440.0
+FAILS = ("worse", "negligible", "equivalent")
+"""What is decided of something that does not help."""
 REPORT_S = 25.0
 """Seconds for workers to start, and for tables, figures and the report at the end."""
 
@@ -125,30 +127,41 @@ def wall_seconds(plan: Plan, rates: Sequence[float], num_workers: int) -> float:
     return total / num_workers
 
 
-def advice(augmentation: str, transformer: str, both: str) -> str:
+def advice(augmentation: str, transformer: str, both: str, size: str = "") -> str:
     """Whether a transformer would help, or augmentation is enough, in a sentence.
 
     What was decided of augmentation alone and of a transformer alone, each against neither, and of both against
-    augmentation: `better`, `worse`, `equivalent` (within the margin); anything else is not decided.
+    augmentation, in the words of analysis/claims.py. size: of the training, which all of it holds for.
     """
+    text = _advice(augmentation, transformer, both)
+    return f"On {size}: {text[0].lower()}{text[1:]}" if size else text
+
+
+def _advice(augmentation: str, transformer: str, both: str) -> str:
     if augmentation == "better" and both == "better":
         return "Yes: augmentation helps here, and a spatial transformer on top of it helps further."
-    if augmentation == "better" and both in ("worse", "equivalent"):
-        what = "adds nothing to it that matters" if both == "equivalent" else "on top of it does harm"
+    if augmentation == "better" and both in FAILS:
+        what = "on top of it does harm" if both == "worse" else "adds nothing to it that matters"
         return f"Augmentation is enough here: a spatial transformer {what}."
     decisions = {
         "augmentation": augmentation,
         "a spatial transformer by itself": transformer,
         "a spatial transformer on top of augmentation": both,
     }
-    helps = [subject for subject, decision in decisions.items() if decision == "better"]
-    fails = [subject for subject, decision in decisions.items() if decision in ("worse", "equivalent")]
-    too_early = [subject for subject in decisions if subject not in (*helps, *fails)]
-    if len(too_early) == len(decisions):
+    told = (
+        (("better",), "{} helps here", "{} help here"),
+        (FAILS, "{} does not help here", "{} do not help here"),
+        (("behind",), "{} helps only behind the plain network", "{} help only behind the plain network"),
+        (("idle",), "{} did not learn to look, and so is untested", "{} did not learn to look, and so are untested"),
+        (("unripe",), "whether {} helps, this training was too short to tell", ""),
+        (("undecided", "untested"), "of {} it is too early to say", ""),
+    )
+    parts = []
+    for of, one, several in told:
+        if subjects := [subject for subject, decision in decisions.items() if decision in of]:
+            parts.append((one if len(subjects) == 1 or not several else several).format(listed(subjects)))
+    if set(decisions.values()) <= {"undecided", "untested"}:
         return "Too early to say whether augmentation or a spatial transformer would help here."
-    parts = [f"{listed(helps)} {'helps' if len(helps) == 1 else 'help'} here"] if helps else []
-    parts += [f"{listed(fails)} {'does' if len(fails) == 1 else 'do'} not help here"] if fails else []
-    parts += [f"of {listed(too_early)} it is too early to say"] if too_early else []
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 

@@ -44,7 +44,7 @@ def test_an_interaction_is_told_as_such(tmp_path: Path) -> None:
     )
     assert [result.decision for result in findings.claims] == ["better"]
     assert verdicts(findings) == ()
-    assert headline(findings) == f"On Tiny (JPEG). {answer(findings)[0]}"
+    assert headline(findings).endswith(f"32 px, tuned once. {answer(findings)[0]}")
     assert "With augmentation, stn_affine+affine stands 4.0 ± 0.1 points better beside" in headline(findings)
 
 
@@ -70,6 +70,6 @@ def test_the_best_of_several_ways_is_told_as_that(tmp_path: Path) -> None:
     _, other = shifted([2.8, 3.0, 2.9, 2.7, 3.1, 2.8, 3.0, 2.9])
     text = headline(study_of(tmp_path, {"cnn": cnn, "stn_affine": one, "stn_tps": other}))
     assert (
-        "helps (by up to 2.9 ± 0.1 points: stn_tps over cnn at the same training computation; of 2 ways, 2 are bet"
-        in text
+        "helps (by up to 2.9 points, the most of 2 ways: stn_tps over cnn at the same training time and computation; 2 "
+        "are better)" in text
     )

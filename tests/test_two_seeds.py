@@ -42,7 +42,9 @@ def test_no_text_has_an_interval(two: Findings, tmp_path: Path) -> None:
     assert {name: found[0] for name, text in texts.items() if (found := interval.search(text))} == {}
     assert "| cnn+affine | cnn | 62.5 ± — | 61.5 ± — | 2 | +9.5 ± — | — |" in texts["ablation.md"]
     assert "+9.5 ± —  (2 seeds)" in texts["figure forest"]
-    assert "so far it is 9.5 points above it (2 seeds, Holm p = 1)" in texts["answer"].replace("\n", " ")
+    assert "so far it is 9.5 points above it (2 seeds, Holm p = 1, given one tuning)" in texts["answer"].replace(
+        "\n", " "
+    )
 
 
 def test_a_dash_stands_for_the_interval_of_two() -> None:

@@ -19,6 +19,7 @@ from analysis.figures.style import (
     SEED,
     WIDTH_IN,
     add_legend,
+    add_majority,
     add_note,
     add_title,
     clip_accuracies,
@@ -36,7 +37,8 @@ _MAX_NAME = 26
     "ablation",
     "Left: the test accuracy of each variant. Right: what it gains on the variant named at the right, seed by seed. "
     "Small dots are single seeds, large ones their mean with its 95 % interval. A filled dot at the right only means "
-    "that this one interval excludes 0, uncorrected for how many there are; what the study decides stands in the "
+    "that this one interval excludes 0, uncorrected for how many there are, and that both were trained long enough "
+    "for a longer training not to turn it; what the study decides stands in the "
     "figure of differences (forest).",
 )
 def ablation_figure(findings: Findings) -> Figure:
@@ -65,7 +67,8 @@ def ablation_figure(findings: Findings) -> Figure:
     axes[-1, 0].set_xlabel("test accuracy, %")
     axes[-1, 1].set_xlabel("difference to the baseline, percentage points")
     add_title(fig, findings.study, lines("Test accuracy, and what it is above the baseline's", note))
-    add_legend(fig, _legend(has_forest=bool(findings.study.claims.family)))
+    majority = add_majority(axes[:, 0], findings.study, "x")
+    add_legend(fig, [*_legend(has_forest=bool(findings.study.claims.family)), *majority])
     return fig
 
 
@@ -93,7 +96,7 @@ def _draw_differences(ax: Axes, rows: Sequence[Row], middles: Sequence[float]) -
             add_note(ax, "no pair of completed runs", y)
         else:
             mean = row.difference
-            filled = mean.half_width < abs(mean.value)  # of a single seed nothing is known
+            filled = row.is_ripe and mean.half_width < abs(mean.value)  # of a single seed nothing is known
             _draw_estimate(ax, y, row.difference_by_seed.values(), mean.value, mean.half_width, filled=filled)
     return ["" if row.difference is None else f"vs {wrapped_name(row.baseline, _MAX_NAME)}" for row in rows]
 
@@ -118,7 +121,7 @@ def _completed_text(row: Row) -> str:
 
 
 def _legend(*, has_forest: bool) -> list[Line2D]:
-    open_label = "the same where this one interval, uncorrected,\ncontains 0 or there is none"
+    open_label = "the same where this one interval, uncorrected,\ncontains 0, or training was too short"
     if has_forest:
         open_label += "; decisions: see forest"
     return [

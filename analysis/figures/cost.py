@@ -19,6 +19,7 @@ from analysis.figures.style import (
     WIDTH_IN,
     LineStyle,
     add_legend,
+    add_majority,
     add_title,
     clip_accuracies,
     legend_height_in,
@@ -53,6 +54,7 @@ def cost_figure(findings: Findings) -> Figure | None:
     named = max(map(len, of_pose.values())) <= _MAX_NAMED
     texts = {v: wrapped_name(v, _MAX_NAME) if named else str(i) for i, v in enumerate(variants, start=1)}
     height_in, legend = 2.3 if named else 3.2, _legend(styles, texts, named=named)
+    legend += add_majority([], findings.study)
     fig = Figure(figsize=(WIDTH_IN, 0.8 + height_in * len(of_pose) + legend_height_in(legend)))
     axes = fig.subplots(len(of_pose), len(_COSTS), squeeze=False, sharex="col", sharey="row")
     labelled = []
@@ -69,6 +71,7 @@ def cost_figure(findings: Findings) -> Figure | None:
             panels[0].set_title(f"pose {shortened(pose)}")
     for column, (cost, _) in enumerate(_COSTS):
         _scale(axes[0, column], [float(getattr(row, cost)) for rows in of_pose.values() for row in rows])
+    add_majority(axes.flat, findings.study)
     add_title(fig, findings.study, lines("What accuracy costs", note))
     add_legend(fig, legend)
     fig.draw_without_rendering()

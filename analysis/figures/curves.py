@@ -43,7 +43,8 @@ def _curves(study: Study, rows: list[Row]) -> dict[str, _Curve]:
     """By key, for the final runs that have validation scores."""
     keys = [run.key for row in rows for run in row.finals if run.status != "missing"]
     curves: dict[str, _Curve] = {}
-    for key, epoch, score in read_histories(study, keys).dropna().itertuples(index=False):
+    scored = read_histories(study, keys)[["key", "epoch", "val_accuracy"]].dropna()
+    for key, epoch, score in scored.itertuples(index=False):
         curves.setdefault(key, {})[epoch] = score
     return curves
 

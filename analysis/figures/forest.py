@@ -17,6 +17,7 @@ from analysis.figures import figure, narrow
 from analysis.figures.style import (
     COLORS,
     COLUMN_IN,
+    MUTED,
     REFERENCE,
     WIDTH_IN,
     add_legend,
@@ -26,7 +27,8 @@ from analysis.figures.style import (
 )
 from analysis.findings import Findings
 from analysis.means import Mean, percent_text
-from analysis.wording import count, p_text, plain_points
+from analysis.tables.claims import decision_words
+from analysis.wording import count, p_text, plain_points, size_text
 
 MAX_CLAIMS = 60
 _MAX_NAME = 28
@@ -37,9 +39,18 @@ _INTERVALS = 3.2
 """Lines of text that the intervals of a claim take where its words are above them."""
 
 _T, _BCA, _IMAGES, _BAND = COLORS[0], COLORS[1], COLORS[2], "0.9"
-_MARKERS = {"better": ">", "worse": "<", "equivalent": "s", "undecided": "o", "untested": "o"}
-_OPEN = "cannot tell yet"
-_WORDS = {"better": "better", "worse": "worse", "equivalent": "equivalent", "undecided": _OPEN, "untested": _OPEN}
+_OPEN = "not decided"
+_WORDS = {
+    "better": "better",
+    "worse": "worse",
+    "negligible": "differs, by less than matters",
+    "equivalent": "equivalent",
+}
+_MARKERS = {"better": ">", "worse": "<", "negligible": "D", "equivalent": "s"}
+"""Of what is decided; all else is an open circle."""
+
+_GREY = ("behind", "idle", "unripe")
+"""Decisions that are drawn in grey: their intervals mislead."""
 
 
 @figure(
@@ -49,7 +60,8 @@ _WORDS = {"better": "better", "worse": "worse", "equivalent": "equivalent", "und
     "than the skew. Right of zero the first is better; in the grey band the difference is too small to matter. The "
     "words at each line say what follows by the "
     "exact sign-flip test, corrected for the number of comparisons (Holm): few seeds cannot pass it, however clear "
-    "their intervals look.",
+    "their intervals look. What is grey was trained too short to tell, or is of a transformer that did not learn to "
+    "look, whatever its intervals. How many seeds could decide a claim supposes that what was seen is the truth.",
 )
 def forest_figure(findings: Findings) -> Figure | None:
     """The claims, a panel a pose; None for a study without claims."""
@@ -57,7 +69,9 @@ def forest_figure(findings: Findings) -> Figure | None:
     if fig is not None:
         more = len(findings.claims) > MAX_CLAIMS
         note = f"\nthe first {MAX_CLAIMS} of {len(findings.claims)} claims" if more else ""
-        add_title(fig, findings.study, f"Differences, and what they decide{note}")
+        size = size_text(findings.study)
+        holds = f"\ntrained on {shortened(size)}" if size else ""
+        add_title(fig, findings.study, f"Differences, and what they decide{note}{holds}")
     return fig
 
 
@@ -106,6 +120,12 @@ def decision_text(result: ClaimResult, margin: float) -> str:
         return f"{word}, {p}"
     if result.decision == "equivalent":
         return f"equivalent within {plain_points(margin)}, {p_text('p', result.p_equivalent)}"
+    if result.decision in _GREY:
+        return decision_words(result)
+    if result.decision == "negligible":
+        return f"differs by less than {plain_points(margin)}, {p}"
+    if result.decision == "undecided" and result.why:
+        return f"cannot tell yet: {result.why}".replace(", ", ",\n")
     if result.decision == "undecided":
         could = f"; {count(result.seeds_needed, 'seed')} could" if result.seeds_needed else f", {p}"
         return f"cannot tell yet{could}"
@@ -166,20 +186,21 @@ def _words(result: ClaimResult, margin: float) -> str:
 def _draw_claim(ax: Axes, y: float, result: ClaimResult) -> None:
     mean: Mean = result.difference
     value, half = 100 * mean.value, 100 * mean.half_width
-    others = [(result.bca, _BCA, "-"), (result.images, _IMAGES, "--")]
+    color = MUTED if result.decision in _GREY else _T
+    colors = (MUTED, MUTED) if color == MUTED else (_BCA, _IMAGES)
+    others = [(result.bca, colors[0], "-"), (result.images, colors[1], "--")]
     others = [other for other in others if not math.isnan(other[0][0])]
     y -= _SPACE * len(others) / 2  # all of them together around the label
     if not math.isnan(half):
-        ax.plot([value - half, value + half], [y] * 2, color=_T, linewidth=2.2, solid_capstyle="butt", zorder=3)
-    for i, ((low, high), color, dashes) in enumerate(others, start=1):
+        ax.plot([value - half, value + half], [y] * 2, color=color, linewidth=2.2, solid_capstyle="butt", zorder=3)
+    for i, ((low, high), own, dashes) in enumerate(others, start=1):
         ax.plot(
-            [100 * low, 100 * high], [y + _SPACE * i] * 2, color=color, linestyle=dashes, linewidth=1.1, marker="|",
+            [100 * low, 100 * high], [y + _SPACE * i] * 2, color=own, linestyle=dashes, linewidth=1.1, marker="|",
             markersize=4, zorder=2,
         )  # fmt: skip
-    decided = result.decision in ("better", "worse", "equivalent")
     ax.plot(
-        [value], [y], _MARKERS[result.decision], color=_T, markersize=5.5,
-        markerfacecolor=_T if decided else "white", zorder=4,
+        [value], [y], _MARKERS.get(result.decision, "o"), color=color, markersize=5.5,
+        markerfacecolor=color if result.decision in _MARKERS else "white", zorder=4,
     )  # fmt: skip
 
 
@@ -196,8 +217,7 @@ def _legend(results: Sequence[ClaimResult], margin: float) -> list[Artist]:
     found = {result.decision for result in results if result.difference.num}
     for decision, words in _WORDS.items():
         if decision in found:
-            fill = "white" if words == _OPEN else _T
-            handles.append(
-                Line2D([], [], linestyle="", marker=_MARKERS[decision], color=_T, markerfacecolor=fill, label=words)
-            )
-    return list({handle.get_label(): handle for handle in handles}.values())
+            handles.append(Line2D([], [], linestyle="", marker=_MARKERS[decision], color=_T, label=words))
+    if found - _WORDS.keys():
+        handles.append(Line2D([], [], linestyle="", marker="o", color=_T, markerfacecolor="white", label=_OPEN))
+    return handles

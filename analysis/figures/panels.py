@@ -21,6 +21,7 @@ from analysis.figures.style import (
     WIDTH_IN,
     LineStyle,
     add_legend,
+    add_majority,
     add_note,
     add_title,
     clip_accuracies,
@@ -145,8 +146,11 @@ def panels_figure(
         grid[lowest, column].tick_params(labelbottom=True)
     clip_accuracies(grid[0, 0])
     fig.supylabel(f"{score}, %")
+    majority = score.endswith("accuracy") and all(axis.reference is None for axis in axes)
+    used = [ax for ax in grid.flat if ax.axison]
     add_title(fig, study, title)
-    add_legend(fig, _legend(lines, styles, nothing, one_panel=one_panel))
+    handles = [*_legend(lines, styles, nothing, one_panel=one_panel), *(add_majority(used, study) if majority else ())]
+    add_legend(fig, handles)
     return fig
 
 

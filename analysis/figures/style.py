@@ -5,7 +5,7 @@ is smaller than 7 pt. Colour never says anything alone: a line's dashes and mark
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -15,6 +15,7 @@ import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.rcsetup import cycler
 
 from analysis.figures.as_delivered import quiet
@@ -173,6 +174,22 @@ def clip_accuracies(ax: Axes, which: Literal["x", "y"] = "y") -> None:
     """Ends that axis, of accuracies in per cent, at 0 and 100 at the latest: no interval reaches further."""
     low, high = getattr(ax, f"get_{which}lim")()
     ax.set(**{f"{which}lim": (max(low, 0.0), min(high, 100.0))})
+
+
+def add_majority(axes: Iterable[Axes], study: Study, which: Literal["x", "y"] = "y") -> list[Line2D]:
+    """A line in each panel of accuracies where always naming the commonest class would be, if the panel reaches it.
+
+    Returns what the legend says of it; nothing where nobody counted the classes.
+    """
+    if study.majority is None:
+        return []
+    share = 100 * study.majority[1]
+    look: dict[str, Any] = {"color": MUTED, "linestyle": ":", "linewidth": 1.0, "zorder": 1}
+    for ax in axes:
+        limits = getattr(ax, f"get_{which}lim")()
+        (ax.axvline if which == "x" else ax.axhline)(share, **look)
+        ax.set(**{f"{which}lim": limits})
+    return [Line2D([], [], **look, label=f"always the commonest class: {share:.1f} %")]
 
 
 def factor_ticks(low: float, high: float) -> tuple[list[float], list[str]]:

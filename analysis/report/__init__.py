@@ -16,18 +16,20 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from analysis.answer import headline, statements, verdicts
+from analysis.answer import headline, statements
 from analysis.faults import kept
 from analysis.findings import Findings
 from analysis.formats import Section, Table, html_table, one_line, visible
 from analysis.formats.table import places
+from analysis.leader import best_text
 from analysis.lost_runs import unfinished
 from analysis.records import study_file
 from analysis.report.method import facts, glossary, image_facts, machine_facts, method, protocol_facts, variant_facts
 from analysis.report.reproduce import commands, notes
 from analysis.reports import write_files
 from analysis.tables import build_tables
-from analysis.wording import capital, pose_words
+from analysis.verdicts import BADGES, verdicts
+from analysis.wording import capital, pose_words, size_text
 
 NAME = "report.html"
 
@@ -205,6 +207,9 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
         "verdicts": [
             (pose, list(found)) for pose, found in groupby(verdicts(findings), key=lambda verdict: verdict.pose)
         ],
+        "size": size_text(study),
+        "badges": BADGES,
+        "best": {pose: list(best_text(findings, pose)) for pose in poses},
         "statements": [(pose, [s for s in said if s.pose == pose]) for pose in dict.fromkeys(s.pose for s in said)],
         "several_poses": len(poses) > 1,
         "say_pose": poses != ("upright",),

@@ -157,9 +157,9 @@ def image_facts(study: Study) -> tuple[Fact, ...]:
     if len(classes) > MAX_CLASSES:
         classes = [*classes[: MAX_CLASSES // 2], "...", *classes[-MAX_CLASSES // 2 :]]
     found = [Fact("Classes, training + test images", "; ".join(classes))]
-    if num := max(images.num_test, default=0):
-        share, name = 100 * num / sum(images.num_test), one_line(study.classes[images.num_test.index(num)])
-        found.append(Fact(f"Always answering {name}", f"right for {share:.1f} % of the test images"))
+    if study.majority:
+        name, share = study.majority
+        found.append(Fact(f"Always answering {one_line(name)}", f"right for {100 * share:.1f} % of the test images"))
     return (*found, *(Fact(one_line(heading), one_line(text)) for heading, text in images.facts))
 
 
@@ -198,6 +198,7 @@ def method(findings: Findings) -> tuple[str, ...]:
     tuned += " The winner was then trained again, once for each seed, with seeds that tuning never saw."
     if not num_trials[-1]:
         tuned = "Nothing was tuned: every variant has its default settings, and was trained once for each seed."
+    another = " or another draw of the tuning" if study.tuning == "once" else ""
     source = "the sweep file" if claims.declared else "the study's list of variants and baselines"
     return (
         f"Images: {one_line(study.task_label)}, {study.num_classes} classes; "
@@ -208,11 +209,12 @@ def method(findings: Findings) -> tuple[str, ...]:
         "seed, two variants see the same images in the same order, so their difference is taken seed by seed, which "
         "removes much of the luck.",
         f"Numbers after ± are half the width of a {100 * CONFIDENCE:g} % interval over seeds (Student's t). They say "
-        "how much the mean would move with other seeds, not with other images or another draw of the tuning.",
+        f"how much the mean would move with other seeds, not with other images{another}.",
         f"Is a difference there? {capital(count(len(claims.family), 'comparison'))} come from {source}. Each is tested "
-        "by flipping the signs of the seeds' differences in every possible way (exact sign-flip test; above "
-        "20 seeds, in 99,999 random ways); the p-values "
-        f"are then corrected with Holm's method, so that the chance of any false alarm is at most {claims.alpha:g}. "
+        "by flipping the signs of the seeds' differences in every possible way (sign-flip test, exact for differences "
+        "that are symmetric about their mean; above 20 seeds, in 99,999 random ways); the p-values are then corrected "
+        f"with Holm's method, so that the chance of any false alarm is at most {claims.alpha:g}. Where predictions are "
+        "kept, a test that counts other images as well as other seeds must find the same. "
         "That holds for comparisons and a number of seeds that were settled before anyone saw results: whoever adds "
         "seeds until a difference is found is fooled more often."
         + (
@@ -227,6 +229,10 @@ def method(findings: Findings) -> tuple[str, ...]:
         "matter; only then does this report say that two variants are as good as each other.",
         "What neither test decides is called undecided. The number of seeds that could decide it assumes that what was "
         "seen so far is the truth.",
+        "Whatever the tests say, nothing is decided between networks that were trained too short to tell: where one of "
+        "them is near chance on its own training images, or the one that stands lower has still more of them to learn "
+        "than the two differ by. Nor is it of a transformer that was idle in every run, of runs that give one answer, "
+        "or of runs without a mistake. What is decided holds for this size of training.",
     )
 
 
@@ -250,6 +256,7 @@ _GLOSSARY: Sequence[tuple[str, str]] = (
     ("augmentation", "showing the network changed copies of its training images (turned, shifted, ...)"),
     ("baseline", "what a variant is compared with"),
     ("computation, FLOPs", "additions and multiplications of one whole training; sampling of images is not counted"),
+    ("collapse", "a run that fails, or whose transformer loses the image; clean seeds leave a rate of it open"),
     ("equivalence", "evidence that a difference is too small to matter, which is more than no evidence of one"),
     ("final run", "a training with the tuned settings and a fresh seed; the only kind that reads the test images"),
     ("gap", "what a network gains when each image's true pose is undone for it: all that a transformer could win"),
@@ -259,12 +266,17 @@ _GLOSSARY: Sequence[tuple[str, str]] = (
     ),
     ("idle, collapsed", "a transformer that moves no image, or all alike; one that loses most of the image"),
     ("interaction", "whether two ingredients together give more, or less, than each of them by itself promises"),
+    (
+        "given one tuning",
+        "settings were found once, and all seeds share them: what other settings would do is not said",
+    ),
     ("ledger", "the folder of finished runs that everything here is computed from"),
     ("percentage point", "the unit of differences: from 60 % to 62 % are 2 points"),
     ("pose", "how an image lies in its frame: upright, turned, shifted, ..."),
     ("seed", "the number from which a run draws its luck: first weights, order of images, augmentation"),
     ("spatial transformer", "a small network that looks at an image and decides how to turn, scale or shift it first"),
     ("trial", "a training made while looking for good settings"),
+    ("trained too short to tell", "a longer training could turn the comparison, whatever its p-value"),
     ("variant", "what is compared: a model, with or without augmentation, such as stn_affine+affine"),
 )
 

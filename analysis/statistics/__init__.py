@@ -6,7 +6,7 @@ Scores have any unit and keep it. A score that is missing is NaN, and never coun
 from analysis.statistics.bca import Interval, bca_interval
 from analysis.statistics.equivalence import equivalence_p
 from analysis.statistics.families import holm
-from analysis.statistics.images import mcnemar_p, seeds_by_images_interval
+from analysis.statistics.images import ImageTests, mcnemar_p, seeds_by_images_interval, seeds_by_images_tests
 from analysis.statistics.improvement import Improvement, probability_of_improvement
 from analysis.statistics.interaction import interaction
 from analysis.statistics.intervals import CONFIDENCE, Estimate, Floats, mean_interval, paired_difference
@@ -26,6 +26,7 @@ __all__ = [
     "Direction",
     "Estimate",
     "Floats",
+    "ImageTests",
     "Improvement",
     "Interval",
     "Profile",
@@ -45,6 +46,7 @@ __all__ = [
     "performance_profile",
     "probability_of_improvement",
     "seeds_by_images_interval",
+    "seeds_by_images_tests",
     "seeds_needed_for_significance",
     "seeds_to_decide",
     "sign_flip_p",

@@ -1,11 +1,12 @@
 """Differences between classifiers image by image."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from analysis.statistics.bca import Interval
 from analysis.statistics.intervals import CONFIDENCE, Floats
@@ -67,6 +68,33 @@ def seeds_by_images_interval(difference_XSN: Sequence[npt.NDArray[np.int8]]) -> 
     return Interval(*ends_2X)
 
 
+class ImageTests(NamedTuple):
+    """p_X: that mean differences are 0 over seeds and images like these; p_equivalent_X: that they lie outside the
+    margin. NaN under three seeds.
+    """
+
+    p_X: Floats
+    p_equivalent_X: Floats
+
+
+def seeds_by_images_tests(difference_XSN: Sequence[npt.NDArray[np.int8]], margin: float) -> ImageTests:
+    """Two-sided t tests, and two one-sided ones, with the variance that seeds_by_images_interval is scaled to.
+
+    All seeds share the test images, so a test over seeds alone takes luck with the images for a difference, and the
+    more surely the more seeds there are.
+    """
+    p_2X = np.full((2, len(difference_XSN)), np.nan)
+    for x, difference_SN in enumerate(difference_XSN):
+        if len(difference_SN) < 3:
+            continue
+        size, (_, variance, freedom) = abs(float(difference_SN.mean())), _variances(difference_SN)
+        if variance > 0:
+            p_2X[:, x] = 2 * stdtr(freedom, -size / variance**0.5), stdtr(freedom, (size - margin) / variance**0.5)
+        else:
+            p_2X[:, x] = size < 1e-12, size >= margin
+    return ImageTests(*p_2X)
+
+
 def _resample_images(score_RN: npt.NDArray[np.int8]) -> Floats:
     """Means over resampled images, mean_RB: the same images for all rows."""
     num_rows, num_images = score_RN.shape
@@ -86,6 +114,15 @@ def _resample_images(score_RN: npt.NDArray[np.int8]) -> Floats:
 
 def _mean_and_scale(difference_SN: npt.NDArray[np.int8]) -> tuple[float, float]:
     """The mean, and what makes the bootstrap's spread about it that of a Student-t interval."""
+    mean, (resampled, variance, freedom) = float(difference_SN.mean(axis=1).mean()), _variances(difference_SN)
+    if resampled == 0 or difference_SN.shape[1] < 2:
+        return mean, 1.0
+    quantile = stdtrit(freedom, (1 + CONFIDENCE) / 2) / stats.norm.ppf((1 + CONFIDENCE) / 2)
+    return mean, float(quantile * (variance / resampled) ** 0.5)
+
+
+def _variances(difference_SN: npt.NDArray[np.int8]) -> tuple[float, float, float]:
+    """Of the mean: its variance as the bootstrap has it, the same without bias, and the degrees of freedom of that."""
     num_seeds, num_images = difference_SN.shape
     mean_S, mean_N = difference_SN.mean(axis=1), difference_SN.mean(axis=0)
     mean = float(mean_S.mean())
@@ -93,13 +130,12 @@ def _mean_and_scale(difference_SN: npt.NDArray[np.int8]) -> tuple[float, float]:
     seeds, images = float(mean_S.var()) / num_seeds, float(mean_N.var()) / num_images
     square = float(np.einsum("sn,sn->", difference_SN, difference_SN, dtype=np.int64)) / difference_SN.size
     rest = max(square - mean**2 - float(mean_S.var()) - float(mean_N.var()), 0.0) / difference_SN.size
-    if seeds + images + rest == 0 or num_images < 2:
-        return mean, 1.0
     # The same without bias; the variance over seeds holds the rest already
     of_seeds = seeds * num_seeds / (num_seeds - 1)
+    if num_images < 2:
+        return seeds + images + rest, of_seeds, num_seeds - 1
     shrink = num_images / (num_images - 1)
     of_images = max((images - rest * num_seeds / (num_seeds - 1)) * shrink, 0.0)
     variance = of_seeds + of_images
     freedom = variance**2 / (of_seeds**2 / (num_seeds - 1) + of_images**2 / (num_images - 1)) if variance else np.inf
-    quantile = stdtrit(freedom, (1 + CONFIDENCE) / 2) / stats.norm.ppf((1 + CONFIDENCE) / 2)
-    return mean, float(quantile * (variance / (seeds + images + rest)) ** 0.5)
+    return seeds + images + rest, variance, freedom

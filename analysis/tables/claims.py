@@ -1,6 +1,7 @@
 """The comparisons that the study was made for, each with its difference, how sure that is, and what follows."""
 
 import math
+from collections.abc import Iterator
 
 from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
@@ -10,6 +11,8 @@ from analysis.records import Claim
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
 from analysis.tables.ranking import pose_heading
+from analysis.verdicts import SHOWN
+from analysis.wording import risk_of, tuning_text
 
 _HEADINGS = (
     "Claim",
@@ -23,15 +26,20 @@ _HEADINGS = (
     "Equivalence p",
     "P(better) %",
     "Seeds needed",
+    "May collapse %",
 )
 _MIN_IMPROVEMENT_SEEDS = 3
 """With fewer, the probability of improvement is nearly always 0, 50 or 100 %, and says nothing."""
 _WORDS: dict[Decision, str] = {
     "better": "better",
     "worse": "worse",
+    "negligible": "differs, by less than matters",
     "equivalent": "no difference that matters",
+    "behind": "better, yet behind the plain network",
     "undecided": "cannot tell yet",
     "untested": "not tested",
+    "idle": "did not learn to look; untested",
+    "unripe": "trained too short to tell",
 }
 _INTERACTION_WORDS: dict[Decision, str] = {"better": "more with the policy", "worse": "less with the policy"}
 
@@ -46,7 +54,7 @@ def claims(findings: Findings) -> Table | None:
     for pose in dict.fromkeys(result.claim.pose for result in results):
         of_pose = [result for result in results if result.claim.pose == pose]
         strong = frozenset((i, 2) for i, result in enumerate(of_pose) if result.decision in ("better", "worse"))
-        text = text_table(_HEADINGS, "lrlrrrrrrrr", list(map(_cells, of_pose)), strong)
+        text = text_table(_HEADINGS, "lrlrrrrrrrrr", list(map(_cells, of_pose)), strong)
         sections.append(Section(pose_heading(pose, study.arms), text, tuple(result.keys for result in of_pose)))
     rows = tuple(
         (
@@ -64,6 +72,9 @@ def claims(findings: Findings) -> Table | None:
             result.improvement,
             result.decision,
             result.seeds_needed,
+            result.why,
+            *result.lost,
+            study.tuning,
             study.claims.alpha,
             study.claims.margin,
             study.claims.declared,
@@ -81,7 +92,8 @@ def claims(findings: Findings) -> Table | None:
         "difference_half_width",
     )
     columns += ("num_pairs", "bca_low", "bca_high", "images_low", "images_high", "p", "p_holm", "p_equivalent")
-    columns += ("probability_of_improvement", "decision", "seeds_needed", "alpha", "margin", "declared", "run_keys")
+    columns += ("probability_of_improvement", "decision", "seeds_needed", "why", "num_lost", "num_runs", "tuning")
+    columns += ("alpha", "margin", "declared", "run_keys")
     title = f"Claims on {study.task_label}"
     return Table(study.name, "claims", title, tuple(sections), _notes(findings), columns, rows)
 
@@ -91,14 +103,20 @@ def _cells(result: ClaimResult) -> tuple[Cell, ...]:
     return (
         Cell(claim_text(result.claim)),
         mean_cell(result.difference, signed=True),
-        Cell(words.get(result.decision, _WORDS[result.decision])),
+        Cell(words.get(result.decision, decision_words(result))),
         Cell(str(result.difference.num), result.difference.num),
         _interval_cell(result.bca),
         _interval_cell(result.images),
         *map(p_cell, (result.p, result.p_holm, result.p_equivalent)),
         _improvement_cell(result),
         Cell(ABSENT if result.seeds_needed is None else str(result.seeds_needed), result.seeds_needed),
+        Cell(f"{100 * risk_of(result):.0f}", risk_of(result)) if result.decision in SHOWN else Cell(ABSENT),
     )
+
+
+def decision_words(result: ClaimResult) -> str:
+    """What follows, in the words of the answer."""
+    return result.why.partition(": ")[0] if result.decision == "unripe" else _WORDS[result.decision]
 
 
 def _improvement_cell(result: ClaimResult) -> Cell:
@@ -147,6 +165,16 @@ def _notes(findings: Findings) -> tuple[str, ...]:
         "P(better): how probable it is that a run of the first beats one of the second; a dash with fewer than "
         f"{_MIN_IMPROVEMENT_SEEDS} seeds, too few to tell.",
         f"Decision: better or worse where Holm p is at most {claims.alpha:g}; no difference that matters where "
-        "equivalence p is; else cannot tell yet. Seeds needed: with so many the claim could probably be decided, if "
-        "what was seen so far is the truth; a dash where it is decided, or no number of seeds is likely to do.",
+        "equivalence p is, unless the margin is below one test image; by less than matters where both are. Where "
+        "predictions are kept, a test over seeds and images must agree. Whatever p is, nothing is decided of networks "
+        "that were trained too short to tell or of a transformer that was idle in every run.",
+        "Seeds needed: with so many the claim could probably be decided, if what was seen so far is the truth; a dash "
+        "where it is decided, or no number of seeds is likely to do. May collapse: how many runs of the first may "
+        "fail or collapse for all that was seen, at 95 %; the p-values know nothing of collapses that no seed met.",
+        *(f"Every p is {given}: what another tuning would change is in none of them." for given in _given(findings)),
     )
+
+
+def _given(findings: Findings) -> Iterator[str]:
+    if text := tuning_text(findings.study):
+        yield "that of variants without tuning" if text == "untuned" else text

@@ -10,11 +10,13 @@ from analysis.formats import ABSENT, Cell, Section, Table, Value, text_table
 from analysis.gap import FLOOR
 from analysis.means import Mean, mean_cell, mean_of
 from analysis.names import variant_parts
+from analysis.questions import is_control
 from analysis.records import Arm
+from analysis.ripeness import is_ripe
 from analysis.scores import FinalScores, final_scores
 from analysis.statistics import CONFIDENCE, Floats, interaction, mean_interval, paired_difference
 from analysis.tables import table
-from analysis.tables.ranking import arms_by_pose, is_control, pose_heading
+from analysis.tables.ranking import arms_by_pose, pose_heading
 
 _HEADINGS = ("Model × policy", "Beside", "Model alone", "Policy alone", "Both", "Interaction", "n", "Reading")
 
@@ -47,7 +49,11 @@ def factorial(findings: Findings) -> Table | None:
         cells, keys = [], []
         for crossing in found:
             effects = _effects(crossing, test_AS)
-            reading = _reading(effects[-1])
+            arms = [
+                findings.trained[i]
+                for i in (crossing.both, crossing.only_policy, crossing.only_model, crossing.neither)
+            ]
+            reading = _reading(effects[-1], ripe=is_ripe(arms, effects[-1].value, study.chance))
             names = Cell(f"{crossing.model} × {crossing.policy}"), Cell(crossing.reference)
             num = effects[-1].num
             cells.append((*names, *(mean_cell(e, signed=True) for e in effects), Cell(str(num), num), Cell(reading)))
@@ -103,9 +109,11 @@ def _effects(crossing: Crossing, test_AS: Floats) -> tuple[Mean, ...]:
     return tuple(mean_of(estimate, 0) for estimate in (*alone, interaction(both_S, policy_S, model_S, neither_S)))
 
 
-def _reading(mean: Mean) -> str:
+def _reading(mean: Mean, *, ripe: bool) -> str:
     if mean.num < 2:
         return "not tested"
+    if not ripe:
+        return "trained too short"
     if not mean.excludes_zero:
         return "cannot tell"
     return "more than the sum" if mean.value > 0 else "less than the sum"
@@ -127,7 +135,7 @@ def _accuracies(heading: str, found: list[Crossing], test_AS: Floats, scores: Fi
         own = [place.get((model, policy)) for policy in policies]
         cells.append((Cell(model), *(Cell(ABSENT) if i is None else mean_cell(mean_of(estimate, i)) for i in own)))
         keys.append(tuple(key for i in own if i is not None for key in scores.keys[i]))
-    best = [np.nan if is_control(scores.study.arms[i]) else estimate.mean_X[i] for i in place.values()]
+    best = [np.nan if is_control(scores.study.arms[i].variant) else estimate.mean_X[i] for i in place.values()]
     if not np.isnan(best).all():
         top = list(place)[int(np.nanargmax(best))]
         strong = {(models.index(top[0]), 1 + policies.index(top[1]))}

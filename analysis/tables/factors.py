@@ -6,15 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analysis.ablation import STAR
 from analysis.findings import Findings
 from analysis.formats import Cell, Section, Table, Value, text_table
 from analysis.means import mean_cell, mean_of
 from analysis.names import name_and_options, variant_parts
+from analysis.questions import is_control
 from analysis.records import Arm
+from analysis.ripeness import is_ripe
 from analysis.scores import final_scores
 from analysis.statistics import CONFIDENCE, mean_interval
 from analysis.tables import table
-from analysis.tables.ranking import is_control
 
 MAX_LEVELS = 6
 """Arms that differ in one factor alone and are compared each with each; of more, each with the first."""
@@ -66,7 +68,12 @@ def factors(findings: Findings) -> Table | None:
                 else:
                     arms, own = [f"mean of {len(found)} pairs", ""], tuple(dict.fromkeys(every))
                     strong |= {(len(cells), column) for column in (1, 3)}
-                star = " *" if mean.excludes_zero else ""
+                whole = found if p == len(found) else found[p : p + 1]
+                ripe = all(
+                    is_ripe([findings.trained[i] for i in (pair.after, pair.before)], mean.value, study.chance)
+                    for pair in whole
+                )
+                star = " *" if ripe and mean.excludes_zero else ""
                 difference = mean_cell(mean, signed=True, mark=star)
                 cells.append((Cell(what), Cell(arms[0]), Cell(arms[1]), difference, Cell(str(mean.num), mean.num)))
                 keys.append(own)
@@ -76,8 +83,8 @@ def factors(findings: Findings) -> Table | None:
     notes = (
         "Each row compares two arms of a pose that differ in one factor alone: the model, the backbone, the policy, or "
         "one option of theirs. Differences are in percentage points of test accuracy, the new minus the old, paired by "
-        f"the n seeds that both completed, ± the half width of the {100 * CONFIDENCE:g} % Student-t interval. A * "
-        "marks an interval that excludes 0; it is not corrected for the number of comparisons.",
+        f"the n seeds that both completed, ± the half width of the {100 * CONFIDENCE:g} % Student-t interval. "
+        f"{STAR}.",
         "Mean of pairs: the same change made beside different models, backbones or policies, over the seeds that all "
         "of them completed.",
         f"Where more than {MAX_LEVELS} arms differ in the same factor alone, each is compared with the first.",
@@ -104,7 +111,7 @@ def pairs(arms: Sequence[Arm]) -> Iterator[Pair]:
 
     An option that only one of them has differs from its default.
     """
-    names = {i: settings(arm.variant) for i, arm in enumerate(arms) if not is_control(arm)}
+    names = {i: settings(arm.variant) for i, arm in enumerate(arms) if not is_control(arm.variant)}
     factor_names = list(dict.fromkeys(factor for found in names.values() for factor in found))
     for factor in factor_names:
         # Levels in the order of the study, so that a change has one direction; what is not named comes first

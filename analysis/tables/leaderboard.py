@@ -2,13 +2,15 @@
 
 import numpy as np
 
+from analysis.ablation import majority_note
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell, Section, Table, Value, text_table
+from analysis.questions import is_control
 from analysis.scores import SCORES, final_scores
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
-from analysis.tables.ranking import arms_by_pose, is_control, pose_heading, ranked, ranking_note
+from analysis.tables.ranking import arms_by_pose, pose_heading, ranked, ranking_note
 
 
 @table("leaderboard")
@@ -54,7 +56,7 @@ def leaderboard(findings: Findings) -> Table | None:
             numbers: list[Value] = []
             for column in ranks.values():
                 numbers += [*column.means[j], column.first[j], column.tied[j], float(column.best.p_A[j])]
-            is_ranked = num > 0 and not is_control(arm)
+            is_ranked = num > 0 and not is_control(arm.variant)
             rank += is_ranked
             place = (study.name, arm.pose, rank if is_ranked else None, arm.variant)
             keys = " ".join(scores.keys[i])
@@ -65,6 +67,7 @@ def leaderboard(findings: Findings) -> Table | None:
     names = [f"{score.name}{end}" for score in SCORES for end in ends]
     notes = (
         ranking_note(alpha, study.arms),
+        *majority_note(study),
         f"Numbers are means over the n completed final runs, ± the half width of their {100 * CONFIDENCE:g} % "
         "Student-t interval. Where runs are missing or failed, n says of how many; they are never averaged over.",
         *(f"{score.heading}: {score.meaning}." for score in shown[1:]),

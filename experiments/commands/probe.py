@@ -17,7 +17,16 @@ from experiments.executors import Workers
 from experiments.executors.local import STALL_S, ThisMachine
 from experiments.ledger import Ledger
 from experiments.plan import Plan, load, make_plan
-from experiments.probe import REPORT_S, advice, check_enough, earlier_sizes, fit_to_time, load_probe, wall_seconds
+from experiments.probe import (
+    FAILS,
+    REPORT_S,
+    advice,
+    check_enough,
+    earlier_sizes,
+    fit_to_time,
+    load_probe,
+    wall_seconds,
+)
 from experiments.settled import begun_budget
 from experiments.tasks.cache import cache_folder
 
@@ -51,7 +60,10 @@ def main(options: Namespace) -> int:
     findings = carry_out(fitted, options.runs, options.reports, console, place, workers, rates=rates)
     decided = {(result.claim.variant, result.claim.baseline): result.decision for result in findings.claims}
     decisions = (decided["cnn+affine", "cnn"], decided["stn_affine", "cnn"], decided["stn_affine+affine", "cnn+affine"])
-    found = " ".join(filter(None, (advice(*decisions), scope(decisions, fitted, findings))))
+    from analysis.wording import size_text
+
+    advised = advice(*decisions, size_text(findings.study))
+    found = " ".join(filter(None, (advised, scope(decisions, fitted, findings))))
     print_advice(console, found, how_sure(fitted, findings))
     print_place(console, "\nReport", str(options.reports / fitted.name / "report.html"))
     return STATUS_INCOMPLETE if findings.faults else 0
@@ -65,7 +77,7 @@ def time_text(minutes: float, missing_s: float, num_seeds: int) -> str:
 
 def scope(decisions: Sequence[str], plan: Plan, findings: "Findings") -> str:
     """How small the test was that found no gain: "" where it found none such."""
-    if not {"worse", "equivalent"} & set(decisions):
+    if not set(FAILS) & set(decisions):
         return ""
     from analysis.wording import plain_points
 
@@ -80,7 +92,8 @@ def how_sure(plan: Plan, findings: "Findings") -> str:
         f"How sure: each variant was trained {count(plan.study.final_seeds, 'time')} for "
         f"{count(protocol.epochs, 'epoch')} on {protocol.train_images:,} images of {protocol.image_px} px and tested "
         f"on {protocol.test_images:,}, paired by seed and scarcely tuned. That something helps or harms is said with "
-        f"at most {100 * claims.alpha:g} % risk of error; differences below {100 * claims.margin:.1f} percentage "
-        "points count as none. Larger images, longer training and more tuning may change it: more --minutes make it "
+        f"at most {100 * claims.alpha:g} % risk that it is luck with seeds or test images; differences below "
+        f"{100 * claims.margin:.1f} percentage points count as none. "
+        "Larger images, longer training and more tuning may change it: more --minutes make it "
         "surer, and `make sweep DATA=...` is the full study."
     )

@@ -93,6 +93,7 @@ OPTIONAL: dict[str, Any] = {
         "tuned_at": (is_count, None),
         "images": {"facts": [[is_text]], "warnings": [is_text], "train": [is_count], "test": [is_count]},
     },
+    "history.json": [{"train_accuracy": (is_share, None)}],
     "cost.json": dict.fromkeys(("seconds", "images_per_s", "train_seconds", "peak_memory_mib"), (is_amount, None)),
 }  # fmt: skip
 """The same of names that may be absent."""

@@ -24,7 +24,7 @@ PLACES: tuple[tuple[Any, ...], ...] = (
     ("run.json", "error"),
     *(("run.json", "result", name) for name in ("val_accuracy", "test_accuracy")),
     *(("cost.json", name) for name in ("seconds", "images_per_s", "train_seconds", "peak_memory_mib")),
-    ("history.json", 0, "val_accuracy"),
+    *(("history.json", 0, name) for name in ("train_accuracy", "val_accuracy")),
     *(("study.json", name) for name in ("budget", "protocol_hash")),
     *(("study.json", "task", name) for name in ("label", "content_hash")),
     *(("study.json", "arms", 0, name) for name in ("pose", "variant")),

@@ -1,0 +1,36 @@
+"""The best variant of a pose, by name, and which cannot be told from it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from analysis.findings import Findings
+from analysis.formats import one_line
+from analysis.questions import is_control
+from analysis.scores import final_scores
+from analysis.statistics.ties import best_of
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+MAX_NAMED = 3
+"""Variants that are named as tied with the best; of more, their number is."""
+
+
+def best_text(findings: Findings, pose: str) -> Iterator[str]:
+    """`best of the four: cnn+rotate, 99.6 %`; nothing where fewer than two have a score."""
+    study, scores = findings.study, final_scores(findings.study)
+    places = [
+        i for i, arm in enumerate(study.arms) if arm.pose == pose and scores.keys[i] and not is_control(arm.variant)
+    ]
+    if len(places) < 2:
+        return
+    score_AS = scores.array("test_accuracy")[places]
+    best = best_of(score_AS)
+    assert best.index is not None
+    names = [one_line(study.arms[i].variant) for i in places]
+    tied = [name for name, is_tied in zip(names, best.tied(study.claims.alpha), strict=True) if is_tied]
+    many = _NUMBERS[len(places)] if len(places) < len(_NUMBERS) else f"{len(places):,}"
+    text = f"best of the {many}: {names[best.index]}, {100 * np.nanmean(score_AS[best.index]):.1f} %"
+    if tied:
+        few = " and ".join(filter(None, (", ".join(tied[:-1]), tied[-1])))
+        text += f", not told apart from {few if len(tied) <= MAX_NAMED else f'{len(tied):,} others'}"
+    yield text

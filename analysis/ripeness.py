@@ -1,0 +1,125 @@
+"""Whether a comparison was trained long enough to be one: docs/ripeness.md says by what the rule was chosen.
+
+A test over seeds asks whether the same short training would give the same difference again, and not whether a longer
+one would. How steeply a curve ends says nothing: learning rates fall to 0 at the end of every run, however long, and
+accuracy rises with that. What a network has not yet learned of its own training images bounds what a longer training
+can bring it: nothing is decided where the side that stands lower has more of them left than the two differ by.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.evaluations import epochs_of
+from analysis.formats import one_line
+from analysis.names import variant_parts
+from analysis.records import Study
+from analysis.statistics import Floats
+
+TOO_SHORT, ALIKE = "trained too short to tell", "nothing to tell apart"
+"""How a reason begins."""
+
+LEARNED = 0.25
+"""Of the way from chance to all training images right: a network below has not begun."""
+
+
+class Trained(NamedTuple):
+    """An arm's completed final runs. Accuracies are fractions; S runs, E epochs, NaN where nothing is kept.
+
+    train_SE: on training images, as they are shown; val_SE: on validation images. one_answer: whether every run gives
+    all test images one class.
+    """
+
+    variant: str
+    train_SE: Floats
+    val_SE: Floats
+    test_S: Floats
+    one_answer: bool
+
+    @property
+    def fit(self) -> float:
+        """Mean accuracy on training images in the last epoch; NaN where nothing is kept."""
+        return float(self.train_SE[:, -1].mean()) if self.train_SE.size else np.nan
+
+    @property
+    def test(self) -> float:
+        return float(self.test_S.mean())
+
+
+def trained(study: Study, variant: str, keys: Sequence[str], test_S: Floats, *, one_answer: bool = False) -> Trained:
+    """What these runs of an arm show. Raises AnalysisError for a history that cannot be understood."""
+    curves = [epochs_of(study, key) for key in keys]
+    curves_SE2 = np.full((len(keys), max(map(len, curves), default=0), 2), np.nan)
+    for s, curve in enumerate(curves):
+        if curve:
+            curves_SE2[s, -len(curve) :] = [accuracies for _, *accuracies in curve]
+    return Trained(variant, curves_SE2[..., 0], curves_SE2[..., 1], test_S, one_answer)
+
+
+def trained_arms(study: Study) -> tuple[Trained, ...]:
+    """The same of the completed final runs of each arm of the study."""
+    runs = study.runs
+    kept = runs[(runs["stage"] == "final") & (runs["status"] == "completed") & runs["test_accuracy"].notna()]
+    own: list[list[tuple[str, float]]] = [[] for _ in study.arms]
+    for arm, *run in zip(kept["arm"], kept["key"], kept["test_accuracy"], strict=True):
+        own[arm].append(tuple(run))
+    return tuple(
+        trained(study, arm.variant, [key for key, _ in found], np.array([test for _, test in found]))
+        for arm, found in zip(study.arms, own, strict=True)
+    )
+
+
+def is_ripe(arms: Sequence[Trained], difference: float, chance: float) -> bool:
+    """Whether the difference between these arms may be called one: not where a longer training could turn it."""
+    decision = "better" if difference > 0 else "worse"
+    return not (nothing_learned(arms, chance) or too_short(arms, decision, difference, 0.0))
+
+
+def nothing_learned(arms: Sequence[Trained], chance: float) -> str:
+    """Why no comparison of these arms says anything, in words; "" if it may.
+
+    chance: the accuracy of always naming the commonest class, on training images.
+    """
+    if all(arm.one_answer for arm in arms):
+        return f"{ALIKE}: every run gives one and the same answer for all test images"
+    if all((arm.test_S == 1).all() for arm in arms):
+        return f"{ALIKE}: every run is right on all test images"
+    for arm in arms:
+        if not arm.fit > chance + LEARNED * (1 - chance):  # so that NaN is none
+            naming = f"always naming the commonest class is right on {100 * chance:.0f} %"
+            return f"{TOO_SHORT}: {_right(arm)}, where {naming}; more epochs or another learning rate are needed"
+    return ""
+
+
+def too_short(arms: Sequence[Trained], decision: str, difference: float, margin: float) -> str:
+    """Why a longer training could turn a decision between these arms, in words; "" where it is not likely to.
+
+    arms: the variant, its baseline and, of an interaction, the same two without their policies.
+    """
+    if decision == "undecided":
+        return ""
+    lower = {"better": arms[1:2], "worse": arms[:1]}.get(decision, arms)
+    for arm in lower if len(arms) == 2 else arms:
+        if not 1 - arm.fit <= max(abs(difference), margin) + 1e-9:  # so that NaN is none
+            return f"{TOO_SHORT}: {_right(arm)}, and has more of them to learn than the difference"
+    variant, baseline = arms[:2]
+    cured = baseline.fit - margin > baseline.test or baseline.test >= 1 - margin
+    if len(arms) == 2 and decision != "better" and _shown_more(variant, baseline) and not cured:
+        right = f"{100 * baseline.fit:.0f} % of training and {100 * baseline.test:.0f} % of test images"
+        return (
+            f"{TOO_SHORT}: {one_line(baseline.variant)} is right on {right}, which leaves augmentation nothing to cure"
+        )
+    return ""
+
+
+def _shown_more(variant: Trained, baseline: Trained) -> bool:
+    """Whether the variant has all policies of the baseline, and another."""
+    one, other = (set(filter(None, variant_parts(arm.variant).policy.split("+"))) for arm in (variant, baseline))
+    return other < one
+
+
+def _right(arm: Trained) -> str:
+    if np.isnan(arm.fit):
+        return f"nothing is kept of how {one_line(arm.variant)} was trained"
+    return f"{one_line(arm.variant)} is right on {100 * arm.fit:.0f} % of its training images"

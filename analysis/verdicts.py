@@ -1,0 +1,200 @@
+"""What a study says of each question that it asks: a verb, by the decisions of its claims and by nothing else."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.claims import ClaimResult, Decision
+from analysis.findings import Findings
+from analysis.formats import one_line
+from analysis.lost_runs import row_of, why_untested
+from analysis.questions import Question, question_of
+from analysis.records import Claim
+from analysis.statistics import smallest_p
+from analysis.wording import cost_text, count, level, plain_points, points, risk_text
+
+_SUBJECTS: dict[Question, str] = {
+    "augmentation": "showing transformed copies in training",
+    "transformer": "learning where to look (a spatial transformer)",
+    "both": "adding a spatial transformer to augmentation",
+    "together": "augmentation together with a spatial transformer",
+    "instead": "a spatial transformer in place of augmentation",
+    "ceiling": "undoing each image's true pose",
+    "other": "another change",
+    "control": "a control",
+}
+"""What the headline is about."""
+
+_VERBS: dict[Decision, str] = {
+    "better": "helps",
+    "worse": "hurts",
+    "negligible": "differs, by less than matters",
+    "equivalent": "adds nothing that matters",
+    "behind": "gains, yet stays behind the plain network",
+    "undecided": "cannot tell yet",
+    "untested": "cannot tell yet",
+    "idle": "is untested",
+    "unripe": "trained too short to tell",
+}
+_TALLY: dict[Decision, str] = {
+    "better": "better",
+    "worse": "worse",
+    "negligible": "different by less than matters",
+    "equivalent": "no different",
+    "behind": "better, yet behind the plain network",
+    "undecided": "undecided",
+    "untested": "not tested yet",
+    "idle": "untested, as no transformer learned to look",
+    "unripe": "not ripe",
+}
+BADGES: dict[Decision, str] = {
+    "better": "better",
+    "worse": "worse",
+    "negligible": "too small",
+    "equivalent": "equivalent",
+    "behind": "behind",
+    "undecided": "undecided",
+    "untested": "untested",
+    "idle": "untested",
+    "unripe": "cannot tell",
+}
+"""A word before each sentence."""
+
+SHOWN: tuple[Decision, ...] = ("better", "worse", "negligible", "equivalent")
+"""Decisions that say how large a difference is."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What all claims on one question at one pose come to.
+
+    decision: `better` where one of them is; another where all of them are; None where they are of several minds.
+    subject, verb: such as `adding a spatial transformer to augmentation`, `helps`; detail: the numbers in words.
+    risk: how often such a run may collapse for all that was seen; "" where nothing is decided.
+    best: the claim of that decision with the largest difference.
+    """
+
+    pose: str
+    decision: Decision | None
+    subject: str
+    verb: str
+    detail: str
+    risk: str
+    best: ClaimResult
+    results: tuple[ClaimResult, ...]
+
+
+def verdicts(findings: Findings) -> tuple[Verdict, ...]:
+    """What each pose says of each question that the study asks, in the order of poses and questions.
+
+    Controls are left out where anything else is asked, and other questions where one of the main ones is. Interactions
+    are always: that a lead grows does not say that anything helps.
+    """
+    found: dict[tuple[str, Question], list[ClaimResult]] = {}
+    for result in findings.claims:
+        found.setdefault((result.claim.pose, question_of(result.claim)), []).append(result)
+    main = any(question in _SUBJECTS and question not in ("other", "control") for _, question in found)
+    poses = dict.fromkeys(result.claim.pose for result in findings.claims)
+    asked: list[Question] = [question for question in _SUBJECTS if question != "control"]
+    if main:
+        asked.remove("other")
+    if not any((pose, question) in found for pose in poses for question in asked):
+        asked = ["control"]
+    return tuple(
+        _verdict(findings, pose, question, found[pose, question])
+        for pose in poses
+        for question in asked
+        if (pose, question) in found
+    )
+
+
+def _verdict(findings: Findings, pose: str, question: Question, results: list[ClaimResult]) -> Verdict:
+    decisions = {result.decision for result in results}
+    decision: Decision | None = "better" if "better" in decisions else None
+    decision = next(iter(decisions)) if len(decisions) == 1 else decision
+    best = max((r for r in results if r.decision == (decision or r.decision)), key=_value)
+    if decision is None:
+        helps_not = decisions <= {"worse", "negligible", "equivalent"}
+        open_ones = [result for result in results if result.decision == "undecided"]
+        detail = f"of {count(len(results), 'way')}, {_tally(results)}"
+        detail += f"; {needed(findings, open_ones)}" if open_ones else ""
+        verb = "does not help" if helps_not else "is not shown to help"
+    else:
+        verb, detail = _told(findings, decision, best, results)
+    risk = risk_text(best) if decision in SHOWN else ""
+    return Verdict(pose, decision, _SUBJECTS[question], verb, detail, risk, best, tuple(results))
+
+
+def _told(findings: Findings, decision: Decision, best: ClaimResult, results: list[ClaimResult]) -> tuple[str, str]:
+    """The verb of claims on one question, and its numbers in words."""
+    verb, several = _VERBS[decision], len(results) > 1
+    one, other, cost = one_line(best.claim.variant), one_line(best.claim.baseline), cost_of(findings, best.claim)
+    margin = plain_points(findings.study.claims.margin)
+    size = points(best.difference) if decision != "untested" else ""
+    match decision:
+        case "better" if several:
+            most = points(best.difference._replace(half_width=math.nan))
+            return (
+                verb,
+                f"by up to {most}, the most of {len(results)} ways: {one} over {other}{cost}; {_tally(results)}",
+            )
+        case "better":
+            return verb, f"by {size}: {one} over {other}{cost}"
+        case "worse":
+            return verb, f"by {'at least ' if several else ''}{size}: {one} against {other}{cost}"
+        case "negligible":
+            who = f"{one} is {level(best.difference)} {other}{cost}"
+            return verb, f"{'all ways, such as ' if several else ''}{who}; {margin} would matter"
+        case "equivalent":
+            return verb, f"within {margin}: " + (
+                f"all {len(results)} ways" if several else f"{one} against {other}{cost}"
+            )
+        case "behind":
+            return verb, f"{one} is {size} above {other}, but {best.why}"
+        case "undecided":
+            so_far = f"of {len(results)} ways, the best so far:" if several else "so far"
+            return verb, f"{so_far} {one} is {level(best.difference)} {other}; {needed(findings, results)}"
+        case "idle":
+            return verb, f"{one} {best.why}"
+        case "unripe":
+            verb, _, why = best.why.partition(": ")
+            return verb, why
+        case "untested":
+            return verb, why_untested(findings, best)
+
+
+def _tally(results: Sequence[ClaimResult]) -> str:
+    counts = {words: sum(result.decision == decision for result in results) for decision, words in _TALLY.items()}
+    return ", ".join(f"{num} {'is' if num == 1 else 'are'} {words}" for words, num in counts.items() if num)
+
+
+def needed(findings: Findings, results: Sequence[ClaimResult]) -> str:
+    """`5 seeds cannot decide this, 8 could if what they show is the truth`.
+
+    They cannot where the exact test has no p that is small enough. Small enough is what Holm's method asks of the next
+    claim, after those that were found better or worse. Where seeds are not what is wanting, what is.
+    """
+    if all(result.why for result in results):
+        return results[0].why
+    num = min(result.difference.num for result in results)
+    level = findings.study.claims.alpha
+    num_left = sum(not result.p_holm <= level for result in findings.claims)
+    wanted = [result.seeds_needed for result in results if result.seeds_needed is not None]
+    clear = all(abs(result.difference.value) > result.difference.half_width for result in results)
+    verb = "cannot" if smallest_p(num) > level / num_left else "do not"
+    text = f"{count(num, 'seed')} {verb} decide this"
+    if clear and verb == "cannot":
+        text = f"clear of zero, yet {text}"
+    if not wanted or min(wanted) <= num:
+        return text
+    same = len(wanted) == len(results) and min(wanted) == max(wanted)
+    return f"{text}, {min(wanted)}{'' if same else ' or more'} could if what they show is the truth"
+
+
+def cost_of(findings: Findings, claim: Claim) -> str:
+    rows = (row_of(findings, claim.pose, variant) for variant in (claim.variant, claim.baseline))
+    return cost_text(findings.study, *rows)
+
+
+def _value(result: ClaimResult) -> float:
+    return result.difference.value
