@@ -75,14 +75,14 @@ class RunConfig:
     """One training of one variant.
 
     Args:
-        variant: model, optionally its backbone, and augmentation policy: MODEL[@BACKBONE][+POLICY].
+        variant: model, optionally its backbone, and augmentation policies: MODEL[@BACKBONE][+POLICY[+POLICY...]].
         seed: decides the split, the order, the initial weights and every augmentation.
         stage: a trial is scored on validation data only; a final run reads the test set, once.
         pose: how each image of the task was disturbed before anyone trains.
         protocol: what is identical for all variants.
         optim: hyper-parameters that every variant has.
         model: the model's own hyper-parameters, by name.
-        policy: the augmentation policy's own hyper-parameters, by name.
+        policy: the augmentation policy's own hyper-parameters, by name; of several policies by POLICY.NAME.
         prune_below: validation accuracy under which the run stops after epoch 1, 2, ...; 0 never stops.
     """
 
