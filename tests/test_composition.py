@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from analysis.questions import question_of
+from analysis.records import Claim
 from baselines.composition import Composition
 from baselines.policies import POLICIES, Policy
 from experiments.catalogue import catalogue
@@ -235,6 +237,23 @@ class TestHyperParameters:
 def sweep_of(folder: Path, names: tuple[str, ...], extras: dict[str, Any]) -> Path:
     variants = [{"variant": name, "baseline": names[0]} for name in names]
     return write_sweep(folder, variants=variants, search={**TINY["search"], "extras": extras})
+
+
+@pytest.mark.parametrize(
+    ("variant", "baseline", "question"),
+    [
+        ("cnn+flip_crop+affine", "cnn+flip_crop", "augmentation"),
+        ("cnn+flip_crop:padding_px=1+affine", "cnn+flip_crop", "other"),
+        ("cnn+flip_crop+affine", "cnn", "augmentation"),
+        ("cnn+flip_crop", "cnn+flip_crop+affine", "other"),
+        ("stn_affine+flip_crop+affine", "cnn+flip_crop+affine", "both"),
+        ("stn_affine+flip_crop+affine", "cnn+flip_crop", "together"),
+        ("stn_affine+flip_crop", "cnn+flip_crop+affine", "instead"),
+        ("stn_affine+flip_crop+affine", "cnn+flip_crop+rotate", "other"),
+    ],
+)
+def test_a_claim_asks_about_what_one_of_its_variants_has_more(variant: str, baseline: str, question: str) -> None:
+    assert question_of(Claim("upright", variant, baseline)) == question
 
 
 def test_the_command_lines(tmp_path: Path) -> None:
