@@ -102,8 +102,9 @@ def _check_order(policies: list[str]) -> None:
         if policy == "none" and len(policies) > 1:
             raise UserError("'none' does not go with other policies; leave it out")
         if policy == "posed" and place:
-            first = "+".join(["posed", *policies[:place], *policies[place + 1 :]])
-            raise UserError(f"'posed' poses an image before any other policy changes it; write +{first}")
+            raise UserError(
+                "'posed' poses an image before any other policy changes it; name it first, as cnn+posed+..."
+            )
 
 
 def _hint(name: str, part: str, registries: Mapping[str, Registry[Any]]) -> str:

@@ -3,6 +3,7 @@
 import re
 from itertools import permutations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,6 +107,11 @@ class TestDraws:
         u_BK = torch.cat(list(found.values()), dim=1)
         assert torch.equal(augment(x_BCHW, composed, u_BK), augment(x_BCHW, policy_of("affine"), found["affine"]))
 
+    def test_it_asks_for_poses_that_are_drawn_anew_if_one_of_them_does(self):
+        asks: Any = SimpleNamespace(poses_anew=True)
+        assert Composition({"asks": asks, "affine": policy_of("affine")}).poses_anew
+        assert not Composition({"cutout": policy_of("cutout"), "affine": policy_of("affine")}).poses_anew
+
 
 class TestNames:
     @given(orders)
@@ -136,8 +142,7 @@ class TestNames:
             ("cnn+affine+none", "'cnn+affine+none': 'none' does not go with other policies; leave it out"),
             (
                 "cnn+affine+posed+cutout",
-                "'cnn+affine+posed+cutout': 'posed' poses an image before any other policy changes it; write"
-                " +posed+affine+cutout",
+                "'cnn+affine+posed+cutout': 'posed' poses an image before any other policy changes it; name it first",
             ),
             ("cnn+flip_crop+afine", "has the unknown policy 'afine'; did you mean 'affine'?"),
             ("cnn+affine+lenet", "has the unknown policy 'lenet'; it is a backbone: write cnn@lenet"),
