@@ -4,11 +4,18 @@ from typing import NamedTuple
 
 
 class VariantParts(NamedTuple):
-    """MODEL[@BACKBONE][+POLICY], each with its options; backbone is "" for the default one, policy "" for none."""
+    """MODEL[@BACKBONE][+POLICY[+POLICY...]], each with its options; backbone is "" for the default one.
+
+    policy: all of them, such as "flip_crop+affine"; "" for none.
+    """
 
     model: str
     backbone: str
     policy: str
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        return tuple(self.policy.split("+")) if self.policy else ()
 
 
 def variant_parts(variant: str) -> VariantParts:

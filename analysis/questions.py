@@ -10,7 +10,7 @@ Question = Literal[
 ]
 """What a claim is about: showing transformed copies; learning where to look; the second on top of the first; the two
 beside neither; the second in place of the first; knowing the true pose; a transformer that cannot help, or is told the
-pose; whether the first two add up."""
+pose; whether the first two add up. Policies that both variants have are no part of the question."""
 
 _PLAIN = {"cnn", "cnn_matched"}
 _FLOORS = {"stn_random", "stn_shuffled", "stn_frozen"}
@@ -26,15 +26,16 @@ def question_of(claim: Claim) -> Question:
         return "ceiling"
     if name in {*_FLOORS, "stn_supervised"} or options.get("supervision", "0") != "0":
         return "control"
-    if (one.model, one.backbone) == (other.model, other.backbone) and one.policy and not other.policy:
+    shown, shown_to_other = set(one.policies), set(other.policies)
+    if (one.model, one.backbone) == (other.model, other.backbone) and shown > shown_to_other:
         return "augmentation"
     if not name.startswith("stn_") or name_and_options(other.model)[0] not in _PLAIN:
         return "other"  # to lose against a rival, or against the ceiling, is not to hurt
     if one.policy == other.policy:
         return "both" if one.policy else "transformer"
-    if one.policy and other.policy:
-        return "other"
-    return "together" if one.policy else "instead"
+    if shown > shown_to_other:
+        return "together"
+    return "instead" if shown < shown_to_other else "other"
 
 
 def is_plain(variant: str) -> bool:

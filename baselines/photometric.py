@@ -79,7 +79,7 @@ def brightness(x_BCHW: Tensor, factor_B: Tensor) -> Tensor:
 
 
 def saturation(x_BCHW: Tensor, factor_B: Tensor) -> Tensor:
-    """Greys at 0, the image at 1. Called colour in the papers."""
+    """Greys at 0, the image at 1; does nothing to images of one channel. Called colour in the papers."""
     return _blend(x_BCHW, _grey(x_BCHW), factor_B)
 
 

@@ -80,7 +80,7 @@ def _options_of(name: str) -> dict[tuple[str, str], Mapping[str, Value]]:
     if "@" in whole:
         found["backbone", variant.backbone] = {"width": variant.width} if variant.width != 1 else {}
     if "+" in whole:
-        found["policy", variant.policy] = variant.policy_options
+        found |= {("policy", policy): variant.options_of(policy) for policy in variant.policies}
     return found
 
 

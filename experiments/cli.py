@@ -248,6 +248,8 @@ def run_command(arguments: Sequence[str]) -> int:
     runs = arguments[:1] == ["run"] and not {"-h", "--help"} & set(arguments)
     defaults = find_run_defaults(arguments[1:]) if runs else None
     parser, _ = build_parser(defaults)
+    if runs:  # jsonargparse would take what follows a second dot for an object of its own
+        arguments = [re.sub(r"^(--policy\.\w+)\.(?=\w)", r"\1/", each) for each in arguments]
     if not arguments:
         parser.print_help()
         return 0
@@ -262,6 +264,8 @@ def run_command(arguments: Sequence[str]) -> int:
             chosen[option] = user_path(value, option)
         elif isinstance(value, list):
             chosen[option] = [user_path(each, option) if isinstance(each, Path) else each for each in value]
+    if runs:
+        chosen.policy = {key.replace("/", "."): value for key, value in chosen.policy.items()}
     with only_sweep_of(chosen.runs) if name in ONE_AT_A_TIME else nullcontext():
         # After parsing: --help, typing errors and a ledger that is held need no torch.
         return int(importlib.import_module(f"experiments.commands.{name}").main(chosen))

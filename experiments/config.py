@@ -78,7 +78,7 @@ class RunConfig:
     """One training of one variant.
 
     Args:
-        variant: model, optionally its backbone, and augmentation policy: MODEL[@BACKBONE][+POLICY].
+        variant: model, optionally its backbone, and augmentation policies: MODEL[@BACKBONE][+POLICY[+POLICY...]].
         seed: decides the split, the order, the initial weights and every augmentation.
         stage: a trial is scored on validation data only; a final run reads the test set, once, and so does one of a
             rung, which is the same at a smaller size of training.
@@ -86,7 +86,7 @@ class RunConfig:
         protocol: what is identical for all variants.
         optim: hyper-parameters that every variant has.
         model: the model's own hyper-parameters, by name.
-        policy: the augmentation policy's own hyper-parameters, by name.
+        policy: the augmentation policy's own hyper-parameters, by name; of several policies by POLICY.NAME.
         prune_below: validation accuracy under which the run stops after epoch 1, 2, ...; 0 never stops.
     """
 

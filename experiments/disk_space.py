@@ -25,6 +25,7 @@ from experiments.plan import ArmPlan, Kind, Plan, ends_of, first_setting, networ
 from experiments.poses import posed_px
 from experiments.robustness import DENSITIES, chosen_corruptions
 from experiments.spatial_transformer import StnNetwork
+from experiments.tasks import Task
 from experiments.tracking.record import MAX_CONFUSION_CLASSES
 
 BLOCK = 4096
@@ -119,7 +120,7 @@ class _Size:
 def _size(plan: Plan, arm: ArmPlan, kind: Kind) -> _Size:
     protocol, num_classes = kind.protocol, len(plan.task.classes)
     image_px = posed_px(arm.pose, protocol.image_px)
-    network = _largest_network(arm, protocol, image_px, num_classes)
+    network = _largest_network(arm, protocol, image_px, plan.task)
     state = [_num_bytes(network.state_dict().values()), len(network.state_dict()) * TENSOR]
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     momenta = [_num_bytes(trained), len(trained) * TENSOR]
@@ -142,17 +143,18 @@ def _size(plan: Plan, arm: ArmPlan, kind: Kind) -> _Size:
     return _Size(run, _blocks((1 + protocol.averaging) * sum(state) + sum(momenta) + epochs * EPOCH))
 
 
-def _largest_network(arm: ArmPlan, protocol: Protocol, image_px: int, num_classes: int) -> Network:
+def _largest_network(arm: ArmPlan, protocol: Protocol, image_px: int, task: Task) -> Network:
     """The arm's largest network that its search may come to, without numbers."""
-    setting = first_setting("model", arm.parameters, arm.defaults)
-    largest = network_of(arm.variant, protocol, image_px, num_classes, setting)
+    setting, num_classes = first_setting("model", arm.parameters, arm.defaults), len(task.classes)
+    largest = network_of(arm.variant, protocol, image_px, num_classes, setting, task.num_channels)
     for parameter in arm.parameters:
         part, _, name = parameter.name.partition(".")
         for value in ends_of(parameter) if part == "model" else ():
             with suppress(UserError):  # more than two values at once, which the plan did not try
-                network = network_of(arm.variant, protocol, image_px, num_classes, {**setting, name: value})
+                changed = {**setting, name: value}
+                network = network_of(arm.variant, protocol, image_px, num_classes, changed, task.num_channels)
                 if _num_bytes(network.state_dict().values()) > _num_bytes(largest.state_dict().values()):
-                    largest, setting = network, {**setting, name: value}
+                    largest, setting = network, changed
     return largest
 
 

@@ -101,8 +101,9 @@ def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = sile
     if unknown:
         say(f"Measuring how fast {len(unknown)} variant{'s train' if len(unknown) > 1 else ' trains'} ...")
     measured, last_s = dict[tuple[str, int], float](), time.monotonic()
+    num_classes, num_channels = len(plan.task.classes), plan.task.num_channels
     for kind, arm in unknown.items():
-        measured[kind] = call(measure_images_per_s, arm, plan.protocol, len(plan.task.classes))
+        measured[kind] = call(measure_images_per_s, arm, plan.protocol, num_classes, num_channels)
         if time.monotonic() - last_s > SAY_EVERY_S and len(measured) < len(unknown):
             last_s = time.monotonic()
             say(f"{len(measured)} of {len(unknown)} measured")
@@ -120,7 +121,7 @@ def known_rates(plan: Plan, ledger: Ledger) -> dict[str, float]:
     return {variant: sum(rates) / len(rates) for variant, rates in found.items() if rates}
 
 
-def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int) -> float:
+def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channels: int = 3) -> float:
     """Training speed of the arm's variant on random pixels, with one thread on a CPU as the workers have.
 
     On a CPU a network for which a whole batch takes seconds is measured on a smaller one: there its speed is the same.
@@ -128,16 +129,17 @@ def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int) -> 
     at_once = min(protocol.batch_size, protocol.train_images or protocol.batch_size)  # a batch may be all there is
     protocol = dataclasses.replace(protocol, batch_size=at_once)
     if protocol.device != "cpu":
-        return _images_per_s(arm, protocol, num_classes, 2)
+        return _images_per_s(arm, protocol, num_classes, num_channels, 2)
     few = dataclasses.replace(protocol, batch_size=min(protocol.batch_size, 2))
-    rate = _images_per_s(arm, few, num_classes, 1)
+    rate = _images_per_s(arm, few, num_classes, num_channels, 1)
     batch_size = min(protocol.batch_size, int(rate * MEASURING_S / 6))
     if batch_size <= 4:
         return rate
-    return _images_per_s(arm, dataclasses.replace(protocol, batch_size=batch_size), num_classes, 2)
+    protocol = dataclasses.replace(protocol, batch_size=batch_size)
+    return _images_per_s(arm, protocol, num_classes, num_channels, 2)
 
 
-def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_steps: int) -> float:
+def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channels: int, num_steps: int) -> float:
     """Of epochs of so many steps; the first warms up."""
     device = torch.device(protocol.device)
     num_images = num_steps * protocol.batch_size
@@ -150,12 +152,12 @@ def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_steps:
         recipe,
         num_classes=num_classes,
         image_px=image_px,
-        mean_C=torch.full((3,), 0.5),
-        std_C=torch.full((3,), 0.25),
+        mean_C=torch.full((num_channels,), 0.5),
+        std_C=torch.full((num_channels,), 0.25),
         seed=0,
         width=protocol.width,
     ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    shape = (num_images, image_px, image_px, 3)
+    shape = (num_images, image_px, image_px, num_channels)
     images = DeviceImages(
         torch.randint(0, 256, shape, dtype=torch.uint8).to(device),
         torch.randint(0, num_classes, (num_images,)).to(device),

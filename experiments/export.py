@@ -61,7 +61,7 @@ def check_folder(trained: Trained, out: Path) -> None:
 
 def exported_program(trained: Trained) -> ExportedProgram:
     """The network from pixels to logits, for batches of any size."""
-    example_BCHW = torch.rand(4, 3, trained.image_px, trained.image_px)
+    example_BCHW = torch.rand(4, trained.num_channels, trained.image_px, trained.image_px)
     classifier = Classifier(trained)
     with torch.no_grad():
         classifier(example_BCHW)  # what is computed once, such as grids, must not be computed while tracing
@@ -72,7 +72,8 @@ def check_model(trained: Trained, model: Path) -> None:
     """Raises UserError unless the file gives the network's probabilities, in batches of several sizes."""
     generator = torch.Generator().manual_seed(0)
     # Smooth images as well as noise: a transformer looks at what is there.
-    noise_BCHW = torch.rand(NUM_CHECKED, 3, trained.image_px, trained.image_px, generator=generator)
+    shape = (NUM_CHECKED, trained.num_channels, trained.image_px, trained.image_px)
+    noise_BCHW = torch.rand(shape, generator=generator)
     smooth_BCHW = torch.nn.functional.avg_pool2d(noise_BCHW, 7, stride=1, padding=3)
     image_BCHW = torch.cat([noise_BCHW, smooth_BCHW])
     program = torch.export.load(model).module()
@@ -98,10 +99,14 @@ def description(trained: Trained) -> dict[str, object]:
         "task": record["task"],
         "image_px": trained.image_px,
         "classes": trained.classes,
-        "input": "pixels in [0, 1], (B, 3, image_px, image_px), RGB",
+        "input": f"pixels in [0, 1], (B, {trained.num_channels}, image_px, image_px), {_colours(trained)}",
         "output": "logits, (B, number of classes)",
         "result": record["result"],
     }
+
+
+def _colours(trained: Trained) -> str:
+    return "RGB" if trained.num_channels == 3 else "grey"
 
 
 def loading_code(trained: Trained) -> str:
@@ -120,6 +125,7 @@ if not image.getchannel("A").getbbox():  # transparent throughout: read as if it
         if trained.record["task"]["name"] == "folder"
         else ""
     )
+    pixels = "image)).permute(2, 0, 1)[None]" if trained.num_channels == 3 else 'image.convert("L")))[None, None]'
     return f"""import json, numpy, torch
 {more}from PIL import Image, ImageOps
 
@@ -128,7 +134,7 @@ model = torch.export.load("model.pt2").module()
 image = ImageOps.exif_transpose(Image.open("image.png"))
 {deep}image = Image.alpha_composite({ground}, image.convert("RGBA")).convert("RGB")
 image = ImageOps.fit(image, (config["image_px"],) * 2, Image.Resampling.BICUBIC)  # the square in the middle
-pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None] / 255
+pixels = torch.from_numpy(numpy.array({pixels} / 255
 probabilities = model(pixels).softmax(1)[0].detach()
 print(config["classes"][int(probabilities.argmax())], float(probabilities.max()))
 """
@@ -171,6 +177,7 @@ def card(trained: Trained) -> str:
             " 8-bit colour before."
         )
     noted = "".join(f"\n{note}\n" for note in notes)
+    shape = f"(B, {trained.num_channels}, {trained.image_px}, {trained.image_px})"
     posed = "as they are" if trained.pose == "upright" else f"under the pose `{trained.pose}`"
     return f"""---
 library_name: pytorch
@@ -197,7 +204,7 @@ One final run of an stn-bench study: seed {record["config"]["seed"]}, trained fr
 {picture}
 ## Use
 
-`model.pt2` takes pixels in [0, 1], (B, 3, {trained.image_px}, {trained.image_px}), and gives logits; it needs torch
+`model.pt2` takes pixels in [0, 1], {shape}, and gives logits; it needs torch
 alone:
 
 ```python

@@ -51,11 +51,12 @@ def worker_bytes(plan: Plan) -> float:
     num_copies = COPIES + (len(poses) > 1)  # a worker keeps the images of two poses
     images = num_copies * plan.task.num_bytes * (max(size_of.values()) / protocol.image_px) ** 2
     kinds = {(arm.variant, size_of[arm.pose]) for arm in plan.arms}
-    step = max(kept_bytes(variant, image_px, len(plan.task.classes), protocol.width) for variant, image_px in kinds)
+    num_classes, num_channels = len(plan.task.classes), plan.task.num_channels
+    step = max(kept_bytes(name, image_px, num_classes, protocol.width, num_channels) for name, image_px in kinds)
     return PROCESS + images + WORKSPACE * min(protocol.batch_size, protocol.train_images) * step
 
 
-def kept_bytes(variant_name: str, image_px: int, num_classes: int, width: float = 1.0) -> float:
+def kept_bytes(variant_name: str, image_px: int, num_classes: int, width: float = 1.0, num_channels: int = 3) -> float:
     """Bytes of an image's tensors, without weights, that the forward pass keeps for the backward pass."""
     variant = parse_variant(variant_name)
     recipe = build_model_recipe(variant, {})
@@ -65,8 +66,8 @@ def kept_bytes(variant_name: str, image_px: int, num_classes: int, width: float 
         recipe,
         num_classes=num_classes,
         image_px=small_px,
-        mean_C=torch.zeros(3),
-        std_C=torch.ones(3),
+        mean_C=torch.zeros(num_channels),
+        std_C=torch.ones(num_channels),
         seed=0,
         width=width,
     )
@@ -79,7 +80,7 @@ def kept_bytes(variant_name: str, image_px: int, num_classes: int, width: float 
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    batch = Batch.of(torch.zeros(2, 3, small_px, small_px), recipe.num_draws)
+    batch = Batch.of(torch.zeros(2, num_channels, small_px, small_px), recipe.num_draws)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network.train().logits_and_penalty(batch)
     return sum(kept.values()) / len(batch) * (image_px / small_px) ** 2

@@ -79,6 +79,11 @@ class Network(nn.Module):
         self.register_buffer("gain_1C11", (1 / site.std_C).view(1, -1, 1, 1))
         self.register_buffer("offset_1C11", (-site.mean_C / site.std_C).view(1, -1, 1, 1))
 
+    @property
+    def num_channels(self) -> int:
+        """Of the images that it takes."""
+        return self.gain_1C11.shape[1]
+
     def normalise(self, raw_BCHW: Tensor) -> Tensor:
         # Spread over one image first: a CPU is slow at factors that repeat after every C values in memory.
         gain_1CHW, offset_1CHW = (

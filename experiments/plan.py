@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from baselines.policies import POLICIES
 from experiments.claims import Claim, Claims
 from experiments.config import Optim, Protocol, RunConfig, Stage, protocol_hash
 from experiments.device import Call, find_device, here, resolve
@@ -16,7 +15,6 @@ from experiments.errors import UserError, nearest
 from experiments.images import fit_to_task
 from experiments.ladder import rung_protocols, tuning_protocol
 from experiments.ledger import Ledger
-from experiments.models import MODELS
 from experiments.network import Network
 from experiments.optimiser import filters_of
 from experiments.options import Value, fields, plain_values, typed
@@ -220,7 +218,7 @@ def make_plan(
         notes=tuple(filter(None, notes)),
     )
     for arm in arms:
-        check_networks(study, arm, protocol, len(task.classes))
+        check_networks(study, arm, protocol, task)
     return plan
 
 
@@ -296,12 +294,8 @@ def with_typed_choices(variant: Variant, parameter: Parameter, default: Value) -
 
     Raises UserError for values that are not of that type.
     """
-    part, _, name = parameter.name.partition(".")
-    owners: dict[str, Callable[..., Any]] = {
-        "optim": Optim,
-        "model": MODELS[variant.model],
-        "policy": POLICIES[variant.policy],
-    }
+    part, _, name = parameter.name.rpartition(".")
+    owners: dict[str, Callable[..., Any]] = {"optim": Optim, **variant.owners()}
     if parameter.kind == "float" and isinstance(default, int):  # true and false are 1 and 0
         raise UserError(f"{parameter.name}: takes whole numbers only; write int_uniform or values")
     try:
@@ -340,14 +334,14 @@ def check_values(variant: Variant, parameters: Sequence[Parameter], defaults: Ma
                 build_policy(variant, first | {name: value})
 
 
-def check_networks(study: Study, arm: ArmPlan, protocol: Protocol, num_classes: int) -> None:
+def check_networks(study: Study, arm: ArmPlan, protocol: Protocol, task: Task) -> None:
     """Raises UserError if the arm's network cannot be built, or not with values that its search may choose.
 
     Of those, each and each two of them are tried; the rest stay at what the first trial has.
     """
     first = first_setting("model", arm.parameters, arm.defaults)
-    image_px = posed_px(arm.pose, protocol.image_px)
-    network_of(arm.variant, protocol, image_px, num_classes, first)
+    image_px, num_classes = posed_px(arm.pose, protocol.image_px), len(task.classes)
+    network_of(arm.variant, protocol, image_px, num_classes, first, task.num_channels)
     ends = {
         each.name.removeprefix("model."): ends_of(each) for each in arm.parameters if each.name.startswith("model.")
     }
@@ -356,13 +350,18 @@ def check_networks(study: Study, arm: ArmPlan, protocol: Protocol, num_classes: 
             setting = first | dict(zip(names, values, strict=True))
             try:
                 if setting != first:
-                    network_of(arm.variant, protocol, image_px, num_classes, setting)
+                    network_of(arm.variant, protocol, image_px, num_classes, setting, task.num_channels)
             except UserError as error:
                 raise UserError(f"{study.file}: search: {error}") from None
 
 
 def network_of(
-    variant_name: str, protocol: Protocol, image_px: int, num_classes: int, values: Mapping[str, Value]
+    variant_name: str,
+    protocol: Protocol,
+    image_px: int,
+    num_classes: int,
+    values: Mapping[str, Value],
+    num_channels: int = 3,
 ) -> Network:
     """The variant's network without numbers, to see whether it can be built and trained. Raises UserError if not.
 
@@ -375,8 +374,8 @@ def network_of(
             build_model_recipe(variant, values),
             num_classes=num_classes,
             image_px=image_px,
-            mean_C=torch.zeros(3),
-            std_C=torch.ones(3),
+            mean_C=torch.zeros(num_channels),
+            std_C=torch.ones(num_channels),
             seed=0,
             width=protocol.width,
         )

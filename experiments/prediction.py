@@ -56,9 +56,10 @@ class Prediction:
     look: Look | None
 
 
-def read_image(file: Path, image_px: int, to_rgb: ToRgb = USUAL) -> npt.NDArray[np.uint8]:
+def read_image(file: Path, image_px: int, to_rgb: ToRgb = USUAL, num_channels: int = 3) -> npt.NDArray[np.uint8]:
     """The image as a task's are read: first frame, upright, its middle square, on their ground and their scale.
 
+    Colours become the grey of the same brightness (ITU-R BT.601) where the task's images have one channel.
     Raises UserError.
     """
     if file.exists() and not file.is_file():  # a pipe would be waited for
@@ -66,15 +67,16 @@ def read_image(file: Path, image_px: int, to_rgb: ToRgb = USUAL) -> npt.NDArray[
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow wonders about either stops `decode` or does not matter
-            return decode(file, image_px, to_rgb)[0]
+            pixels_HWC, _ = decode(file, image_px, to_rgb)
     except Exception as error:  # Pillow raises a dozen kinds for files that are damaged
         raise UserError(f"image {str(file)!r}: cannot be read: {reason(error)}") from None
+    return pixels_HWC if num_channels == 3 else np.asarray(Image.fromarray(pixels_HWC).convert("L"))[..., None]
 
 
 @torch.inference_mode()
 def predict(trained: Trained, files: list[Path]) -> list[Prediction]:
     """What the network says of each image file, in their order. Raises UserError for one that cannot be read."""
-    images = [read_image(file, trained.image_px, trained.to_rgb) for file in files]
+    images = [read_image(file, trained.image_px, trained.to_rgb, trained.num_channels) for file in files]
     found = []
     classifier = Classifier(trained)
     for file, image_HWC in zip(files, images, strict=True):
@@ -125,6 +127,7 @@ def picture(predictions: list[Prediction], enlargement: int = 4) -> Image.Image:
 
 def _tile(each: Prediction, enlargement: int) -> Image.Image:
     parts = [each.image_HWC] + ([each.look.seen_HWC] if each.look else [])
+    parts = [np.broadcast_to(part, (*part.shape[:2], 3)) for part in parts]  # grey has one channel
     pixels = np.concatenate([np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=255) for part in parts])
     shown = Image.fromarray(pixels)
     shown = shown.resize((shown.width * enlargement, shown.height * enlargement), Image.Resampling.NEAREST)

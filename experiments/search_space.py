@@ -35,7 +35,7 @@ class Parameter:
     """One hyper-parameter and the values it may take.
 
     Args:
-        name: dotted: optim.NAME, model.NAME or policy.NAME.
+        name: dotted: optim.NAME, model.NAME or policy.NAME; policy.POLICY.NAME for a variant with several policies.
         kind: a float or an int from `low` to `high`, both included; or one of `choices`.
         low, high: the bounds; 0 where there are choices. Ints where kind is int.
         log: whether values are spread evenly over the logarithm.
@@ -65,8 +65,10 @@ def read_space(space: Section) -> tuple[Parameter, ...]:
 
 
 def _parameter(space: Section, name: str) -> Parameter:
-    group, _, field = name.partition(".")
-    if group not in ("optim", "model", "policy") or not field.isidentifier():
+    group, *fields = name.split(".")
+    # Of several policies that a variant has: policy.POLICY.NAME.
+    is_known = group in ("optim", "model", "policy") and 1 <= len(fields) <= (2 if group == "policy" else 1)
+    if not (is_known and all(field.isidentifier() for field in fields)):
         raise space.error(name, "is not named optim.NAME, model.NAME or policy.NAME")
     optim = [f"optim.{known.name}" for known in dataclasses.fields(Optim)]
     if group == "optim" and name not in optim:

@@ -31,10 +31,8 @@ MAX_ARMS = 5000
 """Far more than anybody trains."""
 
 _OPTIONS = r"(?::[a-z_]+=[A-Za-z0-9_.-]+)*"
-_VARIANT = (
-    rf"(?P<model>[a-z][a-z0-9_]*){_OPTIONS}(@[a-z][a-z0-9_]*{_OPTIONS})?(\+(?P<policy>[a-z][a-z0-9_]*){_OPTIONS})?"
-)
-_FORM = "of the form MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY, each with :key=value where it has options"
+_VARIANT = rf"[a-z][a-z0-9_]*{_OPTIONS}(@[a-z][a-z0-9_]*{_OPTIONS})?(\+[a-z][a-z0-9_]*{_OPTIONS})*"
+_FORM = "of the form MODEL[@BACKBONE][+POLICY[+POLICY...]], each with :key=value where it has options"
 
 _WHOLE_BOUNDS = {
     "image_px": (8, 1024),
@@ -87,8 +85,17 @@ class Search:
     extras: dict[str, tuple[Parameter, ...]]
 
     def parameters(self, variant: str) -> tuple[Parameter, ...]:
-        """What is tuned for a variant: the shared space, its model's own and its policy's own."""
-        return (*self.space, *(extra for name in _names(variant) for extra in self.extras.get(name, ())))
+        """What is tuned for a variant: the shared space, its model's own and its policies' own.
+
+        Where it has several policies, `policy.NAME` of one becomes `policy.POLICY.NAME`.
+        """
+        model, *policies = _names(variant)
+        found = [*self.space, *self.extras.get(model, ())]
+        for policy in dict.fromkeys(policies):  # one that is there twice is refused with the other names
+            place = f"policy.{policy}." if len(policies) > 1 else "policy."
+            own = self.extras.get(policy, ())
+            found += [dataclasses.replace(each, name=re.sub(r"^policy\.(?=\w+$)", place, each.name)) for each in own]
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -314,10 +321,8 @@ def _search(section: Section) -> Search:
 
 
 def _names(variant: str) -> tuple[str, ...]:
-    """The model's and the policy's name, by which a variant has its extras."""
-    match = re.fullmatch(_VARIANT, variant)
-    assert match, variant
-    return tuple(name for name in match.group("model", "policy") if name)
+    """The model's and the policies' names, by which a variant has its extras."""
+    return tuple(re.split("[:@]", part)[0] for part in variant.split("+"))
 
 
 def _check_extras(section: Section, studies: tuple[Study, ...]) -> None:

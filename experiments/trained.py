@@ -51,6 +51,11 @@ class Trained:
         return list(self.record["task"]["classes"])
 
     @property
+    def num_channels(self) -> int:
+        """Of the images that it takes: 1 for grey ones, else 3."""
+        return self.network.num_channels
+
+    @property
     def to_rgb(self) -> ToRgb:
         """How its images were read."""
         task = self.record["task"]
@@ -104,14 +109,15 @@ def load_trained(ledger: Ledger, name: str) -> Trained:
         variant = replace(variant, backbone="cnn4")  # as the default one is called since
     recipe = build_model_recipe(variant, config["model"])
     image_px = posed_px(config["pose"], config["protocol"]["image_px"])
+    num_channels = record["task"].get("channels", 3)
     network = build_network(
         variant,
         recipe,
         num_classes=len(record["task"]["classes"]),
         image_px=image_px,
         # The weights hold the true ones.
-        mean_C=torch.zeros(3),
-        std_C=torch.ones(3),
+        mean_C=torch.zeros(num_channels),
+        std_C=torch.ones(num_channels),
         seed=config["seed"],
         width=config["protocol"].get("width", 1.0),
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from baselines.composition import Composition
 from baselines.policies import Alternating, Policy
 from experiments.averaging import AVERAGE_EVERY, Averages
 from experiments.config import RunConfig, num_steps
@@ -113,11 +114,15 @@ def train(
     return "completed"
 
 
-def draws(policy: Policy, index_N: Tensor, *, seed: int, epoch: int) -> Tensor:
+def draws(policy: Policy, index_N: Tensor, *, seed: int, epoch: int, purpose: str = "augment") -> Tensor:
     """The uniform numbers that a policy needs for these images in this epoch, (N, num_draws)."""
-    shown_NK = uniform(index_N, policy.num_draws, seed=seed, epoch=epoch, purpose="augment")
+    if isinstance(policy, Composition):
+        # By name: what a policy draws depends neither on the others nor on their order.
+        parts = ((part, f"{purpose} {name}") for name, part in policy.parts.items())
+        return torch.cat([draws(part, index_N, seed=seed, epoch=epoch, purpose=own) for part, own in parts], dim=1)
+    shown_NK = uniform(index_N, policy.num_draws, seed=seed, epoch=epoch, purpose=purpose)
     if isinstance(policy, Alternating) and policy.num_alternating:
-        first_NK = uniform(index_N, policy.num_draws, seed=seed, epoch=1, purpose="augment")
+        first_NK = uniform(index_N, policy.num_draws, seed=seed, epoch=1, purpose=purpose)
         kept = slice(-policy.num_alternating, None)
         shown_NK[:, kept] = (first_NK[:, kept] + (epoch - 1) / 2) % 1
     return shown_NK

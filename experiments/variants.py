@@ -1,4 +1,4 @@
-"""Variants: from a name like `stn_affine:padding=border@lenet+affine:max_deg=30` to a network and a policy.
+"""Variants: from a name like `stn_affine:padding=border@lenet+flip_crop+affine:max_deg=30` to a network and a policy.
 
 Legend: C channels.
 """
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from baselines.backbones import BACKBONES, Backbone
+from baselines.composition import Composition, own_values
 from baselines.policies import POLICIES, Policy
 from baselines.policies.posed import Posed
 from baselines.registry import Registry
@@ -26,9 +27,11 @@ DEFAULT_BACKBONE = "cnn"
 
 @dataclass(frozen=True)
 class Variant:
-    """The parts of a variant's name, MODEL[@BACKBONE][+POLICY], each with options: NAME:key=value:key=value.
+    """The parts of a variant's name, MODEL[@BACKBONE][+POLICY[+POLICY...]], each with options: NAME:key=value.
 
-    model_options, policy_options: hyper-parameters that the name fixes. width: of the backbone, its only option.
+    policy: the names of all policies in the order in which they are applied, such as `flip_crop+affine`; or `none`.
+    model_options, policy_options: hyper-parameters that the name fixes; of several policies as POLICY.NAME.
+    width: of the backbone, its only option.
     """
 
     model: str
@@ -42,31 +45,66 @@ class Variant:
         """The one spelling of the variant: what is at its default is left out."""
         width = "" if self.width == 1 else f":width={option_text(self.width)}"
         backbone = "" if self.backbone == DEFAULT_BACKBONE and not width else f"@{self.backbone}{width}"
-        policy = "" if self.policy == "none" else "+" + spell(self.policy, self.policy_options, POLICIES[self.policy])
-        return f"{spell(self.model, self.model_options, MODELS[self.model])}{backbone}{policy}"
+        policies = "".join(
+            f"+{spell(name, self.options_of(name), POLICIES[name])}" for name in self.policies if name != "none"
+        )
+        return f"{spell(self.model, self.model_options, MODELS[self.model])}{backbone}{policies}"
+
+    @property
+    def policies(self) -> list[str]:
+        return self.policy.split("+")
+
+    def options_of(self, policy: str) -> Mapping[str, Value]:
+        """What the name fixes of one of its policies."""
+        return self.policy_options if self.policy == policy else own_values(policy, self.policy_options)
+
+    def owners(self) -> dict[str, Callable[..., Any]]:
+        """What has hyper-parameters, by what their dotted names begin with: `model`; `policy` or, of several policies,
+        `policy.POLICY`."""
+        several = len(self.policies) > 1
+        policies = {f"policy.{name}" if several else "policy": POLICIES[name] for name in self.policies}
+        return {"model": MODELS[self.model], **policies}
 
 
 def parse_variant(name: str) -> Variant:
     """Raises UserError that names the part or the option nobody knows."""
-    head, plus, policy = name.partition("+")
-    model, at, backbone = head.partition("@")
-    texts = {"model": model, "backbone": backbone if at else DEFAULT_BACKBONE, "policy": policy if plus else "none"}
+    head, *policy_texts = name.split("+")
+    model_text, at, backbone_text = head.partition("@")
+    texts = [("model", model_text), ("backbone", backbone_text if at else DEFAULT_BACKBONE)]
+    texts += [("policy", text) for text in policy_texts or ["none"]]
     registries: dict[str, Registry[Any]] = {"model": MODELS, "backbone": BACKBONES, "policy": POLICIES}
-    names, options = {}, {}
-    for part, text in texts.items():
-        names[part], options[part] = split_name(text, "variant")
-        if names[part] not in registries[part]:
-            hint = _hint(names[part], part, registries)
-            raise UserError(f"variant: {name!r} has the unknown {part} {names[part]!r}; {hint}")
+    parts = [(part, *split_name(text, "variant")) for part, text in texts]
+    for part, own_name, _ in parts:
+        if own_name not in registries[part]:
+            raise UserError(
+                f"variant: {name!r} has the unknown {part} {own_name!r}; {_hint(own_name, part, registries)}"
+            )
+    (_, model, model_texts), (_, backbone, backbone_texts), *policies = parts
     try:
-        model_options, policy_options = (
-            {key: typed(registries[part][names[part]], names[part], key, text) for key, text in options[part].items()}
-            for part in ("model", "policy")
-        )
-        width = _width(names["backbone"], options["backbone"])
+        _check_order([policy for _, policy, _ in policies])
+        model_options = {key: typed(MODELS[model], model, key, text) for key, text in model_texts.items()}
+        policy_options = {
+            f"{policy}.{key}" if len(policies) > 1 else key: typed(POLICIES[policy], policy, key, text)
+            for _, policy, options in policies
+            for key, text in options.items()
+        }
+        width = _width(backbone, backbone_texts)
     except UserError as error:
         raise UserError(f"variant: {name!r}: {error}") from None
-    return Variant(names["model"], names["backbone"], names["policy"], model_options, policy_options, width)
+    return Variant(model, backbone, "+".join(each for _, each, _ in policies), model_options, policy_options, width)
+
+
+def _check_order(policies: list[str]) -> None:
+    """Raises UserError for policies that do not go together, or not in this order."""
+    for place, policy in enumerate(policies):
+        if policy in policies[:place]:
+            raise UserError(f"has the policy {policy!r} twice")
+        if policy == "none" and len(policies) > 1:
+            raise UserError("'none' does not go with other policies; leave it out")
+        if policy == "posed" and place:
+            raise UserError(
+                "'posed' poses an image before any other policy changes it; name it first, as cnn+posed+..."
+            )
 
 
 def _hint(name: str, part: str, registries: Mapping[str, Registry[Any]]) -> str:
@@ -92,20 +130,16 @@ def _width(backbone: str, options: Mapping[str, str]) -> float:
 
 
 def hyperparameters(variant: Variant) -> dict[str, Value]:
-    """What a setting of the variant holds, with its defaults: `model.<name>` and `policy.<name>`.
+    """What a setting of the variant holds, with its defaults, by dotted names that begin as its owners' do.
 
     Options that the variant's one spelling says are left out. One that a name fixes at its default stays, since the
     spelling leaves it out: however a variant was written, its runs have the same configuration, and so the same keys.
     """
-    return {
-        f"{part}.{name}": default
-        for part, owner, fixed in (
-            ("model", MODELS[variant.model], variant.model_options),
-            ("policy", POLICIES[variant.policy], variant.policy_options),
-        )
-        for name, default in fields(owner).items()
-        if fixed.get(name, default) == default
-    }
+    fixed = {f"model.{key}": value for key, value in variant.model_options.items()}
+    fixed |= {f"policy.{key}": value for key, value in variant.policy_options.items()}
+    owned = ((group, fields(owner)) for group, owner in variant.owners().items())
+    defaults = {f"{group}.{name}": default for group, found in owned for name, default in found.items()}
+    return {name: default for name, default in defaults.items() if fixed.get(name, default) == default}
 
 
 def _configured(
@@ -131,8 +165,18 @@ def build_policy(variant: Variant, values: Mapping[str, Value], pose: str = "upr
 
     Raises UserError for a hyper-parameter that it does not have or allow.
     """
-    policy = _configured("policy", variant.policy, POLICIES[variant.policy], variant.policy_options, values)
-    return policy.under(draw_from(pose)) if isinstance(policy, Posed) else policy
+
+    def build(group: str, name: str, values: Mapping[str, Value]) -> Policy:
+        policy = _configured(group, name, POLICIES[name], variant.options_of(name), values)
+        return policy.under(draw_from(pose)) if isinstance(policy, Posed) else policy
+
+    if len(variant.policies) == 1:
+        return build("policy", variant.policy, values)
+    known = [f"{name}.{key}" for name in variant.policies for key in fields(POLICIES[name])]
+    for key in values:
+        if key not in known:
+            raise UserError(f"policy.{key}: {variant.policy} has no such hyper-parameter; {nearest(key, known)}")
+    return Composition({name: build(f"policy.{name}", name, own_values(name, values)) for name in variant.policies})
 
 
 def build_network(

@@ -55,10 +55,10 @@ def lenet(in_channels: int, num_params: int, image_px: int) -> nn.Sequential:
 def paper(in_channels: int, num_params: int, image_px: int) -> nn.Sequential:
     """The image halved, two 5x5 convolutions of 20 filters and a dense layer of 20.
 
-    Source: Jaderberg et al. 2015, appendix A.1, whose last map is flattened; here it is pooled to 4x4.
+    Source: Jaderberg et al. 2015, appendix A.1, for 28 px, whose last map is flattened; here it is pooled to 4x4.
     """
-    if image_px < 32:
-        raise ValueError(f"the localisation network 'paper' needs images of 32 px or more, got {image_px}")
+    if image_px < 24:  # whose last map has fewer than 4 px
+        raise ValueError(f"the localisation network 'paper' needs images of 24 px or more, got {image_px}")
     return nn.Sequential(
         nn.AvgPool2d(2),
         nn.Conv2d(in_channels, 20, kernel_size=5),

@@ -39,7 +39,12 @@ NETWORKS = [*MODELS, *ON_BACKBONES, *OPTIONS]
 
 
 def build(
-    name: str, seed: int = 0, num_classes: int = 10, image_px: int = 32, values: dict[str, Value] | None = None
+    name: str,
+    seed: int = 0,
+    num_classes: int = 10,
+    image_px: int = 32,
+    values: dict[str, Value] | None = None,
+    num_channels: int = 3,
 ) -> Network:
     variant = parse_variant(name)
     return build_network(
@@ -47,8 +52,8 @@ def build(
         build_model_recipe(variant, values or {}),
         num_classes=num_classes,
         image_px=image_px,
-        mean_C=torch.tensor([0.4, 0.5, 0.6]),
-        std_C=torch.tensor([0.2, 0.25, 0.3]),
+        mean_C=torch.tensor([0.4, 0.5, 0.6])[:num_channels],
+        std_C=torch.tensor([0.2, 0.25, 0.3])[:num_channels],
         seed=seed,
     )
 
@@ -59,9 +64,9 @@ def built(name: str, seed: int = 0) -> Network:
     return build(name, seed).eval()
 
 
-def some_batch(name: str, num: int, image_px: int = 32) -> Batch:
+def some_batch(name: str, num: int, image_px: int = 32, num_channels: int = 3) -> Batch:
     """Random pixels in random poses."""
-    raw_BCHW = torch.rand(num, 3, image_px, image_px).contiguous(memory_format=torch.channels_last)
+    raw_BCHW = torch.rand(num, num_channels, image_px, image_px).contiguous(memory_format=torch.channels_last)
     num_draws = build_model_recipe(parse_variant(name), {}).num_draws
     return Batch(raw_BCHW, parse_pose("RTS").draw(torch.rand(num, 4), image_px), torch.rand(num, num_draws), 0.2)
 

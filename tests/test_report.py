@@ -252,6 +252,9 @@ def test_variants_in_words() -> None:
         f"a spatial transformer in front of the network; it chooses {maps}; it looks 2 times, each time at what it saw "
         "before; on the network lenet; shown changed copies in training (augmentation rotate, max_deg 90)"
     )
+    assert variant_words("cnn+flip_crop:padding_px=1+affine").endswith(
+        "; shown changed copies in training (augmentation flip_crop, padding_px 1, then affine)"
+    )
     assert variant_words("stn_affine:place=shared") == (
         f"a spatial transformer in front of the network; it chooses {maps}; it looks through the network's own first "
         "stage"

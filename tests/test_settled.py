@@ -46,7 +46,7 @@ def machine(here: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Machine
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
         monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu))
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-        monkeypatch.setattr(estimate, "measure_images_per_s", lambda arm, protocol, num_classes: 1000.0)
+        monkeypatch.setattr(estimate, "measure_images_per_s", lambda *arguments: 1000.0)
         monkeypatch.setattr(devices, "faster_precision", lambda device: precision)
         (here / "cache/precision.json").unlink(missing_ok=True)
 

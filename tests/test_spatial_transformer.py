@@ -383,7 +383,7 @@ def test_factors_that_cannot_go_together_are_refused_at_once(family, factors, sa
         ("stn_affine:place=shared:stage=3@lenet", 32, "stage: the backbone has 2 stages, 3 is none of them"),
         ("stn_tps:place=feature:stage=4@cnn4", 16, "feature map of 4 px or more, got 2"),
         ("stn_affine", 16, "18 px or more, got 16"),
-        ("stn_affine:localisation=paper", 28, "32 px or more, got 28"),
+        ("stn_affine:localisation=paper", 23, "24 px or more, got 23"),
         ("stn_affine:size=0.2", 32, "backbone cnn needs images of 8 px or more, got 6"),
         ("stn_affine:size=0.4@cnn4", 32, "backbone cnn4 needs images of 16 px or more, got 13"),
     ],

@@ -164,6 +164,40 @@ def test_factorial(crossed: Findings) -> None:
     assert effects.table.rows[0][:2] == ("stn_affine × affine", "cnn")
 
 
+def test_a_policy_is_crossed_beside_others_that_all_have(tmp_path: Path) -> None:
+    names = ["cnn+flip_crop", "stn+flip_crop", "cnn+flip_crop+affine", "stn+flip_crop+affine"]
+    arms = [
+        write_arm(tmp_path, name, name.replace("stn", "cnn"), accuracies)
+        for name, accuracies in zip(names, (CNN, STN, AFFINE, BOTH), strict=True)
+    ]
+    table = built("factorial", findings_of(tmp_path, arms))
+    (row,) = lines(table)
+    assert (row["model"], row["reference"], row["policy"]) == ("stn+flip_crop", "cnn+flip_crop", "affine")
+    assert row["policy_alone"] == pytest.approx(np.mean(AFFINE) - np.mean(CNN))
+    assert table.sections[0].table.columns == ("Model", "no other policy", "affine")
+
+
+def test_a_further_policy_is_one_factor(tmp_path: Path) -> None:
+    names = [
+        "cnn+flip_crop:padding_px=1",
+        "cnn+flip_crop:padding_px=1+affine",
+        "cnn+flip_crop:padding_px=1+affine:max_deg=5",
+    ]
+    arms = [write_arm(tmp_path, name, names[0], CNN) for name in names]
+    rows = lines(built("factors", findings_of(tmp_path, arms)))
+    assert [(row["factor"], row["old"], row["new"]) for row in rows] == [
+        ("policy", "flip_crop", "flip_crop+affine"),
+        ("policy max_deg", "default", "5"),
+    ]
+    assert settings("cnn+rotate:max_deg=1+affine:max_deg=2") == {
+        "model": "cnn",
+        "backbone": "",
+        "policy": "rotate+affine",
+        "policy rotate.max_deg": "1",
+        "policy affine.max_deg": "2",
+    }
+
+
 def test_no_crossing_no_factorial(tmp_path: Path) -> None:
     arms = [write_arm(tmp_path, name, "cnn", CNN) for name in ("cnn", "stn_affine", "stn_affine+affine")]
     assert builders()["factorial"](findings_of(tmp_path, arms)) is None

@@ -3,6 +3,7 @@
 import gzip
 import socket
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from experiments.plan import make_plan
 from experiments.study import load_study
 from experiments.tasks import downloads, load_task
 from experiments.tasks import mnist as mnist_module
+from experiments.tasks.cache import cached
 from experiments.tasks.downloads import DownloadError
+from experiments.tasks.reading import Reading
 from tests.download_server import forget_proxies, md5, serve
 from tests.tiny_study import write_sweep
 
@@ -84,9 +87,8 @@ def assert_whole(task: Any) -> None:
     assert (task.name, task.label, task.classes) == ("mnist", "MNIST", tuple("0123456789"))
     for part, (seed, labels) in zip((task.train, task.test), PARTS.values(), strict=True):
         num_images = len(labels)
-        assert part.pixels_NHWC.shape == (num_images, 28, 28, 3)
-        for channel in range(3):
-            assert np.array_equal(part.pixels_NHWC[..., channel], pixels_of(seed, num_images))
+        assert part.pixels_NHWC.shape == (num_images, 28, 28, 1)
+        assert np.array_equal(part.pixels_NHWC[..., 0], pixels_of(seed, num_images))
         assert part.labels_N.tolist() == labels
         assert np.array_equal(part.theta_N23, np.tile(np.eye(2, 3), (num_images, 1, 1)))
 
@@ -124,8 +126,22 @@ def test_another_size(packed: dict[str, bytes], tmp_path: Path) -> None:
     put(packed, tmp_path / "downloads")
     train = load(tmp_path, image_px=42).train
     grey = Image.fromarray(pixels_of(1, 5)[2]).resize((42, 42), Image.Resampling.BICUBIC)
-    assert train.pixels_NHWC.shape == (5, 42, 42, 3)
-    assert np.array_equal(train.pixels_NHWC[2], np.stack([np.asarray(grey)] * 3, -1))
+    assert train.pixels_NHWC.shape == (5, 42, 42, 1)
+    assert np.array_equal(train.pixels_NHWC[2], np.asarray(grey)[..., None])
+
+
+def test_digits_in_three_channels_that_an_earlier_version_kept_are_not_taken(
+    packed: dict[str, bytes], tmp_path: Path
+) -> None:
+    put(packed, tmp_path / "downloads")
+    task = load(tmp_path)
+    spread = [replace(part, pixels_NHWC=part.pixels_NHWC.repeat(3, axis=-1)) for part in (task.train, task.test)]
+    cache, source = tmp_path / "old", {"files": mnist_module.UNPACKED_MD5, "image_px": 28}
+    put(packed, cache / "downloads")
+    old = cached("mnist", source, cache, lambda scratch: (task.classes, *spread, Reading()), print)
+    assert old.content_hash != task.content_hash
+    assert_whole(load(cache))
+    assert load(cache).record()["channels"] == 1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from experiments.commands.wandb_report import save
 from experiments.display import print_tracking
 from experiments.errors import UserError
 from experiments.ledger import Ledger
-from experiments.tracking import Tracker, find_mode, log_run, report, resolve_mode, sync
+from experiments.tracking import Tracker, find_mode, log_run, record, report, resolve_mode, sync
 from experiments.tracking.settings import client_mode, upload_environment
 from tests.wandb_runs import API_KEY, Offline, commit
 from tests.wandb_server import Server
@@ -314,3 +314,15 @@ print(log_run(ledger, "k1", project="p", group="g", mode="online"), "class_accur
     assert server.runs["k1"]["tags"][0] == "größte 花"
     table = json.loads(server.runs["k1"]["files"][server.runs["k1"]["summary"]["class_accuracy"]["path"]])
     assert [row[0] for row in table["data"]] == ["花", "鸟", "owl"]
+
+
+def test_each_policy_of_several_has_its_tag_and_its_place_in_the_configuration() -> None:
+    policy = {"flip_crop.padding_px": 2.0, "affine.max_deg": 5.0, "affine.max_shift": 0.1}
+    variant = "cnn@lenet:width=2+flip_crop+affine:max_scale=1.5"
+    config = {"variant": variant, "pose": "upright", "policy": policy}
+    task = {"name": "folder", "label": "Pets", "content_hash": "ab", "classes": ["cat", "dog"]}
+    run = {"key": "k", "status": "completed", "config": config, "task": task, "protocol_hash": "1a2b3c4d"}
+    assert record.tags(run, []) == ("Pets", "cnn", "pose upright", "policy flip_crop", "policy affine", "completed")
+    found = record.config(run, {})
+    assert found["names"] == {"model": "cnn", "backbone": "lenet", "policy": "flip_crop+affine"}
+    assert found["policy"] == {"flip_crop": {"padding_px": 2.0}, "affine": {"max_deg": 5.0, "max_shift": 0.1}}

@@ -71,7 +71,7 @@ class TestNames:
             ("cnn@", "variant: 'cnn@' has the unknown backbone ''; known: "),
             ("cnn+", "variant: 'cnn+' has the unknown policy ''; known: "),
             ("cnn+rotate@lenet", "has the unknown policy 'rotate@lenet'; did you mean"),
-            ("cnn+rotate+affine", "has the unknown policy 'rotate+affine'; did you mean"),
+            ("cnn+rotat+affine", "has the unknown policy 'rotat'; did you mean 'rotate'"),
             ("CNN", "has the unknown model 'CNN'; did you mean 'cnn'?"),
             ("stn_affine:", "variant: 'stn_affine:': '' is not of the form key=value"),
             ("stn_affine:steps", "variant: 'stn_affine:steps': 'steps' is not of the form key=value"),

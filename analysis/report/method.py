@@ -98,7 +98,8 @@ def variant_facts(study: Study) -> tuple[Fact, ...]:
 
 def variant_words(variant: str) -> str:
     """`a network with a spatial transformer (affine maps: ...), shown augmented copies in training (affine)`."""
-    model, backbone, policy = variant_parts(variant)
+    parts = variant_parts(variant)
+    model, backbone = parts.model, parts.backbone
     name, options = name_and_options(model)
     words = _MODELS.get(name)
     family = name.removeprefix("stn_")
@@ -115,11 +116,9 @@ def variant_words(variant: str) -> str:
         text += f", with {_options_text(options)}"
     if backbone:
         text += f"; on the network {one_line(backbone)}"
-    if policy:
-        shown, options = name_and_options(policy)
-        text += f"; shown changed copies in training (augmentation {one_line(shown)}"
-        text += f", {_options_text(options)})" if options else ")"
-    return text
+    shown = (name_and_options(policy) for policy in parts.policies)
+    each = [one_line(name) + (f", {_options_text(options)}" if options else "") for name, options in shown]
+    return f"{text}; shown changed copies in training (augmentation {', then '.join(each)})" if each else text
 
 
 def _place_words(options: Mapping[str, str]) -> tuple[str, list[str], dict[str, str]]:

@@ -22,7 +22,10 @@ _HEADINGS = ("Model × policy", "Beside", "Model alone", "Policy alone", "Both",
 
 
 class Crossing(NamedTuple):
-    """Four arms at a pose, by their indices: a model and a reference, each with and without a policy."""
+    """Four arms at a pose, by their indices: a model and a reference, each with and without a policy.
+
+    policy: or several, where model and reference may have others already.
+    """
 
     model: str
     reference: str
@@ -68,7 +71,7 @@ def factorial(findings: Findings) -> Table | None:
     notes = (
         "Accuracy: mean test accuracy in per cent over the completed final runs, ± the half width of its "
         f"{100 * CONFIDENCE:g} % Student-t interval, of every model by every policy that is crossed with it.",
-        "Model alone, policy alone, both: differences in percentage points to the reference model without a policy, "
+        "Model alone, policy alone, both: differences in percentage points to the reference model without the policy, "
         "paired by seed.",
         "Interaction: what the model gains with the policy minus what it gains without, over the n seeds that all four "
         f"arms completed, ± the half width of its {100 * CONFIDENCE:g} % Student-t interval. Below zero: the two do "
@@ -86,21 +89,25 @@ def factorial(findings: Findings) -> Table | None:
 def crossings(arms: Sequence[Arm], places: Sequence[int]) -> Iterator[Crossing]:
     """Every model and policy at a pose for which all four arms are in the study, in its order.
 
-    The reference is the model of the baseline that the model has without a policy, on its own backbone; the plain
-    network where that is the model itself. places: indices of the arms at the pose.
+    Of several policies, the last ones are crossed with a model that has the others already. The reference is the model
+    of the baseline that the model has without the policy, on its own backbone, with the policies that the model has;
+    the plain network where that is the model itself. places: indices of the arms at the pose.
     """
     index = {arms[i].variant: i for i in places}
     for i in places:
-        model, plus, policy = arms[i].variant.partition("+")
-        if not plus or model not in index:
-            continue
-        backbone = variant_parts(model).backbone
-        reference = arms[index[model]].baseline.partition("+")[0]
-        if reference == model:
-            reference = f"{FLOOR}@{backbone}" if backbone else FLOOR
-        with_policy = f"{reference}+{policy}"
-        if reference != model and reference in index and with_policy in index:
-            yield Crossing(model, reference, policy, index[reference], index[model], index[with_policy], i)
+        variant = arms[i].variant
+        for model, policy in ((variant[:k], variant[k + 1 :]) for k, mark in enumerate(variant) if mark == "+"):
+            if model not in index:
+                continue
+            network, plus, others = model.partition("+")
+            backbone = variant_parts(model).backbone
+            beside = arms[index[model]].baseline.partition("+")[0]
+            if beside == network:
+                beside = f"{FLOOR}@{backbone}" if backbone else FLOOR
+            reference = f"{beside}{plus}{others}"
+            with_policy = f"{reference}+{policy}"
+            if beside != network and reference in index and with_policy in index:
+                yield Crossing(model, reference, policy, index[reference], index[model], index[with_policy], i)
 
 
 def _effects(crossing: Crossing, test_AS: Floats) -> tuple[Mean, ...]:
@@ -139,5 +146,5 @@ def _accuracies(heading: str, found: list[Crossing], test_AS: Floats, scores: Fi
     if not np.isnan(best).all():
         top = list(place)[int(np.nanargmax(best))]
         strong = {(models.index(top[0]), 1 + policies.index(top[1]))}
-    headings = ("Model", "no policy", *policies[1:])
+    headings = ("Model", "no other policy" if any("+" in model for model in models) else "no policy", *policies[1:])
     return Section(heading, text_table(headings, "l" + "r" * len(policies), cells, frozenset(strong)), tuple(keys))

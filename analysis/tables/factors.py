@@ -96,13 +96,18 @@ def factors(findings: Findings) -> Table | None:
 
 
 def settings(variant: str) -> dict[str, str]:
-    """What a variant's name says, by factor: `model`, `backbone`, `policy`, and `model padding` for an option."""
-    parts = variant_parts(variant)
+    """What a variant's name says, by factor: `model`, `backbone`, `policy`, and `model padding` for an option.
+
+    An option that two policies have is `policy affine.max_deg`.
+    """
     found: dict[str, str] = {}
-    for part, text in parts._asdict().items():
-        name, options = name_and_options(text)
-        found[part] = name
-        found |= {f"{part} {option}": value for option, value in options.items()}
+    for part, text in variant_parts(variant)._asdict().items():
+        named = [name_and_options(each) for each in text.split("+")]
+        found[part] = "+".join(name for name, _ in named)
+        for name, options in named:
+            for option, value in options.items():
+                is_unique = sum(option in others for _, others in named) == 1
+                found[f"{part} {option}" if is_unique else f"{part} {name}.{option}"] = value
     return found
 
 

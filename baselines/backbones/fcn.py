@@ -14,8 +14,8 @@ NUM_PARAMETERS = 400_000
 def fcn(*, num_classes: int, image_px: int, in_channels: int, width: float) -> Backbone:
     """Two hidden layers of as many units as make about 400,000 parameters of any size of image.
 
-    Source: Jaderberg et al. 2015, Spatial Transformer Networks, section 4.1. Grey images that come in three equal
-    channels have three times the paper's inputs, and so fewer units: 159 for 28 px, not 349.
+    Source: Jaderberg et al. 2015, Spatial Transformer Networks, section 4.1, of whose grey images of 28 px 349 units
+    make as many parameters.
 
     There are no feature maps: its one stage passes the image on.
     """

@@ -8,7 +8,7 @@ Legend: B images, C channels, H rows, W columns, K uniform numbers for each imag
 """
 
 from collections.abc import Callable
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -28,7 +28,8 @@ class Policy(Protocol):
     num_draws: uniform numbers in [0, 1) that one image needs.
     """
 
-    num_draws: ClassVar[int]
+    @property
+    def num_draws(self) -> int: ...
 
     def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
         """Parameters of each image's transformation, each a tensor whose first dimension is B."""

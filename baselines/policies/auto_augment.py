@@ -44,7 +44,8 @@ SUB_POLICIES: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] 
 class AutoAugment:
     """Each image goes through one of 25 pairs of operations, each of the two applied with its own probability.
 
-    The pairs alone: without the mirroring, crops and cutout that the source trains with besides.
+    The pairs alone: with the mirroring, crops and cutout that the source trains with besides, it is
+    `+flip_crop+auto_augment+cutout`.
     Source: Cubuk et al. 2019, AutoAugment, appendix A, table 7; ranges as in torchvision's AutoAugment, shears about
     the top left corner.
     """

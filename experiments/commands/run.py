@@ -5,7 +5,6 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.markup import escape
 
-from baselines.policies import POLICIES
 from experiments.commands.options import read_study
 from experiments.config import Optim, Protocol, RunConfig, run_key
 from experiments.device import find_device, resolve
@@ -19,7 +18,6 @@ from experiments.errors import UserError
 from experiments.executors.local import prepare_device
 from experiments.images import fit_to_task
 from experiments.ledger import Ledger
-from experiments.models import MODELS
 from experiments.options import Value, typed
 from experiments.plan import network_of
 from experiments.poses import posed_px, spell_pose
@@ -61,7 +59,7 @@ def main(options: Namespace) -> int:
         prune_below=tuple(options.prune_below),
     )
     image_px = posed_px(config.pose, protocol.image_px)
-    network_of(config.variant, protocol, image_px, len(task.classes), config.model)
+    network_of(config.variant, protocol, image_px, len(task.classes), config.model, task.num_channels)
     mode, why = find_mode("auto")
     ledger = Ledger(options.runs)
     job = Job(config, run_key(config, task.content_hash), Source(spec, label, protocol.image_px, cache), ledger.root)
@@ -83,9 +81,13 @@ def main(options: Namespace) -> int:
 def own_setting(variant: Variant, part: str, options: Namespace) -> dict[str, Value]:
     """The hyper-parameters of the variant's model or policy: what was asked for, defaults for the rest."""
     defaults = hyperparameters(variant)
-    names = [name.removeprefix(f"{part}.") for name in defaults if name.startswith(f"{part}.")]
-    owner = MODELS[variant.model] if part == "model" else POLICIES[variant.policy]
-    return {name: typed(owner, part, name, options[part].get(name, defaults[f"{part}.{name}"])) for name in names}
+    found, owners = {}, variant.owners()
+    for whole in defaults:
+        group, _, name = whole.rpartition(".")
+        if group.partition(".")[0] == part:
+            key = whole.removeprefix(f"{part}.")
+            found[key] = typed(owners[group], group, name, options[part].get(key, defaults[whole]))
+    return found
 
 
 def task_of_run(options: Namespace) -> str:

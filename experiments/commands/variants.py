@@ -14,7 +14,7 @@ from experiments.catalogue import Entry, catalogue
 from experiments.options import option_text
 
 INTRODUCTION = (
-    "A variant is MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY.",
+    "A variant is MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY; several policies, MODEL+POLICY+POLICY, apply in turn.",
     "Each part, like a pose, may set options: stn_affine:place=shared@resnet18+affine:max_deg=30.",
     "`python -m experiments variants NAME` says all about a name, and about each part of a whole variant.",
     "",

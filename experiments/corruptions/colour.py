@@ -24,7 +24,10 @@ def brightness(x_BCHW: Tensor, u_BK: Tensor, step: float) -> Tensor:
 
 @photometric("saturate", (0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2), is_extra=True)
 def saturate(x_BCHW: Tensor, u_BK: Tensor, level: tuple[float, float]) -> Tensor:
-    """The saturation of HSV times a factor, plus a step. Greys, whose hue is 0, are tinted red by the step."""
+    """The saturation of HSV times a factor, plus a step. Greys, whose hue is 0, are tinted red by the step.
+
+    Images of one channel have no hue to be tinted with, and stay as they are.
+    """
     factor, step = level
     value_B1HW = x_BCHW.amax(1, keepdim=True)
     missing_BCHW = value_B1HW - x_BCHW

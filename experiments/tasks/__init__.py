@@ -18,7 +18,8 @@ from experiments.tasks.reading import Reading
 class Images:
     """One part of a task.
 
-    pixels_NHWC: uint8, RGB; may be mapped from a file and read-only.
+    pixels_NHWC: uint8, RGB, or one channel where all of the task's images are grey; may be mapped from a file and
+        read-only.
     labels_N: int64, indices into the task's classes.
     theta_N23: float32, the pose each image was drawn or taken under: the affine map from the posed image to the
         upright one, normalised coordinates (x, y) in [-1, 1], align_corners=False. Identity where there is none.
@@ -64,18 +65,24 @@ class Task:
         return len(self.test)
 
     @property
+    def num_channels(self) -> int:
+        """Of its images, and so of what every network takes: 1 where all are grey, else 3."""
+        return int(self.train.pixels_NHWC.shape[3])
+
+    @property
     def num_bytes(self) -> int:
         """Of its images when decoded, with labels and poses."""
         parts = (self.train, self.test)
         return sum(part.pixels_NHWC.nbytes + part.labels_N.nbytes + part.theta_N23.nbytes for part in parts)
 
     def record(self) -> dict[str, object]:
-        """What the ledger says of the task; `grey_bits` and `ground` only where they are not 16 and white."""
+        """What the ledger says of the task; `channels`, `grey_bits` and `ground` where they are not 3, 16 and white."""
         return {
             "name": self.name,
             "label": self.label,
             "content_hash": self.content_hash,
             "classes": list(self.classes),
+            **({} if self.num_channels == 3 else {"channels": self.num_channels}),
             **self.reading.to_rgb.record(),
         }
 

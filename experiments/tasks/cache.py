@@ -258,9 +258,11 @@ def _read(folder: Path) -> Decoded:
         )
         for part in _PARTS
     )
+    if train.pixels_NHWC.shape[3] != test.pixels_NHWC.shape[3]:
+        raise ValueError("one part is grey, and one is not")
     for images in (train, test):
         num_images, height, width, channels = images.pixels_NHWC.shape
-        if (height, channels) != (width, 3) or images.theta_N23.shape != (num_images, 2, 3):
+        if height != width or channels not in (1, 3) or images.theta_N23.shape != (num_images, 2, 3):
             raise ValueError("arrays have other shapes")
         if images.labels_N.shape != (num_images,) or not set(np.unique(images.labels_N)) <= set(range(len(classes))):
             raise ValueError("labels do not fit images and classes")

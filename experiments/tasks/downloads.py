@@ -51,7 +51,7 @@ class DownloadError(UserError):
 
 
 class Part(NamedTuple):
-    """One part of a data set as it was published. pixels_NHWC: uint8, RGB, square."""
+    """One part of a data set as it was published. pixels_NHWC: uint8, RGB or of one channel, square."""
 
     pixels_NHWC: npt.NDArray[np.uint8]
     labels: Sequence[int]
@@ -76,6 +76,7 @@ class DataSet:
     fetch: downloads the official files into a folder.
     read: reads the official files in a folder, or returns None if it has none. Raises RuntimeError if one is not
         byte for byte the official one.
+    num_channels: of what `read` returns.
     """
 
     name: str
@@ -86,6 +87,7 @@ class DataSet:
     expected: str
     fetch: Callable[[Path, Say], None]
     read: Callable[[Path], Contents | None]
+    num_channels: int = 3
 
 
 def downloaded_task(data_set: DataSet, argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
@@ -106,7 +108,10 @@ def downloaded_task(data_set: DataSet, argument: str, *, image_px: int, cache: P
         reading = Reading((("Source", source),))
         return contents.classes, _images(contents.train, image_px), _images(contents.test, image_px), reading
 
-    decoded = cached(name, {"files": data_set.files, "image_px": image_px}, cache, build, say)
+    source = {"files": data_set.files, "image_px": image_px}
+    if data_set.num_channels != 3:  # earlier versions kept MNIST's grey in three channels
+        source["channels"] = data_set.num_channels
+    decoded = cached(name, source, cache, build, say)
     return Task(name, data_set.label, *decoded)
 
 
@@ -197,7 +202,9 @@ def _download(data_set: DataSet, cache: Path, scratch: Path, say: Say) -> Conten
 def _images(part: Part, image_px: int) -> Images:
     pixels_NHWC = part.pixels_NHWC
     if image_px != pixels_NHWC.shape[1]:
-        pixels_NHWC = np.stack([np.asarray(fit_square(Image.fromarray(pixels), image_px)) for pixels in pixels_NHWC])
+        # Pillow has no channels where there is one.
+        resized = [np.asarray(fit_square(Image.fromarray(np.squeeze(each)), image_px)) for each in pixels_NHWC]
+        pixels_NHWC = np.stack(resized).reshape(-1, image_px, image_px, pixels_NHWC.shape[3])
     theta_N23 = np.tile(np.eye(2, 3, dtype=np.float32), (len(pixels_NHWC), 1, 1))
     return Images(pixels_NHWC, np.array(part.labels, np.int64), theta_N23)
 

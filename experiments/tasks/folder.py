@@ -43,7 +43,7 @@ SPLIT_SEED = 0
 MIN_IMAGES_TO_SPLIT = 5
 """In a class; with fewer, a fifth is not one image."""
 
-DECODING = 2
+DECODING = 3
 """Counted up when other pixels come of the same files: part of what is asked of the cache."""
 _ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|gz|bz2|xz|zst|7z|rar)$", re.IGNORECASE)
 _BLOCK = 64
@@ -59,8 +59,9 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
 
     Parts may be called otherwise, such as seg_train/ and Testing/, where it is clear which they are. A folder of
     classes is split 80/20 in every class by a fixed seed: the same files always land in the same part. Values of 16
-    bits have one scale for all images, by the brightest of them, and transparent parts one ground. Poses are the
-    identity. The label is the folder's own name.
+    bits have one scale for all images, by the brightest of them, and transparent parts one ground. Where all images are
+    grey they have one channel; grey ones among others are RGB. Poses are the identity. The label is the folder's own
+    name.
     """
     if not argument:
         raise UserError("task 'folder': needs a path, as in folder:PATH")
@@ -280,6 +281,8 @@ def _decode_parts(root: Path, parts: Mapping[str, list[ImageFile]], image_px: in
             + (f"; then {listed(repr(other) for other, _ in others)}" if others else "")
         )
 
+    if all(picture.is_grey for picture in pictures.values()):
+        pixels_NHWC = np.ascontiguousarray(pixels_NHWC[..., :1])
     classes = tuple(sorted({file.class_name for file in parts["train"]}))
     label = {name: i for i, name in enumerate(classes)}
     images, start = [], 0

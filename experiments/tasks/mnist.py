@@ -38,7 +38,7 @@ MAX_PACKED_BYTES, MAX_BYTES = 10_000_000, 50_000_000
 
 @TASKS.register("mnist")
 def mnist(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
-    """70,000 handwritten digits, 28 px, white on black, their grey in all three channels; downloaded once.
+    """70,000 handwritten digits, 28 px, white on black, in one channel; downloaded once.
 
     Arguments as of BuildTask. Poses are the identity.
 
@@ -56,6 +56,7 @@ def mnist(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
         expected=f"neither MNIST/raw/ nor {MNIST.resources[0][0]}",
         fetch=_fetch,
         read=_read,
+        num_channels=1,
     )
     return downloaded_task(data_set, argument, image_px=image_px, cache=cache, say=say)
 
@@ -98,10 +99,7 @@ def _read(folder: Path) -> Contents | None:
         else:
             raise RuntimeError(f"neither {path.name} nor {packed.name} is there")
         arrays.append(_array(path.name, data))
-    train, test = (
-        Part(images_NHW[..., None].repeat(3, -1), labels_N.tolist())
-        for images_NHW, labels_N in (arrays[:2], arrays[2:])
-    )
+    train, test = (Part(images_NHW[..., None], labels_N.tolist()) for images_NHW, labels_N in (arrays[:2], arrays[2:]))
     return Contents(tuple("0123456789"), train, test)
 
 

@@ -53,10 +53,11 @@ def file_name(run: Json) -> str:
 
 
 def tags(run: Json, more: list[str]) -> tuple[str, ...]:
-    """Task, model, pose, policy, status, and what the study adds."""
+    """Task, model, pose, each policy, status, and what the study adds."""
     names = _names(run["config"]["variant"])
     pose = run["config"]["pose"]
-    found = [run["task"]["label"], names["model"], f"pose {pose}", f"policy {names['policy']}", run["status"], *more]
+    policies = [f"policy {name}" for name in names["policy"].split("+")]
+    found = [run["task"]["label"], names["model"], f"pose {pose}", *policies, run["status"], *more]
     return tuple(dict.fromkeys(tag[:64] for tag in found if tag))  # W&B refuses longer ones
 
 
@@ -65,6 +66,7 @@ def config(run: Json, cost: Json) -> Json:
     task = run["task"]
     return {
         **run["config"],
+        "policy": _nested(run["config"]["policy"]),
         "key": run["key"],
         "names": _names(run["config"]["variant"]),
         "rung": size_of(run),
@@ -77,6 +79,18 @@ def config(run: Json, cost: Json) -> Json:
         "protocol_hash": run["protocol_hash"],
         **{name: cost[name] for name in _ABOUT_MACHINE if name in cost},
     }
+
+
+def _nested(values: Json) -> Json:
+    """`{"affine.max_deg": 5}` as `{"affine": {"max_deg": 5}}`: in W&B's own names a dot leads into an object."""
+    found: Json = {}
+    for name, value in values.items():
+        *groups, own = name.split(".")
+        place = found
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[own] = value
+    return found
 
 
 def history(run: Json, epochs: list[Json]) -> list[Json]:
@@ -159,8 +173,7 @@ def _slashed_name(name: str) -> str:
 
 
 def _names(variant: str) -> dict[str, str]:
-    """Of MODEL[@BACKBONE][+POLICY], each without its options; backbone: empty for the model's own."""
-    network, _, policy = variant.partition("+")
+    """Of MODEL[@BACKBONE][+POLICY[+POLICY...]], each without its options; backbone: empty for the model's own."""
+    network, _, policy = re.sub(r":[^@+]*", "", variant).partition("+")
     model, _, backbone = network.partition("@")
-    names = {"model": model, "backbone": backbone, "policy": policy or "none"}
-    return {part: name.partition(":")[0] for part, name in names.items()}
+    return {"model": model, "backbone": backbone, "policy": policy or "none"}

@@ -55,7 +55,8 @@ class Picture(NamedTuple):
     size: width and height of the upright picture. mode: Pillow's, with ";16" for 16 bits a channel.
     is_turned: by its EXIF tag. has_more: frames or pages than the first. grey: darkest and brightest value of 16-bit
     grey. deep_bits: of a value of 16 bits, grey or colour, how many are used; 0 without such. alpha: None if opaque.
-    darkest, brightest: of the pixels that were made of it. is_plain: these are of one colour throughout.
+    darkest, brightest: of the pixels that were made of it. is_plain: these are of one colour throughout. is_grey: none
+    of them has another colour than grey.
     """
 
     size: tuple[int, int]
@@ -68,6 +69,7 @@ class Picture(NamedTuple):
     darkest: int
     brightest: int
     is_plain: bool
+    is_grey: bool
 
 
 def decode(path: Path, image_px: int, to_rgb: ToRgb = USUAL) -> tuple[npt.NDArray[np.uint8], Picture]:
@@ -146,10 +148,11 @@ def _decode(file: Path | BytesIO, image_px: int, to_rgb: ToRgb) -> tuple[npt.NDA
             # behind a camera's JPEG lie previews and depth maps
             has_more = image.format != "MPO" and getattr(image, "is_animated", False)
     is_plain = bool((pixels_HWC == pixels_HWC[0, 0]).all())
+    is_grey = bool((pixels_HWC == pixels_HWC[..., :1]).all())
     darkest, brightest = int(pixels_HWC.min()), int(pixels_HWC.max())
     is_turned = orientation in range(2, 9)
     return pixels_HWC, Picture(
-        (width, height), mode, is_turned, has_more, grey, deep_bits, alpha, darkest, brightest, is_plain
+        (width, height), mode, is_turned, has_more, grey, deep_bits, alpha, darkest, brightest, is_plain, is_grey
     )
 
 

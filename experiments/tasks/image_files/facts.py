@@ -56,6 +56,8 @@ def of_pictures(pictures: Sequence[Picture], classes: Sequence[str], image_px: i
     facts, warnings = _shapes(pictures, image_px)
     modes = Counter(picture.mode for picture in pictures)
     facts.append(("Modes", ", ".join(f"{_MODES.get(mode, mode)} {num:,}" for mode, num in modes.most_common())))
+    if all(picture.is_grey for picture in pictures):
+        facts.append(("Channels", "one, since all images are grey"))
     deep_facts, deep_warnings = _deep(pictures, to_rgb.grey_bits)
     alpha_facts, alpha_warnings = _transparency(pictures, to_rgb.ground)
     value_facts, value_warnings = _values(pictures, classes, is_known_faint=bool(deep_warnings))
