@@ -276,7 +276,7 @@ def check_arm(study: Study, pose: str, index: int) -> ArmPlan:
         check_values(variant, parameters, defaults)
     except UserError as error:
         raise UserError(f"{study.file}: search: {error}") from None
-    plain = {f"model.{name}": value for name, value in plain_values(MODELS[variant.model]).items()}
+    plain = {f"model.{name}": value for name, value in plain_values(variant.owners()["model"]).items()}
     return ArmPlan(pose, str(variant), str(baseline), tuple(parameters), defaults, plain)
 
 
