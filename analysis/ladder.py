@@ -11,7 +11,6 @@ from analysis.pairs import completed, pairs_of, signed
 from analysis.records import Claim, Study
 from analysis.ripeness import TOO_SHORT
 from analysis.statistics import Floats, Trend, mean_interval, trends
-from analysis.wording import count
 
 
 @dataclass(frozen=True)
@@ -46,21 +45,20 @@ class Climb:
     turns_at: float
 
 
-def missing_rungs(study: Study) -> tuple[str, ...]:
-    """What of the ladder is not there yet, in words, a text a rung."""
-    found = []
-    for rung in study.rungs:
-        planned = sum(len(arm.finals) for arm in study.arms)
-        num = planned - int((rung.runs["status"] != "missing").sum())
-        if num > 0:
-            found.append(f"{num:,} of {planned:,} runs of {rung.train_images:,} images x {count(rung.epochs, 'epoch')}")
-    return tuple(found)
+def missing_runs(study: Study) -> dict[tuple[int, int], int]:
+    """How many runs of each rung are not there yet, by training images and epochs; without rungs that are whole."""
+    planned = sum(len(arm.finals) for arm in study.arms)
+    missing = {
+        (rung.train_images, rung.epochs): planned - int((rung.runs["status"] != "missing").sum())
+        for rung in study.rungs
+    }
+    return {size: num for size, num in missing.items() if num > 0}
 
 
 def climbs(study: Study) -> tuple[Climb, ...]:
     """Each of the study's claims over its ladder, in their order; none without a ladder, or with rungs missing."""
     family = study.claims.family
-    if not study.rungs or not family or missing_rungs(study):
+    if not study.rungs or not family or missing_runs(study):
         return ()
     sizes = [(rung.train_images, rung.epochs, rung.runs) for rung in study.rungs]
     sizes.append((int(study.runs["num_train_images"].max()), study.epochs or 0, study.runs))

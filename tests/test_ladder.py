@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analysis.findings import find
-from analysis.ladder import missing_rungs
+from analysis.ladder import missing_runs
 from analysis.tables import build_tables
 from experiments.config import Protocol, protocol_hash
 from experiments.errors import UserError
@@ -145,10 +145,11 @@ def test_a_ladder_with_runs_missing_says_which_and_nothing_else(made: Sweep, tmp
     shutil.copytree(made.ledger.root, tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs/runs" / made.arms[0].rungs[1][0])
     findings = find(tmp_path / "runs", STUDY)
-    assert missing_rungs(findings.study) == ("1 of 6 runs of 64 images x 1 epoch",)
+    assert missing_runs(findings.study) == {(64, 1): 1}
     assert not findings.climbs
     assert (
-        "Nothing is said while runs are missing: 1 of 6 runs of 64 images" in build_tables(findings)["ladder"].notes[-1]
+        "Nothing is said while runs are missing: 1 run of 64 images x 1 epoch."
+        in build_tables(findings)["ladder"].notes[-1]
     )
 
 

@@ -4,12 +4,13 @@ import math
 
 from analysis.findings import Findings
 from analysis.formats import ABSENT, Cell, Section, Table, Value, text_table
-from analysis.ladder import Climb, missing_rungs
+from analysis.ladder import Climb, missing_runs
 from analysis.means import mean_cell
 from analysis.statistics import CONFIDENCE, Direction
 from analysis.tables import table
 from analysis.tables.claims import claim_text, p_cell
 from analysis.tables.ranking import pose_heading
+from analysis.wording import count
 
 _WORDS: dict[Direction, str] = {
     "settled": "settled",
@@ -23,7 +24,7 @@ _WORDS: dict[Direction, str] = {
 def ladder(findings: Findings) -> Table | None:
     """A section a pose; None for a study without a ladder, or without claims."""
     study, found = findings.study, findings.climbs
-    missing = missing_rungs(study)
+    missing = missing_runs(study)
     if not study.rungs or not study.claims.family:
         return None
     sections = []
@@ -64,7 +65,11 @@ def ladder(findings: Findings) -> Table | None:
         "and on the other at a later one or after the same change once more. Still moving: a t test shows that it "
         f"changes. All at {study.claims.alpha:g}, corrected for the number of claims (Holm). These tests are a second "
         "look: the claims themselves are judged at the study's own size.",
-        *(f"Nothing is said while runs are missing: {text}." for text in missing),
+        *(
+            f"Nothing is said while runs are missing: {count(num, 'run')} of {train_images:,} images x "
+            f"{count(epochs, 'epoch')}."
+            for (train_images, epochs), num in missing.items()
+        ),
     )
     title = f"Claims by size of training on {study.task_label}"
     return Table(study.name, "ladder", title, tuple(sections), notes, columns, rows)
