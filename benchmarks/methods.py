@@ -28,6 +28,7 @@ from experiments.config import Optim, Protocol
 from experiments.device import autocast
 from experiments.draws import uniform
 from experiments.executors.local import prepare_device
+from experiments.images import Anew
 from experiments.models import MODELS
 from experiments.models.cnn_matched import count_parameters
 from experiments.network import Batch
@@ -38,8 +39,8 @@ from stn.sampler import warp
 
 BARE = "cnn"
 OURS, TORCHVISION, KORNIA = "stn-bench", "torchvision", "kornia"
-POSE = "R"
-"""That the policy `posed` draws from."""
+POSE, POSED = "R", "posed"
+"""The policy that draws from the pose: it works on upright images before they are a batch."""
 
 OPTIONS = (
     "place=feature",
@@ -154,7 +155,11 @@ class Methods:
         index_B, raw_BCHW = self.index_B, self.images.raw(self.index_B)
         if name == GIVEN_MAPS:
             return lambda: warp(raw_BCHW, turns(len(index_B), self.device))
-        policy = build_policy(parse_variant(f"{BARE}+{name}"), {}, POSE)
+        if name == POSED:
+            no_pose_M23 = self.images.poses.theta_N33[:, :2]
+            anew = Anew(POSE, self.images.pixels_NHWC, no_pose_M23, index_B)
+            return lambda: anew.show(seed=0, epoch=1)
+        policy = build_policy(parse_variant(f"{BARE}+{name}"), {})
         return lambda: augment(raw_BCHW, policy, uniform(index_B, policy.num_draws, seed=0, epoch=1, purpose="augment"))
 
     def seconds(self, method: Method, at_least: float) -> float:

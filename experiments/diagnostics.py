@@ -20,8 +20,8 @@ MAX_IMAGES = 2000
 POINTS = 6
 """Maps are compared on a grid of so many points a side."""
 
-SAME_PX = 0.5
-"""Maps that differ by less do the same, as far as the classifier can tell."""
+SAME = 1 / 64
+"""Of the image's side, half a pixel of 32: maps that differ by less do the same, as far as the classifier can tell."""
 COLLAPSED_ZOOM = (0.25, 4.0)
 COLLAPSED_CONDITION = 10.0
 COLLAPSED_OUT_OF_FRAME = 0.6
@@ -48,7 +48,7 @@ class Diagnosis:
     """The maps of a transformer over images.
 
     verdict: collapsed if typical maps are extreme; idle if all images get the same map; else working.
-    identity_fraction: share of images no point of which moves by SAME_PX. out_of_frame: mean share of output points
+    identity_fraction: share of images no point of which moves by SAME. out_of_frame: mean share of output points
     that look outside the image. condition: median ratio of the map's singular values. zoom: median root of the
     determinant, above 1 where the picture is shrunk. angle_deg, angle_sd_deg: circular mean and standard deviation of
     the turns. spread_px: root mean square distance from the mean map. pose: None where the true poses are all the same.
@@ -149,12 +149,12 @@ def describe(found_HNM2: Tensor, true_NM2: Tensor, grid_M2: Tensor, image_px: in
         and out_of_frame <= COLLAPSED_OUT_OF_FRAME
     ):
         verdict = "collapsed"
-    elif spread_px < SAME_PX:
+    elif spread_px < SAME * image_px:
         verdict = "idle"
     return Diagnosis(
         num_images=found_HNM2.shape[1],
         verdict=verdict,
-        identity_fraction=_number((moved_px_HN < SAME_PX).double().mean()),
+        identity_fraction=_number((moved_px_HN < SAME * image_px).double().mean()),
         out_of_frame=_number(out_of_frame),
         condition=_number(condition),
         zoom=_number(zoom),

@@ -4,12 +4,13 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from experiments.config import Protocol
 from experiments.device import Call, here
 from experiments.display import kind_of, kind_of_job
-from experiments.images import DeviceImages
+from experiments.images import is_posed_anew, posed_anew, to_device
 from experiments.ledger import Ledger
 from experiments.ledger.checkpoints import latest_epoch
 from experiments.ledger.listed import keys_of
@@ -17,7 +18,7 @@ from experiments.plan import ArmPlan, Plan, make_run_config
 from experiments.poses import posed_px
 from experiments.robustness import num_evaluations
 from experiments.sweep import Sweep
-from experiments.tasks import Say
+from experiments.tasks import Images, Say
 from experiments.training import train
 from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
 
@@ -90,17 +91,18 @@ def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[list[int]]:
 def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = silent) -> list[float]:
     """Training images/s of one worker in each arm: of its variant as the ledger's runs of this study had it.
 
-    Where it has none, measured for a moment, once for arms that differ in the pose alone and not in its size.
+    Where it has none, measured for a moment, once for arms that differ in the pose alone, and not in its size or in
+    whether images are posed anew.
     """
     known = known_rates(plan, ledger)
-    kinds = [(arm.variant, posed_px(arm.pose, plan.protocol.image_px)) for arm in plan.arms]
-    unknown: dict[tuple[str, int], ArmPlan] = {}
+    kinds = [(arm.variant, posed_px(arm.pose, plan.protocol.image_px), arm.posed_anew) for arm in plan.arms]
+    unknown: dict[tuple[str, int, bool], ArmPlan] = {}
     for kind, arm in zip(kinds, plan.arms, strict=True):
         if arm.variant not in known:
             unknown.setdefault(kind, arm)
     if unknown:
         say(f"Measuring how fast {len(unknown)} variant{'s train' if len(unknown) > 1 else ' trains'} ...")
-    measured, last_s = dict[tuple[str, int], float](), time.monotonic()
+    measured, last_s = dict[tuple[str, int, bool], float](), time.monotonic()
     num_classes, num_channels = len(plan.task.classes), plan.task.num_channels
     for kind, arm in unknown.items():
         measured[kind] = call(measure_images_per_s, arm, plan.protocol, num_classes, num_channels)
@@ -157,15 +159,19 @@ def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channe
         seed=0,
         width=protocol.width,
     ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    shape = (num_images, image_px, image_px, num_channels)
-    images = DeviceImages(
-        torch.randint(0, 256, shape, dtype=torch.uint8).to(device),
-        torch.randint(0, num_classes, (num_images,)).to(device),
+    policy = build_policy(variant, run.policy)
+    generator = np.random.default_rng(0)
+    part = Images(
+        generator.integers(0, 256, (num_images, protocol.image_px, protocol.image_px, num_channels), dtype=np.uint8),
+        generator.integers(0, num_classes, num_images),
+        np.tile(np.eye(2, 3, dtype=np.float32), (num_images, 1, 1)),
     )
+    images = to_device(part, run.pose, device, part="train")
+    if is_posed_anew(run.pose, policy):
+        images = posed_anew(images, part, torch.arange(num_images), run.pose)
     num_threads, ends = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
-        policy = build_policy(variant, run.policy, run.pose)
         train(network, policy, images, None, run, recipe, lambda row: ends.append(time.perf_counter()))
     finally:
         torch.set_num_threads(num_threads)

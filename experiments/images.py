@@ -1,6 +1,6 @@
-"""A task's images on the training device: posed once, split by seed, gathered in batches.
+"""A task's images on the training device: under their poses, split by seed, gathered in batches.
 
-Legend: N images of a part, B images of a batch, C channels, H rows, W columns.
+Legend: N images, M images of a whole part, B images of a batch, C channels, H rows, W columns.
 """
 
 from collections.abc import Iterator
@@ -10,22 +10,57 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines.policies import Policy, asks_for_poses
 from experiments.config import Protocol
 from experiments.draws import permutation, uniform
 from experiments.errors import UserError
 from experiments.heartbeat import beat
 from experiments.network import Batch
-from experiments.poses import PoseMaps, has_background, no_pose, put_in_pose
+from experiments.poses import PoseMaps, has_background, no_pose, parse_pose, put_in_pose
 from experiments.tasks import Images, Task
 
 
 @dataclass(frozen=True)
+class Anew:
+    """Images of the training part that are put under a pose anew whenever they are shown, from their upright pixels.
+
+    upright_MHWC, own_theta_M23: of all images of the part, and the poses that the task gave them. index_N: which of
+    them the images are.
+    """
+
+    pose: str
+    upright_MHWC: Tensor
+    own_theta_M23: Tensor
+    index_N: Tensor
+
+    def __getitem__(self, index_B: Tensor) -> "Anew":
+        return replace(self, index_N=self.index_N.index_select(0, index_B))
+
+    def show(self, *, seed: int, epoch: int) -> tuple[Tensor, PoseMaps]:
+        """Their pixels, uint8 (N, H, W, C), and true poses in that epoch of a run with that seed."""
+        pixels_NHWC, poses = put_in_pose(
+            self.upright_MHWC.index_select(0, self.index_N),
+            self.index_N,
+            self.pose,
+            part="train",
+            pool_MHWC=self.upright_MHWC,
+            seed=seed,
+            epoch=epoch,
+        )
+        return pixels_NHWC, poses.before(self.own_theta_M23.index_select(0, self.index_N))
+
+
+@dataclass(frozen=True)
 class DeviceImages:
-    """Images where they are used: uint8 pixels (N, H, W, C), int64 labels (N), true poses (upright if not given)."""
+    """Images where they are used: uint8 pixels (N, H, W, C), int64 labels (N), true poses (upright if not given).
+
+    anew: how they are shown in training, where that is not as they are here.
+    """
 
     pixels_NHWC: Tensor
     labels_N: Tensor
     true_poses: PoseMaps | None = None
+    anew: Anew | None = None
 
     @property
     def poses(self) -> PoseMaps:
@@ -36,11 +71,21 @@ class DeviceImages:
 
     def raw(self, index_B: Tensor) -> Tensor:
         """Pixels in [0, 1], (B, C, H, W) float32 in channels-last memory."""
-        return self.pixels_NHWC.index_select(0, index_B).permute(0, 3, 1, 2).float().div_(255)
+        return _raw(self.pixels_NHWC.index_select(0, index_B))
+
+    def in_training(self, index_B: Tensor, *, seed: int, epoch: int) -> tuple[Tensor, PoseMaps]:
+        """Pixels, as of `raw`, and true poses, as the images are shown in that epoch of a run with that seed."""
+        if self.anew is None:
+            return self.raw(index_B), self.poses[index_B]
+        pixels_BHWC, poses = self.anew[index_B].show(seed=seed, epoch=epoch)
+        return _raw(pixels_BHWC), poses
 
     def subset(self, index_N: Tensor) -> "DeviceImages":
         return DeviceImages(
-            self.pixels_NHWC.index_select(0, index_N), self.labels_N.index_select(0, index_N), self.poses[index_N]
+            self.pixels_NHWC.index_select(0, index_N),
+            self.labels_N.index_select(0, index_N),
+            self.poses[index_N],
+            self.anew and self.anew[index_N],
         )
 
     def order(self) -> Tensor:
@@ -63,6 +108,10 @@ class DeviceImages:
             yield self.labels_N[index_B], Batch(self.raw(index_B), self.poses[index_B], u_BK)
 
 
+def _raw(pixels_BHWC: Tensor) -> Tensor:
+    return pixels_BHWC.permute(0, 3, 1, 2).float().div_(255)
+
+
 def to_device(images: Images, pose: str, device: torch.device, *, part: str, num: int = 0) -> DeviceImages:
     """A part of a task under a pose. num: how many images, of each class its share, by a fixed seed; 0 takes all."""
     index_N = torch.arange(len(images))
@@ -75,6 +124,24 @@ def to_device(images: Images, pose: str, device: torch.device, *, part: str, num
     pool_MHWC = torch.from_numpy(np.array(images.pixels_NHWC)).to(device) if has_background(pose) else None
     posed_NHWC, poses = put_in_pose(pixels_NHWC, index_N.to(device), pose, part=part, pool_MHWC=pool_MHWC)
     return DeviceImages(posed_NHWC, labels_N, poses.before(own_theta_N23))
+
+
+def is_posed_anew(pose: str, policy: Policy) -> bool:
+    """Whether images that are trained on are under another draw of the pose whenever they are shown."""
+    drawn = parse_pose(pose)
+    return drawn.num_draws > 0 and (drawn.fresh or asks_for_poses(policy))
+
+
+def posed_anew(images: DeviceImages, part: Images, index_N: Tensor, pose: str) -> DeviceImages:
+    """The images, to be posed anew in training. part: the task's training part; index_N: which of it they are.
+
+    Means, whitening and whatever else looks at them outside training go by the one pose that they have here.
+    """
+    device = images.labels_N.device
+    upright_MHWC, own_theta_M23 = (
+        torch.from_numpy(np.array(each)).to(device) for each in (part.pixels_NHWC, part.theta_N23)
+    )
+    return replace(images, anew=Anew(pose, upright_MHWC, own_theta_M23, index_N.to(device)))
 
 
 def split(labels_N: Tensor, protocol: Protocol, seed: int) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,8 @@ PROCESS = 400 * 2**20
 WORKSPACE = 1.75
 """A step's most memory, over the tensors kept for its backward pass: 1.3 to 1.7, whatever network and image size."""
 COPIES = 2
-"""Of the task's images: under the pose, and those of the run's split or of the test part."""
+"""Of the task's images: under the pose, and those of the run's split or of the test part. One more, of upright ones,
+where they are posed anew."""
 SMALL_PX = 32
 """Kept tensors are counted for images of this size at most: they grow with the area."""
 
@@ -49,7 +50,8 @@ def worker_bytes(plan: Plan) -> float:
     protocol, poses = plan.protocol, {arm.pose for arm in plan.arms}
     size_of = {pose: posed_px(pose, protocol.image_px) for pose in poses}
     num_copies = COPIES + (len(poses) > 1)  # a worker keeps the images of two poses
-    images = num_copies * plan.task.num_bytes * (max(size_of.values()) / protocol.image_px) ** 2
+    posed = num_copies * plan.task.num_bytes * (max(size_of.values()) / protocol.image_px) ** 2
+    images = posed + any(arm.posed_anew for arm in plan.arms) * plan.task.num_bytes
     kinds = {(arm.variant, size_of[arm.pose]) for arm in plan.arms}
     num_classes, num_channels = len(plan.task.classes), plan.task.num_channels
     step = max(kept_bytes(name, image_px, num_classes, protocol.width, num_channels) for name, image_px in kinds)

@@ -8,17 +8,18 @@ from typing import Any, NamedTuple
 
 import torch
 
+from baselines.policies import Policy, asks_for_poses
 from experiments.claims import Claim, Claims
 from experiments.config import Optim, Protocol, RunConfig, Stage, protocol_hash
 from experiments.device import Call, find_device, here, resolve
 from experiments.errors import UserError, nearest
-from experiments.images import fit_to_task
+from experiments.images import fit_to_task, is_posed_anew
 from experiments.ladder import rung_protocols, tuning_protocol
 from experiments.ledger import Ledger
 from experiments.network import Network
 from experiments.optimiser import filters_of
 from experiments.options import Value, fields, plain_values, typed
-from experiments.poses import posed_px, spell_pose
+from experiments.poses import parse_pose, posed_px, spell_pose
 from experiments.runs import Source
 from experiments.search import nearest_allowed
 from experiments.search_space import Parameter
@@ -59,6 +60,16 @@ class ArmPlan:
     @property
     def name(self) -> str:
         return f"{self.pose}/{self.variant}"
+
+    @property
+    def policy(self) -> Policy:
+        """With its default hyper-parameters."""
+        return build_policy(parse_variant(self.variant), {})
+
+    @property
+    def posed_anew(self) -> bool:
+        """Whether its training images are put under another draw of the pose whenever they are shown."""
+        return is_posed_anew(self.pose, self.policy)
 
 
 class Kind(NamedTuple):
@@ -201,7 +212,7 @@ def make_plan(
     protocol, shrunk = fit_to_task(resolve(study.protocol, cache, call, settled), task)
     for line in filter(None, (overlap_text(task, overlap), shrunk)):
         say(line)
-    notes = [left_for_others(ledger, study, loaded)] if ledger else []
+    notes = [left_for_others(ledger, study, loaded) if ledger else "", posed_in_vain(arms)]
     if settled and study.protocol.device == "auto" and protocol.device != found:
         notes.append(f"This study was begun on {protocol.device} and goes on there, although there is {found} here.")
     check_splits(study, protocol)
@@ -229,6 +240,14 @@ def check_splits(study: Study, protocol: Protocol) -> None:
             f"{study.file}: tuning: per_seed needs {MIN_VAL_IMAGES} validation images or more, and there are "
             f"{protocol.val_images}; write tuning: once, or give more images"
         )
+
+
+def posed_in_vain(arms: Sequence[ArmPlan]) -> str:
+    """Which arms ask for fresh draws of a pose that has none, or that is drawn anew without being asked; else ""."""
+    poses = {arm.pose: parse_pose(arm.pose) for arm in arms}
+    fixed = {pose for pose, drawn in poses.items() if drawn.num_draws and not drawn.fresh}
+    names = [arm.name for arm in arms if arm.pose not in fixed and asks_for_poses(arm.policy)]
+    return f"{', '.join(names)}: `posed` does nothing there; it is for poses that are drawn once." if names else ""
 
 
 def left_for_others(ledger: Ledger, study: Study, loaded: Loaded) -> str:
@@ -259,7 +278,7 @@ def check_arm(study: Study, pose: str, index: int) -> ArmPlan:
         pose = spell_pose(pose)
         variant = parse_variant(entry.variant)
         baseline = parse_variant(entry.baseline)
-        build_policy(variant, {}, pose)
+        build_policy(variant, {})
         build_model_recipe(variant, {})
     except UserError as error:
         raise UserError(f"{study.file}: {error}") from None

@@ -15,7 +15,7 @@ from experiments.config import RESULT_FORMAT, RunConfig, protocol_hash, run_key
 from experiments.costs import PeakMemory, count_train_flops, environment
 from experiments.diagnostics import Diagnosis, diagnose
 from experiments.evaluation import Evaluation, evaluate, evaluate_on_test
-from experiments.images import DeviceImages, channel_statistics, split, to_device
+from experiments.images import DeviceImages, channel_statistics, is_posed_anew, posed_anew, split, to_device
 from experiments.ledger import Ledger, to_json
 from experiments.ledger.checkpoints import Checkpoints
 from experiments.ledger.checksums import SUMS
@@ -215,9 +215,11 @@ def train_and_score(
     device = pool.labels_N.device
     variant = parse_variant(run.variant)
     recipe = build_model_recipe(variant, run.model)
-    policy = build_policy(variant, run.policy, run.pose)
+    policy = build_policy(variant, run.policy)
     train_N, val_N = split(pool.labels_N.cpu(), run.protocol, run.seed)
     images = pool.subset(train_N.to(device))
+    if is_posed_anew(run.pose, policy):
+        images = posed_anew(images, task.train, train_N, run.pose)
     val_images = pool.subset(val_N.to(device)) if len(val_N) else None
     network = untrained_network(run, recipe, images, len(task.classes))
     result = outcome.result

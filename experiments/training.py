@@ -73,8 +73,9 @@ def train(
         ):
             beat()
             labels_B = images.labels_N[index_B]
-            x_BCHW = augment(images.raw(index_B), policy, shown_BK)
-            batch = Batch(x_BCHW, images.poses[index_B], drawn_BK, state.num_done / total_steps)
+            raw_BCHW, poses = images.in_training(index_B, seed=run.seed, epoch=epoch)
+            x_BCHW = augment(raw_BCHW, policy, shown_BK)
+            batch = Batch(x_BCHW, poses, drawn_BK, state.num_done / total_steps)
             with autocast(device, protocol.precision):
                 logits_BX, penalty = network.logits_and_penalty(batch)
             classification = loss_function(logits_BX.float(), labels_B)

@@ -13,14 +13,12 @@ from torch import Tensor
 from baselines.backbones import BACKBONES, Backbone
 from baselines.composition import Composition, own_values
 from baselines.policies import POLICIES, Policy
-from baselines.policies.posed import Posed
 from baselines.registry import Registry
 from experiments.draws import seed_of
 from experiments.errors import UserError, nearest
 from experiments.models import MODELS, Model
 from experiments.network import Network, Site
 from experiments.options import Value, fields, option_text, spell, split_name, typed
-from experiments.poses import draw_from
 
 DEFAULT_BACKBONE = "cnn"
 
@@ -160,15 +158,12 @@ def build_model_recipe(variant: Variant, values: Mapping[str, Value]) -> Model:
     return _configured("model", variant.model, MODELS[variant.model], variant.model_options, values)
 
 
-def build_policy(variant: Variant, values: Mapping[str, Value], pose: str = "upright") -> Policy:
-    """The variant's policy with these hyper-parameters, for images under the pose.
-
-    Raises UserError for a hyper-parameter that it does not have or allow.
-    """
+def build_policy(variant: Variant, values: Mapping[str, Value]) -> Policy:
+    """The variant's policy with these hyper-parameters. Raises UserError for one that it does not have or allow."""
 
     def build(group: str, name: str, values: Mapping[str, Value]) -> Policy:
-        policy = _configured(group, name, POLICIES[name], variant.options_of(name), values)
-        return policy.under(draw_from(pose)) if isinstance(policy, Posed) else policy
+        built: Policy = _configured(group, name, POLICIES[name], variant.options_of(name), values)
+        return built
 
     if len(variant.policies) == 1:
         return build("policy", variant.policy, values)

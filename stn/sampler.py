@@ -3,6 +3,7 @@
 Legend: B images, C channels, H rows, W columns of the input; h rows, w columns of the output; N = h*w points.
 """
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -78,6 +79,30 @@ class Sampler:
             return F.grid_sample(x_BCHW, points_BhwX, "bilinear", self.padding, align_corners=False)
 
         return sample(grid_BhwX.detach()) + linear_term(sample, grid_BhwX, x_BCHW.shape[2:])
+
+
+def cubic_spline(x_BCHW: Tensor, where: Map, size_px: int) -> Tensor:
+    """The cubic B-splines with these coefficients under maps, mirrored at their edges, (B, C, size_px, size_px).
+
+    Along each axis two of a point's four pixels are weighed together by one bilinear sample between them.
+    Source: Sigg and Hadwiger 2005, Fast Third-Order Texture Filtering, GPU Gems 2, chapter 20.
+    """
+    num = x_BCHW.shape[-1]
+    place_BN2 = ((where.apply(base_grid(size_px, size_px, x_BCHW.device)) + 1) * num - 1) / 2
+    before_BN2 = place_BN2.floor()
+    t_BN2 = place_BN2 - before_BN2
+    first_BN2, second_BN2, last_BN2 = (1 - t_BN2) ** 3 / 6, (4 - 6 * t_BN2**2 + 3 * t_BN2**3) / 6, t_BN2**3 / 6
+    low_BN2 = first_BN2 + second_BN2
+    pairs = (
+        (low_BN2, before_BN2 - 1 + second_BN2 / low_BN2),
+        (1 - low_BN2, before_BN2 + 1 + last_BN2 / (1 - low_BN2)),
+    )
+    sampled_BCM = x_BCHW.new_zeros(())
+    for (weight_x, at_x), (weight_y, at_y) in itertools.product(pairs, pairs):
+        grid_BN2 = (2 * torch.stack([at_x[..., 0], at_y[..., 1]], dim=-1) + 1) / num - 1
+        sample_BCN1 = F.grid_sample(x_BCHW, grid_BN2[:, :, None], "bilinear", "reflection", align_corners=False)
+        sampled_BCM = sampled_BCM + (weight_x[..., 0] * weight_y[..., 1])[:, None] * sample_BCN1[..., 0]
+    return sampled_BCM.unflatten(2, (size_px, size_px))
 
 
 def warp(x_BCHW: Tensor, theta_out_to_in: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from experiments.estimate import known_rates, measure_images_per_s, rates_of_arm
 from experiments.images import DeviceImages
 from experiments.ledger import Ledger
 from experiments.plan import ArmPlan
+from experiments.training import train
 
 
 def test_speed_is_measured_once_for_arms_that_differ_in_the_pose(
@@ -40,6 +41,21 @@ def test_speed_is_measured_once_for_arms_that_differ_in_the_pose(
     assert rates == [*range(1, 21), *range(1, 21), *range(21, 41)]
     of_40 = [f"{num} of 40 measured" for num in (11, 22, 33)]  # one line in five seconds or more
     assert said == ["Measuring how fast 40 variants train ...", *of_40]
+
+
+def test_poses_that_are_drawn_anew_have_a_speed_of_their_own(tmp_path: Path) -> None:
+    plan = made_up_plan(tmp_path, 40 * 25)
+    poses = ("R", "RTS", "R:fresh=true", "E:fresh=true")
+    arms = [replace(plan.arms[0], pose=pose, variant=variant) for pose in poses for variant in ("cnn", "cnn+posed")]
+    measured: list[tuple[str, str]] = []
+
+    def call(function: Callable[..., Any], arm: Any, *arguments: Any) -> float:
+        measured.append((arm.pose, arm.variant))
+        return float(len(measured))
+
+    rates = rates_of_arms(replace(plan, arms=tuple(arms)), Ledger(tmp_path / "runs"), call)
+    assert measured == [("R", "cnn"), ("R", "cnn+posed"), ("R:fresh=true", "cnn")]
+    assert rates == [1, 2, 1, 2, 3, 2, 3, 2]
 
 
 def test_speed_is_that_of_the_last_runs_of_a_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +126,15 @@ def test_no_batch_is_larger_than_what_there_is(tmp_path: Path, monkeypatch: pyte
     assert sizes == [2, 60, 60]
 
 
-def test_the_speed_of_a_variant_is_measured(tmp_path: Path) -> None:
-    plan = made_up_plan(tmp_path, 25)
-    assert 10 < measure_images_per_s(plan.arms[0], replace(plan.protocol, device="cpu"), 10) < 1e6
+@pytest.mark.parametrize("pose", ["upright", "TC:canvas_px=40:fresh=true"])
+def test_the_speed_of_a_variant_is_measured(pose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, anew = made_up_plan(tmp_path, 25), list[bool]()
+
+    def watched(network: Any, policy: Any, images: DeviceImages, *others: Any) -> str:
+        anew.append(images.anew is not None)
+        return train(network, policy, images, *others)
+
+    monkeypatch.setattr(estimate, "train", watched)
+    arm = replace(plan.arms[0], pose=pose)
+    assert 10 < measure_images_per_s(arm, replace(plan.protocol, device="cpu"), 10) < 1e6
+    assert anew and all(each is ("fresh" in pose) for each in anew)

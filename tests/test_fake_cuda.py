@@ -7,6 +7,7 @@ runs those where there is a GPU.
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,11 +16,12 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from baselines.photometric import MOVES, PAINTS, Strength
 from baselines.policies import POLICIES
+from experiments import resampling
 from experiments.config import Protocol
 from experiments.corruptions import CORRUPTIONS, SEVERITIES
 from experiments.draws import permutation, uniform
 from experiments.evaluation import BATCH_SIZE, evaluate
-from experiments.images import DeviceImages, split
+from experiments.images import Anew, DeviceImages, split
 from experiments.network import Batch, Network
 from experiments.poses import POSES, disc_mask, posed_px, put_in_pose
 from experiments.robustness import Placement, Subjects, corrupting
@@ -37,10 +39,10 @@ CUDA = torch.device("cuda", 0)
 @contextmanager
 def nothing_cached() -> Iterator[None]:
     """Tensors that were cached before are real, and those cached meanwhile are fake: both must go."""
-    for cached in (base_grid, spline._solution):
+    for cached in (base_grid, spline._solution, resampling._waves):
         cached.cache_clear()
     yield
-    for cached in (base_grid, spline._solution):
+    for cached in (base_grid, spline._solution, resampling._waves):
         cached.cache_clear()
 
 
@@ -143,7 +145,7 @@ def test_networks(name):
 
 @pytest.mark.parametrize("policy_name", list(POLICIES))
 def test_policies(mode, policy_name):
-    policy = build_policy(parse_variant(f"cnn+{policy_name}"), {}, "R")
+    policy = build_policy(parse_variant(f"cnn+{policy_name}"), {})
     index_B = torch.arange(5, device=CUDA)
     u_BK = uniform(index_B, policy.num_draws, seed=0, epoch=1, purpose="augment")
     for value in policy.draw(u_BK, 32).values():
@@ -185,6 +187,15 @@ def test_poses(mode, pose):
     size_px = posed_px(pose, 32)
     check(posed, 6, size_px, size_px, 3, dtype=torch.uint8)
     check(disc_mask(poses, 32), 6, 32, 32, 1, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("pose", list(POSES))
+def test_poses_that_are_drawn_anew(mode, pose):
+    images = some_images(6)
+    anew = Anew(pose, images.pixels_NHWC, identity(6, device=CUDA), torch.arange(6, device=CUDA))
+    raw_BCHW, poses = replace(images, anew=anew).in_training(torch.arange(4, device=CUDA), seed=1, epoch=1)
+    check(raw_BCHW, 4, 3, *2 * [posed_px(pose, 32)])
+    check(poses.theta_N33, 4, 3, 3)
 
 
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])

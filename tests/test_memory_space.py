@@ -46,6 +46,8 @@ def test_a_worker_takes_what_its_process_images_and_steps_take(here: Path) -> No
     huge = plan_of(here, protocol=TINY["protocol"] | {"batch_size": 65_536})
     assert worker_bytes(huge) == PROCESS + 2 * plan.task.num_bytes + 1.75 * plan.protocol.train_images * largest
     assert worker_bytes(moved) == PROCESS + 3 * 4 * plan.task.num_bytes + 4 * steps
+    anew = plan_of(here, poses=["R:fresh=true"])
+    assert worker_bytes(anew) == PROCESS + 3 * anew.task.num_bytes + steps
 
 
 @pytest.mark.parametrize(("room", "number"), [(8.1, 8), (7.9, 7), (1.0, 1), (0.2, 1), (-3.0, 1)])

@@ -143,7 +143,7 @@ class TestContract:
     @every_policy
     def test_epochs_show_different_copies(self, name):
         policy = POLICIES[name]()
-        without_parameters = not policy.draw(draws(policy, 20), 32)  # none, and posed where there is no pose
+        without_parameters = not policy.draw(draws(policy, 20), 32)  # none, and posed, which changes what it is shown
         assert share_changed(policy) == 0 if without_parameters else share_changed(policy) > MIN_CHANGED
 
 

@@ -80,7 +80,7 @@ class TestNumbers:
         found = described(maps(shift=shift_N2), image_px=48)
         by_hand_px = 24 * math.sqrt(((shift_N2 - shift_N2.mean(0)) ** 2).sum(1).mean())
         assert found.spread_px == pytest.approx(by_hand_px, rel=1e-4)
-        assert found.verdict == ("working" if by_hand_px >= 0.5 else "idle")
+        assert found.verdict == ("working" if by_hand_px >= 48 / 64 else "idle")
 
     def test_images_whose_corners_stay_within_half_a_pixel_are_left_as_they_are(self):
         shift_N2 = torch.zeros(NUM, 2, dtype=torch.float64)
@@ -91,6 +91,15 @@ class TestNumbers:
         limit_rad = 0.5 / (16 * 5 / 6 * math.sqrt(2))
         assert described(maps(0.99 * limit_rad)).identity_fraction == 1
         assert described(maps(1.01 * limit_rad)).identity_fraction == 0
+
+    @pytest.mark.parametrize("spread", [0.015, 0.03])
+    def test_larger_images_are_judged_alike(self, spread):
+        """By shares of the side: half a pixel of 32 is one and a half of 96."""
+        theta_N23 = maps(shift=normal(spread, 2))
+        small, large = (described(theta_N23, image_px=image_px) for image_px in (32, 96))
+        assert small.verdict == large.verdict == ("working" if spread > 0.02 else "idle")
+        assert 0 < small.identity_fraction == large.identity_fraction < 1
+        assert large.spread_px == pytest.approx(3 * small.spread_px, rel=1e-4)
 
     def test_zoom_and_condition_are_of_the_linear_part(self):
         theta_N23 = maps()

@@ -8,23 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from experiments import poses
 from experiments.draws import uniform
 from experiments.poses import (
     POSES,
     PoseMaps,
     disc_mask,
-    draw_from,
     no_pose,
     normal,
     parse_pose,
     posed_px,
     put_in_pose,
 )
+from experiments.resampling import resample
 from stn.maps import AffineMap
 from stn.sampler import Sampler, base_grid
 
 POSED = ["R", "RTS", "P", "E", "TC", "R:max_deg=180:corners=zeros", "RTS:shift=0.25:canvas_px=42", "P:corners=reflect"]
 every_pose = pytest.mark.parametrize("pose", POSED)
+CPU = torch.device("cpu")
 u01 = st.floats(0, 1, exclude_max=True, width=32)
 
 
@@ -79,7 +81,8 @@ class TestEachImageHasItsOwn:
             assert same(few_maps, maps[some])
 
     @pytest.mark.parametrize("pose", ["R", "E", "TC:canvas_px=12"])
-    def test_in_chunks_without_seams(self, pose):
+    def test_in_chunks_without_seams(self, pose, monkeypatch):
+        monkeypatch.setattr(poses, "POSED_AT_ONCE_PX", 900 * 8**2)  # 900 images, or 400 of TC's canvases
         x_NHWC, index_N = pixels(2060, 8), torch.arange(2060)
         together, maps = put_in_pose(x_NHWC, index_N, pose, part="train")
         assert len(together) == len(maps) == 2060
@@ -156,12 +159,9 @@ class TestWhatIsShown:
         side_px = posed_px(pose, size_px)
         assert seen.shape == (6, side_px, side_px, 3)
         assert seen.dtype == torch.uint8
-        grid = maps.apply(base_grid(side_px, side_px, torch.device("cpu"))).view(6, side_px, side_px, 2)
-        inside_NHW = grid.norm(dim=3) <= 1
+        inside_NHW = (maps.apply(base_grid(side_px, side_px, CPU)).norm(dim=2) <= 1).view(6, side_px, side_px)
         assert not seen[~inside_NHW].any()
-        warped = torch.nn.functional.grid_sample(
-            x_NHWC.permute(0, 3, 1, 2).float(), grid, padding_mode="border", align_corners=False
-        )
+        warped = resample(x_NHWC.permute(0, 3, 1, 2).float(), maps, side_px).clamp(0, 255)
         assert (seen.float() - warped.permute(0, 2, 3, 1))[inside_NHW].abs().max() <= 0.5 + 1e-3
 
     @pytest.mark.parametrize("pose", ["R", "RTS", "P", "E"])
@@ -217,10 +217,11 @@ class TestWhatIsShown:
         ],
     )
     def test_r_and_rts_are_those_of_version_0_1(self, pose, rows):
-        """Rows of images that it made, byte for byte but for what another CPU may round its way."""
+        """Rows of images that it made, by bilinear sampling, but for what another CPU may round its way."""
         value_N = (torch.arange(2 * 32 * 32 * 3) * 2654435761 >> 13).remainder(256)
         x_NHWC = value_N.to(torch.uint8).view(2, 32, 32, 3)
-        seen = posed(x_NHWC, torch.tensor([5, 6]), f"{pose}:corners=zeros", part="test").int()
+        maps = put_in_pose(x_NHWC, torch.tensor([5, 6]), pose, part="test")[1]
+        seen = Sampler()(x_NHWC.permute(0, 3, 1, 2).float(), maps).permute(0, 2, 3, 1).round().int()
         for image, row in enumerate(rows):
             expected = torch.tensor([int(value) for value in row.split()], dtype=torch.int32)
             # Its disc hid the first and the last pixel of the rows.
@@ -276,38 +277,6 @@ class TestNormalNumbers:
         z_N = normal(uniform(torch.arange(20_000), 1, seed=0, epoch=0, purpose="any"))[:, 0]
         for limit in (0.5, 1.0, 2.0):
             assert (z_N < limit).double().mean() == pytest.approx(0.5 * (1 + math.erf(limit / 2**0.5)), abs=0.01)
-
-
-class TestFurtherDraws:
-    """What the augmentation `posed` shows."""
-
-    def test_of_upright_images_are_none(self):
-        assert draw_from("upright") is None
-
-    @every_pose
-    @pytest.mark.parametrize("num_draws", [32, 40])
-    def test_are_draws_of_the_pose_for_the_whole_canvas(self, pose, num_draws):
-        draw = draw_from(pose)
-        assert draw is not None
-        u_NK = uniform(torch.arange(40), num_draws, seed=0, epoch=1, purpose="augment")
-        points = draw(u_NK, 20)
-        assert points.shape == (40, 20, 20, 2)
-        assert points.isfinite().all()
-        assert len({each.numpy().tobytes() for each in points}) == 40
-        if not pose.startswith("TC"):
-            expected = parse_pose(pose).draw(u_NK, 20).apply(base_grid(20, 20, torch.device("cpu")))
-            assert torch.equal(points, expected.view_as(points))
-
-    def test_of_tc_shift_the_canvas_by_up_to_an_eighth(self):
-        draw = draw_from("TC")
-        assert draw is not None
-        u_NK = uniform(torch.arange(300), 32, seed=0, epoch=1, purpose="augment")
-        moved_N2 = (draw(u_NK, 60) - base_grid(60, 60, torch.device("cpu")).view(60, 60, 2)).flatten(1, 2)
-        assert (moved_N2 - moved_N2[:, :1]).abs().max() < 1e-6
-        shift_px = 30 * moved_N2[:, 0]
-        assert shift_px.abs().max() <= 7.5
-        assert shift_px.max() > 7
-        assert shift_px.min() < -7
 
 
 class TestPosesOfTheTaskItself:

@@ -11,6 +11,8 @@ class TestNames:
     def test_have_one_spelling(self):
         assert spell_pose("R:max_deg=90") == "R"
         assert spell_pose("RTS:corners=zeros:max_deg=30") == "RTS:max_deg=30:corners=zeros"
+        assert spell_pose("R:fresh=1:max_deg=30") == "R:max_deg=30:fresh=true"
+        assert spell_pose("TC:fresh=false") == "TC"
         assert spell_pose("TC:canvas_px=60:num_pieces=8.0") == "TC:num_pieces=8"
         for pose in POSES:
             assert spell_pose(pose) == pose
@@ -27,9 +29,12 @@ class TestNames:
             ("R:max_dge=30", r"pose.max_dge: R has .*did you mean 'max_deg'\?"),
             ("P:corner_ds=0.1", r"pose.corner_ds: P has .*did you mean 'corner_sd'\?"),
             ("TC:num_piece=3", r"pose.num_piece: TC has .*did you mean 'num_pieces'\?"),
-            ("TC:corners=disc", r"pose.corners: TC has .*known: canvas_px, num_pieces, piece"),
-            ("E:canvas_px=60", r"pose.canvas_px: E has .*known: corners, sigma"),
+            ("TC:corners=disc", r"pose.corners: TC has .*known: canvas_px, fresh, num_pieces, piece"),
+            ("E:canvas_px=60", r"pose.canvas_px: E has .*known: corners, fresh, sigma"),
             ("upright:max_deg=3", r"pose.max_deg: upright has .*none are known"),
+            ("upright:fresh=true", r"pose.fresh: upright has .*none are known"),
+            ("R:fresh=maybe", r"pose.fresh: 'maybe' is not true or false"),
+            ("E:frehs=true", r"pose.frehs: E has .*did you mean 'fresh'\?"),
             ("R:corners=dics", r"pose.corners: 'dics' is not one of disc, zeros, reflect; did you mean 'disc'\?"),
             ("R:max_deg", r"pose: 'R:max_deg': 'max_deg' is not of the form key=value"),
             ("R:max_deg=0", "pose.max_deg: 0.0 is not above 0 and up to 180"),

@@ -28,6 +28,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "dropout and augmentation": {"variant": "cnn@lenet+affine"},
     "coarse to fine": {"variant": "stn_affine:blur_px=2@lenet+flip_crop"},
     "draws": {"variant": "ti_cnn@lenet"},
+    "poses drawn anew": {"variant": "oracle_unwarp@lenet", "pose": "TC:canvas_px=40:fresh=true"},
+    "poses that a policy draws anew": {"variant": "cnn@lenet+posed"},
     "batch normalisation": {"variant": "cnn"},
     "averages and two optimisers": {"variant": "stn_affine@cnn4", "protocol": {"optimiser": "muon", "averaging": True}},
     "averages that are late": {"variant": "cnn@lenet", "protocol": {"averaging": True, "batch_size": 10}},

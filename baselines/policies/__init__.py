@@ -51,4 +51,9 @@ class Alternating(Protocol):
     def num_alternating(self) -> int: ...
 
 
+def asks_for_poses(policy: Policy) -> bool:
+    """Whether images shall come to the policy under fresh draws of their task's pose, which need upright pixels."""
+    return bool(getattr(policy, "poses_anew", False))
+
+
 POLICIES: Registry[Callable[..., Policy]] = Registry("policy", __name__)

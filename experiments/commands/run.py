@@ -111,7 +111,7 @@ def check_variant(options: Namespace) -> Variant:
     variant = parse_variant(options.variant)
     build_model_recipe(variant, options.model)
     options.pose = spell_pose(options.pose)
-    build_policy(variant, options.policy, options.pose)
+    build_policy(variant, options.policy)
     if options.seed < 0:
         raise UserError(f"seed: {options.seed} is negative")
     for name, value in vars(options.optim).items():

@@ -1,14 +1,13 @@
-"""Poses: how each image of a task is disturbed, once and for all, before anyone trains. One file each.
+"""Poses: how each image of a task is disturbed, once and for all or, in training, anew whenever it is shown.
 
-A pose is a frozen dataclass whose fields are its options: `R:max_deg=30:corners=zeros`.
+One file each. A pose is a frozen dataclass whose fields are its options: `R:max_deg=30:corners=zeros`.
 
 Legend: N images, C channels, H rows, W columns, K uniform numbers an image, M points or images of a part, 2 x and y.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -19,17 +18,18 @@ from experiments.draws import uniform
 from experiments.errors import UserError, nearest
 from experiments.heartbeat import beat
 from experiments.options import Value, spell, split_name, typed
+from experiments.resampling import resample
 from experiments.tasks import MAX_IMAGE_PX, MIN_IMAGE_PX
 from stn.maps import AffineMap, ProjectiveMap
-from stn.sampler import Padding, Sampler, base_grid
+from stn.sampler import Sampler, base_grid
 from stn.spline import SplineMap
 
 Corners = Literal["disc", "zeros", "reflect"]
 """What posed images show of what was outside the upright one's inscribed disc: nothing; its corners, and black outside
 its frame; or the corners, and its reflection outside."""
 
-_PADDING: Mapping[Corners, Padding] = MappingProxyType({"disc": "border", "zeros": "zeros", "reflect": "reflection"})
-"""Under the disc the border is repeated: black mixed into its rim, where it touches the frame, would tell the angle."""
+POSED_AT_ONCE_PX = 2048 * 32 * 32
+"""Pixels of the images that are posed together: what memory that takes grows with it."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class Pose(Protocol):
 
     num_draws: uniform numbers in [0, 1) that one image needs.
     corners: what turned images show outside their frame. canvas_px: side of the posed image; 0 for that of the image.
+    fresh: whether each image that is trained on is put under another draw of the pose whenever it is shown.
     """
 
     @property
@@ -110,6 +111,9 @@ class Pose(Protocol):
     @property
     def canvas_px(self) -> int: ...
 
+    @property
+    def fresh(self) -> bool: ...
+
     def draw(self, u_NK: Tensor, image_px: int) -> PoseMaps:
         """From posed to upright coordinates, both in units of half an image's side (not of the canvas's)."""
         ...
@@ -117,19 +121,12 @@ class Pose(Protocol):
 
 @runtime_checkable
 class OnBackground(Pose, Protocol):
-    """A pose that puts something behind the images."""
+    """A pose that puts something behind the images, which it moves by whole pixels only: they are not resampled."""
 
     def background(self, pool_MHWC: Tensor, own_N: Tensor, u_NK: Tensor, size_px: int) -> Tensor:
         """What images that do not fill their canvas show around them, uint8 (N, size_px, size_px, C).
 
         pool_MHWC: images to take it from. own_N: which of them each image is.
-        """
-        ...
-
-    def further(self, u_NK: Tensor, canvas_px: int) -> PoseMaps:
-        """A further draw for canvases that are posed already; coordinates in units of half a canvas's side.
-
-        u_NK: K may be smaller than num_draws, but not below 32.
         """
         ...
 
@@ -194,14 +191,23 @@ def disc_mask(drawn: PoseMaps, size_px: int) -> Tensor:
 
 
 def put_in_pose(
-    pixels_NHWC: Tensor, index_N: Tensor, text: str, *, part: str, pool_MHWC: Tensor | None = None
+    pixels_NHWC: Tensor,
+    index_N: Tensor,
+    text: str,
+    *,
+    part: str,
+    pool_MHWC: Tensor | None = None,
+    seed: int = 0,
+    epoch: int = 0,
 ) -> tuple[Tensor, PoseMaps]:
     """The images under the pose, uint8 (N, H, W, C), and their true poses.
 
-    index_N: which images of the part they are; the pose of each is a function of (part, index) alone, so it is the
-        same for every run, and the same draws serve every range of a pose. part: `train` or `test`.
+    index_N: which images of the part they are; the pose of each is a function of (part, index, seed, epoch) alone, and
+        the same draws serve every range of a pose. part: `train` or `test`.
     pool_MHWC: all images of the part, on the same device: clutter is cut from them. Not given, the images are all
         there are.
+    seed, epoch: of the run that is shown them anew, epochs from 1 on. Not given, the one pose that each image has for
+        every run.
     """
     pose = parse_pose(text)
     name, _ = split_name(text, "pose")
@@ -209,28 +215,38 @@ def put_in_pose(
     if pose.num_draws == 0:
         return pixels_NHWC, no_pose(len(pixels_NHWC), device)
     size_px = posed_px(text, image_px)
-    sampler = Sampler(padding=_PADDING[pose.corners])
+    pool = pixels_NHWC if pool_MHWC is None else pool_MHWC
     own_N = torch.arange(len(index_N), device=device) if pool_MHWC is None else index_N
+    at_once = max(1, POSED_AT_ONCE_PX // max(image_px, size_px) ** 2)
     posed, maps = [], []
     for chunk_NHWC, chunk_N, own_chunk_N in zip(
-        pixels_NHWC.split(2048), index_N.split(2048), own_N.split(2048), strict=True
+        pixels_NHWC.split(at_once), index_N.split(at_once), own_N.split(at_once), strict=True
     ):
         beat()
-        u_NK = uniform(chunk_N, pose.num_draws, seed=0, epoch=0, purpose=f"pose {name} {part}")
+        u_NK = uniform(chunk_N, pose.num_draws, seed=seed, epoch=epoch, purpose=f"pose {name} {part}")
         drawn = pose.draw(u_NK, image_px)
         if size_px != image_px:
             drawn = _on_canvas(drawn, size_px / image_px)
-        x_NCHW = sampler(chunk_NHWC.permute(0, 3, 1, 2).float(), drawn, (size_px, size_px))
+        upright_NCHW = chunk_NHWC.permute(0, 3, 1, 2).float()
         if isinstance(pose, OnBackground):
-            pool = pixels_NHWC if pool_MHWC is None else pool_MHWC
+            cover_N1HW = _cover(drawn, image_px, size_px)
             behind_NHWC = pose.background(pool, own_chunk_N, u_NK, size_px)
-            full_N1HW = torch.ones(len(chunk_N), 1, image_px, image_px, device=device)
-            cover_N1HW = sampler(full_N1HW, drawn, (size_px, size_px))
+            x_NCHW = Sampler()(upright_NCHW, drawn, (size_px, size_px))
             x_NCHW = x_NCHW + (1 - cover_N1HW) * behind_NHWC.permute(0, 3, 1, 2)
+        else:
+            x_NCHW = resample(upright_NCHW, drawn, size_px)
+            if pose.corners == "zeros":
+                x_NCHW = x_NCHW * _cover(drawn, image_px, size_px)
         x_NHWC = x_NCHW.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
         posed.append(x_NHWC * disc_mask(drawn, size_px) if pose.corners == "disc" else x_NHWC)
         maps.append(drawn)
     return torch.cat(posed), _joined(maps)
+
+
+def _cover(drawn: PoseMaps, image_px: int, size_px: int) -> Tensor:
+    """How much of each pixel shows the image and not what is outside its frame, (N, 1, size_px, size_px)."""
+    full_N1HW = torch.ones(len(drawn), 1, image_px, image_px, device=drawn.theta_N33.device)
+    return Sampler()(full_N1HW, drawn, (size_px, size_px))
 
 
 def _on_canvas(drawn: PoseMaps, ratio: float) -> PoseMaps:
@@ -244,25 +260,6 @@ def _on_canvas(drawn: PoseMaps, ratio: float) -> PoseMaps:
 def _joined(maps: list[PoseMaps]) -> PoseMaps:
     bends = [each.bend.step_BK2 for each in maps if each.bend is not None]
     return PoseMaps(torch.cat([each.theta_N33 for each in maps]), SplineMap(torch.cat(bends)) if bends else None)
-
-
-def draw_from(text: str) -> Callable[[Tensor, int], Tensor] | None:
-    """From uniform numbers (N, K) and the side of posed images to the points (N, H, W, 2) of a further such pose.
-
-    The whole canvas is posed, and what a pose measures by the image's side is measured by the canvas's. For a pose that
-    is OnBackground 32 numbers are enough. None for one that leaves images as they are. Raises UserError as parse_pose
-    does.
-    """
-    pose = parse_pose(text)
-    if pose.num_draws == 0:
-        return None
-    draw_maps = pose.further if isinstance(pose, OnBackground) else pose.draw
-
-    def draw(u_NK: Tensor, size_px: int) -> Tensor:
-        points_NM2 = draw_maps(u_NK, size_px).apply(base_grid(size_px, size_px, u_NK.device))
-        return points_NM2.view(-1, size_px, size_px, 2)
-
-    return draw
 
 
 def affine_pose(theta_in_to_out_N23: Tensor) -> PoseMaps:
@@ -279,7 +276,6 @@ __all__ = [
     "affine_pose",
     "check_canvas",
     "disc_mask",
-    "draw_from",
     "has_background",
     "no_pose",
     "normal",

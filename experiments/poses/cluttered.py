@@ -10,7 +10,6 @@ from experiments.poses import POSES, Corners, PoseMaps, affine_pose, check_canva
 from stn.affine import from_parts
 
 PLACE_DRAWS, PIECE_DRAWS = 2, 5
-FURTHER_SHIFT = 1 / 8
 
 
 def _whole(u_N: Tensor, num: int) -> Tensor:
@@ -24,7 +23,7 @@ class TranslatedCluttered:
     """The image at a random place on a black canvas, wholly in it, on top of pieces cut out of other images.
 
     canvas_px: side of the canvas, from 8 to 1024. num_pieces: up to 256; later ones lie on earlier ones. piece: a
-    piece's side as a fraction of the image's, above 0 and up to 1.
+    piece's side as a fraction of the image's, above 0 and up to 1. fresh: as of every pose.
     Places are whole pixels, so that the image is not resampled. Nothing is turned, so corners stay as they are.
     Source: Jaderberg et al. 2015, section 4.1 and appendix A.3: a 28-pixel digit on 60 pixels, 16 pieces of 6 x 6
     pixels. There pieces may lie on the digit; here the image lies on them, so that its label can always be told.
@@ -34,6 +33,7 @@ class TranslatedCluttered:
     canvas_px: int = 60
     num_pieces: int = 16
     piece: float = 6 / 28
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         check_canvas(self.canvas_px, required=True)
@@ -50,7 +50,8 @@ class TranslatedCluttered:
         free_px = self.canvas_px - image_px
         corner_px_N2 = torch.stack([_whole(u_NK[:, axis], free_px + 1) for axis in range(2)], dim=1)
         # From the canvas's centre, in half sides of the image.
-        return _shifted((2 * corner_px_N2 - free_px) / image_px)
+        shift_N2 = (2 * corner_px_N2 - free_px) / image_px
+        return affine_pose(from_parts(angle_rad_B=torch.zeros_like(shift_N2[:, 0]), shift_B2=shift_N2))
 
     def background(self, pool_MHWC: Tensor, own_N: Tensor, u_NK: Tensor, size_px: int) -> Tensor:
         """Pieces of other images on black, uint8 (N, size_px, size_px, C)."""
@@ -74,14 +75,3 @@ class TranslatedCluttered:
                 row_N[:, None, None], (to_y_N[:, None] + side_P)[:, :, None], (to_x_N[:, None] + side_P)[:, None, :]
             ] = piece_NPPC
         return canvas_NHWC
-
-    def further(self, u_NK: Tensor, canvas_px: int) -> PoseMaps:
-        """A shift of the whole canvas, U(-1/8, 1/8) of its side along each axis, in units of half of it.
-
-        At the paper's sizes it is a quarter of the free margin, so that an image loses at most a quarter of its side.
-        """
-        return _shifted((2 * u_NK[:, :2] - 1) * 2 * FURTHER_SHIFT)
-
-
-def _shifted(shift_N2: Tensor) -> PoseMaps:
-    return affine_pose(from_parts(angle_rad_B=torch.zeros_like(shift_N2[:, 0]), shift_B2=shift_N2))

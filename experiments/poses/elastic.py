@@ -31,7 +31,7 @@ def _slope(step_NK2: Tensor) -> Tensor:
 class Elastic:
     """Thin-plate splines that move each of 4x4 control points by N(0, sigma) of the image's side along each axis.
 
-    sigma: above 0 and up to 0.1. corners: as of every pose.
+    sigma: above 0 and up to 0.1. corners, fresh: as of every pose.
     No image is folded over: where a spline would move neighbouring places apart, or together, by more than 3/4 of
     their distance, all its moves are shrunk in proportion. At the default this shrinks the moves of 46 % of the images,
     by 12 % on average; below 0.03 none, at 0.1 nearly all. Bends are undone to within 0.05 px of 32.
@@ -43,6 +43,7 @@ class Elastic:
     canvas_px: ClassVar[int] = 0  # control points lie on the image
     sigma: float = 1.5 / 28
     corners: Corners = "disc"
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma <= 0.1:

@@ -29,7 +29,7 @@ def _least_turn(corner_N42: Tensor) -> Tensor:
 class Projective:
     """Scale U(min_scale, 1), then each corner moved by N(0, corner_sd) of the image's side along each axis.
 
-    min_scale: above 0 and up to 1. corner_sd: up to 0.5. corners, canvas_px: as of every pose.
+    min_scale: above 0 and up to 1. corner_sd: up to 0.5. corners, canvas_px, fresh: as of every pose.
     No image is folded over. A move is cut at 0.9 of the scaled image's half side; where the four corners then come
     close to a line or cross it, all four moves of the image are shrunk together, by steps of a tenth, until each
     corner's triangle has a fifth of its area. At the defaults this cuts 3 % of the moves and shrinks 5 % of the images.
@@ -42,6 +42,7 @@ class Projective:
     corner_sd: float = 5 / 28
     corners: Corners = "disc"
     canvas_px: int = 0
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.min_scale <= 1:

@@ -15,7 +15,7 @@ from stn.affine import from_parts
 class Rotated:
     """Rotation U(-max_deg, max_deg).
 
-    max_deg: up to 180. corners, canvas_px: as of every pose.
+    max_deg: up to 180. corners, canvas_px, fresh: as of every pose.
     Source: Jaderberg et al. 2015, section 4.1: 90 degrees.
     """
 
@@ -23,6 +23,7 @@ class Rotated:
     max_deg: float = 90.0
     corners: Corners = "disc"
     canvas_px: int = 0
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.max_deg <= 180:

@@ -15,7 +15,7 @@ from stn.affine import from_parts
 class RotatedScaledShifted:
     """Rotation U(-max_deg, max_deg), scale U(min_scale, max_scale), shift U(-shift, shift) of the image's side.
 
-    corners, canvas_px: as of every pose.
+    corners, canvas_px, fresh: as of every pose.
     Source: Jaderberg et al. 2015, section 4.1, where a 28-pixel digit is placed at random on 42 pixels, that is
     `RTS:shift=0.25:canvas_px=42:corners=zeros`; natural images fill their frame, so the shift is bounded here by what
     keeps most of the picture in it.
@@ -28,6 +28,7 @@ class RotatedScaledShifted:
     shift: float = 5 / 32
     corners: Corners = "disc"
     canvas_px: int = 0
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_deg <= 180:

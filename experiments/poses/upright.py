@@ -16,6 +16,7 @@ class Upright:
     num_draws: ClassVar[int] = 0
     corners: ClassVar[Corners] = "zeros"
     canvas_px: ClassVar[int] = 0
+    fresh: ClassVar[bool] = False
 
     def draw(self, u_NK: Tensor, image_px: int) -> PoseMaps:
         return no_pose(len(u_NK), u_NK.device)
