@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from analysis.chance import chance, majority_note
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import ABSENT, Cell, TextTable, one_line, text_table
 from analysis.gap import GAP_COLUMN, Gap, Share, gap_notes, gaps, share_text, shares
@@ -198,7 +199,7 @@ def _rows(study: Study) -> tuple[list[Row], list[Gap]]:
                 test_accuracy=mean_of(test, i),
                 difference=None if own else mean_of(difference, i),
                 is_ripe=not own
-                and is_ripe([trained[i], trained[baseline_A[i]]], float(difference.mean_X[i]), study.chance),
+                and is_ripe([trained[i], trained[baseline_A[i]]], float(difference.mean_X[i]), chance(study)),
                 gap_closed=gap_closed[i],
                 test_by_seed=_present(seeds, test_AS[i]),
                 difference_by_seed={} if own else _present(seeds, pairs_AS[i]),
@@ -339,14 +340,6 @@ def _notes(study: Study, found: list[Gap], poses: list[str]) -> Iterator[str]:
         tuned = "not tuned"
     yield f"Hyper-parameters were {tuned}. The test set was read once in each final run, and in no other."
     yield "Parameters and training FLOPs are those of one final run."
-
-
-def majority_note(study: Study) -> Iterator[str]:
-    """What an answer without a look is worth on the test images; nothing where nobody counted them."""
-    if study.majority:
-        name, share = study.majority
-        right = f"is right on {100 * share:.1f} % of the test images"
-        yield f"Always naming the commonest class, {one_line(name)}, {right}."
 
 
 def _range_text(numbers: list[int]) -> str:

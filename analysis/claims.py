@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from analysis.chance import chance
 from analysis.evaluations import read_predictions
 from analysis.formats import one_line
 from analysis.ladder import Climb, climbs, still_changes
@@ -188,7 +189,7 @@ def _bounded(
         given = [answers[run.key].one_answer for run in runs if run.key in answers]
         tested_S = np.array([run.accuracy for run in runs])
         arms.append(trained(study, variant, [run.key for run in runs], tested_S, one_answer=bool(given) and all(given)))
-    if why := nothing_learned(arms, study.chance):
+    if why := nothing_learned(arms, chance(study)):
         return "unripe", why
     if _is_idle(study, claim):
         return "idle", "did not learn to look"

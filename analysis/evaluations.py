@@ -61,7 +61,8 @@ def epochs_of(study: Study, key: str) -> list[tuple[int, float | None, float | N
     """The same of one run: for each epoch its number, the accuracy on training and that on validation images."""
     if key not in study.histories:
         study.histories[key] = _read_history(study.ledger / "runs" / key / "history.json")
-    return study.histories[key]
+    found: list[tuple[int, float | None, float | None]] = study.histories[key]
+    return found
 
 
 def _read_history(file: Path) -> list[tuple[int, float | None, float | None]]:

@@ -156,6 +156,7 @@ class Study:
         None: they were made at the study's own size.
     source: of the study: `file` and `data` (whether a folder of the user's own images took the task's place).
     is_as_planned: whether claims, seeds, training and search are those that the study began with.
+    histories: by key, what epochs_of has read already.
     runs: one row a listed run, arm by arm, trials before finals. Columns: `arm` (index into arms), `pose`,
         `variant`, `stage`, `key`, `seed` (NaN if missing), `status` (that of run.json, or "missing"), `error`,
         every name in SCORES, COSTS, TRANSFORMER_COLUMNS and MACHINE, `transformer.verdict` and `versions` (text),
@@ -183,26 +184,11 @@ class Study:
     runs: pd.DataFrame
     rungs: tuple[Rung, ...] = ()
     tuned_at: int | None = None
-    histories: dict[str, list[tuple[int, float | None, float | None]]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
-    """By key, what read_histories has read already."""
+    histories: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
-
-    @property
-    def chance(self) -> float:
-        """Share of the training images that are of the commonest class; of equal classes where nobody counted them."""
-        num = self.images.num_train if self.images else ()
-        return max(num) / sum(num) if sum(num) else 1 / max(self.num_classes, 1)
-
-    @property
-    def majority(self) -> tuple[str, float] | None:
-        """The class that most test images are of, and their share; None where nobody counted them."""
-        num = self.images.num_test if self.images else ()
-        return (self.classes[num.index(max(num))], max(num) / sum(num)) if sum(num) else None
 
 
 def read_study(ledger: Path, study: str) -> Study:

@@ -43,7 +43,7 @@ class Trained(NamedTuple):
         return float(self.train_SE[:, -1].mean()) if self.train_SE.size else np.nan
 
     @property
-    def test(self) -> float:
+    def tested(self) -> float:
         return float(self.test_S.mean())
 
 
@@ -102,14 +102,12 @@ def too_short(arms: Sequence[Trained], decision: str, difference: float, margin:
     lower = {"better": arms[1:2], "worse": arms[:1]}.get(decision, arms)
     for arm in lower if len(arms) == 2 else arms:
         if not 1 - arm.fit <= max(abs(difference), margin) + 1e-9:  # so that NaN is none
-            return f"{TOO_SHORT}: {_right(arm)}, and has more of them to learn than the difference"
+            return f"{TOO_SHORT}: {_right(arm)}, which leaves more to learn than the difference"
     variant, baseline = arms[:2]
-    cured = baseline.fit - margin > baseline.test or baseline.test >= 1 - margin
+    cured = baseline.fit - margin > baseline.tested or baseline.tested >= 1 - margin
     if len(arms) == 2 and decision != "better" and _shown_more(variant, baseline) and not cured:
-        right = f"{100 * baseline.fit:.0f} % of training and {100 * baseline.test:.0f} % of test images"
-        return (
-            f"{TOO_SHORT}: {one_line(baseline.variant)} is right on {right}, which leaves augmentation nothing to cure"
-        )
+        right = f"{100 * baseline.fit:.0f} % of training and {100 * baseline.tested:.0f} % of test images"
+        return f"{TOO_SHORT}: augmentation has nothing to cure yet, as {one_line(baseline.variant)} is right on {right}"
     return ""
 
 
@@ -122,4 +120,4 @@ def _shown_more(variant: Trained, baseline: Trained) -> bool:
 def _right(arm: Trained) -> str:
     if np.isnan(arm.fit):
         return f"nothing is kept of how {one_line(arm.variant)} was trained"
-    return f"{one_line(arm.variant)} is right on {100 * arm.fit:.0f} % of its training images"
+    return f"of its training images, {one_line(arm.variant)} is right on {100 * arm.fit:.0f} %"

@@ -167,7 +167,6 @@ STUDY: Shape = {
     "arms": Rows(ARM),
     "rungs": Rows({"train_images": TALLY, "epochs": TALLY, "protocol_hash": HASH}),
     "tuned_at": COUNT,
-    "tuning": TEXT_OR_NULL,
     "claims": {"alpha": PROBABILITY, "margin": PROBABILITY},
     "sampler": TEXT_OR_NULL,
     "tuning": TEXT_OR_NULL,

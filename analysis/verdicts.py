@@ -143,19 +143,19 @@ def _told(findings: Findings, decision: Decision, best: ClaimResult, results: li
         case "worse":
             return verb, f"by {'at least ' if several else ''}{size}: {one} against {other}{cost}"
         case "negligible":
-            who = f"{one} is {level(best.difference)} {other}{cost}"
-            return verb, f"{'all ways, such as ' if several else ''}{who}; {margin} would matter"
+            who = f"all {len(results)} ways" if several else f"by {size}: {one} against {other}{cost}"
+            return verb, f"{who}; {margin} would matter"
         case "equivalent":
             return verb, f"within {margin}: " + (
                 f"all {len(results)} ways" if several else f"{one} against {other}{cost}"
             )
         case "behind":
-            return verb, f"{one} is {size} above {other}, but {best.why}"
+            return verb, f"by {size}: {one} over {other}, but {best.why}"
         case "undecided":
             so_far = f"of {len(results)} ways, the best so far:" if several else "so far"
             return verb, f"{so_far} {one} is {level(best.difference)} {other}; {needed(findings, results)}"
         case "idle":
-            return verb, f"{one} {best.why}"
+            return verb, f"the transformer of {one} {best.why}"
         case "unripe":
             verb, _, why = best.why.partition(": ")
             return verb, why

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from analysis.answer import answer, headline, verdicts
+from analysis.answer import answer, headline
+from analysis.verdicts import verdicts
 from tests.test_answer import SEEDS, shifted, study_of
 
 

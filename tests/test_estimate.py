@@ -49,8 +49,8 @@ def test_poses_that_are_drawn_anew_have_a_speed_of_their_own(tmp_path: Path) -> 
     arms = [replace(plan.arms[0], pose=pose, variant=variant) for pose in poses for variant in ("cnn", "cnn+posed")]
     measured: list[tuple[str, str]] = []
 
-    def call(function: Callable[..., Any], arm: Any, *arguments: Any) -> float:
-        measured.append((arm.pose, arm.variant))
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        measured.append((arguments[0].pose, arguments[0].variant))
         return float(len(measured))
 
     rates = rates_of_arms(replace(plan, arms=tuple(arms)), Ledger(tmp_path / "runs"), call)

@@ -142,7 +142,7 @@ def wrong_words(text: str, arms: dict[str, Arm]) -> set[str]:
     wrong = set()
     for subject, (variant, baseline) in SUBJECTS.items():
         truth = arms[variant].truth - arms[baseline].truth
-        bad = {"helps": truth <= 0, "hurts": truth >= 0}
+        bad = {"helps": truth <= 0, "hurts": truth >= 0 and not arms[variant].collapse}  # on average it does
         bad |= dict.fromkeys(
             ("adds nothing that matters", "differs, by less than matters"), abs(truth) >= MARGIN - 1e-9
         )

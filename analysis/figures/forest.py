@@ -70,7 +70,7 @@ def forest_figure(findings: Findings) -> Figure | None:
         more = len(findings.claims) > MAX_CLAIMS
         note = f"\nthe first {MAX_CLAIMS} of {len(findings.claims)} claims" if more else ""
         size = size_text(findings.study)
-        holds = f"\ntrained on {shortened(size)}" if size else ""
+        holds = f"\ntrained on {size}" if size else ""
         add_title(fig, findings.study, f"Differences, and what they decide{note}{holds}")
     return fig
 

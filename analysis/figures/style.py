@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.rcsetup import cycler
 
+from analysis.chance import majority
 from analysis.figures.as_delivered import quiet
 from analysis.figures.fonts import FONT, drawable, families
 from analysis.formats import one_line
@@ -181,9 +182,10 @@ def add_majority(axes: Iterable[Axes], study: Study, which: Literal["x", "y"] = 
 
     Returns what the legend says of it; nothing where nobody counted the classes.
     """
-    if study.majority is None:
+    commonest = majority(study)
+    if commonest is None:
         return []
-    share = 100 * study.majority[1]
+    share = 100 * commonest[1]
     look: dict[str, Any] = {"color": MUTED, "linestyle": ":", "linewidth": 1.0, "zorder": 1}
     for ax in axes:
         limits = getattr(ax, f"get_{which}lim")()

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from analysis.chance import majority
 from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.names import name_and_options, variant_parts
@@ -156,8 +157,8 @@ def image_facts(study: Study) -> tuple[Fact, ...]:
     if len(classes) > MAX_CLASSES:
         classes = [*classes[: MAX_CLASSES // 2], "...", *classes[-MAX_CLASSES // 2 :]]
     found = [Fact("Classes, training + test images", "; ".join(classes))]
-    if study.majority:
-        name, share = study.majority
+    if commonest := majority(study):
+        name, share = commonest
         found.append(Fact(f"Always answering {one_line(name)}", f"right for {100 * share:.1f} % of the test images"))
     return (*found, *(Fact(one_line(heading), one_line(text)) for heading, text in images.facts))
 

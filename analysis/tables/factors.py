@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.ablation import STAR
+from analysis.chance import chance
 from analysis.findings import Findings
 from analysis.formats import Cell, Section, Table, Value, text_table
 from analysis.means import mean_cell, mean_of
@@ -70,7 +71,7 @@ def factors(findings: Findings) -> Table | None:
                     strong |= {(len(cells), column) for column in (1, 3)}
                 whole = found if p == len(found) else found[p : p + 1]
                 ripe = all(
-                    is_ripe([findings.trained[i] for i in (pair.after, pair.before)], mean.value, study.chance)
+                    is_ripe([findings.trained[i] for i in (pair.after, pair.before)], mean.value, chance(study))
                     for pair in whole
                 )
                 star = " *" if ripe and mean.excludes_zero else ""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.ablation import majority_note
+from analysis.chance import majority_note
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell, Section, Table, Value, text_table
