@@ -14,8 +14,9 @@ from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import ABSENT, Cell, TextTable, one_line, text_table
 from analysis.gap import GAP_COLUMN, Gap, Share, gap_notes, gaps, share_text, shares
 from analysis.means import Mean, mean_cell, mean_of
-from analysis.records import HYPER_PARAMETERS, Study, read_study
+from analysis.records import Study, read_study
 from analysis.ripeness import is_ripe, trained_arms
+from analysis.run_records import HYPER_PARAMETERS
 from analysis.statistics import CONFIDENCE, Floats, mean_interval, paired_difference
 
 Run = dict[Hashable, Any]

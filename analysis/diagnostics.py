@@ -12,7 +12,8 @@ import pandas as pd
 
 from analysis.formats import ABSENT, Cell, TextTable, one_line, text_table
 from analysis.means import Mean, mean_cell, mean_of
-from analysis.records import TRANSFORMER_COLUMNS, Study, read_study
+from analysis.records import Study, read_study
+from analysis.run_records import TRANSFORMER_COLUMNS
 from analysis.statistics import CONFIDENCE, mean_interval
 
 

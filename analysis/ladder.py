@@ -94,7 +94,7 @@ def climbs(study: Study) -> tuple[Climb, ...]:
 
 
 def still_changes(climb: Climb, decision: str) -> str | None:
-    """Why a longer training could turn the decision, in words; "" where it could not; None where the ladder cannot tell.
+    """Why a longer training could turn the decision, in words; "" where not; None where the ladder cannot tell.
 
     A difference that grows away from zero may be called one.
     """

@@ -24,13 +24,14 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from experiments.arms import check_arm
 from experiments.costs import PeakMemory, environment
 from experiments.disk_space import disk_need
 from experiments.display import SweepProgress
 from experiments.estimate import Estimate, runs_left
 from experiments.ledger import Ledger, to_json
 from experiments.ledger.checksums import SUMS
-from experiments.plan import Plan, check_arm
+from experiments.plan import Plan
 from experiments.runs import Job, Outcome, Source, record_files
 from experiments.study import load_study
 from experiments.sweep import Sweep, check_same_task

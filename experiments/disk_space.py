@@ -15,13 +15,14 @@ from pathlib import Path
 from rich.filesize import decimal
 from torch import Tensor
 
+from experiments.arms import ArmPlan, ends_of, first_setting, network_of
 from experiments.config import Protocol
 from experiments.corruptions import SEVERITIES
 from experiments.diagnostics import MAX_IMAGES as MAX_MAPS
 from experiments.errors import UserError
 from experiments.network import Network
 from experiments.pictures import NUM_IMAGES as NUM_PICTURED
-from experiments.plan import ArmPlan, Kind, Plan, ends_of, first_setting, network_of
+from experiments.plan import Kind, Plan
 from experiments.poses import posed_px
 from experiments.robustness import DENSITIES, chosen_corruptions
 from experiments.spatial_transformer import StnNetwork

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from experiments.arms import ArmPlan, make_run_config
 from experiments.config import Protocol
 from experiments.device import Call, here
 from experiments.display import kind_of, kind_of_job
@@ -14,7 +15,7 @@ from experiments.images import is_posed_anew, posed_anew, to_device
 from experiments.ledger import Ledger
 from experiments.ledger.checkpoints import latest_epoch
 from experiments.ledger.listed import keys_of
-from experiments.plan import ArmPlan, Plan, make_run_config
+from experiments.plan import Plan
 from experiments.poses import posed_px
 from experiments.robustness import num_evaluations
 from experiments.sweep import Sweep

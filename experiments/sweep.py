@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import cycle
 from typing import Any
 
+from experiments.arms import ArmPlan, make_run_config
 from experiments.config import RESULT_FORMAT, Protocol, Stage, protocol_hash, run_key
 from experiments.draws import seed_of
 from experiments.errors import UserError
@@ -24,7 +25,7 @@ from experiments.executors import Executor, WorkerDied
 from experiments.ledger import Ledger
 from experiments.ledger.listed import keys_of
 from experiments.pace import Pace
-from experiments.plan import ArmPlan, Plan, make_run_config
+from experiments.plan import Plan
 from experiments.private_text import from_here
 from experiments.runs import Job, failed_run_files
 from experiments.search import ArmSearch, Score, Setting, open_storage

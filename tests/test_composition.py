@@ -16,11 +16,11 @@ from analysis.questions import question_of
 from analysis.records import Claim
 from baselines.composition import Composition
 from baselines.policies import POLICIES, Policy
+from experiments.arms import check_arms, make_run_config
 from experiments.catalogue import catalogue
 from experiments.draws import uniform
 from experiments.errors import UserError
 from experiments.ledger import Ledger
-from experiments.plan import check_arms, make_run_config
 from experiments.study import load_study
 from experiments.training import augment, draws
 from experiments.variants import build_policy, hyperparameters, parse_variant

@@ -10,11 +10,11 @@ import pytest
 from benchmarks import simulated_cluster
 from benchmarks.simulated_cluster import Simulation, made_up_plan
 from experiments import estimate
+from experiments.arms import ArmPlan
 from experiments.config import Protocol, RunConfig
 from experiments.estimate import known_rates, measure_images_per_s, rates_of_arms
 from experiments.images import DeviceImages
 from experiments.ledger import Ledger
-from experiments.plan import ArmPlan
 from experiments.training import train
 
 

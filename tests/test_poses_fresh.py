@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from baselines.policies import POLICIES
+from experiments.arms import ArmPlan, posed_in_vain
 from experiments.config import Optim, Protocol, RunConfig
 from experiments.draws import uniform
 from experiments.images import DeviceImages, is_posed_anew, posed_anew, to_device
-from experiments.plan import ArmPlan, posed_in_vain
 from experiments.poses import PoseMaps, parse_pose, put_in_pose
 from experiments.runs import Outcome, train_and_score, untrained_network
 from experiments.tasks import Images, Task

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from analysis.findings import find
 from analysis.report.reproduce import commands
 from experiments import probe
+from experiments.arms import check_arm
 from experiments.cli import main
 from experiments.commands.options import find_study
 from experiments.commands.probe import scope, time_text
 from experiments.ledger import Ledger
-from experiments.plan import Plan, check_arm
+from experiments.plan import Plan
 from experiments.probe import advice, fit_to_time, load_probe, round_down, wall_seconds, with_seeds, with_sizes
 from tests.image_folders import save
 from tests.synthetic_ledger import STUDY, write_arm, write_study

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from baselines.whitening import Whitening
 from experiments import runs, training
+from experiments.arms import network_of
 from experiments.averaging import Averages
 from experiments.config import Optim, Protocol, RunConfig
 from experiments.errors import UserError
@@ -20,7 +21,6 @@ from experiments.ledger import Ledger
 from experiments.models.cnn_recipe import CnnRecipe
 from experiments.network import Network
 from experiments.optimiser import Optimiser
-from experiments.plan import network_of
 from experiments.runs import carry_out
 from experiments.training import train
 from experiments.variants import build_model_recipe, build_policy, parse_variant

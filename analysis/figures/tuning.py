@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from analysis.figures import figure, style
 from analysis.figures.selection import arm_label, grid_shape, lines, parameter_label, selected
 from analysis.findings import Findings
-from analysis.records import HYPER_PARAMETERS, Arm, Study
+from analysis.records import Arm, Study
+from analysis.run_records import HYPER_PARAMETERS
 from analysis.statistics import Floats
 
 _MOST_PANELS, _COLUMNS = 12, 3

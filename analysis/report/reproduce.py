@@ -8,7 +8,8 @@ from analysis.ablation import Run
 from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.questions import is_control
-from analysis.records import HYPER_PARAMETERS, Study
+from analysis.records import Study
+from analysis.run_records import HYPER_PARAMETERS
 
 UNKNOWN_SWEEP = "YOUR_SWEEP.yaml"
 UNKNOWN_DATA = "path/to/images"

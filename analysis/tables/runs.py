@@ -4,7 +4,7 @@ import pandas as pd
 
 from analysis.findings import Findings
 from analysis.formats import ABSENT, Cell, Section, Table, Value, text_table
-from analysis.records import COSTS, MACHINE
+from analysis.run_records import COSTS, MACHINE
 from analysis.scores import SCORES
 from analysis.tables import table
 

@@ -7,7 +7,8 @@ import pandas as pd
 
 from analysis.findings import Findings
 from analysis.formats import ABSENT, Cell, Section, Table, Value, one_line, text_table
-from analysis.records import COSTS, Study
+from analysis.records import Study
+from analysis.run_records import COSTS
 from analysis.tables import table
 
 _HEADINGS = ("Variant", "n", "Training s a run", "shortest", "longest", "Images/s", "Peak MiB", "All runs s")

@@ -5,6 +5,7 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.markup import escape
 
+from experiments.arms import network_of
 from experiments.commands.options import read_study
 from experiments.config import Optim, Protocol, RunConfig, run_key
 from experiments.device import find_device, resolve
@@ -19,7 +20,6 @@ from experiments.executors.local import prepare_device
 from experiments.images import fit_to_task
 from experiments.ledger import Ledger
 from experiments.options import Value, typed
-from experiments.plan import network_of
 from experiments.poses import posed_px, spell_pose
 from experiments.runs import Job, Source, carry_out
 from experiments.settled import FOUND, settled_protocol

@@ -65,7 +65,7 @@ def save_or_write(options: Namespace) -> int:
 def what_to_show(ledger: Ledger, findings: "Findings") -> "Shown":
     """What the ledger has of the study for W&B. Names are taken from one completed run of each arm and stage."""
     from analysis.answer import answer, headline
-    from analysis.records import HYPER_PARAMETERS
+    from analysis.run_records import HYPER_PARAMETERS
     from experiments.tracking.report import Shown, logged_names
 
     study = findings.study

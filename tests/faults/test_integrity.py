@@ -16,7 +16,8 @@ from analysis.checksums import SUMS as ANALYSIS_SUMS
 from analysis.checksums import read_bytes
 from analysis.errors import AnalysisError
 from analysis.evaluations import read_histories, read_maps, read_predictions, read_robustness
-from analysis.records import NEWEST_FORMAT, read_study
+from analysis.records import read_study
+from analysis.run_records import NEWEST_FORMAT
 from experiments.cli import main
 from experiments.config import RESULT_FORMAT, canonical
 from experiments.errors import UserError

@@ -1,0 +1,144 @@
+"""Reads runs of the ledger into rows."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.checksums import is_there
+from analysis.errors import AnalysisError
+from analysis.json_files import get, number, part, read_object
+from analysis.shapes import COST, RUN, check, shown
+
+NEWEST_FORMAT = 5
+"""The newest format of run.json and study.json that these functions understand; they read all older ones."""
+
+SCORES = (
+    "epochs",
+    "num_train_images",
+    "num_val_images",
+    "num_test_images",
+    "num_parameters",
+    "train_flops",
+    "val_accuracy",
+    "val_loss",
+    "test_accuracy",
+    "test_loss",
+    "test_ece",
+    "rotation_accuracy",
+    "corruption_accuracy",
+    "worst_of_grid_accuracy",
+)
+COSTS = ("train_seconds", "seconds", "images_per_s", "peak_memory_mib")
+MACHINE = ("device", "device_name", "threads")
+TRANSFORMER = (
+    "num_images",
+    "identity_fraction",
+    "out_of_frame",
+    "condition",
+    "zoom",
+    "angle_deg",
+    "angle_sd_deg",
+    "spread_px",
+)
+"""Numbers of a run's transformer; their columns are `transformer.zoom`, ... beside `transformer.verdict` (text)."""
+
+TRANSFORMER_POSE = ("angle_error_deg", "angle_r2", "log_scale_r2", "shift_r2", "shift_error_px")
+"""What the transformer found of the true pose, where images differ in it; `transformer.angle_r2`, ..."""
+
+TRANSFORMER_COLUMNS = tuple(f"transformer.{name}" for name in (*TRANSFORMER, *TRANSFORMER_POSE))
+HYPER_PARAMETERS = ("optim", "model", "policy")
+"""Parts of a run's configuration that are tuned; their columns are `optim.lr`, `model.loc_lr_factor`, ..."""
+
+
+class Runs:
+    """Reads runs into rows. protocols, tasks: hashes that were found, each with the key of a run that has it.
+
+    protocols: by the hash that was expected. protocol_of: values by name, by that hash.
+    """
+
+    def __init__(self, file: Path, ledger: Path) -> None:
+        self.file, self.ledger = file, ledger
+        self.protocols: dict[str, dict[str, str]] = {}
+        self.protocol_of: dict[str, dict[str, Any]] = {}
+        self.tasks: dict[str, str] = {}
+
+    def rows(self, arm: Mapping[str, Any], stage: str, keys: Sequence[str], protocol_hash: str) -> list[dict[str, Any]]:
+        """Of runs of a stage, which all should have that protocol. arm: what all rows have of their arm."""
+        rows: list[dict[str, Any]] = []
+        for key in keys:
+            row = {**arm, "stage": stage, "key": key}
+            run_file = self.ledger / "runs" / key / "run.json"
+            if not is_there(run_file):
+                rows.append(row | {"status": "missing"})
+                continue
+            run = read_object(run_file)
+            _check_run(run_file, run, key, stage)
+            self.protocols.setdefault(protocol_hash, {}).setdefault(get(run_file, run, "protocol_hash", str), key)
+            self.tasks.setdefault(get(run_file, run, "task.content_hash", str), key)
+            self.protocol_of.setdefault(protocol_hash, get(run_file, run, "config.protocol", dict))
+            get(run_file, run, "config.protocol.epochs", int)
+            rows.append(row | _run_row(run_file, run) | _cost_row(run_file.with_name("cost.json")))
+        return rows
+
+
+def check_format(file: Path, record: dict[str, Any]) -> None:
+    version = get(file, record, "format", int)
+    if version > NEWEST_FORMAT:
+        raise AnalysisError(
+            f"{file}: format {shown(version)} is newer than {NEWEST_FORMAT}, the newest known: update stn-bench"
+        )
+
+
+def _check_run(file: Path, run: dict[str, Any], key: str, stage: str) -> None:
+    check_format(file, run)
+    if get(file, run, "key", str) != key:
+        raise AnalysisError(f"{file}: holds the run {shown(run['key'])}, expected {key!r}")
+    if get(file, run, "config.stage", str) != stage:
+        found = shown(run["config"]["stage"])[1:-1]
+        raise AnalysisError(f"{file}: is a {found} run, but its study lists it as a {stage} run")
+    check(file, run, RUN)
+
+
+def _run_row(file: Path, run: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {"status": get(file, run, "status", str), "error": run.get("error")}
+    row["seed"] = get(file, run, "config.seed", int)
+    for owner in HYPER_PARAMETERS:
+        for name, value in get(file, run, f"config.{owner}", dict).items():
+            row[f"{owner}.{name}"] = value
+    result = run.get("result") or {}
+    row |= {name: number(file, result, name) for name in SCORES}
+    if result.get("test_class_accuracy") is not None:
+        row["test_class_accuracy"] = _class_accuracy(file, get(file, result, "test_class_accuracy", list))
+    return row | _transformer_row(file, part(file, result, "transformer"))
+
+
+def _class_accuracy(file: Path, values: list[Any]) -> npt.NDArray[np.float64]:
+    """By class; NaN for one that the test set lacks."""
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise AnalysisError(f"{file}: 'test_class_accuracy' is {values!r}, expected numbers or null") from None
+
+
+def _transformer_row(file: Path, transformer: dict[str, Any]) -> dict[str, Any]:
+    verdict = transformer.get("verdict")
+    if verdict is not None and not isinstance(verdict, str):
+        raise AnalysisError(f"{file}: 'verdict' is {verdict!r}, expected text or null")
+    pose = part(file, transformer, "pose")
+    row = {name: number(file, transformer, name) for name in TRANSFORMER}
+    row |= {name: number(file, pose, name) for name in TRANSFORMER_POSE}
+    return {f"transformer.{name}": value for name, value in {"verdict": verdict, **row}.items()}
+
+
+def _cost_row(file: Path) -> dict[str, Any]:
+    if not is_there(file):
+        return {}
+    cost = read_object(file)
+    check(file, cost, COST)
+    row: dict[str, Any] = {name: number(file, cost, name) for name in COSTS}
+    row |= {name: cost.get(name) for name in MACHINE}
+    row["versions"] = ", ".join(f"{name} {version}" for name, version in sorted((cost.get("versions") or {}).items()))
+    return row
