@@ -36,10 +36,11 @@ from experiments.runs import Job, Outcome, Source, record_files
 from experiments.study import load_study
 from experiments.sweep import Sweep, check_same_task
 from experiments.tasks import Images, Task
+from experiments.tuning import num_runs
 
 CPU = torch.device("cpu")
-NUM_TRIALS, NUM_FINALS, NUM_EPOCHS = 20, 5, 30
-RUNS_OF_ARM = NUM_TRIALS + NUM_FINALS
+NUM_TRIALS, NUM_FINALS, NUM_EPOCHS = 14, 5, 30
+RUNS_OF_ARM = num_runs(NUM_TRIALS, repeats=True) + NUM_FINALS
 MODELS = ("cnn", "stn_rotation", "stn_similarity", "stn_affine")
 POLICIES = ("none", "affine", "rotate", "translate", "scale")
 MEDIAN_S, SPREAD = 600.0, 0.7
@@ -48,22 +49,22 @@ STARTS = ("first", "half", "full")
 """With an empty ledger, one that has half of the runs, and one that has them all."""
 
 
-def made_up_plan(folder: Path, num_runs: int) -> Plan:
+def made_up_plan(folder: Path, number: int) -> Plan:
     """A study of so many runs, in arms of 25: up to 20 variants under as many poses as it takes.
 
     folder: for its sweep file. Raises ValueError for a number of runs that makes no whole arms.
     """
-    num_arms, left = divmod(num_runs, RUNS_OF_ARM)
+    num_arms, left = divmod(number, RUNS_OF_ARM)
     if left or not num_arms:
-        raise ValueError(f"{num_runs} runs: must be a multiple of {RUNS_OF_ARM}")
+        raise ValueError(f"{number} runs: must be a multiple of {RUNS_OF_ARM}")
     names = [model if policy == "none" else f"{model}+{policy}" for policy in POLICIES for model in MODELS]
-    num_variants = max(number for number in range(1, len(names) + 1) if num_arms % number == 0)
+    num_variants = max(num for num in range(1, len(names) + 1) if num_arms % num == 0)
     rate = {"distribution": "log_uniform_values", "min": 0.02, "max": 0.5}
     decay = {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2}
     sweep_file = {
         "name": "simulated",
         "task": "sprites",
-        "poses": [f"R:max_deg={number / 10}" for number in range(1, num_arms // num_variants + 1)],
+        "poses": [f"R:max_deg={tenths / 10}" for tenths in range(1, num_arms // num_variants + 1)],
         "variants": [{"variant": name, "baseline": names[0]} for name in names[:num_variants]],
         "protocol": {"epochs": NUM_EPOCHS, "precision": "fp32", "device": "cpu", "val_images": 5000},
         "search": {
@@ -212,10 +213,10 @@ class _Stopped(Exception):
 class Simulation:
     """One study in one folder, which is empty at first. terminal: whether progress is shown as in a terminal."""
 
-    def __init__(self, folder: Path, num_runs: int, num_workers: int, terminal: bool) -> None:
+    def __init__(self, folder: Path, number: int, num_workers: int, terminal: bool) -> None:
         torch.set_num_threads(1)
-        self.plan, self.ledger_root = made_up_plan(folder, num_runs), folder / "runs"
-        self.num_runs, self.num_workers, self.terminal = num_runs, num_workers, terminal
+        self.plan, self.ledger_root = made_up_plan(folder, number), folder / "runs"
+        self.num_runs, self.num_workers, self.terminal = number, num_workers, terminal
         self.own, self.commits, self.manifests = Clock(), Clock(), Clock()
 
     def measure(self) -> dict[str, Any]:

@@ -29,12 +29,12 @@ from experiments.runs import Job
 from experiments.sweep import Sweep
 
 WATCHED = (str(Path(experiments.__file__).parent), str(Path(concurrent.futures.__file__).parent))
-RUNS_OF_ARM = 8
+RUNS_OF_ARM = 14
 
 
 @pytest.fixture
 def small_arms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two waves of trials, and two final runs."""
+    """Two waves of trials, the best again, and two final runs."""
     for name, value in {"NUM_TRIALS": 6, "NUM_FINALS": 2, "NUM_EPOCHS": 3, "RUNS_OF_ARM": RUNS_OF_ARM}.items():
         monkeypatch.setattr(simulated_cluster, name, value)
 

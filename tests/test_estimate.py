@@ -59,9 +59,9 @@ def test_poses_that_are_drawn_anew_have_a_speed_of_their_own(tmp_path: Path) -> 
 
 
 def test_speed_is_that_of_the_last_runs_of_a_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"NUM_TRIALS": 6, "NUM_FINALS": 2, "NUM_EPOCHS": 2, "RUNS_OF_ARM": 8}.items():
+    for name, value in {"NUM_TRIALS": 6, "NUM_FINALS": 2, "NUM_EPOCHS": 2, "RUNS_OF_ARM": 14}.items():
         monkeypatch.setattr(simulated_cluster, name, value)
-    simulation = Simulation(tmp_path, 21 * 8, 4, False)  # three poses of seven variants
+    simulation = Simulation(tmp_path, 21 * 14, 4, False)  # three poses of seven variants
     simulation.measure()
     plan, ledger = simulation.plan, Ledger(tmp_path / "runs", read_only=True)
     variant, reads = plan.arms[0].variant, list[str]()
@@ -114,7 +114,7 @@ def test_no_batch_is_larger_than_what_there_is(tmp_path: Path, monkeypatch: pyte
     """65,536 images at once, of a study of 60, took all memory of the plan's own process."""
     sizes: list[int] = []
 
-    def images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_steps: int) -> float:
+    def images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channels: int, num_steps: int) -> float:
         sizes.append(protocol.batch_size)
         return 1e9
 

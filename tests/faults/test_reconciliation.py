@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +31,7 @@ from experiments.plan import Plan
 from experiments.runs import Job, Outcome, record_files
 from experiments.search import NUM_COMMON_TRIALS
 from experiments.sweep import Sweep
+from experiments.tuning import num_runs
 from tests.command_line import contents
 from tests.tiny_study import STUDY, TINY, plan_of
 
@@ -148,13 +149,12 @@ def check(finished: Finished, folder: Path, runs: dict[str, bytes]) -> None:
     assert sorted(path.name for path in place(folder, "").iterdir()) == ["optuna.log", "study.json"]
 
 
-def test_the_study_in_peace_is_one_that_can_tell(finished: Finished) -> None:
+def test_the_study_in_peace_is_one_that_can_tell(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sampler learns, its trials end in all three ways, and no two runs are the same."""
     assert NUM_COMMON_TRIALS <= NUM_COMMON < NUM_TRIALS
-    assert len(finished.made) == len(set(finished.made)) == 2 * (NUM_TRIALS + NUM_FINALS)
-    drawn = replace(finished.plan.study.search, sampler="random")
-    drawn_plan = replace(finished.plan, study=replace(finished.plan.study, search=drawn))
-    under_way = Sweep(drawn_plan, Ledger(finished.folder / "runs", read_only=True), store=False)
+    assert len(finished.made) == len(set(finished.made)) == 2 * (num_runs(NUM_TRIALS, repeats=True) + NUM_FINALS)
+    monkeypatch.setattr("experiments.search.NUM_COMMON_TRIALS", NUM_TRIALS)
+    under_way = Sweep(finished.plan, Ledger(finished.folder / "runs", read_only=True), store=False)
     under_way.replay()
     for arm, known in zip(under_way.arms, finished.study["arms"], strict=True):
         assert arm.trials[:NUM_COMMON] == known["trials"][:NUM_COMMON]
