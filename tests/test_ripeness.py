@@ -63,7 +63,7 @@ def study_of(ledger: Path, arms: dict[str, tuple[float, float]], **changes: Any)
         ("cnn+affine", (0.9, 0.905), (0.6, 0.9), "unripe", "augmentation has nothing to cure yet, as cnn is right on"),
         ("cnn+affine", (0.995, 1.0), (0.995, 1.0), "equivalent", ""),
         ("stn_affine", (0.9, 0.97), (0.9, 1.0), "unripe", "of its training images, cnn is right on 97 %, which"),
-        ("stn_affine", (0.9, 0.995), (0.9, 0.995), "equivalent", ""),
+        ("stn_affine", (0.9, 0.996), (0.9, 0.996), "equivalent", ""),
         ("cnn+affine", (1.0, 1.0), (1.0, 1.0), "unripe", "every run is right on all test images"),
     ],
 )
