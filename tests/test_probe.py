@@ -142,8 +142,8 @@ def test_the_advice_says_no_more_than_was_decided(augmentation: str, transformer
         ),
         (
             ("unripe", "idle", "unripe"),
-            "A spatial transformer by itself did not learn to look, and so is untested; whether augmentation and a spatial "
-            "transformer on top of augmentation help, this training is too short to tell.",
+            "A spatial transformer by itself did not learn to look, and so is untested; whether augmentation and a "
+            "spatial transformer on top of augmentation help, this training is too short to tell.",
         ),
         (
             ("better", "unripe", "negligible"),
