@@ -200,7 +200,12 @@ def _rows(study: Study) -> tuple[list[Row], list[Gap]]:
                 test_accuracy=mean_of(test, i),
                 difference=None if own else mean_of(difference, i),
                 is_ripe=not own
-                and is_ripe([trained[i], trained[baseline_A[i]]], float(difference.mean_X[i]), chance(study)),
+                and is_ripe(
+                    [trained[i], trained[baseline_A[i]]],
+                    float(difference.mean_X[i]),
+                    chance(study),
+                    study.claims.margin,
+                ),
                 gap_closed=gap_closed[i],
                 test_by_seed=_present(seeds, test_AS[i]),
                 difference_by_seed={} if own else _present(seeds, pairs_AS[i]),

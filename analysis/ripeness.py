@@ -3,7 +3,7 @@
 A test over seeds asks whether the same short training would give the same difference again, and not whether a longer
 one would. How steeply a curve ends says nothing: learning rates fall to 0 at the end of every run, however long, and
 accuracy rises with that. What a network has not yet learned of its own training images bounds what a longer training
-can bring it: nothing is decided where the side that stands lower has more of them left than the two differ by.
+can bring it: nothing is decided where the side that stands lower has more left than half of the difference.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,11 @@ TOO_SHORT, ALIKE = "trained too short to tell", "nothing to tell apart"
 
 LEARNED = 0.25
 """Of the way from chance to all training images right: a network below has not begun."""
+
+
+LEFT = 0.5
+"""Of the difference: how much of its training images the side that stands lower may have left to learn. Measured, a
+longer training brought at most nine tenths of what was left."""
 
 
 class Trained(NamedTuple):
@@ -70,10 +75,10 @@ def trained_arms(study: Study) -> tuple[Trained, ...]:
     )
 
 
-def is_ripe(arms: Sequence[Trained], difference: float, chance: float) -> bool:
+def is_ripe(arms: Sequence[Trained], difference: float, chance: float, margin: float) -> bool:
     """Whether the difference between these arms may be called one: not where a longer training could turn it."""
     decision = "better" if difference > 0 else "worse"
-    return not (nothing_learned(arms, chance) or too_short(arms, decision, difference, 0.0))
+    return not (nothing_learned(arms, chance) or too_short(arms, decision, difference, margin))
 
 
 def nothing_learned(arms: Sequence[Trained], chance: float) -> str:
@@ -101,8 +106,8 @@ def too_short(arms: Sequence[Trained], decision: str, difference: float, margin:
         return ""
     lower = {"better": arms[1:2], "worse": arms[:1]}.get(decision, arms)
     for arm in lower if len(arms) == 2 else arms:
-        if not 1 - arm.fit <= max(abs(difference), margin) + 1e-9:  # so that NaN is none
-            return f"{TOO_SHORT}: {_right(arm)}, which leaves more to learn than the difference"
+        if not 1 - arm.fit <= LEFT * max(abs(difference), margin) + 1e-9:  # so that NaN is none
+            return f"{TOO_SHORT}: {_right(arm)}, which leaves too much to learn beside the difference"
     variant, baseline = arms[:2]
     cured = baseline.fit - margin > baseline.tested or baseline.tested >= 1 - margin
     if len(arms) == 2 and decision != "better" and _shown_more(variant, baseline) and not cured:

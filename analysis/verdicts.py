@@ -45,7 +45,7 @@ _TALLY: dict[Decision, str] = {
     "undecided": "undecided",
     "untested": "not tested yet",
     "idle": "untested, as no transformer learned to look",
-    "unripe": "not ripe",
+    "unripe": "trained too short to tell",
 }
 BADGES: dict[Decision, str] = {
     "better": "better",

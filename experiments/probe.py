@@ -139,7 +139,7 @@ def advice(augmentation: str, transformer: str, both: str, size: str = "") -> st
 
 def _advice(augmentation: str, transformer: str, both: str) -> str:
     if augmentation == "better" and both == "better":
-        return "Yes: augmentation helps here, and a spatial transformer on top of it helps further."
+        return "Yes, augmentation helps here, and a spatial transformer on top of it helps further."
     if augmentation == "better" and both in FAILS:
         what = "on top of it does harm" if both == "worse" else "adds nothing to it that matters"
         return f"Augmentation is enough here: a spatial transformer {what}."
@@ -153,13 +153,17 @@ def _advice(augmentation: str, transformer: str, both: str) -> str:
         (FAILS, "{} does not help here", "{} do not help here"),
         (("behind",), "{} helps only behind the plain network", "{} help only behind the plain network"),
         (("idle",), "{} did not learn to look, and so is untested", "{} did not learn to look, and so are untested"),
-        (("unripe",), "whether {} helps, this training was too short to tell", ""),
-        (("undecided", "untested"), "of {} it is too early to say", ""),
+        (
+            ("unripe",),
+            "whether {} helps, this training is too short to tell",
+            "whether {} help, this training is too short to tell",
+        ),
+        (("undecided", "untested"), "of {} it is too early to say", "of {} it is too early to say"),
     )
     parts = []
     for of, one, several in told:
         if subjects := [subject for subject, decision in decisions.items() if decision in of]:
-            parts.append((one if len(subjects) == 1 or not several else several).format(listed(subjects)))
+            parts.append((one if len(subjects) == 1 else several).format(listed(subjects)))
     if set(decisions.values()) <= {"undecided", "untested"}:
         return "Too early to say whether augmentation or a spatial transformer would help here."
     text = "; ".join(parts)

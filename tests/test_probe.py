@@ -130,7 +130,7 @@ def test_the_advice_says_no_more_than_was_decided(augmentation: str, transformer
         (("better", "better", "worse"), "Augmentation is enough here: a spatial transformer on top of it does harm."),
         (
             ("better", "undecided", "better"),
-            "Yes: augmentation helps here, and a spatial transformer on top of it helps",
+            "Yes, augmentation helps here, and a spatial transformer on top of it helps",
         ),
         (
             ("better", "worse", "undecided"),
@@ -142,6 +142,20 @@ def test_the_advice_says_no_more_than_was_decided(augmentation: str, transformer
             "Augmentation, a spatial transformer by itself and a spatial transformer on top of augmentation do not ",
         ),
         (
+            ("unripe", "idle", "unripe"),
+            "A spatial transformer by itself did not learn to look, and so is untested; whether augmentation and a "
+            "spatial transformer on top of augmentation help, this training is too short to tell.",
+        ),
+        (
+            ("better", "unripe", "negligible"),
+            "Augmentation is enough here: a spatial transformer adds nothing to it that",
+        ),
+        (
+            ("unripe", "equivalent", "behind"),
+            "A spatial transformer by itself does not help here; a spatial transformer "
+            "on top of augmentation helps only behind the plain network; whether augmentation helps, this training is",
+        ),
+        (
             ("worse", "undecided", "better"),
             "A spatial transformer on top of augmentation helps here; augmentation does not",
         ),
@@ -149,6 +163,11 @@ def test_the_advice_says_no_more_than_was_decided(augmentation: str, transformer
 )
 def test_the_advice_in_words(decisions: tuple[str, str, str], expected: str) -> None:
     assert advice(*decisions).startswith(expected)
+
+
+def test_the_advice_says_what_size_it_holds_for() -> None:
+    text = advice("better", "better", "better", "384 images, 8 epochs, 48 steps, 32 px, tuned once")
+    assert text.startswith("On 384 images, 8 epochs, 48 steps, 32 px, tuned once: yes, augmentation helps here, and")
 
 
 def make_pictures(root: Path, per_class: int) -> Path:

@@ -47,10 +47,10 @@ Scenario = Callable[[np.random.Generator], dict[str, Arm]]
 
 
 def learned(done: float, final: float) -> Arm:
-    """A network that is so far on its way from chance to `final`; it learns training images faster."""
+    """A network that is so far on its way from chance to `final`; it learns training images a little faster."""
     share = 1 - np.exp(-done)
     chance = 1 / CLASSES
-    return Arm(chance + (1 - chance) * (1 - np.exp(-1.5 * done)), chance + (final - chance) * share, final)
+    return Arm(chance + (1 - chance) * (1 - np.exp(-1.2 * done)), chance + (final - chance) * share, final)
 
 
 def null(draw: np.random.Generator) -> dict[str, Arm]:

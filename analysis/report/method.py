@@ -230,9 +230,9 @@ def method(findings: Findings) -> tuple[str, ...]:
         "What neither test decides is called undecided. The number of seeds that could decide it assumes that what was "
         "seen so far is the truth.",
         "Whatever the tests say, nothing is decided between networks that were trained too short to tell: where one of "
-        "them is near chance on its own training images, or the one that stands lower has still more of them to learn "
-        "than the two differ by. Nor is it of a transformer that was idle in every run, of runs that give one answer, "
-        "or of runs without a mistake. What is decided holds for this size of training.",
+        "them is near chance on its own training images, or the one that stands lower has more left to learn of them "
+        "than half of the difference. Nor is it of a transformer that was idle in every run, of runs that give one "
+        "answer, or of runs without a mistake. What is decided holds for this size of training.",
     )
 
 

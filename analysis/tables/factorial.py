@@ -57,7 +57,7 @@ def factorial(findings: Findings) -> Table | None:
                 findings.trained[i]
                 for i in (crossing.both, crossing.only_policy, crossing.only_model, crossing.neither)
             ]
-            reading = _reading(effects[-1], ripe=is_ripe(arms, effects[-1].value, chance(study)))
+            reading = _reading(effects[-1], ripe=is_ripe(arms, effects[-1].value, chance(study), study.claims.margin))
             names = Cell(f"{crossing.model} × {crossing.policy}"), Cell(crossing.reference)
             num = effects[-1].num
             cells.append((*names, *(mean_cell(e, signed=True) for e in effects), Cell(str(num), num), Cell(reading)))

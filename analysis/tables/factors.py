@@ -71,7 +71,12 @@ def factors(findings: Findings) -> Table | None:
                     strong |= {(len(cells), column) for column in (1, 3)}
                 whole = found if p == len(found) else found[p : p + 1]
                 ripe = all(
-                    is_ripe([findings.trained[i] for i in (pair.after, pair.before)], mean.value, chance(study))
+                    is_ripe(
+                        [findings.trained[i] for i in (pair.after, pair.before)],
+                        mean.value,
+                        chance(study),
+                        study.claims.margin,
+                    )
                     for pair in whole
                 )
                 star = " *" if ripe and mean.excludes_zero else ""
