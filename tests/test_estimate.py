@@ -98,7 +98,7 @@ def test_no_batch_is_larger_than_what_there_is(tmp_path: Path, monkeypatch: pyte
     """65,536 images at once, of a study of 60, took all memory of the plan's own process."""
     sizes: list[int] = []
 
-    def images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_steps: int) -> float:
+    def images_per_s(arm: ArmPlan, protocol: Protocol, *sizes_of: int) -> float:
         sizes.append(protocol.batch_size)
         return 1e9
 
