@@ -32,7 +32,7 @@ MAX_ARMS = 5000
 
 _OPTIONS = r"(?::[a-z_]+=[A-Za-z0-9_.-]+)*"
 _VARIANT = rf"[a-z][a-z0-9_]*{_OPTIONS}(@[a-z][a-z0-9_]*{_OPTIONS})?(\+[a-z][a-z0-9_]*{_OPTIONS})*"
-_FORM = "of the form MODEL[@BACKBONE][+POLICY[+POLICY...]], each with :key=value where it has options"
+_FORM = "of the form MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY+POLICY, each with :key=value where it has options"
 
 _WHOLE_BOUNDS = {
     "image_px": (8, 1024),
