@@ -101,6 +101,18 @@ class RunConfig:
     prune_below: tuple[float, ...] = ()
 
 
+RunKind = tuple[str, ...]
+"""Pose, variant, stage, training images and epochs: what runs that take equally long have in common."""
+
+
+def kind_of(*parts: object) -> RunKind:
+    return tuple(map(str, parts))
+
+
+def kind_of_run(run: RunConfig) -> RunKind:
+    return kind_of(run.pose, run.variant, run.stage, run.protocol.train_images, run.protocol.epochs)
+
+
 def canonical(value: Any) -> str:
     """JSON with one spelling for one value: sorted keys, no spaces, no NaN; 1.0 and 1 stay apart."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from experiments.config import RunConfig
+from experiments.config import RunConfig, RunKind, kind_of, kind_of_run
 from experiments.ladder import size_text
 from experiments.ledger import Ledger
 from experiments.ledger.shapes import is_whole
@@ -165,21 +165,6 @@ def epoch_line(row: dict[str, Any], num_epochs: int) -> str:
     return f"epoch {row['epoch']:>{len(str(num_epochs))}}/{num_epochs}   {scores}"
 
 
-RunKind = tuple[str, str, str, str, str]
-"""Pose, variant, stage, and the size of the training."""
-
-
-def kind_of(*parts: object) -> RunKind:
-    """Of pose, variant, stage, train_images and epochs: what runs that take equally long have in common."""
-    pose, variant, stage, train_images, epochs = map(str, parts)
-    return pose, variant, stage, train_images, epochs
-
-
-def kind_of_job(job: "Job") -> RunKind:
-    run = job.run
-    return kind_of(run.pose, run.variant, run.stage, run.protocol.train_images, run.protocol.epochs)
-
-
 class SweepProgress:
     """Progress with the time left, and a line for each finished run. Use as a context manager.
 
@@ -206,6 +191,7 @@ class SweepProgress:
         self._begun_s: dict[str, float] = {}
         """What runs in progress have done of what is expected, by key, as they were looked at last."""
         self._looks = Pace(LOOK_SHARE)
+        self.several_sizes = len({kind[3:] for kind in expected_s}) > 1
         self.name_width = min(MAX_NAME, max(len(run_name(variant, pose)) for pose, variant, *_ in expected_s))
         self._bar = Progress(
             TextColumn("{task.fields[runs]}"),
@@ -228,7 +214,7 @@ class SweepProgress:
         self._bar.stop()
 
     def _expected(self, job: "Job") -> float:
-        return self.expected_s[kind_of_job(job)]
+        return self.expected_s[kind_of_run(job.run)]
 
     def left(self, done_s: float) -> str:
         """Time left: what is expected of the remaining runs, corrected by how long the finished ones took."""
@@ -248,7 +234,7 @@ class SweepProgress:
         count = f"{self.num_finished:>{len(str(self.num_runs))}}/{self.num_runs}"
         quiet = self.console.is_terminal or num_finished == self.num_runs
         left = "" if quiet else f"  {self.left(self.done_s)}"
-        line = run_line(job.run, record, cost, self.name_width, sizes=len({kind[3:] for kind in self.expected_s}) > 1)
+        line = run_line(job.run, record, cost, self.name_width, sizes=self.several_sizes)
         self.console.print(f"{count} {line}{left}", highlight=False, soft_wrap=True)
         self.tick()
 

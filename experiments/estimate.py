@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from experiments.arms import ArmPlan, make_run_config
-from experiments.config import Protocol
+from experiments.config import Protocol, kind_of, kind_of_run
 from experiments.device import Call, here
-from experiments.display import kind_of, kind_of_job
 from experiments.images import is_posed_anew, posed_anew, to_device
 from experiments.ledger import Ledger
 from experiments.ledger.checkpoints import latest_epoch
@@ -63,7 +62,7 @@ class Estimate:
         left = runs_left(plan, sweep, ledger)
         self.num_done = plan.num_runs - sum(map(sum, left))
         begun = [
-            (epochs, self.by_run[kind_of_job(job)] * epochs / job.run.protocol.epochs)
+            (epochs, self.by_run[kind_of_run(job.run)] * epochs / job.run.protocol.epochs)
             for arm in sweep.arms
             for job in {job.key: job for job in arm.jobs if job.key not in ledger}.values()
             if (epochs := latest_epoch(ledger.checkpoints(job.key)))

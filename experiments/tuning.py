@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from experiments.runs import Job
 from experiments.search import ArmSearch, Score, Setting
@@ -68,9 +69,9 @@ class Tuning:
             for trial in finalists:
                 yield Trial(trial.setting, self.seed - number)
 
-    @property
+    @cached_property
     def winner(self) -> str | None:
-        """Key of the winner's first trial; None if none was completed."""
+        """Key of the winner's first trial; None if none was completed. Of a tuning that is done."""
         return winner_of([Tried(trial.key, _identity(trial.setting), trial.accuracy) for trial in self.trials])
 
     @property

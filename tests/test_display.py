@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from experiments import pace
+from experiments.config import RunKind
 from experiments.display import SweepProgress, folded, print_ablation, print_tables
 from experiments.ledger import Ledger
 from experiments.runs import Job
@@ -80,7 +81,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def progress_of(ledger: Marked, *, terminal: bool) -> SweepProgress:
     """Of eight runs of 100 s."""
     console = Console(file=StringIO(), force_terminal=terminal, width=100)
-    expected_s = {("upright", "cnn", "trial", "40", "9"): 100.0}
+    expected_s: dict[RunKind, float] = {("upright", "cnn", "trial", "40", "9"): 100.0}
     known = cast(Ledger, ledger)
     return SweepProgress(console, known, expected_s, 800.0, num_runs=8, num_done=0, num_workers=4)
 
