@@ -126,8 +126,10 @@ def test_no_batch_is_larger_than_what_there_is(tmp_path: Path, monkeypatch: pyte
     assert sizes == [2, 60, 60]
 
 
-@pytest.mark.parametrize("pose", ["upright", "TC:canvas_px=40:fresh=true"])
-def test_the_speed_of_a_variant_is_measured(pose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("pose", "at_least"), [("upright", 10), ("R:fresh=true", 1)])
+def test_the_speed_of_a_variant_is_measured(
+    pose: str, at_least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan, anew = made_up_plan(tmp_path, 25), list[bool]()
 
     def watched(network: Any, policy: Any, images: DeviceImages, *others: Any) -> str:
@@ -136,5 +138,5 @@ def test_the_speed_of_a_variant_is_measured(pose: str, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(estimate, "train", watched)
     arm = replace(plan.arms[0], pose=pose)
-    assert 10 < measure_images_per_s(arm, replace(plan.protocol, device="cpu"), 10) < 1e6
+    assert at_least < measure_images_per_s(arm, replace(plan.protocol, device="cpu"), 10) < 1e6
     assert anew and all(each is ("fresh" in pose) for each in anew)
