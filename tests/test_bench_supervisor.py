@@ -140,7 +140,8 @@ def test_what_the_supervisor_does_grows_linearly_with_the_runs(tmp_path: Path, m
     own = {f"experiments/{name}.py" for name in ("sweep", "search", "display", "estimate")}
     assert own | {"ledger/__init__.py", "futures/_base.py"} <= large.keys()
     for name in large:
-        assert large[name] - middle[name] < 2.1 * (middle[name] - small[name]) + 200, name
+        an_arm = small[name] / 4  # one more may be tuned when the sweep is stopped, and again by the next start
+        assert large[name] - middle[name] < 2.1 * (middle[name] - small[name]) + an_arm + 200, name
 
 
 class Listed(SimulatedCluster):
