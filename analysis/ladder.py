@@ -103,11 +103,11 @@ def still_changes(climb: Climb, decision: str) -> str | None:
         return None
     if direction == "settled" or (direction == "moving" and decision in ("better", "worse") and value * change > 0):
         return ""
-    how = "turns" if direction == "turning" else "still changes"
+    how = "turns with longer training" if direction == "turning" else "still changes with longer training"
     if math.isnan(climb.per_doubling):
-        return f"{TOO_SHORT}: the difference {how} with the size of training"
+        return f"{TOO_SHORT}: the difference {how}"
     much = f"{100 * climb.per_doubling:+.1f} points".replace("-", "−")
-    return f"{TOO_SHORT}: the difference {how}, by {much} for each doubling of the training computation"
+    return f"{TOO_SHORT}: the difference {how}, by {much} with each doubling of it"
 
 
 def _train_flops(claim: Claim, runs: pd.DataFrame) -> float:

@@ -71,13 +71,15 @@ class Part:
     figures: tuple[str, ...]
 
 
+LADDER = "ladder"
+
 PARTS = (
     Part(
         "evidence", "Evidence", "The evidence",
         "What each variant scores on test images that no tuning has seen, and how it differs from what it is compared "
         "with. Every difference is between runs with the same seed: the same images in the same order.",
         ("leaderboard", "claims", "ladder", "factorial", "factors", "ablation", "parameters", "classes"),
-        ("forest", "ladder", "ablation", "ranges", "confusion", "calibration"),
+        ("forest", LADDER, "ablation", "ranges", "confusion", "calibration"),
     ),
     Part(
         "costs", "Costs", "What it costs",
@@ -122,8 +124,8 @@ WITH_CLASSES = ("confusion",)
 FIGURES = (".png", ".svg", ".pdf")
 """What their files end in, known where plotting cannot be imported."""
 
-KEY_FIGURES = ("forest", "ablation")
-"""The first of these that there is stands beside the answer."""
+KEY_FIGURES = ("forest", "ablation", LADDER)
+"""The first of these that there is stands beside the answer, and the ladder behind it."""
 
 
 def write_report(findings: Findings, out: Path) -> Path:
@@ -193,7 +195,8 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
     study = findings.study
     tables = build_tables(findings)
     by_name = {found.name: found for found in pictures}
-    key = next((by_name.pop(name) for name in KEY_FIGURES if name in by_name and by_name[name].source), None)
+    there = [name for name in KEY_FIGURES if name in by_name and by_name[name].source]
+    keys = [by_name.pop(name) for name in there[:1] + [name for name in there[1:] if name == LADDER]]
     script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
     said = statements(findings)
     poses = tuple(dict.fromkeys(arm.pose for arm in study.arms))
@@ -214,7 +217,7 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
         "several_poses": len(poses) > 1,
         "say_pose": poses != ("upright",),
         "facts": facts(findings),
-        "key_figure": key,
+        "key_figures": keys,
         "variants": variant_facts(study),
         "parts": list(_parts(tables, by_name)),
         "faults": findings.faults,
