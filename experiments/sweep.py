@@ -266,7 +266,8 @@ class Sweep:
         listed: set[str] = set()
         for was in self.known.get("arms", ()):
             arm = arms.get((was["pose"], was["variant"]))
-            if arm is None or arm.finals or any(key not in was["trials"] for key in arm.trials):
+            ours, theirs = set(arm.trials) if arm else set[str](), set(was["trials"])
+            if arm is None or arm.finals or not (ours <= theirs or theirs <= ours):
                 listed.update(keys_of(was))
         listed.difference_update(key for arm in self.arms for key in arm.keys)
         return sum(key in self.ledger for key in listed)

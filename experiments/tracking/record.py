@@ -41,7 +41,7 @@ def run_name(run: Json) -> str:
 def size_of(run: Json) -> str:
     """Training images and epochs, `5,000 x 3`: what runs of a ladder are grouped by."""
     protocol = run["config"]["protocol"]
-    return f"{protocol['train_images']:,} x {protocol['epochs']}"
+    return f"{protocol.get('train_images', 0):,} x {protocol.get('epochs', 0)}"
 
 
 def file_name(run: Json) -> str:

@@ -14,6 +14,7 @@ from experiments.executors.local import LocalExecutor
 from experiments.ledger import Ledger
 from experiments.runs import Job
 from experiments.sweep import Sweep
+from experiments.tuning import NUM_FINALISTS, NUM_REPEATS
 from tests.tiny_study import TINY, plan_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -54,7 +55,7 @@ def test_many_runs_leave_nothing_behind(
         variants=[{"variant": "cnn@lenet", "baseline": "cnn@lenet"}],
         protocol=TINY["protocol"]
         | {"train_images": 32, "val_images": 16, "test_images": 16, "epochs": 1, "batch_size": 16},
-        search=TINY["search"] | {"trials": num_runs - 10, "wave_size": 5, "extras": {}},
+        search=TINY["search"] | {"trials": num_runs - 10 - NUM_FINALISTS * NUM_REPEATS, "wave_size": 5, "extras": {}},
         final_seeds=10,
     )
     under_way = Sweep(plan, Ledger(tmp_path / "runs"), store=True)
