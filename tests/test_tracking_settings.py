@@ -321,8 +321,15 @@ def test_each_policy_of_several_has_its_tag_and_its_place_in_the_configuration()
     variant = "cnn@lenet:width=2+flip_crop+affine:max_scale=1.5"
     config = {"variant": variant, "pose": "upright", "policy": policy}
     task = {"name": "folder", "label": "Pets", "content_hash": "ab", "classes": ["cat", "dog"]}
-    run = {"key": "k", "status": "completed", "config": config, "task": task, "protocol_hash": "1a2b3c4d"}
+    run = {
+        "key": "k",
+        "status": "completed",
+        "config": config | {"protocol": {"train_images": 5000, "epochs": 3}},
+        "task": task,
+        "protocol_hash": "1a2b3c4d",
+    }
     assert record.tags(run, []) == ("Pets", "cnn", "pose upright", "policy flip_crop", "policy affine", "completed")
     found = record.config(run, {})
+    assert found["rung"] == "5,000 x 3"
     assert found["names"] == {"model": "cnn", "backbone": "lenet", "policy": "flip_crop+affine"}
     assert found["policy"] == {"flip_crop": {"padding_px": 2.0}, "affine": {"max_deg": 5.0, "max_shift": 0.1}}
