@@ -76,7 +76,8 @@ def notes(under_way: Sweep) -> Iterator[str]:
     if study.first_seed == 1:
         return
     missing = sum(key not in ledger for arm in under_way.arms for key in arm.trials)
-    if missing or not all(arm.finals for arm in under_way.arms):
+    is_tuned = not missing and all(arm.finals for arm in under_way.arms)
+    if study.search.tuning == "once" and not is_tuned:
         yield (
             "Not all of its tuning is in this ledger: it will be made. "
             "To confirm an earlier study, RUNS and all else but name and first_seed are that one's."
