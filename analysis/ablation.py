@@ -338,14 +338,26 @@ def _notes(study: Study, found: list[Gap], poses: list[str]) -> Iterator[str]:
     )
     yield from majority_note(study)
     yield from gap_notes(found, several_poses=len(poses) > 1)
-    num_trials = sorted({len(set(arm.trials)) for arm in study.arms})
+    num_trials = trials_of_a_tuning(study)
     if num_trials[-1]:
         trials = "trial" if num_trials == [1] else "trials"
-        tuned = f"tuned on validation images only, with {_range_text(num_trials)} {trials} for each variant"
+        what = "variant and final seed" if study.tuning == "per_seed" else "variant"
+        tuned = f"tuned on validation images only, with {_range_text(num_trials)} {trials} for each {what}"
     else:
         tuned = "not tuned"
     yield f"Hyper-parameters were {tuned}. The test set was read once in each final run, and in no other."
     yield "Parameters and training FLOPs are those of one final run."
+
+
+def trials_of_a_tuning(study: Study) -> list[int]:
+    """How many settings a tuning of an arm tried, as far as that differs; without repeats of the best ones."""
+    runs = study.runs[study.runs["stage"] == "trial"]
+    found = set()
+    for i, arm in enumerate(study.arms):
+        seeds = runs[runs["arm"] == i].drop_duplicates("key")["seed"]
+        num = len(set(arm.trials)) if seeds.isna().any() or seeds.empty else int((seeds == seeds.max()).sum())
+        found.add(num)
+    return sorted(found)
 
 
 def _range_text(numbers: list[int]) -> str:

@@ -193,8 +193,9 @@ def _bounded(
         return "unripe", why
     if _is_idle(study, claim):
         return "idle", "did not learn to look"
-    seen = still_changes(climb, found.decision) if climb else None  # more than a rule could know
-    if why := too_short(arms, found.decision, found.difference.value, study.claims.margin) if seen is None else seen:
+    if why := too_short(arms, found.decision, found.difference.value, study.claims.margin):
+        return "unripe", why
+    if why := still_changes(climb, found.decision) if climb else "":
         return "unripe", why
     if found.decision == "better" and (ahead := _ahead(claim, by_arm)):
         return "behind", ahead

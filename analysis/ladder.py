@@ -46,8 +46,11 @@ class Climb:
 
 
 def missing_runs(study: Study) -> dict[tuple[int, int], int]:
-    """How many runs of each rung are not there yet, by training images and epochs; without rungs that are whole."""
-    planned = sum(len(arm.finals) for arm in study.arms)
+    """How many runs of each rung are not there yet, by training images and epochs; without rungs that are whole.
+
+    An arm that is not tuned yet has as many final runs to come as the others; at least one.
+    """
+    planned = len(study.arms) * max(1, *(len(arm.finals) for arm in study.arms), 1)
     missing = {
         (rung.train_images, rung.epochs): planned - int((rung.runs["status"] != "missing").sum())
         for rung in study.rungs
@@ -58,10 +61,10 @@ def missing_runs(study: Study) -> dict[tuple[int, int], int]:
 def climbs(study: Study) -> tuple[Climb, ...]:
     """Each of the study's claims over its ladder, in their order; none without a ladder, or with rungs missing."""
     family = study.claims.family
-    if not study.rungs or not family or missing_runs(study):
+    if not study.rungs or not family or not study.protocol or missing_runs(study):
         return ()
     sizes = [(rung.train_images, rung.epochs, rung.runs) for rung in study.rungs]
-    sizes.append((int(study.runs["num_train_images"].max()), study.epochs or 0, study.runs))
+    sizes.append((int(study.protocol.get("train_images", 0)), study.epochs or 0, study.runs))
     by_arm = [completed(runs) for *_, runs in sizes]
     pairs = [[pairs_of(claim, arms) for arms in by_arm] for claim in family]
     seeds = sorted({seed for of_claim in pairs for of_rung in of_claim for seed in of_rung})
@@ -70,9 +73,10 @@ def climbs(study: Study) -> tuple[Climb, ...]:
         for r, of_rung in enumerate(of_claim):
             for seed, runs in of_rung.items():
                 difference_CRS[c, r, seeds.index(seed)] = round(signed(run.accuracy for run in runs), 12)
+    lacking_CS = np.any(np.isnan(difference_CRS), axis=1)
     found = trends(difference_CRS, study.claims.alpha, study.claims.margin)
     mean = mean_interval(difference_CRS.reshape(-1, difference_CRS.shape[-1]))
-    change = mean_interval(difference_CRS[:, -1] - difference_CRS[:, -2])
+    change = mean_interval(np.where(lacking_CS, np.nan, difference_CRS[:, -1] - difference_CRS[:, -2]))
     results = []
     for c, (claim, trend) in enumerate(zip(family, found, strict=True)):
         steps = tuple(
@@ -93,15 +97,15 @@ def climbs(study: Study) -> tuple[Climb, ...]:
     return tuple(results)
 
 
-def still_changes(climb: Climb, decision: str) -> str | None:
-    """Why a longer training could turn the decision, in words; "" where not; None where the ladder cannot tell.
+def still_changes(climb: Climb, decision: str) -> str:
+    """Why a longer training could turn the decision, in words; "" where the ladder does not show it.
 
-    A difference that grows away from zero may be called one.
+    A ladder only takes decisions back. That a difference has settled, or grows away from zero, says nothing of sizes
+    beyond its own: at the start of every training there is none, and it grows away from that.
     """
     direction, value, change = climb.trend.direction, climb.steps[-1].difference.value, climb.change.value
-    if direction == "open":
-        return None
-    if direction == "settled" or (direction == "moving" and decision in ("better", "worse") and value * change > 0):
+    shrinks = direction == "moving" and (decision not in ("better", "worse") or value * change < 0)
+    if decision == "undecided" or not (shrinks or direction == "turning"):
         return ""
     how = "turns with longer training" if direction == "turning" else "still changes with longer training"
     if math.isnan(climb.per_doubling):

@@ -6,6 +6,7 @@ from analysis.ablation import Row, status_text
 from analysis.claims import ClaimResult
 from analysis.findings import Findings
 from analysis.formats import one_line
+from analysis.ladder import missing_runs
 from analysis.records import Claim
 
 
@@ -13,7 +14,7 @@ def unfinished(findings: Findings) -> str | None:
     """That runs of the study are still to be made, and how; None for a study that is done."""
     runs = findings.study.runs
     num = int((runs["status"] == "missing").sum()) + sum(not arm.finals for arm in findings.study.arms)
-    if not num:
+    if not num and not missing_runs(findings.study):
         return None
     return "Unfinished: runs are still missing, so this is not the last word. The same sweep goes on where it was."
 

@@ -363,7 +363,7 @@ def print_status(console: Console, report: Mapping[str, Any]) -> None:
             table.add_column(column)
         for arm in study["arms"]:
             cells = (
-                status_counts(arm["trials"], study["num_trials"]),
+                status_counts(arm["trials"], max(study["num_trials"], sum(arm["trials"].values()))),
                 status_counts(arm["finals"], study["num_finals"]),
             )
             table.add_row(as_markup(arm["pose"]), as_markup(arm["variant"]), *map(as_markup, cells))

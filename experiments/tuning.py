@@ -21,7 +21,12 @@ class Trial:
     setting: Setting
     seed: int
     key: str = ""
+    status: str = ""
     accuracy: float | None = None
+
+    @property
+    def tried(self) -> Tried:
+        return Tried(self.key, tuple(sorted(self.setting.items())), self.seed, self.status, self.accuracy)
 
 
 @dataclass
@@ -56,15 +61,15 @@ class Tuning:
         """The scores of the trials that were asked for last."""
         told = self.trials[-len(scores) :]
         for trial, score in zip(told, scores, strict=True):
-            trial.accuracy = score.val_accuracies[-1] if score.status == "completed" else None
+            trial.status, trial.accuracy = score.status, score.val_accuracies[-1] if score.val_accuracies else None
         if not self.has_repeated:
             self.search.tell(scores, [trial.key for trial in told])
 
     def _again(self) -> Iterator[Trial]:
-        different = {trial.key: trial for trial in self.trials if trial.accuracy is not None}.values()
-        finalists = sorted(different, key=lambda trial: -(trial.accuracy or 0.0))[
-            : min(NUM_FINALISTS, len(self.trials) // 2)
-        ]
+        completed = [trial for trial in self.trials if trial.status == "completed"]
+        different = {trial.tried.setting: trial for trial in reversed(completed)}.values()
+        ranked = sorted(different, key=lambda trial: (-(trial.accuracy or 0.0), self.trials.index(trial)))
+        finalists = ranked[: min(NUM_FINALISTS, len(self.trials) // 2)]
         for number in range(1, NUM_REPEATS + 1) if len(finalists) > 1 else ():
             for trial in finalists:
                 yield Trial(trial.setting, self.seed - number)
@@ -72,7 +77,7 @@ class Tuning:
     @cached_property
     def winner(self) -> str | None:
         """Key of the winner's first trial; None if none was completed. Of a tuning that is done."""
-        return winner_of([Tried(trial.key, _identity(trial.setting), trial.accuracy) for trial in self.trials])
+        return winner_of([trial.tried for trial in self.trials])
 
     @property
     def setting(self) -> Setting:
@@ -85,7 +90,3 @@ def num_runs(trials: int, *, repeats: bool) -> int:
     """Runs that a tuning of so many trials may take."""
     finalists = min(NUM_FINALISTS, trials // 2)
     return trials + (NUM_REPEATS * finalists if repeats and finalists > 1 else 0)
-
-
-def _identity(setting: Setting) -> tuple[tuple[str, object], ...]:
-    return tuple(sorted(setting.items()))

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from analysis.findings import find
-from analysis.ladder import missing_runs
+from analysis.ladder import Climb, Step, missing_runs, still_changes
+from analysis.means import Mean
+from analysis.records import Claim
+from analysis.statistics import Direction, Trend
 from analysis.tables import build_tables
 from experiments.config import Protocol, protocol_hash
 from experiments.errors import UserError
@@ -167,3 +170,27 @@ def test_runs_of_another_rung_are_refused(made: Sweep, tmp_path: Path) -> None:
     file.write_text(json.dumps(with_digest(study)))
     with pytest.raises(AnalysisError, match=r"protocol"):
         find(tmp_path / "runs", STUDY)
+
+
+@pytest.mark.parametrize(
+    ("direction", "value", "change", "decision", "changes"),
+    [
+        ("settled", 0.02, 0.0, "better", False),
+        ("open", 0.02, -0.01, "better", False),
+        ("moving", 0.02, 0.01, "better", False),  # away from zero
+        ("moving", 0.02, -0.01, "better", True),
+        ("moving", -0.02, 0.01, "worse", True),
+        ("moving", 0.001, 0.01, "equivalent", True),
+        ("turning", -0.02, 0.03, "worse", True),
+        ("turning", -0.02, 0.03, "undecided", False),  # it promises nothing
+    ],
+)
+def test_a_ladder_takes_decisions_back(
+    direction: Direction, value: float, change: float, decision: str, changes: bool
+) -> None:
+    steps = [Step(5000, 3, 1e12, Mean(value - change, 0.001, 7), ()), Step(10_000, 3, 2e12, Mean(value, 0.001, 7), ())]
+    claim, trend = Claim("upright", "stn_affine", "cnn"), Trend(direction, 0.5, 0.01)
+    climb = Climb(claim, tuple(steps), trend, Mean(change, 0.001, 7), change, float("nan"))
+    why = still_changes(climb, decision)
+    assert bool(why) == changes
+    assert not changes or f"by {100 * change:+.1f} points with each doubling of it".replace("-", "−") in why

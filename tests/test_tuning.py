@@ -10,8 +10,12 @@ LR = Parameter("optim.lr", "float", 0.02, 0.5, log=True)
 
 
 def tried(**accuracies: float | None) -> list[Tried]:
-    """A trial each, of a setting of its own."""
-    return [Tried(key, key, accuracy) for key, accuracy in accuracies.items()]
+    """A trial each, of a setting of its own; None diverged."""
+    return [one(key, key, 0, accuracy) for key, accuracy in accuracies.items()]
+
+
+def one(key: str, setting: str, seed: int, accuracy: float | None) -> Tried:
+    return Tried(key, setting, seed, "diverged" if accuracy is None else "completed", accuracy)
 
 
 def test_the_highest_accuracy_of_a_completed_trial_wins() -> None:
@@ -23,15 +27,19 @@ def test_the_highest_accuracy_of_a_completed_trial_wins() -> None:
 
 
 def test_settings_that_were_tried_again_win_by_their_mean() -> None:
-    again = [Tried("a2", "a", 0.5), Tried("b2", "b", 0.3), Tried("a3", "a", 0.5), Tried("b3", "b", 0.3)]
+    again = [one("a2", "a", -1, 0.5), one("b2", "b", -1, 0.3), one("a3", "a", -2, 0.5), one("b3", "b", -2, 0.3)]
     assert winner_of([*tried(a=0.4, b=0.6, c=0.5), *again]) == "a"
-    diverged = [Tried("a2", "a", 0.7), Tried("b2", "b", 0.3), Tried("a3", "a", None), Tried("b3", "b", 0.3)]
+    diverged = [one("a2", "a", -1, 0.7), one("b2", "b", -1, 0.3), one("a3", "a", -2, None), one("b3", "b", -2, 0.3)]
     assert winner_of([*tried(a=0.4, b=0.6, c=0.5), *diverged]) == "b"  # by 1.2 to 1.1, of three each
+    failed = [*diverged[:2], Tried("a3", "a", -2, "failed", None), diverged[3]]  # the machine's fault
+    assert winner_of([*tried(a=0.4, b=0.6, c=0.5), *failed]) == "a"
 
 
 def test_a_setting_that_a_small_space_repeats_was_tried_once() -> None:
-    same = Tried("a", "a", 0.3)
+    same = one("a", "a", 0, 0.3)
     assert winner_of([same, *tried(b=0.4), same, same]) == "b"
+    pruned = Tried("a2", "a", 0, "pruned", 0.2)  # under another bar, and so with another key
+    assert winner_of([same, *tried(b=0.4), pruned]) == "b"
 
 
 class TestRepeats:

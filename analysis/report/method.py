@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from analysis.ablation import trials_of_a_tuning
 from analysis.chance import majority
 from analysis.findings import Findings
 from analysis.formats import one_line
@@ -190,12 +191,21 @@ def method(findings: Findings) -> tuple[str, ...]:
     study = findings.study
     claims = study.claims
     poses = dict.fromkeys(arm.pose for arm in study.arms)
-    num_trials = sorted({len(set(arm.trials)) for arm in study.arms})
+    num_trials = trials_of_a_tuning(study)
     trials = f"{num_trials[0]}" if len(num_trials) == 1 else f"{num_trials[0]} to {num_trials[-1]}"
     proposed = {"tpe": "proposed by Optuna's TPE sampler", "random": "drawn at random"}.get(study.sampler or "", "")
     tuned = f"Each variant was tuned with {trials} {'trial' if trials == '1' else 'trials'}"
     tuned += (f", {proposed}," if proposed else "") + " judged on validation images only; the best setting won."
-    tuned += " The winner was then trained again, once for each seed, with seeds that tuning never saw."
+    if study.tuning == "per_seed":
+        tuned = tuned.replace(
+            "Each variant was tuned with", "Each variant was tuned anew for each final seed, each time with"
+        )
+        tuned += (
+            " Every tuning has a validation split of its own, the same for all variants. Its winner was then trained "
+        )
+        tuned += "again with that final seed, which no tuning ever saw."
+    else:
+        tuned += " The winner was then trained again, once for each seed, with seeds that tuning never saw."
     if not num_trials[-1]:
         tuned = "Nothing was tuned: every variant has its default settings, and was trained once for each seed."
     another = " or another draw of the tuning" if study.tuning == "once" else ""

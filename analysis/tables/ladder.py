@@ -63,8 +63,8 @@ def ladder(findings: Findings) -> Table | None:
         "Settled: two one-sided t tests show that the last change lies within ± "
         f"{100 * study.claims.margin:g} points. Turning: t tests show the difference on one side of zero at one size, "
         "and on the other at a later one or after the same change once more. Still moving: a t test shows that it "
-        f"changes. All at {study.claims.alpha:g}, corrected for the number of claims (Holm). These tests are a second "
-        "look: the claims themselves are judged at the study's own size.",
+        f"changes. All at {study.claims.alpha:g}, corrected for the number of claims (Holm). The claims "
+        "themselves are judged at the study's own size; one that turns or shrinks is then called trained too short.",
         *(
             f"Nothing is said while runs are missing: {count(num, 'run')} of {train_images:,} images x "
             f"{count(epochs, 'epoch')}."

@@ -33,11 +33,14 @@ def main(options: Namespace) -> int:
             counts: dict[str, dict[str, int]] = {}
             for stage in ("trials", "finals"):
                 counts[stage] = {}
-                for key in arm[stage]:
+                for key in (*arm[stage], *(key for rung in arm.get("rungs", ()) if stage == "finals" for key in rung)):
                     found = statuses.get(key, "missing")
                     counts[stage][found] = counts[stage].get(found, 0) + 1
             arms.append({"pose": arm["pose"], "variant": arm["variant"], "winners": winners_of(arm), **counts})
         about = {key: manifest[key] for key in ("budget", "protocol_hash", "num_trials", "num_finals")}
+        if manifest.get("tuning") == "per_seed":
+            about["num_trials"] *= manifest["num_finals"]
+        about["num_finals"] *= 1 + len(manifest.get("rungs", ()))
         studies.append({"study": name, "task": manifest["task"]["label"], **about, "arms": arms})
     report = {
         "ledger": str(ledger.root),

@@ -266,11 +266,10 @@ def _best(study: dict[str, Any], trials: list[dict[str, Any]]) -> list[str | Non
     """Which trial of each tuning won."""
     tried: dict[Any, list[Tried]] = {}
     for trial in trials:
-        config, is_completed = trial["config"], trial["status"] == "completed"
+        config, seed = trial["config"], trial["config"]["seed"]
         setting = repr([sorted(config[part].items()) for part in ("optim", "model", "policy")])
-        of = config["seed"] if study.get("tuning") == "per_seed" else None
-        accuracy = trial["result"]["val_accuracy"] if is_completed else None
-        tried.setdefault(of, []).append(Tried(trial["key"], setting, accuracy))
+        found = Tried(trial["key"], setting, seed, trial["status"], trial["result"]["val_accuracy"])
+        tried.setdefault(seed if study.get("tuning") == "per_seed" else None, []).append(found)
     return [winner_of(each) for each in tried.values()]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from experiments.models import MODELS
@@ -22,7 +22,7 @@ class Deformable:
 
     num_draws: ClassVar[int] = 0
     num_stages: int = 2
-    offset_lr_factor: float = 0.1
+    offset_lr_factor: float = field(default=0.1, metadata={"plain": 0.0})
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_stages <= 16:
