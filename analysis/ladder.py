@@ -107,11 +107,12 @@ def still_changes(climb: Climb, decision: str) -> str:
     shrinks = direction == "moving" and (decision not in ("better", "worse") or value * change < 0)
     if decision == "undecided" or not (shrinks or direction == "turning"):
         return ""
-    how = "turns with longer training" if direction == "turning" else "still changes with longer training"
-    if math.isnan(climb.per_doubling):
-        return f"{TOO_SHORT}: the difference {how}"
-    much = f"{100 * climb.per_doubling:+.1f} points".replace("-", "−")
-    return f"{TOO_SHORT}: the difference {how}, by {much} with each doubling of it"
+    if any(step.difference.value * value < 0 for step in climb.steps[:-1]) and direction == "turning":
+        return f"{TOO_SHORT}: the difference had another sign at a smaller size of training"
+    what = "one more step like the last would turn the difference" if direction == "turning" else "it still changes"
+    much = f"{100 * (change if math.isnan(climb.per_doubling) else climb.per_doubling):+.1f} points".replace("-", "−")
+    of = "" if math.isnan(climb.per_doubling) else " a doubling of the training computation"
+    return f"{TOO_SHORT}: {what}; the last step in size moved it by {much}{of}"
 
 
 def _train_flops(claim: Claim, runs: pd.DataFrame) -> float:

@@ -31,15 +31,15 @@ _WORDS: dict[Direction, str] = {
     "ladder",
     "Each claim at rising sizes of training: the difference in test accuracy of the first variant to the second, with "
     "its 95 % interval over seeds, over the computation of one training. Above zero the first is better. The grey band "
-    "is as wide as a difference that does not matter, around the last one: where the point before it lies inside with "
-    "little doubt, the claim has settled. A claim whose line leads to zero may be another with longer training.",
+    "is as wide as a difference that does not matter, around the last one: a claim has settled where a test shows the "
+    "last change to be no larger. One whose line heads for zero may not survive more training.",
 )
 def ladder_figure(findings: Findings) -> Figure | None:
     """A panel a claim; None for a study without a ladder."""
     drawn = _draw(findings, _COLUMNS, style.WIDTH_IN)
     if drawn is not None:
         more = f"\nthe first {MAX_CLAIMS} of {len(findings.climbs)} claims" if len(findings.climbs) > MAX_CLAIMS else ""
-        style.add_title(drawn, findings.study, f"Does it still change with longer training?{more}")
+        style.add_title(drawn, findings.study, f"Does it still change with more training?{more}")
     return drawn
 
 
@@ -71,7 +71,7 @@ def _draw(findings: Findings, most_columns: int, width_in: float) -> Figure | No
         drawn,
         [
             Line2D([], [], color=style.MAIN, marker="o", label="mean and 95 % t interval over seeds"),
-            Patch(color="0.9", linewidth=0, label=f"within {plain_points(margin)} of the last"),
+            Patch(color="0.9", linewidth=0, label=f"within {plain_points(margin)} of the last difference"),
         ],
     )
     return drawn

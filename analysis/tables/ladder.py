@@ -16,7 +16,7 @@ _WORDS: dict[Direction, str] = {
     "settled": "settled",
     "moving": "still moving",
     "turning": "turning",
-    "open": "cannot tell yet",
+    "open": "cannot tell whether it has settled",
 }
 
 
@@ -31,7 +31,7 @@ def ladder(findings: Findings) -> Table | None:
     for pose in dict.fromkeys(climb.claim.pose for climb in found):
         of_pose = [climb for climb in found if climb.claim.pose == pose]
         sizes = [f"{step.train_images:,} x {step.epochs}" for step in of_pose[0].steps]
-        headings = ("Claim", *sizes, "Last change", "A doubling", "Trend", "Settled p", "Moving p")
+        headings = ("Claim", *sizes, "Last change", "A doubling", "Trend", "p (settled)", "p (moving)")
         strong = frozenset((i, 3 + len(sizes)) for i, climb in enumerate(of_pose) if climb.trend.direction == "settled")
         text = text_table(headings, "l" + "r" * (2 + len(sizes)) + "lrr", list(map(_cells, of_pose)), strong)
         keys = tuple(tuple(key for step in climb.steps for key in step.keys) for climb in of_pose)
@@ -55,16 +55,17 @@ def ladder(findings: Findings) -> Table | None:
         *("change_per_doubling", "turns_at_train_flops", "p_settled", "p_moving", "trend", "run_keys"),
     )
     notes = (
-        "A column a size of training, images x epochs, the study's own last: the difference in percentage points of "
-        f"test accuracy, paired by seed, ± the half width of its {100 * CONFIDENCE:g} % Student-t interval. Settings "
-        "and seeds are the same at every size.",
-        "Last change: of the difference from the last but one size to the last; a doubling: the same for twice the "
-        "training computation.",
+        "Each column is a size of training (images x epochs), the last the study's own: the difference in points of test "
+        f"accuracy, paired by seed, ± the half width of its {100 * CONFIDENCE:g} % Student-t interval. Settings and seeds "
+        "are the same at every size.",
+        "Last change: how much the difference changed between the last two sizes. A doubling: that change for each "
+        "doubling of the training computation.",
         "Settled: two one-sided t tests show that the last change lies within ± "
         f"{100 * study.claims.margin:g} points. Turning: t tests show the difference on one side of zero at one size, "
-        "and on the other at a later one or after the same change once more. Still moving: a t test shows that it "
-        f"changes. All at {study.claims.alpha:g}, corrected for the number of claims (Holm). The claims "
-        "themselves are judged at the study's own size; one that turns or shrinks is then called trained too short.",
+        "and on the other at a later one, or after one more step if the last change is repeated (an extrapolation). "
+        f"Still moving: a t test shows that it changes. All at {study.claims.alpha:g}, corrected for the number of claims "
+        "(Holm); a small p supports the word. The claims themselves are judged at the study's own size; one that turns "
+        "or shrinks is then called trained too short.",
         *(
             f"Nothing is said while runs are missing: {count(num, 'run')} of {train_images:,} images x "
             f"{count(epochs, 'epoch')}."
