@@ -55,17 +55,17 @@ def ladder(findings: Findings) -> Table | None:
         *("change_per_doubling", "turns_at_train_flops", "p_settled", "p_moving", "trend", "run_keys"),
     )
     notes = (
-        "Each column is a size of training (images x epochs), the last the study's own: the difference in points of test "
-        f"accuracy, paired by seed, ± the half width of its {100 * CONFIDENCE:g} % Student-t interval. Settings and seeds "
-        "are the same at every size.",
+        "Each column is a size of training (images x epochs), the last the study's own: the difference in points of "
+        f"test accuracy, paired by seed, ± the half width of its {100 * CONFIDENCE:g} % Student-t interval. Settings "
+        "and seeds are the same at every size.",
         "Last change: how much the difference changed between the last two sizes. A doubling: that change for each "
         "doubling of the training computation.",
         "Settled: two one-sided t tests show that the last change lies within ± "
         f"{100 * study.claims.margin:g} points. Turning: t tests show the difference on one side of zero at one size, "
         "and on the other at a later one, or after one more step if the last change is repeated (an extrapolation). "
-        f"Still moving: a t test shows that it changes. All at {study.claims.alpha:g}, corrected for the number of claims "
-        "(Holm); a small p supports the word. The claims themselves are judged at the study's own size; one that turns "
-        "or shrinks is then called trained too short.",
+        f"Still moving: a t test shows that it changes. All at {study.claims.alpha:g}, corrected for the number of "
+        "claims (Holm); a small p supports the word. The claims themselves are judged at the study's own size; one "
+        "that turns or shrinks is then called trained too short.",
         *(
             f"Nothing is said while runs are missing: {count(num, 'run')} of {train_images:,} images x "
             f"{count(epochs, 'epoch')}."
