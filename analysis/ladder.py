@@ -10,7 +10,14 @@ from analysis.means import Mean, mean_of
 from analysis.pairs import completed, pairs_of, signed
 from analysis.records import Claim, Study
 from analysis.ripeness import TOO_SHORT
-from analysis.statistics import Floats, Trend, mean_interval, trends
+from analysis.statistics import Direction, Floats, Trend, mean_interval, trends
+
+TREND_WORDS: dict[Direction, str] = {
+    "settled": "settled",
+    "moving": "still moving",
+    "turning": "turning",
+    "open": "cannot tell whether it has settled",
+}
 
 
 @dataclass(frozen=True)

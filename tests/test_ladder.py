@@ -193,4 +193,5 @@ def test_a_ladder_takes_decisions_back(
     climb = Climb(claim, tuple(steps), trend, Mean(change, 0.001, 7), change, float("nan"))
     why = still_changes(climb, decision)
     assert bool(why) == changes
-    assert not changes or f"by {100 * change:+.1f} points a doubling".replace("-", "−") in why or "another sign" in why
+    said = f"by {100 * change:+.1f} points a doubling".replace("-", "−")
+    assert not changes or ("another sign" if (value - change) * value < 0 and direction == "turning" else said) in why

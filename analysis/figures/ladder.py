@@ -12,19 +12,12 @@ from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocat
 
 from analysis.figures import figure, narrow, style
 from analysis.findings import Findings
-from analysis.ladder import Climb
-from analysis.statistics import Direction
+from analysis.ladder import TREND_WORDS, Climb
 from analysis.wording import plain_points
 
 MAX_CLAIMS = 12
 _COLUMNS = 3
 _NAME = 30
-_WORDS: dict[Direction, str] = {
-    "settled": "settled",
-    "moving": "still moving",
-    "turning": "turning",
-    "open": "cannot tell whether it has settled",
-}
 
 
 @figure(
@@ -94,5 +87,5 @@ def _draw_claim(ax: Axes, climb: Climb, margin: float, *, several_poses: bool) -
     pose = f", pose {style.shortened(claim.pose, 12)}" if several_poses else ""
     names = f"{style.wrapped_name(claim.variant, _NAME)}\nover {style.wrapped_name(claim.baseline, _NAME)}{pose}"
     names += ",\nless without policies" if claim.interaction else ""
-    ax.set_title(f"{names}\n{_WORDS[climb.trend.direction]}", fontsize=7.5)
+    ax.set_title(f"{names}\n{TREND_WORDS[climb.trend.direction]}", fontsize=7.5)
     sns.despine(ax=ax)

@@ -4,20 +4,13 @@ import math
 
 from analysis.findings import Findings
 from analysis.formats import ABSENT, Cell, Section, Table, Value, text_table
-from analysis.ladder import Climb, missing_runs
+from analysis.ladder import TREND_WORDS, Climb, missing_runs
 from analysis.means import mean_cell
-from analysis.statistics import CONFIDENCE, Direction
+from analysis.statistics import CONFIDENCE
 from analysis.tables import table
 from analysis.tables.claims import claim_text, p_cell
 from analysis.tables.ranking import pose_heading
 from analysis.wording import count
-
-_WORDS: dict[Direction, str] = {
-    "settled": "settled",
-    "moving": "still moving",
-    "turning": "turning",
-    "open": "cannot tell whether it has settled",
-}
 
 
 @table("ladder")
@@ -88,7 +81,7 @@ def _cells(climb: Climb) -> tuple[Cell, ...]:
         *(mean_cell(step.difference, signed=True) for step in climb.steps),
         mean_cell(climb.change, signed=True),
         Cell(doubling, climb.per_doubling),
-        Cell(_WORDS[trend.direction]),
+        Cell(TREND_WORDS[trend.direction]),
         p_cell(trend.p_settled),
         p_cell(trend.p_moving),
     )
