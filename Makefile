@@ -1,7 +1,7 @@
 # Everything people run. `make` alone lists it. Needs Python 3.11 or newer, make and a package index.
 # Variables are set after the target's name (make sweep BUDGET=cpu), never taken from the environment.
 
-KNOWN := SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT PYTHON
+KNOWN := SWEEP BUDGET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT PYTHON
 # BUDGET=smoke make sweep would be another study than it says. A make that was called by this one has them from it.
 OVERLOOKED := $(strip $(if $(MAKELEVEL:0=),,$(foreach name,$(filter-out PYTHON OUT,$(KNOWN)),$(if $(filter environment,$(origin $(name))),$(if $($(name)),$(name))))))
 $(if $(OVERLOOKED),$(warning $(OVERLOOKED) of the environment is not used; variables go after the target: make sweep BUDGET=smoke))
@@ -16,6 +16,10 @@ DATA =
 LABEL =
 #: MINUTES      time that a probe may take, roughly; of gpu-check 8 if not given, and not exceeded
 MINUTES = 10
+#: TURNS        how things in a probe's images are turned: any, small, quarter or none; tried out if not given
+TURNS =
+#: MIRROR       whether a mirrored image is of the same class: yes or no; tried out if not given
+MIRROR =
 #: RUNS         the ledger: folder of finished runs
 RUNS = runs
 #: REPORTS      folder for tables and figures
@@ -33,7 +37,7 @@ OUT = bench.json
 #: PYTHON       interpreter that .venv is made with; gpu-check uses one that is given, and no .venv
 PYTHON = python3
 
-export SWEEP BUDGET DATA LABEL MINUTES RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT
+export SWEEP BUDGET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT
 # Another project's settings would have Python find its modules, drop our texts, or install elsewhere than in .venv.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT
 
@@ -102,9 +106,10 @@ tables: $(INSTALLED)  ## write the tables of a study again: the ledger's newest 
 report: $(INSTALLED)  ## write the report of the ledger's newest study, or of STUDY, with tables and figures: one HTML file
 	@$(EXPERIMENTS) report --runs "$$RUNS" --reports "$$REPORTS" $(STUDY_OPTION)
 
-probe: $(INSTALLED)  ## would a spatial transformer help on your images? make probe DATA=path/to/images; minutes
+probe: $(INSTALLED)  ## would augmentation or a spatial transformer help on your images? make probe DATA=path/to/images; minutes
 	@[ -n "$$DATA" ] || { echo 'make: probe needs images; name their folder: make probe DATA=path/to/images' >&2; exit 2; }
-	@$(EXPERIMENTS) probe "$$DATA" --minutes "$$MINUTES" --label "$$LABEL" --runs "$$RUNS" --reports "$$REPORTS" $(JOBS_OPTION)
+	@$(EXPERIMENTS) probe "$$DATA" --minutes "$$MINUTES" $${TURNS:+--turns "$$TURNS"} $${MIRROR:+--mirror "$$MIRROR"} \
+		--label "$$LABEL" --runs "$$RUNS" --reports "$$REPORTS" $(JOBS_OPTION)
 
 dashboard: $(INSTALLED)  ## look at the runs in the terminal, with W&B's own dashboard; no account needed
 	@$(EXPERIMENTS) dashboard --runs "$$RUNS"

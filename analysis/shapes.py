@@ -170,5 +170,5 @@ STUDY: Shape = {
     "claims": {"alpha": PROBABILITY, "margin": PROBABILITY},
     "sampler": TEXT_OR_NULL,
     "tuning": TEXT_OR_NULL,
-    "source": {"file": TEXT_OR_NULL, "data": FLAG, "minutes": NUMBER},
+    "source": {"file": TEXT_OR_NULL, "data": FLAG, "minutes": NUMBER, "turns": TEXT_OR_NULL, "mirror": TEXT_OR_NULL},
 }  # fmt: skip

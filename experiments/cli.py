@@ -105,9 +105,23 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     add_reports_argument(command)
     command.add_argument("--study", default="", help="name of the study; the latest of the ledger by default")
 
-    command = add("probe", "say whether a spatial transformer would help on a folder of images, in minutes")
+    command = add(
+        "probe", "say whether augmentation or a spatial transformer would help on a folder of images, in minutes"
+    )
     command.add_argument("path", type=Path, help="folder of images: train/ and test/, or one folder for each class")
     command.add_argument("--minutes", type=float, default=10.0, help="time that the whole may take, roughly")
+    command.add_argument(
+        "--turns",
+        type=str,
+        default="",
+        help="how things are found turned: any (angle), small, quarter, none; tried out if not given",
+    )
+    command.add_argument(
+        "--mirror",
+        type=str,
+        default="",
+        help="whether a mirrored image keeps its class: yes, no; tried out if not given",
+    )
     command.add_argument("--label", default="", help="what to call the images; the folder's name by default")
     add_ledger_argument(command)
     add_reports_argument(command)

@@ -24,6 +24,7 @@ from experiments.plain_text import as_markup, plain
 
 if TYPE_CHECKING:  # torch is slow to import, and most commands do without it
     from experiments.plan import Plan
+    from experiments.probe.advice import Answer
     from experiments.runs import Job
 
 NAME_COLUMNS = ("Variant", "Baseline")
@@ -314,9 +315,15 @@ def print_answer(console: Console, headline: str, sentences: Sequence[str]) -> N
     console.print()
 
 
-def print_advice(console: Console, found: str, how_sure: str) -> None:
-    """What a probe found."""
-    console.print(Text(f"\n{plain(found)}", style="bold"), highlight=False)
+def print_advice(console: Console, said: str, found: Sequence["Answer"], how_sure: str) -> None:
+    """What a probe found: in a sentence, to each of its questions, and how sure that is."""
+    console.print(Text(f"\n{plain(said)}", style="bold"), highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("does it help?", "difference", "", "with longer training"):
+        table.add_column(heading)
+    for answer in found:
+        table.add_row(answer.question, answer.size, answer.verdict, answer.trend)
+    console.print(table)
     console.print(Text(plain(how_sure)), highlight=False)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
@@ -116,7 +116,7 @@ class Study:
         final_seeds: number of final runs for each variant and pose; tuning uses seed 0.
         first_seed: of the final runs; the others follow it. Another one repeats a study with runs that nobody has seen.
         own_images: whether a folder of the user's own images took the place of the file's task.
-        minutes: that a probe was given, which its sizes follow from; None where they are the file's.
+        asked: what a probe was asked, by the names of its options; empty for a study whose sizes are its file's.
         has_budget: whether the file says anything of this budget.
         ladder: smaller sizes of training at which the final runs are repeated.
     """
@@ -133,7 +133,7 @@ class Study:
     claims: Claims
     wandb: Wandb
     own_images: bool = False
-    minutes: float | None = None
+    asked: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
     has_budget: bool = True
     first_seed: int = 1
     ladder: Ladder = dataclasses.field(default_factory=Ladder)

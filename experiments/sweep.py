@@ -309,7 +309,7 @@ class Sweep:
             "overlap": dataclasses.asdict(self.plan.overlap) if self.plan.overlap else None,
             "wandb_project": study.wandb.project,
             "arms": [],
-            "source": {"file": from_here(study.file), "data": study.own_images, "minutes": study.minutes},
+            "source": {"file": from_here(study.file), "data": study.own_images, "minutes": None, **study.asked},
             **planned,
             "found": found | self.known.get("found", {}),  # by `auto`, when it first had to find it
             "spaces": began.get("spaces", {}) | spaces,  # a variant may be added, and one taken out

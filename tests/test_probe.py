@@ -1,7 +1,8 @@
-"""The probe of a folder of images: sizes that fit the time, refusals, and what it concludes."""
+"""The probe of a folder of images: augmentations tried, sizes that fit the time, refusals, and what it concludes."""
 
 import itertools
 import json
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -15,37 +16,95 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.findings import find
 from analysis.report.reproduce import commands
-from experiments import probe
+from analysis.verdicts import BADGES
 from experiments.arms import check_arm
 from experiments.cli import main
 from experiments.commands.options import find_study
-from experiments.commands.probe import scope, time_text
+from experiments.errors import UserError
 from experiments.ledger import Ledger
+from experiments.ledger.listed import keys_of
 from experiments.plan import Plan
-from experiments.probe import advice, fit_to_time, load_probe, round_down, wall_seconds, with_seeds, with_sizes
+from experiments.probe import sizes
+from experiments.probe import study as probe_study
+from experiments.probe.advice import NAMES, Answer, advice
+from experiments.probe.augmentations import AUGMENTATIONS, augmentations
+from experiments.probe.sizes import fit_to_time, min_epochs, num_steps, round_down, wall_seconds, with_seeds, with_sizes
+from experiments.probe.study import compared, load_probe, trying
+from experiments.variants import build_policy, parse_variant
 from tests.image_folders import save
-from tests.synthetic_ledger import STUDY, write_arm, write_study
 from tests.tiny_study import write_sweep
 
-FEW, MIN_EPOCHS = probe.FEW_TRAIN_IMAGES, probe.MIN_EPOCHS
+FEW = sizes.FEW_TRAIN_IMAGES
 
 
 def planned(train_images: int, test_images: int, minutes: float = 10.0) -> Plan:
     """A probe's plan on so many images, without any."""
-    study = load_probe(Path("somewhere"), minutes, "cpu")
+    study = compared(load_probe(Path("somewhere"), minutes, "cpu"), "d4")
     protocol = replace(study.protocol, train_images=train_images, val_images=train_images // 4, test_images=test_images)
     arms = tuple(check_arm(study, "upright", index) for index in range(len(study.variants)))
     return Plan("probe", study, cast(Any, None), cast(Any, None), protocol, arms)
 
 
 def test_a_probe_is_four_variants_three_claims_and_the_seeds_to_decide_them() -> None:
-    study = load_probe(Path("somewhere"), 2.5, "cpu")
-    assert (study.name, study.task, study.own_images, study.minutes) == ("probe-2-5min", "folder:somewhere", True, 2.5)
-    assert [entry.variant for entry in study.variants] == ["cnn", "cnn+affine", "stn_affine", "stn_affine+affine"]
-    assert study.claims.declared and len(study.claims.family) == 3
+    study = compared(load_probe(Path("somewhere"), 2.5, "cpu"), "d4:mirror=false")
+    assert (study.name, study.task, study.own_images) == ("probe-2-5min", "folder:somewhere", True)
+    with_copies = ["cnn+d4:mirror=false", "stn_affine+d4:mirror=false"]
+    assert [entry.variant for entry in study.variants] == ["cnn", with_copies[0], "stn_affine", with_copies[1]]
+    assert study.claims.declared and [(claim.variant, claim.baseline) for claim in study.claims.family] == [
+        (with_copies[0], "cnn"),
+        ("stn_affine", "cnn"),
+        (with_copies[1], with_copies[0]),
+    ]
     assert 2 / 2**study.final_seeds <= study.claims.alpha / 3 < 2 / 2 ** (study.final_seeds - 1)
+
+
+def test_what_was_asked_is_in_the_name() -> None:
+    study = load_probe(Path("somewhere"), 10, "cpu", turns="any", mirror="no")
+    assert study.name == "probe-10min-turns-any-mirror-no"
+    assert study.asked == {"minutes": 10, "turns": "any", "mirror": "no"}
+
+
+@pytest.mark.parametrize(
+    ("turns", "mirror", "expected"),
+    [
+        ("", "", [each.policy for each in AUGMENTATIONS]),
+        ("", "no", ["flip_crop:mirror=none", "affine", "d4:mirror=false", "rotate:max_deg=180"]),
+        ("quarter", "", ["d4:mirror=false", "d4"]),
+        ("any", "yes", ["rotate:max_deg=180+flip_crop"]),
+        ("none", "no", ["flip_crop:mirror=none"]),
+        ("small", "no", ["affine"]),
+    ],
+)
+def test_what_is_tried_follows_what_the_user_knows(turns: str, mirror: str, expected: list[str]) -> None:
+    assert [each.policy for each in augmentations(turns, mirror)] == expected
+
+
+def test_every_augmentation_of_unmirrored_images_leaves_them_unmirrored() -> None:
+    for each in AUGMENTATIONS:
+        policies = build_policy(parse_variant(f"cnn+{each.policy}"), {})
+        mirrors = "d4" in each.policy and policies.mirror is True  # type: ignore[attr-defined]
+        mirrors |= "flip_crop" in each.policy and "mirror=none" not in each.policy
+        assert mirrors == each.mirror == ("mirror" in each.words)
+
+
+@pytest.mark.parametrize(
+    ("turns", "mirror", "said"),
+    [
+        ("quater", "", "turns: 'quater' is not one of none, small, quarter, any; did you mean 'quarter'?"),
+        ("any", "nope", "mirror: 'nope' is not one of yes, no; known: no, yes"),
+    ],
+)
+def test_a_misspelt_say_is_refused(turns: str, mirror: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        augmentations(turns, mirror)
+
+
+def test_augmentations_are_tried_once_and_on_validation_images_alone() -> None:
+    study = trying(load_probe(Path("somewhere"), 10, "cpu"), augmentations("quarter", ""))
+    assert study.name == "probe-10min-tried" and not study.claims.family
+    assert [entry.variant for entry in study.variants] == ["cnn+d4:mirror=false", "cnn+d4"]
+    assert (study.search.trials, study.final_seeds) == (1, 0)
 
 
 RATES = st.lists(st.floats(20, 1e5), min_size=4, max_size=4)
@@ -57,41 +116,64 @@ RATES = st.lists(st.floats(20, 1e5), min_size=4, max_size=4)
     rates=RATES,
     seconds=st.floats(-60, 1e5),
     workers=st.integers(1, 64),
+    tried=st.integers(0, 8),
 )
 def test_sizes_fit_the_time_and_use_it(
-    train: int, test: int, rates: Sequence[float], seconds: float, workers: int
+    train: int, test: int, rates: Sequence[float], seconds: float, workers: int, tried: int
 ) -> None:
     plan = planned(train, test)
-    fitted = fit_to_time(plan, rates, seconds, workers)
-    images, epochs = fitted.protocol.train_images, fitted.protocol.epochs
-    seeds = fitted.study.final_seeds
-    assert fitted.study == replace(plan.study, final_seeds=seeds) and seeds >= plan.study.final_seeds
-    assert min(FEW, train) <= images <= train and MIN_EPOCHS <= epochs <= plan.protocol.epochs
-    assert fitted.protocol.test_images == min(test, 4 * images)
-    least = images == min(FEW, train) and epochs == MIN_EPOCHS
 
     def takes(num_images: int, num_epochs: int) -> float:
-        return wall_seconds(with_sizes(plan, num_images, num_epochs), rates, workers)
+        return wall_seconds(with_sizes(plan, num_images, num_epochs), rates, workers, tried)
 
-    assert least or wall_seconds(fitted, rates, workers) <= seconds
+    def least(num_images: int) -> int:
+        return min_epochs(num_images, plan.protocol)
+
+    try:
+        fitted = fit_to_time(plan, rates, seconds, workers, tried)
+    except UserError:
+        few = min(FEW, train)
+        assert takes(few, least(few)) > seconds
+        return
+    images, epochs, seeds = fitted.protocol.train_images, fitted.protocol.epochs, fitted.study.final_seeds
+    assert wall_seconds(fitted, rates, workers, tried) <= seconds
+    assert min(FEW, train) <= images <= train and least(images) <= epochs <= plan.protocol.epochs
+    assert epochs >= sizes.MIN_EPOCHS and num_steps(images, epochs, plan.protocol) >= sizes.MIN_STEPS
+    assert fitted.protocol.test_images == min(test, 4 * images)
+    assert [rung.epochs for rung in fitted.rungs][-1] == epochs // 2
+    assert {rung.train_images for rung in fitted.rungs} == {images}
     if images < train:  # epochs give way first, then images, by no more than rounding
-        assert epochs == MIN_EPOCHS
-        assert takes(min(train, int(images * 1.11) + 2), MIN_EPOCHS) > seconds
+        assert epochs == least(images)
+        more = min(train, int(images * 1.11) + 2)
+        assert epochs > sizes.MIN_EPOCHS or takes(more, least(more)) > seconds
     elif epochs < plan.protocol.epochs:
         assert takes(images, epochs + 1) > seconds
-    elif seeds < probe.MAX_SEEDS:  # what is left goes into seeds
-        assert wall_seconds(with_seeds(fitted, seeds + 1), rates, workers) > seconds
-    assert seeds == plan.study.final_seeds or (images, epochs) == (train, plan.protocol.epochs)
+    elif len(fitted.rungs) == 2 and seeds < sizes.MAX_SEEDS:  # what is left goes into a rung, and then into seeds
+        assert wall_seconds(with_seeds(fitted, seeds + 1), rates, workers, tried) > seconds
+    assert seeds == plan.study.final_seeds or len(fitted.rungs) == 2
+    assert len(fitted.rungs) == 1 or (images, epochs) == (train, plan.protocol.epochs)
 
 
 def test_the_time_is_that_of_all_runs_side_by_side() -> None:
-    """By hand: 4 arms at 100 images/s, 2 trials and 7 final runs each, 8 epochs of 1000 and 250 images."""
+    """By hand: 4 arms at 100 images/s, 2 trials, 7 final runs, 7 of half the epochs each, and 3 runs before."""
     plan = with_sizes(planned(1000, 300), 1000, 8)
     assert plan.protocol.robustness == "none"  # 64 images in 116 ways would take half as long as the training
     trial = 8 * (1000 + 250 / 3) / 100 + 0.5
-    expected = 4 * (2 * trial + 7 * (trial + 300 / 3 / 100)) / 2
-    assert wall_seconds(plan, [100.0] * 4, 2) == pytest.approx(expected)
+    half = 4 * (1000 + 250 / 3) / 100 + 0.5
+    expected = (4 * (2 * trial + 7 * (trial + half + 2 * 300 / 3 / 100)) + 3 * trial) / 2
+    assert wall_seconds(plan, [100.0] * 4, 2, 3) == pytest.approx(expected)
     assert with_sizes(planned(50_000, 300), 50_000, 8).protocol.robustness == "quick"
+
+
+def test_too_little_time_is_refused_with_what_would_do() -> None:
+    plan = planned(1000, 300, minutes=1)
+    with pytest.raises(UserError) as raised:
+        fit_to_time(plan, [100.0] * 4, 60, 2)
+    needed_s = wall_seconds(with_sizes(plan, 500, 38), [100.0] * 4, 2)  # 8 steps an epoch
+    assert str(raised.value) == (
+        "minutes: 1 are too few here to train 4 variants 7 times for 304 steps, the least that tells anything; "
+        f"about {math.ceil(1 + (needed_s - 60) / 60)} would do"
+    )
 
 
 @given(st.integers(1, 10**9))
@@ -101,23 +183,27 @@ def test_rounding_keeps_two_digits(number: int) -> None:
     assert re.fullmatch(r"\d{1,2}0*", str(rounded))
 
 
-DECISIONS = ("better", "worse", "equivalent", "undecided", "untested")
+def answered(*decisions: str) -> list[Answer]:
+    return [Answer(name, decision, "", "", "") for name, decision in zip(NAMES, decisions, strict=True)]
 
 
-@pytest.mark.parametrize(("augmentation", "transformer", "both"), [*itertools.product(DECISIONS, repeat=3)])
+FAILS, OPEN = {"worse", "negligible", "equivalent"}, {"undecided", "untested", "unripe", "idle"}
+
+
+@pytest.mark.parametrize(("augmentation", "transformer", "both"), [*itertools.product(BADGES, repeat=3)])
 def test_the_advice_says_no_more_than_was_decided(augmentation: str, transformer: str, both: str) -> None:
-    text = advice(augmentation, transformer, both)
-    assert text[0].isupper() and text.endswith(".") and "  " not in text
-    parts = text[:-1].split("; ")
-    helping = [part for part in parts if re.search(r"helps? here$|helps further$", part) and "not help" not in part]
+    text = advice(answered(augmentation, transformer, both), "quarter turns", 10)
+    decisions = {augmentation, transformer, both}
+    assert text[0].isupper() and "  " not in text
     assert text.startswith("Yes") == (augmentation == both == "better")
-    assert text.startswith("Augmentation is enough") == (augmentation == "better" and both in DECISIONS[1:3])
-    if not text.startswith(("Yes", "Augmentation is enough", "Too early")):
-        assert bool(helping) == ("better" in (augmentation, transformer, both))
-        assert ("not help" in text) == bool({"worse", "equivalent"} & {augmentation, transformer, both})
-        assert ("too early" in text) == bool({"undecided", "untested"} & {augmentation, transformer, both})
-    if {augmentation, transformer, both} <= {"undecided", "untested"}:
-        assert text == "Too early to say whether augmentation or a spatial transformer would help here."
+    assert text.startswith("Augmentation is enough") == (augmentation == "better" and both in FAILS)
+    assert text.startswith("It cannot be told in 10 minutes") == (decisions <= OPEN)
+    if not text.startswith(("Yes", "Augmentation is enough", "It cannot")):
+        parts = text[:-1].split("; ")
+        helping = [part for part in parts if re.search(r"helps? here$", part) and "not help" not in part]
+        assert bool(helping) == ("better" in decisions)
+        assert ("not help" in text) == bool(FAILS & decisions)
+        assert ("cannot be told yet" in text) == bool({"undecided", "untested", "unripe"} & decisions)
 
 
 @pytest.mark.parametrize(
@@ -125,49 +211,40 @@ def test_the_advice_says_no_more_than_was_decided(augmentation: str, transformer
     [
         (
             ("better", "worse", "equivalent"),
-            "Augmentation is enough here: a spatial transformer adds nothing to it that",
+            "Augmentation is enough here (quarter turns): a spatial transformer adds nothing to it that matters.",
         ),
-        (("better", "better", "worse"), "Augmentation is enough here: a spatial transformer on top of it does harm."),
+        (
+            ("better", "better", "worse"),
+            "Augmentation is enough here (quarter turns): a spatial transformer on top does harm.",
+        ),
         (
             ("better", "undecided", "better"),
-            "Yes, augmentation helps here, and a spatial transformer on top of it helps",
+            "Yes: quarter turns help here, and a spatial transformer on top of them helps further.",
         ),
         (
             ("better", "worse", "undecided"),
-            "Augmentation helps here; a spatial transformer by itself does not help here; "
-            "of a spatial transformer on top of augmentation it is too early to say.",
+            "Augmentation (quarter turns) helps here; a spatial transformer by itself does not help here; "
+            "whether a spatial transformer on top of augmentation helps cannot be told yet.",
         ),
         (
             ("worse", "equivalent", "worse"),
-            "Augmentation, a spatial transformer by itself and a spatial transformer on top of augmentation do not ",
+            "Augmentation (quarter turns), a spatial transformer by itself and a spatial transformer on top of "
+            "augmentation do not help here.",
         ),
         (
             ("unripe", "idle", "unripe"),
-            "A spatial transformer by itself did not learn to look, and so is untested; whether augmentation and a "
-            "spatial transformer on top of augmentation help, this training is too short to tell.",
-        ),
-        (
-            ("better", "unripe", "negligible"),
-            "Augmentation is enough here: a spatial transformer adds nothing to it that",
+            "It cannot be told in 10 minutes whether augmentation or a spatial transformer helps here, since the "
+            "networks learned too little in that time. BUDGET=night could: `make sweep BUDGET=night DATA=...`",
         ),
         (
             ("unripe", "equivalent", "behind"),
-            "A spatial transformer by itself does not help here; a spatial transformer "
-            "on top of augmentation helps only behind the plain network; whether augmentation helps, this training is",
-        ),
-        (
-            ("worse", "undecided", "better"),
-            "A spatial transformer on top of augmentation helps here; augmentation does not",
+            "A spatial transformer by itself does not help here; a spatial transformer on top of augmentation helps "
+            "only behind the plain network; whether augmentation (quarter turns) helps cannot be told yet.",
         ),
     ],
 )
 def test_the_advice_in_words(decisions: tuple[str, str, str], expected: str) -> None:
-    assert advice(*decisions).startswith(expected)
-
-
-def test_the_advice_says_what_size_it_holds_for() -> None:
-    text = advice("better", "better", "better", "384 images, 8 epochs, 48 steps, 32 px, tuned once")
-    assert text.startswith("On 384 images, 8 epochs, 48 steps, 32 px, tuned once: yes, augmentation helps here, and")
+    assert advice(answered(*decisions), "quarter turns", 10) == expected
 
 
 def make_pictures(root: Path, per_class: int) -> Path:
@@ -195,31 +272,45 @@ def test_a_probe_answers_and_goes_on_where_it_was(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real command on real files, with fewer seeds and shorter runs."""
-    small = yaml.safe_load(probe.FILE.read_text())
+    small = yaml.safe_load(probe_study.FILE.read_text())
     small |= {"final_seeds": 2, "budgets": {}}
     small["protocol"] |= {"epochs": 2, "val_images": 50, "precision": "fp32", "device": "cpu", "train_images": 0}
     small["search"] |= {"trials": 1}
     (here / "probe.yaml").write_text(yaml.safe_dump(small))
-    monkeypatch.setattr(probe, "FILE", here / "probe.yaml")
-    monkeypatch.setattr(probe, "MIN_EPOCHS", 1)
-    monkeypatch.setattr(probe, "MAX_SEEDS", 2)
+    monkeypatch.setattr(probe_study, "FILE", here / "probe.yaml")
+    monkeypatch.setattr(sizes, "MIN_EPOCHS", 1)
+    monkeypatch.setattr(sizes, "MIN_STEPS", 1)
+    monkeypatch.setattr(sizes, "MAX_SEEDS", 2)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     make_pictures(here / "pictures", 150)
-    assert main(["probe", "pictures", "--label=Pets & co_1%", "--minutes=20", "--jobs=1"]) == 0
+    assert main(["probe", "pictures", "--label=Pets & co_1%", "--minutes=20", "--turns=quarter", "--jobs=1"]) == 0
     printed = capsys.readouterr().out
     ledger = Ledger(here / "runs", read_only=True)
-    (study,) = ledger.studies()
-    assert study.startswith("probe-20min-pets-co-1-")
+    study, tried = sorted(ledger.studies())
+    assert study.startswith("probe-20min-turns-quarter-pets-co-1-")
+    assert tried.startswith("probe-20min-turns-quarter-tried-pets-co-1-")
     manifest = ledger.read_study(study)
-    assert manifest["source"] == {"file": "experiments/studies/probe.yaml", "data": True, "minutes": 20.0}
-    records = [ledger.read(key) for arm in manifest["arms"] for key in (*arm["trials"], *arm["finals"])]
-    assert len(records) == 12 and {record["status"] for record in records} == {"completed"}
+    assert manifest["source"] == {
+        "file": "experiments/studies/probe.yaml",
+        "data": True,
+        "minutes": 20.0,
+        "turns": "quarter",
+    }
+    records = [ledger.read(key) for arm in manifest["arms"] for key in keys_of(arm)]
+    assert len(records) == 20 and {record["status"] for record in records} == {"completed"}
+    by_policy = {arm["variant"]: ledger.read(arm["trials"][0]) for arm in ledger.read_study(tried)["arms"]}
+    assert {record["config"]["stage"] for record in by_policy.values()} == {"trial"}
+    best = max(by_policy, key=lambda name: by_policy[name]["result"]["val_accuracy"])
+    assert [arm["variant"] for arm in manifest["arms"]][1] == best
     assert {record["config"]["protocol"]["train_images"] for record in records} == {192}
     assert "2 seeds cannot decide any of 3 claims" in printed
     assert printed.index("Ablation on Pets & co_1%") < printed.index(
         "How sure: each variant was trained 2 times for 2 "
     )
-    assert re.search(r"too early to say|too short to tell", printed)
+    assert "It cannot be told in 20 minutes whether" in re.sub(r"\s+", " ", printed)
+    assert printed.index("First, 2 kinds of augmentation are tried once each, for 2 epochs") < printed.index(
+        "quarter turns"
+    )
     report = here / "reports" / study / "report.html"
     assert f"Report  {report.relative_to(here)}" in re.sub(" +", "  ", printed)
     assert "Pets &amp; co_1%" in report.read_text()
@@ -230,37 +321,18 @@ def test_a_probe_answers_and_goes_on_where_it_was(
     before = sorted(path.name for path in (here / "runs/runs").iterdir())
     (ledger.folder(manifest["arms"][3]["finals"][1]) / "run.json").unlink()  # as if it had been stopped before that run
     Ledger(here / "runs").remove(manifest["arms"][3]["finals"][1])
-    assert main(["probe", "pictures", "--label=Pets & co_1%", "--minutes=20", "--jobs=1"]) == 0
+    assert main(["probe", "pictures", "--label=Pets & co_1%", "--minutes=20", "--turns=quarter", "--jobs=1"]) == 0
     assert sorted(path.name for path in (here / "runs/runs").iterdir()) == before
     assert json.dumps(ledger.read_study(study)) == json.dumps(manifest)
 
     # What the report says to repeat it names the same runs.
     whole, _, single = commands(find_study(ledger, study))
-    assert "experiments probe path/to/images --minutes 20 --label 'Pets & co_1%'" in whole.line
+    assert "experiments probe path/to/images --minutes 20 --turns quarter --label 'Pets & co_1%'" in whole.line
     arguments = shlex.split(single.line.replace("path/to/images", "pictures"))
     assert arguments[:3] == [".venv/bin/python", "-m", "experiments"]
-    arguments[arguments.index("--sweep") + 1] = str(probe.FILE)
+    arguments[arguments.index("--sweep") + 1] = str(probe_study.FILE)
     assert main(arguments[3:]) == 0
     assert sorted(path.name for path in (here / "runs/runs").iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("minutes", "missing_s", "said"),
-    [
-        (1.0, 40.0, "1 minute is too short for 7 seeds; about 2 are needed."),
-        (0.5, 100.0, "0.5 minutes are too short for 7 seeds; about 3 are needed."),
-    ],
-)
-def test_too_little_time_is_said(minutes: float, missing_s: float, said: str) -> None:
-    assert time_text(minutes, missing_s, 7) == said
-
-
-@pytest.mark.parametrize(("decision", "told"), [("equivalent", True), ("worse", True), ("undecided", False)])
-def test_no_help_is_said_with_the_size_of_the_test(tmp_path: Path, decision: str, told: bool) -> None:
-    arms = [write_arm(tmp_path, name, "cnn", [0.5, 0.52]) for name in ("cnn", "stn_affine")]
-    write_study(tmp_path, arms, claims={"alpha": 0.05, "margin": 0.02, "declared": True, "family": []})
-    text = scope(("better", decision, "better"), planned(1000, 180), find(tmp_path, STUDY))
-    assert text == ("Seen on 180 test images; a gain of less than 2 points counts as none." if told else "")
 
 
 def test_a_sweep_file_here_has_no_say(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

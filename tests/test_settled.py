@@ -17,7 +17,7 @@ from experiments.config import Optim
 from experiments.errors import UserError
 from experiments.ledger import Ledger
 from experiments.plan import Loaded, left_for_others, load, make_plan
-from experiments.probe import earlier_sizes
+from experiments.probe.sizes import earlier_sizes
 from experiments.study import load_study
 from experiments.sweep import Sweep, check_same_device
 from tests.command_line import contents

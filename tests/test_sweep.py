@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
@@ -267,3 +269,24 @@ def test_more_trials_keep_those_that_are_there(undisturbed: Done, tmp_path: Path
     for arm, known in zip(under_way.arms, undisturbed.manifest()["arms"], strict=True):
         assert arm.trials[:2] == known["trials"]
         assert [job.key in undisturbed.ledger for job in arm.jobs] == [False]
+
+
+def test_a_variant_added_to_a_shipped_ledger_is_all_that_is_trained(
+    undisturbed: Done, tmp_path: Path, one_thread: None
+) -> None:
+    """From an archive without weights, as docs/results/ has them, and paired with the seeds that are there."""
+    archive = shutil.make_archive(str(tmp_path / "ledger"), "xztar", undisturbed.folder, "runs")
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    for weights in (tmp_path / "runs").rglob("weights.safetensors"):
+        weights.unlink()
+    executor = HereAndNow()
+    variants = [*TINY["variants"], {"variant": "cnn+flip_crop", "baseline": "cnn"}]
+    sweep_here(tmp_path, executor, variants=variants)
+    assert {job.run.variant for job in executor.made} == {"cnn+flip_crop"}
+    assert [job.run.stage for job in executor.made].count("final") == 2
+    write_sweep(tmp_path, variants=variants)
+    ended = run("sweep", "--budget", "smoke", cwd=tmp_path)
+    assert ended.returncode == 0 and "nothing is left to train" in ended.stdout
+    rows = pd.read_csv(tmp_path / "reports" / STUDY / "ablation.csv").set_index("variant")
+    assert list(rows.index) == ["cnn", "stn_affine+affine", "cnn+flip_crop"]
+    assert rows.loc["cnn+flip_crop", "difference_num_pairs"] == 2

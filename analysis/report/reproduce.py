@@ -54,7 +54,10 @@ def notes(study: Study) -> tuple[str, ...]:
 def sweep_line(study: Study) -> str:
     """`make sweep` with this study's file, budget and images, or the probe. Make takes $$ for a dollar sign."""
     if minutes := study.source.get("minutes"):
-        words = ["probe", UNKNOWN_DATA, "--minutes", f"{minutes:g}", "--label", one_line(study.task_label)]
+        words = ["probe", UNKNOWN_DATA, "--minutes", f"{minutes:g}"]
+        for name in ("turns", "mirror"):
+            words += [f"--{name}", one_line(value)] if (value := study.source.get(name)) else []
+        words += ["--label", one_line(study.task_label)]
         return " ".join([".venv/bin/python -m experiments", *map(shlex.quote, words)])
     variables = {"SWEEP": _file(study), "BUDGET": study.budget}
     if _has_data(study):

@@ -61,7 +61,7 @@ def main(options: Namespace) -> int:
 def carry_out(
     plan: Plan,
     runs: Path,
-    reports: Path,
+    reports: Path | None,
     console: Console,
     place: Place,
     workers: Workers,
@@ -71,11 +71,13 @@ def carry_out(
 ) -> "Findings":
     """Make the runs of a plan that the ledger at `runs` lacks, log them, write and show what came out.
 
+    reports: where tables go; None for runs that only choose what another study does: nothing is written or shown.
     rates: training images/s of each arm in one worker, where they are known.
     """
     mode, why = find_mode(plan.study.wandb.mode)
     ledger = Ledger(runs)
-    check_reports(reports)
+    if reports is not None:
+        check_reports(reports)
     ledger.sweep_up()
     check_same_task(ledger, plan)
     if plan.missing_device:
@@ -85,13 +87,14 @@ def carry_out(
     under_way = Sweep(plan, ledger, store=True)
     under_way.replay()
     need = disk_need(plan, runs_left(plan, under_way, ledger), workers.number)
-    check_room(need, ledger.root, reports)
+    check_room(need, ledger.root, reports or ledger.root)
     if retry_failed and (num := remove_failed(under_way)):
         say_to(console)(f"{count(num, 'failed or diverged run')} will be made again.")
         under_way = Sweep(plan, ledger, store=True)
         under_way.replay()
     estimate = Estimate(plan, under_way, ledger, workers.number, rates, place.call, say_to(console))
-    show_plan(console, under_way, estimate, workers.number, need.text(ledger.root))
+    if reports is not None:
+        show_plan(console, under_way, estimate, workers.number, need.text(ledger.root))
     with Tracker(
         ledger.root,
         project=plan.study.wandb.project,
@@ -105,12 +108,15 @@ def carry_out(
         else:
             under_way.write_manifest()
         findings = find_study(ledger, plan.name)
-        write_and_show_tables(findings, reports, console, report=True)
+        if reports is not None:
+            write_and_show_tables(findings, reports, console, report=True)
         unlogged = tracker.close(TRACKING_WAIT_S)
+    if reports is None:
+        return findings
     print_tracking(console, ledger, mode, why, tracker.problem, unlogged)
     statuses = Counter(ledger.read(key)["status"] for key in under_way.finished())
     if num := statuses["failed"]:
-        again = "" if plan.study.minutes else "; `make sweep RETRY=1` makes them again"
+        again = "" if plan.study.asked else "; `make sweep RETRY=1` makes them again"
         print_place(console, "Failed", f"{count(num, 'run')}{again}")
     if num := statuses["diverged"]:
         print_place(

@@ -23,19 +23,20 @@ NOT_RUN = {
         "RAY_ADDRESS=HEAD:6379 make sweep": "wants the cluster from above",
         "sbatch docs/slurm/sweep.sbatch": "needs Slurm",
     },
+    "docs/index.md": {"make probe": "ten minutes"},
+    "docs/probe.md": {"make probe": "ten minutes"},
     "docs/wandb.md": {"make sync": "needs a W&B account"},
 }
 """The beginnings of blocks that no test runs. A new one is a decision: can a small form of it not be run?"""
 
 SMALLER = {
     "README.md": [".venv/bin/python -m experiments run"],
-    "docs/index.md": ["make probe"],
     "docs/protocol.md": ["make plan SWEEP=confirm.yaml", "make plan"],
 }
 """Commands that are run with arguments that make them small."""
 
 NUM_TRAIN, NUM_TEST = 220, 60
-"""Of the images that a reader has in path/to/images; a probe takes 200 and 50 at least."""
+"""Of the images that a reader has in path/to/images."""
 
 Follow = Callable[[str], Walk]
 

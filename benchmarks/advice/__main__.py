@@ -1,0 +1,125 @@
+"""`python -m benchmarks.advice`: the probe on each folder, several times, beside what a long study says of it.
+
+What was made stays, so that a stopped run goes on where it was.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from rich.console import Console
+
+from benchmarks.advice.folders import Folder, folders
+from benchmarks.advice.judged import QUESTIONS, Difference, differences, judged, of_probe
+from benchmarks.advice.truth import truth
+from experiments.commands.probe import compare
+
+SPEED = 1200.0
+"""Of one core of an AMD EPYC with bf16, idle. Sizes follow from it, whatever else the machine does meanwhile."""
+NUM_WORKERS = 2
+MARGIN_POINTS = 2.0
+"""The probe's own."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.advice", description=__doc__, allow_abbrev=False)
+    parser.add_argument("out", type=Path, help="folder for images, ledgers and answers")
+    parser.add_argument("--photos", default="", help="a folder with CIFAR-10's images, for the folders made of them")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each probe")
+    parser.add_argument("--repeats", type=int, default=3, help="probes of each folder, each with other images")
+    parser.add_argument("--only", nargs="+", default=[], help="names of folders; all if not given")
+    parser.add_argument(
+        "--speed", type=float, default=SPEED, help="training images/s of each of two workers that the probe plans with"
+    )
+    options = parser.parse_args(arguments)
+    os.environ["WANDB_MODE"] = "disabled"
+    known = folders(options.photos)
+    for name in options.only:
+        if name not in [folder.name for folder in known]:
+            parser.error(f"only: {name!r} is not one of {', '.join(folder.name for folder in known)}")
+    for repeat in range(options.repeats):  # so that a part of the whole is of all folders
+        for folder in known:
+            if not options.only or folder.name in options.only:
+                answer(folder, repeat, options)
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.out.glob("*/answer.json"))]
+    print(table(known, rows))
+    return 0
+
+
+def answer(folder: Folder, repeat: int, options: argparse.Namespace) -> None:
+    """Have the probe answer, find the truth of what it asked, and keep both in answer.json; unless it is there."""
+    place = options.out / f"{folder.name}-{repeat}-{options.minutes:g}min"
+    if (place / "answer.json").exists():
+        return
+    images = folder.write(options.out / "images", repeat)
+    print(f"{folder.name}, {repeat + 1} of {options.repeats}: the probe", flush=True)
+    asked = Namespace(
+        path=images, minutes=options.minutes, turns="", mirror="", label="", jobs=NUM_WORKERS,
+        runs=place / "runs", reports=None,
+    )  # fmt: skip
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "said.txt").open("a", encoding="utf-8") as said:
+        plan, best, findings = compare(
+            asked, Console(file=said, width=120), lambda plan, _: [options.speed] * len(plan.arms)
+        )
+    print(f"  {best.words}; the truth", flush=True)
+    first = folder.write(options.out / "images", 0)
+    true = truth(first, best.policy, options.out / f"{folder.name}-truth", NUM_WORKERS, quiet)
+    row = {
+        "folder": folder.name,
+        "repeat": repeat,
+        "policy": best.policy,
+        "protocol": {key: getattr(plan.protocol, key) for key in ("train_images", "epochs", "batch_size")},
+        "probe": [asdict(each) for each in differences(findings)],
+        "truth": [asdict(each) for each in differences(true)],
+    }
+    (place / "answer.json").write_text(json.dumps(row, indent=1), encoding="utf-8")
+    print("  " + "; ".join(said_text(row)), flush=True)
+
+
+def quiet(line: str) -> None:
+    """Of what is said of the images."""
+
+
+def outcomes(row: dict[str, Any]) -> list[Any]:
+    pairs = zip(row["probe"], row["truth"], strict=True)
+    return [judged(Difference(**said), Difference(**true), MARGIN_POINTS) for said, true in pairs]
+
+
+def said_text(row: dict[str, Any]) -> list[str]:
+    parts = zip(QUESTIONS, row["probe"], row["truth"], outcomes(row), strict=True)
+    return [
+        f"{question}: {Difference(**said).text} {Difference(**said).badge} (truth {Difference(**true).text}): {outcome}"
+        for question, said, true, outcome in parts
+    ]
+
+
+def table(known: Sequence[Folder], rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: a line for each probe, and how often it was right, could not tell, or was wrong."""
+    headings = ["folder", "augmentation chosen", "images × epochs", *QUESTIONS, "probe"]
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+    tally: Counter[str] = Counter()
+    for folder in known:
+        for row in (row for row in rows if row["folder"] == folder.name):
+            found = outcomes(row)
+            whole = of_probe(found)
+            tally[whole] += 1
+            cells = [
+                f"{Difference(**said).text} {Difference(**said).badge} ({Difference(**true).text}): {outcome}"
+                for said, true, outcome in zip(row["probe"], row["truth"], found, strict=True)
+            ]
+            sizes = f"{row['protocol']['train_images']:,} × {row['protocol']['epochs']}"
+            lines.append(f"| {folder.name} | `{row['policy']}` | {sizes} | {' | '.join(cells)} | {whole} |")
+    counts = ", ".join(f"{outcome} {tally[outcome]}" for outcome in ("right", "cannot tell", "wrong", "open"))
+    return "\n".join([*lines, "", f"Of {sum(tally.values())} probes: {counts}."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""A probe's answers beside the truth."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from analysis.findings import Findings
+from analysis.verdicts import BADGES
+
+QUESTIONS = ("augmentation", "transformer", "on top")
+"""In the order of the probe's claims: each alone against neither, and a transformer on top of augmentation."""
+
+Outcome = Literal["right", "cannot tell", "wrong", "open"]
+
+HELPS, HELPS_NOT = ("better",), ("worse", "negligible", "equivalent", "behind")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of test accuracies, in points, with the half width of its 95 % interval. decision: of analysis/claims.py."""
+
+    points: float
+    half_width: float
+    decision: str
+
+    @property
+    def text(self) -> str:
+        if math.isnan(self.points):
+            return "none"
+        return f"{self.points:+.1f} ± {self.half_width:.1f}".replace("-", "−")
+
+    @property
+    def badge(self) -> str:
+        return {str(decision): badge for decision, badge in BADGES.items()}[self.decision]
+
+
+def differences(findings: Findings) -> tuple[Difference, ...]:
+    """To each of the questions."""
+    return tuple(
+        Difference(100 * result.difference.value, 100 * result.difference.half_width, result.decision)
+        for result in findings.claims
+    )
+
+
+def judged(said: Difference, true: Difference, margin: float) -> Outcome:
+    """Whether what was said is so. margin: in points; a gain below it counts as none.
+
+    Of the truth only its interval counts: "helps" is wrong where there is no gain, "does not help" where there is one
+    of the margin or more. `open`: the interval allows both.
+    """
+    low, high = true.points - true.half_width, true.points + true.half_width
+    if said.decision in HELPS:
+        return "right" if low > 0 else "wrong" if high < margin else "open"
+    if said.decision in HELPS_NOT:
+        return "right" if high < margin else "wrong" if low > 0 and true.points >= margin else "open"
+    return "cannot tell"
+
+
+def of_probe(outcomes: Sequence[Outcome]) -> Outcome:
+    """Of a probe's answers together: wrong if one is, and right if one is and none is wrong."""
+    for outcome in ("wrong", "right", "open"):
+        if outcome in outcomes:
+            return outcome
+    return "cannot tell"
