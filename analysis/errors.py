@@ -11,7 +11,7 @@ class AnalysisError(ValueError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint that ends an error about an unknown name: what was meant, or all that are known.
 
-    Of a ledger's names, which have no synonyms; experiments/nearest_names.py knows those, and is not to be imported.
+    Of a ledger's names, which have no synonyms; ledger/nearest_names.py knows those, and is not to be imported.
     """
     known = sorted(known)
     meant = [each for each in known if _is_slip(name, each)]

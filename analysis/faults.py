@@ -10,7 +10,7 @@ from analysis.errors import AnalysisError
 from analysis.formats import one_line
 
 _ROOT = Path(__file__).parents[1]
-_OURS = _ROOT / "analysis", _ROOT / "experiments"
+_OURS = _ROOT / "analysis", _ROOT / "experiments", _ROOT / "ledger"
 
 
 class Fault(NamedTuple):

@@ -14,14 +14,13 @@ from torch import nn
 from benchmarks.machine import best_matrix_rate, wait_for
 from benchmarks.remote import Remote
 from benchmarks.workloads import NUM_CLASSES, Workload, random_images
-from experiments.device import autocast
-from experiments.executors.local import prepare_device
-from experiments.images import DeviceImages
-from experiments.ledger import Ledger
-from experiments.network import Batch, Network
-from experiments.optimiser import Optimiser
-from experiments.training import Row, train
-from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.machine.device import autocast, prepare_device
+from experiments.networks.network import Batch, Network
+from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.runs.images import DeviceImages
+from experiments.runs.optimiser import Optimiser
+from experiments.runs.training import Row, train
+from ledger.ledger import Ledger
 
 NUM_WARM_BATCHES = 3
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from experiments.cores import num_cores
-from experiments.costs import environment
-from experiments.device import device_name
+from experiments.machine.cores import num_cores
+from experiments.machine.device import device_name
+from experiments.runs.costs import environment
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -24,17 +24,16 @@ from benchmarks.machine import wait_for
 from benchmarks.remote import Remote
 from benchmarks.report import median
 from benchmarks.workloads import Workload, random_images
-from experiments.config import Optim, Protocol
-from experiments.device import autocast
-from experiments.draws import uniform
-from experiments.executors.local import prepare_device
-from experiments.images import Anew
-from experiments.models import MODELS
-from experiments.models.cnn_matched import count_parameters
-from experiments.network import Batch
-from experiments.optimiser import Optimiser
-from experiments.training import augment
-from experiments.variants import DEFAULT_BACKBONE, build_model_recipe, build_policy, parse_variant
+from experiments.images.draws import uniform
+from experiments.machine.device import autocast, prepare_device
+from experiments.networks.models import MODELS
+from experiments.networks.models.cnn_matched import count_parameters
+from experiments.networks.network import Batch
+from experiments.networks.variants import DEFAULT_BACKBONE, build_model_recipe, build_policy, parse_variant
+from experiments.runs.images import Anew
+from experiments.runs.optimiser import Optimiser
+from experiments.runs.training import augment
+from ledger.config import Optim, Protocol
 from stn.sampler import warp
 
 BARE = "cnn"

@@ -24,19 +24,20 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from experiments.arms import check_arm
-from experiments.costs import PeakMemory, environment
-from experiments.disk_space import disk_need
-from experiments.display import SweepProgress
-from experiments.estimate import Estimate, runs_left
-from experiments.ledger import Ledger, to_json
-from experiments.ledger.checksums import SUMS
-from experiments.plan import Plan
-from experiments.runs import Job, Outcome, Source, record_files
-from experiments.study import load_study
-from experiments.sweep import Sweep, check_same_task
-from experiments.tasks import Images, Task
-from experiments.tuning import num_runs
+from experiments.images.tasks import Images, Task
+from experiments.runs.costs import PeakMemory, environment
+from experiments.runs.run import Job, Outcome, Source, record_files
+from experiments.study.arms import check_arm
+from experiments.study.disk_space import disk_need
+from experiments.study.plan import Plan
+from experiments.study.study import load_study
+from experiments.study.tuning import num_runs
+from experiments.sweep.estimate import Estimate, runs_left
+from experiments.sweep.sweep import Sweep, check_same_task
+from experiments.terminal.display import SweepProgress
+from ledger.checksums import SUMS
+from ledger.files import to_json
+from ledger.ledger import Ledger
 
 CPU = torch.device("cpu")
 NUM_TRIALS, NUM_FINALS, NUM_EPOCHS = 14, 5, 30
@@ -255,7 +256,7 @@ class Simulation:
         return {name: round(1e3 * each / self.num_runs, 3) for name, each in seconds.items()}
 
     def start(self, rates: Sequence[float] | None) -> tuple[Sweep, Estimate]:
-        """What experiments/commands/sweep.py does before it trains, but for W&B. rates: None for the ledger's."""
+        """What the command `sweep` does before it trains, but for W&B. rates: None for the ledger's."""
         ledger = WatchedLedger(self.ledger_root, self.manifests)
         ledger.sweep_up()
         check_same_task(ledger, self.plan)

@@ -20,12 +20,12 @@ from benchmarks.remote import Remote
 from benchmarks.report import median, print_report
 from benchmarks.usual_way import NUM_LOADERS, UsualWay
 from benchmarks.workloads import WORKLOADS, Workload
-from experiments.costs import count_train_flops
-from experiments.device import find_device
-from experiments.errors import UserError, remedy
-from experiments.executors.local import default_num_workers, devices_of_workers
-from experiments.ledger import to_json, write_atomically
-from experiments.models.cnn_matched import count_parameters
+from experiments.machine.device import find_device
+from experiments.networks.models.cnn_matched import count_parameters
+from experiments.runs.costs import count_train_flops
+from experiments.sweep.executors.local import default_num_workers, devices_of_workers
+from ledger.errors import UserError, remedy
+from ledger.files import to_json, write_atomically
 
 REPORT_FORMAT = 1
 WORKERS_PER_GPU = 4

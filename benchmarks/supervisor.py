@@ -21,9 +21,9 @@ from benchmarks.remote import Remote
 from benchmarks.report import print_load, print_table
 from benchmarks.simulated_cluster import MEDIAN_S, RUNS_OF_ARM, STARTS, Simulation
 from benchmarks.speed import check_writable
-from experiments.errors import UserError
-from experiments.ledger import to_json, write_atomically
-from experiments.plain_text import print_anything
+from ledger.errors import UserError
+from ledger.files import to_json, write_atomically
+from ledger.plain_text import print_anything
 
 REPORT_FORMAT = 1
 FULL, QUICK = (625, 1250, 2500, 5000, 10000), (25, 50)

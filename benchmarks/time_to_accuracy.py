@@ -37,20 +37,19 @@ from benchmarks.report import median, print_load, print_machine, print_table
 from benchmarks.speed import check_writable
 from benchmarks.usual_way import AUGMENTATIONS, NUM_LOADERS, PilImages, PlainTraining, new_loader
 from benchmarks.workloads import OLD_RECIPE, WORKLOADS, Workload
-from experiments.config import Protocol, RunConfig
-from experiments.cores import num_cores
-from experiments.device import resolve
-from experiments.display import say_to
-from experiments.errors import UserError
-from experiments.evaluation import evaluate
-from experiments.executors.local import prepare_device
-from experiments.images import DeviceImages, fit_to_task, split, to_device
-from experiments.ledger import to_json, write_atomically
-from experiments.runs import untrained_network
-from experiments.tasks import Say, load_task
-from experiments.tasks.cache import cache_folder, held
-from experiments.training import Row, train
-from experiments.variants import build_model_recipe, build_policy, parse_variant
+from experiments.images.tasks import Say, load_task
+from experiments.images.tasks.cache import cache_folder, held
+from experiments.machine.cores import num_cores
+from experiments.machine.device import prepare_device, resolve
+from experiments.networks.variants import build_model_recipe, build_policy, parse_variant
+from experiments.runs.evaluation import evaluate
+from experiments.runs.images import DeviceImages, fit_to_task, split, to_device
+from experiments.runs.run import untrained_network
+from experiments.runs.training import Row, train
+from experiments.terminal.display import say_to
+from ledger.config import Protocol, RunConfig
+from ledger.errors import UserError
+from ledger.files import to_json, write_atomically
 
 REPORT_FORMAT = 1
 OLD_EPOCHS, NEW_EPOCHS = 15, 4

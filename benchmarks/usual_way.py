@@ -20,8 +20,8 @@ from torchvision import transforms
 
 from benchmarks.machine import wait_for
 from benchmarks.workloads import NUM_CLASSES, OLD_RECIPE, Workload, random_images
-from experiments.evaluation import BATCH_SIZE as EVALUATION_BATCH
-from experiments.images import DeviceImages
+from experiments.runs.evaluation import BATCH_SIZE as EVALUATION_BATCH
+from experiments.runs.images import DeviceImages
 
 NUM_LOADERS = 2
 BATCHES_PER_LOG = 50

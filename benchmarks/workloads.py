@@ -9,8 +9,8 @@ from typing import Literal
 
 import torch
 
-from experiments.config import Optim, Protocol, RunConfig
-from experiments.images import DeviceImages
+from experiments.runs.images import DeviceImages
+from ledger.config import Optim, Protocol, RunConfig
 
 NUM_CLASSES = 10
 

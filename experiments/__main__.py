@@ -3,15 +3,16 @@
 import sys
 
 if __name__ == "__main__":  # worker processes import this module under another name
-    from experiments import foreign_settings, stopping
+    from experiments.machine import foreign_settings
+    from experiments.terminal import stopping
 
     foreign_settings.drop_foreign_settings()
     stopping.listen()  # before anything that takes time to import
     try:
-        from experiments.cores import limit_threads
+        from experiments.machine.cores import limit_threads
 
         limit_threads()
-        from experiments.cli import main
+        from experiments.terminal.cli import main
 
         status = main()
     finally:

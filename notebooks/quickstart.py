@@ -212,7 +212,7 @@ else:
 # next cell uploads nothing and asks for nothing: it prints the link to the runs if you are logged in.
 
 # %%
-from experiments.tracking import resolve_mode
+from experiments.tracking.tracker import resolve_mode
 
 num_runs = len(list(Path("runs/wandb").glob("offline-run-*")))
 if resolve_mode("auto") == "online":
@@ -240,7 +240,7 @@ else:
 # %%
 from PIL import Image, ImageOps
 
-from experiments.tasks.sprites import SHAPES, draw
+from experiments.images.tasks.sprites import SHAPES, draw
 
 new = draw(2, range(6), image_px=20)
 files = [f"{list(SHAPES)[label]}.png" for label in new.labels_N]

@@ -85,7 +85,7 @@ def real_images() -> Path:
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The cache of decoded images, for this process and for those that it starts; sprites are drawn into it once."""
-    from experiments.tasks import load_task
+    from experiments.images.tasks import load_task
 
     folder = tmp_path_factory.mktemp("cache")
     load_task("sprites", image_px=32, cache=folder, say=lambda line: None)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from torchvision.datasets import CIFAR10
 
-from experiments.tasks import cifar10
+from experiments.images.tasks import cifar10
 
 CLASSES = ["airplane", "automobile", "bird"]
 BATCHES = {"data_batch_1": (1, 4), "data_batch_2": (2, 3), "test_batch": (3, 2)}

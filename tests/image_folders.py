@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from experiments.errors import UserError
-from experiments.tasks import Images, Task, load_task
+from experiments.images.tasks import Images, Task, load_task
+from ledger.errors import UserError
 
 CLASSES = ("ant", "bee", "cat")
 

@@ -5,12 +5,12 @@ from functools import lru_cache
 import torch
 
 from baselines.backbones import BACKBONES
-from experiments.models import MODELS
-from experiments.models.cnn_matched import count_parameters
-from experiments.network import Batch, Network
-from experiments.options import Value
-from experiments.poses import parse_pose
-from experiments.variants import build_model_recipe, build_network, parse_variant
+from experiments.images.poses import parse_pose
+from experiments.networks.models import MODELS
+from experiments.networks.models.cnn_matched import count_parameters
+from experiments.networks.network import Batch, Network
+from experiments.networks.variants import build_model_recipe, build_network, parse_variant
+from ledger.options import Value
 
 OPTIONS = [
     "stn_affine:steps=2",

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.network import Batch, Network
-from experiments.variants import build_model_recipe, build_network, parse_variant
+from experiments.networks.network import Batch, Network
+from experiments.networks.variants import build_model_recipe, build_network, parse_variant
 
 
 def build(name: str, image_px: int = 32) -> Network:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import training
-from experiments.config import Optim, Protocol, RunConfig, run_key
-from experiments.ledger import Ledger, checkpoints
-from experiments.runs import Job, Source, carry_out
-from experiments.tasks import load_task
+from experiments.images.tasks import load_task
+from experiments.runs import checkpoints, training
+from experiments.runs.run import Job, Source, carry_out
+from ledger.config import Optim, Protocol, RunConfig, run_key
+from ledger.ledger import Ledger
 
 EPOCHS = 4
 PROTOCOL = Protocol(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("stn", "baselines", "experiments", "analysis", "benchmarks", "tests")
+ROOMS = ("ledger", "stn", "baselines", "experiments", "analysis", "benchmarks", "tests")
 MAX_LINES = 400
 
 FILES = {
@@ -84,8 +84,9 @@ def test_the_libraries_import_nothing_else(house: str, allowed: set[str]) -> Non
 @pytest.mark.parametrize(
     ("house", "forbidden", "exempt"),
     [
+        ("ledger", {"torch", "torchvision", "stn", "baselines", "experiments", "analysis", "benchmarks"}, ()),
         ("analysis", {"torch", "torchvision", "stn", "baselines", "experiments", "benchmarks"}, ()),
-        ("experiments", {"analysis", "benchmarks"}, ("experiments/commands/",)),
+        ("experiments", {"analysis", "benchmarks"}, ("experiments/terminal/commands/",)),
         ("stn", {"tests"}, ()),
         ("baselines", {"tests"}, ()),
         ("experiments", {"tests"}, ()),
@@ -101,7 +102,7 @@ def test_imports_go_one_way(house: str, forbidden: set[str], exempt: tuple[str, 
 @pytest.mark.parametrize(
     ("package", "owner"),
     [
-        ("optuna", "experiments/search.py"),
+        ("optuna", "experiments/study/search.py"),
         ("wandb", "experiments/tracking/replay.py"),
         ("wandb_workspaces", "experiments/tracking/report.py"),
     ],
@@ -112,7 +113,7 @@ def test_a_service_has_one_owner(package: str, owner: str) -> None:
 
 def test_one_folder_knows_of_ray() -> None:
     knowing = [file for file in FILES if room(file) != "tests" and "ray" in packages(file)]
-    assert len(knowing) > 1 and all(file.startswith("experiments/executors/ray/") for file in knowing)
+    assert len(knowing) > 1 and all(file.startswith("experiments/sweep/executors/ray/") for file in knowing)
 
 
 def test_images_are_sampled_in_one_place() -> None:
@@ -122,8 +123,9 @@ def test_images_are_sampled_in_one_place() -> None:
 
 def test_the_test_part_is_read_in_one_place() -> None:
     readers = {file for file in in_room("experiments", "analysis", "baselines", "stn") if reads(TREES[file], "test")}
-    assert "experiments/evaluation.py" in readers
-    assert {file for file in readers if not file.startswith("experiments/tasks/")} == {"experiments/evaluation.py"}
+    assert "experiments/runs/evaluation.py" in readers
+    outside = {file for file in readers if not file.startswith("experiments/images/tasks/")}
+    assert outside == {"experiments/runs/evaluation.py"}
 
 
 def test_files_are_called_after_what_they_hold() -> None:

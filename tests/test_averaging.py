@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.averaging import AVERAGE_EVERY, Averages
-from experiments.config import Optim, Protocol, RunConfig
-from experiments.images import DeviceImages
-from experiments.training import train
-from experiments.variants import build_model_recipe, build_policy, parse_variant
+from experiments.networks.variants import build_model_recipe, build_policy, parse_variant
+from experiments.runs.averaging import AVERAGE_EVERY, Averages
+from experiments.runs.images import DeviceImages
+from experiments.runs.training import train
+from ledger.config import Optim, Protocol, RunConfig
 from tests.networks import build
 
 

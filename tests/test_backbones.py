@@ -10,8 +10,8 @@ from torch import nn
 
 from baselines.backbones import BACKBONES, Backbone
 from baselines.whitening import Whitening
-from experiments.costs import count_train_flops
-from experiments.network import Network, Site
+from experiments.networks.network import Network, Site
+from experiments.runs.costs import count_train_flops
 
 
 def fcn(num_classes: int = 10, image_px: int = 28, in_channels: int = 3, width: float = 1.0) -> Backbone:

@@ -17,12 +17,12 @@ from benchmarks.remote import Remote
 from benchmarks.speed import Side, check_writable, packed_counts, ratios
 from benchmarks.usual_way import AUGMENTATIONS, PLAIN_NETWORKS, PilImages, PlainLeNet
 from benchmarks.workloads import NUM_CLASSES, OLD_RECIPE, WORKLOADS, Workload, random_images
-from experiments.cli import main
-from experiments.config import Protocol
-from experiments.device import find_device
-from experiments.errors import UserError
-from experiments.models.cnn_matched import count_parameters
-from experiments.network import Batch
+from experiments.machine.device import find_device
+from experiments.networks.models.cnn_matched import count_parameters
+from experiments.networks.network import Batch
+from experiments.terminal.cli import main
+from ledger.config import Protocol
+from ledger.errors import UserError
 
 CPU = torch.device("cpu")
 

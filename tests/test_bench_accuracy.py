@@ -15,8 +15,8 @@ import torch
 
 from benchmarks import time_to_accuracy
 from benchmarks.time_to_accuracy import NEW, OLD, USUAL, Clock, median_of_all, ratios, seconds_to, sides_for
-from experiments.cli import main
-from experiments.config import Protocol
+from experiments.terminal.cli import main
+from ledger.config import Protocol
 from tests.command_line import run
 from tests.image_folders import make_parts
 

@@ -13,8 +13,8 @@ from baselines.policies import POLICIES
 from benchmarks.counterparts import GIVEN_MAPS, kornia_transforms, torchvision_transforms, turns
 from benchmarks.methods import BARE, QUICK, Method, measure_methods, tables
 from benchmarks.report import print_methods
-from experiments.config import Protocol
-from experiments.models import MODELS
+from experiments.networks.models import MODELS
+from ledger.config import Protocol
 from stn.sampler import warp
 
 

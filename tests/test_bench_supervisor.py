@@ -22,11 +22,11 @@ import pytest
 import experiments
 from benchmarks import simulated_cluster, supervisor
 from benchmarks.simulated_cluster import STARTS, SimulatedCluster, Simulation, WatchedLedger, made_up_plan
-from experiments import ledger as ledger_module
-from experiments.ledger import Ledger
-from experiments.pace import Pace
-from experiments.runs import Job
-from experiments.sweep import Sweep
+from experiments.machine.pace import Pace
+from experiments.runs.run import Job
+from experiments.sweep.sweep import Sweep
+from ledger import ledger as ledger_module
+from ledger.ledger import Ledger
 
 WATCHED = (str(Path(experiments.__file__).parent), str(Path(concurrent.futures.__file__).parent))
 RUNS_OF_ARM = 14

@@ -13,9 +13,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from experiments.ledger import Ledger, write_atomically
-from experiments.ledger import checkpoints as module
-from experiments.ledger.checkpoints import Checkpoint, Checkpoints
+from experiments.runs import checkpoints as module
+from experiments.runs.checkpoints import Checkpoint, Checkpoints
+from ledger.files import write_atomically
+from ledger.ledger import Ledger
 
 CPU = torch.device("cpu")
 

@@ -12,14 +12,14 @@ import yaml
 from analysis.findings import find
 from analysis.records import read_study
 from analysis.report.method import method
-from experiments.claims import Claim, Claims
-from experiments.cli import main
-from experiments.commands.plan import FOR_CLEAR_DIFFERENCES, notes, prospects
-from experiments.config import RESULT_FORMAT
-from experiments.errors import UserError
-from experiments.ledger import Ledger
-from experiments.study import Study, load_study
-from experiments.sweep import Sweep
+from experiments.study.claims import Claim, Claims
+from experiments.study.study import Study, load_study
+from experiments.sweep.sweep import Sweep
+from experiments.terminal.cli import main
+from experiments.terminal.commands.plan import FOR_CLEAR_DIFFERENCES, notes, prospects
+from ledger.config import RESULT_FORMAT
+from ledger.errors import UserError
+from ledger.ledger import Ledger
 from tests.tiny_study import TINY, HereAndNow, plan_of, sweep_here, write_sweep
 
 NAMES = ("cnn", "stn_affine", "cnn+affine", "stn_affine+affine", "cnn+flip_crop")

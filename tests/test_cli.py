@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments import catalogue
-from experiments.cli import build_parser, main
-from experiments.ledger import Ledger
-from experiments.models import MODELS
-from experiments.options import fields
-from experiments.sweep import Sweep
+from experiments.networks import catalogue
+from experiments.networks.models import MODELS
+from experiments.sweep.sweep import Sweep
+from experiments.terminal.cli import build_parser, main
+from ledger.ledger import Ledger
+from ledger.options import fields
 from tests.command_line import stamps, start
 from tests.tiny_study import plan_of, write_sweep
 
@@ -27,7 +27,7 @@ COMMANDS = tuple(build_parser()[1])
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_has_a_file(command: str) -> None:
-    assert callable(importlib.import_module(f"experiments.commands.{command.replace('-', '_')}").main)
+    assert callable(importlib.import_module(f"experiments.terminal.commands.{command.replace('-', '_')}").main)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -61,7 +61,7 @@ def test_commands_are_listed_where_none_is_given(here: Path, capsys: pytest.Capt
 
 def test_help_and_typing_errors_do_not_wait_for_torch() -> None:
     program = (
-        "import sys\nfrom experiments.cli import main\n"
+        "import sys\nfrom experiments.terminal.cli import main\n"
         "try:\n    main(['run', '--help'])\nexcept SystemExit:\n    pass\n"
         "assert main(['sweeep']) == 2 and 'torch' not in sys.modules"
     )

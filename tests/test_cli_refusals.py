@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import cli
-from experiments.cli import main
+from experiments.terminal import cli
+from experiments.terminal.cli import main
 from tests.command_line import contents, run, stamps
 from tests.image_folders import make_classes, make_parts, pixels_of, save
 from tests.tiny_study import TINY, write_changed_sweep, write_sweep
@@ -291,7 +291,7 @@ def test_a_full_disk_is_one_line(
     def status(options: object) -> int:
         raise OSError(28, "No space left on device", "runs/studies/x/study.json")
 
-    monkeypatch.setattr("experiments.commands.status.main", status)
+    monkeypatch.setattr("experiments.terminal.commands.status.main", status)
     said = "runs/studies/x/study.json: No space left on device; make room there and give the same command again"
     check_refusal(here, capsys, ["status"], said)
 
@@ -349,7 +349,9 @@ def test_a_fault_of_our_own_is_not_taken_for_the_machine_s(fault: Exception, mon
 
 def test_a_folder_that_was_deleted_is_named_before_any_library_ends_the_process(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
-    code = "import os, sys; os.rmdir(os.getcwd()); from experiments.cli import main; sys.exit(main(['variants']))"
+    code = (
+        "import os, sys; os.rmdir(os.getcwd()); from experiments.terminal import cli; sys.exit(cli.main(['variants']))"
+    )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path / "gone", env=environment, capture_output=True, text=True, timeout=60)

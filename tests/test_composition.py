@@ -16,14 +16,14 @@ from analysis.questions import question_of
 from analysis.records import Claim
 from baselines.composition import Composition
 from baselines.policies import POLICIES, Policy
-from experiments.arms import check_arms, make_run_config
-from experiments.catalogue import catalogue
-from experiments.draws import uniform
-from experiments.errors import UserError
-from experiments.ledger import Ledger
-from experiments.study import load_study
-from experiments.training import augment, draws
-from experiments.variants import build_policy, hyperparameters, parse_variant
+from experiments.images.draws import uniform
+from experiments.networks.catalogue import catalogue
+from experiments.networks.variants import build_policy, hyperparameters, parse_variant
+from experiments.runs.training import augment, draws
+from experiments.study.arms import check_arms, make_run_config
+from experiments.study.study import load_study
+from ledger.errors import UserError
+from ledger.ledger import Ledger
 from tests.command_line import run
 from tests.tiny_study import TINY, write_sweep
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.cli import build_parser
-from experiments.config import Optim, Protocol, RunConfig, canonical, num_steps, protocol_hash, run_key
-from experiments.options import Value
-from experiments.study import read_protocol
-from experiments.sweep_file import Section
+from experiments.study.study import read_protocol
+from experiments.study.sweep_file import Section
+from experiments.terminal.cli import build_parser
+from ledger.config import Optim, Protocol, RunConfig, canonical, num_steps, protocol_hash, run_key
+from ledger.options import Value
 
 CONTENT_HASH = "a" * 64
 

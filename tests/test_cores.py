@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cores
-from experiments.cli import main
-from experiments.cores import free_memory, num_cores
+from experiments.machine import cores
+from experiments.machine.cores import free_memory, num_cores
+from experiments.terminal.cli import main
 
 MIB = 2**20
 V2 = "30 23 0:28 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup rw,nsdelegate\n"
@@ -136,8 +136,8 @@ def half_a_core() -> Iterator[Path]:
 def test_a_real_quota(half_a_core: Path) -> None:
     program = (
         "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid()))\n"
-        "from experiments.cores import limit_threads, num_cores; limit_threads()\n"
-        "import torch; from experiments.executors.local import default_num_workers\n"
+        "from experiments.machine.cores import limit_threads, num_cores; limit_threads()\n"
+        "import torch; from experiments.sweep.executors.local import default_num_workers\n"
         "print(num_cores(), default_num_workers('cpu'), torch.get_num_threads())"
     )
     env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from experiments.corruptions import CORRUPTIONS, SEVERITIES
-from experiments.corruptions.blur import disc_kernel
-from experiments.poses import PoseMaps, no_pose
-from experiments.robustness import corrupting
+from experiments.images.corruptions import CORRUPTIONS, SEVERITIES
+from experiments.images.corruptions.blur import disc_kernel
+from experiments.images.poses import PoseMaps, no_pose
+from experiments.runs.robustness import corrupting
 from stn.maps import AffineMap
 from stn.sampler import base_grid
 

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from baselines.backbones import BACKBONES, Backbone
-from experiments import device as devices
-from experiments.config import Protocol
-from experiments.costs import PeakMemory, count_train_flops, environment
-from experiments.device import autocast, find_device, measured_precision, resolve, train_rate
-from experiments.errors import UserError
-from experiments.network import Network, Site
-from experiments.variants import build_model_recipe, build_network, parse_variant
+from experiments.machine import device as devices
+from experiments.machine.device import autocast, find_device, measured_precision, resolve, train_rate
+from experiments.networks.network import Network, Site
+from experiments.networks.variants import build_model_recipe, build_network, parse_variant
+from experiments.runs.costs import PeakMemory, count_train_flops, environment
+from ledger.config import Protocol
+from ledger.errors import UserError
 
 CPU = torch.device("cpu")
 

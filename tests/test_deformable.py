@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from baselines.deformable import DeformableConv2d
-from experiments.config import Optim, Protocol
-from experiments.costs import count_train_flops
-from experiments.models.deformable import DeformableNetwork
-from experiments.optimiser import Optimiser
-from experiments.variants import build_model_recipe, parse_variant
+from experiments.networks.models.deformable import DeformableNetwork
+from experiments.networks.variants import build_model_recipe, parse_variant
+from experiments.runs.costs import count_train_flops
+from experiments.runs.optimiser import Optimiser
+from ledger.config import Optim, Protocol
 from tests.rival_networks import at, batch_of, build
 
 

@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from experiments import pace
-from experiments.config import RunKind
-from experiments.display import SweepProgress, folded, print_ablation, print_tables
-from experiments.ledger import Ledger
-from experiments.runs import Job
+from experiments.machine import pace
+from experiments.runs.run import Job
+from experiments.terminal.display import SweepProgress, folded, print_ablation, print_tables
+from ledger.config import RunKind
+from ledger.ledger import Ledger
 
 LONG = "stn_rotation:loc_lr_factor=1:localisation=deep:start_sd=0.02:consistency=1@resnet18+affine:max_deg=30"
 COLUMNS = ("Variant", "Baseline", "Validation %", "Test %", "n", "Difference", "Gap closed %", "Parameters")

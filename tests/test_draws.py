@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.draws import permutation, philox4x32, seed_of, uniform
+from experiments.images.draws import permutation, philox4x32, seed_of, uniform
 
 indices = st.lists(st.integers(0, 2**40), min_size=1, max_size=30, unique=True)
 seeds = st.integers(0, 2**31 - 1)

@@ -15,8 +15,8 @@ from analysis.answer import answer, headline
 from analysis.figures import FORMATS, figure_files
 from analysis.report import write_report
 from analysis.tables import write_tables
-from experiments.commands.options import find_study
-from experiments.ledger import Ledger
+from experiments.terminal.commands.options import find_study
+from ledger.ledger import Ledger
 from tests.synthetic_ledger import (
     SEEDS,
     STUDY,

@@ -9,13 +9,13 @@ import pytest
 
 from benchmarks import simulated_cluster
 from benchmarks.simulated_cluster import Simulation, made_up_plan
-from experiments import estimate
-from experiments.arms import ArmPlan
-from experiments.config import Protocol, RunConfig
-from experiments.estimate import known_rates, measure_images_per_s, rates_of_arms
-from experiments.images import DeviceImages
-from experiments.ledger import Ledger
-from experiments.training import train
+from experiments.runs.images import DeviceImages
+from experiments.runs.training import train
+from experiments.study.arms import ArmPlan
+from experiments.sweep import estimate
+from experiments.sweep.estimate import known_rates, measure_images_per_s, rates_of_arms
+from ledger.config import Protocol, RunConfig
+from ledger.ledger import Ledger
 
 
 def test_speed_is_measured_once_for_arms_that_differ_in_the_pose(
@@ -33,7 +33,7 @@ def test_speed_is_measured_once_for_arms_that_differ_in_the_pose(
         return float(len(measured))
 
     now, said = [0.0], list[str]()
-    monkeypatch.setattr("experiments.estimate.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("experiments.sweep.estimate.time.monotonic", lambda: now[0])
     rates = rates_of_arms(plan, Ledger(tmp_path / "runs"), call, said.append)
     variants = [arm.variant for arm in large]
     assert len(poses) == 2 and len(set(variants)) == 20
@@ -91,7 +91,7 @@ def test_a_slow_network_is_measured_on_few_images(
     image_s: float, start_s: float, batches: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, seen = [0.0], list[int]()
-    monkeypatch.setattr("experiments.estimate.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("experiments.sweep.estimate.time.perf_counter", lambda: now[0])
 
     def train(
         network: Any, policy: Any, images: DeviceImages, none: None, run: RunConfig, recipe: Any, report: Any

@@ -13,16 +13,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from baselines.backbones import Backbone
-from experiments import evaluation
-from experiments.config import Protocol, RunConfig
-from experiments.draws import permutation
-from experiments.evaluation import Scores, ask, calibration_error, evaluate, evaluate_on_test
-from experiments.images import DeviceImages, to_device
-from experiments.network import Batch, Network, Site
-from experiments.pictures import before_and_after
-from experiments.poses import disc_mask, no_pose
-from experiments.tasks import Images, Task
-from experiments.variants import build_model_recipe, build_network, parse_variant
+from experiments.images.draws import permutation
+from experiments.images.poses import disc_mask, no_pose
+from experiments.images.tasks import Images, Task
+from experiments.networks.network import Batch, Network, Site
+from experiments.networks.variants import build_model_recipe, build_network, parse_variant
+from experiments.runs import evaluation
+from experiments.runs.evaluation import Scores, ask, calibration_error, evaluate, evaluate_on_test
+from experiments.runs.images import DeviceImages, to_device
+from experiments.runs.pictures import before_and_after
+from ledger.config import Protocol, RunConfig
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,12 @@ import torch
 
 from analysis.evaluations import read_maps, read_predictions, read_robustness, read_worst_of_grid
 from analysis.records import Study
-from experiments.config import Optim, Protocol, RunConfig, run_key
-from experiments.estimate import seconds_of_runs
-from experiments.ledger import Ledger
-from experiments.robustness import num_evaluations
-from experiments.runs import Job, Source, carry_out
-from experiments.tasks import Task, load_task
+from experiments.images.tasks import Task, load_task
+from experiments.runs.robustness import num_evaluations
+from experiments.runs.run import Job, Source, carry_out
+from experiments.sweep.estimate import seconds_of_runs
+from ledger.config import Optim, Protocol, RunConfig, run_key
+from ledger.ledger import Ledger
 from tests.tiny_study import TINY, plan_of
 
 PROTOCOL = Protocol(

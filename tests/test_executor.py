@@ -15,14 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.config import Optim, Protocol, RunConfig, run_key
-from experiments.errors import UserError
-from experiments.executors import WorkerDied
-from experiments.executors.local import LocalExecutor, default_num_workers, devices_of_workers
-from experiments.ledger import Ledger, process_is_alive
-from experiments.ledger.checkpoints import Checkpoints
-from experiments.runs import Job, Source
-from experiments.tasks import load_task
+from experiments.images.tasks import load_task
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.run import Job, Source
+from experiments.sweep.executors import WorkerDied
+from experiments.sweep.executors.local import LocalExecutor, default_num_workers, devices_of_workers
+from ledger.config import Optim, Protocol, RunConfig, run_key
+from ledger.errors import UserError
+from ledger.files import process_is_alive
+from ledger.ledger import Ledger
 
 TINY = Protocol(train_images=64, val_images=32, test_images=50, epochs=1, batch_size=32, precision="fp32", device="cpu")
 ENDLESS = 10_000
@@ -200,10 +201,10 @@ def test_the_run_of_a_worker_that_dies_goes_on_from_its_checkpoint(
 SUPERVISOR = """
 import json, sys
 from pathlib import Path
-from experiments.config import Protocol, RunConfig, run_key
-from experiments.executors.local import LocalExecutor
-from experiments.runs import Job, Source
-from experiments.tasks import load_task
+from ledger.config import Protocol, RunConfig, run_key
+from experiments.sweep.executors.local import LocalExecutor
+from experiments.runs.run import Job, Source
+from experiments.images.tasks import load_task
 if __name__ == "__main__":
     cache, ledger, protocol = Path(sys.argv[1]), Path(sys.argv[2]), Protocol(**json.loads(sys.argv[3]))
     task = load_task("sprites", image_px=32, cache=cache, say=lambda line: None)

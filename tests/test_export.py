@@ -18,16 +18,16 @@ import torch
 import yaml
 from PIL import Image
 
-from experiments.cli import main
-from experiments.config import Optim, RunConfig, run_key
-from experiments.export import card, description, exported_program, loading_code
-from experiments.images import to_device
-from experiments.ledger import Ledger
-from experiments.models import MODELS
-from experiments.prediction import predict
-from experiments.runs import Job, Source, carry_out
-from experiments.tasks import Task
-from experiments.trained import Classifier, load_trained
+from experiments.images.tasks import Task
+from experiments.networks.models import MODELS
+from experiments.runs.export import card, description, exported_program, loading_code
+from experiments.runs.images import to_device
+from experiments.runs.prediction import predict
+from experiments.runs.run import Job, Source, carry_out
+from experiments.runs.trained import Classifier, load_trained
+from experiments.terminal.cli import main
+from ledger.config import Optim, RunConfig, run_key
+from ledger.ledger import Ledger
 from tests.trained_runs import TINY, sprites_in, train_on_sprites
 
 EXPORTED = ("cnn@lenet", "stn_affine", "deformable@lenet")
@@ -251,7 +251,7 @@ def test_a_model_that_differs_is_not_kept_and_the_same_command_makes_another(
     ledger, key = make_run("cnn@lenet")
     command = ["export", key, "--runs", str(ledger.root), "--out", str(tmp_path / "out")]
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.export.MAX_DIFFERENCE", -1.0)
+        patch.setattr("experiments.runs.export.MAX_DIFFERENCE", -1.0)
         assert main(command) == 2
     said = r"error: export: the exported model differs from the run's network by .*; it was not kept\n"
     assert re.fullmatch(said, capsys.readouterr().err)

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 
-from baselines.photometric import MOVES, PAINTS, Strength
 from baselines.policies import POLICIES
-from experiments import resampling
-from experiments.config import Protocol
-from experiments.corruptions import CORRUPTIONS, SEVERITIES
-from experiments.draws import permutation, uniform
-from experiments.evaluation import BATCH_SIZE, evaluate
-from experiments.images import Anew, DeviceImages, split
-from experiments.network import Batch, Network
-from experiments.poses import POSES, disc_mask, posed_px, put_in_pose
-from experiments.robustness import Placement, Subjects, corrupting
-from experiments.training import augment
-from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
+from baselines.policies.photometric import MOVES, PAINTS, Strength
+from experiments.images import resampling
+from experiments.images.corruptions import CORRUPTIONS, SEVERITIES
+from experiments.images.draws import permutation, uniform
+from experiments.images.poses import POSES, disc_mask, posed_px, put_in_pose
+from experiments.networks.network import Batch, Network
+from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.runs.evaluation import BATCH_SIZE, evaluate
+from experiments.runs.images import Anew, DeviceImages, split
+from experiments.runs.robustness import Placement, Subjects, corrupting
+from experiments.runs.training import augment
+from ledger.config import Protocol
 from stn import spline
 from stn.affine import identity
 from stn.maps import AffineMap

@@ -15,7 +15,7 @@ from analysis.figures.confusion import confusion
 from analysis.figures.fonts import class_key, class_names, families, note
 from analysis.findings import Findings, find
 from analysis.report import NAME
-from experiments.cli import main
+from experiments.terminal.cli import main
 from tests.synthetic_ledger import SEEDS, STUDY, TASK, key_of, write_arm, write_evaluation, write_study
 
 CLASSES = ["猫", "🦊 fox"]

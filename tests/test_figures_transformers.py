@@ -24,7 +24,7 @@ from analysis.figures.selection import selected
 from analysis.figures.transformations import transformations
 from analysis.findings import Findings, find
 from analysis.records import read_study
-from experiments.diagnostics import recover, turn
+from experiments.runs.diagnostics import recover, turn
 from stn.transformer import tile_maps
 from tests.synthetic_ledger import SEEDS, STUDY, key_of, write_arm, write_maps, write_study
 

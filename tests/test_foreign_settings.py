@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.foreign_settings import DROPPED, DROPPED_PREFIX
+from experiments.machine.foreign_settings import DROPPED, DROPPED_PREFIX
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests/golden/format-3"
@@ -29,7 +29,7 @@ def child(code: str, **settings: str) -> str:
     return done.stdout.strip()
 
 
-DROP = "from experiments.foreign_settings import drop_foreign_settings as drop; drop(); import os\n"
+DROP = "from experiments.machine.foreign_settings import drop_foreign_settings as drop; drop(); import os\n"
 
 
 def test_every_name_is_tried() -> None:
@@ -112,8 +112,8 @@ def test_a_worker_drops_them_too() -> None:
     """A cluster's node has an environment of its own."""
     code = """
 import multiprocessing, os, sys
-from experiments.executors.worker import begin
-from experiments.heartbeat import Counter
+from experiments.sweep.executors.worker import begin
+from experiments.machine.heartbeat import Counter
 ours, theirs = multiprocessing.Pipe()
 ours.close()
 begin(theirs, "cpu", Counter(0), os.getppid())

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from experiments.cli import main
-from experiments.config import RESULT_FORMAT
-from experiments.errors import UserError
-from experiments.ledger import Ledger
-from experiments.ledger.audit import audit
-from experiments.ledger.checksums import SUMS
-from experiments.sweep import check_same_task
+from experiments.sweep.sweep import check_same_task
+from experiments.terminal.cli import main
+from ledger.audit import audit
+from ledger.checksums import SUMS
+from ledger.config import RESULT_FORMAT
+from ledger.errors import UserError
+from ledger.ledger import Ledger
 from tests.command_line import contents, stamps
 from tests.faults.damage import edit, renew_sums, set_in
 from tests.tiny_study import STUDY as NEW_STUDY

@@ -15,21 +15,21 @@ import torch
 from torch import Tensor
 
 from baselines.policies import POLICIES
-from experiments.config import Optim, Protocol, RunConfig, run_key
-from experiments.corruptions import CORRUPTIONS
-from experiments.device import find_device, measured_precision
-from experiments.draws import permutation, uniform
-from experiments.evaluation import evaluate
-from experiments.executors.local import LocalExecutor, prepare_device
-from experiments.images import DeviceImages, channel_statistics
-from experiments.ledger import Ledger
-from experiments.network import Network
-from experiments.poses import POSES, no_pose, put_in_pose
-from experiments.robustness import corrupting, measure_robustness, num_evaluations
-from experiments.runs import Job, Source, carry_out
-from experiments.tasks import load_task
-from experiments.training import Row, augment, train
-from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.images.corruptions import CORRUPTIONS
+from experiments.images.draws import permutation, uniform
+from experiments.images.poses import POSES, no_pose, put_in_pose
+from experiments.images.tasks import load_task
+from experiments.machine.device import find_device, measured_precision, prepare_device
+from experiments.networks.network import Network
+from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.runs.evaluation import evaluate
+from experiments.runs.images import DeviceImages, channel_statistics
+from experiments.runs.robustness import corrupting, measure_robustness, num_evaluations
+from experiments.runs.run import Job, Source, carry_out
+from experiments.runs.training import Row, augment, train
+from experiments.sweep.executors.local import LocalExecutor
+from ledger.config import Optim, Protocol, RunConfig, run_key
+from ledger.ledger import Ledger
 from tests.networks import NETWORKS
 
 Precision = Literal["fp32", "bf16"]

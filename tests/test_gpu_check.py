@@ -18,7 +18,7 @@ import pytest
 from benchmarks.gpu_check import check, clock
 from benchmarks.gpu_check.check import PARTS, Package, Part, main, packages_line
 from benchmarks.gpu_check.clock import Asked, LeftOut, carry_out
-from experiments.errors import UserError
+from ledger.errors import UserError
 from tests.image_folders import make_parts
 
 ROOT = Path(__file__).parents[1]
@@ -288,7 +288,7 @@ class TestParts:
         import dataclasses
 
         from benchmarks.gpu_check import parts
-        from experiments.runs import Outcome, train_and_score
+        from experiments.runs.run import Outcome, train_and_score
 
         trainer = parts.Trainer(Asked("cpu", quick=True))
         run, outcome = trainer.train(3, 0.25, "fp32")
@@ -310,7 +310,7 @@ class TestParts:
 
     def test_without_real_images_it_is_said_how_to_name_some(self, monkeypatch):
         from benchmarks.gpu_check import parts
-        from experiments.tasks.downloads import DownloadError
+        from experiments.images.tasks.downloads import DownloadError
 
         def load(*_: Any, **__: Any) -> None:
             raise DownloadError("cifar10: cannot be downloaded")

@@ -18,23 +18,23 @@ from torch import nn
 from baselines.backbones.fcn import NUM_PARAMETERS
 from baselines.policies import POLICIES
 from baselines.whitening import Whitening
-from experiments.cli import main
-from experiments.config import RunConfig, run_key
-from experiments.corruptions import CORRUPTIONS, SEVERITIES
-from experiments.costs import count_train_flops
-from experiments.export import loading_code
-from experiments.images import channel_statistics, to_device
-from experiments.ledger import Ledger
-from experiments.models.cnn_matched import count_parameters
-from experiments.poses import POSES
-from experiments.prediction import predict, read_image
-from experiments.runs import Job, Source, carry_out
-from experiments.tasks import folder, load_task
-from experiments.tasks.cache import content_hash
-from experiments.tasks.shown import image_facts
-from experiments.trained import Trained, load_trained
-from experiments.training import augment, draws
-from experiments.variants import build_policy, parse_variant
+from experiments.images.corruptions import CORRUPTIONS, SEVERITIES
+from experiments.images.poses import POSES
+from experiments.images.tasks import folder, load_task
+from experiments.images.tasks.cache import content_hash
+from experiments.networks.models.cnn_matched import count_parameters
+from experiments.networks.variants import build_policy, parse_variant
+from experiments.runs.costs import count_train_flops
+from experiments.runs.export import loading_code
+from experiments.runs.images import channel_statistics, to_device
+from experiments.runs.prediction import predict, read_image
+from experiments.runs.run import Job, Source, carry_out
+from experiments.runs.trained import Trained, load_trained
+from experiments.runs.training import augment, draws
+from experiments.study.shown import image_facts
+from experiments.terminal.cli import main
+from ledger.config import RunConfig, run_key
+from ledger.ledger import Ledger
 from tests.image_folders import CLASSES, load, pixels_of, save
 from tests.networks import NETWORKS, build, some_batch
 from tests.trained_runs import TINY

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import build_parser, main
-from experiments.errors import UserError
-from experiments.home import user_path
-from experiments.tasks.cache import cache_folder
+from experiments.images.tasks.cache import cache_folder
+from experiments.machine.home import user_path
+from experiments.terminal.cli import build_parser, main
+from ledger.errors import UserError
 from tests.tiny_study import write_sweep
 
 

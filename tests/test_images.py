@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.config import Protocol
-from experiments.draws import permutation
-from experiments.errors import UserError
-from experiments.images import DeviceImages, channel_statistics, fit_to_task, split, to_device
-from experiments.poses import put_in_pose
-from experiments.tasks import Images, Task
+from experiments.images.draws import permutation
+from experiments.images.poses import put_in_pose
+from experiments.images.tasks import Images, Task
+from experiments.runs.images import DeviceImages, channel_statistics, fit_to_task, split, to_device
+from ledger.config import Protocol
+from ledger.errors import UserError
 from stn.affine import from_parts
 from stn.maps import AffineMap
 

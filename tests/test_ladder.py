@@ -13,10 +13,10 @@ from analysis.means import Mean
 from analysis.records import Claim
 from analysis.statistics import Direction, Trend
 from analysis.tables import build_tables
-from experiments.config import Protocol, protocol_hash
-from experiments.errors import UserError
-from experiments.study import load_study
-from experiments.sweep import Sweep
+from experiments.study.study import load_study
+from experiments.sweep.sweep import Sweep
+from ledger.config import Protocol, protocol_hash
+from ledger.errors import UserError
 from tests.tiny_study import STUDY, TINY, HereAndNow, plan_of, sweep_here, write_sweep
 
 LADDER: dict[str, Any] = {"rungs": [{"train_images": 32, "epochs": 1}, {"train_images": 64, "epochs": 1}]}
@@ -123,7 +123,7 @@ def test_nothing_is_made_twice(made: Sweep) -> None:
 
 
 def test_the_ledger_verifies(made: Sweep) -> None:
-    from experiments.ledger.audit import audit
+    from ledger.audit import audit
 
     assert not audit(made.ledger.root).findings
 
@@ -160,7 +160,7 @@ def test_runs_of_another_rung_are_refused(made: Sweep, tmp_path: Path) -> None:
     import shutil
 
     from analysis.errors import AnalysisError
-    from experiments.ledger.checksums import with_digest
+    from ledger.checksums import with_digest
 
     shutil.copytree(made.ledger.root, tmp_path / "runs")
     file = tmp_path / "runs/studies" / STUDY / "study.json"

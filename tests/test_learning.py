@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.config import Optim, Protocol, RunConfig
-from experiments.evaluation import evaluate
-from experiments.images import DeviceImages, channel_statistics, to_device
-from experiments.models import MODELS
-from experiments.options import Value
-from experiments.runs import Outcome, train_and_score
-from experiments.tasks import Images, Task
-from experiments.training import Row, train
-from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.images.tasks import Images, Task
+from experiments.networks.models import MODELS
+from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.runs.evaluation import evaluate
+from experiments.runs.images import DeviceImages, channel_statistics, to_device
+from experiments.runs.run import Outcome, train_and_score
+from experiments.runs.training import Row, train
+from ledger.config import Optim, Protocol, RunConfig
+from ledger.options import Value
 from tests.networks import NETWORKS, build, built, some_batch
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from experiments.config import RESULT_FORMAT
-from experiments.errors import UserError
-from experiments.ledger import Ledger, process_is_alive, to_json, write_atomically
-from experiments.ledger.checksums import SUMS, write_sums
+from ledger.checksums import SUMS, write_sums
+from ledger.config import RESULT_FORMAT
+from ledger.errors import UserError
+from ledger.files import process_is_alive, to_json, write_atomically
+from ledger.ledger import Ledger
 
 FILES = {
     "run.json": to_json({"format": RESULT_FORMAT, "status": "completed"}),
@@ -73,7 +74,7 @@ def test_a_second_commit_leaves_the_first_as_it_is(ledger: Ledger) -> None:
 
 def test_two_processes_that_commit_the_same_run_leave_one_whole_run(ledger: Ledger) -> None:
     program = (
-        "import sys; from pathlib import Path; from experiments.ledger import Ledger\n"
+        "import sys; from pathlib import Path; from ledger.ledger import Ledger\n"
         "ledger = Ledger(Path(sys.argv[1])); sys.stdin.read()\n"
         "for key in range(100): ledger.commit(str(key), {'run.json': b'{}', 'who': sys.argv[2].encode()})"
     )
@@ -151,7 +152,7 @@ def test_every_file_is_on_disk_before_the_run_appears(ledger: Ledger, monkeypatc
 COMMITS = """
 import sys
 from pathlib import Path
-from experiments.ledger import Ledger
+from ledger.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 number = 0
 while True:
@@ -260,7 +261,7 @@ def test_old_content_or_new_and_no_mixture(tmp_path: Path, monkeypatch: pytest.M
 REWRITES = """
 import sys
 from pathlib import Path
-from experiments.ledger import write_atomically
+from ledger.files import write_atomically
 print("", flush=True)
 while True:
     for letter in b"ab":

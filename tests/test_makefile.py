@@ -109,7 +109,7 @@ def test_what_the_program_writes_is_not_committed_and_the_documents_results_are(
         "docs/runs-2/x",
         "tests/exports/x",
         "tests/golden/format-1/runs/x",
-        "experiments/runs.py",
+        "experiments/runs/run.py",
     ]
     found = subprocess.run(
         ["git", "-C", tmp_path, "check-ignore", *ignored, *kept], capture_output=True, text=True, check=False

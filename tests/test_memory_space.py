@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from jsonargparse import Namespace
 
-from experiments import memory_space
-from experiments.cli import main
-from experiments.commands.options import count_workers
-from experiments.executors.local import ThisMachine
-from experiments.memory_space import PROCESS, fit_to_memory, kept_bytes, worker_bytes
+from experiments.study import memory_space
+from experiments.study.memory_space import PROCESS, fit_to_memory, kept_bytes, worker_bytes
+from experiments.sweep.executors.local import ThisMachine
+from experiments.terminal.cli import main
+from experiments.terminal.commands.options import count_workers
 from tests.tiny_study import TINY, plan_of, write_sweep
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from experiments.muon import Muon, orthogonalised
+from experiments.runs.muon import Muon, orthogonalised
 
 Array = npt.NDArray[np.float64]
 SHAPES = [(1, 1), (1, 7), (7, 1), (5, 5), (16, 96), (64, 144), (96, 16), (64, 24)]

@@ -10,16 +10,15 @@ import pytest
 from analysis.errors import nearest as nearest_recorded
 from baselines.backbones import BACKBONES
 from baselines.policies import POLICIES
-from experiments.catalogue import KINDS
-from experiments.cli import build_parser
-from experiments.config import Optim, Protocol
-from experiments.models import MODELS
-from experiments.nearest_names import SYNONYMS, nearest
-from experiments.options import fields
-from experiments.poses import POSES
-from experiments.schedule import Schedule
-from experiments.study import BUDGETS
-from experiments.tasks import TASKS
+from experiments.images.poses import POSES
+from experiments.images.tasks import TASKS
+from experiments.networks.catalogue import KINDS
+from experiments.networks.models import MODELS
+from experiments.study.study import BUDGETS
+from experiments.terminal.cli import build_parser
+from ledger.config import Optim, Protocol, Schedule
+from ledger.nearest_names import SYNONYMS, nearest
+from ledger.options import fields
 
 ARGUMENTS = {
     name: sorted(set(re.findall(r"--([\w.-]+)", command.format_help()))) for name, command in build_parser()[1].items()

@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from experiments.config import Optim, Protocol
-from experiments.device import autocast
-from experiments.errors import UserError
-from experiments.models import MODELS
-from experiments.optimiser import Optimiser, filters_of
-from experiments.variants import build_model_recipe, parse_variant
+from experiments.machine.device import autocast
+from experiments.networks.models import MODELS
+from experiments.networks.variants import build_model_recipe, parse_variant
+from experiments.runs.optimiser import Optimiser, filters_of
+from ledger.config import Optim, Protocol
+from ledger.errors import UserError
 from tests.networks import NETWORKS, ON_BACKBONES, OPTIONS, build, built, some_batch
 
 LEARNED = [name for name in MODELS if name.startswith("stn_") and name != "stn_random"]

@@ -6,11 +6,11 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from experiments.config import Optim, Protocol
-from experiments.muon import Muon
-from experiments.network import Network
-from experiments.optimiser import ADDED_SHARE, MUON_MOMENTUM, SGD_SHARE, Optimiser
-from experiments.variants import build_model_recipe, parse_variant
+from experiments.networks.network import Network
+from experiments.networks.variants import build_model_recipe, parse_variant
+from experiments.runs.muon import Muon
+from experiments.runs.optimiser import ADDED_SHARE, MUON_MOMENTUM, SGD_SHARE, Optimiser
+from ledger.config import Optim, Protocol
 from tests.networks import build
 
 OPTIM = Optim(lr=0.2, weight_decay=0.01)

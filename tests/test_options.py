@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.errors import UserError
-from experiments.models import MODELS
-from experiments.options import Value, fields, option_text, spell, split_name, typed
-from experiments.variants import parse_variant
+from experiments.networks.models import MODELS
+from experiments.networks.variants import parse_variant
+from ledger.errors import UserError
+from ledger.options import Value, fields, option_text, spell, split_name, typed
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from experiments import pace
-from experiments.pace import Pace
+from experiments.machine import pace
+from experiments.machine.pace import Pace
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, autoaugment
 from torchvision.transforms.v2 import functional as TF
 
-from baselines import photometric
-from baselines.photometric import OPERATIONS, Strength, operate
-from baselines.policies import POLICIES, Policy
+from baselines.policies import POLICIES, Policy, photometric
 from baselines.policies.auto_augment import SUB_POLICIES, AutoAugment
+from baselines.policies.photometric import OPERATIONS, Strength, operate
 from baselines.policies.rand_augment import RandAugment
 from baselines.policies.trivial_augment import TrivialAugment
-from experiments.draws import uniform
+from experiments.images.draws import uniform
 from stn.sampler import warp
 
 BILINEAR = InterpolationMode.BILINEAR

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from experiments.display import print_tables
-from experiments.plain_text import STAND_INS, listed, print_anything
+from experiments.terminal.display import print_tables
+from ledger.plain_text import STAND_INS, listed, print_anything
 
 C_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 

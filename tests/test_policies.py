@@ -18,11 +18,11 @@ from baselines.policies import POLICIES, Policy, Warp
 from baselines.policies.affine import Affine
 from baselines.policies.flip_crop import FlipCrop
 from baselines.policies.rotate import Rotate
-from experiments.draws import uniform
-from experiments.errors import UserError
-from experiments.training import augment
-from experiments.training import draws as training_draws
-from experiments.variants import build_policy, parse_variant
+from experiments.images.draws import uniform
+from experiments.networks.variants import build_policy, parse_variant
+from experiments.runs.training import augment
+from experiments.runs.training import draws as training_draws
+from ledger.errors import UserError
 from stn.sampler import warp
 
 every_policy = pytest.mark.parametrize("name", list(POLICIES))

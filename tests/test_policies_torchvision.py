@@ -17,7 +17,7 @@ from baselines.policies.elastic import Elastic
 from baselines.policies.perspective import CORNERS, Perspective, homography_to_corners
 from baselines.policies.scale import Scale
 from baselines.policies.translate import Translate
-from experiments.draws import uniform
+from experiments.images.draws import uniform
 from stn.sampler import warp
 
 BILINEAR = InterpolationMode.BILINEAR

@@ -8,11 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.diagnostics import MAX_IMAGES, Diagnosis, PoseRecovery, describe, diagnose, fit_affine, recover, turn
-from experiments.images import DeviceImages, channel_statistics
-from experiments.network import Network
-from experiments.poses import PoseMaps, put_in_pose
-from experiments.variants import build_model_recipe, build_network, parse_variant
+from experiments.images.poses import PoseMaps, put_in_pose
+from experiments.networks.network import Network
+from experiments.networks.variants import build_model_recipe, build_network, parse_variant
+from experiments.runs.diagnostics import (
+    MAX_IMAGES,
+    Diagnosis,
+    PoseRecovery,
+    describe,
+    diagnose,
+    fit_affine,
+    recover,
+    turn,
+)
+from experiments.runs.images import DeviceImages, channel_statistics
 from stn.affine import compose, from_parts
 from stn.maps import AffineMap
 from stn.sampler import base_grid

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiments import poses
-from experiments.draws import uniform
-from experiments.poses import (
+from experiments.images import poses
+from experiments.images.draws import uniform
+from experiments.images.poses import (
     POSES,
     PoseMaps,
     disc_mask,
@@ -20,7 +20,7 @@ from experiments.poses import (
     posed_px,
     put_in_pose,
 )
-from experiments.resampling import resample
+from experiments.images.resampling import resample
 from stn.maps import AffineMap
 from stn.sampler import Sampler, base_grid
 
@@ -293,7 +293,7 @@ class TestPosesOfTheTaskItself:
 
     def test_sprites_stand_where_the_maps_say(self):
         """The true map of a posed sprite takes it back to the shape's upright outline."""
-        from experiments.tasks.sprites import coverage, draw
+        from experiments.images.tasks.sprites import coverage, draw
 
         images = draw(0, range(40), 64)
         own_N23 = torch.from_numpy(images.theta_N23)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments.poses import disc_mask, no_pose, put_in_pose
+from experiments.images.poses import disc_mask, no_pose, put_in_pose
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def same_numbers_in_one_thread() -> None:
 def upright(request: pytest.FixtureRequest) -> Tensor:
     """2,000 images of 32 px, uint8 (N, H, W, C)."""
     if request.param == "sprites":
-        from experiments.tasks.sprites import draw
+        from experiments.images.tasks.sprites import draw
 
         return torch.from_numpy(draw(0, range(2000)).pixels_NHWC)
     folder: Path = request.getfixturevalue("real_images")

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from baselines.policies import POLICIES
-from experiments.arms import ArmPlan, posed_in_vain
-from experiments.config import Optim, Protocol, RunConfig
-from experiments.draws import uniform
-from experiments.images import DeviceImages, is_posed_anew, posed_anew, to_device
-from experiments.poses import PoseMaps, parse_pose, put_in_pose
-from experiments.runs import Outcome, train_and_score, untrained_network
-from experiments.tasks import Images, Task
-from experiments.training import train
-from experiments.variants import build_model_recipe, build_policy, parse_variant
+from experiments.images.draws import uniform
+from experiments.images.poses import PoseMaps, parse_pose, put_in_pose
+from experiments.images.tasks import Images, Task
+from experiments.networks.variants import build_model_recipe, build_policy, parse_variant
+from experiments.runs.images import DeviceImages, is_posed_anew, posed_anew, to_device
+from experiments.runs.run import Outcome, train_and_score, untrained_network
+from experiments.runs.training import train
+from experiments.study.arms import ArmPlan, posed_in_vain
+from ledger.config import Optim, Protocol, RunConfig
 from stn.maps import AffineMap
 from stn.sampler import base_grid
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiments.draws import uniform
-from experiments.poses import PoseMaps, parse_pose, put_in_pose
-from experiments.poses.projective import Projective
+from experiments.images.draws import uniform
+from experiments.images.poses import PoseMaps, parse_pose, put_in_pose
+from experiments.images.poses.projective import Projective
 from stn.sampler import Sampler, base_grid
 
 CPU = torch.device("cpu")

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.draws import uniform
-from experiments.poses import PoseMaps, affine_pose, put_in_pose
-from experiments.resampling import resample
+from experiments.images.draws import uniform
+from experiments.images.poses import PoseMaps, affine_pose, put_in_pose
+from experiments.images.resampling import resample
 from stn.affine import from_parts
 from stn.sampler import Sampler
 
@@ -150,7 +150,7 @@ def angles(num: int, purpose: str) -> Tensor:
 def upright(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor]:
     """Training and test images of 32 px, float32 from 0 to 255, (N, C, H, W)."""
     if request.param == "sprites":
-        from experiments.tasks.sprites import draw
+        from experiments.images.tasks.sprites import draw
 
         parts = [draw(seed, range(num)).pixels_NHWC for seed, num in ((0, 6000), (1, 3000))]
     else:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from experiments.errors import UserError
-from experiments.poses import POSES, parse_pose, posed_px, put_in_pose, spell_pose
+from experiments.images.poses import POSES, parse_pose, posed_px, put_in_pose, spell_pose
+from ledger.errors import UserError
 
 
 class TestNames:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.cli import main
-from experiments.commands.predict import in_words
-from experiments.ledger import Ledger
-from experiments.prediction import Look, look_at, predict
-from experiments.spatial_transformer import StnNetwork
-from experiments.tasks import Task
-from experiments.trained import Classifier, Trained, load_trained
+from experiments.images.tasks import Task
+from experiments.networks.spatial_transformer import StnNetwork
+from experiments.runs.prediction import Look, look_at, predict
+from experiments.runs.trained import Classifier, Trained, load_trained
+from experiments.terminal.cli import main
+from experiments.terminal.commands.predict import in_words
+from ledger.ledger import Ledger
 from tests.trained_runs import sprites_in, train_on_sprites
 
 

@@ -18,20 +18,20 @@ from hypothesis import strategies as st
 
 from analysis.report.reproduce import commands
 from analysis.verdicts import BADGES
-from experiments.arms import check_arm
-from experiments.cli import main
-from experiments.commands.options import find_study
-from experiments.errors import UserError
-from experiments.ledger import Ledger
-from experiments.ledger.listed import keys_of
-from experiments.plan import Plan
+from experiments.networks.variants import build_policy, parse_variant
 from experiments.probe import sizes
 from experiments.probe import study as probe_study
 from experiments.probe.advice import NAMES, Answer, advice
 from experiments.probe.augmentations import AUGMENTATIONS, augmentations
 from experiments.probe.sizes import fit_to_time, min_epochs, num_steps, round_down, wall_seconds, with_seeds, with_sizes
 from experiments.probe.study import compared, load_probe, trying
-from experiments.variants import build_policy, parse_variant
+from experiments.study.arms import check_arm
+from experiments.study.plan import Plan
+from experiments.terminal.cli import main
+from experiments.terminal.commands.options import find_study
+from ledger.errors import UserError
+from ledger.ledger import Ledger
+from ledger.listed import keys_of
 from tests.image_folders import save
 from tests.tiny_study import write_sweep
 
@@ -317,7 +317,7 @@ def test_a_probe_answers_and_goes_on_where_it_was(
 
     # Another speed would give other sizes, and so other runs. The report need not be drawn again to see that.
     monkeypatch.setattr("analysis.report.write_report", lambda findings, out: report)
-    monkeypatch.setattr("experiments.commands.probe.rates_of_arms", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("experiments.terminal.commands.probe.rates_of_arms", lambda *_: pytest.fail("measured again"))
     before = sorted(path.name for path in (here / "runs/runs").iterdir())
     (ledger.folder(manifest["arms"][3]["finals"][1]) / "run.json").unlink()  # as if it had been stopped before that run
     Ledger(here / "runs").remove(manifest["arms"][3]["finals"][1])

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.tasks.cache import Decoded, cached, content_hash, held, received
-from experiments.tasks.reading import Reading
+from experiments.images.tasks.cache import Decoded, cached, content_hash, held, received
+from experiments.images.tasks.reading import Reading
+from ledger.errors import UserError
 from tests.command_line import PATIENCE_S, wait_for
 from tests.test_tasks import (
     CLASSES,
@@ -146,7 +146,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
 ONE_OF_MANY = """
 import os, sys, time
 from pathlib import Path
-from experiments.tasks.cache import received
+from experiments.images.tasks.cache import received
 from tests.test_received_images import WANTED, are_those, fetch_some
 cache, begun = Path(sys.argv[1]), Path(sys.argv[2])
 def fetch():

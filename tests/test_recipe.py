@@ -11,19 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from baselines.whitening import Whitening
-from experiments import runs, training
-from experiments.arms import network_of
-from experiments.averaging import Averages
-from experiments.config import Optim, Protocol, RunConfig
-from experiments.errors import UserError
-from experiments.images import DeviceImages
-from experiments.ledger import Ledger
-from experiments.models.cnn_recipe import CnnRecipe
-from experiments.network import Network
-from experiments.optimiser import Optimiser
-from experiments.runs import carry_out
-from experiments.training import train
-from experiments.variants import build_model_recipe, build_policy, parse_variant
+from experiments.networks.models.cnn_recipe import CnnRecipe
+from experiments.networks.network import Network
+from experiments.networks.variants import build_model_recipe, build_policy, parse_variant
+from experiments.runs import run as runs
+from experiments.runs import training
+from experiments.runs.averaging import Averages
+from experiments.runs.images import DeviceImages
+from experiments.runs.optimiser import Optimiser
+from experiments.runs.run import carry_out
+from experiments.runs.training import train
+from experiments.study.arms import network_of
+from ledger.config import Optim, Protocol, RunConfig
+from ledger.errors import UserError
+from ledger.ledger import Ledger
 from tests.networks import build, some_batch
 from tests.stopped_runs import CPU, files_of, job_of
 from tests.test_whitening import fitted

@@ -23,11 +23,11 @@ from analysis.report import NAME, Picture, picture, report_html, write_report
 from analysis.report.method import variant_words
 from analysis.report.reproduce import commands
 from analysis.tables import write_tables
-from experiments.commands import report
-from experiments.commands.ledgers import named_study
-from experiments.commands.options import find_study
-from experiments.errors import UserError
-from experiments.ledger import Ledger
+from experiments.terminal.commands import report
+from experiments.terminal.commands.ledgers import named_study
+from experiments.terminal.commands.options import find_study
+from ledger.errors import UserError
+from ledger.ledger import Ledger
 from tests.command_line import contents, run
 from tests.synthetic_ledger import (
     SEEDS,
@@ -208,7 +208,7 @@ def test_the_single_run_is_the_best_variants(tiny: Findings) -> None:
     assert key_of("upright", "cnn+affine", 11) in single.does
     words = shlex.split(single.line)
     assert words[:4] == [".venv/bin/python", "-m", "experiments", "run"]
-    from experiments.cli import build_parser
+    from experiments.terminal.cli import build_parser
 
     parser, _ = build_parser()
     options: Namespace = parser.parse_args(words[3:])["run"]

@@ -14,9 +14,9 @@ from analysis.errors import AnalysisError
 from analysis.findings import Findings, find
 from analysis.report import FIGURES, NAME, is_whole, write_report
 from analysis.report.method import facts
-from experiments.cli import main
-from experiments.commands.tables import write_and_show_tables
-from experiments.errors import STATUS_INCOMPLETE
+from experiments.terminal.cli import main
+from experiments.terminal.commands.tables import write_and_show_tables
+from ledger.errors import STATUS_INCOMPLETE
 from tests.synthetic_ledger import STUDY, edit_json, write_tiny_study
 
 CAPTION = "What it shows, in a sentence."

@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import draws, training, training_state
-from experiments.averaging import Averages
-from experiments.config import Optim, Protocol
-from experiments.ledger import Ledger
-from experiments.ledger import checkpoints as checkpoints_module
-from experiments.ledger.checkpoints import Checkpoint, Checkpoints
-from experiments.optimiser import Optimiser
-from experiments.runs import Job, carry_out
+from experiments.images import draws
+from experiments.runs import checkpoints as checkpoints_module
+from experiments.runs import training, training_state
+from experiments.runs.averaging import Averages
+from experiments.runs.checkpoints import Checkpoint, Checkpoints
+from experiments.runs.optimiser import Optimiser
+from experiments.runs.run import Job, carry_out
+from ledger.config import Optim, Protocol
+from ledger.ledger import Ledger
 from tests.stopped_runs import CPU, EPOCHS, Stopped, as_in_a_worker, files_of, job_of, stop_in
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -115,9 +116,9 @@ def test_a_resumed_run_is_stopped_once_from_each_epoch(
 KILLED = """
 import os, pickle, signal, sys
 import torch
-from experiments.ledger import checkpoints
-from experiments.executors.local import prepare_device
-from experiments.runs import carry_out
+from experiments.runs import checkpoints
+from experiments.machine.device import prepare_device
+from experiments.runs.run import carry_out
 checkpoints.EVERY_S, checkpoints.COST_SHARE = 0.0, 1e9
 job = pickle.load(sys.stdin.buffer)
 prepare_device(torch.device("cpu"))

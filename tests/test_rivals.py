@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import rotate
 
-from experiments.errors import UserError
-from experiments.models.cnn_tta import CnnTta
-from experiments.models.polar import PolarMap, PolarNetwork, centroid
-from experiments.models.ti_pooling import turned
-from experiments.network import Batch
+from experiments.networks.models.cnn_tta import CnnTta
+from experiments.networks.models.polar import PolarMap, PolarNetwork, centroid
+from experiments.networks.models.ti_pooling import turned
+from experiments.networks.network import Batch
+from ledger.errors import UserError
 from tests.rival_networks import at, batch_of, build, build_on_meta, images
 
 RIVALS = [

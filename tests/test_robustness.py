@@ -11,15 +11,15 @@ import torch
 import torchvision.transforms.functional as TF
 from torch import Tensor
 
-from experiments import robustness
-from experiments.config import Protocol
-from experiments.corruptions import CORRUPTIONS
-from experiments.draws import permutation
-from experiments.images import DeviceImages, stratified
-from experiments.models.oracle_unwarp import OracleNetwork
-from experiments.network import Batch, Network, Site
-from experiments.poses import PoseMaps, disc_mask, no_pose, put_in_pose
-from experiments.robustness import (
+from experiments.images.corruptions import CORRUPTIONS
+from experiments.images.draws import permutation
+from experiments.images.poses import PoseMaps, disc_mask, no_pose, put_in_pose
+from experiments.networks.models.oracle_unwarp import OracleNetwork
+from experiments.networks.network import Batch, Network, Site
+from experiments.networks.variants import build_model_recipe, parse_variant
+from experiments.runs import robustness
+from experiments.runs.images import DeviceImages, stratified
+from experiments.runs.robustness import (
     CorruptionPoint,
     Placement,
     Point,
@@ -31,7 +31,7 @@ from experiments.robustness import (
     num_evaluations,
     spread,
 )
-from experiments.variants import build_model_recipe, parse_variant
+from ledger.config import Protocol
 from stn.maps import AffineMap
 from stn.sampler import base_grid
 from tests.networks import NETWORKS, build, built

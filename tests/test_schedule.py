@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.schedule import Schedule, lr_share
+from experiments.runs.schedule import lr_share
+from ledger.config import Schedule
 
 
 def rates(schedule: Schedule, num_steps: int) -> list[float]:

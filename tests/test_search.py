@@ -21,15 +21,15 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from experiments.search import (
+from experiments.study.search import (
     ArmSearch,
     Score,
     Setting,
     distribution,
     open_storage,
 )
-from experiments.search_space import Parameter
-from experiments.study import Search
+from experiments.study.search_space import Parameter
+from experiments.study.study import Search
 
 LR = Parameter("optim.lr", "float", 0.02, 0.5, log=True)
 DECAY = Parameter("optim.weight_decay", "categorical", choices=(1e-4, 5e-4, 1e-3))

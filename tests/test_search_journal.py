@@ -9,8 +9,8 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
-from experiments import search
-from experiments.search import ArmSearch, open_storage
+from experiments.study import search
+from experiments.study.search import ArmSearch, open_storage
 from tests.test_search import DEFAULTS, SPACE, go_through, make_search
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from wandb.sdk.sweeps.scheduler.optuna import sweep_parameter_to_distribution
 
-from experiments.errors import UserError
-from experiments.search import distribution
-from experiments.search_space import Parameter, read_space
-from experiments.sweep_file import Section
+from experiments.study.search import distribution
+from experiments.study.search_space import Parameter, read_space
+from experiments.study.sweep_file import Section
+from ledger.errors import UserError
 
 
 def section(name: str, written: Any) -> Section:

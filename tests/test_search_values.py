@@ -10,14 +10,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest, uniform
 
-from experiments.search import (
+from experiments.study.search import (
     distribution,
     independent_draws,
     nearest_allowed,
     spread_draws,
     value_at,
 )
-from experiments.search_space import Parameter
+from experiments.study.search_space import Parameter
 
 
 @given(st.sampled_from(["float", "int", "log"]), st.floats(0, 1, exclude_max=True))

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import device as devices
-from experiments import estimate
-from experiments.cli import main
-from experiments.config import Optim
-from experiments.errors import UserError
-from experiments.ledger import Ledger
-from experiments.plan import Loaded, left_for_others, load, make_plan
+from experiments.machine import device as devices
 from experiments.probe.sizes import earlier_sizes
-from experiments.study import load_study
-from experiments.sweep import Sweep, check_same_device
+from experiments.study.plan import Loaded, left_for_others, load, make_plan
+from experiments.study.study import load_study
+from experiments.sweep import estimate
+from experiments.sweep.sweep import Sweep, check_same_device
+from experiments.terminal.cli import main
+from ledger.config import Optim
+from ledger.errors import UserError
+from ledger.ledger import Ledger
 from tests.command_line import contents
 from tests.tiny_study import STUDY, TINY, HereAndNow, sweep_here, write_sweep
 

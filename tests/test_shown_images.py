@@ -14,12 +14,12 @@ from analysis.findings import find
 from analysis.records import read_study
 from analysis.report import report_html
 from analysis.report.method import image_facts as facts_of_report
-from experiments import plan as plans
-from experiments.cli import main
-from experiments.config import Protocol
-from experiments.tasks import Images, Task, load_task
-from experiments.tasks.reading import Reading
-from experiments.tasks.shown import image_facts, image_warnings, images_record, percent
+from experiments.images.tasks import Images, Task, load_task
+from experiments.images.tasks.reading import Reading
+from experiments.study import plan as plans
+from experiments.study.shown import image_facts, image_warnings, images_record, percent
+from experiments.terminal.cli import main
+from ledger.config import Protocol
 from tests.synthetic_ledger import write_arm, write_json, write_study
 from tests.tiny_study import STUDY, HereAndNow, sweep_here
 

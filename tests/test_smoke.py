@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.ledger import Ledger
+from ledger.ledger import Ledger
 from tests.command_line import run
 
 SHIPPED = Path(__file__).parents[1] / "sweep.yaml"

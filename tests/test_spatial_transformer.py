@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from baselines.backbones import BACKBONES
-from experiments.models import MODELS
-from experiments.network import Batch, Network
-from experiments.poses import PoseMaps, no_pose
-from experiments.spatial_transformer import Stn, StnNetwork
-from experiments.variants import build_model_recipe, build_network, parse_variant
+from experiments.images.poses import PoseMaps, no_pose
+from experiments.networks.models import MODELS
+from experiments.networks.network import Batch, Network
+from experiments.networks.spatial_transformer import Stn, StnNetwork
+from experiments.networks.variants import build_model_recipe, build_network, parse_variant
 from stn import TRANSFORMATIONS
 from stn.affine import from_parts
 from stn.blur import blur

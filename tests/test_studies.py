@@ -10,15 +10,15 @@ import torch
 
 from analysis import figures
 from baselines.policies import POLICIES
-from experiments.cli import main
-from experiments.executors.local import LocalExecutor
-from experiments.ledger import Ledger
-from experiments.models import MODELS
-from experiments.plan import make_plan
-from experiments.poses import spell_pose
-from experiments.runs import Job, carry_out
-from experiments.study import BUDGETS, load_study
-from experiments.variants import parse_variant
+from experiments.images.poses import spell_pose
+from experiments.networks.models import MODELS
+from experiments.networks.variants import parse_variant
+from experiments.runs.run import Job, carry_out
+from experiments.study.plan import make_plan
+from experiments.study.study import BUDGETS, load_study
+from experiments.sweep.executors.local import LocalExecutor
+from experiments.terminal.cli import main
+from ledger.ledger import Ledger
 from stn.transformations import TRANSFORMATIONS
 
 STUDIES = {path.stem: path for path in sorted((Path(__file__).parents[1] / "experiments/studies").glob("*.yaml"))}

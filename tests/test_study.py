@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.config import Optim, Protocol
-from experiments.errors import UserError
-from experiments.study import BUDGETS, Study, StudyVariant, load_study
+from experiments.study.study import BUDGETS, Study, StudyVariant, load_study
+from ledger.config import Optim, Protocol
+from ledger.errors import UserError
 
 SHIPPED = Path(__file__).parents[1] / "sweep.yaml"
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.commands.options import find_study
-from experiments.ledger import Ledger
-from experiments.search import NUM_IMPORTANCE_TRIALS, distribution, importances
-from experiments.search_space import Parameter, read_space
-from experiments.sweep_file import Section
-from experiments.wandb_sweep import wandb_form
+from experiments.study.search import NUM_IMPORTANCE_TRIALS, distribution, importances
+from experiments.study.search_space import Parameter, read_space
+from experiments.study.sweep_file import Section
+from experiments.study.wandb_sweep import wandb_form
+from experiments.terminal.commands.options import find_study
+from ledger.ledger import Ledger
 from tests.synthetic_ledger import STUDY, edit_json, key_of, write_run, write_study
 
 LR = Parameter("optim.lr", "float", 0.02, 0.5, log=True)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from analysis.formats.latex import _label
 from analysis.formats.table import Table
-from experiments.cli import main
-from experiments.ledger import Ledger
-from experiments.study import MAX_SLUG, slug
+from experiments.study.study import MAX_SLUG, slug
+from experiments.terminal.cli import main
+from ledger.ledger import Ledger
 from tests.image_folders import make_parts
 from tests.tiny_study import TINY, HereAndNow, sweep_here
 

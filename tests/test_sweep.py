@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
-from experiments.cli import main
-from experiments.config import Optim
-from experiments.ledger import Ledger
-from experiments.runs import Job
-from experiments.sweep import Sweep
+from experiments.runs.run import Job
+from experiments.sweep.sweep import Sweep
+from experiments.terminal.cli import main
+from ledger.config import Optim
+from ledger.ledger import Ledger
 from tests.command_line import contents, run, stamps, start, wait_for
 from tests.tiny_study import NUM_RUNS, STUDY, TINY, HereAndNow, plan_of, sweep_here, tables, write_sweep
 

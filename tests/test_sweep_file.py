@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.sweep_file import MAX_BYTES, Section, read_mapping
+from experiments.study.sweep_file import MAX_BYTES, Section, read_mapping
+from ledger.errors import UserError
 
 BAD_YAML = {
     "empty": ("", "holds no keys"),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.ledger.sweep_lock import only_sweep_of
-from experiments.tasks import cache
+from experiments.images.tasks import cache
+from ledger.errors import UserError
+from ledger.sweep_lock import only_sweep_of
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from experiments.cli import main
-from experiments.config import Optim
-from experiments.errors import UserError
-from experiments.ledger import Ledger
+from experiments.terminal.cli import main
+from ledger.config import Optim
+from ledger.errors import UserError
+from ledger.ledger import Ledger
 from tests.command_line import contents, stamps
 from tests.tiny_study import TINY, HereAndNow, plan_of, sweep_here, write_sweep
 

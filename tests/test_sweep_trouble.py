@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from experiments.cli import main
-from experiments.config import Optim
-from experiments.ledger import Ledger
+from experiments.terminal.cli import main
+from ledger.config import Optim
+from ledger.ledger import Ledger
 from tests.command_line import stamps
 from tests.tiny_study import STUDY, TINY, HereAndNow, sweep_here, tables, write_sweep
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from experiments.errors import UserError
-from experiments.tasks import cifar10 as cifar10_module
-from experiments.tasks import downloads, load_task
-from experiments.tasks.downloads import DownloadError
+from experiments.images.tasks import cifar10 as cifar10_module
+from experiments.images.tasks import downloads, load_task
+from experiments.images.tasks.downloads import DownloadError
+from ledger.errors import UserError
 from tests.download_server import forget_proxies, serve
 from tests.forged_data_sets import CLASSES, cifar10_archive, pixels_of, take_for_official
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.tasks import folder as folder_module
+from experiments.images.tasks import folder as folder_module
 from tests.image_folders import CLASSES, load, make_classes, make_parts, one_image, pixel_set, pixels_of, save
 
 

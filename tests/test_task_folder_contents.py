@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments.tasks import folder as folder_module
-from experiments.tasks.image_files.walk import ImageFile
+from experiments.images.tasks import folder as folder_module
+from experiments.images.tasks.image_files.walk import ImageFile
 from tests.image_folders import load, make_classes, make_parts, pixels_of, refusal, save
 from tests.test_task_folder_reading import told, warning
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tasks import Task
-from experiments.tasks.image_files.layout import part_of
+from experiments.images.tasks import Task
+from experiments.images.tasks.image_files.layout import part_of
 from tests.image_folders import CLASSES, load, make_classes, make_parts, pixels_of, refusal, save
 
 

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from experiments.tasks.cache import decoded, received
-from experiments.tasks.image_files.decoding import MAX_IMAGE_PIXELS, decode
-from experiments.tasks.overlap import find_overlap, overlap_text
-from experiments.tasks.reading import ToRgb
-from experiments.trained import Trained
+from experiments.images.tasks.cache import decoded, received
+from experiments.images.tasks.image_files.decoding import MAX_IMAGE_PIXELS, decode
+from experiments.images.tasks.overlap import find_overlap, overlap_text
+from experiments.images.tasks.reading import ToRgb
+from experiments.runs.trained import Trained
 from tests.image_folders import load, make_parts, one_image, pixels_of, refusal, save
 from tests.test_task_folder_reading import told, warning
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from experiments.tasks import Task
-from experiments.tasks.cache import decoded, received
-from experiments.tasks.image_files.decoding import decode, to_8_bits
-from experiments.tasks.reading import ToRgb
+from experiments.images.tasks import Task
+from experiments.images.tasks.cache import decoded, received
+from experiments.images.tasks.image_files.decoding import decode, to_8_bits
+from experiments.images.tasks.reading import ToRgb
 from tests.image_folders import load, make_classes, make_parts, pixels_of, refusal, save
 from tests.test_task_folder import write_16_bit_colour
 

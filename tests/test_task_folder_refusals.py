@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from experiments.tasks import folder as folder_module
-from experiments.tasks.image_files.decoding import Picture, decode
-from experiments.tasks.reading import ToRgb
+from experiments.images.tasks import folder as folder_module
+from experiments.images.tasks.image_files.decoding import Picture, decode
+from experiments.images.tasks.reading import ToRgb
 from tests.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal, save
 
 

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 from torchvision.datasets import MNIST
 
-from experiments.errors import UserError
-from experiments.plan import make_plan
-from experiments.study import load_study
-from experiments.tasks import downloads, load_task
-from experiments.tasks import mnist as mnist_module
-from experiments.tasks.cache import cached
-from experiments.tasks.downloads import DownloadError
-from experiments.tasks.reading import Reading
+from experiments.images.tasks import downloads, load_task
+from experiments.images.tasks import mnist as mnist_module
+from experiments.images.tasks.cache import cached
+from experiments.images.tasks.downloads import DownloadError
+from experiments.images.tasks.reading import Reading
+from experiments.study.plan import make_plan
+from experiments.study.study import load_study
+from ledger.errors import UserError
 from tests.download_server import forget_proxies, md5, serve
 from tests.tiny_study import write_sweep
 

@@ -15,13 +15,13 @@ from analysis.findings import find
 from analysis.records import Overlap as ReadOverlap
 from analysis.report import report_html
 from analysis.report.method import method
-from experiments.cli import main
-from experiments.ledger import Ledger
-from experiments.plan import make_plan
-from experiments.study import load_study
-from experiments.sweep import Sweep
-from experiments.tasks import Images, Task, load_task
-from experiments.tasks.overlap import Overlap, find_overlap, overlap_text
+from experiments.images.tasks import Images, Task, load_task
+from experiments.images.tasks.overlap import Overlap, find_overlap, overlap_text
+from experiments.study.plan import make_plan
+from experiments.study.study import load_study
+from experiments.sweep.sweep import Sweep
+from experiments.terminal.cli import main
+from ledger.ledger import Ledger
 from tests.image_folders import make_parts, pixels_of, save
 from tests.synthetic_ledger import STUDY, edit_json, write_tiny_study
 from tests.tiny_study import write_sweep

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
-from experiments.errors import UserError
-from experiments.tasks import Images, load_task, sprites
-from experiments.tasks.sprites import SHAPES, coverage, draw
+from experiments.images.tasks import Images, load_task, sprites
+from experiments.images.tasks.sprites import SHAPES, coverage, draw
+from ledger.errors import UserError
 
 Array = npt.NDArray[Any]
 

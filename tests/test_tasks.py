@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.errors import UserError
-from experiments.tasks import TASKS, Images, load_task
-from experiments.tasks.cache import Parts, cache_folder, cached, content_hash
-from experiments.tasks.reading import Reading
+from experiments.images.tasks import TASKS, Images, load_task
+from experiments.images.tasks.cache import Parts, cache_folder, cached, content_hash
+from experiments.images.tasks.reading import Reading
+from ledger.errors import UserError
 
 CLASSES = ("cat", "dog", "émeu")
 
@@ -308,7 +308,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, "tests")
 from test_tasks import build_some
-from experiments.tasks import cache
+from experiments.images.tasks import cache
 def place(folder, entry):
     print(sorted(path.name for path in folder.iterdir()), flush=True)
     time.sleep(60)

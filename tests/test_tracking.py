@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.tracking import Tracker, dashboard, resolve_mode, sync
-from experiments.tracking.markers import read_marker
+from experiments.tracking.tracker import Tracker, dashboard, resolve_mode, sync
+from ledger.errors import UserError
+from ledger.markers import read_marker
 from tests.wandb_runs import API_KEY, Offline, commit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +60,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
     program = f"""
 import json, sys
 from pathlib import Path
-from experiments.tracking import Tracker, resolve_mode
+from experiments.tracking.tracker import Tracker, resolve_mode
 mode = resolve_mode("auto")
 keys = {[FINAL, DIVERGED, BROKEN, "not-in-the-ledger"]}
 with Tracker(Path({str(ledger)!r}), project="proj", group="study-cpu", mode=mode, tags=["cpu"], keys=keys) as tracker:
@@ -286,7 +286,7 @@ def test_tracker_ends_with_its_program(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from experiments.tracking import Tracker
+from experiments.tracking.tracker import Tracker
 tracker = Tracker(Path({str(tmp_path)!r}), project="p", group="g", mode="offline")
 tracker.log("k1")
 print(tracker._process.pid, flush=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.tracking import Tracker, log_run, resolve_mode, sync
-from experiments.tracking.markers import read_marker
+from experiments.tracking.tracker import Tracker, log_run, resolve_mode, sync
+from ledger.errors import UserError
+from ledger.markers import read_marker
 from tests.synthetic_ledger import write_study
 from tests.wandb_runs import API_KEY, Offline, commit
 from tests.wandb_server import Server
@@ -84,7 +84,7 @@ def test_faults_leave_runs_offline_for_sync(tmp_path: Path, server: Server, monk
     server.misbehave("500")
     num_questions = server.num_questions
     with monkeypatch.context() as short:
-        short.setattr("experiments.tracking.PATIENCE_S", 1.0)
+        short.setattr("experiments.tracking.tracker.PATIENCE_S", 1.0)
         with pytest.raises(UserError, match=r"500.*\(0 of 2 runs uploaded\)"):
             sync(tmp_path, print)
     assert server.num_questions - num_questions >= 4  # twice two of them

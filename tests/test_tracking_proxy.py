@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tracking import Tracker, log_run
+from experiments.tracking.tracker import Tracker, log_run
 from experiments.tracking.upload import Server as Asked
 from tests.test_tracking_upload import make_server
 from tests.wandb_proxy import Socks

@@ -15,9 +15,9 @@ from typing import Any, cast
 
 import pytest
 
-from experiments.tracking import SLOWEST_LINE, Tracker, slow_s
-from experiments.tracking.markers import is_uploaded, read_marker
+from experiments.tracking.tracker import SLOWEST_LINE, Tracker, slow_s
 from experiments.tracking.upload import NO_LOG, Server, Upload
+from ledger.markers import is_uploaded, read_marker
 from tests.wandb_runs import commit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -177,7 +177,7 @@ def test_a_command_waits_for_a_large_run(tmp_path: Path) -> None:
 PROGRAM = """
 import json, sys
 from experiments.tracking import replay
-from experiments.tracking.markers import write_marker
+from ledger.markers import write_marker
 
 def replayed(job, agent, num_there=0):
     marker = dict(project="p", group="g", tags=[], folder=f"offline-run-1-{job['key']}", uploaded=False)

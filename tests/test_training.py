@@ -15,16 +15,16 @@ from torch import Tensor
 
 from baselines.policies import Policy, Warp
 from baselines.policies.flip_crop import FlipCrop
-from experiments import training
-from experiments.config import Optim, Protocol, RunConfig, num_steps
-from experiments.draws import uniform
-from experiments.evaluation import Scores
-from experiments.images import DeviceImages
-from experiments.network import Batch, Network
-from experiments.poses import affine_pose, parse_pose
-from experiments.schedule import lr_share
-from experiments.training import Row, should_prune, train
-from experiments.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.images.draws import uniform
+from experiments.images.poses import affine_pose, parse_pose
+from experiments.networks.network import Batch, Network
+from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.runs import training
+from experiments.runs.evaluation import Scores
+from experiments.runs.images import DeviceImages
+from experiments.runs.schedule import lr_share
+from experiments.runs.training import Row, should_prune, train
+from ledger.config import Optim, Protocol, RunConfig, num_steps
 from stn.affine import from_parts
 
 PROTOCOL = Protocol(epochs=3, batch_size=16, precision="fp32", device="cpu")

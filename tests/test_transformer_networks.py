@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from baselines.backbones import BACKBONES
-from experiments.models.cnn_matched import count_parameters
-from experiments.network import Network
+from experiments.networks.models.cnn_matched import count_parameters
+from experiments.networks.network import Network
 from tests.networks import build, built, num_parameters, some_batch
 
 every_backbone = pytest.mark.parametrize("backbone", list(BACKBONES))

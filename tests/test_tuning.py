@@ -1,9 +1,9 @@
 """Who wins a tuning, and which settings are tried again before one does."""
 
-from experiments.search import ArmSearch, Score
-from experiments.search_space import Parameter
-from experiments.tuning import NUM_FINALISTS, NUM_REPEATS, Trial, Tuning, num_runs
-from experiments.winners import Tried, winner_of
+from experiments.study.search import ArmSearch, Score
+from experiments.study.search_space import Parameter
+from experiments.study.tuning import NUM_FINALISTS, NUM_REPEATS, Trial, Tuning, num_runs
+from ledger.winners import Tried, winner_of
 from tests.test_search import make_search
 
 LR = Parameter("optim.lr", "float", 0.02, 0.5, log=True)

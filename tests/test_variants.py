@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from baselines.backbones import BACKBONES
 from baselines.policies import POLICIES
-from experiments.errors import UserError
-from experiments.models import MODELS
-from experiments.options import Value
-from experiments.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
+from experiments.networks.models import MODELS
+from experiments.networks.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
+from ledger.errors import UserError
+from ledger.options import Value
 from tests.networks import OPTIONS, build
 
 

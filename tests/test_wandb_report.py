@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 import experiments.tracking
-from experiments.cli import main
-from experiments.tracking import Tracker
+from experiments.terminal.cli import main
+from experiments.tracking.tracker import Tracker
 from tests.synthetic_ledger import STUDY, edit_json, transformer_record, write_arm, write_evaluation, write_study
 from tests.wandb_runs import API_KEY, Offline
 from tests.wandb_server import Server
@@ -323,7 +323,7 @@ class Views(Server):
 def test_saving_again_replaces_what_was_saved(tmp_path: Path) -> None:
     write_ledger(tmp_path / "runs", ("upright",))
     program = """
-from experiments.cli import main
+from experiments.terminal.cli import main
 assert main(["wandb-report"]) == main(["wandb-report"]) == 0
 from pathlib import Path
 study = next(Path("runs").glob("studies/*/study.json"))

@@ -12,8 +12,8 @@ from wandb.sdk.launch.sweeps.utils import load_sweep_config
 from wandb.sdk.sweeps.scheduler.optuna import search_space_from_sweep_config
 from wandb.wandb_agent import Agent
 
-from experiments.errors import UserError
-from experiments.wandb_sweep import wandb_sweep
+from experiments.study.wandb_sweep import wandb_sweep
+from ledger.errors import UserError
 
 SPACE: dict[str, dict[str, Any]] = {
     "optim.lr": {"distribution": "log_uniform_values", "min": 0.01, "max": 0.5},

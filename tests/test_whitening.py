@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from baselines.whitening import EPS, Whitening
-from experiments.config import Optim, Protocol
-from experiments.network import Network
-from experiments.optimiser import Optimiser
+from experiments.networks.network import Network
+from experiments.runs.optimiser import Optimiser
+from ledger.config import Optim, Protocol
 from tests.networks import build, some_batch
 
 Array = npt.NDArray[np.float64]

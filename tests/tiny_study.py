@@ -10,12 +10,12 @@ from typing import Any
 import torch
 import yaml
 
-from experiments.executors import WorkerDied
-from experiments.ledger import Ledger
-from experiments.plan import Plan, make_plan
-from experiments.runs import Job, carry_out
-from experiments.study import load_study
-from experiments.sweep import Sweep
+from experiments.runs.run import Job, carry_out
+from experiments.study.plan import Plan, make_plan
+from experiments.study.study import load_study
+from experiments.sweep.executors import WorkerDied
+from experiments.sweep.sweep import Sweep
+from ledger.ledger import Ledger
 
 STUDY = "tiny-sprites-smoke"
 NUM_RUNS = 8

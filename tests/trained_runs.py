@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import torch
 
-from experiments.config import Protocol, RunConfig, run_key
-from experiments.ledger import Ledger
-from experiments.runs import Job, Source, carry_out
-from experiments.tasks import Task, load_task
+from experiments.images.tasks import Task, load_task
+from experiments.runs.run import Job, Source, carry_out
+from ledger.config import Protocol, RunConfig, run_key
+from ledger.ledger import Ledger
 
 TINY = Protocol(
     train_images=64,

@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.photometric import OPERATIONS, Strength, operate
 from baselines.policies import POLICIES, Warp
+from baselines.policies.photometric import OPERATIONS, Strength, operate
 
 SUB_POLICIES: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] = (
     (("invert", 0.1, 0), ("contrast", 0.2, 6)),

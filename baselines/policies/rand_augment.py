@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.photometric import OPERATIONS, Strength, operate
 from baselines.policies import POLICIES, Warp
+from baselines.policies.photometric import OPERATIONS, Strength, operate
 
 MAX_OPS = 4
 

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from baselines.photometric import OPERATIONS, Strength, operate
 from baselines.policies import POLICIES, Warp
+from baselines.policies.photometric import OPERATIONS, Strength, operate
 
 LEVELS = 31
 

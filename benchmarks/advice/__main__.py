@@ -19,7 +19,7 @@ from rich.console import Console
 from benchmarks.advice.folders import Folder, folders
 from benchmarks.advice.judged import QUESTIONS, Difference, differences, judged, of_probe
 from benchmarks.advice.truth import truth
-from experiments.commands.probe import compare
+from experiments.terminal.commands.probe import compare
 
 SPEED = 1200.0
 """Of one core of an AMD EPYC with bf16, idle. Sizes follow from it, whatever else the machine does meanwhile."""

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from experiments.tasks import load_task, sprites
-from experiments.tasks.cache import cache_folder
+from experiments.images.tasks import load_task, sprites
+from experiments.images.tasks.cache import cache_folder
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

@@ -7,13 +7,13 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.findings import Findings
-from experiments.commands.sweep import carry_out
-from experiments.executors import Workers
-from experiments.executors.local import STALL_S, ThisMachine
-from experiments.plan import make_plan
+from experiments.images.tasks.cache import cache_folder
 from experiments.probe.sizes import with_rungs, with_sizes
 from experiments.probe.study import compared, load_probe
-from experiments.tasks.cache import cache_folder
+from experiments.study.plan import make_plan
+from experiments.sweep.executors import Workers
+from experiments.sweep.executors.local import STALL_S, ThisMachine
+from experiments.terminal.commands.sweep import carry_out
 
 IMAGES_SHOWN, MAX_EPOCHS = 150_000, 200
 """To each network in its training, at least; and epochs, at most: some four times as long as a probe of ten minutes."""

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_check.clock import GRACE_S, Asked, carry_out
-from experiments.errors import STATUS_INCOMPLETE, UserError, nearest, remedy
-from experiments.foreign_settings import drop_foreign_settings
-from experiments.ledger import to_json, write_atomically
-from experiments.plain_text import plain, print_anything
+from experiments.machine.foreign_settings import drop_foreign_settings
+from ledger.errors import STATUS_INCOMPLETE, UserError, nearest, remedy
+from ledger.files import to_json, write_atomically
+from ledger.plain_text import plain, print_anything
 
 REPORT_FORMAT = 1
 FUNCTIONS = "benchmarks.gpu_check.parts"

@@ -14,8 +14,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
-from experiments.parent_death import end_with_parent
+from experiments.machine.parent_death import end_with_parent
+from ledger.errors import UserError
 
 GRACE_S = 3.0
 """After the time that a part is given, until it is ended."""

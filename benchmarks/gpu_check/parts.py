@@ -17,16 +17,16 @@ from benchmarks.gpu_check.clock import Asked, LeftOut
 from benchmarks.machine import PRECISIONS, best_matrix_rate, describe, matrix_rate
 from benchmarks.remote import Remote
 from benchmarks.workloads import Workload
-from experiments.config import Optim, Protocol, RunConfig
-from experiments.costs import count_train_flops
-from experiments.errors import UserError
-from experiments.evaluation import evaluate_on_test
-from experiments.executors.local import prepare_device
-from experiments.images import to_device
-from experiments.runs import Outcome, train_and_score
-from experiments.tasks import load_task
-from experiments.tasks.cache import cache_folder
-from experiments.variants import build_model_recipe, build_network, parse_variant
+from experiments.images.tasks import load_task
+from experiments.images.tasks.cache import cache_folder
+from experiments.machine.device import prepare_device
+from experiments.networks.variants import build_model_recipe, build_network, parse_variant
+from experiments.runs.costs import count_train_flops
+from experiments.runs.evaluation import evaluate_on_test
+from experiments.runs.images import to_device
+from experiments.runs.run import Outcome, train_and_score
+from ledger.config import Optim, Protocol, RunConfig
+from ledger.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 VARIANT = "cnn+flip_crop"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments.errors import UserError, nearest
+from ledger.errors import UserError, nearest
 
 
 class Augmentation(NamedTuple):

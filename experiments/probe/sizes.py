@@ -8,14 +8,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from experiments.config import Protocol
-from experiments.errors import UserError
-from experiments.estimate import EVALUATION_COST, seconds_of_runs
-from experiments.ladder import Ladder, Rung, rung_protocols
-from experiments.ledger import Ledger
-from experiments.plan import Plan
-from experiments.robustness import num_evaluations
-from experiments.settled import num_finished
+from experiments.runs.robustness import num_evaluations
+from experiments.study.ladder import Ladder, Rung, rung_protocols
+from experiments.study.plan import Plan
+from experiments.study.settled import num_finished
+from experiments.sweep.estimate import EVALUATION_COST, seconds_of_runs
+from ledger.config import Protocol
+from ledger.errors import UserError
+from ledger.ledger import Ledger
 
 MIN_TRAIN_IMAGES, MIN_TEST_IMAGES = 200, 50
 """Of the folder. With fewer, no network learns enough to be compared, and no test part tells."""

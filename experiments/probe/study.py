@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.claims import Claims
-from experiments.errors import UserError
-from experiments.ladder import Ladder
 from experiments.probe.augmentations import Augmentation
-from experiments.study import Study, StudyVariant, load_study
+from experiments.study.claims import Claims
+from experiments.study.ladder import Ladder
+from experiments.study.study import Study, StudyVariant, load_study
+from ledger.errors import UserError
 
 FILE = Path(__file__).parents[1] / "studies/probe.yaml"
 

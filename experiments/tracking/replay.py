@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from experiments.ledger import Ledger
-from experiments.parent_death import end_with_parent
-from experiments.tracking import offline_env, slow_s
+from experiments.machine.parent_death import end_with_parent
 from experiments.tracking import record as record
-from experiments.tracking.markers import Job, Marker, read_marker, write_marker
 from experiments.tracking.settings import at_home, upload_environment
+from experiments.tracking.tracker import offline_env, slow_s
 from experiments.tracking.upload import Server, Upload
+from ledger.ledger import Ledger
+from ledger.markers import Job, Marker, read_marker, write_marker
 
 if TYPE_CHECKING:
     import wandb

@@ -15,8 +15,8 @@ import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 from wandb_workspaces import expr
 
-from experiments.ledger import write_atomically
 from experiments.tracking import record as record
+from ledger.files import write_atomically
 
 WIDTH = 24
 """Columns of a report's grid."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from experiments.errors import UserError, nearest
+from ledger.errors import UserError, nearest
 
 Mode = Literal["online", "offline", "disabled"]
 

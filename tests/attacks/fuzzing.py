@@ -25,22 +25,22 @@ from analysis.findings import find
 from analysis.formats import DOCUMENTS
 from analysis.report import report_html
 from analysis.tables import Builder, builders
-from experiments.commands import status
-from experiments.config import Optim, Protocol
-from experiments.errors import UserError
-from experiments.ledger import Ledger
-from experiments.ledger.audit import audit
-from experiments.ledger.checkpoints import Checkpoint, Checkpoints
-from experiments.ledger.checksums import SUMS, write_sums
-from experiments.network import Network
-from experiments.optimiser import Optimiser
-from experiments.study import BUDGETS, load_study
-from experiments.sweep_file import read_mapping
-from experiments.tasks import Images
-from experiments.tasks.cache import Parts, cached
-from experiments.tasks.reading import Reading
-from experiments.tracking.markers import not_uploaded
-from experiments.training_state import TrainingState
+from experiments.images.tasks import Images
+from experiments.images.tasks.cache import Parts, cached
+from experiments.images.tasks.reading import Reading
+from experiments.networks.network import Network
+from experiments.runs.checkpoints import Checkpoint, Checkpoints
+from experiments.runs.optimiser import Optimiser
+from experiments.runs.training_state import TrainingState
+from experiments.study.study import BUDGETS, load_study
+from experiments.study.sweep_file import read_mapping
+from experiments.terminal.commands import status
+from ledger.audit import audit
+from ledger.checksums import SUMS, write_sums
+from ledger.config import Optim, Protocol
+from ledger.errors import UserError
+from ledger.ledger import Ledger
+from ledger.markers import not_uploaded
 from tests.attacks.mutation import as_json, mutated_bytes, mutated_value
 from tests.synthetic_ledger import STUDY, transformer_record, write_arm, write_evaluation, write_maps, write_study
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.errors import UserError
-from experiments.tasks import cache as cache_module
-from experiments.tasks import load_task
-from experiments.tasks.cache import cached
-from experiments.tasks.reading import Reading
+from experiments.images.tasks import cache as cache_module
+from experiments.images.tasks import load_task
+from experiments.images.tasks.cache import cached
+from experiments.images.tasks.reading import Reading
+from ledger.errors import UserError
 from tests.forged_data_sets import Harm
 from tests.test_tasks import build_some, same, silent, some_images
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from torchvision.datasets import MNIST
 
-from experiments.errors import UserError
-from experiments.tasks import cifar10, downloads, load_task
-from experiments.tasks import mnist as mnist_module
-from experiments.tasks.downloads import DownloadError
+from experiments.images.tasks import cifar10, downloads, load_task
+from experiments.images.tasks import mnist as mnist_module
+from experiments.images.tasks.downloads import DownloadError
+from ledger.errors import UserError
 from tests.download_server import forget_proxies, md5
 from tests.forged_data_sets import FOLDER, Harm, cifar10_archive, cifar10_files, pack, sha256, take_for_official
 

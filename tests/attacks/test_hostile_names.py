@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from experiments.cli import main
+from experiments.terminal.cli import main
 from tests import browser
 from tests.browser import Browser
 from tests.shown_markdown import html

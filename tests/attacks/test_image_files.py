@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from experiments.tasks.image_files.decoding import decode, reason
+from experiments.images.tasks.image_files.decoding import decode, reason
 from tests.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments.tasks import load_task
-from experiments.tasks.image_files.walk import MAX_DEPTH, MAX_VISITS
+from experiments.images.tasks import load_task
+from experiments.images.tasks.image_files.walk import MAX_DEPTH, MAX_VISITS
 from tests.image_folders import load, make_classes, make_parts, pixels_of, refusal, save
 
 

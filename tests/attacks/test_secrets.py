@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import runs, training
-from experiments.cli import main
-from experiments.executors import local
-from experiments.private_text import from_here, without_folders
+from experiments.runs import run as runs
+from experiments.runs import training
+from experiments.sweep.executors import local
+from experiments.terminal.cli import main
+from ledger.private_text import from_here, without_folders
 from tests.image_folders import make_parts
 from tests.tiny_study import HereAndNow, write_sweep
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import UserError
+from ledger.errors import UserError
 from tests.cluster.two_hosts import KINDS, Hosts, Unavailable, two_hosts
 
 with suppress(UserError):  # Ray is not installed
-    import experiments.executors.ray  # noqa: F401  before Ray itself, which reads its settings when it is imported
+    import experiments.sweep.executors.ray  # noqa: F401  before Ray itself, which reads its settings when it is imported
 
 
 @pytest.fixture(params=KINDS)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from experiments.parent_death import PR_SET_PDEATHSIG
+from experiments.machine.parent_death import PR_SET_PDEATHSIG
 from tests.cluster.two_hosts import HEALTH_CHECKS, Hosts, environment_of
 
 HERE = Path(__file__).parent

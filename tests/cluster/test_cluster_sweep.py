@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.ledger import Ledger
-from experiments.ledger.checksums import SUMS
+from ledger.checksums import SUMS
+from ledger.ledger import Ledger
 from tests.cluster.two_hosts import KINDS, Hosts, Unavailable, two_hosts
 from tests.command_line import run, wait_for
 from tests.tiny_study import STUDY, TINY, write_sweep

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from experiments.config import Optim, run_key
-from experiments.errors import UserError
-from experiments.executors import WorkerDied, local, node
-from experiments.executors.node import Finished, ImagesWanted, Kept, Misfit, News, Progress
-from experiments.ledger import Ledger
-from experiments.ledger.checkpoints import Checkpoints
-from experiments.runs import Job, carry_out
-from experiments.tasks import load_task
-from experiments.tasks.cache import Decoded, cache_folder
+from experiments.images.tasks import load_task
+from experiments.images.tasks.cache import Decoded, cache_folder
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.run import Job, carry_out
+from experiments.sweep.executors import WorkerDied, local, node
+from experiments.sweep.executors.node import Finished, ImagesWanted, Kept, Misfit, News, Progress
+from ledger.config import Optim, run_key
+from ledger.errors import UserError
+from ledger.ledger import Ledger
 from tests.faults import faulty_worker
 from tests.faults.faulty_worker import ALWAYS, MET, SEEDS
 from tests.stopped_runs import CPU, as_in_a_worker, files_of, job_of

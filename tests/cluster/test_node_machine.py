@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.executors import node
-from experiments.executors.node import SCRATCH, Misfit, check_room, check_versions
-from experiments.ledger import Unwritable
-from experiments.runs import Job
-from experiments.tasks import load_task
-from experiments.tasks.cache import Decoded
+from experiments.images.tasks import load_task
+from experiments.images.tasks.cache import Decoded
+from experiments.runs.run import Job
+from experiments.sweep.executors import node
+from experiments.sweep.executors.node import SCRATCH, Misfit, check_room, check_versions
+from ledger.ledger import Unwritable
 from tests.stopped_runs import job_of
 
 

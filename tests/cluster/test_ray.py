@@ -12,22 +12,22 @@ from typing import Any
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.executors import WorkerDied, Workers
-from experiments.executors import node as node_module
-from experiments.executors.node import Misfit, versions
-from experiments.ledger import Ledger
-from experiments.ledger.checkpoints import Checkpoints
-from experiments.plan import Plan
-from experiments.runs import Job, carry_out
+from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.run import Job, carry_out
+from experiments.study.plan import Plan
+from experiments.sweep.executors import WorkerDied, Workers
+from experiments.sweep.executors import node as node_module
+from experiments.sweep.executors.node import Misfit, versions
+from ledger.errors import UserError
+from ledger.ledger import Ledger
 from tests.command_line import wait_for
 from tests.stopped_runs import CPU, Stopped, as_in_a_worker, files_of, job_of, stop_in
 from tests.tiny_study import plan_of
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
-from experiments.executors import ray as module  # noqa: E402  which says the same as an error
-from experiments.executors.ray import Cluster, nodes, tasks  # noqa: E402
-from experiments.executors.ray.tasks import RayExecutor  # noqa: E402
+from experiments.sweep.executors import ray as module  # noqa: E402  which says the same as an error
+from experiments.sweep.executors.ray import Cluster, nodes, tasks  # noqa: E402
+from experiments.sweep.executors.ray.tasks import RayExecutor  # noqa: E402
 
 pytestmark = pytest.mark.long
 PATIENCE_S = 200.0

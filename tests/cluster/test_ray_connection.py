@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from experiments.cli import main
-from experiments.errors import UserError
-from experiments.executors import open_place
+from experiments.sweep.executors import open_place
+from experiments.terminal.cli import main
+from ledger.errors import UserError
 from tests.command_line import PATIENCE_S
 from tests.tiny_study import write_sweep
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def module() -> Any:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
-    from experiments.executors import ray
+    from experiments.sweep.executors import ray
 
     return ray
 
@@ -96,8 +96,8 @@ def test_where_somebody_listens_who_is_no_cluster(silent_port: int, module: Any,
     program = textwrap.dedent(
         """
         import sys
-        from experiments.executors import ray
-        from experiments.cli import main
+        from experiments.sweep.executors import ray
+        from experiments.terminal.cli import main
         ray.JOIN_S = 1.0
         sys.exit(main(["sweep", "--budget", "smoke", "--executor", "ray"]))
         """
@@ -131,7 +131,7 @@ def test_without_ray_its_command_is_one_line(
 ) -> None:
     write_sweep(here)
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, "experiments.executors.ray", raising=False)
+    monkeypatch.delitem(sys.modules, "experiments.sweep.executors.ray", raising=False)
     assert main(["sweep", "--budget", "smoke", "--executor", "ray"]) == 2
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == (
@@ -146,7 +146,7 @@ def test_who_stays_on_this_machine_does_without_ray(here: Path) -> None:
     program = textwrap.dedent(
         """
         import sys
-        from experiments.cli import main
+        from experiments.terminal.cli import main
         for options in ([], ["--executor", "local"]):
             assert main(["plan", "--budget", "smoke", *options]) == 0
             assert not [name for name in sys.modules if name.split(".")[0] == "ray" or "executors.ray" in name]
@@ -216,8 +216,8 @@ def test_sockets_fit_where_the_folder_does(module: Any) -> None:
 BROKEN_WORKERS = """
 import os, sys
 from pathlib import Path
-from experiments.executors import ray as module
-from experiments.cli import main
+from experiments.sweep.executors import ray as module
+from experiments.terminal.cli import main
 real = module.ray.init
 def init(**options):
     options["runtime_env"]["py_executable"] = sys.argv[1]

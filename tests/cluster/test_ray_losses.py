@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from experiments.executors import WorkerDied, Workers
-from experiments.executors.node import Kept, Misfit
-from experiments.ledger import Ledger
+from experiments.sweep.executors import WorkerDied, Workers
+from experiments.sweep.executors.node import Kept, Misfit
+from ledger.ledger import Ledger
 from tests.stopped_runs import job_of
 from tests.tiny_study import plan_of
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
-from experiments.executors.ray import nodes, tasks  # noqa: E402  which says the same as an error
-from experiments.executors.ray.tasks import RayExecutor, Run, keep  # noqa: E402
+from experiments.sweep.executors.ray import nodes, tasks  # noqa: E402  which says the same as an error
+from experiments.sweep.executors.ray.tasks import RayExecutor, Run, keep  # noqa: E402
 
 LOST = ray.exceptions.WorkerCrashedError()
 

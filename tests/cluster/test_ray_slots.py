@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.errors import UserError
-from experiments.executors import Workers
-from experiments.plan import Plan
+from experiments.study.plan import Plan
+from experiments.sweep.executors import Workers
+from ledger.errors import UserError
 from tests.tiny_study import plan_of
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
-from experiments.executors import ray as module  # which says the same as an error
-from experiments.executors.ray import Cluster, nodes, tasks
-from experiments.executors.ray.tasks import RayExecutor
+from experiments.sweep.executors import ray as module  # which says the same as an error
+from experiments.sweep.executors.ray import Cluster, nodes, tasks
+from experiments.sweep.executors.ray.tasks import RayExecutor
 
 
 def node_of(**resources: float) -> nodes.Node:

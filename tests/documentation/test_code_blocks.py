@@ -44,7 +44,7 @@ Follow = Callable[[str], Walk]
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A reader's own images: sprites of four classes, as PNG files."""
-    from experiments.tasks import load_task
+    from experiments.images.tasks import load_task
 
     root = tmp_path_factory.mktemp("images")
     task = load_task("sprites", image_px=32, cache=cache, say=lambda line: None)

@@ -30,7 +30,7 @@ for line in sys.stdin:
 _LOAD_STUDY = """
 import sys
 from pathlib import Path
-from experiments.study import load_study
+from experiments.study.study import load_study
 load_study(Path(sys.argv[1]), "smoke")  # checks every budget
 """
 

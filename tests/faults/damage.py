@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from experiments.ledger import to_json
-from experiments.ledger.checksums import SUMS, with_digest, write_sums
+from ledger.checksums import SUMS, with_digest, write_sums
+from ledger.files import to_json
 from tests.tiny_study import STUDY, TINY
 
 CHANGES: dict[str, Any] = {

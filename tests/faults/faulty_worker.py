@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from experiments import runs, training
-from experiments.executors import worker
-from experiments.heartbeat import Counter
-from experiments.ledger import checkpoints
+from experiments.machine.heartbeat import Counter
+from experiments.runs import checkpoints, training
+from experiments.runs import run as runs
+from experiments.sweep.executors import worker
 
 MET = "faults"
 """File in the ledger: for each fault that came about, a line with the run's seed."""

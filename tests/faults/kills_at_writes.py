@@ -18,13 +18,14 @@ import numpy as np
 import torch
 
 from analysis.reports import write_files
-from experiments import device
-from experiments.ledger import Ledger, checkpoints
-from experiments.ledger.checkpoints import Checkpoint, Checkpoints
-from experiments.tasks import Images
-from experiments.tasks import cache as cache_module
-from experiments.tasks.cache import cached
-from experiments.tasks.reading import Reading
+from experiments.images.tasks import Images
+from experiments.images.tasks import cache as cache_module
+from experiments.images.tasks.cache import cached
+from experiments.images.tasks.reading import Reading
+from experiments.machine import device
+from experiments.runs import checkpoints
+from experiments.runs.checkpoints import Checkpoint, Checkpoints
+from ledger.ledger import Ledger
 from tests.faults.write_sites import Site, record, watched
 
 RUN = {"run.json": b'{"format": 4}', "history.json": b"[]", "cost.json": b"{}", "weights.safetensors": bytes(9000)}

@@ -14,9 +14,9 @@ class Mutation(NamedTuple):
 
 
 LEDGER, CHECKPOINTS, SWEEP = (
-    "experiments/ledger/__init__.py",
-    "experiments/ledger/checkpoints.py",
-    "experiments/sweep.py",
+    "ledger/ledger/__init__.py",
+    "experiments/runs/checkpoints.py",
+    "experiments/sweep/sweep.py",
 )
 ON_DISK = "tests/test_ledger.py::test_every_file_is_on_disk_before_the_run_appears"
 OLD_OR_NEW = "tests/test_ledger.py::test_old_content_or_new_and_no_mixture"
@@ -86,28 +86,28 @@ MUTATIONS = (
     ),
     Mutation(
         "momentum is forgotten on resuming",
-        "experiments/training_state.py",
+        "experiments/runs/training_state.py",
         "        self.optimiser.take_momenta(self.network, momenta)\n",
         "",
         RESUMED,
     ),
     Mutation(
         "averages are forgotten on resuming",
-        "experiments/training_state.py",
+        "experiments/runs/training_state.py",
         'return tensors | {f"average.{name}": value for name, value in averages.items()}',
         "return tensors",
         RESUMED,
     ),
     Mutation(
         "dropout goes on from the process's random numbers",
-        "experiments/training.py",
+        "experiments/runs/training.py",
         '        torch.manual_seed(seed_of(run.seed, epoch, "dropout"))\n',
         "",
         RESUMED,
     ),
     Mutation(
         "an earlier journal of Optuna's stays",
-        "experiments/search.py",
+        "experiments/study/search.py",
         "            old.unlink(missing_ok=True)\n",
         "            pass\n",
         "tests/test_search.py::test_an_earlier_journal_gives_way_even_if_its_writer_was_killed",
@@ -115,14 +115,14 @@ MUTATIONS = (
     # Nothing counted twice, nothing by chance
     Mutation(
         "the lock is dropped",
-        "experiments/ledger/sweep_lock.py",
+        "ledger/sweep_lock.py",
         "            lock.acquire(timeout=0)\n",
         "",
         "tests/test_sweep_trouble.py::test_a_second_sweep_on_the_same_ledger_is_refused",
     ),
     Mutation(
         "draws know no seed",
-        "experiments/draws.py",
+        "experiments/images/draws.py",
         "    word = seed_of(seed, purpose)\n",
         "    word = seed_of(purpose)\n",
         "tests/test_draws.py::test_another_seed_epoch_or_purpose_gives_other_numbers",
@@ -130,14 +130,14 @@ MUTATIONS = (
     Mutation("all final runs share a seed", SWEEP, "kind.stage, seed, ()", "kind.stage, 1, ()", IN_PEACE),
     Mutation(
         "the key leaves the seed out",
-        "experiments/config.py",
+        "ledger/config.py",
         '"run": config, "task": content_hash}',
         '"run": {**config, "seed": 0}, "task": content_hash}',
         "tests/test_config.py::test_every_field_changes_the_key",
     ),
     Mutation(
         "the key leaves the images out",
-        "experiments/config.py",
+        "ledger/config.py",
         '"run": config, "task": content_hash}',
         '"run": config, "task": ""}',
         "tests/test_config.py::test_the_key_of_a_run_stays_what_it_is",
@@ -151,14 +151,14 @@ MUTATIONS = (
     ),
     Mutation(
         "bars count trials that were pruned",
-        "experiments/search.py",
+        "experiments/study/search.py",
         "states=(TrialState.COMPLETE,)",
         "states=(TrialState.COMPLETE, TrialState.PRUNED)",
         "tests/test_search.py::test_bars_decide_as_optunas_median_pruner",
     ),
     Mutation(
         "a trial may read the test part",
-        "experiments/evaluation.py",
+        "experiments/runs/evaluation.py",
         '    if run.stage == "trial":\n',
         "    if False:\n",
         "tests/test_evaluation.py::TestTestPart",
@@ -179,14 +179,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a run is tried once too often",
-        "experiments/executors/local.py",
+        "experiments/sweep/executors/local.py",
         "for number in range(1, NUM_ATTEMPTS + 1):",
         "for number in range(1, NUM_ATTEMPTS + 2):",
         "tests/test_executor.py::test_a_run_whose_worker_is_killed_twice_is_given_up",
     ),
     Mutation(
         "workers outlive their supervisor",
-        "experiments/executors/worker.py",
+        "experiments/sweep/executors/worker.py",
         "    end_with_parent(parent, signal.SIGKILL)\n",
         "",
         "tests/test_executor.py::test_workers_end_when_their_supervisor_is_killed",
@@ -215,21 +215,21 @@ MUTATIONS = (
     ),
     Mutation(
         "an archive's checksum is not compared",
-        "experiments/tasks/cifar10.py",
+        "experiments/images/tasks/cifar10.py",
         '        if hashlib.file_digest(file, "sha256").hexdigest() != ARCHIVE_SHA256:\n',
         "        if False:\n",
         "tests/test_task_cifar10.py::test_wrong_checksum",
     ),
     Mutation(
         "the checksum of a file of images is not compared",
-        "experiments/tasks/downloads.py",
+        "experiments/images/tasks/downloads.py",
         "    if digest.hexdigest() != checksum:\n",
         "    if False:\n",
         "tests/test_task_mnist.py::test_own_files_that_are_damaged",
     ),
     Mutation(
         "arrays of the cache may be pickles",
-        "experiments/tasks/cache.py",
+        "experiments/images/tasks/cache.py",
         'np.load(_plain(path), mmap_mode="r", allow_pickle=False)',
         "np.load(_plain(path), allow_pickle=True)",
         "tests/attacks/test_cache_entries.py::test_a_cache_entry_made_to_do_harm_is_built_again",
@@ -243,22 +243,24 @@ MUTATIONS = (
     ),
     Mutation(
         "weights are a pickle",
-        "experiments/runs.py",
+        "experiments/runs/run.py",
         "    return safetensors.torch.save({",
         '    return __import__("pickle").dumps({',
         "tests/faults/test_integrity.py::test_a_ledger_that_is_well_is_left_as_it_is",
     ),
-    Mutation("a key may be in a sweep file twice", "experiments/sweep_file.py", "if key in values:", "if False:", YAML),
+    Mutation(
+        "a key may be in a sweep file twice", "experiments/study/sweep_file.py", "if key in values:", "if False:", YAML
+    ),
     Mutation(
         "plain values are those of YAML 1.1, where 1e-3 is a text",
-        "experiments/sweep_file.py",
+        "experiments/study/sweep_file.py",
         "_Loader.yaml_implicit_resolvers = {}",
         "_Loader.yaml_implicit_resolvers = dict(_Loader.yaml_implicit_resolvers)",
         "tests/test_sweep_file.py::test_plain_values_are_those_of_yaml_1_2",
     ),
     Mutation(
         "a study's name may lead out of the ledger",
-        "experiments/study.py",
+        "experiments/study/study.py",
         'pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"',
         'pattern=r".*"',
         "tests/test_study.py::test_a_refusal_begins_with_file_and_key",

@@ -8,10 +8,10 @@ import torch
 from matplotlib.figure import Figure
 
 import analysis.figures
-from experiments import estimate
-from experiments.cli import main
-from experiments.executors import local
-from experiments.ledger import checkpoints
+from experiments.runs import checkpoints
+from experiments.sweep import estimate
+from experiments.sweep.executors import local
+from experiments.terminal.cli import main
 from tests.tiny_study import TINY, HereAndNow, write_sweep
 
 SMALLEST: dict[str, Any] = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.errors import REMEDIES
-from experiments.ledger import Ledger
+from ledger.errors import REMEDIES
+from ledger.ledger import Ledger
 from tests.faults.one_process_sweep import SMALLEST, half_written, prepare, results, sweep_here
 from tests.faults.write_sites import Site, record, watched
 from tests.tiny_study import STUDY, write_sweep

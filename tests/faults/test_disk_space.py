@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 from rich.filesize import decimal
 
-from experiments import disk_space
-from experiments.cli import main
-from experiments.commands import sweep as command
-from experiments.disk_space import DiskNeed, check_room, disk_need, free_space
-from experiments.errors import UserError
+from experiments.study import disk_space
+from experiments.study.disk_space import DiskNeed, check_room, disk_need, free_space
+from experiments.terminal.cli import main
+from experiments.terminal.commands import sweep as command
+from ledger.errors import UserError
 from tests.command_line import start, wait_for
 from tests.faults.one_process_sweep import NUM_RUNS, SMALLEST, half_written, prepare, results, sweep_here
 from tests.faults.test_disk import check_whole

@@ -16,12 +16,12 @@ import torch
 from analysis.errors import AnalysisError
 from analysis.reports import write_files
 from benchmarks.speed import check_writable
-from experiments import device
-from experiments.cli import main
-from experiments.commands import wandb_report as command
-from experiments.device import measured_precision
-from experiments.errors import UserError
-from experiments.ledger import Ledger
+from experiments.machine import device
+from experiments.machine.device import measured_precision
+from experiments.terminal.cli import main
+from experiments.terminal.commands import wandb_report as command
+from ledger.errors import UserError
+from ledger.ledger import Ledger
 from tests.faults.kills_at_writes import fill_cache, read_cache
 from tests.faults.test_disk import FAULTS, ROOM_FOR_DELETING, at, broken
 from tests.faults.write_sites import record, watched

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from experiments.errors import UserError
-from experiments.tasks import cifar10, downloads, load_task
-from experiments.tasks.cache import Parts, cached
-from experiments.tasks.downloads import DownloadError
+from experiments.images.tasks import cifar10, downloads, load_task
+from experiments.images.tasks.cache import Parts, cached
+from experiments.images.tasks.downloads import DownloadError
+from ledger.errors import UserError
 from tests.download_server import Request, forget_proxies, serve, serve_with
 from tests.forged_data_sets import cifar10_archive, take_for_official
 from tests.test_tasks import build_never, build_some, silent
@@ -162,10 +162,10 @@ CHILD = """
 import sys
 from pathlib import Path
 import numpy as np
-from experiments.tasks import Images
-from experiments.tasks.cache import cached
-from experiments.tasks.downloads import fetch
-from experiments.tasks.reading import Reading
+from experiments.images.tasks import Images
+from experiments.images.tasks.cache import cached
+from experiments.images.tasks.downloads import fetch
+from experiments.images.tasks.reading import Reading
 
 def build(scratch):
     fetch(sys.argv[1], scratch / "data", max_bytes=10**6, say=print)

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 import torch
 
-from experiments.executors import WorkerDied, local
-from experiments.executors.local import LocalExecutor
+from experiments.sweep.executors import WorkerDied, local
+from experiments.sweep.executors.local import LocalExecutor
 
 PATIENCE_S = 60.0
 MEMORY = "out of memory on cpu"
@@ -92,7 +92,7 @@ class Spawn:
 def spawn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Spawn]:
     def make(*answers: list[Any], no_pipe: int | None = None) -> Spawn:
         made = Spawn(*answers, no_pipe=no_pipe)
-        monkeypatch.setattr("experiments.executors.local.multiprocessing.get_context", lambda method: made)
+        monkeypatch.setattr("experiments.sweep.executors.local.multiprocessing.get_context", lambda method: made)
         return made
 
     for name in ("LOOK_S", "END_S"):

@@ -18,16 +18,16 @@ from analysis.errors import AnalysisError
 from analysis.evaluations import read_histories, read_maps, read_predictions, read_robustness
 from analysis.records import read_study
 from analysis.run_records import NEWEST_FORMAT
-from experiments.cli import main
-from experiments.config import RESULT_FORMAT, canonical
-from experiments.errors import UserError
-from experiments.ledger import Ledger
-from experiments.ledger.audit import audit
-from experiments.ledger.checksums import SUMS
-from experiments.ledger.run_audit import Finding, check_run
-from experiments.sweep import check_same_task
+from experiments.sweep.sweep import check_same_task
+from experiments.terminal.cli import main
 from experiments.tracking import replay
-from experiments.tracking.markers import Job
+from ledger.audit import audit
+from ledger.checksums import SUMS
+from ledger.config import RESULT_FORMAT, canonical
+from ledger.errors import UserError
+from ledger.ledger import Ledger
+from ledger.markers import Job
+from ledger.run_audit import Finding, check_run
 from tests.command_line import contents, stamps
 from tests.faults.damage import (
     CHANGES,

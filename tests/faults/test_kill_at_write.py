@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.ledger import Ledger
+from ledger.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 CALLS = ("open", "write", "amid", "fsync", "rename")
@@ -39,7 +39,7 @@ def test_a_kill_at_any_call_that_writes_leaves_old_or_new(tmp_path: Path, record
 WORK = """
 import sys
 from pathlib import Path
-from experiments.ledger import Ledger
+from ledger.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 ledger.mark_running("abc", {})
 ledger.commit("abc", {"run.json": b'{"format": 4}', "weights": bytes(100_000)})

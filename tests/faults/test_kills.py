@@ -23,11 +23,11 @@ import torch
 from rich.console import Console
 
 import analysis.report
-from experiments.cli import main
-from experiments.commands.options import find_study
-from experiments.commands.tables import write_and_show_tables
-from experiments.ledger import Ledger
-from experiments.ledger.checkpoints import COST_SHARE, EVERY_S, Checkpoints
+from experiments.runs.checkpoints import COST_SHARE, EVERY_S, Checkpoints
+from experiments.terminal.cli import main
+from experiments.terminal.commands.options import find_study
+from experiments.terminal.commands.tables import write_and_show_tables
+from ledger.ledger import Ledger
 from tests.command_line import run, start, wait_for
 from tests.tiny_study import STUDY, TINY, HereAndNow, sweep_here, write_sweep
 

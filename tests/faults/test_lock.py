@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from experiments.errors import UserError
-from experiments.ledger import Ledger
-from experiments.ledger.sweep_lock import HOLDER, LOCK, PATIENCE_S, only_sweep_of
+from ledger.errors import UserError
+from ledger.ledger import Ledger
+from ledger.sweep_lock import HOLDER, LOCK, PATIENCE_S, only_sweep_of
 from tests.command_line import run
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import subprocess, sys, time
 from pathlib import Path
-from experiments.ledger.sweep_lock import only_sweep_of
+from ledger.sweep_lock import only_sweep_of
 with only_sweep_of(Path(sys.argv[1])):
     child = subprocess.Popen(["sleep", "20"], close_fds=False)
     print(child.pid, flush=True)
@@ -96,8 +96,8 @@ def test_a_second_sweep_is_told_who_holds_the_ledger(
 
 def test_the_refusal_imports_nothing_slow(tmp_path: Path) -> None:
     program = (
-        "import sys; from experiments.cli import main; status = main(['sweep', '--runs', 'runs']);"
-        "print(status, 'experiments.ledger' in sys.modules,"
+        "import sys; from experiments.terminal.cli import main; status = main(['sweep', '--runs', 'runs']);"
+        "print(status, 'ledger.ledger' in sys.modules,"
         "[name for name in ('torch', 'optuna', 'pandas', 'scipy', 'matplotlib') if name in sys.modules])"
     )
     (tmp_path / "runs").mkdir()
@@ -156,7 +156,7 @@ def test_since_when_is_said_in_the_time_here(tmp_path: Path, monkeypatch: pytest
 def test_a_holder_that_is_just_ending_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = FileLock(tmp_path / LOCK)
     first.acquire()
-    monkeypatch.setattr("experiments.ledger.sweep_lock.time.sleep", lambda seconds: first.release())
+    monkeypatch.setattr("ledger.sweep_lock.time.sleep", lambda seconds: first.release())
     with only_sweep_of(tmp_path):
         pass
 

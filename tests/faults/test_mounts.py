@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from analysis.reports import write_files
-from experiments.disk_space import DiskNeed, check_room, free_space
-from experiments.errors import UserError
-from experiments.ledger import flush_folder, write_atomically
-from experiments.private_text import without_folders
+from experiments.study.disk_space import DiskNeed, check_room, free_space
+from ledger.errors import UserError
+from ledger.files import flush_folder, write_atomically
+from ledger.private_text import without_folders
 from tests.command_line import stamps
 from tests.tiny_study import NUM_RUNS, STUDY, write_sweep
 
@@ -123,7 +123,7 @@ def test_a_sweep_needs_no_shared_memory(size: str, here: Path, monkeypatch: pyte
 def test_a_checkout_may_be_read_only(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And lie, like its ledger, in a folder whose name has spaces and quotes."""
     checkout = here.parent / 'the "checkout\'s" own'
-    for part in ("stn", "baselines", "experiments", "analysis"):
+    for part in ("ledger", "stn", "baselines", "experiments", "analysis"):
         shutil.copytree(ROOT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
     write_sweep(checkout)
     before = stamps(checkout)

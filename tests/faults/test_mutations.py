@@ -16,7 +16,17 @@ import pytest
 from tests.faults.mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("analysis", "baselines", "benchmarks", "experiments", "stn", "tests", "pyproject.toml", "sweep.yaml")
+COPIED = (
+    "analysis",
+    "baselines",
+    "benchmarks",
+    "experiments",
+    "ledger",
+    "stn",
+    "tests",
+    "pyproject.toml",
+    "sweep.yaml",
+)
 CHEAP = ("a run is not renamed", "a cell may hold a formula")
 FAILED = 1
 """pytest's exit status where tests ran and some failed; 2 and above: it could not run them."""

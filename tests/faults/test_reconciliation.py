@@ -23,15 +23,16 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from rich.console import Console
 
-from experiments.commands import sweep as command
-from experiments.errors import UserError
-from experiments.executors import Workers, local
-from experiments.ledger import Ledger, to_json
-from experiments.plan import Plan
-from experiments.runs import Job, Outcome, record_files
-from experiments.search import NUM_COMMON_TRIALS
-from experiments.sweep import Sweep
-from experiments.tuning import num_runs
+from experiments.runs.run import Job, Outcome, record_files
+from experiments.study.plan import Plan
+from experiments.study.search import NUM_COMMON_TRIALS
+from experiments.study.tuning import num_runs
+from experiments.sweep.executors import Workers, local
+from experiments.sweep.sweep import Sweep
+from experiments.terminal.commands import sweep as command
+from ledger.errors import UserError
+from ledger.files import to_json
+from ledger.ledger import Ledger
 from tests.command_line import contents
 from tests.tiny_study import STUDY, TINY, plan_of
 
@@ -153,7 +154,7 @@ def test_the_study_in_peace_is_one_that_can_tell(finished: Finished, monkeypatch
     """Its sampler learns, its trials end in all three ways, and no two runs are the same."""
     assert NUM_COMMON_TRIALS <= NUM_COMMON < NUM_TRIALS
     assert len(finished.made) == len(set(finished.made)) == 2 * (num_runs(NUM_TRIALS, repeats=True) + NUM_FINALS)
-    monkeypatch.setattr("experiments.search.NUM_COMMON_TRIALS", NUM_TRIALS)
+    monkeypatch.setattr("experiments.study.search.NUM_COMMON_TRIALS", NUM_TRIALS)
     under_way = Sweep(finished.plan, Ledger(finished.folder / "runs", read_only=True), store=False)
     under_way.replay()
     for arm, known in zip(under_way.arms, finished.study["arms"], strict=True):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from analysis.shapes import MAX_TEXT
-from experiments import runs
-from experiments.ledger.audit import audit
-from experiments.runs import MAX_ERROR, carry_out
+from experiments.runs import run as runs
+from experiments.runs.run import MAX_ERROR, carry_out
+from ledger.audit import audit
 from tests.stopped_runs import CPU, as_in_a_worker, job_of
 
 

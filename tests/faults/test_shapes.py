@@ -10,7 +10,7 @@ import pytest
 
 from analysis import shapes as read
 from analysis.errors import AnalysisError
-from experiments.ledger import shapes as kept
+from ledger import shapes as kept
 
 GOLDEN = Path(__file__).parents[1] / "golden/format-4"
 SHAPES = {"run.json": read.RUN, "cost.json": read.COST, "study.json": read.STUDY, "history.json": read.HISTORY}

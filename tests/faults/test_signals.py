@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.ledger import Ledger
+from ledger.ledger import Ledger
 from tests.command_line import start, wait_for
 from tests.tiny_study import NUM_RUNS, STUDY, TINY, tables, write_sweep
 
@@ -129,7 +129,7 @@ def test_stopped_and_killed_while_it_works(
 
 PROGRAM = """
 import sys, threading, time
-from experiments import stopping
+from experiments.terminal import stopping
 stopping.LIMIT_S = 0.5
 stopping.listen()
 try:
@@ -213,7 +213,7 @@ def test_what_is_done_is_neither_stopped_nor_held_up(tmp_path: Path) -> None:
     """Something that does not end keeps Python from its own end, and signals come meanwhile."""
     program = """
 import sys, threading, time
-from experiments import stopping
+from experiments.terminal import stopping
 stopping.LIMIT_S = 1.0
 stopping.listen()
 stopping.finish(3)

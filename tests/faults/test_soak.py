@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.executors.local import LocalExecutor
-from experiments.ledger import Ledger
-from experiments.runs import Job
-from experiments.sweep import Sweep
-from experiments.tuning import NUM_FINALISTS, NUM_REPEATS
+from experiments.runs.run import Job
+from experiments.study.tuning import NUM_FINALISTS, NUM_REPEATS
+from experiments.sweep.executors.local import LocalExecutor
+from experiments.sweep.sweep import Sweep
+from ledger.ledger import Ledger
 from tests.tiny_study import TINY, plan_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

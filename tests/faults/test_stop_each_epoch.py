@@ -7,9 +7,9 @@ import pytest
 
 from baselines.backbones import BACKBONES
 from baselines.policies import POLICIES
-from experiments.ledger import Ledger
-from experiments.models import MODELS
-from experiments.runs import carry_out
+from experiments.networks.models import MODELS
+from experiments.runs.run import carry_out
+from ledger.ledger import Ledger
 from tests.stopped_runs import CPU, as_in_a_worker, carry_out_with_stops, files_of, job_of
 
 EPOCHS = 3

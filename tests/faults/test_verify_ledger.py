@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from experiments.cli import main
-from experiments.config import RESULT_FORMAT
-from experiments.ledger import Ledger
-from experiments.ledger import audit as audit_module
-from experiments.ledger.audit import audit
-from experiments.ledger.run_audit import check_run
-from experiments.ledger.sweep_lock import HOLDER
-from experiments.tracking.markers import SINGLE_RUNS, Marker, write_marker
+from experiments.terminal.cli import main
+from ledger import audit as audit_module
+from ledger.audit import audit
+from ledger.config import RESULT_FORMAT
+from ledger.ledger import Ledger
+from ledger.markers import SINGLE_RUNS, Marker, write_marker
+from ledger.run_audit import check_run
+from ledger.sweep_lock import HOLDER
 from tests.faults.damage import edit, renew_sums, set_in
 
 GOLDEN = Path(__file__).parents[1] / "golden/format-4"

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.ledger import process_is_alive
-from experiments.tracking import Tracker, sync
-from experiments.tracking.markers import SINGLE_RUNS, is_uploaded, read_marker
+from experiments.tracking.tracker import Tracker, sync
+from ledger.errors import UserError
+from ledger.files import process_is_alive
+from ledger.markers import SINGLE_RUNS, is_uploaded, read_marker
 from tests.command_line import run as run_command
 from tests.command_line import wait_for
 from tests.tiny_study import NUM_RUNS, tables, write_sweep
@@ -149,7 +149,7 @@ def test_nothing_is_left_of_an_upload_that_is_killed(tmp_path: Path, server: Ser
     program = f"""
 import signal, sys, time
 from pathlib import Path
-from experiments.tracking import Tracker
+from experiments.tracking.tracker import Tracker
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 with Tracker(Path({str(tmp_path)!r}), project="proj", group="g", mode="online", hurry_s=60, keys=["k1"]) as tracker:
     print(tracker._process.pid, flush=True)

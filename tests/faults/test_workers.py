@@ -15,14 +15,14 @@ from typing import Any, cast
 import pytest
 import torch
 
-from experiments import heartbeat, parent_death
-from experiments.config import Protocol, RunConfig, run_key
-from experiments.executors import WorkerDied, local
-from experiments.executors.local import LocalExecutor
-from experiments.ledger import Ledger
-from experiments.runs import Job, Source, carry_out, is_out_of_memory
-from experiments.tasks import cache as task_cache
-from experiments.tasks import load_task
+from experiments.images.tasks import cache as task_cache
+from experiments.images.tasks import load_task
+from experiments.machine import heartbeat, parent_death
+from experiments.runs.run import Job, Source, carry_out, is_out_of_memory
+from experiments.sweep.executors import WorkerDied, local
+from experiments.sweep.executors.local import LocalExecutor
+from ledger.config import Protocol, RunConfig, run_key
+from ledger.ledger import Ledger
 from tests.faults import faulty_worker
 from tests.faults.faulty_worker import ALWAYS, MET, SEEDS
 from tests.tiny_study import TINY, plan_of
@@ -132,7 +132,7 @@ def test_a_study_records_what_failed_and_goes_on(
 ) -> None:
     if not whole:
         pytest.skip("starts several workers; `make faults` does")
-    from experiments import sweep
+    from experiments.sweep import sweep
 
     monkeypatch.setattr(sweep, "TUNING_SEED", SEEDS["segfault"] + ALWAYS)
     under_way = sweep.Sweep(plan_of(tmp_path, protocol=TINY["protocol"] | {"epochs": 4}), Ledger(tmp_path), store=True)
@@ -198,7 +198,7 @@ class Silent:
 def await_silence(monkeypatch: pytest.MonkeyPatch, stall_s: float, steps_s: list[float], beats: int) -> Silent:
     worker, pipe = local._Worker(torch.device("cpu"), stall_s), Silent(steps_s)
     worker._pipe, worker._beats = cast(Any, pipe), heartbeat.Counter(beats)
-    monkeypatch.setattr("experiments.executors.local.time.monotonic", lambda: pipe.now_s)
+    monkeypatch.setattr("experiments.sweep.executors.local.time.monotonic", lambda: pipe.now_s)
     worker._await()
     return pipe
 

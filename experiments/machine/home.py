@@ -1,0 +1,18 @@
+"""Paths as people write them, with `~`. Shells expand it in few places: not in --runs=~/x."""
+
+import os
+from pathlib import Path
+
+from ledger.errors import UserError
+
+
+def user_path(path: str | Path, name: str) -> Path:
+    """The path with the home folder for a `~` or `~user` at its beginning. name: of the option or variable that has it.
+
+    Raises UserError where that home is not known: a folder called `~` would be made otherwise.
+    """
+    found = Path(os.path.expanduser(path))
+    if found.parts[:1] and found.parts[0].startswith("~") and not os.path.lexists(found):
+        user = found.parts[0]
+        raise UserError(f"{name}: {str(path)!r}: no home folder is known for {user}; write the path from / on")
+    return found

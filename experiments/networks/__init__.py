@@ -1,0 +1,1 @@
+"""Models and what they are built from: backbone, transformer, head."""

@@ -1,0 +1,102 @@
+"""Everything that a name can stand for: models, backbones, policies, tasks and poses, with what they are and can do."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
+
+from baselines.backbones import BACKBONES
+from baselines.policies import POLICIES
+from experiments.images.poses import POSES, spell_pose
+from experiments.images.tasks import TASKS
+from experiments.networks.models import MODELS
+from experiments.networks.variants import DEFAULT_BACKBONE, build_model_recipe, build_policy, parse_variant
+from ledger.errors import UserError, nearest
+from ledger.options import Value, fields, split_name, typed
+
+Entry = TypedDict(
+    "Entry",
+    {
+        "what": str,
+        "about": str,
+        "hyper-parameters": dict[str, Value],
+        "choices": dict[str, list[Value]],
+        "given": dict[str, Value],
+    },
+)
+"""What a name stands for in one sentence and in full; its options with their defaults, what words they may be, and what
+the name that was asked for sets them to."""
+
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "model": MODELS,
+    "backbone": BACKBONES,
+    "policy": POLICIES,
+    "task": TASKS,
+    "pose": POSES,
+}
+
+
+def catalogue(name: str = "") -> dict[str, dict[str, Entry]]:
+    """Everything of that name, or everything at all, by kind and name; of a whole variant, its parts.
+
+    Raises UserError if nothing has the name, or a part or an option of it does not exist.
+    """
+    given = _options_of(name) if re.search("[:@+]", name) else {}
+    found = {
+        kind: {
+            each: _entry(kind, owner, given.get((kind, each), {}))
+            for each, owner in known.items()
+            if (kind, each) in given or name in ("", each)
+        }
+        for kind, known in KINDS.items()
+    }
+    if not any(found.values()):
+        names = {each for known in KINDS.values() for each in known}
+        raise UserError(f"variants: {name!r} is unknown; {nearest(name, names)}")
+    return {kind: entries for kind, entries in found.items() if entries}
+
+
+def _options_of(name: str) -> dict[tuple[str, str], Mapping[str, Value]]:
+    """What the parts of a variant or the options of a pose or policy set, by kind and name; {} for another name."""
+    first = re.split("[:@+]", name)[0]
+    if first in POSES:
+        options = split_name(spell_pose(name), "pose")[1]
+        return {("pose", first): {key: typed(POSES[first], first, key, text) for key, text in options.items()}}
+    if first in TASKS and "+" not in name:
+        return {("task", first): {}}
+    whole = name
+    if first not in MODELS and not re.search("[@+]", name):
+        mark = "+" if first in POLICIES else "@" if first in BACKBONES else ""
+        if not mark:
+            return {}
+        whole = f"{DEFAULT_BACKBONE}{mark}{name}"
+    variant = parse_variant(whole)
+    build_model_recipe(variant, {})
+    build_policy(variant, {})
+    found: dict[tuple[str, str], Mapping[str, Value]] = {}
+    if whole == name:
+        found["model", variant.model] = variant.model_options
+    if "@" in whole:
+        found["backbone", variant.backbone] = {"width": variant.width} if variant.width != 1 else {}
+    if "+" in whole:
+        found |= {("policy", policy): variant.options_of(policy) for policy in variant.policies}
+    return found
+
+
+def _entry(kind: str, owner: Any, given: Mapping[str, Value]) -> Entry:
+    own: dict[str, Value] = {"width": 1.0} if kind == "backbone" else {}
+    choices: dict[str, list[Value]] = {}
+    # What a model inherits from a family of models is written where the family is.
+    sources = [owner]
+    if dataclasses.is_dataclass(owner) and isinstance(owner, type):
+        own = fields(owner)
+        hints = get_type_hints(owner)
+        choices = {key: list(get_args(hints[key])) for key in own if get_origin(hints[key]) is Literal}
+        sources = [each for each in owner.__mro__ if dataclasses.is_dataclass(each)]
+    about = "\n\n".join(inspect.cleandoc(each.__doc__ or "") for each in sources)
+    # What concerns programs only. Up to a point that ends a sentence: not the one of a number.
+    about = re.sub(r"(?s)\s*\b(Raises \w+Error\b.*?|Arguments as of BuildTask)\.(?=\s|$)", "", about)
+    paragraph = " ".join(about.partition("\n\n")[0].split())
+    what = re.split(r"(?<=[.?])\s", paragraph, maxsplit=1)[0]
+    return {"what": what, "about": about, "hyper-parameters": own, "choices": choices, "given": dict(given)}

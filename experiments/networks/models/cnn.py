@@ -1,0 +1,22 @@
+"""The baseline: the backbone alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from experiments.networks.models import MODELS
+from experiments.networks.network import Network, Site
+
+
+@MODELS.register("cnn")
+@dataclass(frozen=True)
+class PlainCNN:
+    """The backbone alone."""
+
+    num_draws: ClassVar[int] = 0
+
+    def build(self, site: Site) -> Network:
+        return Network(site, site.backbone())
+
+    def lr_factors(self) -> Mapping[str, float]:
+        return {}

@@ -1,0 +1,48 @@
+"""The control for size: a plain backbone, widened until it has as many parameters as the spatial transformer's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from experiments.networks.models import MODELS
+from experiments.networks.models.stn_affine import StnAffine
+from experiments.networks.network import Network, Site
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trainable numbers in the module."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+@MODELS.register("cnn_matched")
+@dataclass(frozen=True)
+class MatchedCNN:
+    """The backbone at the width whose parameter count comes closest to `stn_affine` on the same backbone."""
+
+    num_draws: ClassVar[int] = 0
+
+    def build(self, site: Site) -> Network:
+        return Network(site, site.backbone(matching_width(site)))
+
+    def lr_factors(self) -> Mapping[str, float]:
+        return {}
+
+
+def matching_width(site: Site) -> float:
+    """The width of 1 or more, in steps of 1/256, whose parameter count comes closest to the transformer's."""
+    with torch.device("meta"):  # counts need shapes, not numbers
+        target = count_parameters(StnAffine().build(site))
+
+        def excess(step: int) -> int:
+            return count_parameters(site.backbone(1 + step / 256)) - target
+
+        low, high = 0, 256
+        while excess(high) < 0:  # a protocol's narrow backbone is small beside the localisation network
+            low, high = high, 2 * high
+        while high - low > 1:  # the count grows with the width
+            middle = (low + high) // 2
+            low, high = (middle, high) if excess(middle) <= 0 else (low, middle)
+    return 1 + min((low, high), key=lambda step: abs(excess(step))) / 256

@@ -1,0 +1,81 @@
+"""A rival: the plain backbone, asked several times when it is tested.
+
+Legend: B images, X logits.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from experiments.networks.models import MODELS
+from experiments.networks.models.ti_pooling import turned
+from experiments.networks.network import Batch, Network, Site
+
+
+@MODELS.register("cnn_tta")
+@dataclass(frozen=True)
+class CnnTta:
+    """The backbone alone in training; in evaluation the mean of its class probabilities over copies of each image.
+
+    num_turns: copies turned by equal steps from -max_deg to max_deg, both included; an odd number has the image itself
+        among them. With max_deg=180 they go round the whole circle, each once, from the image itself.
+    mirrored: the copies' mirror images as well, left for right.
+    Source: test-time augmentation as in Krizhevsky et al. 2012, section 4.1, with turns in place of crops.
+    """
+
+    num_draws: ClassVar[int] = 0
+    num_turns: int = 5
+    max_deg: float = 15.0
+    mirrored: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_turns <= 72:
+            raise ValueError(f"num_turns: {self.num_turns} is not between 1 and 72")
+        if not 0 <= self.max_deg <= 180:
+            raise ValueError(f"max_deg: {self.max_deg} is not between 0 and 180")
+
+    @property
+    def angles_deg(self) -> tuple[float, ...]:
+        """Of the copies."""
+        if self.num_turns == 1:
+            return (0.0,)
+        if self.max_deg == 180:
+            return tuple(360 * turn / self.num_turns for turn in range(self.num_turns))
+        # Whole numbers first, so that the middle is 0 exactly.
+        return tuple(
+            self.max_deg * (2 * turn - self.num_turns + 1) / (self.num_turns - 1) for turn in range(self.num_turns)
+        )
+
+    def build(self, site: Site) -> Network:
+        return TtaNetwork(site, self)
+
+    def lr_factors(self) -> Mapping[str, float]:
+        return {}
+
+
+class TtaNetwork(Network):
+    """A backbone, and in evaluation its mean opinion of several copies."""
+
+    def __init__(self, site: Site, options: CnnTta) -> None:
+        super().__init__(site, site.backbone())
+        self.options = options
+
+    def copies(self, raw_BCHW: Tensor) -> Iterator[Tensor]:
+        for angle_deg in self.options.angles_deg:
+            copy_BCHW = turned(raw_BCHW, angle_deg)
+            yield copy_BCHW
+            if self.options.mirrored:
+                yield copy_BCHW.flip(3)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits in training, logarithms of probabilities in evaluation: both are valid for a cross-entropy."""
+        if self.training:
+            return super().forward(batch)
+        logarithms = [
+            self.backbone(self.normalise(copy)).float().log_softmax(1) for copy in self.copies(batch.raw_BCHW)
+        ]
+        return torch.stack(logarithms).logsumexp(0) - math.log(len(logarithms))

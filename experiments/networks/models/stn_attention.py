@@ -1,0 +1,15 @@
+"""A spatial transformer that crops."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from experiments.networks.models import MODELS
+from experiments.networks.spatial_transformer import Stn
+
+
+@MODELS.register("stn_attention")
+@dataclass(frozen=True)
+class StnAttention(Stn):
+    """Looks at a crop of each image: a scale and a shift that it predicts. Source: Jaderberg et al. 2015, eq. 2."""
+
+    family: ClassVar[str] = "attention"

@@ -1,0 +1,72 @@
+"""A rival: the backbone looks at turned copies of the image, and the strongest features count.
+
+Legend: T turned copies, B images, C channels, H rows, W columns.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from experiments.networks.models import MODELS
+from experiments.networks.network import Batch, Network, Site
+from stn.affine import from_parts
+from stn.maps import AffineMap
+from stn.sampler import Sampler
+
+
+@MODELS.register("ti_pooling")
+@dataclass(frozen=True)
+class TiPooling:
+    """The backbone's maps of copies turned by a full circle in equal steps, their maximum at each place, the head.
+
+    num_turns: copies, and as many times the arithmetic. With a multiple of four, quarter turns of the image change
+        nothing: they only reorder the copies.
+    Source: Laptev et al. 2016, TI-POOLING, arXiv:1604.06318, section 3.
+    """
+
+    num_draws: ClassVar[int] = 0
+    num_turns: int = 8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_turns <= 72:
+            raise ValueError(f"num_turns: {self.num_turns} is not between 1 and 72")
+
+    def build(self, site: Site) -> Network:
+        return TiPoolingNetwork(site, self.num_turns)
+
+    def lr_factors(self) -> Mapping[str, float]:
+        return {}
+
+
+class TiPoolingNetwork(Network):
+    """A backbone whose last map is the maximum over turned copies."""
+
+    def __init__(self, site: Site, num_turns: int) -> None:
+        super().__init__(site, site.backbone())
+        self.angles_deg = tuple(360 * turn / num_turns for turn in range(num_turns))
+
+    def forward(self, batch: Batch) -> Tensor:
+        copies = (self.normalise(turned(batch.raw_BCHW, angle_deg)) for angle_deg in self.angles_deg)
+        if self.training:
+            # As one batch: normalised over all copies alike, so that the maximum compares like with like.
+            map_TBCHW = self.backbone.features(torch.cat(list(copies))).unflatten(0, (len(self.angles_deg), -1))
+            return self.backbone.head(map_TBCHW.amax(0))
+        # One after another: the memory of one copy.
+        return self.backbone.head(reduce(torch.maximum, map(self.backbone.features, copies)))
+
+
+def turned(raw_BCHW: Tensor, angle_deg: float) -> Tensor:
+    """Square images turned counter-clockwise about their centre, bilinear, black outside; in channels-last memory.
+
+    Quarter turns move pixels and nothing else, so they are exact.
+    """
+    quarters, rest_deg = divmod(angle_deg, 90)
+    if rest_deg:
+        angle_rad_B = torch.full((raw_BCHW.shape[0],), math.radians(rest_deg), device=raw_BCHW.device)
+        raw_BCHW = Sampler()(raw_BCHW, AffineMap(from_parts(angle_rad_B=angle_rad_B)))
+    return raw_BCHW.rot90(int(quarters), (2, 3)).contiguous(memory_format=torch.channels_last)

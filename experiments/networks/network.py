@@ -1,0 +1,115 @@
+"""What trains: from a batch of raw pixels to logits, and what a transformer in it looks at.
+
+Legend: B images, C channels, H rows, W columns, K uniform numbers an image, X logits.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.backbones import Backbone
+from baselines.whitening import Whitening
+from experiments.images.poses import PoseMaps, no_pose
+from stn.maps import Map
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a network is given.
+
+    raw_BCHW: pixels in [0, 1].
+    poses: the true poses of the images; only controls may look at them.
+    u_BK: uniform numbers in [0, 1) for networks that draw, as many as the model asks for.
+    progress: share of training that is done; 1 in evaluation.
+    """
+
+    raw_BCHW: Tensor
+    poses: PoseMaps
+    u_BK: Tensor
+    progress: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.raw_BCHW)
+
+    @classmethod
+    def of(cls, raw_BCHW: Tensor, num_draws: int = 0) -> "Batch":
+        """Images of no known pose, with draws of one half."""
+        u_BK = torch.full((raw_BCHW.shape[0], num_draws), 0.5, device=raw_BCHW.device)
+        return cls(raw_BCHW, no_pose(raw_BCHW.shape[0], raw_BCHW.device), u_BK)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a model is built: the images, and the backbone that the variant names.
+
+    build_backbone: takes width, image_px and in_channels; seeded, so that it starts the same in every model.
+    mean_C, std_C: of the training images, pixels in [0, 1].
+    """
+
+    build_backbone: Callable[[float, int, int], Backbone]
+    image_px: int
+    num_classes: int
+    mean_C: Tensor
+    std_C: Tensor
+
+    @property
+    def num_channels(self) -> int:
+        return len(self.mean_C)
+
+    def backbone(self, width: float = 1.0, *, image_px: int | None = None, in_channels: int | None = None) -> Backbone:
+        """The variant's backbone for these images, or for images of another size or number of channels."""
+        return self.build_backbone(width, image_px or self.image_px, in_channels or self.num_channels)
+
+
+class Network(nn.Module):
+    """Normalisation and backbone. Subclasses put more around, before or into the backbone.
+
+    Each part that may have a learning rate of its own is a child module of the network, under its name.
+    """
+
+    def __init__(self, site: Site, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.num_classes = site.num_classes
+        self.gain_1C11: Tensor
+        self.offset_1C11: Tensor
+        # One fused multiply and add in place of a subtraction and a division of every pixel.
+        self.register_buffer("gain_1C11", (1 / site.std_C).view(1, -1, 1, 1))
+        self.register_buffer("offset_1C11", (-site.mean_C / site.std_C).view(1, -1, 1, 1))
+
+    @property
+    def num_channels(self) -> int:
+        """Of the images that it takes."""
+        return self.gain_1C11.shape[1]
+
+    def normalise(self, raw_BCHW: Tensor) -> Tensor:
+        # Spread over one image first: a CPU is slow at factors that repeat after every C values in memory.
+        gain_1CHW, offset_1CHW = (
+            factor_1C11.expand(1, *raw_BCHW.shape[1:]).contiguous(memory_format=torch.channels_last)
+            for factor_1C11 in (self.gain_1C11, self.offset_1C11)
+        )
+        return torch.addcmul(offset_1CHW, raw_BCHW, gain_1CHW)
+
+    def whiten(self, raw_BCHW: Tensor) -> None:
+        """Before training, set the layers that whiten by a sample of the training images."""
+        for layer in self.modules():
+            if isinstance(layer, Whitening):
+                layer.fit(self.normalise(raw_BCHW))
+
+    def maps(self, batch: Batch) -> list[Map] | None:
+        """The transformer's maps from output to input coordinates, for each head; None without a transformer."""
+        return None
+
+    def look(self, batch: Batch) -> Tensor | None:
+        """Raw pixels as the rest of the network sees them, the first head's; None without a transformer."""
+        return None
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, num_classes)."""
+        return self.backbone(self.normalise(batch.raw_BCHW))
+
+    def logits_and_penalty(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """For a training step: the logits, and what is to be added to the classification loss, if anything."""
+        return self(batch), None

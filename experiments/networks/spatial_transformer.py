@@ -1,0 +1,201 @@
+"""Networks with a spatial transformer: where it stands, what it looks at, and how it is helped to learn.
+
+Legend: B images, C channels, H rows, W columns, S parameters of all heads.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from baselines.backbones import Backbone
+from experiments.networks.network import Batch, Network, Site
+from stn.blur import blur, sigma_px
+from stn.guidance import consistency, prior, supervision
+from stn.localisation import LOCALISATIONS, disturb, of_map, predict
+from stn.maps import Map, circle
+from stn.sampler import Gradient, Padding, Sampler
+from stn.transformations import TRANSFORMATIONS
+from stn.transformer import SpatialTransformer
+
+
+@dataclass(frozen=True)
+class Stn:
+    """A spatial transformer in or before a backbone. Every field is a factor that can be tuned or ablated.
+
+    loc_lr_factor: learning rate of the localisation network as a factor of the base rate
+        (0.1: Jaderberg et al. 2015, section 4.2). At 0 it stays at its start, and leaves images as they are.
+    place: where it stands. `input`: it warps the image, and looks at it with a network of its own. `feature`: it warps
+        the backbone's map after `stage` stages. `shared`: the backbone's first `stage` stages look, the image is
+        warped (STN-CX and STN-SLX of Finnveden et al. 2020, arXiv:2004.11678).
+    localisation: its network at the input: `lenet` (8,500 parameters), `paper`, or `deep` (three stages with batch
+        normalisation).
+    steps, heads: several looks, one after another or side by side, see stn/transformer.py.
+    padding, anti_alias, gradient: how it samples, see stn/sampler.py.
+    warp: raw pixels, so that outside is black, or normalised ones, where zeros are the mean colour.
+    size: side of what it passes on, as a fraction of the image's.
+    start_sd: standard deviation of the last layer's weights at the start; 0 starts at the identity.
+    blur_px: blur of the sampled image at the start of training, see stn/blur.py.
+    consistency, prior, supervision: weights of the terms in stn/guidance/.
+    """
+
+    family: ClassVar[str]
+
+    loc_lr_factor: float = field(default=0.1, metadata={"plain": 0.0})
+    place: Literal["input", "feature", "shared"] = "input"
+    stage: int = 1
+    localisation: Literal["lenet", "paper", "deep"] = "lenet"
+    steps: int = 1
+    heads: int = 1
+    padding: Padding = "zeros"
+    anti_alias: bool = False
+    gradient: Gradient = "bilinear"
+    warp: Literal["raw", "normalised"] = "raw"
+    size: float = 1.0
+    start_sd: float = 0.0
+    blur_px: float = 0.0
+    consistency: float = 0.0
+    prior: float = 0.0
+    supervision: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("loc_lr_factor", "start_sd", "blur_px", "consistency", "prior", "supervision"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: {getattr(self, name)} is not a number of 0 or more")
+        for name in ("stage", "steps", "heads"):
+            if not 1 <= getattr(self, name) <= 16:
+                raise ValueError(f"{name}: {getattr(self, name)} is not between 1 and 16")
+        if not 0.1 <= self.size <= 2:
+            raise ValueError(f"size: {self.size} is not between 0.1 and 2")
+        if self.consistency and not TRANSFORMATIONS[self.family].turns:
+            raise ValueError(f"consistency: images are turned for it, and a transformer of {self.family} cannot turn")
+        if self.heads > 1 and (self.consistency or self.prior or self.supervision):
+            raise ValueError("heads: guidance goes with one head only")
+        if self.place == "input" and self.stage != 1:
+            raise ValueError(f"stage: {self.stage} goes with place=feature or place=shared")
+        if self.place != "input" and self.localisation != "lenet":
+            raise ValueError(
+                f"localisation: {self.localisation} goes with place=input; elsewhere stages of the backbone look"
+            )
+        if self.place == "feature" and self.warp != "raw":
+            raise ValueError("warp: a feature map is neither raw nor normalised pixels; leave it out")
+        for name, off in (("heads", 1), ("steps", 1), ("size", 1), ("blur_px", 0)):
+            if self.place == "feature" and getattr(self, name) != off:
+                raise ValueError(f"{name}: {getattr(self, name)} does not go with place=feature")
+        self.transformer()  # refuses what cannot go together
+
+    @property
+    def num_draws(self) -> int:
+        return 1 if self.consistency else 0
+
+    def transformer(self) -> SpatialTransformer:
+        """Raises ValueError for steps and heads that cannot go together."""
+        sampler = Sampler(self.padding, self.anti_alias, self.gradient)
+        return SpatialTransformer(TRANSFORMATIONS[self.family], sampler, self.steps, self.heads)
+
+    def build(self, site: Site) -> Network:
+        return StnNetwork(site, self)
+
+    def lr_factors(self) -> Mapping[str, float]:
+        return {"localisation": self.loc_lr_factor}
+
+
+@contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[None]:
+    """Within it, batch normalisation does not learn the statistics of what it sees."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
+class StnNetwork(Network):
+    """A backbone with a spatial transformer."""
+
+    def __init__(self, site: Site, factors: Stn) -> None:
+        self.factors = factors
+        self.transformer = factors.transformer()
+        self.seen_px = max(1, round(factors.size * site.image_px))
+        backbone = site.backbone(image_px=self.seen_px, in_channels=factors.heads * site.num_channels)
+        super().__init__(site, backbone)
+        self.localisation = self._localisation(site, backbone)
+        disturb(self.localisation, factors.start_sd)
+
+    def _localisation(self, site: Site, backbone: Backbone) -> nn.Sequential:
+        factors, num_params = self.factors, self.transformer.num_params
+        if factors.place == "input":
+            return LOCALISATIONS[factors.localisation](site.num_channels, num_params, site.image_px)
+        if factors.place == "shared" and factors.heads > 1:
+            raise ValueError("heads: several go with place=input only")
+        if not factors.stage <= len(backbone.stages):
+            raise ValueError(f"stage: the backbone has {len(backbone.stages)} stages, {factors.stage} is none of them")
+        channels, map_px = backbone.map_shape(factors.stage, site.image_px, site.num_channels)
+        return of_map(channels, num_params, map_px)
+
+    def localise(self, raw_BCHW: Tensor) -> Tensor:
+        """Raw images to the parameters of all heads, (B, S)."""
+        x_BCHW = self.normalise(raw_BCHW)
+        if self.factors.place != "input":
+            x_BCHW = self.backbone.features(x_BCHW, stop=self.factors.stage)
+        return predict(self.localisation, x_BCHW)
+
+    def maps(self, batch: Batch) -> list[Map]:
+        return self.transformer.maps(batch.raw_BCHW, self.localise)
+
+    def look(self, batch: Batch) -> Tensor:
+        return self.transformer.look(batch.raw_BCHW, self.maps(batch), self.seen_px)[0]
+
+    def find(self, raw_BCHW: Tensor) -> Map:
+        """The first head's maps of raw images that the network is not trained on."""
+        with statistics_kept(self):
+            return self.transformer.maps(raw_BCHW, self.localise)[0]
+
+    def logits_of(self, batch: Batch, maps: list[Map]) -> Tensor:
+        """Logits of what the transformer passes on under these maps."""
+        raw_BCHW = batch.raw_BCHW
+        if self.training and self.factors.blur_px:
+            raw_BCHW = blur(raw_BCHW, sigma_px(self.factors.blur_px, batch.progress))
+        if self.factors.warp == "normalised":
+            seen = self.transformer.look(self.normalise(raw_BCHW), maps, self.seen_px)
+        else:
+            # Black stays black outside the image, where normalised pixels would turn mean-coloured.
+            seen = [self.normalise(x_BCHW) for x_BCHW in self.transformer.look(raw_BCHW, maps, self.seen_px)]
+        return self.backbone(torch.cat(seen, dim=1) if len(seen) > 1 else seen[0])
+
+    def find_and_classify(self, batch: Batch) -> tuple[Tensor, list[Map]]:
+        """Logits and the maps behind them."""
+        if self.factors.place == "feature":
+            map_BCHW = self.backbone.features(self.normalise(batch.raw_BCHW), stop=self.factors.stage)
+            found: Map = self.transformer.transformation(predict(self.localisation, map_BCHW))
+            warped_BCHW = self.transformer.sampler(map_BCHW, found)
+            rest_BCHW = self.backbone.features(warped_BCHW, start=self.factors.stage)
+            return self.backbone.head(rest_BCHW), [found]
+        maps = self.maps(batch)
+        return self.logits_of(batch, maps), maps
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.find_and_classify(batch)[0]
+
+    def logits_and_penalty(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        logits_BX, maps = self.find_and_classify(batch)
+        factors, terms = self.factors, []
+        if factors.consistency:
+            angle_rad_B = (2 * batch.u_BK[:, 0] - 1) * math.pi / 2
+            plain = replace(self.transformer.sampler, gradient="bilinear", anti_alias=False)
+            term = consistency(batch.raw_BCHW, maps[0], self.find, angle_rad_B, plain)
+            terms.append(factors.consistency * term)
+        if factors.prior:
+            terms.append(factors.prior * prior(maps[0], len(batch), batch.raw_BCHW.device))
+        if factors.supervision:
+            true_BN2 = batch.poses.from_upright().apply(circle(batch.raw_BCHW.device))
+            terms.append(factors.supervision * supervision(maps[0], true_BN2))
+        return logits_BX, torch.stack(terms).sum() if terms else None

@@ -1,0 +1,210 @@
+"""Variants: from a name like `stn_affine:padding=border@lenet+flip_crop+affine:max_deg=30` to a network and a policy.
+
+Legend: C channels.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from baselines.backbones import BACKBONES, Backbone
+from baselines.composition import Composition, own_values
+from baselines.policies import POLICIES, Policy
+from baselines.registry import Registry
+from experiments.images.draws import seed_of
+from experiments.networks.models import MODELS, Model
+from experiments.networks.network import Network, Site
+from ledger.errors import UserError, nearest
+from ledger.options import Value, fields, option_text, spell, split_name, typed
+
+DEFAULT_BACKBONE = "cnn"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The parts of a variant's name, MODEL[@BACKBONE][+POLICY[+POLICY...]], each with options: NAME:key=value.
+
+    policy: the names of all policies in the order in which they are applied, such as `flip_crop+affine`; or `none`.
+    model_options, policy_options: hyper-parameters that the name fixes; of several policies as POLICY.NAME.
+    width: of the backbone, its only option.
+    """
+
+    model: str
+    backbone: str
+    policy: str
+    model_options: Mapping[str, Value] = field(default_factory=dict)
+    policy_options: Mapping[str, Value] = field(default_factory=dict)
+    width: float = 1.0
+
+    def __str__(self) -> str:
+        """The one spelling of the variant: what is at its default is left out."""
+        width = "" if self.width == 1 else f":width={option_text(self.width)}"
+        backbone = "" if self.backbone == DEFAULT_BACKBONE and not width else f"@{self.backbone}{width}"
+        policies = "".join(
+            f"+{spell(name, self.options_of(name), POLICIES[name])}" for name in self.policies if name != "none"
+        )
+        return f"{spell(self.model, self.model_options, MODELS[self.model])}{backbone}{policies}"
+
+    @property
+    def policies(self) -> list[str]:
+        return self.policy.split("+")
+
+    def options_of(self, policy: str) -> Mapping[str, Value]:
+        """What the name fixes of one of its policies."""
+        return self.policy_options if self.policy == policy else own_values(policy, self.policy_options)
+
+    def owners(self) -> dict[str, Callable[..., Any]]:
+        """What has hyper-parameters, by what their dotted names begin with: `model`; `policy` or, of several policies,
+        `policy.POLICY`."""
+        several = len(self.policies) > 1
+        policies = {f"policy.{name}" if several else "policy": POLICIES[name] for name in self.policies}
+        return {"model": MODELS[self.model], **policies}
+
+
+def parse_variant(name: str) -> Variant:
+    """Raises UserError that names the part or the option nobody knows."""
+    head, *policy_texts = name.split("+")
+    model_text, at, backbone_text = head.partition("@")
+    texts = [("model", model_text), ("backbone", backbone_text if at else DEFAULT_BACKBONE)]
+    texts += [("policy", text) for text in policy_texts or ["none"]]
+    registries: dict[str, Registry[Any]] = {"model": MODELS, "backbone": BACKBONES, "policy": POLICIES}
+    parts = [(part, *split_name(text, "variant")) for part, text in texts]
+    for part, own_name, _ in parts:
+        if own_name not in registries[part]:
+            raise UserError(
+                f"variant: {name!r} has the unknown {part} {own_name!r}; {_hint(own_name, part, registries)}"
+            )
+    (_, model, model_texts), (_, backbone, backbone_texts), *policies = parts
+    try:
+        _check_order([policy for _, policy, _ in policies])
+        model_options = {key: typed(MODELS[model], model, key, text) for key, text in model_texts.items()}
+        policy_options = {
+            f"{policy}.{key}" if len(policies) > 1 else key: typed(POLICIES[policy], policy, key, text)
+            for _, policy, options in policies
+            for key, text in options.items()
+        }
+        width = _width(backbone, backbone_texts)
+    except UserError as error:
+        raise UserError(f"variant: {name!r}: {error}") from None
+    return Variant(model, backbone, "+".join(each for _, each, _ in policies), model_options, policy_options, width)
+
+
+def _check_order(policies: list[str]) -> None:
+    """Raises UserError for policies that do not go together, or not in this order."""
+    for place, policy in enumerate(policies):
+        if policy in policies[:place]:
+            raise UserError(f"has the policy {policy!r} twice")
+        if policy == "none" and len(policies) > 1:
+            raise UserError("'none' does not go with other policies; leave it out")
+        if policy == "posed" and place:
+            raise UserError(
+                "'posed' poses an image before any other policy changes it; name it first, as cnn+posed+..."
+            )
+
+
+def _hint(name: str, part: str, registries: Mapping[str, Registry[Any]]) -> str:
+    """Where the name belongs, if it is one of another part; else the nearest known one."""
+    places = {"model": f"{name}", "backbone": f"cnn@{name}", "policy": f"cnn+{name}"}
+    for other, registry in registries.items():
+        if other != part and name in registry:
+            return f"it is a {other}: write {places[other]}"
+    return nearest(name, registries[part])
+
+
+def _width(backbone: str, options: Mapping[str, str]) -> float:
+    for key in options:
+        if key != "width":
+            raise UserError(f"{key}: backbone {backbone} has no such option; it has width")
+    try:
+        width = float(options.get("width", 1.0))
+    except ValueError:
+        width = 0.0
+    if not 0 < width <= 100:
+        raise UserError(f"width: {options['width']!r} is not a number above 0 and up to 100")
+    return width
+
+
+def hyperparameters(variant: Variant) -> dict[str, Value]:
+    """What a setting of the variant holds, with its defaults, by dotted names that begin as its owners' do.
+
+    Options that the variant's one spelling says are left out. One that a name fixes at its default stays, since the
+    spelling leaves it out: however a variant was written, its runs have the same configuration, and so the same keys.
+    """
+    fixed = {f"model.{key}": value for key, value in variant.model_options.items()}
+    fixed |= {f"policy.{key}": value for key, value in variant.policy_options.items()}
+    owned = ((group, fields(owner)) for group, owner in variant.owners().items())
+    defaults = {f"{group}.{name}": default for group, found in owned for name, default in found.items()}
+    return {name: default for name, default in defaults.items() if fixed.get(name, default) == default}
+
+
+def _configured(
+    part: str, name: str, registered: Callable[..., Any], fixed: Mapping[str, Value], values: Mapping[str, Value]
+) -> Any:
+    try:
+        given = {key: typed(registered, name, key, value) for key, value in values.items()}
+        for key in given:
+            if key in fixed and given[key] != fixed[key]:
+                raise UserError(f"{key}: {given[key]} contradicts the variant's name, which has {fixed[key]}")
+        return registered(**{**fixed, **given})
+    except (UserError, ValueError) as error:
+        raise UserError(f"{part}.{error}") from None
+
+
+def build_model_recipe(variant: Variant, values: Mapping[str, Value]) -> Model:
+    """The variant's model with these hyper-parameters. Raises UserError for one that it does not have or allow."""
+    return _configured("model", variant.model, MODELS[variant.model], variant.model_options, values)
+
+
+def build_policy(variant: Variant, values: Mapping[str, Value]) -> Policy:
+    """The variant's policy with these hyper-parameters. Raises UserError for one that it does not have or allow."""
+
+    def build(group: str, name: str, values: Mapping[str, Value]) -> Policy:
+        built: Policy = _configured(group, name, POLICIES[name], variant.options_of(name), values)
+        return built
+
+    if len(variant.policies) == 1:
+        return build("policy", variant.policy, values)
+    known = [f"{name}.{key}" for name in variant.policies for key in fields(POLICIES[name])]
+    for key in values:
+        if key not in known:
+            raise UserError(f"policy.{key}: {variant.policy} has no such hyper-parameter; {nearest(key, known)}")
+    return Composition({name: build(f"policy.{name}", name, own_values(name, values)) for name in variant.policies})
+
+
+def build_network(
+    variant: Variant,
+    recipe: Model,
+    *,
+    num_classes: int,
+    image_px: int,
+    mean_C: Tensor,
+    std_C: Tensor,
+    seed: int,
+    width: float = 1.0,
+) -> Network:
+    """The variant's network with its start weights, on the CPU. width: the protocol's.
+
+    Each part has its own random stream, so a backbone starts the same with and without a transformer before it.
+    Raises UserError if the images are too small for a part, or parts cannot go together.
+    """
+
+    def build_backbone(factor: float, image_px: int, in_channels: int) -> Backbone:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, "start of the backbone"))
+            return BACKBONES[variant.backbone](
+                num_classes=num_classes,
+                image_px=image_px,
+                in_channels=in_channels,
+                width=factor * variant.width * width,
+            )
+
+    site = Site(build_backbone, image_px, num_classes, mean_C, std_C)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, "start of the model"))
+            return recipe.build(site)
+    except ValueError as error:
+        raise UserError(f"{variant} on images of {image_px} px: {error}") from None

@@ -1,0 +1,1 @@
+"""One run: training, evaluation, diagnosis, and what is kept of it."""

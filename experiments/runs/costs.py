@@ -1,0 +1,89 @@
+"""What a run costs: parameters, training FLOPs, peak memory, and on which machine."""
+
+import ctypes
+import datetime
+import importlib.metadata
+import platform
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.machine.cores import num_cores
+from experiments.machine.device import device_name
+from experiments.networks.network import Batch, Network
+
+
+def count_train_flops(network: Network, image_px: int, num_draws: int = 0) -> float:
+    """Floating-point operations of one image's forward and backward pass.
+
+    Counted by torch.utils.flop_counter: convolutions and matrix products, a multiplication and an addition as two.
+    Sampling, normalisation and activations are not counted. Leaves gradients and statistics as they were.
+    """
+    device = next(network.parameters()).device
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    network.train()
+    batch = Batch.of(torch.zeros(2, network.num_channels, image_px, image_px, device=device), num_draws)
+    with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
+        logits_BX, penalty = network.logits_and_penalty(batch)
+        loss = F.cross_entropy(logits_BX, torch.zeros(2, dtype=torch.int64, device=device))
+        (loss if penalty is None else loss + penalty).backward()
+    network.zero_grad(set_to_none=True)
+    network.load_state_dict(state)
+    return counter.get_total_flops() / 2
+
+
+class PeakMemory:
+    """The most memory in use since this was made: of the device on a GPU, of the process elsewhere.
+
+    A long-lived worker's own high-water mark is reset where the system can (Linux); elsewhere the figure is
+    the most since the process began.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        else:
+            with suppress(AttributeError, OSError, TypeError):
+                ctypes.CDLL(None).malloc_trim(0)  # what an earlier run freed is not this run's
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+    def mib(self) -> float:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        try:
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            return int(status.split("VmHWM:")[1].split()[0]) / 1024
+        except (OSError, IndexError):
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return peak / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What differs between two machines that make the same run."""
+    versions = _versions("torch", "torchvision", "numpy", "optuna", "wandb")
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "device": device.type,
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "cores": num_cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def _versions(*libraries: str) -> dict[str, str]:
+    """Of those that are installed: a run needs torch and numpy only."""
+    found = {}
+    for library in libraries:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[library] = importlib.metadata.version(library)
+    return found

@@ -1,0 +1,140 @@
+"""Scores: how a trained network does on images it was not trained on. The one place that reads the test part.
+
+Legend: N images, B images of a batch, C channels, H rows, W columns, K classes, M bins of confidence.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from experiments.images.tasks import Task
+from experiments.machine.device import autocast
+from experiments.networks.network import Network
+from experiments.runs.diagnostics import FoundMaps, find_maps
+from experiments.runs.images import DeviceImages, to_device
+from experiments.runs.robustness import Robustness, measure_robustness
+from ledger.config import RunConfig
+
+BATCH_SIZE = 256
+"""A CPU is slower at larger batches, whose features leave its caches."""
+NUM_BINS = 15
+
+
+@dataclass(frozen=True)
+class Scores:
+    """loss: mean negative log-likelihood in nats, without label smoothing. Accuracies are fractions; a class
+    without images has None."""
+
+    accuracy: float
+    loss: float
+    num_images: int
+    class_accuracy: list[float | None]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network says of each image, in the images' own order.
+
+    predicted_N: classes, int64. confidence_N: probability of the predicted class, label_probability_N: of the label;
+    float32. loss: mean negative log-likelihood in nats.
+    """
+
+    label_N: Tensor
+    predicted_N: Tensor
+    confidence_N: Tensor
+    label_probability_N: Tensor
+    loss: float
+
+    def scores(self, num_classes: int) -> Scores:
+        hits_K = self.label_N[self.predicted_N == self.label_N].bincount(minlength=num_classes).tolist()
+        totals_K = self.label_N.bincount(minlength=num_classes).tolist()
+        return Scores(
+            accuracy=sum(hits_K) / len(self.label_N),
+            loss=self.loss,
+            num_images=len(self.label_N),
+            class_accuracy=[hits / total if total else None for hits, total in zip(hits_K, totals_K, strict=True)],
+        )
+
+
+@torch.inference_mode()
+def ask(network: Network, images: DeviceImages, precision: str, num_draws: int = 0) -> Answers:
+    """What the network says of all the images, in evaluation mode. num_draws: as of its model."""
+    network.eval()
+    device = images.labels_N.device
+    loss_sum = torch.zeros((), dtype=torch.float64, device="cpu")
+    predicted, confidences, label_probabilities = [], [], []
+    for labels_B, batch in images.batches(num_draws, BATCH_SIZE):
+        with autocast(device, precision):
+            logits_BK = network(batch).float()
+        loss_sum += F.cross_entropy(logits_BK, labels_B, reduction="sum").cpu()
+        predicted_B = logits_BK.argmax(1)
+        probability_BK = logits_BK.softmax(1)
+        predicted.append(predicted_B)
+        confidences.append(probability_BK.gather(1, predicted_B[:, None])[:, 0])
+        label_probabilities.append(probability_BK.gather(1, labels_B[:, None])[:, 0])
+    place_N = images.order().argsort()
+    return Answers(
+        label_N=images.labels_N,
+        predicted_N=torch.cat(predicted)[place_N],
+        confidence_N=torch.cat(confidences)[place_N],
+        label_probability_N=torch.cat(label_probabilities)[place_N],
+        loss=loss_sum.item() / len(images),
+    )
+
+
+def evaluate(network: Network, images: DeviceImages, precision: str, num_draws: int = 0) -> Scores:
+    """Scores of the network on all the images, in evaluation mode. num_draws: as of its model."""
+    return ask(network, images, precision, num_draws).scores(network.num_classes)
+
+
+def calibration_error(confidence_N: Tensor, correct_N: Tensor) -> float:
+    """Expected calibration error: mean distance of accuracy from confidence in 15 equal bins, weighted by their images.
+
+    Bin m holds confidences above (m - 1) / 15 and up to m / 15.
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, equations 2 and 3 and section 5.
+    """
+    bin_N = (confidence_N.double() * NUM_BINS).ceil().long().clamp(1, NUM_BINS) - 1
+    # The sums of a bin's differences: dividing by its number of images and weighing by it cancel.
+    gap_M = torch.zeros(NUM_BINS, dtype=torch.float64, device=bin_N.device)
+    gap_M = gap_M.index_add(0, bin_N, correct_N.double() - confidence_N.double())
+    return gap_M.abs().sum().item() / len(bin_N)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a final run knows of the test part. ece: expected calibration error. maps: None without a transformer;
+    robustness: None if the protocol asks for none."""
+
+    scores: Scores
+    ece: float
+    answers: Answers
+    maps: FoundMaps | None
+    robustness: Robustness | None
+
+
+def evaluate_on_test(
+    network: Network, task: Task, run: RunConfig, device: torch.device, num_draws: int = 0
+) -> Evaluation | None:
+    """What the network does on the test part: once, at the end of a final run. None if its loss is not a number.
+
+    Raises ValueError for any other run.
+    """
+    if run.stage == "trial":
+        raise ValueError(f"a {run.stage} may not read the test part")
+    protocol = run.protocol
+    images = to_device(task.test, run.pose, device, part="test", num=protocol.test_images)
+    answers = ask(network, images, protocol.precision, num_draws)
+    if not math.isfinite(answers.loss):
+        return None
+    # On the CPU, in one order: the same sum on every repetition.
+    confidence_N, correct_N = answers.confidence_N.cpu(), (answers.predicted_N == answers.label_N).cpu()
+    return Evaluation(
+        scores=answers.scores(network.num_classes),
+        ece=calibration_error(confidence_N, correct_N),
+        answers=answers,
+        maps=find_maps(network, images, protocol.precision, num_draws),
+        robustness=measure_robustness(network, images, protocol, num_draws),
+    )

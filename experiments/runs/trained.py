@@ -1,0 +1,129 @@
+"""A final run's network, built again from the ledger: what `export` and `predict` start from."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from experiments.images.poses import no_pose, posed_px
+from experiments.images.tasks.reading import USUAL, ToRgb
+from experiments.networks.network import Batch, Network
+from experiments.networks.variants import DEFAULT_BACKBONE, build_model_recipe, build_network, parse_variant
+from ledger.errors import UserError, nearest
+from ledger.ledger import Ledger
+
+MIN_PREFIX = 4
+"""Characters of a key that must be given at least."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A final run and its network, in evaluation mode on the CPU.
+
+    record: run.json. folder: of the run. image_px: side of the images that the network takes. num_draws: uniform
+    numbers that it needs for each image.
+    """
+
+    record: dict[str, Any]
+    folder: Path
+    network: Network
+    image_px: int
+    num_draws: int
+
+    @property
+    def key(self) -> str:
+        return str(self.record["key"])
+
+    @property
+    def variant(self) -> str:
+        return str(self.record["config"]["variant"])
+
+    @property
+    def pose(self) -> str:
+        return str(self.record["config"]["pose"])
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.record["task"]["classes"])
+
+    @property
+    def num_channels(self) -> int:
+        """Of the images that it takes: 1 for grey ones, else 3."""
+        return self.network.num_channels
+
+    @property
+    def to_rgb(self) -> ToRgb:
+        """How its images were read."""
+        task = self.record["task"]
+        return ToRgb(task.get("grey_bits", USUAL.grey_bits), task.get("ground", USUAL.ground))
+
+
+class Classifier(nn.Module):
+    """Pixels in [0, 1], (B, C, H, W), to logits (B, K): a network that is told nothing else.
+
+    Uniform numbers that a network asks for are all one half.
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        self.network, self.num_draws = trained.network, trained.num_draws
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        num_images = image_BCHW.shape[0]  # len() would fix it while the model is exported
+        u_BK = image_BCHW.new_full((num_images, self.num_draws), 0.5)
+        logits_BK: Tensor = self.network(Batch(image_BCHW, no_pose(num_images, image_BCHW.device), u_BK))
+        return logits_BK
+
+
+def find_run(ledger: Ledger, name: str) -> str:
+    """The key of the run whose key begins like that. Raises UserError if there is none, or more than one."""
+    keys = sorted(path.parent.name for path in (ledger.root / "runs").glob("*/run.json"))
+    found = [key for key in keys if key.startswith(name)] if len(name) >= MIN_PREFIX else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"run: {name!r} is the beginning of {len(found)} keys in {ledger.root}: {', '.join(found[:3])}")
+    hint = nearest(name, keys) if len(keys) < 10 else "runs.md, among the tables of its study, lists them"
+    raise UserError(f"run: no key in {ledger.root} begins with {name!r} ({MIN_PREFIX} characters or more); {hint}")
+
+
+def load_trained(ledger: Ledger, name: str) -> Trained:
+    """The final run whose key begins with `name`.
+
+    Raises UserError if there is no such run, if it was damaged, has no weights, or others than its variant's.
+    """
+    key = find_run(ledger, name)
+    ledger.check(key)
+    record = ledger.read(key)
+    config, folder = record["config"], ledger.folder(key)
+    file = folder / "weights.safetensors"
+    if not file.exists():
+        what = f"is a {config['stage']}" if config["stage"] != "final" else f"is {record['status']}"
+        raise UserError(f"run: {key} {what} and has no weights; only completed final runs keep them")
+    variant = parse_variant(config["variant"])
+    if record["format"] < 5 and variant.backbone == DEFAULT_BACKBONE:
+        variant = replace(variant, backbone="cnn4")  # as the default one is called since
+    recipe = build_model_recipe(variant, config["model"])
+    image_px = posed_px(config["pose"], config["protocol"]["image_px"])
+    num_channels = record["task"].get("channels", 3)
+    network = build_network(
+        variant,
+        recipe,
+        num_classes=len(record["task"]["classes"]),
+        image_px=image_px,
+        # The weights hold the true ones.
+        mean_C=torch.zeros(num_channels),
+        std_C=torch.ones(num_channels),
+        seed=config["seed"],
+        width=config["protocol"].get("width", 1.0),
+    )
+    try:
+        network.load_state_dict(safetensors.torch.load_file(file))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{file}: are not the weights of {config['variant']} ({reason})") from None
+    return Trained(record, folder, network.eval(), image_px, recipe.num_draws)

@@ -1,0 +1,1 @@
+"""What a sweep file says, and the plan that follows from it."""

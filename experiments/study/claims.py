@@ -1,0 +1,100 @@
+"""The claims that a study is made for, as sweep.yaml declares them before anything runs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from experiments.study.sweep_file import Section
+from ledger.errors import nearest
+
+MAX_CLAIMS = 5000
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That a variant differs from another one at a pose.
+
+    interaction: that the two, which have the same policy, differ by more or less than they do without it.
+    """
+
+    pose: str
+    variant: str
+    baseline: str
+    interaction: bool = False
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The family that is judged together.
+
+    Args:
+        alpha: probability that any of the claims is made wrongly.
+        margin: differences in accuracy below it do not matter; a fraction.
+        declared: whether the sweep file lists the family; else each variant is compared with its baseline.
+    """
+
+    alpha: float = 0.05
+    margin: float = 0.01
+    declared: bool = False
+    family: tuple[Claim, ...] = ()
+
+
+def read_claims(
+    section: Section, budget: Section, *, poses: Iterable[str], baselines: Mapping[str, str], of: str
+) -> Claims:
+    """The claims of a study at one budget.
+
+    section: of the whole file. budget: the budget's own, whose keys take the place of the file's.
+    poses, baselines: that the study has at this budget, each variant with its baseline. of: says which, in messages.
+    Raises UserError for a claim about what does not take part: a family that shrank with the budget would be another.
+    """
+    for each in (section, budget):
+        each.only(("alpha", "margin", "family"))
+    own = {key: budget if key in budget.values else section for key in ("alpha", "margin", "family")}
+    poses, default = list(poses), Claims()
+    alpha = float(own["alpha"].number("alpha", 1e-6, 0.5, default.alpha))
+    margin = float(own["margin"].number("margin", 1e-6, 0.5, default.margin))
+    if "family" not in own["family"].values:
+        family = [Claim(pose, *names) for pose in poses for names in baselines.items() if names[0] != names[1]]
+        return Claims(alpha, margin, declared=False, family=tuple(family))
+    items = own["family"].items("family")
+    declared: dict[Claim, None] = {}  # in order
+    for key in items.values:
+        for claim in _expand(items.section(key), poses, list(baselines), of):
+            if claim in declared:
+                both = f"{claim.variant!r} over {claim.baseline!r}"
+                raise items.error(key, f"{both} at pose {claim.pose!r} is there twice")
+            declared[claim] = None
+            if len(declared) > MAX_CLAIMS:
+                raise items.error(key, f"makes more than {MAX_CLAIMS} claims")
+    return Claims(alpha, margin, declared=True, family=tuple(declared))
+
+
+def _expand(item: Section, poses: list[str], variants: list[str], of: str) -> list[Claim]:
+    """The claim at its pose, or at every pose where it names none."""
+    item.only(("variant", "over", "pose", "interaction"))
+    names = {}
+    for key in ("variant", "over"):
+        names[key] = item.text(key)
+        if names[key] not in variants:
+            raise item.error(key, f"{names[key]!r} is not among the variants{of}; {nearest(names[key], variants)}")
+    if names["variant"] == names["over"]:
+        raise item.error("over", f"{names['over']!r} is the variant itself")
+    if "pose" in item.values and item.text("pose") not in poses:
+        pose = item.text("pose")
+        raise item.error("pose", f"{pose!r} is not among the poses{of}; {nearest(pose, poses)}")
+    interaction = item.boolean("interaction", False)
+    if interaction:
+        _check_interaction(item, names["variant"], names["over"], variants, of)
+    at = [item.text("pose")] if "pose" in item.values else poses
+    return [Claim(pose, names["variant"], names["over"], interaction) for pose in at]
+
+
+def _check_interaction(item: Section, variant: str, over: str, variants: list[str], of: str) -> None:
+    """Raises UserError unless both have the same policy, and the same two without it take part."""
+    bare, policies = zip(*((name.partition("+")[0], name.partition("+")[2]) for name in (variant, over)), strict=True)
+    if not policies[0] or policies[0] != policies[1]:
+        raise item.error("interaction", f"needs two variants with the same policy, not {variant!r} and {over!r}")
+    for name in bare:
+        if name not in variants:
+            message = f"needs {name!r} as well, which is not among the variants{of}; {nearest(name, variants)}"
+            raise item.error("interaction", message)

@@ -1,0 +1,180 @@
+"""Disk space: how much a study will still write, and whether there is room for it before anything trains.
+
+Sizes are bytes as files take them from a disk, in whole blocks. They are worked out from what is written (weights from
+parameters, predictions from images, ...) and meant to be a little too large, never too small. What a quota leaves
+cannot be known: there is no call for it that all systems have.
+"""
+
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.filesize import decimal
+from torch import Tensor
+
+from experiments.images.corruptions import SEVERITIES
+from experiments.images.poses import posed_px
+from experiments.images.tasks import Task
+from experiments.networks.network import Network
+from experiments.networks.spatial_transformer import StnNetwork
+from experiments.runs.diagnostics import MAX_IMAGES as MAX_MAPS
+from experiments.runs.pictures import NUM_IMAGES as NUM_PICTURED
+from experiments.runs.robustness import DENSITIES, chosen_corruptions
+from experiments.study.arms import ArmPlan, ends_of, first_setting, network_of
+from experiments.study.plan import Kind, Plan
+from experiments.tracking.record import MAX_CONFUSION_CLASSES
+from ledger.config import Protocol
+from ledger.errors import UserError
+
+BLOCK = 4096
+NUM_CHECKPOINTS = 3
+"""Of each worker: two generations, and the one that is being written."""
+FOLDER_AND_RECORDS = 6 * BLOCK
+"""Of a run: its folder, run.json, history.json, cost.json and the list of their hashes."""
+EPOCH, TENSOR, POINT = 250, 150, 120
+"""Bytes of an epoch in history.json, of a tensor's entry in a file of weights, of a point in robustness.json."""
+WANDB_RUN, WANDB_FINAL_RUN = 11 * BLOCK, 17 * BLOCK
+WANDB_EPOCH, WANDB_POINT, WANDB_CELL = 600, 450, 60
+"""Of W&B's files of a run: folders and what is always there, an epoch, a point of robustness, a cell of a table."""
+STUDY, TRIAL, REPORTS, REPORTS_ARM = 32 * BLOCK, 6000, 6 * 2**20, 3 * 2**18
+"""Of study.json and Optuna's journal: what is always there and each trial; of tables, figures and report: the same, and
+each arm. Measured."""
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """Bytes that a study will still write into its ledger, W&B's files among them, and into its folder of reports."""
+
+    ledger: int
+    reports: int
+
+    @property
+    def total(self) -> int:
+        return self.ledger + self.reports
+
+    def text(self, runs: Path) -> str:
+        """For people: what will be written, and what there is room for beside the ledger."""
+        if not self.total:
+            return "Nothing of size will be written."
+        free = free_space(runs)
+        room = "how much is free cannot be known" if free is None else f"{decimal(free)} are free"
+        return f"Up to {decimal(self.total)} of disk will be written; {room}."
+
+
+def disk_need(plan: Plan, left: Sequence[Sequence[int]], num_workers: int) -> DiskNeed:
+    """What a study needs. left: runs of each kind that each arm still lacks."""
+    num_left = sum(map(sum, left))
+    if not num_left:
+        return DiskNeed(0, 0)
+    sizes = [[_size(plan, arm, kind) for kind in plan.kinds] for arm in plan.arms]
+    runs = sum(
+        number * size.run
+        for numbers, of_arm in zip(left, sizes, strict=True)
+        for number, size in zip(numbers, of_arm, strict=True)
+    )
+    largest = max(size.checkpoint for of_arm in sizes for size in of_arm)
+    checkpoints = min(num_workers, num_left) * NUM_CHECKPOINTS * largest
+    return DiskNeed(runs + checkpoints + STUDY + num_left * TRIAL, REPORTS + len(plan.arms) * REPORTS_ARM)
+
+
+def check_room(need: DiskNeed, runs: Path, reports: Path) -> None:
+    """Raises UserError where a folder's file system has less room than the study needs there."""
+    runs, reports = runs.absolute(), reports.absolute()
+    if _existing(runs).stat().st_dev == _existing(reports).stat().st_dev:
+        wanted = [("runs", "RUNS", runs, need.total)]
+    else:
+        wanted = [("runs", "RUNS", runs, need.ledger), ("reports", "REPORTS", reports, need.reports)]
+    for name, variable, folder, size in wanted:
+        free = free_space(folder)
+        if free is not None and free < size:
+            raise UserError(
+                f"{name}: the study will still write about {decimal(size)}, and only {decimal(free)} are free for "
+                f"{folder}; make room there, give {variable}= on another disk, or take fewer seeds or variants"
+            )
+
+
+def free_space(folder: Path) -> int | None:
+    """Bytes that may still be written to the file system on which the folder is, or would be.
+
+    None where it does not say, as some mounts over a network or of a program do: they have no blocks at all.
+    """
+    usage = shutil.disk_usage(_existing(folder))
+    return usage.free if usage.total else None
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Of one run of an arm with all that W&B keeps of it, and of one of its checkpoints."""
+
+    run: int
+    checkpoint: int
+
+
+def _size(plan: Plan, arm: ArmPlan, kind: Kind) -> _Size:
+    protocol, num_classes = kind.protocol, len(plan.task.classes)
+    image_px = posed_px(arm.pose, protocol.image_px)
+    network = _largest_network(arm, protocol, image_px, plan.task)
+    state = [_num_bytes(network.state_dict().values()), len(network.state_dict()) * TENSOR]
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    momenta = [_num_bytes(trained), len(trained) * TENSOR]
+    epochs = protocol.epochs
+    # Enlarging them costs the picture little; noise cannot be packed.
+    picture = _blocks(2 * NUM_PICTURED * image_px**2 * 3 * 5 // 4) if type(network).look is not Network.look else 0
+    records = FOLDER_AND_RECORDS + _blocks(epochs * EPOCH) + _blocks(num_classes * WANDB_CELL)
+    run = records + picture
+    if kind.stage != "trial":
+        run += _blocks(sum(state)) + _blocks(protocol.test_images * 12 + BLOCK) + _blocks(_num_points(protocol) * POINT)
+        if picture:
+            run += _blocks((_num_heads(network) + 1) * min(protocol.test_images, MAX_MAPS) * 24 + BLOCK)
+    if plan.study.wandb.mode != "disabled":
+        cells, points = num_classes, 0
+        if kind.stage != "trial":
+            cells += num_classes**2 if num_classes <= MAX_CONFUSION_CLASSES else 0
+            points = _num_points(protocol)
+        run += picture + (WANDB_FINAL_RUN if kind.stage != "trial" else WANDB_RUN)
+        run += _blocks(epochs * WANDB_EPOCH + points * WANDB_POINT + cells * WANDB_CELL)
+    return _Size(run, _blocks((1 + protocol.averaging) * sum(state) + sum(momenta) + epochs * EPOCH))
+
+
+def _largest_network(arm: ArmPlan, protocol: Protocol, image_px: int, task: Task) -> Network:
+    """The arm's largest network that its search may come to, without numbers."""
+    setting, num_classes = first_setting("model", arm.parameters, arm.defaults), len(task.classes)
+    largest = network_of(arm.variant, protocol, image_px, num_classes, setting, task.num_channels)
+    for parameter in arm.parameters:
+        part, _, name = parameter.name.partition(".")
+        for value in ends_of(parameter) if part == "model" else ():
+            with suppress(UserError):  # more than two values at once, which the plan did not try
+                changed = {**setting, name: value}
+                network = network_of(arm.variant, protocol, image_px, num_classes, changed, task.num_channels)
+                if _num_bytes(network.state_dict().values()) > _num_bytes(largest.state_dict().values()):
+                    largest, setting = network, changed
+    return largest
+
+
+def _num_heads(network: Network) -> int:
+    return network.transformer.heads if isinstance(network, StnNetwork) else 1
+
+
+def _num_points(protocol: Protocol) -> int:
+    """Points of robustness.json."""
+    if protocol.robustness == "none":
+        return 0
+    density = DENSITIES[protocol.robustness]
+    num_curves = density.rotation + density.scale + 2 * density.shift
+    return num_curves + len(SEVERITIES) * len(chosen_corruptions(protocol))
+
+
+def _num_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _blocks(size: float) -> int:
+    return math.ceil(size / BLOCK) * BLOCK

@@ -1,0 +1,88 @@
+"""Memory: how much a worker on a CPU takes, and how many of them there is room for.
+
+The figures were measured, and are meant to be a little too large, never too small. What the cache has decoded is mapped
+and shared by all workers; each has copies of its own of what it trains on.
+"""
+
+import torch
+from rich.filesize import decimal
+from torch import Tensor
+
+from experiments.images.poses import posed_px
+from experiments.images.tasks import Say
+from experiments.machine.cores import free_memory
+from experiments.networks.network import Batch
+from experiments.networks.variants import build_model_recipe, build_network, parse_variant
+from experiments.study.plan import Plan
+from ledger.wording import count
+
+PROCESS = 400 * 2**20
+"""Bytes of a process that has imported everything and trains nothing, beside what all of them share."""
+WORKSPACE = 1.75
+"""A step's most memory, over the tensors kept for its backward pass: 1.3 to 1.7, whatever network and image size."""
+COPIES = 2
+"""Of the task's images: under the pose, and those of the run's split or of the test part. One more, of upright ones,
+where they are posed anew."""
+SMALL_PX = 32
+"""Kept tensors are counted for images of this size at most: they grow with the area."""
+
+
+def fit_to_memory(plan: Plan, number: int, processes: int, say: Say) -> int:
+    """So many workers on CPUs, or as many as there is memory for, at least 1. `say` hears where it is too little.
+
+    processes: that each of them takes.
+    """
+    need, free = worker_bytes(plan) + (processes - 1) * PROCESS, free_memory()
+    spare = free - PROCESS  # that one is W&B's
+    if number * need <= spare:
+        return number
+    fit = max(1, int(spare // need))
+    more = f", where there are cores for {number}; JOBS={number} starts all of them" if fit < number else ""
+    say(
+        f"A worker takes about {decimal(int(need))} of memory, and {decimal(int(free))} are free: "
+        f"{count(fit, 'worker')}{more}."
+    )
+    return fit
+
+
+def worker_bytes(plan: Plan) -> float:
+    """Bytes of memory that a worker takes at most, by the largest of the plan's arms."""
+    protocol, poses = plan.protocol, {arm.pose for arm in plan.arms}
+    size_of = {pose: posed_px(pose, protocol.image_px) for pose in poses}
+    num_copies = COPIES + (len(poses) > 1)  # a worker keeps the images of two poses
+    posed = num_copies * plan.task.num_bytes * (max(size_of.values()) / protocol.image_px) ** 2
+    images = posed + any(arm.posed_anew for arm in plan.arms) * plan.task.num_bytes
+    kinds = {(arm.variant, size_of[arm.pose]) for arm in plan.arms}
+    num_classes, num_channels = len(plan.task.classes), plan.task.num_channels
+    step = max(kept_bytes(name, image_px, num_classes, protocol.width, num_channels) for name, image_px in kinds)
+    return PROCESS + images + WORKSPACE * min(protocol.batch_size, protocol.train_images) * step
+
+
+def kept_bytes(variant_name: str, image_px: int, num_classes: int, width: float = 1.0, num_channels: int = 3) -> float:
+    """Bytes of an image's tensors, without weights, that the forward pass keeps for the backward pass."""
+    variant = parse_variant(variant_name)
+    recipe = build_model_recipe(variant, {})
+    small_px = min(image_px, SMALL_PX)
+    network = build_network(
+        variant,
+        recipe,
+        num_classes=num_classes,
+        image_px=small_px,
+        mean_C=torch.zeros(num_channels),
+        std_C=torch.ones(num_channels),
+        seed=0,
+        width=width,
+    )
+    weights = {weight.untyped_storage().data_ptr() for weight in network.state_dict().values()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    batch = Batch.of(torch.zeros(2, num_channels, small_px, small_px), recipe.num_draws)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network.train().logits_and_penalty(batch)
+    return sum(kept.values()) / len(batch) * (image_px / small_px) ** 2

@@ -1,0 +1,73 @@
+"""What was read, for people: the classes and their numbers of images, and what a task's reading tells."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from experiments.images.tasks import Task
+from experiments.runs.images import split, stratified
+from ledger.config import Protocol
+from ledger.plain_text import listed, plain
+from ledger.private_text import without_folders
+
+MAX_CLASSES = 8
+"""Of more, the first and the last few are named."""
+MAX_NAME = 32
+"""Characters of a class's name."""
+MAX_TEXT = 2000
+"""Characters of a fact or a warning."""
+
+
+def image_facts(task: Task) -> tuple[tuple[str, str], ...]:
+    """Headings and texts: the classes, how far one gets who always answers the largest, and the reading's facts."""
+    train, test = task.num_by_class
+    names = [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..." for name in map(plain, task.classes)]
+    classes = [f"{name} {ours:,}/{theirs:,}" for name, ours, theirs in zip(names, train, test, strict=True)]
+    if len(classes) > MAX_CLASSES:
+        classes = [*classes[: MAX_CLASSES // 2], "...", *classes[-MAX_CLASSES // 2 + 1 :]]
+    most = max(test)
+    share = f"always answering {names[test.index(most)]!r} would be right for {percent(most, sum(test))} of test images"
+    facts = (("Classes", f"{', '.join(classes)} (training/test images)"), ("Largest", share))
+    return (*facts, *((_fit(heading), _fit(text)) for heading, text in task.reading.facts))
+
+
+def image_warnings(task: Task, protocol: Protocol) -> list[str]:
+    """Sentences on what may make an answer another one than it seems. protocol: fitted to the task."""
+    return [_fit(text) for text in (*task.reading.warnings, *_too_rare(task, protocol))]
+
+
+def _too_rare(task: Task, protocol: Protocol) -> Iterator[str]:
+    """Which classes are so rare that a part of the planned size has no image of them."""
+    num_classes = len(task.classes)
+    train_N, test_N = (torch.arange(num_classes).repeat_interleave(torch.tensor(num)) for num in task.num_by_class)
+    # The seed only matters among equally rare classes: which of them go without, but not how many.
+    train, val = split(train_N, protocol, seed=0)
+    test = stratified(torch.arange(len(test_N)), test_N, protocol.test_images or len(test_N))[0]
+    for part, labels_N in (("train", train_N[train]), ("val", train_N[val]), ("test", test_N[test])):
+        found = set(labels_N.tolist())
+        missing = [repr(name) for i, name in enumerate(task.classes) if found and i not in found]
+        if missing:
+            kind = {"train": "training", "val": "validation", "test": "test"}[part]
+            yield (
+                f"None of the {len(labels_N):,} {kind} images is of class{'es' * (len(missing) > 1)} {listed(missing)},"
+                f" too rare for so few images: plan more (protocol.{part}_images), or leave such classes out."
+            )
+
+
+def images_record(task: Task, protocol: Protocol) -> dict[str, Any]:
+    """What study.json says of them: facts and warnings, images of each class in label order."""
+    train, test = task.num_by_class
+    facts = [[_fit(heading), _fit(text)] for heading, text in task.reading.facts]
+    return {"facts": facts, "warnings": image_warnings(task, protocol), "train": list(train), "test": list(test)}
+
+
+def percent(num: int, of: int) -> str:
+    """Such as `97.0 %`."""
+    share = 100 * num / of
+    return f"{share:.1f} %" if share >= 0.1 or not num else "less than 0.1 %"
+
+
+def _fit(text: str) -> str:
+    """For a terminal, and for a ledger that leaves this machine."""
+    return plain(without_folders(text))[:MAX_TEXT]

@@ -1,0 +1,193 @@
+"""How long a study takes on this machine: from earlier runs, or measured for a moment."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from experiments.images.poses import posed_px
+from experiments.images.tasks import Images, Say
+from experiments.machine.device import Call, here
+from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.runs.checkpoints import latest_epoch
+from experiments.runs.images import is_posed_anew, posed_anew, to_device
+from experiments.runs.robustness import num_evaluations
+from experiments.runs.training import train
+from experiments.study.arms import ArmPlan, make_run_config
+from experiments.study.plan import Plan
+from experiments.sweep.sweep import Sweep
+from ledger.config import Protocol, kind_of, kind_of_run
+from ledger.ledger import Ledger
+from ledger.listed import keys_of
+
+EVALUATION_COST = 1 / 3
+"""Seconds of a forward pass as a share of those of a training step."""
+RUN_OVERHEAD_S = 0.5
+MEASURING_S = 3.0
+"""That the speed of one variant on a CPU may take to measure, where a step of two images takes less."""
+SAY_EVERY_S = 5.0
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
+
+
+class Estimate:
+    """Seconds that the runs of a plan are expected to take on this machine, and the sum of what is left.
+
+    rates: training images/s of each arm in one worker, where they are known already. call: calls a function on a
+    machine that is to train. say: hears that speeds are measured, and how far that is.
+    `kept_epochs`: of each run that was begun and can go on from a checkpoint.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        sweep: Sweep,
+        ledger: Ledger,
+        num_workers: int,
+        rates: Sequence[float] | None = None,
+        call: Call = here,
+        say: Say = silent,
+    ) -> None:
+        rates = rates or rates_of_arms(plan, ledger, call, say)
+        self.runs = [seconds_of_runs(plan, arm, rate) for arm, rate in zip(plan.arms, rates, strict=True)]
+        self.by_run = {
+            kind_of(arm.pose, arm.variant, kind.stage, kind.protocol.train_images, kind.protocol.epochs): seconds
+            for arm, of_arm in zip(plan.arms, self.runs, strict=True)
+            for kind, seconds in zip(plan.kinds, of_arm, strict=True)
+        }
+        left = runs_left(plan, sweep, ledger)
+        self.num_done = plan.num_runs - sum(map(sum, left))
+        begun = [
+            (epochs, self.by_run[kind_of_run(job.run)] * epochs / job.run.protocol.epochs)
+            for arm in sweep.arms
+            for job in {job.key: job for job in arm.jobs if job.key not in ledger}.values()
+            if (epochs := latest_epoch(ledger.checkpoints(job.key)))
+        ]
+        self.kept_epochs = [epochs for epochs, _ in begun]
+        self.left_s = sum(
+            number * seconds
+            for numbers, of_arm in zip(left, self.runs, strict=True)
+            for number, seconds in zip(numbers, of_arm, strict=True)
+        ) - sum(seconds for _, seconds in begun)
+        self.wall_s = self.left_s / num_workers
+
+
+def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[list[int]]:
+    """Runs of each kind that each arm of the plan still lacks in the ledger."""
+    left = []
+    for arm in sweep.arms:
+        made = [sum(key in ledger for key in keys) for keys in (arm.trials, arm.finals, *arm.rungs)]
+        made += [0] * (len(plan.kinds) - len(made))
+        # Fewer of the best settings are tried again than could be, where few trials were completed.
+        planned = [len(arm.trials) if arm.finals else plan.trials_an_arm, *(kind.number for kind in plan.kinds[1:])]
+        left.append([number - num_made for number, num_made in zip(planned, made, strict=True)])
+    return left
+
+
+def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = silent) -> list[float]:
+    """Training images/s of one worker in each arm: of its variant as the ledger's runs of this study had it.
+
+    Where it has none, measured for a moment, once for arms that differ in the pose alone, and not in its size or in
+    whether images are posed anew.
+    """
+    known = known_rates(plan, ledger)
+    kinds = [(arm.variant, posed_px(arm.pose, plan.protocol.image_px), arm.posed_anew) for arm in plan.arms]
+    unknown: dict[tuple[str, int, bool], ArmPlan] = {}
+    for kind, arm in zip(kinds, plan.arms, strict=True):
+        if arm.variant not in known:
+            unknown.setdefault(kind, arm)
+    if unknown:
+        say(f"Measuring how fast {len(unknown)} variant{'s train' if len(unknown) > 1 else ' trains'} ...")
+    measured, last_s = dict[tuple[str, int, bool], float](), time.monotonic()
+    num_classes, num_channels = len(plan.task.classes), plan.task.num_channels
+    for kind, arm in unknown.items():
+        measured[kind] = call(measure_images_per_s, arm, plan.protocol, num_classes, num_channels)
+        if time.monotonic() - last_s > SAY_EVERY_S and len(measured) < len(unknown):
+            last_s = time.monotonic()
+            say(f"{len(measured)} of {len(unknown)} measured")
+    return [known.get(kind[0]) or measured[kind] for kind in kinds]
+
+
+def known_rates(plan: Plan, ledger: Ledger) -> dict[str, float]:
+    """By variant, the mean training images/s of the last few runs that the ledger has of each of its arms."""
+    found: dict[str, list[float]] = {}
+    if plan.name in ledger.studies():
+        for arm in ledger.read_study(plan.name)["arms"]:
+            keys = [key for key in keys_of(arm) if key in ledger]
+            rates = [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
+            found.setdefault(arm["variant"], []).extend(rate for rate in rates if rate)
+    return {variant: sum(rates) / len(rates) for variant, rates in found.items() if rates}
+
+
+def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channels: int = 3) -> float:
+    """Training speed of the arm's variant on random pixels, with one thread on a CPU as the workers have.
+
+    On a CPU a network for which a whole batch takes seconds is measured on a smaller one: there its speed is the same.
+    """
+    at_once = min(protocol.batch_size, protocol.train_images or protocol.batch_size)  # a batch may be all there is
+    protocol = dataclasses.replace(protocol, batch_size=at_once)
+    if protocol.device != "cpu":
+        return _images_per_s(arm, protocol, num_classes, num_channels, 2)
+    few = dataclasses.replace(protocol, batch_size=min(protocol.batch_size, 2))
+    rate = _images_per_s(arm, few, num_classes, num_channels, 1)
+    batch_size = min(protocol.batch_size, int(rate * MEASURING_S / 6))
+    if batch_size <= 4:
+        return rate
+    protocol = dataclasses.replace(protocol, batch_size=batch_size)
+    return _images_per_s(arm, protocol, num_classes, num_channels, 2)
+
+
+def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channels: int, num_steps: int) -> float:
+    """Of epochs of so many steps; the first warms up."""
+    device = torch.device(protocol.device)
+    num_images = num_steps * protocol.batch_size
+    protocol = dataclasses.replace(protocol, epochs=1 + num_steps)
+    run = make_run_config(arm, protocol, arm.defaults, stage="trial", seed=0, prune_below=())
+    variant, image_px = parse_variant(arm.variant), posed_px(arm.pose, protocol.image_px)
+    recipe = build_model_recipe(variant, run.model)
+    network = build_network(
+        variant,
+        recipe,
+        num_classes=num_classes,
+        image_px=image_px,
+        mean_C=torch.full((num_channels,), 0.5),
+        std_C=torch.full((num_channels,), 0.25),
+        seed=0,
+        width=protocol.width,
+    ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    policy = build_policy(variant, run.policy)
+    generator = np.random.default_rng(0)
+    part = Images(
+        generator.integers(0, 256, (num_images, protocol.image_px, protocol.image_px, num_channels), dtype=np.uint8),
+        generator.integers(0, num_classes, num_images),
+        np.tile(np.eye(2, 3, dtype=np.float32), (num_images, 1, 1)),
+    )
+    images = to_device(part, run.pose, device, part="train")
+    if is_posed_anew(run.pose, policy):
+        images = posed_anew(images, part, torch.arange(num_images), run.pose)
+    num_threads, ends = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        train(network, policy, images, None, run, recipe, lambda row: ends.append(time.perf_counter()))
+    finally:
+        torch.set_num_threads(num_threads)
+    return num_images * num_steps / (ends[-1] - ends[0]) if len(ends) == 1 + num_steps else 1000.0
+
+
+def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> list[float]:
+    """Expected seconds of one run of each kind of the arm in one worker, given training images/s."""
+    found = []
+    for kind in plan.kinds:
+        protocol = kind.protocol
+        num_images = protocol.epochs * (protocol.train_images + EVALUATION_COST * protocol.val_images)
+        seconds = num_images / rate + RUN_OVERHEAD_S
+        if kind.stage != "trial":
+            # Compared with a forward pass it costs little to transform an image.
+            num_tested = protocol.test_images + num_evaluations(protocol, protocol.test_images)
+            seconds += EVALUATION_COST * num_tested / rate
+        found.append(seconds)
+    return found

@@ -1,0 +1,147 @@
+"""`probe`: say whether augmentation or a spatial transformer would help on a folder of images."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+from rich.console import Console
+
+from experiments.images.tasks import Say
+from experiments.images.tasks.cache import cache_folder
+from experiments.probe.advice import NAMES, Answer, advice
+from experiments.probe.augmentations import Augmentation, augmentations
+from experiments.probe.sizes import check_enough, earlier_sizes, fit_to_time, with_sizes_of
+from experiments.probe.study import compared, load_probe, trying
+from experiments.study.plan import Plan, load, make_plan
+from experiments.study.settled import begun_budget
+from experiments.sweep.estimate import rates_of_arms
+from experiments.sweep.executors import Workers
+from experiments.sweep.executors.local import STALL_S, ThisMachine
+from experiments.terminal.commands.options import choose_budget, count_workers, other_budget
+from experiments.terminal.commands.sweep import carry_out
+from experiments.terminal.display import print_advice, print_place, say_to
+from ledger.errors import STATUS_INCOMPLETE
+from ledger.ledger import Ledger
+from ledger.wording import count
+
+if TYPE_CHECKING:
+    from analysis.claims import ClaimResult
+    from analysis.findings import Findings
+
+REPORT_S = 25.0
+"""Seconds for workers to start, and for tables, figures and the report at the end."""
+
+
+def main(options: Namespace) -> int:
+    """Say whether augmentation or a spatial transformer would help on a folder of images."""
+    console = Console()
+    plan, best, findings = compare(options, console)
+    found = answers(findings, plan)
+    print_advice(console, advice(found, best.words, options.minutes), found, how_sure(plan, findings))
+    print_place(console, "\nReport", str(options.reports / plan.name / "report.html"))
+    return STATUS_INCOMPLETE if findings.faults else 0
+
+
+def compare(
+    options: Namespace, console: Console, rates_of: Callable[[Plan, Ledger], Sequence[float]] | None = None
+) -> tuple[Plan, Augmentation, "Findings"]:
+    """Try the augmentations, and carry out the comparison with the best of them.
+
+    rates_of: training images/s of each arm in one worker; measured if not given.
+    """
+    started, say = time.monotonic(), say_to(console)
+    place, ledger, cache = ThisMachine(), Ledger(options.runs, read_only=True), cache_folder()
+    tried = augmentations(options.turns, options.mirror)
+    ask = partial(load_probe, options.path, options.minutes, turns=options.turns, mirror=options.mirror)
+    study = ask(choose_budget("auto"))
+    loaded = load(study, label=options.label, cache=cache, say=say)
+    study, begun = begun_budget(ledger, study, ask(other_budget(study.budget)), loaded.task.label, place.call)
+    if begun:
+        say(begun)
+    plan_of = partial(make_plan, label=options.label, cache=cache, ledger=ledger, loaded=loaded)
+    plan = plan_of(compared(study, tried[-1].policy), say=say)
+    check_enough(plan)
+    workers = Workers(count_workers(options, plan, place, say), STALL_S)
+
+    def fit(plan: Plan, num_tried: int = 0) -> tuple[Plan, Sequence[float]]:
+        """With the sizes that there is time for, and the rates of its arms."""
+        rates = rates_of(plan, ledger) if rates_of else rates_of_arms(plan, ledger, say=say)
+        left_s = 60 * options.minutes - REPORT_S - (time.monotonic() - started)
+        return fit_to_time(plan, rates, left_s, workers.number, num_tried), rates
+
+    sized: Plan | None = None
+    rates: Sequence[float] | None = None
+    best = tried[0]
+    if len(tried) > 1:
+        trials = plan_of(trying(study, tried), say=say_nothing)
+        if (fitted := earlier_sizes(trials, ledger)) is None:
+            sized, rates = fit(plan, len(tried))
+            fitted = replace(trials, protocol=sized.protocol)
+        say(trying_text(fitted))
+        slowest = [min(rates)] * len(tried) if rates else None
+        best = find_best(carry_out(fitted, options.runs, None, console, place, workers, rates=slowest), tried, say)
+    plan = plan_of(compared(study, best.policy), say=say_nothing)
+    fitted = earlier_sizes(plan, ledger) or (with_sizes_of(plan, sized) if sized else None)
+    if fitted is None:
+        fitted, rates = fit(plan)
+    return fitted, best, carry_out(fitted, options.runs, options.reports, console, place, workers, rates=rates)
+
+
+def say_nothing(line: str) -> None:
+    """Of what was said of the images before."""
+
+
+def trying_text(plan: Plan) -> str:
+    protocol = plan.protocol
+    return (
+        f"First, {len(plan.arms)} kinds of augmentation are tried once each, for {count(protocol.epochs, 'epoch')} on "
+        f"{protocol.train_images:,} images; the best on validation images goes on."
+    )
+
+
+def find_best(findings: "Findings", tried: Sequence[Augmentation], say: Say) -> Augmentation:
+    """The augmentation with the highest accuracy on validation images, the first of equals; `say` hears of all."""
+    runs = findings.study.runs
+    completed = runs[(runs["stage"] == "trial") & (runs["status"] == "completed")]
+    by_arm = dict(zip(completed["arm"], completed["val_accuracy"], strict=True))
+    ranked = sorted(by_arm, key=lambda arm: (-by_arm[arm], arm))
+    for arm in ranked:
+        say(f"  {100 * by_arm[arm]:5.1f} %  {tried[arm].words}")
+    return tried[ranked[0]] if ranked else tried[0]
+
+
+def answers(findings: "Findings", plan: Plan) -> tuple[Answer, ...]:
+    """To augmentation alone and to a transformer alone, each against neither, and to both against augmentation."""
+    from analysis.ladder import TREND_WORDS
+    from analysis.verdicts import BADGES, SHOWN
+    from analysis.wording import signed_points
+
+    def answer(question: str, result: "ClaimResult") -> Answer:
+        untested = result.decision == "untested"
+        shown = result.climb is not None and result.decision in (*SHOWN, "behind", "undecided")
+        trend = TREND_WORDS[result.climb.trend.direction] if shown and result.climb else ""
+        size = "" if untested else signed_points(result.difference)
+        return Answer(question, result.decision, BADGES[result.decision], size, trend)
+
+    by_claim = {(result.claim.variant, result.claim.baseline): result for result in findings.claims}
+    asked = [(claim.variant, claim.baseline) for claim in plan.claims.family]
+    return tuple(answer(name, by_claim[pair]) for name, pair in zip(NAMES, asked, strict=True))
+
+
+def how_sure(plan: Plan, findings: "Findings") -> str:
+    """What the advice rests on, and what could change it."""
+    from analysis.wording import plain_points
+
+    protocol, claims = plan.protocol, findings.study.claims
+    return (
+        f"How sure: each variant was trained {count(plan.study.final_seeds, 'time')} for "
+        f"{count(protocol.epochs, 'epoch')} on {protocol.train_images:,} images of {protocol.image_px} px and tested "
+        f"on {protocol.test_images:,}, paired by seed and scarcely tuned. That something helps or harms is said with "
+        f"at most {100 * claims.alpha:g} % risk that it is luck with seeds or test images; differences below "
+        f"{plain_points(claims.margin)} count as none. "
+        "Larger images, longer training and more tuning may change it: more MINUTES make it "
+        "surer, and `make sweep DATA=...` is the full study."
+    )

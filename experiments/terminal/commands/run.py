@@ -1,0 +1,122 @@
+"""`run`: make one run, here."""
+
+import torch
+from jsonargparse import Namespace
+from rich.console import Console
+from rich.markup import escape
+
+from experiments.images.poses import posed_px, spell_pose
+from experiments.images.tasks import Task, load_task
+from experiments.images.tasks.cache import cache_folder
+from experiments.images.tasks.overlap import find_overlap, overlap_text
+from experiments.machine.device import find_device, prepare_device, resolve
+from experiments.networks.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
+from experiments.runs.images import fit_to_task
+from experiments.runs.run import Job, Source, carry_out
+from experiments.study.arms import network_of
+from experiments.study.settled import FOUND, settled_protocol
+from experiments.study.study import read_protocol
+from experiments.study.sweep_file import Section
+from experiments.terminal.commands.options import read_study
+from experiments.terminal.display import (
+    epoch_line,
+    print_tracking,
+    run_line,
+    say_to,
+)
+from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker, find_mode
+from ledger.config import Optim, Protocol, RunConfig, run_key
+from ledger.errors import UserError
+from ledger.ledger import Ledger
+from ledger.markers import SINGLE_RUNS
+from ledger.options import Value, typed
+
+
+def main(options: Namespace) -> int:
+    """Make one run, here."""
+    console, cache = Console(), cache_folder()
+    if options.stage == "rung":
+        raise UserError("stage: rung is for runs that a study makes; write final")
+    variant = check_variant(options)
+    spec, label = task_of_run(options), options.label
+    protocol = read_protocol(Protocol(), Section("run", "protocol", dict(vars(options.protocol))))
+    find_device(protocol.device)  # before images are decoded, which may take long
+    task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say_to(console), label=label)
+    protocol = resolve(protocol, cache, settled=settled_by_study(options, task))
+    protocol, shrunk = fit_to_task(protocol, task)
+    for line in filter(None, (overlap_text(task, find_overlap(task)), shrunk)):
+        say_to(console)(line)
+    config = RunConfig(
+        variant=str(variant),
+        seed=options.seed,
+        stage=options.stage,
+        pose=options.pose,
+        protocol=protocol,
+        optim=Optim(**vars(options.optim)),
+        model=own_setting(variant, "model", options),
+        policy=own_setting(variant, "policy", options),
+        prune_below=tuple(options.prune_below),
+    )
+    image_px = posed_px(config.pose, protocol.image_px)
+    network_of(config.variant, protocol, image_px, len(task.classes), config.model, task.num_channels)
+    mode, why = find_mode("auto")
+    ledger = Ledger(options.runs)
+    job = Job(config, run_key(config, task.content_hash), Source(spec, label, protocol.image_px, cache), ledger.root)
+    if job.key not in ledger:
+        device = torch.device(protocol.device)
+        prepare_device(device)
+        console.print(f"{config.variant} on {escape(task.label)}, {protocol.precision} on {device}", highlight=False)
+        carry_out(job, device, on_epoch=lambda row: console.print(epoch_line(row, protocol.epochs), highlight=False))
+    record = ledger.read(job.key)
+    console.print(run_line(config, record, ledger.read(job.key, "cost.json")), highlight=False, soft_wrap=True)
+    console.print(f"Run {job.key} in {escape(str(ledger.folder(job.key)))}", highlight=False, soft_wrap=True)
+    project, group = SINGLE_RUNS
+    with Tracker(ledger.root, project=project, group=group, mode=mode, keys=[job.key]) as tracker:
+        unlogged = tracker.close(TRACKING_WAIT_S)
+    print_tracking(console, ledger, mode, why, tracker.problem, unlogged)
+    return 0 if record["status"] in ("completed", "pruned") else 1
+
+
+def own_setting(variant: Variant, part: str, options: Namespace) -> dict[str, Value]:
+    """The hyper-parameters of the variant's model or policy: what was asked for, defaults for the rest."""
+    defaults = hyperparameters(variant)
+    found, owners = {}, variant.owners()
+    for whole in defaults:
+        group, _, name = whole.rpartition(".")
+        if group.partition(".")[0] == part:
+            key = whole.removeprefix(f"{part}.")
+            found[key] = typed(owners[group], group, name, options[part].get(key, defaults[whole]))
+    return found
+
+
+def task_of_run(options: Namespace) -> str:
+    if options.data:
+        return f"folder:{options.data}"
+    if options.task:
+        return str(options.task)
+    return read_study(options).task if options.sweep.exists() else "cifar10"
+
+
+def settled_by_study(options: Namespace, task: Task) -> Protocol | None:
+    """What the sweep file's study on these images has in the ledger; a run beside it has the same."""
+    if not options.sweep.exists() or all(options.protocol[name] != "auto" for name in FOUND):
+        return None
+    name = read_study(options).full_name(task.label)
+    return settled_protocol(Ledger(options.runs, read_only=True), name, task.content_hash)
+
+
+def check_variant(options: Namespace) -> Variant:
+    """The run's variant. Raises UserError for names and hyper-parameters that do not exist."""
+    variant = parse_variant(options.variant)
+    build_model_recipe(variant, options.model)
+    options.pose = spell_pose(options.pose)
+    build_policy(variant, options.policy)
+    if options.seed < 0:
+        raise UserError(f"seed: {options.seed} is negative")
+    for name, value in vars(options.optim).items():
+        if not 0 <= value < 1e6:
+            raise UserError(f"optim.{name}: {value} is not between 0 and 1e6")
+    for value in options.prune_below:
+        if not 0 <= value <= 1:
+            raise UserError(f"prune_below: {value} is not between 0 and 1")
+    return variant

@@ -1,0 +1,154 @@
+"""`sweep`: carry out a study."""
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+from rich.console import Console
+
+from experiments.runs.run import Job
+from experiments.study.disk_space import check_room, disk_need
+from experiments.study.plan import Plan
+from experiments.sweep.estimate import Estimate, runs_left
+from experiments.sweep.executors import Place, Workers
+from experiments.sweep.sweep import Sweep, check_same_device, check_same_task, remove_failed
+from experiments.terminal.commands.options import count_workers, find_study, place_of, plan_study
+from experiments.terminal.commands.plan import show_plan
+from experiments.terminal.commands.tables import write_and_show_tables
+from experiments.terminal.display import SweepProgress, print_place, print_tracking, say_to
+from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker, find_mode
+from ledger.errors import STATUS_INCOMPLETE, UserError, remedy
+from ledger.ledger import Ledger
+from ledger.wording import count
+
+if TYPE_CHECKING:
+    from analysis.findings import Findings
+
+MIN_STALL_S = 10.0
+"""Less than this a step, or a batch of an evaluation, may well take."""
+
+
+def main(options: Namespace) -> int:
+    """Carry out a study."""
+    console = Console()
+    if options.stall_s != 0 and not MIN_STALL_S <= options.stall_s < math.inf:
+        raise UserError(f"stall_s: {options.stall_s:g} is neither 0 nor at least {MIN_STALL_S:g}")
+    with place_of(options) as place:
+        plan = plan_study(options, console, place)
+        workers = Workers(
+            number=count_workers(options, plan, place, say_to(console)),
+            stall_s=options.stall_s,
+            limit=options.jobs,
+            per_gpu=max(1, options.workers_per_gpu),
+        )
+        findings = carry_out(
+            plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed
+        )
+    runs = findings.study.runs
+    is_nothing_done = not ((runs["stage"] == "final") & (runs["status"] == "completed")).any()
+    return STATUS_INCOMPLETE if findings.faults or is_nothing_done else 0
+
+
+def carry_out(
+    plan: Plan,
+    runs: Path,
+    reports: Path | None,
+    console: Console,
+    place: Place,
+    workers: Workers,
+    *,
+    retry_failed: bool = False,
+    rates: Sequence[float] | None = None,
+) -> "Findings":
+    """Make the runs of a plan that the ledger at `runs` lacks, log them, write and show what came out.
+
+    reports: where tables go; None for runs that only choose what another study does: nothing is written or shown.
+    rates: training images/s of each arm in one worker, where they are known.
+    """
+    mode, why = find_mode(plan.study.wandb.mode)
+    ledger = Ledger(runs)
+    if reports is not None:
+        check_reports(reports)
+    ledger.sweep_up()
+    check_same_task(ledger, plan)
+    if plan.missing_device:
+        look = Sweep(plan, ledger, store=False)
+        look.replay()
+        check_same_device(look)
+    under_way = Sweep(plan, ledger, store=True)
+    under_way.replay()
+    need = disk_need(plan, runs_left(plan, under_way, ledger), workers.number)
+    check_room(need, ledger.root, reports or ledger.root)
+    if retry_failed and (num := remove_failed(under_way)):
+        say_to(console)(f"{count(num, 'failed or diverged run')} will be made again.")
+        under_way = Sweep(plan, ledger, store=True)
+        under_way.replay()
+    estimate = Estimate(plan, under_way, ledger, workers.number, rates, place.call, say_to(console))
+    if reports is not None:
+        show_plan(console, under_way, estimate, workers.number, need.text(ledger.root))
+    with Tracker(
+        ledger.root,
+        project=plan.study.wandb.project,
+        group=plan.name,
+        mode=mode,
+        tags=[f"budget {plan.study.budget}"],
+        keys=under_way.finished(),
+    ) as tracker:
+        if estimate.left_s > 0:
+            make_missing_runs(under_way, estimate, tracker, console, place, workers)
+        else:
+            under_way.write_manifest()
+        findings = find_study(ledger, plan.name)
+        if reports is not None:
+            write_and_show_tables(findings, reports, console, report=True)
+        unlogged = tracker.close(TRACKING_WAIT_S)
+    if reports is None:
+        return findings
+    print_tracking(console, ledger, mode, why, tracker.problem, unlogged)
+    statuses = Counter(ledger.read(key)["status"] for key in under_way.finished())
+    if num := statuses["failed"]:
+        again = "" if plan.study.asked else "; `make sweep RETRY=1` makes them again"
+        print_place(console, "Failed", f"{count(num, 'run')}{again}")
+    if num := statuses["diverged"]:
+        print_place(
+            console,
+            "Diverged",
+            f"{count(num, 'run')}: a smaller learning rate may help; RETRY=1 repeats them as they were",
+        )
+    return findings
+
+
+def check_reports(reports: Path) -> None:
+    """Raises UserError if tables could not be written there, before anything trains."""
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=reports).close()
+    except OSError as error:
+        raise UserError(f"reports: {reports} cannot be written ({error.strerror}){remedy(error)}") from None
+
+
+def make_missing_runs(
+    under_way: Sweep, estimate: Estimate, tracker: Tracker, console: Console, place: Place, workers: Workers
+) -> None:
+    """Train what the ledger lacks, with progress."""
+    plan, ledger = under_way.plan, under_way.ledger
+    progress = SweepProgress(
+        console,
+        ledger,
+        estimate.by_run,
+        estimate.left_s,
+        num_runs=plan.num_runs,
+        num_done=estimate.num_done,
+        num_workers=workers.number,
+    )
+
+    def finished(job: Job) -> None:
+        progress.finish(job, under_way.num_finished)
+        tracker.log(job.key)
+
+    with progress, place.executor(plan, workers, say_to(console)) as executor:
+        under_way.run(executor, on_finish=finished, on_tick=progress.tick)

@@ -1,0 +1,61 @@
+"""`tables`: write the tables of a study again."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+from rich.console import Console
+
+from experiments.terminal.commands.ledgers import existing_ledger, named_study
+from experiments.terminal.display import print_ablation, print_answer, print_faults, print_place, print_tables
+from ledger.errors import STATUS_INCOMPLETE
+
+if TYPE_CHECKING:
+    from analysis.findings import Findings
+
+
+def main(options: Namespace) -> int:
+    """Write tables again, and show the most important ones."""
+    from analysis.findings import find
+
+    ledger = existing_ledger(options)
+    findings = find(ledger.root, named_study(ledger, options.study))
+    write_and_show_tables(findings, options.reports, Console())
+    return STATUS_INCOMPLETE if findings.faults else 0
+
+
+def write_and_show_tables(findings: "Findings", reports: Path, console: Console, *, report: bool = False) -> None:
+    """Write the study's tables, print the most important ones and the answer, say where everything is.
+
+    report: also write figures and report, unless a whole report of the same tables and study is there; it takes
+    seconds. They come last: whatever becomes of them, the results are written and said.
+    """
+    from analysis.answer import answer, headline
+    from analysis.diagnostics import IMPORTANCE
+    from analysis.faults import kept
+    from analysis.report import NAME, is_made_from, write_report
+    from analysis.tables import build_tables, write_tables
+
+    out = reports / findings.study.name
+    page, tables = out / NAME, build_tables(findings)
+    is_new = report and not is_made_from(page, findings, tables)
+    if is_new:
+        page.unlink(missing_ok=True)  # whatever stops this command, no page of other runs stays beside the tables
+    write_tables(findings, out, tables)
+    words = None
+    with kept(findings.faults, "answer"):
+        words = findings.ablation, findings.transformers, headline(findings), answer(findings)
+    if words:
+        print_ablation(console, words[0])
+        if words[1]:
+            print_tables(console, words[1], lambda table: IMPORTANCE, "transformer.md has all notes.")
+        print_answer(console, *words[2:])
+    if is_new:
+        write_report(findings, out)
+    names = [path for path in out.iterdir() if not path.name.startswith(".")]
+    num_tables, num_figures = (sum(path.suffix == suffix for path in names) for suffix in (".csv", ".png"))
+    if report:
+        print_place(console, "Report", str(page), "one file: open it in a browser, or send it on")
+    print_place(console, "Tables and figures", str(out), f"{num_tables} tables, {num_figures} figures")
+    print_place(console, "Ledger", str(findings.study.ledger))
+    print_faults(console, findings)

@@ -1,0 +1,357 @@
+"""Whether a ledger is what was written: every file of it is read, and nothing is changed.
+
+A sweep may be at work in it meanwhile: what it has just taken away is passed over.
+
+Findings are what is damaged, edited, missing, too much, or of a newer version. Notes are what is as it may be: runs
+that are still to be made, what killed processes left, runs of older versions.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ledger.checksums import digest_fits
+from ledger.config import RESULT_FORMAT, hash_of
+from ledger.errors import UserError
+from ledger.files import process_is_alive, to_json
+from ledger.ledger import HOW_TO_MEND_A_STUDY, Ledger
+from ledger.listed import keys_of, winners_of
+from ledger.markers import read_marker
+from ledger.run_audit import LET_ME_READ, UPDATE, CheckedRun, Finding, Kind, check_run
+from ledger.shapes import is_whole, misfit, parse_json, read_json
+from ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
+from ledger.traces import JOURNAL, Traces
+from ledger.winners import Tried, winner_of
+
+SWEPT = "the next `make sweep` deletes it"
+JOURNAL_FILES = re.compile(rf"{re.escape(JOURNAL)}(\.lock.*)?")
+NUM_NAMED = 3
+"""Names that a note gives for examples."""
+
+
+@dataclass
+class Audit:
+    """What was found, in the order of the ledger's folders, and what was read.
+
+    lost: keys of runs that were made and are gone. num_homeless: runs of which nothing says what study they are of.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    num_runs: int = 0
+    num_studies: int = 0
+    num_files: int = 0
+    num_bytes: int = 0
+    lost: set[str] = field(default_factory=set)
+    num_homeless: int = 0
+
+    def note(self, entry: Path, text: str) -> None:
+        """Say it of a file or folder, if that is still there."""
+        if os.path.lexists(entry):
+            self.notes.append(text)
+
+
+def audit(root: Path, on_run: Callable[[int, int], None] = lambda done, total: None) -> Audit:
+    """Look through the ledger. on_run: called with the numbers of runs that were read and that there are.
+
+    Raises UserError for a folder that is no ledger.
+    """
+    if not root.is_dir():
+        raise UserError(f"runs: there is no ledger at {root}")
+    if not (root / "runs").is_dir():
+        raise UserError(f"runs: {root} is no ledger: it has no folder `runs`")
+    found, traces = Audit(), Traces(root)
+    runs = _check_runs(root, found, on_run)
+    _miss_runs(root, traces, runs, found)
+    listed: dict[str, set[str]] = {}
+    without = {name: root / "studies" / name for name in traces.studies()}
+    for folder in _entries(root / "studies"):
+        if not folder.is_dir() or folder.is_symlink():
+            found.note(folder, _stranger(root, folder))
+        elif _check_study(folder, runs, listed, found):
+            without.pop(folder.name, None)
+        else:
+            without[folder.name] = folder
+    strays = runs.keys() - set().union(*listed.values())
+    for _, folder in sorted(without.items()):
+        _miss_study(folder, strays, traces, found)
+    _check_running(root, found)
+    _check_markers(root, runs, found)
+    _check_top(root, found)
+    _say_of_strays(sorted(strays), traces, listed, found)
+    return found
+
+
+def _check_runs(root: Path, found: Audit, on_run: Callable[[int, int], None]) -> dict[str, CheckedRun]:
+    folders: list[Path] = []
+    for entry in _entries(root / "runs"):
+        if entry.name.startswith(".") or entry.is_symlink() or not entry.is_dir():
+            found.note(entry, _stranger(root, entry))
+        else:
+            folders.append(entry)
+    runs: dict[str, CheckedRun] = {}
+    for number, folder in enumerate(folders, 1):
+        try:
+            run = runs[folder.name] = check_run(folder)
+        except FileNotFoundError:  # a sweep that retries it has just taken it out
+            continue
+        except OSError as error:  # such as of another user's folder; the others are read all the same
+            run = runs[folder.name] = CheckedRun(folder.name)
+            run.find("", "unreadable", f"cannot be read ({error.strerror})", LET_ME_READ)
+        found.findings += run.findings
+        found.notes += run.notes
+        if run.is_copy:
+            del runs[folder.name]
+        found.num_runs += not run.is_copy
+        found.num_files += run.num_files
+        found.num_bytes += run.num_bytes
+        on_run(number, len(folders))
+    if old := [key for key, run in runs.items() if run.is_old]:
+        num = counted(len(old), "run")
+        text = f"{num} without checksums, as older versions made them: only what they say was checked"
+        found.notes.append(text + _such_as(old))
+    return runs
+
+
+def _miss_runs(root: Path, traces: Traces, runs: dict[str, CheckedRun], found: Audit) -> None:
+    """Runs that were made and are gone; one that is being made again is none of them."""
+    gone = {key for key in traces.keys() - runs.keys() if not (root / "runs" / key).exists()}
+    gone &= traces.keys()  # asked again: RETRY=1 takes the marker out before the run
+    found.lost = gone - Ledger(root, read_only=True).running().keys()
+    for key in sorted(found.lost):
+        is_single = traces.groups.get(key) == Traces.single_runs
+        todo = f"the same `{'python -m experiments run' if is_single else 'make sweep'}` makes it again"
+        found.findings.append(Finding(f"runs/{key}", "missing", "was made and is gone", todo))
+
+
+def _say_of_strays(strays: list[str], traces: Traces, listed: dict[str, set[str]], found: Audit) -> None:
+    """Of runs in no study: those made one by one, those that a study lists no more, and those of who knows what."""
+    for group in ("", Traces.single_runs, *sorted(listed)):
+        keys = [key for key in strays if traces.groups.get(key, "") == group]
+        what = {"": "of no study that is here", Traces.single_runs: "made by the command `run`, in no study"}
+        if keys:
+            text = what.get(group, f"made for {group}, which does not list {'it' if len(keys) == 1 else 'them'} now")
+            found.notes.append(f"{counted(len(keys), 'run')} {text}{_such_as(keys)}")
+        if not group:
+            found.num_homeless = len(keys)
+
+
+def _check_study(folder: Path, runs: dict[str, CheckedRun], listed: dict[str, set[str]], found: Audit) -> bool:
+    """Whether it has a manifest, in whatever state. listed: takes its runs, if it can be read."""
+    root, path = folder.parents[1], folder / "study.json"
+    for entry in _entries(folder):
+        if entry.name != "study.json" and not JOURNAL_FILES.fullmatch(entry.name):
+            found.note(entry, _stranger(root, entry))
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        found.findings.append(Finding(f"studies/{folder.name}/study.json", "unreadable", what, LET_ME_READ))
+    else:
+        found.num_bytes += len(content)
+        _check_manifest(path, content, runs, listed, found)
+    found.num_studies += 1
+    found.num_files += 1
+    return True
+
+
+def _miss_study(folder: Path, strays: Collection[str], traces: Traces, found: Audit) -> None:
+    """Of a study without a manifest. strays: runs in no study. Its journal names runs whose results it has seen."""
+    if (folder / "study.json").exists():  # a sweep has just written it
+        return
+    try:
+        journal = (folder / JOURNAL).read_bytes()
+    except OSError:
+        journal = b""
+    where, todo = f"studies/{folder.name}/study.json", "the same `make sweep` writes it"
+    if any(traces.groups.get(key) == folder.name or f'"{key}"'.encode() in journal for key in strays):
+        again = f"bring it back from a copy; {todo}, too, all but what was planned at first"
+        found.findings.append(Finding(where, "missing", "is gone, and runs of the study are here", again))
+    elif folder.name in traces.studies():
+        found.findings.append(Finding(where, "missing", "is gone, and runs were made for the study", todo))
+    else:
+        found.note(folder, f"{where}: was not written yet, as by a sweep that was ended at its start; {todo}")
+
+
+def _check_manifest(
+    path: Path, content: bytes, runs: dict[str, CheckedRun], listed: dict[str, set[str]], found: Audit
+) -> None:
+    folder = path.parent
+
+    def find(kind: Kind, what: str, todo: str = HOW_TO_MEND_A_STUDY) -> None:
+        found.findings.append(Finding(f"studies/{folder.name}/study.json", kind, what, todo))
+
+    try:
+        value = parse_json(path, content)
+    except UserError:
+        return find("damaged", "is not JSON")
+    version = value.get("format") if isinstance(value, dict) else None
+    if is_whole(version) and version > RESULT_FORMAT:
+        return find("newer", f"format {version} is newer than this version knows ({RESULT_FORMAT})", UPDATE)
+    if what := misfit("study.json", value):
+        return find("damaged", what)
+    keys = {key for arm in value["arms"] for key in keys_of(arm)}
+    listed[folder.name] = keys
+    if not digest_fits(value):
+        return find("edited", "does not fit its sha256")
+    if "sha256" in value and content != to_json(value):
+        return find("edited", "says the same in another spelling")
+    if "protocol" in value and hash_of(value["protocol"]) != value["protocol_hash"]:
+        find("edited", "its protocol_hash is not that of its protocol")
+    if value["study"] != folder.name:
+        find("edited", f"is of the study {value['study']}, but its folder is called {folder.name}")
+    for what in _disagreements(value, runs):
+        find("edited", what)
+    if missing := keys - runs.keys() - found.lost:
+        num, (verb, them) = counted(len(keys), "run"), ("is", "it") if len(missing) == 1 else ("are", "them")
+        text = f"{len(missing):,} of {num} {verb} still to be made; the same `make sweep` makes {them}"
+        found.notes.append(f"{folder.name}: {text}")
+    return None
+
+
+def _disagreements(study: dict[str, Any], runs: dict[str, CheckedRun]) -> Iterator[str]:
+    """What a study says of its arms that its runs contradict, or itself."""
+    for arm in study["arms"]:
+        name = f"the arm {arm['variant']} at {arm['pose']}"
+        if any(key not in (None, *arm["trials"]) for key in winners_of(arm)):
+            yield f"a winner of {name} is none of its trials"
+        records = {}
+        for stage, hashed, keys in _stages(study, arm):
+            if stage != "trial" and (len(set(keys)) != len(keys) or len(keys) not in (0, study["num_finals"])):
+                yield f"{name} lists {len(keys)} {stage} runs, {study['num_finals']} were planned"
+            for key in keys:
+                record = runs[key].record if key in runs else None
+                if record is None:
+                    continue
+                records[key] = record
+                said = (arm["pose"], arm["variant"], stage, hashed, study["task"]["content_hash"])
+                try:
+                    is_so = _about(record)
+                except (LookupError, TypeError):
+                    continue  # found with the run
+                for what, one, other in zip(("pose", "variant", "stage", "protocol", "task"), said, is_so, strict=True):
+                    if one != other:
+                        yield f"the run {key} of {name} has another {what}: {other}, not {one}"
+        if arm["finals"] and all(key in records for key in arm["trials"]):
+            best = _best(study, [records[key] for key in arm["trials"]])
+            if (said_best := winners_of(arm)) != best:
+                yield f"the winners of {name} are {_listed(said_best)}, but the best of its trials {_listed(best)}"
+
+
+def _stages(study: dict[str, Any], arm: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
+    """For trials and for final runs of each size: the stage, the hash of the protocol, and keys."""
+    hashes = [rung["protocol_hash"] for rung in study.get("rungs", ())]
+    tuned_at = study.get("tuned_at") or 0
+    yield "trial", hashes[tuned_at - 1] if 0 < tuned_at <= len(hashes) else study["protocol_hash"], arm["trials"]
+    yield "final", study["protocol_hash"], arm["finals"]
+    for hashed, keys in zip(hashes, arm.get("rungs", ()), strict=False):
+        yield "rung", hashed, keys
+
+
+def _listed(keys: list[str | None]) -> str:
+    return ", ".join(map(str, keys))
+
+
+def _about(record: dict[str, Any]) -> tuple[Any, ...]:
+    config = record["config"]
+    return (config["pose"], config["variant"], config["stage"], record["protocol_hash"], record["task"]["content_hash"])
+
+
+def _best(study: dict[str, Any], trials: list[dict[str, Any]]) -> list[str | None]:
+    """Which trial of each tuning won."""
+    tried: dict[Any, list[Tried]] = {}
+    for trial in trials:
+        config, seed = trial["config"], trial["config"]["seed"]
+        setting = repr([sorted(config[part].items()) for part in ("optim", "model", "policy")])
+        found = Tried(trial["key"], setting, seed, trial["status"], trial["result"]["val_accuracy"])
+        tried.setdefault(seed if study.get("tuning") == "per_seed" else None, []).append(found)
+    return [winner_of(each) for each in tried.values()]
+
+
+def _check_running(root: Path, found: Audit) -> None:
+    for entry in _entries(root / "running"):
+        if not entry.is_dir():
+            found.note(entry, _stranger(root, entry))
+            continue
+        whole = 0
+        for path in _entries(entry):
+            promised = re.fullmatch(r"epoch-\d+-([0-9a-f]{64})\.safetensors", path.name)
+            if not promised or not path.is_file():
+                found.note(path, _stranger(root, path))
+                continue
+            try:
+                with open(path, "rb") as file:
+                    num_bytes = os.fstat(file.fileno()).st_size
+                    is_whole_file = hashlib.file_digest(file, "sha256").hexdigest() == promised[1]
+            except FileNotFoundError:  # newer ones have just taken its place, or the run has ended
+                continue
+            found.num_files += 1
+            found.num_bytes += num_bytes
+            whole += is_whole_file
+            if not is_whole_file:
+                where = str(path.relative_to(root))
+                todo = f"delete {path}; the run goes on from the checkpoint before it"
+                found.findings.append(Finding(where, "damaged", "is not the bytes that its name promises", todo))
+        if whole:
+            found.note(entry, f"running/{entry.name}: checkpoints of a run that the same `make sweep` goes on with")
+
+
+def _check_markers(root: Path, runs: dict[str, CheckedRun], found: Audit) -> None:
+    for entry in _entries(root / "wandb" / "logged"):
+        where = entry.relative_to(root)
+        if entry.name.startswith("."):
+            found.note(entry, _stranger(root, entry))
+        elif entry.name in found.lost:
+            continue
+        elif entry.name not in runs and not (root / "runs" / entry.name).exists():
+            found.note(entry, f"{where}: is of a run that the ledger has not; harmless")
+        elif not (marker := read_marker(root, entry.name)):
+            found.note(entry, f"{where}: is damaged; the next `make sync` logs the run again")
+        elif not marker["uploaded"] and not (root / "wandb" / marker["folder"]).is_dir():
+            found.note(entry, f"{where}: points to a folder that is gone; `make sync` uploads from the ledger")
+
+
+def _check_top(root: Path, found: Audit) -> None:
+    known = {"runs", "studies", "running", "wandb", LOCK, HOLDER}
+    for entry in _entries(root):
+        if entry.name not in known:
+            found.note(entry, _stranger(root, entry))
+        elif entry.name == HOLDER and holder_was_killed(entry):
+            found.note(entry, f"{HOLDER}: names the host of a sweep that was killed; {SWEPT}")
+
+
+def _stranger(root: Path, entry: Path) -> str:
+    """What is to be said of a file that holds no result: of a process that lives or was killed, or anybody's."""
+    where = entry.relative_to(root)
+    suffix = entry.name.rpartition(".")[2]
+    try:
+        pid = int(suffix) if suffix.isdigit() else read_json(entry)["pid"] if where.parts[0] == "running" else None
+    except (OSError, ValueError, LookupError, TypeError):
+        pid = None
+    if not is_whole(pid):
+        return f"{where}: is none of the ledger's files; nothing reads it"
+    if process_is_alive(pid):
+        return f"{where}: the process {pid} is at work on it"
+    return f"{where}: left by a process that was killed; {SWEPT}"
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def counted(number: int, what: str) -> str:
+    """Such as `1 run` and `1,024 runs`."""
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
+
+
+def _such_as(keys: list[str]) -> str:
+    return f" ({', '.join(keys[:NUM_NAMED])}{', ...' if len(keys) > NUM_NAMED else ''})"

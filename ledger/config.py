@@ -1,0 +1,148 @@
+"""What one run is: its configuration, and the key that follows from it."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Schedule = Literal["triangle", "one_cycle", "constant"]
+"""How the learning rate goes over a run; experiments/runs/schedule.py."""
+
+RESULT_FORMAT = 5
+"""Version of what the ledger stores. Part of every key, so results of two formats never meet in one table."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that is identical for all variants of a comparison; frozen and hashed.
+
+    Args:
+        image_px: side of the square images that every network sees.
+        train_images: images to train on; 0 takes all that validation leaves.
+        val_images: images held out from the training part, by seed, for tuning; 0 for none. In every part, each class
+            has its share.
+        test_images: images of the test part to report on; 0 takes all.
+        epochs: passes over the training images.
+        width: factor on the number of channels of every variant's backbone.
+        batch_size: images in an optimiser step.
+        optimiser: Muon for the filters of the backbone and SGD for all else, or SGD for everything.
+        momentum: of SGD.
+        nesterov: whether the momentum is Nesterov's.
+        schedule: learning rate over the run: straight up and down, one cycle along cosines, or constant.
+        averaging: whether weights are drawn to their running average as training ends.
+        label_smoothing: share of the target spread over all classes.
+        precision: of convolutions and matrix products; `auto` takes what this machine trains faster with.
+        device: kind of device; `auto` takes a GPU where there is one.
+        robustness: how densely final runs are measured over angles, scales, shifts and corruptions, if at all.
+        robustness_images: test images that this is measured on; 0 takes all.
+    """
+
+    image_px: int = 32
+    train_images: int = 0
+    val_images: int = 5000
+    test_images: int = 0
+    epochs: int = 8
+    width: float = 1.0
+    batch_size: int = 256
+    optimiser: Literal["muon", "sgd"] = "muon"
+    momentum: float = 0.85
+    nesterov: bool = True
+    schedule: Schedule = "triangle"
+    averaging: bool = False
+    label_smoothing: float = 0.1
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    robustness: Literal["none", "quick", "full"] = "quick"
+    robustness_images: int = 256
+
+
+@dataclass(frozen=True)
+class Optim:
+    """Hyper-parameters that every variant has and that are tuned for each.
+
+    Args:
+        lr: peak of the learning rate: of Muon, and of SGD a fixed share of it; or of SGD, where there is no Muon.
+        weight_decay: L2 penalty on weights under SGD; biases and normalisation are free of it.
+    """
+
+    lr: float = 0.15
+    weight_decay: float = 5e-4
+
+
+Stage = Literal["trial", "rung", "final"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training of one variant.
+
+    Args:
+        variant: model, optionally its backbone, and augmentation policies: MODEL[@BACKBONE][+POLICY[+POLICY...]].
+        seed: decides the split, the order, the initial weights and every augmentation.
+        stage: a trial is scored on validation data only; a final run reads the test set, once, and so does one of a
+            rung, which is the same at a smaller size of training.
+        pose: how each image of the task was disturbed before anyone trains.
+        protocol: what is identical for all variants.
+        optim: hyper-parameters that every variant has.
+        model: the model's own hyper-parameters, by name.
+        policy: the augmentation policy's own hyper-parameters, by name; of several policies by POLICY.NAME.
+        prune_below: validation accuracy under which the run stops after epoch 1, 2, ...; 0 never stops.
+    """
+
+    variant: str = "cnn"
+    seed: int = 0
+    stage: Stage = "final"
+    pose: str = "upright"
+    protocol: Protocol = field(default_factory=Protocol)
+    optim: Optim = field(default_factory=Optim)
+    model: dict[str, float | int | bool | str] = field(default_factory=dict)
+    policy: dict[str, float | int | bool | str] = field(default_factory=dict)
+    prune_below: tuple[float, ...] = ()
+
+
+RunKind = tuple[str, ...]
+"""Pose, variant, stage, training images and epochs: what runs that take equally long have in common."""
+
+
+def kind_of(*parts: object) -> RunKind:
+    return tuple(map(str, parts))
+
+
+def kind_of_run(run: RunConfig) -> RunKind:
+    return kind_of(run.pose, run.variant, run.stage, run.protocol.train_images, run.protocol.epochs)
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling for one value: sorted keys, no spaces, no NaN; 1.0 and 1 stay apart."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def run_key(run: RunConfig, content_hash: str) -> str:
+    """The run's name everywhere: 16 hex digits over all that decides its result.
+
+    content_hash: of the task's images and labels. Where the images lie and what they are called has no say.
+    """
+    return key_of(dataclasses.asdict(run), content_hash)
+
+
+def key_of(config: dict[str, Any], content_hash: str, version: int = RESULT_FORMAT) -> str:
+    """The same of a configuration as run.json of that format has it."""
+    identity = {"format": version, "run": config, "task": content_hash}
+    return hashlib.sha256(canonical(identity).encode()).hexdigest()[:16]
+
+
+def protocol_hash(protocol: Protocol) -> str:
+    """8 hex digits that tell protocols apart; tables carry it and refuse to mix two."""
+    return hash_of(dataclasses.asdict(protocol))
+
+
+def hash_of(protocol: dict[str, Any]) -> str:
+    """The same of a protocol as run.json has it."""
+    return hashlib.sha256(canonical(protocol).encode()).hexdigest()[:8]
+
+
+def num_steps(num_images: int, batch_size: int, epochs: int) -> int:
+    """Optimiser steps of a run; the last batch of an epoch may be smaller."""
+    return epochs * math.ceil(num_images / batch_size)

@@ -1,0 +1,256 @@
+"""The ledger: the folder of finished runs, and the only truth. The one place that writes runs.
+
+docs/architecture.md says what each file holds. A run's folder appears whole, by one rename, or not at all. What was
+damaged or edited since is not read: ledger/audit.py finds all of it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ledger.checksums import SUMS, digest_fits, fits, read_sums, with_digest, write_sums
+from ledger.config import RESULT_FORMAT
+from ledger.errors import UserError, remedy
+from ledger.files import flush_folder, process_is_alive, to_json, write_atomically
+from ledger.listed import keys_of
+from ledger.shapes import check, is_whole, parse_json, read_json, who_knows
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {who_knows(path)}") from error
+
+
+def _check_format(path: Path, value: Any) -> None:
+    found = value.get("format") if isinstance(value, dict) else None
+    if is_whole(found) and found > RESULT_FORMAT:
+        raise UserError(
+            f"{path}: format {found} is newer than this version reads ({RESULT_FORMAT}); update stn-bench or give RUNS="
+        )
+
+
+HOW_TO_MEND_A_STUDY = (
+    "bring it back from a copy, or delete it: the same `make sweep` writes it again from the runs, all but what was "
+    "planned at first"
+)
+
+
+def how_to_mend(folder: Path) -> str:
+    """What to do about a run of which a file is not as it was committed."""
+    more = f"`python -m experiments verify {folder.parents[min(1, len(folder.parents) - 1)]}` says more"
+    return f"delete {folder}, and the same `make sweep` makes that run again, unless an older version made it ({more})"
+
+
+def _not_as_committed(path: Path) -> UserError:
+    what = "is no list of checksums" if path.name == SUMS else f"it does not fit {SUMS}"
+    return UserError(f"{path}: was damaged or edited: {what}; {how_to_mend(path.parent)}")
+
+
+class Unwritable(UserError):
+    """The disk does not take what is to be kept."""
+
+
+class Ledger:
+    """The folder of finished runs. Raises Unwritable where it cannot be made or written.
+
+    root: made if missing. read_only: make nothing and write nothing.
+    """
+
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+        self.root = root
+        if read_only:
+            return
+        try:
+            for folder in (self.root / "runs", self.root / "studies", self.root / "running"):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".probe.{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> Unwritable:
+        return Unwritable(f"runs: the ledger {self.root} cannot be written ({error.strerror}){remedy(error)}")
+
+    def folder(self, key: str) -> Path:
+        return self.root / "runs" / key
+
+    def __contains__(self, key: str) -> bool:
+        return (self.folder(key) / "run.json").exists()
+
+    def __len__(self) -> int:
+        return sum(key in self for key in self.folders())
+
+    def folders(self) -> list[str]:
+        """Names of the folders where runs are, of whatever else lies there, too; not of hidden ones."""
+        entries = (self.root / "runs").glob("*")
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+    def read(self, key: str, name: str = "run.json") -> Any:
+        """A JSON file of a run, as it was committed.
+
+        Raises UserError for one of a newer version, one that was damaged or edited since, and one of another run.
+        """
+        path = self.folder(key) / name
+        content, sums = _content(path), path.with_name(SUMS)
+        if sums.exists() and not fits(name, content, _content(sums)):
+            raise _not_as_committed(path)
+        value = parse_json(path, content)
+        _check_format(path, value)
+        check(path, value)
+        if name == "run.json" and value.get("key", key) != key:
+            raise UserError(f"{path}: is of the run {value['key']!r:.80}; {how_to_mend(path.parent)}")
+        return value
+
+    def check(self, key: str) -> None:
+        """Raises UserError unless every file of the run is as it was committed; nothing is known of older runs."""
+        sums = self.folder(key) / SUMS
+        if not sums.exists():
+            return
+        content = _content(sums)
+        try:
+            names = read_sums(content)
+        except ValueError:
+            raise _not_as_committed(sums) from None
+        for name in names:
+            if not fits(name, _content(sums.with_name(name)), content):
+                raise _not_as_committed(sums.with_name(name))
+
+    def commit(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Put a finished run into the ledger, whole, with the checksums of its files.
+
+        A run that is there already stays as it is; what is left of one without its run.json goes.
+        Raises Unwritable where that cannot be; nothing of it is left then.
+        """
+        temporary = self.root / "runs" / f".{key}.{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            if self.folder(key).is_dir() and key not in self:  # in this order: another process may commit it now
+                self.remove(key)
+            temporary.mkdir()
+            for name, content in {**files, SUMS: write_sums(files)}.items():
+                with open(temporary / name, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            flush_folder(temporary)
+            temporary.rename(self.folder(key))
+            flush_folder(self.root / "runs")
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if key not in self:
+                raise self._unwritable(error) from error
+        self.forget_running(key)
+
+    def remove(self, key: str) -> None:
+        """Take a run out, so that it can be made and logged again: hidden by one rename, then deleted."""
+        doomed = self.root / "runs" / f".{key}.{os.getpid()}"
+        shutil.rmtree(doomed, ignore_errors=True)
+        (self.root / "wandb" / "logged" / key).unlink(missing_ok=True)  # first: beside no run, it would tell of a loss
+        self.folder(key).rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def mark_running(self, key: str, progress: Mapping[str, Any]) -> None:
+        """Say how far a run is, for whoever watches. Not flushed: it is worth nothing after a crash."""
+        path = self.root / "running" / f"{key}.json"
+        temporary = path.with_suffix(f".{os.getpid()}")
+        try:
+            temporary.write_text(json.dumps({**progress, "pid": os.getpid()}), encoding="utf-8")
+            temporary.replace(path)
+        except OSError:  # no reason to end a run; a full disk shows when it is committed
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def forget_running(self, key: str) -> None:
+        """A run that is committed, or given up, needs neither its mark nor its checkpoints."""
+        with suppress(OSError):  # they harm nobody; the next sweep tries again
+            (self.root / "running" / f"{key}.json").unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints(key), ignore_errors=True)
+
+    def checkpoints(self, key: str) -> Path:
+        """The folder of a run's checkpoints, which need not exist; experiments/runs/checkpoints.py writes there."""
+        return self.root / "running" / key
+
+    def running(self) -> dict[str, dict[str, Any]]:
+        """Runs in progress by key, of processes that live."""
+        found, alive = {}, cache(process_is_alive)  # a cluster's runs all have their supervisor's
+        for path in sorted((self.root / "running").glob("*.json")):
+            try:
+                progress = read_json(path)
+            except (OSError, ValueError):
+                continue  # it has just ended
+            if isinstance(progress, dict) and is_whole(pid := progress.get("pid")) and alive(pid):
+                found[path.stem] = progress
+        return found
+
+    def sweep_up(self) -> None:
+        """Delete what killed processes left: half-written runs and manifests, marks of runs in progress.
+
+        Checkpoints stay while they can be of use: those of runs in progress, and those of runs that a study lists and
+        that the ledger lacks.
+        """
+        places = (".probe.*", ".sweep.holder.*", "runs/.*", "studies/*/.*", "running/*", "wandb/logged/.*")
+        for entry in [path for place in places for path in self.root.glob(place)]:
+            if "." not in entry.name:
+                continue  # checkpoints
+            suffix = entry.name.rsplit(".", 1)[-1]
+            try:
+                pid = int(suffix) if suffix.isdigit() else read_json(entry)["pid"]
+            except (OSError, ValueError, LookupError, TypeError):
+                continue
+            if not is_whole(pid):
+                continue
+            if not process_is_alive(pid):
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+        self._sweep_up_checkpoints()
+
+    def _sweep_up_checkpoints(self) -> None:
+        try:
+            wanted = self.running().keys() | self._listed()
+        except (OSError, ValueError, LookupError, TypeError):
+            return  # a study cannot be read, and may want any of them
+        for folder in (self.root / "running").glob("*/"):
+            if folder.name in self or folder.name not in wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _listed(self) -> set[str]:
+        """Keys of the runs that the studies here consist of, made or not."""
+        arms = [arm for study in self.studies() for arm in self.read_study(study, whole=False).get("arms", ())]
+        return {key for arm in arms for key in keys_of(arm)}
+
+    def write_study(self, study: str, manifest: Mapping[str, Any]) -> None:
+        """Write what a study consists of."""
+        folder = self.root / "studies" / study
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "study.json", to_json(with_digest(manifest)))
+
+    def studies(self) -> list[str]:
+        """Names of the studies whose manifest is here, the latest first."""
+        manifests = sorted(
+            (self.root / "studies").glob("*/study.json"), key=lambda path: path.stat().st_mtime, reverse=True
+        )
+        return [path.parent.name for path in manifests]
+
+    def read_study(self, study: str, *, whole: bool = True) -> dict[str, Any]:
+        """What a study consists of.
+
+        Raises UserError for a manifest of a newer version, one that was damaged or edited, and one of another form.
+        whole: nothing may be lacking either.
+        """
+        path = self.root / "studies" / study / "study.json"
+        value = parse_json(path, _content(path))
+        _check_format(path, value)
+        check(path, value, whole=whole)
+        if not digest_fits(value):
+            raise UserError(f"{path}: was damaged or edited since it was written; {HOW_TO_MEND_A_STUDY}")
+        return {name: part for name, part in value.items() if name != "sha256"}

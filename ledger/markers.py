@@ -1,0 +1,84 @@
+"""What is known of each run's replay to W&B: `<ledger>/wandb/logged/<key>`, one small JSON file a run.
+
+A marker that is damaged is none: its run is replayed again, which changes nothing for a run that is on the server,
+since the id of the run there is its key.
+"""
+
+import json
+from pathlib import Path
+from typing import TypedDict, cast
+
+from ledger.files import write_atomically
+from ledger.ledger import Ledger
+from ledger.listed import keys_of
+
+SINGLE_RUNS = ("stn-bench", "single runs")
+"""Project and group of runs that belong to no study."""
+
+
+class Job(TypedDict):
+    """One run to replay. `again`: also where it was replayed before, as an upload starts from fresh files."""
+
+    key: str
+    project: str
+    group: str
+    tags: list[str]
+    again: bool
+
+
+class Marker(TypedDict):
+    """That a run was replayed: to what, into which folder of `<ledger>/wandb`, and whether it was uploaded."""
+
+    project: str
+    group: str
+    tags: list[str]
+    folder: str
+    uploaded: bool
+
+
+def read_marker(ledger: Path, key: str) -> Marker | None:
+    """What is known of the run's replay; None if it was not replayed, or not to its end, or the marker is damaged."""
+    try:
+        marker = json.loads((ledger / "wandb" / "logged" / key).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    kinds = {"project": str, "group": str, "tags": list, "folder": str, "uploaded": bool}
+    if not isinstance(marker, dict) or any(not isinstance(marker.get(name), kind) for name, kind in kinds.items()):
+        return None
+    return cast(Marker, marker) if all(isinstance(tag, str) for tag in marker["tags"]) else None
+
+
+def is_uploaded(ledger: Path, key: str) -> bool:
+    marker = read_marker(ledger, key)
+    return marker is not None and marker["uploaded"]
+
+
+def not_uploaded(ledger: Path) -> list[Job]:
+    """The ledger's runs that were replayed or belong to a study, and are not on the server.
+
+    Raises UserError for a study that was damaged.
+    """
+    studies: dict[str, Job] = {}
+    known = Ledger(ledger, read_only=True)
+    for study in map(known.read_study, sorted(known.studies())):
+        tags = [f"budget {study['budget']}"]
+        for arm in study["arms"]:
+            for key in keys_of(arm):
+                studies[key] = Job(key=key, project=study["wandb_project"], group=study["study"], tags=tags, again=True)
+    jobs = []
+    for folder in sorted(ledger.glob("runs/*/run.json")):
+        key = folder.parent.name
+        marker = read_marker(ledger, key)
+        if marker and not marker["uploaded"]:
+            jobs.append(Job(key=key, project=marker["project"], group=marker["group"], tags=marker["tags"], again=True))
+        elif marker is None and key in studies:
+            jobs.append(studies[key])
+        elif marker is None and (ledger / "wandb" / "logged" / key).exists():  # it was replayed, but to what is lost
+            project, group = SINGLE_RUNS
+            jobs.append(Job(key=key, project=project, group=group, tags=[], again=True))
+    return jobs
+
+
+def write_marker(ledger: Path, key: str, marker: Marker) -> None:
+    """Whole or not at all."""
+    write_atomically(ledger / "wandb" / "logged" / key, json.dumps(marker).encode())

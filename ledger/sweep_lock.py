@@ -1,0 +1,119 @@
+"""One sweep at a time in a ledger, and which one that is.
+
+Imports nothing slow: a second sweep is told at once. The lock dies with its process, and processes that it starts do
+not inherit it, since filelock opens its file close-on-exec. Who holds it is written into a file beside it, because what
+the lock's own file holds is filelock's affair. That file counts only while the lock is held. Where a file system knows
+no locks, filelock would make do with a file that outlives a killed process: there, a sweep is refused.
+"""
+
+import datetime
+import errno
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ledger.errors import UserError, remedy
+from ledger.files import process_is_alive, to_json, write_atomically
+
+LOCK, HOLDER = "sweep.lock", "sweep.holder"
+PATIENCE_S = 1.0
+"""For a holder that is just ending, or has not said yet who it is."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+@contextmanager
+def only_sweep_of(root: Path) -> Iterator[None]:
+    """Hold the ledger at root, which is made if missing, and is gone again if nothing was put there.
+
+    Raises UserError if another sweep holds it, or if it cannot be written.
+    """
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = _acquire(root)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise UserError(
+                f"runs: {root} is on a file system without locks ({error.strerror}), so that two sweeps could write it "
+                "at once; give RUNS= on another one"
+            ) from None
+        raise UserError(f"runs: the ledger {root} cannot be written ({error.strerror}){remedy(error)}") from None
+    try:
+        _say_who(root / HOLDER)
+        yield
+    finally:
+        with suppress(OSError):
+            (root / HOLDER).unlink(missing_ok=True)
+            if made and os.listdir(root) == [LOCK]:
+                (root / LOCK).unlink()
+                for folder in made:
+                    folder.rmdir()
+        lock.release()
+
+
+def _acquire(root: Path) -> FileLock:
+    lock, deadline = FileLock(root / LOCK, fallback_to_soft=False), time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            return lock
+        except Timeout:
+            holder = _read(root / HOLDER)
+            if time.monotonic() > deadline or (holder and _may_live(holder)):
+                who = _describe(holder) if holder else ""
+                then = "wait for it, or give RUNS= another folder"
+                raise UserError(f"runs: another sweep is at work in {root}{who}; {then}") from None
+        time.sleep(0.05)
+
+
+def _say_who(path: Path) -> None:
+    """Only the lock matters: no reason to stop where this cannot be written."""
+    since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        write_atomically(path, to_json({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return {"pid": int(holder["pid"]), "host": str(holder["host"]), "since": str(holder["since"])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def holder_was_killed(path: Path) -> bool:
+    """Whether a process of this host has left the file and ended."""
+    holder = _read(path)
+    return holder is not None and not _may_live(holder)
+
+
+def _may_live(holder: dict[str, Any]) -> bool:
+    return holder["host"] != socket.gethostname() or process_is_alive(holder["pid"])
+
+
+def _describe(holder: dict[str, Any]) -> str:
+    """Such as ` since 10:00 (process 12 on box)`."""
+    if holder["host"] != socket.gethostname():
+        state = ", which is another host"
+    elif process_is_alive(holder["pid"]):
+        state = ""
+    else:  # the ledger is shared with a container or a host of the same name, or the file is another sweep's
+        state = ", which is not alive here"
+    return f" since {_clock(holder['since'])} (process {holder['pid']} on {holder['host']}{state})"
+
+
+def _clock(since: str) -> str:
+    """The time here, with the date if that is not today's; as it is where it is no time."""
+    try:
+        then = datetime.datetime.fromisoformat(since).astimezone()
+    except (ValueError, OverflowError):
+        return since
+    return f"{then:%H:%M}" if then.date() == datetime.date.today() else f"{then:%Y-%m-%d %H:%M}"

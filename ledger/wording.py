@@ -1,0 +1,16 @@
+"""Numbers in words."""
+
+import math
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count(number: int, what: str) -> str:
+    """Such as `1 trial` and `3 trials`."""
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
