@@ -1,16 +1,19 @@
 """The ladder of a study: what each claim's difference is at each size of training, and whether it still changes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from analysis.flops import flop_cell, flop_unit
 from analysis.means import Mean, mean_of
 from analysis.pairs import completed, pairs_of, signed
 from analysis.records import Claim, Study
 from analysis.ripeness import TOO_SHORT
-from analysis.statistics import Direction, Floats, Trend, mean_interval, trends
+from analysis.statistics import Direction, Floats, Trend, mean_interval, paired_ratio, trends
 
 TREND_WORDS: dict[Direction, str] = {
     "settled": "settled",
@@ -40,8 +43,8 @@ class Climb:
     """A claim over the rungs of its ladder, the study's own size last.
 
     change: of the difference from the last but one rung to the last. per_doubling: the same for twice the computation;
-    NaN where that is unknown. turns_at: training FLOPs at which the difference is 0, where it is turning and that lies
-    on the ladder or as far beyond it as the last step is long; NaN elsewhere.
+    NaN where that is unknown. turns_at: where the difference is 0, between the last two sizes whose means have
+    different signs; None without such, or where their difference is not shown.
     """
 
     claim: Claim
@@ -49,7 +52,18 @@ class Climb:
     trend: Trend
     change: Mean
     per_doubling: float
-    turns_at: float
+    turns_at: "Turn | None"
+
+
+class Turn(NamedTuple):
+    """Training FLOPs at which a difference is 0, on a straight line over their logarithm, and the ends of its interval.
+
+    The interval is Fieller's, over seeds; it may reach beyond the two sizes, where it is an extrapolation.
+    """
+
+    train_flops: float
+    low: float
+    high: float
 
 
 def missing_runs(study: Study) -> dict[tuple[int, int], int]:
@@ -99,8 +113,8 @@ def climbs(study: Study) -> tuple[Climb, ...]:
         doublings = math.log2(steps[-1].train_flops / steps[-2].train_flops)
         of_change = mean_of(change, c)
         per_doubling = of_change.value / doublings if doublings > 0 else math.nan
-        turns_at = _zero(steps) if trend.direction == "turning" else math.nan
-        results.append(Climb(claim, steps, trend, of_change, per_doubling, turns_at))
+        turn = turn_of(steps, difference_CRS[c])
+        results.append(Climb(claim, steps, trend, of_change, per_doubling, turn))
     return tuple(results)
 
 
@@ -128,14 +142,26 @@ def _train_flops(claim: Claim, runs: pd.DataFrame) -> float:
     return float(known.iloc[0]) if len(known) else math.nan
 
 
-def _zero(steps: tuple[Step, ...]) -> float:
-    """Where the line through the differences, and beyond them by one more step, is 0, over the logarithm of FLOPs."""
-    log_P = [math.log2(step.train_flops) for step in steps]
-    value_P = [step.difference.value for step in steps]
-    log_P.append(2 * log_P[-1] - log_P[-2])
-    value_P.append(2 * value_P[-1] - value_P[-2])
-    for p in range(len(log_P) - 1, 0, -1):
-        low, high = value_P[p - 1], value_P[p]
-        if low != high and low * high <= 0:
-            return float(2 ** (log_P[p - 1] + (log_P[p] - log_P[p - 1]) * low / (low - high)))
-    return math.nan
+def turn_of(steps: Sequence[Step], difference_RS: Floats) -> Turn | None:
+    """Where the paired differences of the steps, one row each, turn; as of Climb.turns_at."""
+    for r in range(len(steps) - 1, 0, -1):
+        low, high = steps[r - 1], steps[r]
+        if low.difference.value * high.difference.value >= 0:
+            continue
+        sign = math.copysign(1, low.difference.value)
+        share = paired_ratio(sign * difference_RS[r - 1], sign * (difference_RS[r - 1] - difference_RS[r]))
+        ratio = high.train_flops / low.train_flops
+        places = (share.ratio_X, share.low_X, share.high_X)
+        turn = Turn(*(low.train_flops * ratio ** float(place) for place in places))
+        return None if math.isnan(turn.low + turn.train_flops) else turn
+    return None
+
+
+def trend_text(climb: Climb) -> str:
+    """Such as `still moving`, or `turning; 0 at 16.2 TFLOP (9.10 TFLOP to 24.0 TFLOP)` where the sign changes."""
+    words = TREND_WORDS[climb.trend.direction]
+    if climb.turns_at is None:
+        return words
+    unit = flop_unit(climb.turns_at)
+    place, low, high = (flop_cell(flops, unit).text for flops in climb.turns_at)
+    return f"{words}; 0 at {place} ({low} to {high})"

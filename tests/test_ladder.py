@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from analysis.findings import find
-from analysis.ladder import Climb, Step, missing_runs, still_changes
+from analysis.ladder import Climb, Step, missing_runs, still_changes, turn_of
 from analysis.means import Mean
 from analysis.records import Claim
 from analysis.statistics import Direction, Trend
@@ -195,3 +197,35 @@ def test_a_ladder_takes_decisions_back(
     assert bool(why) == changes
     said = f"by {100 * change:+.1f} points a doubling".replace("-", "−")
     assert not changes or ("another sign" if (value - change) * value < 0 and direction == "turning" else said) in why
+
+
+def stepped(*differences: float) -> list[Step]:
+    """At 1, 4, 16 ... TFLOP."""
+    return [Step(100, 1, 1e12 * 4**r, Mean(value, 0.01, 7), ()) for r, value in enumerate(differences)]
+
+
+def test_the_place_of_zero_has_the_interval_of_a_t_test() -> None:
+    """At its ends, and nowhere between, a t test of the differences on the line between both sizes has p = 0.05."""
+    draw = np.random.default_rng(0)
+    difference_RS = np.stack([draw.normal(mean, 0.008, 7) for mean in (-0.03, -0.02, 0.01)])
+    found = turn_of(stepped(*difference_RS.mean(axis=1)), difference_RS)
+    assert found is not None and 4e12 < found.low < found.train_flops < found.high
+
+    def p(flops: float) -> float:
+        share = np.log(flops / 4e12) / np.log(4)
+        return float(stats.ttest_1samp((1 - share) * difference_RS[1] + share * difference_RS[2], 0).pvalue)
+
+    assert p(found.low) == pytest.approx(0.05) and p(found.high) == pytest.approx(0.05)
+    assert p(found.train_flops) == pytest.approx(1)
+    assert p(0.9 * found.low) < 0.05 < p(1.1 * found.low)
+
+
+@pytest.mark.parametrize("means", [(0.01, 0.02, 0.03), (-0.02, -0.01, 0.0)])
+def test_a_difference_that_keeps_its_sign_turns_nowhere(means: tuple[float, ...]) -> None:
+    difference_RS = np.array(means)[:, None] + np.linspace(-0.001, 0.001, 7)
+    assert turn_of(stepped(*means), difference_RS) is None
+
+
+def test_a_turn_that_is_not_shown_has_no_place() -> None:
+    difference_RS = np.array([np.linspace(-0.05, 0.04, 7), np.linspace(0.05, -0.04, 7)])
+    assert turn_of(stepped(*difference_RS.mean(axis=1)), difference_RS) is None

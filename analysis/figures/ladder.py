@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocat
 
 from analysis.figures import figure, narrow, style
 from analysis.findings import Findings
-from analysis.ladder import TREND_WORDS, Climb
+from analysis.ladder import Climb, trend_text
 from analysis.wording import plain_points
 
 MAX_CLAIMS = 12
@@ -87,5 +87,5 @@ def _draw_claim(ax: Axes, climb: Climb, margin: float, *, several_poses: bool) -
     pose = f", pose {style.shortened(claim.pose, 12)}" if several_poses else ""
     names = f"{style.wrapped_name(claim.variant, _NAME)}\nover {style.wrapped_name(claim.baseline, _NAME)}{pose}"
     names += ",\nless without policies" if claim.interaction else ""
-    ax.set_title(f"{names}\n{TREND_WORDS[climb.trend.direction]}", fontsize=7.5)
+    ax.set_title(f"{names}\n{trend_text(climb)}", fontsize=7.5)
     sns.despine(ax=ax)

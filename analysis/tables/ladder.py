@@ -4,7 +4,7 @@ import math
 
 from analysis.findings import Findings
 from analysis.formats import ABSENT, Cell, Section, Table, Value, text_table
-from analysis.ladder import TREND_WORDS, Climb, missing_runs
+from analysis.ladder import Climb, missing_runs, trend_text
 from analysis.means import mean_cell
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
@@ -35,7 +35,9 @@ def ladder(findings: Findings) -> Table | None:
             *(step.train_images, step.epochs, None if math.isnan(step.train_flops) else step.train_flops),
             *step.difference,
             *climb.change,
-            *_numbers(climb.per_doubling, climb.turns_at, climb.trend.p_settled, climb.trend.p_moving),
+            *_numbers(
+                climb.per_doubling, *(climb.turns_at or (math.nan,) * 3), climb.trend.p_settled, climb.trend.p_moving
+            ),
             climb.trend.direction,
             " ".join(step.keys),
         )
@@ -45,7 +47,16 @@ def ladder(findings: Findings) -> Table | None:
     columns = (
         *("study", "pose", "variant", "baseline", "interaction", "train_images", "epochs", "train_flops"),
         *("difference", "difference_half_width", "num_pairs", "change", "change_half_width", "change_num_pairs"),
-        *("change_per_doubling", "turns_at_train_flops", "p_settled", "p_moving", "trend", "run_keys"),
+        *(
+            "change_per_doubling",
+            "turns_at_train_flops",
+            "turns_at_low",
+            "turns_at_high",
+            "p_settled",
+            "p_moving",
+            "trend",
+            "run_keys",
+        ),
     )
     notes = (
         "Each column is a size of training (images x epochs), the last the study's own: the difference in points of "
@@ -58,7 +69,8 @@ def ladder(findings: Findings) -> Table | None:
         "and on the other at a later one, or after one more step if the last change is repeated (an extrapolation). "
         f"Still moving: a t test shows that it changes. All at {study.claims.alpha:g}, corrected for the number of "
         "claims (Holm); a small p supports the word. The claims themselves are judged at the study's own size; one "
-        "that turns or shrinks is then called trained too short.",
+        "that turns or shrinks is then called trained too short. Where the mean changes its sign between two sizes, 0 "
+        "lies on a straight line over the logarithm of the computation, with its 95 % Fieller interval over seeds.",
         *(
             f"Nothing is said while runs are missing: {count(num, 'run')} of {train_images:,} images x "
             f"{count(epochs, 'epoch')}."
@@ -81,7 +93,7 @@ def _cells(climb: Climb) -> tuple[Cell, ...]:
         *(mean_cell(step.difference, signed=True) for step in climb.steps),
         mean_cell(climb.change, signed=True),
         Cell(doubling, climb.per_doubling),
-        Cell(TREND_WORDS[trend.direction]),
+        Cell(trend_text(climb)),
         p_cell(trend.p_settled),
         p_cell(trend.p_moving),
     )
