@@ -50,8 +50,8 @@ class TestBadLadders:
             ([{"epochs": 1}, {"epochs": 1}], "rung 1 (96 images x 1 epoch) does not rise to rung 2"),
             ([{"train_images": 64}, {"train_images": 32}], "rung 1 (64 images x 2 epochs) does not rise to rung 2"),
             (
-                [{"train_images": 32, "epochs": 3}],
-                "rung 1 (32 images x 3 epochs) does not rise to the study's own size",
+                [{"train_images": 32, "epochs": 6}],
+                "rung 1 (32 images x 6 epochs) does not rise to the study's own size",
             ),
             ([{"train_images": 96}], "rung 1 (96 images x 2 epochs) does not rise to the study's own size"),
             ([{"train_images": 5000}], "rung 1 (5,000 images x 2 epochs) does not rise to the study's own size"),

@@ -83,9 +83,9 @@ def rung_protocols(ladder: Ladder, file: str, asked: Protocol, fitted: Protocol)
 
 
 def rises(low: Protocol, high: Protocol) -> bool:
-    """Whether the second trains longer, or on more images, and less in neither way."""
-    pairs = [(low.train_images, high.train_images), (low.epochs, high.epochs)]
-    return all(one <= other for one, other in pairs) and any(one < other for one, other in pairs)
+    """Whether the second sees more images in its training, all epochs counted, and draws them from as many at least."""
+    seen = [protocol.train_images * protocol.epochs for protocol in (low, high)]
+    return low.train_images <= high.train_images and seen[0] < seen[1]
 
 
 def size_text(protocol: Protocol) -> str:
