@@ -156,12 +156,12 @@ format: $(INSTALLED)  ## put imports and layout of all files in order
 	$(PY) -m ruff format .
 
 bench: $(INSTALLED)  ## measure the speed of training on this machine, beside the usual way
-	@$(EXPERIMENTS) bench --out "$$OUT"
+	@$(PY) -m benchmarks speed --out "$$OUT"
 
 # OUT has bench's value in any case: only one that was given is meant for this.
 bench-accuracy: $(INSTALLED)  ## measure the time to 80 % on images of your own, beside the usual way: DATA=path/to/cifar
 	@[ -n "$$DATA" ] || { echo 'make: bench-accuracy needs images; name their folder: make bench-accuracy DATA=path/to/cifar' >&2; exit 2; }
-	@$(EXPERIMENTS) bench-accuracy "$$DATA" $(if $(call given,OUT),--out "$$OUT")
+	@$(PY) -m benchmarks accuracy "$$DATA" $(if $(call given,OUT),--out "$$OUT")
 
 # An interpreter that is named brings its own torch, where none could be installed: it is taken as it is.
 gpu-check: $(if $(call given,PYTHON),,$(FOR_TESTS))  ## on a CUDA GPU: its tests, precision, speed, time to 80 and 94 % (DATA=CIFAR-10); 8 minutes

@@ -136,7 +136,7 @@ class Methods:
         self.num_parameters[name] = count_parameters(network)
         optimiser = Optimiser(network, protocol, optim, recipe.lr_factors())
         loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
-        u_BK = uniform(self.index_B, recipe.num_draws, seed=0, epoch=1, purpose="model")
+        u_BK = uniform(self.index_B, network.num_draws, seed=0, epoch=1, purpose="model")
         batch = Batch(self.images.raw(self.index_B), self.images.poses, u_BK, progress=0.5)
 
         def step() -> None:

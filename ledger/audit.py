@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +32,218 @@ NUM_NAMED = 3
 """Names that a note gives for examples."""
 
 
-@dataclass
 class Audit:
     """What was found, in the order of the ledger's folders, and what was read.
 
-    lost: keys of runs that were made and are gone. num_homeless: runs of which nothing says what study they are of.
+    lost: keys of runs that were made and are gone.
+    num_homeless: runs of which nothing says what study they are of.
     """
 
-    findings: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    num_runs: int = 0
-    num_studies: int = 0
-    num_files: int = 0
-    num_bytes: int = 0
-    lost: set[str] = field(default_factory=set)
-    num_homeless: int = 0
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.findings: list[Finding] = []
+        self.notes: list[str] = []
+        self.num_runs = self.num_studies = self.num_files = self.num_bytes = self.num_homeless = 0
+        self.lost: set[str] = set()
+        self.runs: dict[str, CheckedRun] = {}
+        self._traces = Traces(root)
+        self._listed: dict[str, set[str]] = {}
 
-    def note(self, entry: Path, text: str) -> None:
+    def look_through(self, on_run: Callable[[int, int], None]) -> None:
+        self._check_runs(on_run)
+        self._miss_runs()
+        without = {name: self.root / "studies" / name for name in self._traces.studies()}
+        for folder in _entries(self.root / "studies"):
+            if not folder.is_dir() or folder.is_symlink():
+                self._note_stranger(folder)
+            elif self._check_study(folder):
+                without.pop(folder.name, None)
+            else:
+                without[folder.name] = folder
+        strays = self.runs.keys() - set().union(*self._listed.values())
+        for _, folder in sorted(without.items()):
+            self._miss_study(folder, strays)
+        self._check_running()
+        self._check_markers()
+        self._check_top()
+        self._say_of_strays(sorted(strays))
+
+    def _note(self, entry: Path, text: str) -> None:
         """Say it of a file or folder, if that is still there."""
         if os.path.lexists(entry):
             self.notes.append(text)
+
+    def _note_stranger(self, entry: Path) -> None:
+        self._note(entry, _stranger(self.root, entry))
+
+    def _check_runs(self, on_run: Callable[[int, int], None]) -> None:
+        folders: list[Path] = []
+        for entry in _entries(self.root / "runs"):
+            if entry.name.startswith(".") or entry.is_symlink() or not entry.is_dir():
+                self._note_stranger(entry)
+            else:
+                folders.append(entry)
+        for number, folder in enumerate(folders, 1):
+            try:
+                run = self.runs[folder.name] = check_run(folder)
+            except FileNotFoundError:  # a sweep that retries it has just taken it out
+                continue
+            except OSError as error:  # such as of another user's folder; the others are read all the same
+                run = self.runs[folder.name] = CheckedRun(folder.name)
+                run.find("", "unreadable", f"cannot be read ({error.strerror})", LET_ME_READ)
+            self.findings += run.findings
+            self.notes += run.notes
+            if run.is_copy:
+                del self.runs[folder.name]
+            self.num_runs += not run.is_copy
+            self.num_files += run.num_files
+            self.num_bytes += run.num_bytes
+            on_run(number, len(folders))
+        if old := [key for key, run in self.runs.items() if run.is_old]:
+            num = counted(len(old), "run")
+            text = f"{num} without checksums, as older versions made them: only what they say was checked"
+            self.notes.append(text + _such_as(old))
+
+    def _miss_runs(self) -> None:
+        """Runs that were made and are gone; one that is being made again is none of them."""
+        gone = {key for key in self._traces.keys() - self.runs.keys() if not (self.root / "runs" / key).exists()}
+        gone &= self._traces.keys()  # asked again: RETRY=1 takes the marker out before the run
+        self.lost = gone - Ledger(self.root, read_only=True).running().keys()
+        for key in sorted(self.lost):
+            is_single = self._traces.groups.get(key) == Traces.single_runs
+            todo = f"the same `{'python -m experiments run' if is_single else 'make sweep'}` makes it again"
+            self.findings.append(Finding(f"runs/{key}", "missing", "was made and is gone", todo))
+
+    def _check_study(self, folder: Path) -> bool:
+        """Whether the study has a manifest, in whatever state."""
+        path = folder / "study.json"
+        for entry in _entries(folder):
+            if entry.name != "study.json" and not JOURNAL_FILES.fullmatch(entry.name):
+                self._note_stranger(entry)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            what = f"cannot be read ({error.strerror})"
+            self.findings.append(Finding(f"studies/{folder.name}/study.json", "unreadable", what, LET_ME_READ))
+        else:
+            self.num_bytes += len(content)
+            self._check_manifest(path, content)
+        self.num_studies += 1
+        self.num_files += 1
+        return True
+
+    def _miss_study(self, folder: Path, strays: Collection[str]) -> None:
+        """A study without a manifest. strays: runs in no study. Its journal names runs whose results it has seen."""
+        if (folder / "study.json").exists():  # a sweep has just written it
+            return
+        try:
+            journal = (folder / JOURNAL).read_bytes()
+        except OSError:
+            journal = b""
+        where, todo = f"studies/{folder.name}/study.json", "the same `make sweep` writes it"
+        if any(self._traces.groups.get(key) == folder.name or f'"{key}"'.encode() in journal for key in strays):
+            again = f"bring it back from a copy; {todo}, too, all but what was planned at first"
+            self.findings.append(Finding(where, "missing", "is gone, and runs of the study are here", again))
+        elif folder.name in self._traces.studies():
+            self.findings.append(Finding(where, "missing", "is gone, and runs were made for the study", todo))
+        else:
+            self._note(folder, f"{where}: was not written yet, as by a sweep that was ended at its start; {todo}")
+
+    def _check_manifest(self, path: Path, content: bytes) -> None:
+        folder = path.parent
+
+        def find(kind: Kind, what: str, todo: str = HOW_TO_MEND_A_STUDY) -> None:
+            self.findings.append(Finding(f"studies/{folder.name}/study.json", kind, what, todo))
+
+        try:
+            value = parse_json(path, content)
+        except UserError:
+            return find("damaged", "is not JSON")
+        version = value.get("format") if isinstance(value, dict) else None
+        if is_whole(version) and version > RESULT_FORMAT:
+            return find("newer", f"format {version} is newer than this version knows ({RESULT_FORMAT})", UPDATE)
+        if what := misfit("study.json", value):
+            return find("damaged", what)
+        keys = {key for arm in value["arms"] for key in keys_of(arm)}
+        self._listed[folder.name] = keys
+        if not digest_fits(value):
+            return find("edited", "does not fit its sha256")
+        if "sha256" in value and content != to_json(value):
+            return find("edited", "says the same in another spelling")
+        if "protocol" in value and hash_of(value["protocol"]) != value["protocol_hash"]:
+            find("edited", "its protocol_hash is not that of its protocol")
+        if value["study"] != folder.name:
+            find("edited", f"is of the study {value['study']}, but its folder is called {folder.name}")
+        for what in _disagreements(value, self.runs):
+            find("edited", what)
+        if missing := keys - self.runs.keys() - self.lost:
+            num, (verb, them) = counted(len(keys), "run"), ("is", "it") if len(missing) == 1 else ("are", "them")
+            text = f"{len(missing):,} of {num} {verb} still to be made; the same `make sweep` makes {them}"
+            self.notes.append(f"{folder.name}: {text}")
+        return None
+
+    def _check_running(self) -> None:
+        for entry in _entries(self.root / "running"):
+            if not entry.is_dir():
+                self._note_stranger(entry)
+                continue
+            whole = 0
+            for path in _entries(entry):
+                promised = re.fullmatch(r"epoch-\d+-([0-9a-f]{64})\.safetensors", path.name)
+                if not promised or not path.is_file():
+                    self._note_stranger(path)
+                    continue
+                try:
+                    with open(path, "rb") as file:
+                        num_bytes = os.fstat(file.fileno()).st_size
+                        is_whole_file = hashlib.file_digest(file, "sha256").hexdigest() == promised[1]
+                except FileNotFoundError:  # newer ones have just taken its place, or the run has ended
+                    continue
+                self.num_files += 1
+                self.num_bytes += num_bytes
+                whole += is_whole_file
+                if not is_whole_file:
+                    where = str(path.relative_to(self.root))
+                    todo = f"delete {path}; the run goes on from the checkpoint before it"
+                    self.findings.append(Finding(where, "damaged", "is not the bytes that its name promises", todo))
+            if whole:
+                self._note(entry, f"running/{entry.name}: checkpoints of a run that the same `make sweep` goes on with")
+
+    def _check_markers(self) -> None:
+        for entry in _entries(self.root / "wandb" / "logged"):
+            where = entry.relative_to(self.root)
+            if entry.name.startswith("."):
+                self._note_stranger(entry)
+            elif entry.name in self.lost:
+                continue
+            elif entry.name not in self.runs and not (self.root / "runs" / entry.name).exists():
+                self._note(entry, f"{where}: is of a run that the ledger has not; harmless")
+            elif not (marker := read_marker(self.root, entry.name)):
+                self._note(entry, f"{where}: is damaged; the next `make sync` logs the run again")
+            elif not marker["uploaded"] and not (self.root / "wandb" / marker["folder"]).is_dir():
+                self._note(entry, f"{where}: points to a folder that is gone; `make sync` uploads from the ledger")
+
+    def _check_top(self) -> None:
+        known = {"runs", "studies", "running", "wandb", LOCK, HOLDER}
+        for entry in _entries(self.root):
+            if entry.name not in known:
+                self._note_stranger(entry)
+            elif entry.name == HOLDER and holder_was_killed(entry):
+                self._note(entry, f"{HOLDER}: names the host of a sweep that was killed; {SWEPT}")
+
+    def _say_of_strays(self, strays: list[str]) -> None:
+        """Runs in no study: those made one by one, those that a study lists no more, and those of unknown origin."""
+        for group in ("", Traces.single_runs, *sorted(self._listed)):
+            keys = [key for key in strays if self._traces.groups.get(key, "") == group]
+            what = {"": "of no study that is here", Traces.single_runs: "made by the command `run`, in no study"}
+            if keys:
+                them = "it" if len(keys) == 1 else "them"
+                text = what.get(group, f"made for {group}, which does not list {them} now")
+                self.notes.append(f"{counted(len(keys), 'run')} {text}{_such_as(keys)}")
+            if not group:
+                self.num_homeless = len(keys)
 
 
 def audit(root: Path, on_run: Callable[[int, int], None] = lambda done, total: None) -> Audit:
@@ -64,155 +255,9 @@ def audit(root: Path, on_run: Callable[[int, int], None] = lambda done, total: N
         raise UserError(f"runs: there is no ledger at {root}")
     if not (root / "runs").is_dir():
         raise UserError(f"runs: {root} is no ledger: it has no folder `runs`")
-    found, traces = Audit(), Traces(root)
-    runs = _check_runs(root, found, on_run)
-    _miss_runs(root, traces, runs, found)
-    listed: dict[str, set[str]] = {}
-    without = {name: root / "studies" / name for name in traces.studies()}
-    for folder in _entries(root / "studies"):
-        if not folder.is_dir() or folder.is_symlink():
-            found.note(folder, _stranger(root, folder))
-        elif _check_study(folder, runs, listed, found):
-            without.pop(folder.name, None)
-        else:
-            without[folder.name] = folder
-    strays = runs.keys() - set().union(*listed.values())
-    for _, folder in sorted(without.items()):
-        _miss_study(folder, strays, traces, found)
-    _check_running(root, found)
-    _check_markers(root, runs, found)
-    _check_top(root, found)
-    _say_of_strays(sorted(strays), traces, listed, found)
+    found = Audit(root)
+    found.look_through(on_run)
     return found
-
-
-def _check_runs(root: Path, found: Audit, on_run: Callable[[int, int], None]) -> dict[str, CheckedRun]:
-    folders: list[Path] = []
-    for entry in _entries(root / "runs"):
-        if entry.name.startswith(".") or entry.is_symlink() or not entry.is_dir():
-            found.note(entry, _stranger(root, entry))
-        else:
-            folders.append(entry)
-    runs: dict[str, CheckedRun] = {}
-    for number, folder in enumerate(folders, 1):
-        try:
-            run = runs[folder.name] = check_run(folder)
-        except FileNotFoundError:  # a sweep that retries it has just taken it out
-            continue
-        except OSError as error:  # such as of another user's folder; the others are read all the same
-            run = runs[folder.name] = CheckedRun(folder.name)
-            run.find("", "unreadable", f"cannot be read ({error.strerror})", LET_ME_READ)
-        found.findings += run.findings
-        found.notes += run.notes
-        if run.is_copy:
-            del runs[folder.name]
-        found.num_runs += not run.is_copy
-        found.num_files += run.num_files
-        found.num_bytes += run.num_bytes
-        on_run(number, len(folders))
-    if old := [key for key, run in runs.items() if run.is_old]:
-        num = counted(len(old), "run")
-        text = f"{num} without checksums, as older versions made them: only what they say was checked"
-        found.notes.append(text + _such_as(old))
-    return runs
-
-
-def _miss_runs(root: Path, traces: Traces, runs: dict[str, CheckedRun], found: Audit) -> None:
-    """Runs that were made and are gone; one that is being made again is none of them."""
-    gone = {key for key in traces.keys() - runs.keys() if not (root / "runs" / key).exists()}
-    gone &= traces.keys()  # asked again: RETRY=1 takes the marker out before the run
-    found.lost = gone - Ledger(root, read_only=True).running().keys()
-    for key in sorted(found.lost):
-        is_single = traces.groups.get(key) == Traces.single_runs
-        todo = f"the same `{'python -m experiments run' if is_single else 'make sweep'}` makes it again"
-        found.findings.append(Finding(f"runs/{key}", "missing", "was made and is gone", todo))
-
-
-def _say_of_strays(strays: list[str], traces: Traces, listed: dict[str, set[str]], found: Audit) -> None:
-    """Of runs in no study: those made one by one, those that a study lists no more, and those of who knows what."""
-    for group in ("", Traces.single_runs, *sorted(listed)):
-        keys = [key for key in strays if traces.groups.get(key, "") == group]
-        what = {"": "of no study that is here", Traces.single_runs: "made by the command `run`, in no study"}
-        if keys:
-            text = what.get(group, f"made for {group}, which does not list {'it' if len(keys) == 1 else 'them'} now")
-            found.notes.append(f"{counted(len(keys), 'run')} {text}{_such_as(keys)}")
-        if not group:
-            found.num_homeless = len(keys)
-
-
-def _check_study(folder: Path, runs: dict[str, CheckedRun], listed: dict[str, set[str]], found: Audit) -> bool:
-    """Whether it has a manifest, in whatever state. listed: takes its runs, if it can be read."""
-    root, path = folder.parents[1], folder / "study.json"
-    for entry in _entries(folder):
-        if entry.name != "study.json" and not JOURNAL_FILES.fullmatch(entry.name):
-            found.note(entry, _stranger(root, entry))
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        found.findings.append(Finding(f"studies/{folder.name}/study.json", "unreadable", what, LET_ME_READ))
-    else:
-        found.num_bytes += len(content)
-        _check_manifest(path, content, runs, listed, found)
-    found.num_studies += 1
-    found.num_files += 1
-    return True
-
-
-def _miss_study(folder: Path, strays: Collection[str], traces: Traces, found: Audit) -> None:
-    """Of a study without a manifest. strays: runs in no study. Its journal names runs whose results it has seen."""
-    if (folder / "study.json").exists():  # a sweep has just written it
-        return
-    try:
-        journal = (folder / JOURNAL).read_bytes()
-    except OSError:
-        journal = b""
-    where, todo = f"studies/{folder.name}/study.json", "the same `make sweep` writes it"
-    if any(traces.groups.get(key) == folder.name or f'"{key}"'.encode() in journal for key in strays):
-        again = f"bring it back from a copy; {todo}, too, all but what was planned at first"
-        found.findings.append(Finding(where, "missing", "is gone, and runs of the study are here", again))
-    elif folder.name in traces.studies():
-        found.findings.append(Finding(where, "missing", "is gone, and runs were made for the study", todo))
-    else:
-        found.note(folder, f"{where}: was not written yet, as by a sweep that was ended at its start; {todo}")
-
-
-def _check_manifest(
-    path: Path, content: bytes, runs: dict[str, CheckedRun], listed: dict[str, set[str]], found: Audit
-) -> None:
-    folder = path.parent
-
-    def find(kind: Kind, what: str, todo: str = HOW_TO_MEND_A_STUDY) -> None:
-        found.findings.append(Finding(f"studies/{folder.name}/study.json", kind, what, todo))
-
-    try:
-        value = parse_json(path, content)
-    except UserError:
-        return find("damaged", "is not JSON")
-    version = value.get("format") if isinstance(value, dict) else None
-    if is_whole(version) and version > RESULT_FORMAT:
-        return find("newer", f"format {version} is newer than this version knows ({RESULT_FORMAT})", UPDATE)
-    if what := misfit("study.json", value):
-        return find("damaged", what)
-    keys = {key for arm in value["arms"] for key in keys_of(arm)}
-    listed[folder.name] = keys
-    if not digest_fits(value):
-        return find("edited", "does not fit its sha256")
-    if "sha256" in value and content != to_json(value):
-        return find("edited", "says the same in another spelling")
-    if "protocol" in value and hash_of(value["protocol"]) != value["protocol_hash"]:
-        find("edited", "its protocol_hash is not that of its protocol")
-    if value["study"] != folder.name:
-        find("edited", f"is of the study {value['study']}, but its folder is called {folder.name}")
-    for what in _disagreements(value, runs):
-        find("edited", what)
-    if missing := keys - runs.keys() - found.lost:
-        num, (verb, them) = counted(len(keys), "run"), ("is", "it") if len(missing) == 1 else ("are", "them")
-        text = f"{len(missing):,} of {num} {verb} still to be made; the same `make sweep` makes {them}"
-        found.notes.append(f"{folder.name}: {text}")
-    return None
 
 
 def _disagreements(study: dict[str, Any], runs: dict[str, CheckedRun]) -> Iterator[str]:
@@ -272,58 +317,6 @@ def _best(study: dict[str, Any], trials: list[dict[str, Any]]) -> list[str | Non
         found = Tried(trial["key"], setting, seed, trial["status"], trial["result"]["val_accuracy"])
         tried.setdefault(seed if study.get("tuning") == "per_seed" else None, []).append(found)
     return [winner_of(each) for each in tried.values()]
-
-
-def _check_running(root: Path, found: Audit) -> None:
-    for entry in _entries(root / "running"):
-        if not entry.is_dir():
-            found.note(entry, _stranger(root, entry))
-            continue
-        whole = 0
-        for path in _entries(entry):
-            promised = re.fullmatch(r"epoch-\d+-([0-9a-f]{64})\.safetensors", path.name)
-            if not promised or not path.is_file():
-                found.note(path, _stranger(root, path))
-                continue
-            try:
-                with open(path, "rb") as file:
-                    num_bytes = os.fstat(file.fileno()).st_size
-                    is_whole_file = hashlib.file_digest(file, "sha256").hexdigest() == promised[1]
-            except FileNotFoundError:  # newer ones have just taken its place, or the run has ended
-                continue
-            found.num_files += 1
-            found.num_bytes += num_bytes
-            whole += is_whole_file
-            if not is_whole_file:
-                where = str(path.relative_to(root))
-                todo = f"delete {path}; the run goes on from the checkpoint before it"
-                found.findings.append(Finding(where, "damaged", "is not the bytes that its name promises", todo))
-        if whole:
-            found.note(entry, f"running/{entry.name}: checkpoints of a run that the same `make sweep` goes on with")
-
-
-def _check_markers(root: Path, runs: dict[str, CheckedRun], found: Audit) -> None:
-    for entry in _entries(root / "wandb" / "logged"):
-        where = entry.relative_to(root)
-        if entry.name.startswith("."):
-            found.note(entry, _stranger(root, entry))
-        elif entry.name in found.lost:
-            continue
-        elif entry.name not in runs and not (root / "runs" / entry.name).exists():
-            found.note(entry, f"{where}: is of a run that the ledger has not; harmless")
-        elif not (marker := read_marker(root, entry.name)):
-            found.note(entry, f"{where}: is damaged; the next `make sync` logs the run again")
-        elif not marker["uploaded"] and not (root / "wandb" / marker["folder"]).is_dir():
-            found.note(entry, f"{where}: points to a folder that is gone; `make sync` uploads from the ledger")
-
-
-def _check_top(root: Path, found: Audit) -> None:
-    known = {"runs", "studies", "running", "wandb", LOCK, HOLDER}
-    for entry in _entries(root):
-        if entry.name not in known:
-            found.note(entry, _stranger(root, entry))
-        elif entry.name == HOLDER and holder_was_killed(entry):
-            found.note(entry, f"{HOLDER}: names the host of a sweep that was killed; {SWEPT}")
 
 
 def _stranger(root: Path, entry: Path) -> str:

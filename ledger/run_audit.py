@@ -100,11 +100,10 @@ def check_run(folder: Path) -> CheckedRun:
         if what := _unfit_arrays(values.get("weights.safetensors") or {}):
             run.find("weights.safetensors", "damaged", what, again)
     if all(finding.kind == "extra" for finding in run.findings):
-        record = values["run.json"]
-        for name, what in disagreements(folder.name, values):
+        contradictions = list(disagreements(folder.name, values))
+        for name, what in contradictions:
             run.find(name, "edited" if name in values else "missing", what, again)
-        if all(finding.kind == "extra" for finding in run.findings):
-            run.record = record
+        run.record = None if contradictions else values["run.json"]
     return run
 
 

@@ -12,10 +12,10 @@ PATIENCE_S = 240.0
 """Longer than any command of the tests takes on a machine that has other work."""
 
 
-def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
+def start(*arguments: object, cwd: Path, module: str = "experiments") -> "subprocess.Popen[str]":
     """`python -m experiments ...` under way; the process leads a group, as a terminal has it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1", "COLUMNS": "120"},
         stdin=subprocess.DEVNULL,
@@ -26,9 +26,11 @@ def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
     )
 
 
-def run(*arguments: object, cwd: Path, patience_s: float = PATIENCE_S) -> "subprocess.CompletedProcess[str]":
+def run(
+    *arguments: object, cwd: Path, patience_s: float = PATIENCE_S, module: str = "experiments"
+) -> "subprocess.CompletedProcess[str]":
     """`python -m experiments ...` to its end."""
-    process = start(*arguments, cwd=cwd)
+    process = start(*arguments, cwd=cwd, module=module)
     try:
         stdout, stderr = process.communicate(timeout=patience_s)
     except subprocess.TimeoutExpired:

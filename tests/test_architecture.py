@@ -3,7 +3,8 @@
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -86,10 +87,10 @@ def test_the_libraries_import_nothing_else(house: str, allowed: set[str]) -> Non
     [
         ("ledger", {"torch", "torchvision", "stn", "baselines", "experiments", "analysis", "benchmarks"}, ()),
         ("analysis", {"torch", "torchvision", "stn", "baselines", "experiments", "benchmarks"}, ()),
-        ("experiments", {"analysis", "benchmarks"}, ("experiments/terminal/commands/",)),
+        ("experiments", {"analysis"}, ("experiments/terminal/commands/",)),
+        ("experiments", {"benchmarks", "tests"}, ()),
         ("stn", {"tests"}, ()),
         ("baselines", {"tests"}, ()),
-        ("experiments", {"tests"}, ()),
         ("analysis", {"tests"}, ()),
         ("benchmarks", {"tests"}, ()),
     ],
@@ -97,6 +98,55 @@ def test_the_libraries_import_nothing_else(house: str, allowed: set[str]) -> Non
 def test_imports_go_one_way(house: str, forbidden: set[str], exempt: tuple[str, ...]) -> None:
     crossing = {file: packages(file) & forbidden for file in in_room(house) if not file.startswith(exempt)}
     assert not {file: names for file, names in crossing.items() if names}
+
+
+def modules() -> dict[str, str]:
+    """By its dotted name, each file of the product."""
+    files = [file for file in FILES if room(file) != "tests"]
+    return {file.removesuffix(".py").removesuffix("/__init__").replace("/", "."): file for file in files}
+
+
+def cycles(arrows: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Names that arrows lead from back to; each list is a way round."""
+    targets: dict[str, set[str]] = {}
+    for source, target in arrows:
+        targets.setdefault(source, set()).add(target)
+    try:
+        TopologicalSorter(targets).prepare()
+    except CycleError as error:
+        return [error.args[1]]
+    return []
+
+
+def test_no_file_imports_itself_by_a_detour_and_no_folder_does() -> None:
+    """In each folder, the files and folders in it have an order. A folder's own `__init__` is none of them."""
+    known = modules()
+    arrows = {
+        (source, target if target in known else target.rpartition(".")[0])
+        for source, file in known.items()
+        for target in imported(TREES[file])
+        if {target, target.rpartition(".")[0]} & set(known)
+    }
+    assert cycles((source, target) for source, target in arrows if source != target) == []
+    folders = {""} | {name for name, file in known.items() if file.endswith("__init__.py")}
+    for folder in folders:
+        start = f"{folder}." if folder else ""
+        inside = {
+            tuple(name.removeprefix(start).split(".")[0] for name in arrow)
+            for arrow in arrows
+            if all(name.startswith(start) for name in arrow)
+        }
+        assert (folder, cycles((source, target) for source, target in inside if source != target)) == (folder, [])
+
+
+def test_the_way_round_is_found() -> None:
+    assert cycles([("a", "b"), ("b", "c"), ("a", "c")]) == []
+    assert set(cycles([("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")])[0]) == {"a", "b", "c"}
+
+
+def test_no_file_lies_loose_in_experiments() -> None:
+    loose = {file for file in FILES if room(file) == "experiments" and file.count("/") == 1}
+    assert loose == {"experiments/__init__.py", "experiments/__main__.py"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.cli import main
 from benchmarks.engine import new_network
 from benchmarks.machine import thread_counts
 from benchmarks.remote import Remote
@@ -20,7 +21,6 @@ from benchmarks.workloads import NUM_CLASSES, OLD_RECIPE, WORKLOADS, Workload, r
 from experiments.machine.device import find_device
 from experiments.networks.models.cnn_matched import count_parameters
 from experiments.networks.network import Batch
-from experiments.terminal.cli import main
 from ledger.config import Protocol
 from ledger.errors import UserError
 
@@ -34,7 +34,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         # Threads that wait for each other sleep: where the machine has other work, those that spin take minutes.
         patch.setenv("OMP_WAIT_POLICY", "passive")
-        assert main(["bench", "--quick", "--out", str(out)]) == 0
+        assert main(["speed", "--quick", "--out", str(out)]) == 0
     assert [path.name for path in out.parent.iterdir()] == ["bench.json"]
     return json.loads(out.read_text())
 
@@ -202,7 +202,7 @@ def test_a_remote_object_that_fails_says_so() -> None:
 
 @pytest.mark.parametrize("name", ["missing/bench.json", "here", "."])
 def test_a_file_that_cannot_be_written_is_refused_at_once(here: Path, tmp_path: Path, capsys, name: str) -> None:
-    assert main(["bench", "--out", name if name == "." else str(tmp_path / name)]) == 2
+    assert main(["speed", "--out", name if name == "." else str(tmp_path / name)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: out: ")
     assert error.count("\n") == 1

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from benchmarks import time_to_accuracy
+from benchmarks.cli import main
 from benchmarks.time_to_accuracy import NEW, OLD, USUAL, Clock, median_of_all, ratios, seconds_to, sides_for
-from experiments.terminal.cli import main
 from ledger.config import Protocol
 from tests.command_line import run
 from tests.image_folders import make_parts
@@ -42,7 +42,7 @@ def patient() -> Iterator[None]:
 def report(images: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Of a target that a guess reaches, from the command line."""
     out = tmp_path_factory.mktemp("report") / "figures.json"
-    assert main(["bench-accuracy", str(images), *QUICK, "--target", "0.01", "--out", str(out)]) == 0
+    assert main(["accuracy", str(images), *QUICK, "--target", "0.01", "--out", str(out)]) == 0
     assert [path.name for path in out.parent.iterdir()] == ["figures.json"]
     return json.loads(out.read_text())
 
@@ -84,7 +84,7 @@ def test_the_whole_factor_is_that_of_its_parts(report) -> None:
 
 
 def test_a_target_that_is_missed_has_no_figures(images: Path, here: Path) -> None:
-    ended = run("bench-accuracy", images, *QUICK, "--target", 1, cwd=here)
+    ended = run("accuracy", images, *QUICK, "--target", 1, cwd=here, module="benchmarks")
     assert (ended.returncode, ended.stderr) == (0, "")
     for side in (USUAL, OLD, NEW):
         points = r"epoch 1 of 2, [\d.]+ % right after [\d.]+ s\nepoch 2 of 2, [\d.]+ % right after [\d.]+ s\n"
@@ -106,11 +106,11 @@ def test_a_target_that_is_missed_has_no_figures(images: Path, here: Path) -> Non
         (["images", "--out", "."], "out: . cannot be written (it is a folder)"),
         (["images"], "folder 'images': does not exist\n"),
         ([""], "path: is empty, as a variable of the shell is that was not set; give it a path"),
-        ([], "the following arguments are required: bench-accuracy.path"),
+        ([], "the following arguments are required: accuracy.path"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_at_once(here: Path, capsys, arguments: list[str], said: str) -> None:
-    assert main(["bench-accuracy", *arguments]) == 2
+    assert main(["accuracy", *arguments]) == 2
     out, error = capsys.readouterr()
     assert (out, error.count("\n")) == ("", 1) and said in error
     assert not list(here.iterdir())
@@ -127,7 +127,7 @@ def test_a_side_that_cannot_be_trained_is_named(images: Path, here: Path, capsys
             return []
 
     monkeypatch.setattr(time_to_accuracy, "Remote", Diverges)
-    assert main(["bench-accuracy", str(images), *QUICK]) == 2
+    assert main(["accuracy", str(images), *QUICK]) == 2
     said = f"error: these images cannot be trained on by the side {USUAL!r}: its loss is not finite\n"
     assert capsys.readouterr().err == said
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import benchmarks.cli
 from experiments.networks import catalogue
 from experiments.networks.models import MODELS
 from experiments.sweep.sweep import Sweep
-from experiments.terminal.cli import build_parser, main
+from experiments.terminal.cli import command_line, main
 from ledger.ledger import Ledger
 from ledger.options import fields
 from tests.command_line import stamps, start
@@ -22,7 +23,7 @@ from tests.tiny_study import plan_of, write_sweep
 TUTORIAL = Path(__file__).parents[1] / "experiments/configs/tutorial.yaml"
 
 
-COMMANDS = tuple(build_parser()[1])
+COMMANDS = tuple(command_line().commands)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -30,13 +31,19 @@ def test_a_command_has_a_file(command: str) -> None:
     assert callable(importlib.import_module(f"experiments.terminal.commands.{command.replace('-', '_')}").main)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [("experiments", command) for command in COMMANDS]
+    + [("benchmarks", command) for command in benchmarks.cli.command_line().commands],
+)
+def test_every_command_explains_itself(
+    program: str, command: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
+        (main if program == "experiments" else benchmarks.cli.main)([command, "--help"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f"usage: python -m experiments [options] {command}")
+    assert printed.startswith(f"usage: python -m {program} [options] {command}")
     arguments = re.findall(r"^  (?:-h, )?(--[\w.]+)(?: [^ ]+)?( {2,}|\n {10,}|\n)(\S?)", printed, re.MULTILINE)
     assert arguments and all(text for name, _, text in arguments), arguments
 
@@ -119,7 +126,7 @@ def test_a_run_that_diverges_says_so(here: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_the_tutorials_own_protocol_is_a_config_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = build_parser()[0].parse_args(["run", "--config", str(TUTORIAL)])["run"]
+    options = command_line().parser.parse_args(["run", "--config", str(TUTORIAL)])["run"]
     protocol = options.protocol
     assert (options.task, options.variant, options.pose) == ("cifar10", "stn_affine@lenet", "upright")
     assert (protocol.epochs, protocol.batch_size, protocol.schedule) == (50, 64, "constant")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from experiments.study.study import read_protocol
 from experiments.study.sweep_file import Section
-from experiments.terminal.cli import build_parser
+from experiments.terminal.cli import command_line
 from ledger.config import Optim, Protocol, RunConfig, canonical, num_steps, protocol_hash, run_key
 from ledger.options import Value
 
@@ -156,7 +156,7 @@ def test_a_run_that_was_written_and_read_has_the_same_key() -> None:
 
 def run_of(arguments: list[str]) -> RunConfig:
     """The run that the command line describes, as far as its numbers go."""
-    parser, _ = build_parser()
+    parser = command_line().parser
     options = parser.parse_args(["run", *arguments])["run"]
     return RunConfig(
         protocol=Protocol(**vars(options.protocol)),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cli import main
 from experiments.machine import cores
 from experiments.machine.cores import free_memory, num_cores
-from experiments.terminal.cli import main
 
 MIB = 2**20
 V2 = "30 23 0:28 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup rw,nsdelegate\n"
@@ -145,7 +145,7 @@ def test_a_real_quota(half_a_core: Path) -> None:
     assert (ran.stdout, ran.stderr) == ("1 1 1\n", "")
 
 
-@pytest.mark.parametrize("command", [["bench"], ["bench-accuracy", "images"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["speed"], ["accuracy", "images"]], ids=" ".join)
 def test_a_bench_without_shared_memory_says_so(
     command: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

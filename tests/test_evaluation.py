@@ -216,10 +216,10 @@ class TestTestPart:
 
     def test_draws_of_a_network_are_the_same_every_time(self):
         network, images = build("stn_random@lenet"), on_cpu(some_images(130))
-        first = evaluate(network, images, "fp32", num_draws=4)
+        first = evaluate(network, images, "fp32")
         torch.manual_seed(5)
-        assert evaluate(network, images, "fp32", num_draws=4) == first
-        assert evaluate(network, images.subset(torch.arange(130)), "fp32", num_draws=4) == first
+        assert evaluate(network, images, "fp32") == first
+        assert evaluate(network, images.subset(torch.arange(130)), "fp32") == first
         assert evaluate(build("cnn@lenet"), images, "fp32") != first
 
 
@@ -230,9 +230,9 @@ def in_order(images: DeviceImages) -> Tensor:
 
 
 class TestPictures:
-    def tiles(self, network: Network, images: DeviceImages, num_draws: int = 0) -> tuple[Tensor, Tensor]:
+    def tiles(self, network: Network, images: DeviceImages) -> tuple[Tensor, Tensor]:
         """The upper and the lower row of the picture, uint8 (n, 32, 32, 3)."""
-        data = before_and_after(network, images, num_draws)
+        data = before_and_after(network, images)
         assert data is not None
         picture = Image.open(io.BytesIO(data))
         assert picture.format == "PNG"

@@ -125,9 +125,8 @@ def test_a_tensor_on_the_wrong_device_is_caught():
 def test_networks(name):
     mode = FakeTensorMode()
     network = moved(build(name), mode)
-    num_draws = build_model_recipe(parse_variant(name), {}).num_draws
     with nothing_cached(), mode:
-        _, batch = next(some_images(4).batches(num_draws, size=4))
+        _, batch = next(some_images(4).batches(network.num_draws, size=4))
         for training, precision in itertools.product((True, False), ("fp32", "bf16")):
             network.train(training)
             with autocast_of_cuda(precision):
@@ -253,8 +252,7 @@ def test_corruptions(mode, name):
 def test_moved_images_are_classified(name):
     mode = FakeTensorMode()
     network = moved(build(name), mode)
-    num_draws = build_model_recipe(parse_variant(name), {}).num_draws
     with nothing_cached(), mode:
-        subjects = Subjects(network, some_images(9), Protocol(precision="fp32", robustness_images=5), num_draws)
+        subjects = Subjects(network, some_images(9), Protocol(precision="fp32", robustness_images=5))
         for placement in (Placement(), Placement(angle_deg=30, scale=2, right_px=1, down_px=-3)):
             check(subjects.predict_placed(subjects.places_N, placement), 5, dtype=torch.int64)

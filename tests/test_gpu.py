@@ -168,9 +168,8 @@ class TestSameOnBothDevices:
         """As close as the 10 bits of TensorFloat-32 allow, in which cuDNN convolves."""
         images = easy_images(20, CPU)
         network = build(name, images).eval()
-        num_draws = build_model_recipe(parse_variant(name), {}).num_draws
         (_, batch), (_, batch_there) = (
-            next(easy_images(20, device).batches(num_draws, size=20)) for device in (CPU, CUDA)
+            next(easy_images(20, device).batches(network.num_draws, size=20)) for device in (CPU, CUDA)
         )
         with torch.inference_mode():
             here = network(batch)

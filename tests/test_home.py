@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import benchmarks.cli
 from experiments.images.tasks.cache import cache_folder
 from experiments.machine.home import user_path
-from experiments.terminal.cli import build_parser, main
+from experiments.terminal import cli
+from experiments.terminal.cli import main
 from ledger.errors import UserError
 from tests.tiny_study import write_sweep
 
@@ -36,8 +38,9 @@ def homeless(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def path_options() -> Iterator[tuple[str, str]]:
-    """Command and option of every path on the command line; a name without -- is a place."""
-    for name, parser in build_parser()[1].items():
+    """Command and option of every path on a command line; a name without -- is a place."""
+    commands = cli.command_line().commands | benchmarks.cli.command_line().commands
+    for name, parser in commands.items():
         for action in parser._actions:
             kind = getattr(action, "_typehint", None) or action.type
             if not isinstance(action, argparse._HelpAction) and "Path" in str(kind):
@@ -46,7 +49,7 @@ def path_options() -> Iterator[tuple[str, str]]:
 
 UNKNOWN = "~nobodyknown/x"
 PLACES = {"path": [UNKNOWN], "ledger": [UNKNOWN], "images": ["abc", UNKNOWN]}
-NEEDED = {"probe": ["images"], "bench-accuracy": ["images"], "export": ["abc"], "predict": ["abc", "a.png"]}
+NEEDED = {"probe": ["images"], "accuracy": ["images"], "export": ["abc"], "predict": ["abc", "a.png"]}
 """By command, what must stand before an option."""
 
 
@@ -55,7 +58,8 @@ def test_every_path_is_refused_whose_home_is_not_known(
     command: str, option: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = PLACES.get(option) or [*NEEDED.get(command, []), f"{option}={UNKNOWN}"]
-    assert main([command, *given]) == 2
+    program = cli if command in cli.command_line().commands else benchmarks.cli
+    assert program.main([command, *given]) == 2
     name = option.lstrip("-")
     said = f"{name}: '~nobodyknown/x': no home folder is known for ~nobodyknown; write the path from / on"
     assert capsys.readouterr().err == f"error: {said}\n"

@@ -211,7 +211,7 @@ def test_the_time_to_an_accuracy_needs_images(checkout: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as ended:
         made(checkout, "bench-accuracy")
     assert "make: bench-accuracy needs images; name their folder: make bench-accuracy DATA=" in str(ended.value.stderr)
-    command = "-m experiments bench-accuracy a folder"
+    command = "-m benchmarks accuracy a folder"
     assert made(checkout, "bench-accuracy", "DATA=a folder") == [command]
     assert made(checkout, "bench-accuracy", "DATA=a folder", "OUT=b.json") == [f"{command} --out b.json"]
 

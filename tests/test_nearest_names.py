@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+import benchmarks.cli
 from analysis.errors import nearest as nearest_recorded
 from baselines.backbones import BACKBONES
 from baselines.policies import POLICIES
@@ -15,13 +16,15 @@ from experiments.images.tasks import TASKS
 from experiments.networks.catalogue import KINDS
 from experiments.networks.models import MODELS
 from experiments.study.study import BUDGETS
-from experiments.terminal.cli import build_parser
+from experiments.terminal import cli
 from ledger.config import Optim, Protocol, Schedule
 from ledger.nearest_names import SYNONYMS, nearest
 from ledger.options import fields
 
 ARGUMENTS = {
-    name: sorted(set(re.findall(r"--([\w.-]+)", command.format_help()))) for name, command in build_parser()[1].items()
+    name: sorted(set(re.findall(r"--([\w.-]+)", command.format_help())))
+    for line in (cli.command_line(), benchmarks.cli.command_line())
+    for name, command in line.commands.items()
 }
 PROTOCOL = [field.name for field in dataclasses.fields(Protocol)]
 COMMANDS = list(ARGUMENTS)

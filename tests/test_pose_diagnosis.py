@@ -257,20 +257,19 @@ def images_in(pose: str, num: int = 60) -> DeviceImages:
     return DeviceImages(posed_NHWC, torch.zeros(num, dtype=torch.int64), poses)
 
 
-def network_of(name: str, images: DeviceImages) -> tuple[Network, int]:
+def network_of(name: str, images: DeviceImages) -> Network:
     variant = parse_variant(name)
     recipe = build_model_recipe(variant, {})
     mean_C, std_C = channel_statistics(images)
-    network = build_network(variant, recipe, num_classes=2, image_px=32, mean_C=mean_C, std_C=std_C, seed=0)
-    return network, recipe.num_draws
+    return build_network(variant, recipe, num_classes=2, image_px=32, mean_C=mean_C, std_C=std_C, seed=0)
 
 
 class TestNetworks:
     @pytest.mark.parametrize("pose", ["R", "RTS"])
     def test_the_oracle_knows_the_pose(self, pose):
         images = images_in(pose)
-        network, num_draws = network_of("oracle_unwarp", images)
-        found = diagnose(network, images, "fp32", num_draws)
+        network = network_of("oracle_unwarp", images)
+        found = diagnose(network, images, "fp32")
         assert found is not None and found.pose is not None
         assert found.verdict == "working" and found.num_images == 60
         assert found.pose.angle_error_deg == pytest.approx(0, abs=0.01)
@@ -282,35 +281,35 @@ class TestNetworks:
     @pytest.mark.parametrize("name", ["stn_affine", "stn_frozen", "stn_tps", "stn_affine:place=shared"])
     def test_a_transformer_that_has_not_learned_is_idle(self, name, precision):
         images = images_in("R")
-        network, num_draws = network_of(name, images)
-        found = diagnose(network, images, precision, num_draws)
+        network = network_of(name, images)
+        found = diagnose(network, images, precision)
         assert found is not None and found.pose is not None
         assert (found.verdict, found.identity_fraction, found.spread_px) == ("idle", 1.0, 0.0)
         assert found.pose.angle_r2 == pytest.approx(0, abs=1e-4)
 
     def test_random_maps_work_and_recover_nothing(self):
         images = images_in("R", 300)
-        network, num_draws = network_of("stn_random", images)
-        found = diagnose(network, images, "fp32", num_draws)
+        network = network_of("stn_random", images)
+        found = diagnose(network, images, "fp32")
         assert found is not None and found.pose is not None and found.pose.angle_r2 is not None
         assert found.verdict == "working"
         assert found.pose.angle_r2 < 0
-        assert found == diagnose(network, images, "fp32", num_draws)
+        assert found == diagnose(network, images, "fp32")
 
     def test_several_heads_are_described_together_and_have_no_pose(self):
         images = images_in("R")
-        network, num_draws = network_of("stn_affine:heads=4", images)
-        found = diagnose(network, images, "fp32", num_draws)
+        network = network_of("stn_affine:heads=4", images)
+        found = diagnose(network, images, "fp32")
         assert found is not None and found.pose is None
         assert found.num_images == 60
 
     def test_a_network_without_a_transformer_has_no_diagnosis(self):
         images = images_in("R")
-        assert diagnose(network_of("cnn", images)[0], images, "fp32") is None
+        assert diagnose(network_of("cnn", images), images, "fp32") is None
 
     def test_upright_images_have_no_pose_to_recover(self):
         images = images_in("upright")
-        found = diagnose(network_of("stn_affine", images)[0], images, "fp32")
+        found = diagnose(network_of("stn_affine", images), images, "fp32")
         assert found is not None and found.pose is None
 
     def test_only_the_first_images_are_looked_at(self):
@@ -318,6 +317,6 @@ class TestNetworks:
         many = MAX_IMAGES + 10
         index_N = torch.arange(many) % 8
         many_images = replace(images.subset(index_N), true_poses=PoseMaps(torch.eye(3).repeat(many, 1, 1)))
-        network, _ = network_of("stn_frozen", images)
+        network = network_of("stn_frozen", images)
         found = diagnose(network, many_images, "fp32")
         assert found is not None and found.num_images == MAX_IMAGES

@@ -208,9 +208,9 @@ def test_the_single_run_is_the_best_variants(tiny: Findings) -> None:
     assert key_of("upright", "cnn+affine", 11) in single.does
     words = shlex.split(single.line)
     assert words[:4] == [".venv/bin/python", "-m", "experiments", "run"]
-    from experiments.terminal.cli import build_parser
+    from experiments.terminal.cli import command_line
 
-    parser, _ = build_parser()
+    parser = command_line().parser
     options: Namespace = parser.parse_args(words[3:])["run"]
     assert (options.variant, options.seed, options.stage, options.pose) == ("cnn+affine", 11, "final", "upright")
     assert (options.optim.lr, options.optim.weight_decay) == (0.1, 5e-4)

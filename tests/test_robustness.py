@@ -16,7 +16,6 @@ from experiments.images.draws import permutation
 from experiments.images.poses import PoseMaps, disc_mask, no_pose, put_in_pose
 from experiments.networks.models.oracle_unwarp import OracleNetwork
 from experiments.networks.network import Batch, Network, Site
-from experiments.networks.variants import build_model_recipe, parse_variant
 from experiments.runs import robustness
 from experiments.runs.images import DeviceImages, stratified
 from experiments.runs.robustness import (
@@ -172,7 +171,7 @@ class TestWorstOfGrid:
     def test_an_image_counts_if_it_is_right_at_every_point(self, density, angles, shifts):
         images = judged(soft_images(40))
         network = Judge()
-        subjects = Subjects(network, images, PROTOCOL, 0)
+        subjects = Subjects(network, images, PROTOCOL)
         network.seen.clear()
         found = robustness.measure_worst_of_grid(subjects, robustness.DENSITIES[density])
         raw_BCHW, right_N = images.raw(torch.arange(40)), torch.ones(40, dtype=torch.bool)
@@ -205,10 +204,9 @@ class TestSameForEveryone:
             return real(batch)
 
         network.forward = forward  # type: ignore[method-assign]
-        draws = 4 if name.startswith("stn_random") else 0
         protocol = dataclasses.replace(PROTOCOL, **changes)  # type: ignore[arg-type]
         with torch.inference_mode():
-            subjects = Subjects(network, images, protocol, draws)
+            subjects = Subjects(network, images, protocol)
             list(robustness.measure_curves(subjects, robustness.DENSITIES["quick"]))
             list(robustness.measure_corruptions(subjects, dict(CORRUPTIONS)))
         return seen, network
@@ -216,9 +214,8 @@ class TestSameForEveryone:
     @pytest.mark.parametrize("name", [name for name in NETWORKS if "resnet18" not in name])
     @torch.inference_mode()
     def test_every_network_can_be_asked(self, name):
-        num_draws = build_model_recipe(parse_variant(name), {}).num_draws
         protocol = dataclasses.replace(PROTOCOL, precision="bf16")
-        subjects = Subjects(built(name), soft_images(3), protocol, num_draws)
+        subjects = Subjects(built(name), soft_images(3), protocol)
         for predicted_N in (
             subjects.predict_placed(subjects.places_N, Placement(angle_deg=30, scale=1.2)),
             subjects.predict_placed(subjects.places_N[:1], Placement(down_px=3)),

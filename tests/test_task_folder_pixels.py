@@ -218,7 +218,7 @@ def test_one_ground_for_all_that_spares_drawings_in_any_colour(
         wrong = replace(task, reading=replace(task.reading, to_rgb=ToRgb(ground=other)))
         with pytest.raises(ValueError, match="are not those that were sent"):
             received(task.content_hash, tmp_path / other, partial(decoded, wrong))
-    run = Trained({"task": task.record()}, tmp_path, None, 16, 0)  # type: ignore[arg-type]
+    run = Trained({"task": task.record()}, tmp_path, None, 16)  # type: ignore[arg-type]
     read = decode(root / "train/bee/x0.png", 16, run.to_rgb)[0]
     assert np.array_equal(read, drawn[0])
 

@@ -176,12 +176,12 @@ def test_a_command_waits_for_a_large_run(tmp_path: Path) -> None:
 
 PROGRAM = """
 import json, sys
-from experiments.tracking import replay
+from experiments.tracking import replayer
 from ledger.markers import write_marker
 
 def replayed(job, agent, num_there=0):
     marker = dict(project="p", group="g", tags=[], folder=f"offline-run-1-{job['key']}", uploaded=False)
-    write_marker(replay.Path(), job["key"], marker)
+    write_marker(replayer.Path(), job["key"], marker)
     return marker
 
 class Upload:
@@ -198,8 +198,8 @@ def find(*_):
     if not sys.argv[2]:
         raise AttributeError("'Settings' object has no attribute 'base_url'")
 
-replay._replay, replay.Upload, replay._find_server = replayed, Upload, find
-replay._serve(json.loads(sys.argv[1]))
+replayer.replay, replayer.Upload, replayer.find_server = replayed, Upload, find
+replayer.serve(json.loads(sys.argv[1]))
 """
 
 

@@ -67,7 +67,10 @@ class Network(nn.Module):
     """Normalisation and backbone. Subclasses put more around, before or into the backbone.
 
     Each part that may have a learning rate of its own is a child module of the network, under its name.
+    num_draws: uniform numbers in [0, 1) that it needs for each image of a batch, as its model says.
     """
+
+    num_draws: int = 0
 
     def __init__(self, site: Site, backbone: Backbone) -> None:
         super().__init__()

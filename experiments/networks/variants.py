@@ -205,6 +205,8 @@ def build_network(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "start of the model"))
-            return recipe.build(site)
+            network = recipe.build(site)
     except ValueError as error:
         raise UserError(f"{variant} on images of {image_px} px: {error}") from None
+    network.num_draws = recipe.num_draws
+    return network

@@ -19,7 +19,7 @@ from experiments.machine.device import device_name
 from experiments.networks.network import Batch, Network
 
 
-def count_train_flops(network: Network, image_px: int, num_draws: int = 0) -> float:
+def count_train_flops(network: Network, image_px: int) -> float:
     """Floating-point operations of one image's forward and backward pass.
 
     Counted by torch.utils.flop_counter: convolutions and matrix products, a multiplication and an addition as two.
@@ -28,7 +28,7 @@ def count_train_flops(network: Network, image_px: int, num_draws: int = 0) -> fl
     device = next(network.parameters()).device
     state = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
-    batch = Batch.of(torch.zeros(2, network.num_channels, image_px, image_px, device=device), num_draws)
+    batch = Batch.of(torch.zeros(2, network.num_channels, image_px, image_px, device=device), network.num_draws)
     with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
         logits_BX, penalty = network.logits_and_penalty(batch)
         loss = F.cross_entropy(logits_BX, torch.zeros(2, dtype=torch.int64, device=device))

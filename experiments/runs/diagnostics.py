@@ -89,7 +89,7 @@ class FoundMaps:
 
 
 @torch.inference_mode()
-def find_maps(network: Network, images: DeviceImages, precision: str, num_draws: int = 0) -> FoundMaps | None:
+def find_maps(network: Network, images: DeviceImages, precision: str) -> FoundMaps | None:
     """The transformer's maps for some of the images, in evaluation mode; None for a network without one."""
     network.eval()
     device, image_px = images.labels_N.device, images.pixels_NHWC.shape[1]
@@ -97,7 +97,7 @@ def find_maps(network: Network, images: DeviceImages, precision: str, num_draws:
     grid_M2 = base_grid(POINTS, POINTS, device)
     found, true = [], []
     chosen_N, _ = stratified(order_N, images.labels_N, MAX_IMAGES)
-    for _, batch in images.subset(chosen_N).batches(num_draws, 500):
+    for _, batch in images.subset(chosen_N).batches(network.num_draws, 500):
         with autocast(device, precision):
             maps = network.maps(batch)
         if maps is None:
@@ -108,9 +108,9 @@ def find_maps(network: Network, images: DeviceImages, precision: str, num_draws:
     return FoundMaps(found_HNM2, true_NM2, grid_M2.double().cpu(), image_px)
 
 
-def diagnose(network: Network, images: DeviceImages, precision: str, num_draws: int = 0) -> Diagnosis | None:
+def diagnose(network: Network, images: DeviceImages, precision: str) -> Diagnosis | None:
     """The diagnosis over some of the images, in evaluation mode; None for a network without a transformer."""
-    maps = find_maps(network, images, precision, num_draws)
+    maps = find_maps(network, images, precision)
     return maps.describe() if maps else None
 
 

@@ -60,13 +60,13 @@ class Answers:
 
 
 @torch.inference_mode()
-def ask(network: Network, images: DeviceImages, precision: str, num_draws: int = 0) -> Answers:
-    """What the network says of all the images, in evaluation mode. num_draws: as of its model."""
+def ask(network: Network, images: DeviceImages, precision: str) -> Answers:
+    """What the network says of all the images, in evaluation mode."""
     network.eval()
     device = images.labels_N.device
     loss_sum = torch.zeros((), dtype=torch.float64, device="cpu")
     predicted, confidences, label_probabilities = [], [], []
-    for labels_B, batch in images.batches(num_draws, BATCH_SIZE):
+    for labels_B, batch in images.batches(network.num_draws, BATCH_SIZE):
         with autocast(device, precision):
             logits_BK = network(batch).float()
         loss_sum += F.cross_entropy(logits_BK, labels_B, reduction="sum").cpu()
@@ -85,9 +85,9 @@ def ask(network: Network, images: DeviceImages, precision: str, num_draws: int =
     )
 
 
-def evaluate(network: Network, images: DeviceImages, precision: str, num_draws: int = 0) -> Scores:
-    """Scores of the network on all the images, in evaluation mode. num_draws: as of its model."""
-    return ask(network, images, precision, num_draws).scores(network.num_classes)
+def evaluate(network: Network, images: DeviceImages, precision: str) -> Scores:
+    """Scores of the network on all the images, in evaluation mode."""
+    return ask(network, images, precision).scores(network.num_classes)
 
 
 def calibration_error(confidence_N: Tensor, correct_N: Tensor) -> float:
@@ -115,9 +115,7 @@ class Evaluation:
     robustness: Robustness | None
 
 
-def evaluate_on_test(
-    network: Network, task: Task, run: RunConfig, device: torch.device, num_draws: int = 0
-) -> Evaluation | None:
+def evaluate_on_test(network: Network, task: Task, run: RunConfig, device: torch.device) -> Evaluation | None:
     """What the network does on the test part: once, at the end of a final run. None if its loss is not a number.
 
     Raises ValueError for any other run.
@@ -126,7 +124,7 @@ def evaluate_on_test(
         raise ValueError(f"a {run.stage} may not read the test part")
     protocol = run.protocol
     images = to_device(task.test, run.pose, device, part="test", num=protocol.test_images)
-    answers = ask(network, images, protocol.precision, num_draws)
+    answers = ask(network, images, protocol.precision)
     if not math.isfinite(answers.loss):
         return None
     # On the CPU, in one order: the same sum on every repetition.
@@ -135,6 +133,6 @@ def evaluate_on_test(
         scores=answers.scores(network.num_classes),
         ece=calibration_error(confidence_N, correct_N),
         answers=answers,
-        maps=find_maps(network, images, protocol.precision, num_draws),
-        robustness=measure_robustness(network, images, protocol, num_draws),
+        maps=find_maps(network, images, protocol.precision),
+        robustness=measure_robustness(network, images, protocol),
     )

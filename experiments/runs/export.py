@@ -167,7 +167,7 @@ def card(trained: Trained) -> str:
             "Above: images as they are; below: as the rest of the network sees them.\n"
         )
     notes = []
-    if trained.num_draws:
+    if trained.network.num_draws:
         notes.append("The network draws at random; `model.pt2` has every draw at one half.")
     if protocol["precision"] != "fp32":
         notes.append(f"The run was tested in {protocol['precision']}; `model.pt2` computes in fp32, so digits differ.")

@@ -13,11 +13,11 @@ ENLARGEMENT = 3
 
 
 @torch.inference_mode()
-def before_and_after(network: Network, images: DeviceImages, num_draws: int = 0) -> bytes | None:
+def before_and_after(network: Network, images: DeviceImages) -> bytes | None:
     """A PNG of the first images: above as they are, below as the backbone sees them; None without a transformer."""
     network.eval()
     first = images.subset(torch.arange(min(NUM_IMAGES, len(images)), device=images.labels_N.device))
-    _, batch = next(first.batches(num_draws, NUM_IMAGES))
+    _, batch = next(first.batches(network.num_draws, NUM_IMAGES))
     raw_BCHW, seen_BCHW = batch.raw_BCHW, network.look(batch)
     if seen_BCHW is None:
         return None

@@ -91,7 +91,7 @@ def predict(trained: Trained, files: list[Path]) -> list[Prediction]:
 
 def look_at(trained: Trained, raw_1CHW: Tensor) -> Look | None:
     """What the transformer does to the image; None without one."""
-    batch = Batch.of(raw_1CHW, trained.num_draws)
+    batch = Batch.of(raw_1CHW, trained.network.num_draws)
     maps, seen_1CHW = trained.network.maps(batch), trained.network.look(batch)
     if maps is None or seen_1CHW is None:
         return None

@@ -131,14 +131,14 @@ Transform = Callable[[Tensor, PoseMaps, Tensor], tuple[Tensor, PoseMaps]]
 class Subjects:
     """The images that a network is asked about, transformed in many ways, and what it said of them as they are."""
 
-    def __init__(self, network: Network, images: DeviceImages, protocol: Protocol, num_draws: int) -> None:
+    def __init__(self, network: Network, images: DeviceImages, protocol: Protocol) -> None:
         device = images.labels_N.device
         part_N = torch.arange(len(images), device=device)
         order_N = permutation(part_N, seed=0, epoch=0, purpose="robustness")
         num = protocol.robustness_images or len(images)
         self.index_N, _ = stratified(order_N, images.labels_N, num)
         self.images = images.subset(self.index_N)
-        self.u_NK = uniform(self.index_N, num_draws, seed=0, epoch=0, purpose="evaluate")
+        self.u_NK = uniform(self.index_N, network.num_draws, seed=0, epoch=0, purpose="evaluate")
         self.network, self.precision = network.eval(), protocol.precision
         self.places_N = torch.arange(len(self.images), device=device)
         self.untransformed_N = self.predict(self.places_N, lambda raw_BCHW, poses, place_B: (raw_BCHW, poses))
@@ -178,18 +178,15 @@ def moved(raw_BCHW: Tensor, poses: PoseMaps, maps: PoseMaps) -> tuple[Tensor, Po
 
 
 @torch.inference_mode()
-def measure_robustness(
-    network: Network, images: DeviceImages, protocol: Protocol, num_draws: int = 0
-) -> Robustness | None:
+def measure_robustness(network: Network, images: DeviceImages, protocol: Protocol) -> Robustness | None:
     """As densely as the protocol says, in evaluation mode, on as many images of the part as it says; None for none.
 
-    images: the whole part under its pose; which of them are taken is the same for every network. num_draws: as of the
-    network's model.
+    images: the whole part under its pose; which of them are taken is the same for every network.
     """
     if protocol.robustness == "none":
         return None
     density = DENSITIES[protocol.robustness]
-    subjects = Subjects(network, images, protocol, num_draws)
+    subjects = Subjects(network, images, protocol)
     return Robustness(
         num_images=len(subjects),
         points=list(measure_curves(subjects, density)),

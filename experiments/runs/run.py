@@ -226,7 +226,7 @@ def train_and_score(
     result = outcome.result
     result["num_train_images"], result["num_val_images"] = len(images), len(val_N)
     result["num_parameters"] = count_parameters(network)
-    flops_per_image = count_train_flops(network, posed_px(run.pose, run.protocol.image_px), recipe.num_draws)
+    flops_per_image = count_train_flops(network, posed_px(run.pose, run.protocol.image_px))
 
     def after_epoch(row: Row) -> None:
         outcome.history.append(row)
@@ -242,14 +242,14 @@ def train_and_score(
         outcome.train_seconds = time.perf_counter() - start + (checkpoints.earlier_s if checkpoints else 0)
     if outcome.status != "completed":
         return
-    precision, num_draws = run.protocol.precision, recipe.num_draws
+    precision = run.protocol.precision
     if val_images is not None:
-        result["val_class_accuracy"] = evaluate(network, val_images, precision, num_draws).class_accuracy
+        result["val_class_accuracy"] = evaluate(network, val_images, precision).class_accuracy
     diagnosis: Diagnosis | None
-    if picture := before_and_after(network, val_images or images, num_draws):
+    if picture := before_and_after(network, val_images or images):
         outcome.files["transformer.png"] = picture
     if run.stage != "trial":
-        found = evaluate_on_test(network, task, run, device, num_draws)
+        found = evaluate_on_test(network, task, run, device)
         if found is None:  # the last step broke the weights, and no validation images saw it
             outcome.status = "diverged"
             return
@@ -259,7 +259,7 @@ def train_and_score(
         outcome.files |= files
         result |= scores
     else:
-        diagnosis = diagnose(network, val_images or images, precision, num_draws)
+        diagnosis = diagnose(network, val_images or images, precision)
     result["transformer"] = diagnosis and dataclasses.asdict(diagnosis)
 
 

@@ -24,15 +24,13 @@ MIN_PREFIX = 4
 class Trained:
     """A final run and its network, in evaluation mode on the CPU.
 
-    record: run.json. folder: of the run. image_px: side of the images that the network takes. num_draws: uniform
-    numbers that it needs for each image.
+    record: run.json. folder: of the run. image_px: side of the images that the network takes.
     """
 
     record: dict[str, Any]
     folder: Path
     network: Network
     image_px: int
-    num_draws: int
 
     @property
     def key(self) -> str:
@@ -70,11 +68,11 @@ class Classifier(nn.Module):
 
     def __init__(self, trained: Trained) -> None:
         super().__init__()
-        self.network, self.num_draws = trained.network, trained.num_draws
+        self.network = trained.network
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         num_images = image_BCHW.shape[0]  # len() would fix it while the model is exported
-        u_BK = image_BCHW.new_full((num_images, self.num_draws), 0.5)
+        u_BK = image_BCHW.new_full((num_images, self.network.num_draws), 0.5)
         logits_BK: Tensor = self.network(Batch(image_BCHW, no_pose(num_images, image_BCHW.device), u_BK))
         return logits_BK
 
@@ -107,12 +105,11 @@ def load_trained(ledger: Ledger, name: str) -> Trained:
     variant = parse_variant(config["variant"])
     if record["format"] < 5 and variant.backbone == DEFAULT_BACKBONE:
         variant = replace(variant, backbone="cnn4")  # as the default one is called since
-    recipe = build_model_recipe(variant, config["model"])
     image_px = posed_px(config["pose"], config["protocol"]["image_px"])
     num_channels = record["task"].get("channels", 3)
     network = build_network(
         variant,
-        recipe,
+        build_model_recipe(variant, config["model"]),
         num_classes=len(record["task"]["classes"]),
         image_px=image_px,
         # The weights hold the true ones.
@@ -126,4 +123,4 @@ def load_trained(ledger: Ledger, name: str) -> Trained:
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{file}: are not the weights of {config['variant']} ({reason})") from None
-    return Trained(record, folder, network.eval(), image_px, recipe.num_draws)
+    return Trained(record, folder, network.eval(), image_px)

@@ -63,7 +63,7 @@ def train(
         index_N = torch.arange(len(images), device=device)
         order_N = permutation(index_N, seed=run.seed, epoch=epoch, purpose="order")
         shown_NK = draws(policy, order_N, seed=run.seed, epoch=epoch)
-        drawn_NK = uniform(order_N, recipe.num_draws, seed=run.seed, epoch=epoch, purpose="model")
+        drawn_NK = uniform(order_N, network.num_draws, seed=run.seed, epoch=epoch, purpose="model")
         size = protocol.batch_size
         loss_sum = torch.zeros((), device=device)
         num_correct = torch.zeros((), dtype=torch.int64, device=device)
@@ -102,7 +102,7 @@ def train(
             "val_accuracy": None,
         }
         if val_images is not None:
-            scores = evaluate(network, val_images, protocol.precision, recipe.num_draws)
+            scores = evaluate(network, val_images, protocol.precision)
             if not math.isfinite(scores.loss):
                 return "diverged"
             row |= {"val_loss": scores.loss, "val_accuracy": scores.accuracy}

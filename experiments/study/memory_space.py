@@ -61,11 +61,10 @@ def worker_bytes(plan: Plan) -> float:
 def kept_bytes(variant_name: str, image_px: int, num_classes: int, width: float = 1.0, num_channels: int = 3) -> float:
     """Bytes of an image's tensors, without weights, that the forward pass keeps for the backward pass."""
     variant = parse_variant(variant_name)
-    recipe = build_model_recipe(variant, {})
     small_px = min(image_px, SMALL_PX)
     network = build_network(
         variant,
-        recipe,
+        build_model_recipe(variant, {}),
         num_classes=num_classes,
         image_px=small_px,
         mean_C=torch.zeros(num_channels),
@@ -82,7 +81,7 @@ def kept_bytes(variant_name: str, image_px: int, num_classes: int, width: float 
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    batch = Batch.of(torch.zeros(2, num_channels, small_px, small_px), recipe.num_draws)
+    batch = Batch.of(torch.zeros(2, num_channels, small_px, small_px), network.num_draws)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network.train().logits_and_penalty(batch)
     return sum(kept.values()) / len(batch) * (image_px / small_px) ** 2

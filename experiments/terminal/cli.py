@@ -6,13 +6,13 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from experiments.machine.home import user_path
 from experiments.terminal.arguments import HelpFormatter
@@ -54,24 +54,46 @@ def add_reports_argument(parser: ArgumentParser) -> None:
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder for tables and figures")
 
 
-def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    """The whole command line, and each command's part. run_defaults: of `run`, where the sweep file has some."""
-    by_name: dict[str, ArgumentParser] = {}
-    parser = ArgumentParser(
-        prog="python -m experiments",
-        description="Compare learned with shown spatial invariance: spatial transformers and augmentation.",
-        exit_on_error=False,
-        allow_abbrev=False,
-        formatter_class=HelpFormatter,
-    )
-    commands = parser.add_subcommands(dest="command", metavar="COMMAND")
+class CommandLine:
+    """A program's parser, and by its name each command's."""
 
-    def add(name: str, help: str) -> ArgumentParser:
+    def __init__(self, prog: str, description: str) -> None:
+        self.parser = ArgumentParser(
+            prog=prog, description=description, exit_on_error=False, allow_abbrev=False, formatter_class=HelpFormatter
+        )
+        self.commands: dict[str, ArgumentParser] = {}
+        self._subcommands = self.parser.add_subcommands(dest="command", metavar="COMMAND")
+
+    def add(self, name: str, help: str) -> ArgumentParser:
         command = ArgumentParser(description=help, exit_on_error=False, formatter_class=HelpFormatter)
-        commands.add_subcommand(name, command, help=help)
-        by_name[name] = command
+        self._subcommands.add_subcommand(name, command, help=help)
+        self.commands[name] = command
         return command
 
+    def parse(self, arguments: Sequence[str]) -> tuple[str, Namespace]:
+        """The command and its options, `~` in paths resolved. Raises ArgumentError, and UserError for a path."""
+        options = self.parser.parse_args(arguments)
+        chosen = options[options.command]
+        for option, value in vars(chosen).items():
+            if isinstance(value, Path):
+                given = {f"--{option}=", (f"--{option}", "")} & {*arguments, *pairwise(arguments)}
+                if given or (option in POSITIONAL and arguments[1:2] == [""]):
+                    raise UserError(
+                        f"{option}: is empty, as a variable of the shell is that was not set; give it a path"
+                    )
+                chosen[option] = user_path(value, option)
+            elif isinstance(value, list):
+                chosen[option] = [user_path(each, option) if isinstance(each, Path) else each for each in value]
+        return options.command, chosen
+
+
+def command_line(run_defaults: dict[str, Any] | None = None) -> CommandLine:
+    """All commands of `python -m experiments`. run_defaults: of `run`, where the sweep file has some."""
+    line = CommandLine(
+        "python -m experiments",
+        "Compare learned with shown spatial invariance: spatial transformers and augmentation.",
+    )
+    add = line.add
     command = add("sweep", "carry out a study: tune every variant, train the winners with fresh seeds, write tables")
     add_study_arguments(command)
     add_reports_argument(command)
@@ -157,19 +179,6 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     command.add_argument("name", nargs="?", default="", help="the name to say all about; without one, all are listed")
     command.add_argument("--json", action="store_true", help="print JSON")
 
-    command = add("bench", "measure speed beside a plain PyTorch training loop and write it as JSON")
-    command.add_argument("--out", type=Path, default=Path("bench.json"), help="file for the figures")
-    command.add_argument("--quick", action="store_true", help="a moment for each figure, to see that it works")
-
-    command = add("bench-accuracy", "measure the time to an accuracy beside a plain PyTorch training loop, as JSON")
-    command.add_argument("path", type=Path, help="folder of images: train/ and test/, or one folder for each class")
-    command.add_argument("--target", type=float, default=0.8, help="share of the test images to be right about")
-    command.add_argument(
-        "--rounds", type=int, default=3, help="how often each side trains, each time with another seed"
-    )
-    command.add_argument("--out", type=Path, default=Path("bench-accuracy.json"), help="file for the figures")
-    command.add_argument("--quick", action="store_true", help="a few images and epochs, to see that it works")
-
     for name, help in (
         ("dashboard", "open W&B's terminal dashboard on the ledger's runs"),
         ("sync", "upload the ledger's runs to W&B"),
@@ -179,7 +188,7 @@ def build_parser(run_defaults: dict[str, Any] | None = None) -> tuple[ArgumentPa
     command = add("wandb-sweep", "print the search of one variant as a W&B sweep file")
     add_study_arguments(command)
     command.add_argument("--variant", default="cnn", help="the variant whose search to print")
-    return parser, by_name
+    return line
 
 
 def add_worker_arguments(parser: ArgumentParser) -> None:
@@ -212,6 +221,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Status 1 says that no final run was completed, or that a table or a figure could not be made (STATUS_INCOMPLETE).
     """
+    return run_or_complain(run_command, command_line, arguments)
+
+
+def run_or_complain(
+    run: Callable[[Sequence[str]], int], line: Callable[[], CommandLine], arguments: Sequence[str] | None
+) -> int:
+    """What `run` returns for these arguments (by default the process's), or status 2 and one line for bad input."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # where a stream was closed before the start, a file of ours would take its place
@@ -224,12 +240,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain("the folder that this was started in has been deleted; `cd` to it again")
     try:
         try:
-            return run_command(arguments)
+            if not arguments:
+                line().parser.print_help()
+                return 0
+            return run(arguments)
         finally:
             if sys.stdout:  # None where it was closed before the start
                 sys.stdout.flush()  # while it can still be told that nothing takes it
     except ArgumentError as error:
-        return complain(explain(error, arguments))
+        return complain(explain(error, arguments, line().commands))
     except ValueError as error:
         # Analysis raises plain ValueErrors of its own, since it imports nothing from here.
         if not isinstance(error, UserError) and not type(error).__module__.startswith("analysis."):
@@ -260,29 +279,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(arguments: Sequence[str]) -> int:
     """Parse and run a command; returns its exit status. Raises whatever it raises."""
     runs = arguments[:1] == ["run"] and not {"-h", "--help"} & set(arguments)
-    defaults = find_run_defaults(arguments[1:]) if runs else None
-    parser, _ = build_parser(defaults)
+    line = command_line(find_run_defaults(arguments[1:]) if runs else None)
     if runs:  # jsonargparse would take what follows a second dot for an object of its own
         arguments = [re.sub(r"^(--policy\.\w+)\.(?=\w)", r"\1/", each) for each in arguments]
-    if not arguments:
-        parser.print_help()
-        return 0
-    options = parser.parse_args(arguments)
-    name = options.command.replace("-", "_")
-    chosen = options[options.command]
-    for option, value in vars(chosen).items():
-        if isinstance(value, Path):
-            given = {f"--{option}=", (f"--{option}", "")} & {*arguments, *pairwise(arguments)}
-            if given or (option in POSITIONAL and arguments[1:2] == [""]):
-                raise UserError(f"{option}: is empty, as a variable of the shell is that was not set; give it a path")
-            chosen[option] = user_path(value, option)
-        elif isinstance(value, list):
-            chosen[option] = [user_path(each, option) if isinstance(each, Path) else each for each in value]
+    command, chosen = line.parse(arguments)
     if runs:
         chosen.policy = {key.replace("/", "."): value for key, value in chosen.policy.items()}
-    with only_sweep_of(chosen.runs) if name in ONE_AT_A_TIME else nullcontext():
+    with only_sweep_of(chosen.runs) if command in ONE_AT_A_TIME else nullcontext():
         # After parsing: --help, typing errors and a ledger that is held need no torch.
-        return int(importlib.import_module(f"experiments.terminal.commands.{name}").main(chosen))
+        return int(importlib.import_module(f"experiments.terminal.commands.{command.replace('-', '_')}").main(chosen))
 
 
 def output_is_stuck() -> bool:
@@ -307,7 +312,7 @@ def complain(message: str) -> int:
     return STATUS_BAD_INPUT
 
 
-def explain(error: ArgumentError, arguments: Sequence[str]) -> str:
+def explain(error: ArgumentError, arguments: Sequence[str], commands: Mapping[str, ArgumentParser]) -> str:
     """jsonargparse's message in the words of a command line, with the nearest name where one is unknown."""
     message = " ".join(str(error).split())
     message = re.sub(r'^Parser key "([^"]+)"(?: element \d+)?:', r"--\1:", message)
@@ -316,13 +321,12 @@ def explain(error: ArgumentError, arguments: Sequence[str]) -> str:
         r"unrecognized arguments: (?:[^-]\S* )*(--?[\w.-]+)|argument COMMAND: invalid choice: '([^']*)'", message
     )
     if unknown and unknown[1]:
-        _, commands = build_parser()
         known = re.findall(r"--([\w.-]+)", commands[arguments[0]].format_help())
         hint = nearest(unknown[1], known)
         hint = re.sub(r"'([^']+)'", r"'--\1'", hint) if hint.startswith("did you mean") else "--help lists them"
         return f"unknown argument {unknown[1]}; {hint}"
     if unknown:
-        return f"unknown command {unknown[2]!r}; {nearest(unknown[2], build_parser()[1])}"
+        return f"unknown command {unknown[2]!r}; {nearest(unknown[2], commands)}"
     message = re.sub(r"""Unable to load config '(.*)' - .* config "\1"$""", r"Expected a dict. Got value: \1", message)
     several = re.match(r"(--\S+): Expected a (tuple|dict)\. Got value: (.*)", message)
     if several:

@@ -1,196 +1,31 @@
-"""A run of the ledger as a W&B run: the program that a tracker starts. The only file that imports wandb.
+"""A run of the ledger as a W&B run, and what W&B's client knows of its server. The only file that imports wandb.
 
 W&B writes the paths it is told into its files and uploads some of them. So the working directory is the ledger, paths
 are relative to it, and copies that W&B makes for an upload lie in a temporary folder, which is gone with the process.
 """
 
-import contextlib
-import itertools
 import json
 import os
-import queue
-import re
 import shutil
 import signal
 import sys
-import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from experiments.machine.parent_death import end_with_parent
-from experiments.tracking import record as record
-from experiments.tracking.settings import at_home, upload_environment
-from experiments.tracking.tracker import offline_env, slow_s
-from experiments.tracking.upload import Server, Upload
+from experiments.tracking import record
+from experiments.tracking.upload import Server
 from ledger.ledger import Ledger
-from ledger.markers import Job, Marker, read_marker, write_marker
+from ledger.markers import Job, Marker, write_marker
 
 if TYPE_CHECKING:
     import wandb
 
-UPLOAD_BATCH = 20
-"""Runs that one `wandb sync` uploads; starting it costs as much as ten small runs."""
-
-_KEPT = "upload failed, runs are kept here until the next sync"
-
-_SECRET = re.compile(r"[A-Za-z0-9_=+]{32,}|//[^/\s@]*@")
-"""What may be an API key, or credentials in an address: a careless server sends back what it was sent."""
-
-# How an agent of a W&B sweep tells the program it starts which run of the sweep to be.
-_AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_PROJECT", "WANDB_ENTITY")
-
-_WANDB = Path("wandb")
-
-_PYTHON = (sys.executable, "-P", "-m", "experiments.tracking.replay")
+WANDB = Path("wandb")
 
 
-def _serve(order: dict[str, Any]) -> None:
-    """Replay the runs named on standard input, one line each, until `null`; the first problem to standard output."""
-    os.nice(10)  # training comes first
-    account = upload_environment(os.environ) if order["online"] else {}
-    account |= {"WANDB_ERROR_REPORTING": "false", "WANDB_PROGRAM": "stn-bench"}
-    agent = {name: os.environ[name] for name in _AGENT if name in os.environ} if "WANDB_SWEEP_ID" in os.environ else {}
-    if "WANDB_SWEEP_PARAM_PATH" in agent:
-        agent["WANDB_SWEEP_PARAM_PATH"] = os.path.abspath(agent["WANDB_SWEEP_PARAM_PATH"])
-    os.chdir(order["ledger"])
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        del os.environ[name]
-    scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-    tempfile.tempdir = os.environ["TMPDIR"] = scratch.name
-    if at_home("~") is None:  # W&B will have one
-        os.environ["HOME"] = account["HOME"] = scratch.name
-
-    # Nothing that W&B prints may end up among the reports.
-    commands, reports = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-
-    def report(problem: str) -> None:
-        if not reports.closed:
-            reports.write(json.dumps(_SECRET.sub("...", " ".join(problem.split()))[:400]) + "\n")
-            reports.close()  # the first says enough
-
-    upload: Upload | None = None
-
-    def leave(*_: object) -> NoReturn:
-        if upload:
-            upload.stop()
-        scratch.cleanup()
-        os._exit(1)
-
-    signal.signal(signal.SIGTERM, leave)
-    jobs: queue.Queue[Job | None] = queue.Queue()
-    is_last = threading.Event()
-
-    def listen() -> None:
-        for line in commands:
-            job = json.loads(line)
-            if job is None:
-                is_last.set()
-            jobs.put(job)
-            if job is None:
-                return
-        leave()  # the program has died: what is half written is written again next time
-
-    threading.Thread(target=listen, daemon=True).start()
-    try:
-        (_WANDB / "logged").mkdir(parents=True, exist_ok=True)
-        if order["online"]:
-            try:
-                server = _find_server(
-                    account, scratch.name, lambda: order["hurry_s" if is_last.is_set() else "patience_s"]
-                )
-                command = [*_PYTHON, "--sync", str(os.getpid())]
-                upload = Upload(command, account, Path(scratch.name), server, order["stall_s"])
-            except Exception as fault:  # the files are written all the same
-                report(f"{_KEPT}: W&B's settings cannot be read: {type(fault).__name__}: {fault}")
-        os.environ.update(offline_env(scratch.name) | agent)
-        waiting, batch = dict[str, Marker](), dict[Path, str]()
-        is_proven, num_failures, away, ask_again_at, num_left = False, 0, "", 0.0, 0
-
-        def arrived(folder: Path) -> None:
-            write_marker(Path(), batch[folder], {**waiting.pop(batch[folder]), "uploaded": True})
-
-        def complete(upload: Upload, keys: set[str]) -> str:
-            """Send what the server lacks of the runs that it has in part: W&B's client would append all of it."""
-            nonlocal batch
-            there = {key: waiting[key] for key in batch.values() if key in keys}
-            for project in sorted({marker["project"] for marker in there.values()}):
-                ids = [agent.get("WANDB_RUN_ID", key) for key in there if there[key]["project"] == project]
-                known = upload.ask([*_PYTHON, "--lines", str(os.getpid()), agent.get("WANDB_PROJECT", project), *ids])
-                if not isinstance(known, dict):
-                    return "the server does not say what it has of runs that are there already"
-                for key, marker in there.items():
-                    if (num_rows := known.get(agent.get("WANDB_RUN_ID", key))) is not None:
-                        group, tags = marker["group"], marker["tags"]
-                        job = Job(key=key, project=project, group=group, tags=tags, again=True)
-                        waiting[key] = _replay(job, agent, num_rows)
-            batch = {_WANDB / waiting[key]["folder"]: key for key in there}
-            return upload.run(batch, arrived, slow_s=slow_s(Path(), there), resume=True)
-
-        while True:
-            job = jobs.get()
-            if job:
-                try:
-                    with _lock():
-                        if read_marker(Path(), job["key"]) is None or (job["again"] and (upload or agent)):
-                            waiting[job["key"]] = _replay(job, agent)
-                except Exception as fault:
-                    report(f"run {job['key']} was not logged: {type(fault).__name__}: {fault}")
-            # The first upload is of one run, to see whether it works at all; then as many as have come together. Where
-            # a command waits for its end, all files are written first, and what does not work is not tried again.
-            hurries = is_last.is_set() and order["hurry_s"] < order["patience_s"]
-            while upload and waiting and time.monotonic() >= ask_again_at:
-                if job and (hurries or (is_proven and not jobs.empty() and len(waiting) < UPLOAD_BATCH)):
-                    break
-                batch = {_WANDB / marker["folder"]: key for key, marker in waiting.items()}
-                batch = dict(itertools.islice(batch.items(), UPLOAD_BATCH if is_proven else 1))
-                with _lock():
-                    tried = list(batch.values())
-                    error = upload.run(batch, arrived, slow_s=slow_s(Path(), tried))
-                    if there := {key for key in tried if agent.get("WANDB_RUN_ID", key) in upload.there}:
-                        others = set(waiting) & set(tried) - there
-                        error = complete(upload, there) or (error if others else "")
-                failed = [key for key in tried if key in waiting]
-                is_proven = is_proven or len(failed) < len(tried)
-                if failed and upload.is_away:
-                    away, ask_again_at = error, time.monotonic() + order["patience_s"]
-                    break
-                num_failures = num_failures + 1 if len(failed) == len(tried) else 0
-                for key in failed:
-                    del waiting[key]
-                if error:
-                    report(f"{_KEPT}: {error}")
-                if upload.is_refused or num_failures == (1 if hurries else 2):  # one may be the fault of its runs
-                    upload = None
-            if job is None:
-                if not hurries and upload and len(waiting) not in (0, num_left):  # somebody waits for them
-                    num_left = len(waiting)
-                    time.sleep(max(0.0, ask_again_at - time.monotonic()))
-                    jobs.put(None)
-                    continue
-                if waiting and away:
-                    report(f"{_KEPT}: {away}")
-                return
-    except Exception as fault:
-        report(f"tracking stopped: {type(fault).__name__}: {fault}")
-
-
-@contextlib.contextmanager
-def _lock() -> Iterator[None]:
-    """Keeps two trackers of one ledger from writing at once."""
-    import fcntl
-
-    with open(_WANDB / "lock", "wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also by a kill
-        yield
-
-
-def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
+def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     """Write W&B's offline files of one run, in place of any that are there, and its marker.
 
     num_there: rows of its history that the server has already. Their picture goes into the summary.
@@ -206,8 +41,8 @@ def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     run_id = agent.get("WANDB_RUN_ID", key)
     marker = Marker(project=job["project"], group=job["group"], tags=job["tags"], folder="", uploaded=False)
 
-    (_WANDB / "logged" / key).unlink(missing_ok=True)
-    for leftover in [*_WANDB.glob(f"offline-run-*-{run_id}"), *_WANDB.glob(f"offline-run-*-{run_id}-*")]:
+    (WANDB / "logged" / key).unlink(missing_ok=True)
+    for leftover in [*WANDB.glob(f"offline-run-*-{run_id}"), *WANDB.glob(f"offline-run-*-{run_id}-*")]:
         shutil.rmtree(leftover, ignore_errors=True)
 
     settings = wandb.Settings(
@@ -265,7 +100,7 @@ def _replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     for scraps in ("logs", "tmp"):
         shutil.rmtree(written / scraps, ignore_errors=True)
     # W&B's terminal dashboard lists runs by their folders and reads the id behind "run-", date and time.
-    written = written.rename(_WANDB / f"offline-run-{record.file_name(run)}-{written.name.removeprefix('offline-')}")
+    written = written.rename(WANDB / f"offline-run-{record.file_name(run)}-{written.name.removeprefix('offline-')}")
     marker["folder"] = written.name
     write_marker(Path(), key, marker)
     return marker
@@ -320,7 +155,7 @@ def _read_json(file: Path, missing: Any) -> Any:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else missing
 
 
-def _find_server(account: Mapping[str, str], folder: str, patience_s: Callable[[], float]) -> Server:
+def find_server(account: Mapping[str, str], folder: str, patience_s: Callable[[], float]) -> Server:
     """The server that `wandb sync` uploads to with this environment: W&B itself works out which."""
     import wandb
 
@@ -378,9 +213,5 @@ if __name__ == "__main__":
         sys.exit(0 if _has_credentials() else 1)
     if sys.argv[1] == "--sync":
         _sync(int(sys.argv[2]), sys.argv[3:])
-    elif sys.argv[1] == "--lines":
+    if sys.argv[1] == "--lines":
         _count_lines(int(sys.argv[2]), sys.argv[3], sys.argv[4:])
-    else:
-        order = json.loads(sys.argv[1])
-        end_with_parent(order["parent"], signal.SIGTERM)
-        _serve(order)

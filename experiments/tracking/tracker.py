@@ -3,7 +3,7 @@
 A run never talks to W&B. When it is committed to the ledger, one other process replays it from the ledger's files, so
 that no fault of W&B can fail, slow or change a run, and every run of the ledger is one W&B run, whose id is its key.
 A replay first writes W&B's offline files, which needs no account and no network. Online, `wandb sync` then uploads
-them; where that fails they stay, and `sync` uploads them later. experiments/tracking/replay.py is that process.
+them; where that fails they stay, and `sync` uploads them later. experiments/tracking/replayer.py is that process.
 
 Inside `<ledger>/wandb/`: `offline-run-*/` are W&B's files, and `logged/<key>` says that a run was replayed and whether
 it was uploaded.
@@ -107,7 +107,10 @@ def _logged_in() -> bool:
         return False  # without starting W&B, which costs a second
     try:
         asked = subprocess.run(
-            [*_REPLAY, "--logged-in"], env=_with_project(os.environ), timeout=30, capture_output=True
+            [*_PYTHON, "experiments.tracking.replay", "--logged-in"],
+            env=_with_project(os.environ),
+            timeout=30,
+            capture_output=True,
         )
     except (OSError, subprocess.SubprocessError):
         return False
@@ -234,7 +237,7 @@ class Tracker:
         order = {"ledger": str(self.ledger.resolve()), "online": self.mode == "online", "parent": os.getpid()}
         try:
             self._process = subprocess.Popen(
-                [*_REPLAY, json.dumps(order | self._limits)],
+                [*_PYTHON, "experiments.tracking.replayer", json.dumps(order | self._limits)],
                 env=_with_project(os.environ),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -353,8 +356,8 @@ def slow_s(ledger: Path, keys: Iterable[str]) -> float:
     return max(sizes, default=0) / SLOWEST_LINE
 
 
-_REPLAY = (sys.executable, "-P", "-m", "experiments.tracking.replay")
-"""The tracker's process. -P: the folder it is started in has no say in what is imported."""
+_PYTHON = (sys.executable, "-P", "-m")
+"""Starts a module. -P: the folder it is started in has no say in what is imported."""
 
 
 def _with_project(environment: Mapping[str, str]) -> dict[str, str]:

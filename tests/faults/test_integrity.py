@@ -195,7 +195,7 @@ def test_no_damaged_run_goes_to_a_tracker(root: Path, name: str, damage: str, mo
     path.write_bytes(path.read_bytes()[:-1]) if damage == "torn" else path.unlink()
     job = Job(key=path.parent.name, project="p", group="g", tags=[], again=False)
     with pytest.raises(UserError, match=rf"^runs/{job['key']}/{name}: "):
-        replay._replay(job, {})
+        replay.replay(job, {})
     assert not (root / "wandb").exists()
 
 

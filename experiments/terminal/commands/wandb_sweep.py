@@ -3,7 +3,6 @@
 import yaml
 from jsonargparse import Namespace
 
-from experiments.study.wandb_sweep import wandb_form
 from experiments.study.wandb_sweep import wandb_sweep as wandb_sweep_file
 from experiments.terminal.commands.options import read_study
 from ledger.errors import UserError, nearest
@@ -19,12 +18,10 @@ def main(options: Namespace) -> int:
     arguments += ["--data", str(options.data)] if options.data else []
     arguments += ["--label", options.label] if options.label else []
     sweep_file = wandb_sweep_file(
-        {parameter.name: wandb_form(parameter) for parameter in study.search.parameters(options.variant)},
+        study.search.parameters(options.variant),
         variant=options.variant,
         project=study.wandb.project,
         method="random" if study.search.sampler == "random" else "bayes",
-        metric="val/accuracy",
-        program="experiments",
         arguments=arguments,
     )
     print(yaml.safe_dump(sweep_file, sort_keys=False), end="")

@@ -1,0 +1,221 @@
+"""The tracker's process: has the runs that it is told of replayed, and uploads them."""
+
+import contextlib
+import itertools
+import json
+import os
+import queue
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from experiments.machine.parent_death import end_with_parent
+from experiments.tracking.replay import WANDB, find_server, replay
+from experiments.tracking.settings import at_home, upload_environment
+from experiments.tracking.tracker import offline_env, slow_s
+from experiments.tracking.upload import Upload
+from ledger.markers import Job, Marker, read_marker, write_marker
+
+UPLOAD_BATCH = 20
+"""Runs that one `wandb sync` uploads; starting it costs as much as ten small runs."""
+
+_KEPT = "upload failed, runs are kept here until the next sync"
+
+_SECRET = re.compile(r"[A-Za-z0-9_=+]{32,}|//[^/\s@]*@")
+"""What may be an API key, or credentials in an address: a careless server sends back what it was sent."""
+
+# How an agent of a W&B sweep tells the program it starts which run of the sweep to be.
+_AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_PROJECT", "WANDB_ENTITY")
+
+_CLIENT = (sys.executable, "-P", "-m", "experiments.tracking.replay")
+
+
+def serve(order: dict[str, Any]) -> None:
+    """Replay the runs named on standard input, one line each, until `null`; the first problem to standard output."""
+    os.nice(10)  # training comes first
+    replayer = Replayer(order)
+    signal.signal(signal.SIGTERM, replayer.leave)
+    threading.Thread(target=replayer.listen, daemon=True).start()
+    try:
+        replayer.connect()
+        replayer.replay_all()
+    except Exception as fault:
+        replayer.report(f"tracking stopped: {type(fault).__name__}: {fault}")
+
+
+class Replayer:
+    """Writes W&B's files of runs, and uploads them.
+
+    jobs: runs to write; None after the last.
+    waiting: runs that are written and not uploaded.
+    is_proven: an upload has worked.
+    """
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.order = order
+        self.account, self.agent = _take_environment(order["online"])
+        os.chdir(order["ledger"])
+        self.scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        tempfile.tempdir = os.environ["TMPDIR"] = self.scratch.name
+        if at_home("~") is None:  # W&B will have one
+            os.environ["HOME"] = self.account["HOME"] = self.scratch.name
+        # Nothing that W&B prints may end up among the reports.
+        self.commands = os.fdopen(os.dup(0), encoding="utf-8")
+        self.reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+        self.jobs: queue.Queue[Job | None] = queue.Queue()
+        self.is_last = threading.Event()
+        self.upload: Upload | None = None
+        self.waiting: dict[str, Marker] = {}
+        self.is_proven, self.num_failures, self.away, self.ask_again_at = False, 0, "", 0.0
+
+    def report(self, problem: str) -> None:
+        if not self.reports.closed:
+            self.reports.write(json.dumps(_SECRET.sub("...", " ".join(problem.split()))[:400]) + "\n")
+            self.reports.close()  # the first says enough
+
+    def leave(self, *_: object) -> NoReturn:
+        if self.upload:
+            self.upload.stop()
+        self.scratch.cleanup()
+        os._exit(1)
+
+    def listen(self) -> None:
+        for line in self.commands:
+            job = json.loads(line)
+            if job is None:
+                self.is_last.set()
+            self.jobs.put(job)
+            if job is None:
+                return
+        self.leave()  # the program has died: what is half written is written again next time
+
+    def connect(self) -> None:
+        """Find the server, if runs are to be uploaded; from here on the environment is that of offline runs."""
+        (WANDB / "logged").mkdir(parents=True, exist_ok=True)
+        if self.order["online"]:
+            try:
+                server = find_server(
+                    self.account,
+                    self.scratch.name,
+                    lambda: self.order["hurry_s" if self.is_last.is_set() else "patience_s"],
+                )
+                command = [*_CLIENT, "--sync", str(os.getpid())]
+                self.upload = Upload(command, self.account, Path(self.scratch.name), server, self.order["stall_s"])
+            except Exception as fault:  # the files are written all the same
+                self.report(f"{_KEPT}: W&B's settings cannot be read: {type(fault).__name__}: {fault}")
+        os.environ.update(offline_env(self.scratch.name) | self.agent)
+
+    def replay_all(self) -> None:
+        while job := self.jobs.get():
+            self.write(job)
+            self.upload_due(more_to_come=True)
+        self.upload_due(more_to_come=False)
+        num_left = 0
+        while not self.hurries and self.upload and len(self.waiting) not in (0, num_left):  # the user waits for them
+            num_left = len(self.waiting)
+            time.sleep(max(0.0, self.ask_again_at - time.monotonic()))
+            self.upload_due(more_to_come=False)
+        if self.waiting and self.away:
+            self.report(f"{_KEPT}: {self.away}")
+
+    @property
+    def hurries(self) -> bool:
+        """A command waits for the end: all files are written first, and what does not work is not tried again."""
+        return self.is_last.is_set() and bool(self.order["hurry_s"] < self.order["patience_s"])
+
+    def write(self, job: Job) -> None:
+        try:
+            with _lock():
+                if read_marker(Path(), job["key"]) is None or (job["again"] and (self.upload or self.agent)):
+                    self.waiting[job["key"]] = replay(job, self.agent)
+        except Exception as fault:
+            self.report(f"run {job['key']} was not logged: {type(fault).__name__}: {fault}")
+
+    def upload_due(self, *, more_to_come: bool) -> None:
+        """Upload what waits: one run first, to see whether it works at all; then as many as have come together."""
+        while self.upload and self.waiting and time.monotonic() >= self.ask_again_at:
+            gathers = self.is_proven and not self.jobs.empty() and len(self.waiting) < UPLOAD_BATCH
+            if more_to_come and (self.hurries or gathers):
+                return
+            keys = list(itertools.islice(self.waiting, UPLOAD_BATCH if self.is_proven else 1))
+            with _lock():
+                error = self.send(self.upload, keys)
+                if there := [key for key in keys if self.run_id(key) in self.upload.there]:
+                    others = set(self.waiting) & set(keys) - set(there)
+                    error = self.send_rest(self.upload, there) or (error if others else "")
+            failed = [key for key in keys if key in self.waiting]
+            self.is_proven = self.is_proven or len(failed) < len(keys)
+            if failed and self.upload.is_away:
+                self.away, self.ask_again_at = error, time.monotonic() + self.order["patience_s"]
+                return
+            self.num_failures = self.num_failures + 1 if len(failed) == len(keys) else 0
+            for key in failed:
+                del self.waiting[key]
+            if error:
+                self.report(f"{_KEPT}: {error}")
+            if self.upload.is_refused or self.num_failures == (1 if self.hurries else 2):  # one may be its runs' fault
+                self.upload = None
+
+    def send(self, upload: Upload, keys: list[str], *, resume: bool = False) -> str:
+        folders = {WANDB / self.waiting[key]["folder"]: key for key in keys}
+
+        def arrived(folder: Path) -> None:
+            write_marker(Path(), folders[folder], {**self.waiting.pop(folders[folder]), "uploaded": True})
+
+        return upload.run(folders, arrived, slow_s=slow_s(Path(), keys), resume=resume)
+
+    def send_rest(self, upload: Upload, keys: list[str]) -> str:
+        """Send what the server lacks of the runs that it has in part: W&B's client would append all of it."""
+        for project in sorted({self.waiting[key]["project"] for key in keys}):
+            ids = [self.run_id(key) for key in keys if self.waiting[key]["project"] == project]
+            place = self.agent.get("WANDB_PROJECT", project)
+            known = upload.ask([*_CLIENT, "--lines", str(os.getpid()), place, *ids])
+            if not isinstance(known, dict):
+                return "the server does not say what it has of runs that are there already"
+            for key in keys:
+                if (num_rows := known.get(self.run_id(key))) is not None:
+                    marker = self.waiting[key]
+                    job = Job(key=key, project=project, group=marker["group"], tags=marker["tags"], again=True)
+                    self.waiting[key] = replay(job, self.agent, num_rows)
+        return self.send(upload, keys, resume=True)
+
+    def run_id(self, key: str) -> str:
+        return self.agent.get("WANDB_RUN_ID", key)
+
+
+def _take_environment(online: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """Settings of the account, and what an agent of a sweep has said; no variable of W&B's is left after it."""
+    account = upload_environment(os.environ) if online else {}
+    account |= {"WANDB_ERROR_REPORTING": "false", "WANDB_PROGRAM": "stn-bench"}
+    agent = {name: os.environ[name] for name in _AGENT if name in os.environ} if "WANDB_SWEEP_ID" in os.environ else {}
+    if "WANDB_SWEEP_PARAM_PATH" in agent:
+        agent["WANDB_SWEEP_PARAM_PATH"] = os.path.abspath(agent["WANDB_SWEEP_PARAM_PATH"])
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        del os.environ[name]
+    return account, agent
+
+
+@contextlib.contextmanager
+def _lock() -> Iterator[None]:
+    """Keeps two trackers of one ledger from writing at once."""
+    import fcntl
+
+    with open(WANDB / "lock", "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also by a kill
+        yield
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    order = json.loads(sys.argv[1])
+    end_with_parent(order["parent"], signal.SIGTERM)
+    serve(order)
