@@ -127,7 +127,7 @@ class Ablation:
 
 
 def ablation(ledger: Path, study: str) -> Ablation:
-    """The ablation table of a study. Raises AnalysisError as read_study does."""
+    """The ablation table of a study. Raises UserError as read_study does."""
     return study_ablation(read_study(ledger, study))
 
 

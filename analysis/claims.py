@@ -132,7 +132,7 @@ def judge(
 
 
 def claim_results(study: Study) -> tuple[ClaimResult, ...]:
-    """The study's claims, judged together, in their order. Raises AnalysisError for predictions of another form.
+    """The study's claims, judged together, in their order. Raises UserError for predictions of another form.
 
     An interaction is over four arms: those of the claim and the same two without their policies.
     """

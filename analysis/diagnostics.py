@@ -127,7 +127,7 @@ class Diagnostics:
 
 
 def diagnostics(ledger: Path, study: str) -> Diagnostics | None:
-    """The transformer table of a study; None if no run has a record. Raises AnalysisError as read_study does."""
+    """The transformer table of a study; None if no run has a record. Raises UserError as read_study does."""
     return study_diagnostics(read_study(ledger, study))
 
 

@@ -11,10 +11,10 @@ import safetensors
 import safetensors.numpy
 
 from analysis.checksums import is_there, read_bytes
-from analysis.errors import AnalysisError
 from analysis.json_files import get, number, part, read_json, read_object
 from analysis.records import Study
 from analysis.shapes import HISTORY, ROBUSTNESS, check, shown
+from ledger.errors import UserError
 
 
 class Predictions(NamedTuple):
@@ -48,7 +48,7 @@ def read_histories(study: Study, keys: Iterable[str]) -> pd.DataFrame:
     """Accuracy over epochs: columns `key`, `epoch`, `train_accuracy` (on images as the run was shown them, while it
     learned), `val_accuracy` (NaN where nothing was held out).
 
-    A run without history.json has no rows. Raises AnalysisError for a file that cannot be understood.
+    A run without history.json has no rows. Raises UserError for a file that cannot be understood.
     """
     rows: list[tuple[str, int, float | None, float | None]] = []
     for key in keys:
@@ -68,11 +68,11 @@ def epochs_of(study: Study, key: str) -> list[tuple[int, float | None, float | N
 def _read_history(file: Path) -> list[tuple[int, float | None, float | None]]:
     history = read_json(file) if is_there(file) else []
     if not isinstance(history, list):
-        raise AnalysisError(f"{file}: holds no list of epochs")
+        raise UserError(f"{file}: holds no list of epochs")
     rows = []
     for epoch in history:
         if not isinstance(epoch, dict):
-            raise AnalysisError(f"{file}: holds {shown(epoch)} where an epoch was expected")
+            raise UserError(f"{file}: holds {shown(epoch)} where an epoch was expected")
         check(file, epoch, HISTORY)
         accuracies = (number(file, epoch, name) for name in ("train_accuracy", "val_accuracy"))
         rows.append((get(file, epoch, "epoch", int), *accuracies))
@@ -85,7 +85,7 @@ def read_robustness(study: Study, keys: Iterable[str]) -> pd.DataFrame:
     Columns: `key`; `kind`: `rotation`, `scale`, `shift_x`, `shift_y`, `geometric` or `photometric` (corruptions);
     `name`: of the corruption, else the kind; `value`: degrees, factor, pixels or severity; `accuracy`; `agreement`
     (share of images whose prediction is that of the untransformed image; NaN for corruptions).
-    A run without robustness.json has no rows. Raises AnalysisError for a file that cannot be understood.
+    A run without robustness.json has no rows. Raises UserError for a file that cannot be understood.
     """
     rows: list[tuple[str, str, str, float, float | None, float | None]] = []
     for key in keys:
@@ -112,12 +112,12 @@ def read_worst_of_grid(study: Study, key: str) -> dict[str, float]:
 
 
 def read_predictions(study: Study, key: str) -> Predictions | None:
-    """The predictions of a final run; None if it has none. Raises AnalysisError for a file of another form."""
+    """The predictions of a final run; None if it has none. Raises UserError for a file of another form."""
     return _read_arrays(study.ledger / "runs" / key / "predictions.safetensors", Predictions)
 
 
 def read_maps(study: Study, key: str) -> Maps | None:
-    """The maps of a run's transformer; None for a run without. Raises AnalysisError for a file of another form.
+    """The maps of a run's transformer; None for a run without. Raises UserError for a file of another form.
 
     Images whose map holds what is not a number are left out.
     """
@@ -138,9 +138,9 @@ def _read_arrays(file: Path, kind: type[_Arrays]) -> _Arrays | None:
     try:
         found = safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:
-        raise AnalysisError(f"{file}: cannot be read: {error}") from error
+        raise UserError(f"{file}: cannot be read: {error}") from error
     names = [name.rpartition("_")[0] for name in kind._fields]
     missing = [name for name in names if name not in found]
     if missing:
-        raise AnalysisError(f"{file}: {missing[0]!r} is missing")
+        raise UserError(f"{file}: {missing[0]!r} is missing")
     return kind(*(found[name] for name in names))

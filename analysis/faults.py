@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.errors import AnalysisError
 from analysis.formats import one_line
+from ledger.errors import UserError
 
 _ROOT = Path(__file__).parents[1]
 _OURS = _ROOT / "analysis", _ROOT / "experiments", _ROOT / "ledger"
@@ -29,12 +29,12 @@ Faults = dict[str, Fault]
 def kept(faults: Faults, what: str) -> Iterator[None]:
     """What goes wrong within it is kept as the fault of `what`.
 
-    A ledger that cannot be understood, files that cannot be written (AnalysisError), and too little memory, no thread
+    A ledger that cannot be understood, files that cannot be written (UserError), and too little memory, no thread
     or no library of the machine end the command as ever: they are not about one table or figure.
     """
     try:
         yield
-    except (AnalysisError, MemoryError):
+    except (UserError, MemoryError):
         raise
     except Exception as error:
         if str(error) == "can't start new thread" or (isinstance(error, ImportError) and ".so" in str(error)):

@@ -77,5 +77,5 @@ class Findings:
 
 
 def find(ledger: Path, study: str, importances: Importances | None = None) -> Findings:
-    """The findings of a study of a ledger. Raises AnalysisError as read_study does."""
+    """The findings of a study of a ledger. Raises UserError as read_study does."""
     return Findings(read_study(ledger, study), importances)

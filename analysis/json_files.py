@@ -1,12 +1,12 @@
-"""Reads JSON that may hold anything: what is not as documented is an AnalysisError that names file and value."""
+"""Reads JSON that may hold anything: what is not as documented is an UserError that names file and value."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from analysis.checksums import read_as_it_is, read_bytes
-from analysis.errors import AnalysisError
 from analysis.shapes import shown
+from ledger.errors import UserError
 
 
 def read_json(file: Path) -> Any:
@@ -28,12 +28,12 @@ def _parsed(file: Path, content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise AnalysisError(f"{file}: is not JSON: {error}") from error
+        raise UserError(f"{file}: is not JSON: {error}") from error
 
 
 def _object(file: Path, record: Any) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise AnalysisError(f"{file}: holds no JSON object")
+        raise UserError(f"{file}: holds no JSON object")
     return record
 
 
@@ -41,10 +41,10 @@ def get(file: Path, record: dict[str, Any], dotted: str, kind: type | tuple[type
     value: Any = record
     for name in dotted.split("."):
         if not isinstance(value, dict) or name not in value:
-            raise AnalysisError(f"{file}: {dotted!r} is missing")
+            raise UserError(f"{file}: {dotted!r} is missing")
         value = value[name]
     if not isinstance(value, kind):
-        raise AnalysisError(f"{file}: {dotted!r} is {shown(value)}, expected {_kind_text(kind)}")
+        raise UserError(f"{file}: {dotted!r} is {shown(value)}, expected {_kind_text(kind)}")
     return value
 
 
@@ -56,7 +56,7 @@ def number(file: Path, record: dict[str, Any], name: str) -> float | None:
     """A number that may be null or absent."""
     value = record.get(name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise AnalysisError(f"{file}: {name!r} is {shown(value)}, expected a number or null")
+        raise UserError(f"{file}: {name!r} is {shown(value)}, expected a number or null")
     return value
 
 
@@ -64,5 +64,5 @@ def part(file: Path, record: dict[str, Any], name: str) -> dict[str, Any]:
     """An object that may be null or absent; empty then."""
     part = record.get(name)
     if part is not None and not isinstance(part, dict):
-        raise AnalysisError(f"{file}: {name!r} is {shown(part)}, expected an object or null")
+        raise UserError(f"{file}: {name!r} is {shown(part)}, expected an object or null")
     return part or {}

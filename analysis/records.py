@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.checksums import check_digest
-from analysis.errors import AnalysisError, nearest
 from analysis.json_files import get, part, read_manifest
 from analysis.run_records import COSTS, MACHINE, SCORES, TRANSFORMER_COLUMNS, Runs, check_format
 from analysis.shapes import ARM, KEY, STUDY, check, shown
+from ledger.errors import UserError, nearest, remedy
 
 DEFAULT_ALPHA, DEFAULT_MARGIN = 0.05, 0.01
 """Of studies that declare no claims."""
@@ -153,7 +153,7 @@ class Study:
 def read_study(ledger: Path, study: str) -> Study:
     """The study of that name with its runs, costs included.
 
-    Raises AnalysisError (a ValueError of one line) for a ledger or study that is not there, a file that is not
+    Raises UserError (a ValueError of one line) for a ledger or study that is not there, a file that is not
     JSON, lacks a value, has a newer format or was edited since it was written, and runs of two protocols or tasks.
     """
     file = study_file(ledger, study)
@@ -162,7 +162,7 @@ def read_study(ledger: Path, study: str) -> Study:
     check_digest(file, record)
     arms = tuple(_arms(file, get(file, record, "arms", list)))
     if not arms:
-        raise AnalysisError(f"{file}: 'arms' is empty: the study has no variant")
+        raise UserError(f"{file}: 'arms' is empty: the study has no variant")
     check(file, record, STUDY)
     top, rungs = get(file, record, "protocol_hash", str), record.get("rungs") or []
     hashes = [get(file, rung, "protocol_hash", str) for rung in rungs]
@@ -228,13 +228,13 @@ def read_study(ledger: Path, study: str) -> Study:
 def study_file(ledger: Path, study: str) -> Path:
     folder = ledger / "studies"
     if not ledger.is_dir():
-        raise AnalysisError(f"{ledger}: there is no ledger here")
+        raise UserError(f"{ledger}: there is no ledger here")
     try:
         known = [path.parent.name for path in folder.glob("*/study.json")]
     except OSError as error:
-        raise AnalysisError(f"{folder}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{folder}: cannot be read: {error.strerror}{remedy(error)}") from error
     if study not in known:
-        raise AnalysisError(f"{folder}: unknown study {study!r}; {nearest(study, known)}")
+        raise UserError(f"{folder}: unknown study {study!r}; {nearest(study, known)}")
     return folder / study / "study.json"
 
 
@@ -242,31 +242,31 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
     known: dict[str, list[str]] = {}
     for record in records:
         if not isinstance(record, dict):
-            raise AnalysisError(f"{file}: 'arms' holds {shown(record)}, expected an object")
+            raise UserError(f"{file}: 'arms' holds {shown(record)}, expected an object")
         variants = known.setdefault(get(file, record, "pose", str), [])
         variants.append(get(file, record, "variant", str))
     for pose, variants in known.items():
         if len(set(variants)) < len(variants):
             twice = next(name for name in variants if variants.count(name) > 1)
-            raise AnalysisError(f"{file}: arm {twice!r} at pose {pose!r} is listed twice")
+            raise UserError(f"{file}: arm {twice!r} at pose {pose!r} is listed twice")
     names = {pose: set(variants) for pose, variants in known.items()}
     for record in records:
         pose, variant = record["pose"], record["variant"]
         baseline = get(file, record, "baseline", str)
         if baseline not in names[pose]:
             hint = nearest(baseline, names[pose])
-            raise AnalysisError(f"{file}: baseline {baseline!r} of {variant!r} is no arm of pose {pose!r}; {hint}")
+            raise UserError(f"{file}: baseline {baseline!r} of {variant!r} is no arm of pose {pose!r}; {hint}")
         keys = {}
         for stage in ("trials", "finals"):
             keys[stage] = tuple(get(file, record, stage, list))
             for key in keys[stage]:
                 if not KEY.fits(key):
-                    raise AnalysisError(f"{file}: {stage!r} of {variant!r} holds {shown(key)}, expected {KEY.what}")
+                    raise UserError(f"{file}: {stage!r} of {variant!r} holds {shown(key)}, expected {KEY.what}")
         check(file, record, ARM)
         winners = record["winners"] if "winners" in record else [record.get("winner")]
         for winner in winners:
             if winner is not None and winner not in keys["trials"]:
-                raise AnalysisError(f"{file}: winner {winner!r} of {variant!r} is none of its trials")
+                raise UserError(f"{file}: winner {winner!r} of {variant!r} is none of its trials")
         won = tuple(winner for winner in winners if winner is not None)
         rungs = tuple(map(tuple, record.get("rungs", ())))
         yield Arm(pose, variant, baseline, keys["trials"], won, keys["finals"], part(file, record, "space"), rungs)
@@ -277,11 +277,9 @@ def _images_read(file: Path, found: dict[str, Any], num_classes: int) -> ImagesR
         return None
     facts, warnings, train, test = (get(file, found, name, list) for name in ("facts", "warnings", "train", "test"))
     if any(len(fact) != 2 for fact in facts):
-        raise AnalysisError(f"{file}: 'images.facts' holds what is not a heading and a text")
+        raise UserError(f"{file}: 'images.facts' holds what is not a heading and a text")
     if not len(train) == len(test) == num_classes:
-        raise AnalysisError(
-            f"{file}: 'images' counts {len(train)} and {len(test)} classes, and there are {num_classes}"
-        )
+        raise UserError(f"{file}: 'images' counts {len(train)} and {len(test)} classes, and there are {num_classes}")
     return ImagesRead(tuple((heading, text) for heading, text in facts), tuple(warnings), tuple(train), tuple(test))
 
 
@@ -302,7 +300,7 @@ def _claims(file: Path, record: dict[str, Any], arms: tuple[Arm, ...]) -> Claims
         claim = Claim(*(get(file, entry, name, str) for name in ("pose", "variant", "baseline")))
         for variant in (claim.variant, claim.baseline):
             if (claim.pose, variant) not in names:
-                raise AnalysisError(f"{file}: a claim is about {variant!r}, which is no arm of pose {claim.pose!r}")
+                raise UserError(f"{file}: a claim is about {variant!r}, which is no arm of pose {claim.pose!r}")
         family += (replace(claim, interaction=get(file, entry, "interaction", bool)),)
     alpha, margin = (float(get(file, found, name, (int, float))) for name in ("alpha", "margin"))
     return Claims(alpha, margin, declared=get(file, found, "declared", bool), family=family)
@@ -316,16 +314,14 @@ def _check_seeds(file: Path, arm: Arm, finals: list[dict[str, Any]]) -> None:
             continue
         if seed in key_of_seed:
             both = f"{key_of_seed[seed]} and {row['key']}"
-            raise AnalysisError(f"{file}: final runs {both} of {arm.variant!r} have the same seed {seed}")
+            raise UserError(f"{file}: final runs {both} of {arm.variant!r} have the same seed {seed}")
         key_of_seed[seed] = row["key"]
 
 
 def _check_same(file: Path, what: str, expected: str, key_of_hash: dict[str, str]) -> None:
     if len(key_of_hash) > 1:
         (one, key), (other, other_key), *_ = key_of_hash.items()
-        raise AnalysisError(
-            f"{file}: two {what}s do not mix in one table: {one} (run {key}) and {other} (run {other_key})"
-        )
+        raise UserError(f"{file}: two {what}s do not mix in one table: {one} (run {key}) and {other} (run {other_key})")
     for found, key in key_of_hash.items():
         if found != expected:
-            raise AnalysisError(f"{file}: its {what} is {expected}, but that of run {key} is {found}")
+            raise UserError(f"{file}: its {what} is {expected}, but that of run {key} is {found}")

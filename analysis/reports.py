@@ -5,14 +5,14 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from analysis.errors import AnalysisError
+from ledger.errors import UserError, remedy
 
 
 def write_files(out: Path, content: dict[str, bytes], *, optional: Iterable[str] = ()) -> list[Path]:
     """Write each name's bytes into `out`: beside its place, flushed to disk, then renamed.
 
     optional: names that are deleted where `content` lacks them, so that nothing of an earlier report lies beside this.
-    Returns the paths in the order given. Raises AnalysisError if `out` cannot be written; no half-written file stays.
+    Returns the paths in the order given. Raises UserError if `out` cannot be written; no half-written file stays.
     """
     path, optional = out, set(optional)
     try:
@@ -33,7 +33,7 @@ def write_files(out: Path, content: dict[str, bytes], *, optional: Iterable[str]
             path = out / name
             path.unlink(missing_ok=True)
     except OSError as error:  # of a full disk, none says on which file
-        raise AnalysisError(f"{path}: cannot be written: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be written: {error.strerror}{remedy(error)}") from error
     return [out / name for name in content]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.errors import AnalysisError, nearest
 from analysis.formats import ABSENT
+from ledger.errors import UserError, nearest
 
 SOURCE = {"file": str, "at": str, "where": dict}
 """Keys that say which rows of which file, and their types."""
@@ -43,28 +43,28 @@ class Unanswered(Exception):
 
 
 def check_query(place: str, query: Any) -> None:
-    """Raises AnalysisError, which begins with the place, for a query that means nothing."""
+    """Raises UserError, which begins with the place, for a query that means nothing."""
     check_keys(place, query, QUERY)
     if "value" not in query:
-        raise AnalysisError(f"{place}: 'value' is missing: the name of a column was expected")
+        raise UserError(f"{place}: 'value' is missing: the name of a column was expected")
     for key, known in (("as", _STYLES), ("of", _SEVERAL)):
         if key in query and query[key] not in known:
-            raise AnalysisError(f"{place}.{key}: {query[key]!r} is unknown; {nearest(query[key], known)}")
+            raise UserError(f"{place}.{key}: {query[key]!r} is unknown; {nearest(query[key], known)}")
     if "over" in query:
         check_query(f"{place}.over", {"value": query["value"], **query["over"]})
 
 
 def check_keys(place: str, found: Any, known: Mapping[str, Any]) -> None:
-    """Raises AnalysisError for what is no mapping, for unknown keys, and for values of another type."""
+    """Raises UserError for what is no mapping, for unknown keys, and for values of another type."""
     if not isinstance(found, dict):
-        raise AnalysisError(f"{place}: {found!r} was found where keys and values were expected")
+        raise UserError(f"{place}: {found!r} was found where keys and values were expected")
     for key, value in found.items():
         if key not in known:
-            raise AnalysisError(f"{place}: {key!r} is unknown; {nearest(str(key), known)}")
+            raise UserError(f"{place}: {key!r} is unknown; {nearest(str(key), known)}")
         if not isinstance(value, known[key]):
             kinds = known[key] if isinstance(known[key], tuple) else (known[key],)
             expected = " or ".join(kind.__name__ for kind in kinds)
-            raise AnalysisError(f"{place}.{key}: {value!r} was found where {expected} was expected")
+            raise UserError(f"{place}.{key}: {value!r} was found where {expected} was expected")
 
 
 class Results:

@@ -53,7 +53,7 @@ class Trained(NamedTuple):
 
 
 def trained(study: Study, variant: str, keys: Sequence[str], test_S: Floats, *, one_answer: bool = False) -> Trained:
-    """What these runs of an arm show. Raises AnalysisError for a history that cannot be understood."""
+    """What these runs of an arm show. Raises UserError for a history that cannot be understood."""
     curves = [epochs_of(study, key) for key in keys]
     curves_SE2 = np.full((len(keys), max(map(len, curves), default=0), 2), np.nan)
     for s, curve in enumerate(curves):

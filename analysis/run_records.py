@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.checksums import is_there
-from analysis.errors import AnalysisError
 from analysis.json_files import get, number, part, read_object
 from analysis.shapes import COST, RUN, check, shown
+from ledger.errors import UserError
 
 NEWEST_FORMAT = 5
 """The newest format of run.json and study.json that these functions understand; they read all older ones."""
@@ -87,7 +87,7 @@ class Runs:
 def check_format(file: Path, record: dict[str, Any]) -> None:
     version = get(file, record, "format", int)
     if version > NEWEST_FORMAT:
-        raise AnalysisError(
+        raise UserError(
             f"{file}: format {shown(version)} is newer than {NEWEST_FORMAT}, the newest known: update stn-bench"
         )
 
@@ -95,10 +95,10 @@ def check_format(file: Path, record: dict[str, Any]) -> None:
 def _check_run(file: Path, run: dict[str, Any], key: str, stage: str) -> None:
     check_format(file, run)
     if get(file, run, "key", str) != key:
-        raise AnalysisError(f"{file}: holds the run {shown(run['key'])}, expected {key!r}")
+        raise UserError(f"{file}: holds the run {shown(run['key'])}, expected {key!r}")
     if get(file, run, "config.stage", str) != stage:
         found = shown(run["config"]["stage"])[1:-1]
-        raise AnalysisError(f"{file}: is a {found} run, but its study lists it as a {stage} run")
+        raise UserError(f"{file}: is a {found} run, but its study lists it as a {stage} run")
     check(file, run, RUN)
 
 
@@ -120,13 +120,13 @@ def _class_accuracy(file: Path, values: list[Any]) -> npt.NDArray[np.float64]:
     try:
         return np.array(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise AnalysisError(f"{file}: 'test_class_accuracy' is {values!r}, expected numbers or null") from None
+        raise UserError(f"{file}: 'test_class_accuracy' is {values!r}, expected numbers or null") from None
 
 
 def _transformer_row(file: Path, transformer: dict[str, Any]) -> dict[str, Any]:
     verdict = transformer.get("verdict")
     if verdict is not None and not isinstance(verdict, str):
-        raise AnalysisError(f"{file}: 'verdict' is {verdict!r}, expected text or null")
+        raise UserError(f"{file}: 'verdict' is {verdict!r}, expected text or null")
     pose = part(file, transformer, "pose")
     row = {name: number(file, transformer, name) for name in TRANSFORMER}
     row |= {name: number(file, pose, name) for name in TRANSFORMER_POSE}

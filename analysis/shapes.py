@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, Union
 
-from analysis.errors import AnalysisError
+from ledger.errors import UserError
 
 MAX_TEXT = 10_000
 """Characters of a text; the longest are error messages."""
@@ -54,25 +54,25 @@ Shape: TypeAlias = Union[Kind, Rows, Named, Mapping[str, "Shape"]]  # noqa: UP00
 
 
 def check(file: Path, value: Any, shape: Shape, name: str = "") -> None:
-    """Raises AnalysisError, with the file and the innermost name, for a value of another shape."""
+    """Raises UserError, with the file and the innermost name, for a value of another shape."""
     match shape:
         case Kind():
             if not shape.fits(value):
-                raise AnalysisError(f"{file}: {name!r} is {shown(value)}, expected {shape.what}")
+                raise UserError(f"{file}: {name!r} is {shown(value)}, expected {shape.what}")
         case Rows():
             if not isinstance(value, list):
-                raise AnalysisError(f"{file}: {name!r} is {shown(value)}, expected a list")
+                raise UserError(f"{file}: {name!r} is {shown(value)}, expected a list")
             for item in value:
                 check(file, item, shape.of, name)
         case Named():
             if not isinstance(value, dict):
-                raise AnalysisError(f"{file}: {name!r} is {shown(value)}, expected an object")
+                raise UserError(f"{file}: {name!r} is {shown(value)}, expected an object")
             for key, item in value.items():
                 check(file, key, TEXT, name)
                 check(file, item, shape.of, key)
         case _:
             if not isinstance(value, dict | None):
-                raise AnalysisError(f"{file}: {name!r} is {shown(value)}, expected an object or null")
+                raise UserError(f"{file}: {name!r} is {shown(value)}, expected an object or null")
             for key, inner in shape.items():
                 if value and key in value:
                     check(file, value[key], inner, key)

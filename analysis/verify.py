@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from analysis.errors import AnalysisError
 from analysis.formats import ABSENT
 from analysis.result_queries import SOURCE, Results, Unanswered, check_keys, check_query, inherit
+from ledger.errors import UserError, remedy
 
 _CLAIM = {**SOURCE, "in": str, "within": str, "says": str, "each": str, "names": dict}
 _NUMBER = r"[−+-]?\d[\d,]*(?:\.\d+)?"
@@ -54,7 +54,7 @@ class Verification:
 def verify(claims: Path, root: Path) -> Verification:
     """Compute every number of the claims again and compare. Paths in the claims are relative to `root`.
 
-    Raises AnalysisError for claims that cannot be read or mean nothing, and for a document that cannot be read.
+    Raises UserError for claims that cannot be read or mean nothing, and for a document that cannot be read.
     """
     content = _read_claims(claims)
     results = Results(root, content.get("files", {}))
@@ -82,12 +82,12 @@ def _read_claims(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise AnalysisError(f"{file}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{file}: cannot be read: {error.strerror}{remedy(error)}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AnalysisError(f"{file}: is not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{file}: is not YAML: {' '.join(str(error).split())}") from error
     check_keys(f"{file}", content, {"files": dict, "claims": list})
     if not content.get("claims"):
-        raise AnalysisError(f"{file}: 'claims' is missing: a list of claims was expected")
+        raise UserError(f"{file}: 'claims' is missing: a list of claims was expected")
     assert isinstance(content, dict)
     return content
 
@@ -96,22 +96,22 @@ def _read_document(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:
-        raise AnalysisError(f"{file}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{file}: cannot be read: {error.strerror}{remedy(error)}") from error
     except UnicodeDecodeError as error:
-        raise AnalysisError(f"{file}: is not UTF-8: {error}") from error
+        raise UserError(f"{file}: is not UTF-8: {error}") from error
 
 
 def _check_claim(place: str, claim: Any) -> None:
     for key in ("in", "says"):
         if not isinstance(claim, dict) or key not in claim:
-            raise AnalysisError(f"{place}: {key!r} is missing")
+            raise UserError(f"{place}: {key!r} is missing")
     check_keys(place, {key: value for key, value in claim.items() if key in _CLAIM}, _CLAIM)
     names = _queries(claim)
     if not names:
-        raise AnalysisError(f"{place}: {claim['says']!r} has no {{placeholder}} for a number")
+        raise UserError(f"{place}: {claim['says']!r} has no {{placeholder}} for a number")
     for key in claim:
         if key not in _CLAIM and key not in names:
-            raise AnalysisError(f"{place}: {key!r} is neither a known key nor a placeholder of {claim['says']!r}")
+            raise UserError(f"{place}: {key!r} is neither a known key nor a placeholder of {claim['says']!r}")
     for name in names:
         check_query(f"{place}.{name}", claim.get(name, {}))
 

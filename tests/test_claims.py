@@ -11,9 +11,9 @@ import safetensors.numpy
 from scipy import stats
 
 from analysis.claims import ClaimResult, claim_results, judge
-from analysis.errors import AnalysisError
 from analysis.records import read_study
 from analysis.statistics import holm, sign_flip_p
+from ledger.errors import UserError
 from tests import synthetic_ledger
 from tests.synthetic_ledger import (
     STUDY,
@@ -218,7 +218,7 @@ def test_predictions_of_another_form_are_one_line(tmp_path: Path) -> None:
     write_claims(tmp_path, {"cnn": scores(0), "stn": scores(0.03)}, [claim("stn", "cnn")], images=100)
     file = tmp_path / "runs" / key_of("upright", "stn", 13) / "predictions.safetensors"
     file.write_bytes(b"nothing")
-    with pytest.raises(AnalysisError, match=r"predictions\.safetensors: cannot be read") as error:
+    with pytest.raises(UserError, match=r"predictions\.safetensors: cannot be read") as error:
         claim_results(read_study(tmp_path, STUDY))
     assert "\n" not in str(error.value)
 

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from PIL import Image
 
-from analysis.errors import AnalysisError
 from analysis.figures import builders, figure_files, style, thetas
 from analysis.figures.gallery import gallery
 from analysis.figures.look import look
@@ -25,6 +24,7 @@ from analysis.figures.transformations import transformations
 from analysis.findings import Findings, find
 from analysis.records import read_study
 from experiments.runs.diagnostics import recover, turn
+from ledger.errors import UserError
 from stn.transformer import tile_maps
 from tests.synthetic_ledger import SEEDS, STUDY, key_of, write_arm, write_maps, write_study
 
@@ -282,7 +282,7 @@ def test_gallery_shows_the_images_once_and_each_variant(ledger: Path) -> None:
 def test_a_broken_picture_is_one_line(ledger: Path) -> None:
     file = ledger / "runs" / key_of("R", "stn_frozen", 11) / "transformer.png"
     file.write_bytes(b"not a picture")
-    with pytest.raises(AnalysisError, match=r"transformer\.png: is no picture") as caught:
+    with pytest.raises(UserError, match=r"transformer\.png: is no picture") as caught:
         gallery(find(ledger, STUDY))
     assert "\n" not in str(caught.value)
 

@@ -161,8 +161,8 @@ def test_a_ladder_with_runs_missing_says_which_and_nothing_else(made: Sweep, tmp
 def test_runs_of_another_rung_are_refused(made: Sweep, tmp_path: Path) -> None:
     import shutil
 
-    from analysis.errors import AnalysisError
     from ledger.checksums import with_digest
+    from ledger.errors import UserError
 
     shutil.copytree(made.ledger.root, tmp_path / "runs")
     file = tmp_path / "runs/studies" / STUDY / "study.json"
@@ -170,7 +170,7 @@ def test_runs_of_another_rung_are_refused(made: Sweep, tmp_path: Path) -> None:
     arm = study["arms"][0]
     arm["rungs"][0], arm["rungs"][1] = arm["rungs"][1], arm["rungs"][0]
     file.write_text(json.dumps(with_digest(study)))
-    with pytest.raises(AnalysisError, match=r"protocol"):
+    with pytest.raises(UserError, match=r"protocol"):
         find(tmp_path / "runs", STUDY)
 
 

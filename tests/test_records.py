@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from analysis.ablation import Row, ablation
-from analysis.errors import AnalysisError
 from analysis.evaluations import read_histories
 from analysis.records import read_study
+from ledger.errors import UserError
 from tests.synthetic_ledger import (
     STUDY,
     TASK,
@@ -150,7 +150,7 @@ def test_what_a_study_declares(ledger: Path) -> None:
 )
 def test_claims_that_make_no_sense(ledger: Path, claims: Any, message: str) -> None:
     edit_json(ledger / "studies" / STUDY / "study.json", claims=claims)
-    with pytest.raises(AnalysisError, match=f"study.json: {message}") as error:
+    with pytest.raises(UserError, match=f"study.json: {message}") as error:
         read_study(ledger, STUDY)
     assert "\n" not in str(error.value)
 
@@ -169,18 +169,18 @@ def test_hyper_parameters_may_be_text_and_booleans(tmp_path: Path) -> None:
 
 
 def test_no_ledger(tmp_path: Path) -> None:
-    with pytest.raises(AnalysisError, match="nowhere: there is no ledger here"):
+    with pytest.raises(UserError, match="nowhere: there is no ledger here"):
         read_study(tmp_path / "nowhere", STUDY)
 
 
 def test_ledger_without_studies(tmp_path: Path) -> None:
-    with pytest.raises(AnalysisError, match="unknown study 'x'; none are known"):
+    with pytest.raises(UserError, match="unknown study 'x'; none are known"):
         read_study(tmp_path, "x")
 
 
 @pytest.mark.parametrize("name", ["tiny-gpu", "../studies/tiny-cpu", ""])
 def test_unknown_study(ledger: Path, name: str) -> None:
-    with pytest.raises(AnalysisError, match=r"unknown study .*tiny-cpu"):
+    with pytest.raises(UserError, match=r"unknown study .*tiny-cpu"):
         read_study(ledger, name)
 
 
@@ -210,7 +210,7 @@ def test_unknown_study(ledger: Path, name: str) -> None:
 def test_a_file_that_says_something_else(ledger: Path, file: str, edit: dict[str, Any], message: str) -> None:
     run_file = ledger / "runs" / key_of("upright", "cnn", 12) / "run.json"
     edit_json({"run": run_file, "study": ledger / "studies" / STUDY / "study.json"}[file], **edit)
-    with pytest.raises(AnalysisError, match=message) as error:
+    with pytest.raises(UserError, match=message) as error:
         read_study(ledger, STUDY)
     assert "\n" not in str(error.value)
 
@@ -220,7 +220,7 @@ def test_a_file_that_says_something_else(ledger: Path, file: str, edit: dict[str
 def test_a_file_that_is_not_json(ledger: Path, name: str, text: str) -> None:
     key = key_of("upright", "cnn", 12)
     (ledger / "runs" / key / name).write_bytes(text.encode("latin-1"))
-    with pytest.raises(AnalysisError, match=f"{key}/{name}: is not JSON") as error:
+    with pytest.raises(UserError, match=f"{key}/{name}: is not JSON") as error:
         read_histories(read_study(ledger, STUDY), [key])
     assert "\n" not in str(error.value)
 
@@ -230,21 +230,21 @@ def test_two_protocols_do_not_mix(ledger: Path) -> None:
     edit_json(ledger / "runs" / key / "run.json", protocol_hash="99999999")
     first = key_of("upright", "cnn", "trial", 0)
     message = f"two protocols do not mix in one table: 1234abcd .run {first}. and 99999999 .run {key}."
-    with pytest.raises(AnalysisError, match=message):
+    with pytest.raises(UserError, match=message):
         read_study(ledger, STUDY)
 
 
 def test_two_tasks_do_not_mix(ledger: Path) -> None:
     key = key_of("upright", "cnn+affine", 15)
     edit_json(ledger / "runs" / key / "run.json", task=TASK | {"content_hash": "dd" * 32})
-    with pytest.raises(AnalysisError, match=f"two tasks do not mix .* {'dd' * 32} .run {key}."):
+    with pytest.raises(UserError, match=f"two tasks do not mix .* {'dd' * 32} .run {key}."):
         read_study(ledger, STUDY)
 
 
 def test_two_runs_of_one_seed(ledger: Path) -> None:
     file = ledger / "runs" / key_of("upright", "cnn", 12) / "run.json"
     edit_json(file, config=json.loads(file.read_text())["config"] | {"seed": 11})
-    with pytest.raises(AnalysisError, match="of 'cnn' have the same seed 11"):
+    with pytest.raises(UserError, match="of 'cnn' have the same seed 11"):
         read_study(ledger, STUDY)
 
 
@@ -262,5 +262,5 @@ def test_an_arm_that_makes_no_sense(tmp_path: Path, change: dict[str, Any], mess
     arms = [write_arm(tmp_path, variant, "cnn", [0.5]) for variant in ("cnn", "stn")]
     arms[1] |= change
     write_study(tmp_path, arms)
-    with pytest.raises(AnalysisError, match=message):
+    with pytest.raises(UserError, match=message):
         read_study(tmp_path, STUDY)

@@ -17,7 +17,6 @@ from jsonargparse import Namespace
 
 from analysis import figures
 from analysis.answer import answer, headline
-from analysis.errors import AnalysisError
 from analysis.findings import Findings, find
 from analysis.report import NAME, Picture, picture, report_html, write_report
 from analysis.report.method import variant_words
@@ -357,7 +356,7 @@ def test_a_mixed_protocol_is_refused(tiny: Findings) -> None:
     file = tiny.study.ledger / "runs" / key_of("upright", "cnn", 11) / "run.json"
     assert json.loads(file.read_text())["protocol_hash"] == "1234abcd"
     edit_json(file, protocol_hash="00000000")
-    with pytest.raises(AnalysisError, match="two protocols do not mix"):
+    with pytest.raises(UserError, match="two protocols do not mix"):
         find(tiny.study.ledger, STUDY)
 
 

@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 import analysis.tables
-from analysis.errors import AnalysisError
 from analysis.findings import Findings, find
 from analysis.report import FIGURES, NAME, is_whole, write_report
 from analysis.report.method import facts
 from experiments.terminal.cli import main
 from experiments.terminal.commands.tables import write_and_show_tables
-from ledger.errors import STATUS_INCOMPLETE
+from ledger.errors import STATUS_INCOMPLETE, UserError
 from tests.synthetic_ledger import STUDY, edit_json, write_tiny_study
 
 CAPTION = "What it shows, in a sentence."
@@ -161,7 +160,7 @@ def test_a_phone_s_form_that_fails_is_tried_again(faulty, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("what", ["one", "costs"])
 def test_what_is_not_about_one_of_them_ends_the_command(faulty, what: str, capsys: pytest.CaptureFixture[str]) -> None:
-    faulty[what] = AnalysisError("runs/x: is damaged")
+    faulty[what] = UserError("runs/x: is damaged")
     assert main(["report"]) == 2
     assert capsys.readouterr().err == "error: runs/x: is damaged\n"
     faulty[what] = MemoryError()

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from analysis.answer import answer
-from analysis.errors import AnalysisError
 from analysis.findings import find
 from analysis.records import read_study
 from analysis.report import report_html
@@ -20,6 +19,7 @@ from experiments.study import plan as plans
 from experiments.study.shown import image_facts, image_warnings, images_record, percent
 from experiments.terminal.cli import main
 from ledger.config import Protocol
+from ledger.errors import UserError
 from tests.synthetic_ledger import write_arm, write_json, write_study
 from tests.tiny_study import STUDY, HereAndNow, sweep_here
 
@@ -168,5 +168,5 @@ def test_what_no_version_writes_is_refused(tmp_path: Path, change: dict[str, obj
     record = json.loads(file.read_text())
     record["task"]["classes"] = ["a", "b", "c"]
     write_json(file, record | {"images": {"facts": [], "warnings": [], "train": [1, 1, 1], "test": [1, 1, 1]} | change})
-    with pytest.raises(AnalysisError, match=error):
+    with pytest.raises(UserError, match=error):
         read_study(tmp_path, "tiny-cpu")

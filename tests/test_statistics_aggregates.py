@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from analysis.errors import AnalysisError
 from analysis.statistics import (
     check_random_search,
     interquartile_mean,
     performance_profile,
     tuning_budget,
 )
+from ledger.errors import UserError
 
 NAN = math.nan
 
@@ -101,6 +101,6 @@ def test_tuning_budgets_of_many_trials_and_of_none() -> None:
 @pytest.mark.parametrize(("sampler", "said"), [("tpe", "is 'tpe'"), (None, "is unknown")])
 def test_only_random_search_has_a_tuning_budget(sampler: str | None, said: str) -> None:
     check_random_search("random", "tiny-cpu")
-    with pytest.raises(AnalysisError, match=f"tiny-cpu: 'search.sampler' {said}.*'search.sampler: random'") as error:
+    with pytest.raises(UserError, match=f"tiny-cpu: 'search.sampler' {said}.*'search.sampler: random'") as error:
         check_random_search(sampler, "tiny-cpu")
     assert "\n" not in str(error.value)

@@ -13,12 +13,12 @@ import pytest
 from scipy import stats
 
 from analysis.ablation import COLUMNS, Row, ablation
-from analysis.errors import AnalysisError
 from analysis.findings import find
 from analysis.formats import DOCUMENTS, Table, csv_document, latex_document, latex_text, markdown_document
 from analysis.means import Mean, percent_text
 from analysis.report.method import method
 from analysis.tables import builders, write_tables
+from ledger.errors import UserError
 from tests.shown_markdown import shown
 from tests.synthetic_ledger import SEEDS, STUDY, edit_json, key_of, write_arm, write_study, write_tiny_study
 
@@ -270,7 +270,7 @@ def test_a_failed_write_leaves_the_old_file(ledger: Path, tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(AnalysisError, match="cannot be written: No space left on device"):
+    with pytest.raises(UserError, match="cannot be written: No space left on device; make room there and give"):
         write_tables(find(ledger, STUDY), tmp_path)
     assert (tmp_path / "ablation.md").read_text() == "old"
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -278,7 +278,7 @@ def test_a_failed_write_leaves_the_old_file(ledger: Path, tmp_path: Path, monkey
 
 def test_unwritable_folder(ledger: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(AnalysisError, match=r"file.*: cannot be written"):
+    with pytest.raises(UserError, match=r"file.*: cannot be written"):
         write_tables(find(ledger, STUDY), tmp_path / "file" / "out")
 
 

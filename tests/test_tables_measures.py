@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.errors import AnalysisError
 from analysis.findings import Findings, find
 from analysis.formats import csv_document
 from analysis.tables import builders, failures, runs, write_tables
 from analysis.tables.score_grid import thinned
+from ledger.errors import UserError
 from tests.built_tables import built, cells, lines
 from tests.synthetic_ledger import (
     SEEDS,
@@ -128,7 +128,7 @@ def test_class_accuracies_of_another_form_are_refused(tmp_path: Path) -> None:
     arm = write_arm(tmp_path, "cnn", "cnn", [0.5])
     write_study(tmp_path, [arm])
     edit_json(tmp_path / "runs" / arm["finals"][0] / "run.json", result={"test_class_accuracy": ["a"]})
-    with pytest.raises(AnalysisError, match=r"run\.json: 'test_class_accuracy' is \['a'\], expected numbers or null"):
+    with pytest.raises(UserError, match=r"run\.json: 'test_class_accuracy' is \['a'\], expected numbers or null"):
         find(tmp_path, STUDY)
 
 

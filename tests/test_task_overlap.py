@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from analysis.answer import answer
-from analysis.errors import AnalysisError
 from analysis.findings import find
 from analysis.records import Overlap as ReadOverlap
 from analysis.report import report_html
@@ -21,6 +20,7 @@ from experiments.study.plan import make_plan
 from experiments.study.study import load_study
 from experiments.sweep.sweep import Sweep
 from experiments.terminal.cli import main
+from ledger.errors import UserError
 from ledger.ledger import Ledger
 from tests.image_folders import make_parts, pixels_of, save
 from tests.synthetic_ledger import STUDY, edit_json, write_tiny_study
@@ -171,5 +171,5 @@ def test_the_answer_and_the_report_say_it(tmp_path: Path) -> None:
 def test_an_overlap_that_is_none_is_refused(overlap: object, tmp_path: Path) -> None:
     write_tiny_study(tmp_path)
     edit_json(tmp_path / f"studies/{STUDY}/study.json", overlap=overlap)
-    with pytest.raises(AnalysisError, match=r"study\.json: '(overlap|num_test|num_other_label)' is "):
+    with pytest.raises(UserError, match=r"study\.json: '(overlap|num_test|num_other_label)' is "):
         find(tmp_path, STUDY)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.errors import AnalysisError
 from analysis.verify import verify
+from ledger.errors import UserError
 from tests.command_line import run
 
 ROOT = Path(__file__).parents[1]
@@ -222,7 +222,7 @@ def test_a_column_that_is_not_there_is_found_with_the_nearest(project: Path) -> 
 )
 def test_claims_that_mean_nothing_are_refused_in_one_line(project: Path, change: Any, message: str) -> None:
     write_claims(project, {**CLAIMS, "claims": [CLAIMS["claims"][0] | change, *CLAIMS["claims"][1:]]})
-    with pytest.raises(AnalysisError, match=message) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         differences(project)
     assert "\n" not in str(refused.value)
 
@@ -230,7 +230,7 @@ def test_claims_that_mean_nothing_are_refused_in_one_line(project: Path, change:
 @pytest.mark.parametrize("content", ["", "claims: []", "- a", "claims: [a", "claims: 3"])
 def test_files_of_claims_of_another_form_are_refused(project: Path, content: str) -> None:
     (project / "docs" / "claims.yaml").write_text(content)
-    with pytest.raises(AnalysisError, match=r"claims\.yaml"):
+    with pytest.raises(UserError, match=r"claims\.yaml"):
         differences(project)
 
 

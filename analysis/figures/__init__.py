@@ -67,7 +67,7 @@ def write_figures(findings: Findings, out: Path) -> list[Path]:
     """Write every figure that the study has something for into `out`, in all FORMATS; returns their paths.
 
     Files of figures that it has nothing for, or that cannot be drawn, are deleted; the latter are among
-    findings.faults. Raises AnalysisError (a ValueError of one line) if a file of the ledger cannot be understood or
+    findings.faults. Raises UserError (a ValueError of one line) if a file of the ledger cannot be understood or
     `out` cannot be written.
     """
     files: dict[str, bytes] = {}

@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.errors import AnalysisError
 from analysis.figures import figure, style
 from analysis.figures.selection import lines, pose_label, selected
 from analysis.findings import Findings
 from analysis.records import Study
+from ledger.errors import UserError
 
 _MOST_ARMS = 10
 _LABEL = 21
@@ -96,6 +96,6 @@ def _halves(study: Study, key: str) -> tuple[Pixels, Pixels]:
     try:
         pixels = matplotlib.image.imread(file, format="png")
     except (OSError, SyntaxError, ValueError) as error:
-        raise AnalysisError(f"{file}: is no picture: {error}") from error
+        raise UserError(f"{file}: is no picture: {error}") from error
     middle = pixels.shape[0] // 2
     return pixels[:middle], pixels[middle:]

@@ -6,13 +6,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from analysis.errors import AnalysisError
 from analysis.figures import figure, style
 from analysis.figures.selection import grid_shape, lines, selected
 from analysis.findings import Findings
 from analysis.records import Study
 from analysis.statistics import Floats
 from analysis.statistics.tuning import check_random_search, tuning_budget
+from ledger.errors import UserError
 
 _MOST_ARMS, _COLUMNS, _LEAST_TRIALS = 12, 2, 3
 _LABEL = 34
@@ -22,7 +22,7 @@ def refusal(study: Study) -> str | None:
     """Why this study has no tuning-budget curves, in one line; None if it may have them."""
     try:
         check_random_search(study.sampler, study.name)
-    except AnalysisError as error:
+    except UserError as error:
         return str(error)
     return None
 

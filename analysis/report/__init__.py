@@ -132,7 +132,7 @@ def write_report(findings: Findings, out: Path) -> Path:
     """Write report.html, and every figure in a file of its own, into `out`; returns the report's path.
 
     A figure that cannot be drawn is among findings.faults, and the page says so in its place; so is the page itself.
-    Raises AnalysisError (a ValueError of one line) if the ledger cannot be understood or `out` cannot be written.
+    Raises UserError (a ValueError of one line) if the ledger cannot be understood or `out` cannot be written.
     """
     pictures: list[Picture] = []
     with kept(findings.faults, "figures"):

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
-from analysis.errors import AnalysisError
 from analysis.statistics.intervals import CONFIDENCE, Floats
+from ledger.errors import UserError
 
 NUM_RESAMPLES = 2_000
 
@@ -45,10 +45,10 @@ def tuning_budget(score_N: npt.ArrayLike) -> TuningBudget:
 
 
 def check_random_search(sampler: str | None, study: str) -> None:
-    """Raises AnalysisError for trials that some other sampler proposed: a tuning-budget curve would mean nothing."""
+    """Raises UserError for trials that some other sampler proposed: a tuning-budget curve would mean nothing."""
     if sampler != "random":
         found = "unknown" if sampler is None else repr(sampler)
-        raise AnalysisError(
+        raise UserError(
             f"{study}: 'search.sampler' is {found}: a tuning-budget curve needs independent trials, "
             "so a study with 'search.sampler: random'"
         )

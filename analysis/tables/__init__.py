@@ -50,7 +50,7 @@ def build_tables(findings: Findings) -> dict[str, Table]:
 def write_tables(findings: Findings, out: Path, tables: Mapping[str, Table] | None = None) -> list[Path]:
     """Write each of the study's tables, or those given, into `out`, in every format, and return the paths.
 
-    Files of tables that say nothing about this study, or cannot be made, are deleted. Raises AnalysisError (a
+    Files of tables that say nothing about this study, or cannot be made, are deleted. Raises UserError (a
     ValueError of one line) for a file of the ledger that cannot be understood, or if `out` cannot be written.
     """
     content: dict[str, bytes] = {}

@@ -249,11 +249,8 @@ def run_or_complain(
                 sys.stdout.flush()  # while it can still be told that nothing takes it
     except ArgumentError as error:
         return complain(explain(error, arguments, line().commands))
-    except ValueError as error:
-        # Analysis raises plain ValueErrors of its own, since it imports nothing from here.
-        if not isinstance(error, UserError) and not type(error).__module__.startswith("analysis."):
-            raise
-        return complain(str(error) if isinstance(error, UserError) else f"{error}{remedy(error.__cause__)}")
+    except UserError as error:
+        return complain(str(error))
     except OSError as error:  # such as a full disk
         where = error.filename
         if where is None and output_is_stuck():

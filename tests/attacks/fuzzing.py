@@ -20,7 +20,6 @@ import torch
 from jsonargparse import Namespace
 
 from analysis.answer import answer, headline
-from analysis.errors import AnalysisError
 from analysis.findings import find
 from analysis.formats import DOCUMENTS
 from analysis.report import report_html
@@ -101,7 +100,7 @@ def fuzz(target: Target, seeds: Iterable[str]) -> Found:
         start, kind, problem = time.process_time(), "none", ""
         try:
             read()
-        except (UserError, AnalysisError) as error:
+        except UserError as error:
             kind = type(error).__name__
             if len(str(error)) > 2000 or not str(error).replace("\ufffd", "").isprintable():
                 problem = f"the message is not one short line: {error!s:.300}"

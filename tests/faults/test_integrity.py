@@ -14,7 +14,6 @@ import pytest
 
 from analysis.checksums import SUMS as ANALYSIS_SUMS
 from analysis.checksums import read_bytes
-from analysis.errors import AnalysisError
 from analysis.evaluations import read_histories, read_maps, read_predictions, read_robustness
 from analysis.records import read_study
 from analysis.run_records import NEWEST_FORMAT
@@ -156,7 +155,7 @@ def test_a_sweep_takes_no_damaged_run(root: Path, name: str, damage: str) -> Non
     assert message.startswith(f"{path}: ") and "\n" not in message
     assert f"`python -m experiments verify {root}` says " in message
     if damage == "edited":  # the same words as analysis has
-        with pytest.raises(AnalysisError) as caught_there:
+        with pytest.raises(UserError) as caught_there:
             read_bytes(path)
         assert message == str(caught_there.value)
 
@@ -179,7 +178,7 @@ def test_no_table_takes_a_damaged_run(root: Path, name: str, damage: str) -> Non
     else:
         flipped = content[:-40] + bytes([content[-40] ^ 1]) + content[-39:]
         (folder / name).write_bytes({"edited": flipped, "torn": content[:-9]}[damage])
-    with pytest.raises(AnalysisError, match=r"delete .*, and the same `make sweep` makes that run again") as caught:
+    with pytest.raises(UserError, match=r"delete .*, and the same `make sweep` makes that run again") as caught:
         read_all()
     assert str(caught.value).startswith(f"{folder / name}: ") and "\n" not in str(caught.value)
 

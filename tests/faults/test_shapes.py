@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from analysis import shapes as read
-from analysis.errors import AnalysisError
 from ledger import shapes as kept
+from ledger.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / "golden/format-4"
 SHAPES = {"run.json": read.RUN, "cost.json": read.COST, "study.json": read.STUDY, "history.json": read.HISTORY}
@@ -41,7 +41,7 @@ def fits_read(name: str, value: Any) -> bool:
     try:
         for each in value if name == "history.json" else [value]:
             read.check(Path(name), each, SHAPES[name])
-    except AnalysisError:
+    except UserError:
         return False
     return True
 
