@@ -1,8 +1,11 @@
-"""`python -m experiments`."""
+"""The program: `stn-bench` where it is installed, `python -m experiments` in any case."""
 
 import sys
+from typing import NoReturn
 
-if __name__ == "__main__":  # worker processes import this module under another name
+
+def main() -> NoReturn:
+    """Carry out the command line, and leave. What must come before every library is imported comes first."""
     from experiments.machine import foreign_settings
     from experiments.terminal import stopping
 
@@ -12,10 +15,14 @@ if __name__ == "__main__":  # worker processes import this module under another 
         from experiments.machine.cores import limit_threads
 
         limit_threads()
-        from experiments.terminal.cli import main
+        from experiments.terminal import cli
 
-        status = main()
+        status = cli.main()
     finally:
         stopping.leave_if_asked()
     stopping.finish(status)
     sys.exit(status)
+
+
+if __name__ == "__main__":  # worker processes import this module under another name
+    main()

@@ -23,6 +23,7 @@ from ledger.listed import keys_of, winners_of
 from ledger.markers import read_marker
 from ledger.run_audit import LET_ME_READ, UPDATE, CheckedRun, Finding, Kind, check_run
 from ledger.shapes import is_whole, misfit, parse_json, read_json
+from ledger.started import program
 from ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
 from ledger.traces import JOURNAL, Traces
 from ledger.winners import Tried, winner_of
@@ -124,7 +125,7 @@ def _miss_runs(root: Path, traces: Traces, runs: dict[str, CheckedRun], found: A
     found.lost = gone - Ledger(root, read_only=True).running().keys()
     for key in sorted(found.lost):
         is_single = traces.groups.get(key) == Traces.single_runs
-        todo = f"the same `{'python -m experiments run' if is_single else 'make sweep'}` makes it again"
+        todo = f"the same `{f'{program()} run' if is_single else 'make sweep'}` makes it again"
         found.findings.append(Finding(f"runs/{key}", "missing", "was made and is gone", todo))
 
 

@@ -19,6 +19,7 @@ from ledger.errors import UserError, remedy
 from ledger.files import flush_folder, process_is_alive, to_json, write_atomically
 from ledger.listed import keys_of
 from ledger.shapes import check, is_whole, parse_json, read_json, who_knows
+from ledger.started import program
 
 
 def _content(path: Path) -> bytes:
@@ -44,7 +45,7 @@ HOW_TO_MEND_A_STUDY = (
 
 def how_to_mend(folder: Path) -> str:
     """What to do about a run of which a file is not as it was committed."""
-    more = f"`python -m experiments verify {folder.parents[min(1, len(folder.parents) - 1)]}` says more"
+    more = f"`{program()} verify {folder.parents[min(1, len(folder.parents) - 1)]}` says more"
     return f"delete {folder}, and the same `make sweep` makes that run again, unless an older version made it ({more})"
 
 

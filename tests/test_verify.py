@@ -1,4 +1,4 @@
-"""`make verify`: the real documents agree with the committed results, and whatever does not is found."""
+"""`make verify-docs`: the real documents agree with the committed results, and whatever does not is found."""
 
 import json
 import shutil
@@ -235,14 +235,14 @@ def test_files_of_claims_of_another_form_are_refused(project: Path, content: str
 
 
 def test_command(project: Path) -> None:
-    done = run("verify", cwd=project)
+    done = run("verify-docs", cwd=project)
     assert (done.returncode, done.stdout, done.stderr) == (0, "README.md: 14 numbers computed again\n", "")
     edit(project / "README.md", "243,146", "243,147")
-    done = run("verify", cwd=project)
+    done = run("verify-docs", cwd=project)
     assert done.returncode == 1
     assert "README.md:5: says '243,147', but the results give '243,146'" in done.stdout
     assert done.stdout.endswith("\n1 difference between documents and results\n")
     assert "Traceback" not in done.stderr
-    done = run("verify", "--claims", "docs/other.yaml", cwd=project)
+    done = run("verify-docs", "--claims", "docs/other.yaml", cwd=project)
     assert done.returncode == 2
     assert done.stderr == "error: docs/other.yaml: cannot be read: No such file or directory\n"
