@@ -1,6 +1,6 @@
 """The ledger: the folder of finished runs, and the only truth. The one place that writes runs.
 
-docs/architecture.md says what each file holds. A run's folder appears whole, by one rename, or not at all. What was
+docs/ledger.md says what each file holds. A run's folder appears whole, by one rename, or not at all. What was
 damaged or edited since is not read: ledger/audit.py finds all of it.
 """
 
