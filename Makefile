@@ -70,7 +70,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2
 FOR_TESTS := $(INSTALLED) $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook
 
 .DEFAULT_GOAL := help
-.PHONY: anew help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify test docs test-docs test-long faults lint format bench bench-accuracy gpu-check clean
+.PHONY: anew help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify verify-docs test docs test-docs test-long faults lint format bench bench-accuracy gpu-check clean
 
 help:
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -127,9 +127,11 @@ optuna-dashboard: $(INSTALLED)  ## look at the tuning of the newest study, or of
 	echo 'Notes and tags that you make here are lost when the study is swept again: its journal is then made anew.'; \
 	$(PY) $(VENV)/bin/optuna-dashboard "$$journal"
 
-# RUNS has a value in any case: only one that was given asks for a ledger.
-verify: $(INSTALLED)  ## compute the numbers of README and docs again; with RUNS=folder, read every file of that ledger
-	@$(EXPERIMENTS) verify $(if $(call given,RUNS),"$$RUNS")
+verify: $(INSTALLED)  ## read every file of the ledger: has anything been damaged, lost or edited?
+	@$(EXPERIMENTS) verify "$$RUNS"
+
+verify-docs: $(INSTALLED)  ## compute the numbers of README and docs again from the committed results
+	@$(EXPERIMENTS) verify-docs
 
 test: $(FOR_TESTS)  ## run the tests, but those of test-docs and test-long
 	$(PY) -m pytest

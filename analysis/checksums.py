@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.errors import UserError, remedy
+from ledger.started import program
 
 SUMS = "SHA256SUMS"
 
@@ -50,7 +51,7 @@ def _sums(file: Path) -> bytes:
 def _not_as_committed(file: Path, what: str) -> UserError:
     return UserError(
         f"{file}: {what}; delete {file.parent}, and the same `make sweep` makes that run again, "
-        f"unless an older version made it (`python -m experiments verify {file.parents[2]}` says more)"
+        f"unless an older version made it (`{program()} verify {file.parents[2]}` says more)"
     )
 
 

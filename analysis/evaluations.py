@@ -1,4 +1,4 @@
-"""Reads what single runs leave beside run.json: histories, predictions, robustness, maps (docs/architecture.md)."""
+"""Reads what single runs leave beside run.json: histories, predictions, robustness, maps (docs/ledger.md)."""
 
 from collections.abc import Iterable
 from pathlib import Path

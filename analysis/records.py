@@ -1,4 +1,4 @@
-"""Reads a study out of the ledger: one row a run, finished or not. docs/architecture.md describes the files."""
+"""Reads a study out of the ledger: one row a run, finished or not. docs/ledger.md describes the files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace

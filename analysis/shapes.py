@@ -1,7 +1,7 @@
 """What the ledger's files must hold, whoever wrote them: types and ranges by name, checked before anything is computed.
 
 Names that are not mentioned may hold anything, since nothing reads them; what is mentioned may be absent, unless a
-reader asks for it. docs/architecture.md says what the values mean.
+reader asks for it. docs/ledger.md says what the values mean.
 """
 
 import re

@@ -111,7 +111,7 @@ class Audit:
         self.lost = gone - Ledger(self.root, read_only=True).running().keys()
         for key in sorted(self.lost):
             is_single = self._traces.groups.get(key) == Traces.single_runs
-            todo = f"the same `{'python -m experiments run' if is_single else 'make sweep'}` makes it again"
+            todo = f"the same `{f'{program()} run' if is_single else 'make sweep'}` makes it again"
             self.findings.append(Finding(f"runs/{key}", "missing", "was made and is gone", todo))
 
     def _check_study(self, folder: Path) -> bool:

@@ -1,6 +1,6 @@
 """The ledger: the folder of finished runs, and the only truth. The one place that writes runs.
 
-docs/architecture.md says what each file holds. A run's folder appears whole, by one rename, or not at all. What was
+docs/ledger.md says what each file holds. A run's folder appears whole, by one rename, or not at all. What was
 damaged or edited since is not read: ledger/audit.py finds all of it.
 """
 
@@ -19,6 +19,7 @@ from ledger.errors import UserError, remedy
 from ledger.files import flush_folder, process_is_alive, to_json, write_atomically
 from ledger.listed import keys_of
 from ledger.shapes import check, is_whole, parse_json, read_json, who_knows
+from ledger.started import program
 
 
 def _content(path: Path) -> bytes:
@@ -44,7 +45,7 @@ HOW_TO_MEND_A_STUDY = (
 
 def how_to_mend(folder: Path) -> str:
     """What to do about a run of which a file is not as it was committed."""
-    more = f"`python -m experiments verify {folder.parents[min(1, len(folder.parents) - 1)]}` says more"
+    more = f"`{program()} verify {folder.parents[min(1, len(folder.parents) - 1)]}` says more"
     return f"delete {folder}, and the same `make sweep` makes that run again, unless an older version made it ({more})"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ledger.errors import UserError
+from ledger.started import program
 
 
 def read_json(path: Path) -> Any:
@@ -24,7 +25,7 @@ def parse_json(path: Path, content: bytes) -> Any:
 def who_knows(path: Path) -> str:
     """The hint that ends a message about a run's or a study's file."""
     ledger = path.parents[min(2, len(path.parents) - 1)]
-    return f"`python -m experiments verify {ledger}` says what to do"
+    return f"`{program()} verify {ledger}` says what to do"
 
 
 MAX_TEXT, MAX_NUMBER = 10_000, 1e60

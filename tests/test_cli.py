@@ -3,9 +3,12 @@
 import dataclasses
 import importlib
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,8 @@ from ledger.options import fields
 from tests.command_line import stamps, start
 from tests.tiny_study import plan_of, write_sweep
 
-TUTORIAL = Path(__file__).parents[1] / "experiments/configs/tutorial.yaml"
+ROOT = Path(__file__).parents[1]
+TUTORIAL = ROOT / "experiments/configs/tutorial.yaml"
 
 
 COMMANDS = tuple(command_line().commands)
@@ -46,6 +50,26 @@ def test_every_command_explains_itself(
     assert printed.startswith(f"usage: python -m {program} [options] {command}")
     arguments = re.findall(r"^  (?:-h, )?(--[\w.]+)(?: [^ ]+)?( {2,}|\n {10,}|\n)(\S?)", printed, re.MULTILINE)
     assert arguments and all(text for name, _, text in arguments), arguments
+
+
+@pytest.mark.parametrize("is_on_path", [True, False])
+def test_what_is_printed_can_be_typed(is_on_path: bool, tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, _, name = project["scripts"]["stn-bench"].partition(":")
+    script = tmp_path / "a folder/stn-bench"  # as pip writes it
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom {module} import {name}\nif __name__ == '__main__':\n    {name}()\n")
+    script.chmod(0o755)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    if is_on_path:
+        environment["PATH"] = f"{script.parent}:{os.environ['PATH']}"
+    said = "stn-bench" if is_on_path else shlex.quote(str(script))
+    for typed, form in (([script.name if is_on_path else script], said),
+                        ([sys.executable, "-m", "experiments"], f"{sys.executable} -m experiments")):  # fmt: skip
+        ended = subprocess.run(
+            [*typed, "variants"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        assert f"`{form} variants NAME` says all" in " ".join(ended.stdout.split())
 
 
 def test_help_speaks_of_arguments_and_not_of_types(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,9 +76,10 @@ def test_the_clusters_address_goes_first() -> None:
     assert "RAY_ADDRESS goes first: RAY_ADDRESS=HOST:PORT make sweep EXECUTOR=ray" in done.stderr
 
 
-def test_verify_reads_a_ledger_only_where_one_is_named() -> None:
-    assert make("verify").stdout.rstrip().endswith("-m experiments verify")
-    assert make("verify", "RUNS=a folder").stdout.rstrip().endswith('-m experiments verify "$RUNS"')
+def test_verify_reads_a_ledger_and_verify_docs_the_documents() -> None:
+    for variables in ((), ("RUNS=a folder",)):
+        assert make("verify", *variables).stdout.rstrip().endswith('-m experiments verify "$RUNS"')
+    assert make("verify-docs").stdout.rstrip().endswith("-m experiments verify-docs")
 
 
 def test_the_check_of_a_gpu_is_made_by_the_interpreter_that_is_named_and_without_an_environment() -> None:

@@ -19,7 +19,7 @@ API_KEY = "0123456789abcdef" * 3
 def commit(
     ledger: Path, key: str, *, stage: str = "final", status: str = "completed", epochs: int = 3, seed: int = 3
 ) -> None:
-    """Put a run into the ledger, as docs/architecture.md describes it."""
+    """Put a run into the ledger, as docs/ledger.md describes it."""
     folder = ledger / "runs" / key
     folder.mkdir(parents=True)
     scored, final = epochs > 0, stage == "final" and epochs > 0

@@ -58,7 +58,7 @@ def sweep_line(study: Study) -> str:
         for name in ("turns", "mirror"):
             words += [f"--{name}", one_line(value)] if (value := study.source.get(name)) else []
         words += ["--label", one_line(study.task_label)]
-        return " ".join([".venv/bin/python -m experiments", *map(shlex.quote, words)])
+        return " ".join([".venv/bin/stn-bench", *map(shlex.quote, words)])
     variables = {"SWEEP": _file(study), "BUDGET": study.budget}
     if _has_data(study):
         variables |= {"DATA": UNKNOWN_DATA, "LABEL": one_line(study.task_label)}
@@ -67,7 +67,7 @@ def sweep_line(study: Study) -> str:
 
 
 def run_line(study: Study, run: Run) -> str:
-    """`python -m experiments run` with the settings of a row of study.runs."""
+    """`stn-bench run` with the settings of a row of study.runs."""
     words: list[str] = ["--sweep", _file(study), "--budget", study.budget]
     if _has_data(study):
         words += ["--data", UNKNOWN_DATA, "--label", one_line(study.task_label)]
@@ -76,7 +76,7 @@ def run_line(study: Study, run: Run) -> str:
     words += [f"--{name}={_value(value)}" for name, value in run.items() if _is_setting(str(name), value)]
     if study.source.get("minutes"):  # a probe's sizes are its own, not its file's
         words += [f"--protocol.{name}={_value(value)}" for name, value in study.protocol.items()]
-    return " ".join([".venv/bin/python -m experiments run", *map(shlex.quote, words)])
+    return " ".join([".venv/bin/stn-bench run", *map(shlex.quote, words)])
 
 
 def _file(study: Study) -> str:

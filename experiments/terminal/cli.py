@@ -1,4 +1,4 @@
-"""The command line: `python -m experiments COMMAND`. What a command does is in experiments/terminal/commands/."""
+"""The command line: `stn-bench COMMAND`. What a command does is in experiments/terminal/commands/."""
 
 import argparse
 import dataclasses
@@ -21,6 +21,7 @@ from ledger.config import RunConfig
 from ledger.errors import UserError, nearest, remedy
 from ledger.options import CALLED
 from ledger.plain_text import plain, print_anything
+from ledger.started import program
 from ledger.sweep_lock import only_sweep_of
 
 STATUS_UNREAD = 1
@@ -88,9 +89,9 @@ class CommandLine:
 
 
 def command_line(run_defaults: dict[str, Any] | None = None) -> CommandLine:
-    """All commands of `python -m experiments`. run_defaults: of `run`, where the sweep file has some."""
+    """All commands of `stn-bench`. run_defaults: of `run`, where the sweep file has some."""
     line = CommandLine(
-        "python -m experiments",
+        program(),
         "Compare learned with shown spatial invariance: spatial transformers and augmentation.",
     )
     add = line.add
@@ -149,8 +150,10 @@ def command_line(run_defaults: dict[str, Any] | None = None) -> CommandLine:
     add_reports_argument(command)
     command.add_argument("--jobs", type=int, default=0, help="worker processes; 0 takes as many as pay")
 
-    command = add("verify", "read every file of a ledger and name what was damaged or edited; or check the documents")
-    command.add_argument("ledger", nargs="?", type=Path, help="the ledger; without one, the documents' numbers")
+    command = add("verify", "read every file of a ledger and name what was damaged or edited")
+    command.add_argument("ledger", nargs="?", type=Path, default=Path("runs"), help="the ledger; runs by default")
+
+    command = add("verify-docs", "compute the numbers of README and docs again from the committed results")
     command.add_argument("--claims", type=Path, default=Path("docs/claims.yaml"), help="file that lists the numbers")
 
     command = add("export", "hand a final run over: weights, a file that torch alone can run, a model card")

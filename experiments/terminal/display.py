@@ -20,6 +20,7 @@ from ledger.config import RunConfig, RunKind, kind_of, kind_of_run
 from ledger.ledger import Ledger
 from ledger.plain_text import as_markup, plain
 from ledger.shapes import is_whole
+from ledger.started import program
 from ledger.wording import count, duration
 
 if TYPE_CHECKING:  # torch is slow to import, and most commands do without it
@@ -369,7 +370,7 @@ def print_status(console: Console, report: Mapping[str, Any]) -> None:
     if not report["running"]:
         console.print("No run is in progress.")
     if report["is_damaged"]:
-        then = f"`python -m experiments verify {ledger}` reads everything"
+        then = f"`{program()} verify {ledger}` reads everything"
         line = f"Something is damaged or cannot be read. status reads only run.json: {then}"
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.documentation
 
 STARTS_SERVERS = "starts servers; the tests run these commands in network namespaces"
 NOT_RUN = {
-    "README.md": {"make sweep  # carry out sweep.yaml": "a quarter of an hour, and all tests"},
+    "README.md": {"make sweep BUDGET=smoke  # a first try": "a quarter of an hour, and all tests"},
     "CONTRIBUTING.md": {"make setup": "installs, and runs all tests"},
     "docs/cluster.md": {
         "ray get-auth-token --generate": STARTS_SERVERS,
@@ -30,8 +30,8 @@ NOT_RUN = {
 """The beginnings of blocks that no test runs. A new one is a decision: can a small form of it not be run?"""
 
 SMALLER = {
-    "README.md": [".venv/bin/python -m experiments run"],
     "docs/protocol.md": ["make plan SWEEP=confirm.yaml", "make plan"],
+    "docs/variants.md": [".venv/bin/stn-bench run"],
 }
 """Commands that are run with arguments that make them small."""
 

@@ -27,6 +27,14 @@ for line in sys.stdin:
     print("\\0", flush=True)
 """
 
+_SCRIPT = """#!{tree}/.venv/bin/python
+import sys
+sys.path.insert(0, "{tree}")
+from experiments.__main__ import main
+if __name__ == "__main__":
+    main()
+"""
+
 _LOAD_STUDY = """
 import sys
 from pathlib import Path
@@ -48,12 +56,15 @@ def copy_tree(to: Path) -> None:
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, to / name)
     environment = to / ".venv"
-    environment.mkdir()
-    for entry in Path(sys.prefix).iterdir():
-        if entry.name not in INSTALLED:
-            (environment / entry.name).symlink_to(entry)
+    (environment / "bin").mkdir(parents=True)
+    for entry in (*Path(sys.prefix).iterdir(), *Path(sys.prefix, "bin").iterdir()):
+        if entry.name not in (*INSTALLED, "bin", "stn-bench"):
+            (environment / entry.relative_to(sys.prefix)).symlink_to(entry)
     for name in INSTALLED:
         (environment / name).touch()  # after pyproject.toml, which make looks at
+    script = environment / "bin/stn-bench"  # the one that is installed is of the tree that this is a copy of
+    script.write_text(_SCRIPT.format(tree=to))
+    script.chmod(0o755)
 
 
 class Walk:

@@ -12,11 +12,12 @@ from rich.table import Table
 
 from experiments.networks.catalogue import Entry, catalogue
 from ledger.options import option_text
+from ledger.started import program
 
 INTRODUCTION = (
     "A variant is MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY; several policies, MODEL+POLICY+POLICY, apply in turn.",
     "Each part, like a pose, may set options: stn_affine:place=shared@resnet18+affine:max_deg=30.",
-    "`python -m experiments variants NAME` says all about a name, and about each part of a whole variant.",
+    f"`{program()} variants NAME` says all about a name, and about each part of a whole variant.",
     "",
 )
 

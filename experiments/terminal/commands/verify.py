@@ -1,4 +1,4 @@
-"""`verify`: read every file of a ledger, or compute the numbers of the documents again."""
+"""`verify`: read every file of a ledger and say what is not as it was written."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,26 +21,6 @@ MAX_NOTES = 20
 
 
 def main(options: Namespace) -> int:
-    """Check the ledger that was named, or the documents; 1 if something is not as it should be."""
-    return verify_ledger(options.ledger) if options.ledger else verify_documents(options.claims)
-
-
-def verify_documents(claims: Path) -> int:
-    """Compute the numbers of the documents again from the committed results; 1 if any differs."""
-    from analysis.verify import verify
-    from analysis.wording import count
-
-    found = verify(claims, Path())
-    for document, num in sorted(found.num_numbers.items()):
-        print(f"{document}: {count(num, 'number')} computed again")
-    for difference in found.differences:
-        print(difference)
-    if found.differences:
-        print(f"{count(len(found.differences), 'difference')} between documents and results")
-    return 1 if found.differences else 0
-
-
-def verify_ledger(root: Path) -> int:
     """Read every file of the ledger and say what is not as it was written; 1 if something is not."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -50,8 +30,8 @@ def verify_ledger(root: Path) -> int:
     columns = (TextColumn("Reading"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
-        found = audit(root, lambda done, total: progress.update(task, completed=done, total=total))
-    show(console, root, found)
+        found = audit(options.ledger, lambda done, total: progress.update(task, completed=done, total=total))
+    show(console, options.ledger, found)
     return 1 if found.findings else 0
 
 
