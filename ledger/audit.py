@@ -22,6 +22,7 @@ from ledger.listed import keys_of, winners_of
 from ledger.markers import read_marker
 from ledger.run_audit import LET_ME_READ, UPDATE, CheckedRun, Finding, Kind, check_run
 from ledger.shapes import is_whole, misfit, parse_json, read_json
+from ledger.started import program
 from ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
 from ledger.traces import JOURNAL, Traces
 from ledger.winners import Tried, winner_of

@@ -192,7 +192,7 @@ def test_a_ladder_takes_decisions_back(
 ) -> None:
     steps = [Step(5000, 3, 1e12, Mean(value - change, 0.001, 7), ()), Step(10_000, 3, 2e12, Mean(value, 0.001, 7), ())]
     claim, trend = Claim("upright", "stn_affine", "cnn"), Trend(direction, 0.5, 0.01)
-    climb = Climb(claim, tuple(steps), trend, Mean(change, 0.001, 7), change, float("nan"))
+    climb = Climb(claim, tuple(steps), trend, Mean(change, 0.001, 7), change, None)
     why = still_changes(climb, decision)
     assert bool(why) == changes
     said = f"by {100 * change:+.1f} points a doubling".replace("-", "−")
