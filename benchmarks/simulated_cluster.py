@@ -32,7 +32,7 @@ from experiments.study.disk_space import disk_need
 from experiments.study.plan import Plan
 from experiments.study.study import load_study
 from experiments.study.tuning import num_runs
-from experiments.sweep.estimate import Estimate, runs_left
+from experiments.sweep.estimate import Estimate, estimate, runs_left
 from experiments.sweep.sweep import Sweep, check_same_task
 from experiments.terminal.display import SweepProgress
 from ledger.checksums import SUMS
@@ -226,13 +226,13 @@ class Simulation:
         rates: list[float] | None = [1410.0] * len(self.plan.arms)  # which a first start measures
         for start, until in zip(starts, (self.num_runs // 2, self.num_runs, None), strict=True):
             with start.running():
-                sweep, estimate = self.start(rates)
+                sweep, expected = self.start(rates)
             if until is not None:
-                self.make_runs(sweep, estimate, until)
+                self.make_runs(sweep, expected, until)
             else:
                 sweep.write_manifest()
             rates = None
-        if len(sweep.finished()) != self.num_runs or estimate.left_s > 0:
+        if len(sweep.finished()) != self.num_runs or expected.left_s > 0:
             raise RuntimeError(f"{len(sweep.finished())} of {self.num_runs} runs were made")
         size = (self.ledger_root / "studies" / self.plan.name / "study.json").stat().st_size
         return {
@@ -263,21 +263,21 @@ class Simulation:
         sweep = Sweep(self.plan, ledger, store=True)
         sweep.replay()
         disk_need(self.plan, runs_left(self.plan, sweep, ledger), self.num_workers)
-        estimate = Estimate(self.plan, sweep, ledger, self.num_workers, rates)
+        expected = estimate(self.plan, sweep, ledger, self.num_workers, rates)
         sweep.finished()  # for the tracker
-        return sweep, estimate
+        return sweep, expected
 
-    def make_runs(self, sweep: Sweep, estimate: Estimate, until: int) -> None:
+    def make_runs(self, sweep: Sweep, expected: Estimate, until: int) -> None:
         """What the same command does to train, but for W&B, until so many runs are in the ledger."""
         whole, cluster = Clock(), SimulatedCluster(self.plan, sweep.ledger, self.num_workers)
         with open(os.devnull, "w", encoding="utf-8") as out:
             progress = SweepProgress(
                 Console(file=out, force_terminal=self.terminal, width=100),
                 sweep.ledger,
-                estimate.by_run,
-                estimate.left_s,
+                expected.by_run,
+                expected.left_s,
                 num_runs=self.num_runs,
-                num_done=estimate.num_done,
+                num_done=expected.num_done,
                 num_workers=self.num_workers,
             )
 

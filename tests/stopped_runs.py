@@ -10,7 +10,7 @@ import torch
 
 from experiments.images.tasks import load_task
 from experiments.runs import checkpoints, training
-from experiments.runs.run import Job, Source, carry_out
+from experiments.runs.run import Job, Source, make_run
 from ledger.config import Optim, Protocol, RunConfig, run_key
 from ledger.ledger import Ledger
 
@@ -53,7 +53,7 @@ def stop_in(epoch: int) -> Callable[[training.Row], None]:
     return on_epoch
 
 
-def carry_out_with_stops(job: Job, epochs: int) -> int:
+def make_run_with_stops(job: Job, epochs: int) -> int:
     """The run to its end, stopped in each epoch from the second on, each time with other random numbers in the process.
 
     Returns how many stops there were. Raises AssertionError where one left no checkpoint of the epoch before.
@@ -62,11 +62,11 @@ def carry_out_with_stops(job: Job, epochs: int) -> int:
     for epoch in range(2, epochs + 1):
         torch.manual_seed(epoch)
         with pytest.raises(Stopped):
-            carry_out(job, CPU, stop_in(epoch))
+            make_run(job, CPU, stop_in(epoch))
         kept = sorted(path.name[:11] for path in ledger.checkpoints(job.key).iterdir())
         assert kept[-1] == f"epoch-{epoch - 1:05}" and job.key not in ledger
     torch.manual_seed(99)
-    carry_out(job, CPU)
+    make_run(job, CPU)
     return epochs - 1
 
 

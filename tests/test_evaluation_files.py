@@ -16,7 +16,7 @@ from analysis.evaluations import read_maps, read_predictions, read_robustness, r
 from analysis.records import Study
 from experiments.images.tasks import Task, load_task
 from experiments.runs.robustness import num_evaluations
-from experiments.runs.run import Job, Source, carry_out
+from experiments.runs.run import Job, Source, make_run
 from experiments.sweep.estimate import seconds_of_runs
 from ledger.config import Optim, Protocol, RunConfig, run_key
 from ledger.ledger import Ledger
@@ -49,7 +49,7 @@ def made(cache: Path, sprites: Task, tmp_path_factory: pytest.TempPathFactory) -
         if again or key not in known:
             ledger = tmp_path_factory.mktemp("ledger")
             torch.manual_seed(len(known))
-            carry_out(Job(run, key, Source("sprites", "", 32, cache), ledger), torch.device("cpu"))
+            make_run(Job(run, key, Source("sprites", "", 32, cache), ledger), torch.device("cpu"))
             known[key] = Ledger(ledger).folder(key)
         return known[key]
 

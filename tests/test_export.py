@@ -23,7 +23,7 @@ from experiments.networks.models import MODELS
 from experiments.runs.export import card, description, exported_program, loading_code
 from experiments.runs.images import to_device
 from experiments.runs.prediction import predict
-from experiments.runs.run import Job, Source, carry_out
+from experiments.runs.run import Job, Source, make_run
 from experiments.runs.trained import Classifier, load_trained
 from experiments.terminal.cli import main
 from ledger.config import Optim, RunConfig, run_key
@@ -58,7 +58,7 @@ def sprites(cache: Path) -> Task:
 
 
 @pytest.fixture(scope="module")
-def make_run(
+def trained_run(
     tmp_path_factory: pytest.TempPathFactory, cache: Path, one_thread: None
 ) -> Callable[..., tuple[Ledger, str]]:
     ledger = Ledger(tmp_path_factory.mktemp("exports") / "runs")
@@ -75,19 +75,19 @@ def folder_name(variant: str) -> str:
 
 @pytest.fixture(scope="module")
 def exported(
-    make_run: Callable[..., tuple[Ledger, str]], tmp_path_factory: pytest.TempPathFactory
+    trained_run: Callable[..., tuple[Ledger, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, str]]:
     """A folder with an export of each variant, through the command line, and the runs' keys."""
     out, keys = tmp_path_factory.mktemp("out"), {}
     for variant in EXPORTED:
-        ledger, key = make_run(variant)
+        ledger, key = trained_run(variant)
         assert main(["export", key[:10], "--runs", str(ledger.root), "--out", str(out / folder_name(variant))]) == 0
         keys[variant] = key
     return out, keys
 
 
 def test_a_stranger_gets_the_runs_own_answers(
-    exported: tuple[Path, dict[str, str]], make_run: Callable[..., tuple[Ledger, str]], sprites: Task
+    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task
 ) -> None:
     out, keys = exported
     tested = to_device(sprites.test, "upright", torch.device("cpu"), part="test", num=TINY.test_images)
@@ -98,7 +98,7 @@ def test_a_stranger_gets_the_runs_own_answers(
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     for variant, key in keys.items():
-        ledger, _ = make_run(variant)
+        ledger, _ = trained_run(variant)
         said = safetensors.numpy.load_file(ledger.folder(key) / "predictions.safetensors")
         probability_NK = np.array(found[folder_name(variant)])
         assert len(set(said["confidence"].round(4))) > 10, "one answer for all images shows nothing"
@@ -111,7 +111,7 @@ def test_a_stranger_gets_the_runs_own_answers(
 
 
 def test_the_card_says_what_the_run_says_and_its_code_runs(
-    exported: tuple[Path, dict[str, str]], make_run: Callable[..., tuple[Ledger, str]], sprites: Task
+    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task
 ) -> None:
     """On a picture that is no square and has holes, as `predict` takes it."""
     out, keys = exported
@@ -133,15 +133,15 @@ def test_the_card_says_what_the_run_says_and_its_code_runs(
     ended = subprocess.run([sys.executable, "-I", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     name, confidence = ended.stdout.split()
-    (said,) = predict(load_trained(*make_run("stn_affine")), [folder / "image.png"])
+    (said,) = predict(load_trained(*trained_run("stn_affine")), [folder / "image.png"])
     assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
 
 
 def test_the_card_s_code_draws_over_the_ground_of_training(
-    exported: tuple[Path, dict[str, str]], make_run: Callable[..., tuple[Ledger, str]], sprites: Task, tmp_path: Path
+    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task, tmp_path: Path
 ) -> None:
     out, _ = exported
-    trained = load_trained(*make_run("stn_affine"))
+    trained = load_trained(*trained_run("stn_affine"))
     shutil.copy(out / "stn_affine/model.pt2", tmp_path / "model.pt2")
     (tmp_path / "config.json").write_text(json.dumps(description(trained)))
     sprite_HWC = sprites.test.pixels_NHWC[3]
@@ -166,10 +166,10 @@ def test_the_card_s_code_draws_over_the_ground_of_training(
 
 
 def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(
-    exported: tuple[Path, dict[str, str]], make_run: Callable[..., tuple[Ledger, str]], sprites: Task, tmp_path: Path
+    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task, tmp_path: Path
 ) -> None:
     out, _ = exported
-    trained = load_trained(*make_run("stn_affine"))
+    trained = load_trained(*trained_run("stn_affine"))
     grey_HW = sprites.test.pixels_NHWC[3].mean(2).astype(np.uint16)
     Image.fromarray(grey_HW * 4 + 3).save(tmp_path / "image.png")
     answers = []
@@ -194,9 +194,9 @@ def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(
 
 
 def test_the_card_lists_what_was_tuned_and_what_was_set(
-    make_run: Callable[..., tuple[Ledger, str]], monkeypatch: pytest.MonkeyPatch
+    trained_run: Callable[..., tuple[Ledger, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger, key = make_run("stn_affine", optim=Optim(lr=0.25), model={"loc_lr_factor": 0.5, "padding": "zeros"})
+    ledger, key = trained_run("stn_affine", optim=Optim(lr=0.25), model={"loc_lr_factor": 0.5, "padding": "zeros"})
     alone = card(load_trained(ledger, key))
     assert "| tuned |" not in alone  # a run that no study has
     assert "| set, not tuned | |\n|---|---|\n| `optim.lr` | 0.25 |\n| `model.loc_lr_factor` | 0.5 |\n\n" in alone
@@ -215,10 +215,10 @@ def test_the_card_lists_what_was_tuned_and_what_was_set(
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_every_model_can_be_exported(name: str, make_run: Callable[..., tuple[Ledger, str]], whole: bool) -> None:
+def test_every_model_can_be_exported(name: str, trained_run: Callable[..., tuple[Ledger, str]], whole: bool) -> None:
     if not whole and name not in ("polar", "stn_affine:place=shared", "cnn@p4cnn"):
         pytest.skip("only with --whole: it takes seconds")
-    trained = load_trained(*make_run(name))
+    trained = load_trained(*trained_run(name))
     program = exported_program(trained).module()
     for num_images in (1, 3):
         image_BCHW = torch.rand(num_images, 3, 32, 32)
@@ -228,11 +228,11 @@ def test_every_model_can_be_exported(name: str, make_run: Callable[..., tuple[Le
 
 def test_another_export_is_not_overwritten(
     exported: tuple[Path, dict[str, str]],
-    make_run: Callable[..., tuple[Ledger, str]],
+    trained_run: Callable[..., tuple[Ledger, str]],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ledger, key = make_run("cnn@lenet")
+    ledger, key = trained_run("cnn@lenet")
     (tmp_path / "mine.txt").write_text("mine")
     command = ["export", key, "--runs", str(ledger.root), "--out"]
     assert main([*command, str(tmp_path)]) == 2
@@ -243,12 +243,12 @@ def test_another_export_is_not_overwritten(
 
 
 def test_a_model_that_differs_is_not_kept_and_the_same_command_makes_another(
-    make_run: Callable[..., tuple[Ledger, str]],
+    trained_run: Callable[..., tuple[Ledger, str]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ledger, key = make_run("cnn@lenet")
+    ledger, key = trained_run("cnn@lenet")
     command = ["export", key, "--runs", str(ledger.root), "--out", str(tmp_path / "out")]
     with monkeypatch.context() as patch:
         patch.setattr("experiments.runs.export.MAX_DIFFERENCE", -1.0)
@@ -261,9 +261,9 @@ def test_a_model_that_differs_is_not_kept_and_the_same_command_makes_another(
 
 
 def test_runs_that_cannot_be_handed_over(
-    make_run: Callable[..., tuple[Ledger, str]], capsys: pytest.CaptureFixture[str]
+    trained_run: Callable[..., tuple[Ledger, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ledger, trial = make_run("cnn@lenet", "trial")
+    ledger, trial = trained_run("cnn@lenet", "trial")
     for name, message in (
         (trial, f"run: {trial} is a trial and has no weights; only completed final runs keep them"),
         ("nothing", f"run: no key in {ledger.root} begins with 'nothing' (4 characters or more); "),
@@ -273,9 +273,9 @@ def test_runs_that_cannot_be_handed_over(
 
 
 def test_a_damaged_run_is_not_handed_over(
-    make_run: Callable[..., tuple[Ledger, str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    trained_run: Callable[..., tuple[Ledger, str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    ledger, key = make_run("cnn@lenet")
+    ledger, key = trained_run("cnn@lenet")
     copy = tmp_path / "runs"
     shutil.copytree(ledger.root, copy)
     weights = copy / "runs" / key / "weights.safetensors"
@@ -286,10 +286,10 @@ def test_a_damaged_run_is_not_handed_over(
 
 @pytest.mark.parametrize("version", [1, 4])
 def test_the_default_backbone_of_older_runs_is_what_it_was(
-    version: int, make_run: Callable[..., tuple[Ledger, str]], tmp_path: Path
+    version: int, trained_run: Callable[..., tuple[Ledger, str]], tmp_path: Path
 ) -> None:
     """Before format 5 `cnn` was what is `cnn4` now, and protocols had no width."""
-    ledger, key = make_run("cnn@cnn4")
+    ledger, key = trained_run("cnn@cnn4")
     record = json.loads((ledger.folder(key) / "run.json").read_text())
     record["config"]["variant"], record["format"] = "cnn", version
     for name in ("width", "optimiser", "averaging"):
@@ -304,18 +304,18 @@ def test_the_default_backbone_of_older_runs_is_what_it_was(
 
 
 def test_a_width_of_the_protocol_is_that_of_the_network(
-    make_run: Callable[..., tuple[Ledger, str]], cache: Path, tmp_path: Path
+    trained_run: Callable[..., tuple[Ledger, str]], cache: Path, tmp_path: Path
 ) -> None:
     ledger = Ledger(tmp_path / "runs")
     run = RunConfig(variant="cnn@cnn4", seed=3, protocol=replace(TINY, width=0.5))
     key = run_key(run, sprites_in(cache).content_hash)
-    carry_out(Job(run, key, Source("sprites", "", 32, cache), ledger.root), torch.device("cpu"))
+    make_run(Job(run, key, Source("sprites", "", 32, cache), ledger.root), torch.device("cpu"))
     trained = load_trained(ledger, key)
     assert trained.network.backbone.stages[0][0].weight.shape == (16, 3, 4, 4)  # type: ignore[index]
 
 
-def test_other_weights_are_refused(make_run: Callable[..., tuple[Ledger, str]], tmp_path: Path) -> None:
-    ledger, key = make_run("cnn@lenet")
+def test_other_weights_are_refused(trained_run: Callable[..., tuple[Ledger, str]], tmp_path: Path) -> None:
+    ledger, key = trained_run("cnn@lenet")
     record = json.loads((ledger.folder(key) / "run.json").read_text())
     record["config"]["variant"] = "cnn"
     other = Ledger(tmp_path / "runs")

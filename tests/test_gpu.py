@@ -25,7 +25,7 @@ from experiments.networks.variants import build_model_recipe, build_network, bui
 from experiments.runs.evaluation import evaluate
 from experiments.runs.images import DeviceImages, channel_statistics
 from experiments.runs.robustness import corrupting, measure_robustness, num_evaluations
-from experiments.runs.run import Job, Source, carry_out
+from experiments.runs.run import Job, Source, make_run
 from experiments.runs.training import Row, augment, train
 from experiments.sweep.executors.local import LocalExecutor
 from ledger.config import Optim, Protocol, RunConfig, run_key
@@ -244,7 +244,7 @@ class TestRuns:
         folders = []
         for name in ("first", "again"):
             made = job(source, tmp_path / name, "stn_affine+affine", protocol=protocol)
-            folders.append(Ledger(tmp_path / name).folder(carry_out(made, CUDA)))
+            folders.append(Ledger(tmp_path / name).folder(make_run(made, CUDA)))
         files = ("run.json", "history.json", "weights.safetensors", "transformer.png")
         for file in (*files, "predictions.safetensors", "robustness.json", "maps.safetensors"):
             assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes(), file
@@ -268,7 +268,7 @@ class TestRuns:
         for each in jobs:
             assert packed.read(each.key)["status"] == "completed", packed.read(each.key)["error"]
         alone = dataclasses.replace(jobs[0], ledger=tmp_path / "alone")
-        folder = Ledger(alone.ledger).folder(carry_out(alone, CUDA))
+        folder = Ledger(alone.ledger).folder(make_run(alone, CUDA))
         assert (packed.folder(alone.key) / "run.json").read_bytes() == (folder / "run.json").read_bytes()
 
     def test_running_out_of_memory_is_a_result_and_no_end(self, source, tmp_path):
@@ -277,10 +277,10 @@ class TestRuns:
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction(0.0, CUDA)  # nothing more than what is held already
         try:
-            key = carry_out(job(source, tmp_path, "cnn@resnet18"), CUDA)
+            key = make_run(job(source, tmp_path, "cnn@resnet18"), CUDA)
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0, CUDA)
         assert ledger.read(key)["status"] == "failed"
         assert ledger.read(key)["error"] == "out of memory on cuda"
         assert ledger.read(key)["result"]["test_accuracy"] is None
-        assert ledger.read(carry_out(job(source, tmp_path, "cnn", seed=2), CUDA))["status"] == "completed"
+        assert ledger.read(make_run(job(source, tmp_path, "cnn", seed=2), CUDA))["status"] == "completed"

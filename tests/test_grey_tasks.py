@@ -28,7 +28,7 @@ from experiments.runs.costs import count_train_flops
 from experiments.runs.export import loading_code
 from experiments.runs.images import channel_statistics, to_device
 from experiments.runs.prediction import predict, read_image
-from experiments.runs.run import Job, Source, carry_out
+from experiments.runs.run import Job, Source, make_run
 from experiments.runs.trained import Trained, load_trained
 from experiments.runs.training import augment, draws
 from experiments.study.shown import image_facts
@@ -198,7 +198,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     task = load_task(spec, image_px=32, cache=cache, say=lambda line: None)
     source, ledger = Source(task=spec, label="", image_px=32, cache=cache), Ledger(here / "runs")
     key = run_key(config, task.content_hash)
-    return load_trained(ledger, carry_out(Job(config, key, source, ledger.root), torch.device("cpu")))
+    return load_trained(ledger, make_run(Job(config, key, source, ledger.root), torch.device("cpu")))
 
 
 class TestFinalRun:

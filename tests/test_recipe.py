@@ -19,7 +19,7 @@ from experiments.runs import training
 from experiments.runs.averaging import Averages
 from experiments.runs.images import DeviceImages
 from experiments.runs.optimiser import Optimiser
-from experiments.runs.run import carry_out
+from experiments.runs.run import make_run
 from experiments.runs.training import train
 from experiments.study.arms import network_of
 from ledger.config import Optim, Protocol, RunConfig
@@ -168,7 +168,7 @@ class TestRuns:
 
         monkeypatch.setattr(runs, "train", watched)
         job = job_of(cache, ledger, **changes)
-        carry_out(job, CPU)
+        make_run(job, CPU)
         (images,), (start,) = seen, starts
         weights = safetensors.torch.load_file(Ledger(job.ledger).folder(job.key) / "weights.safetensors")
         return job, images, start, weights["backbone.stages.0.0.weight"]
@@ -197,9 +197,9 @@ class TestRuns:
     def test_a_run_is_the_same_bit_for_bit_when_it_is_made_again(self, variant, cache, tmp_path):
         protocol = {"optimiser": "muon", "averaging": True}
         first, again = (job_of(cache, tmp_path / name, variant=variant, protocol=protocol) for name in ("one", "two"))
-        carry_out(first, CPU)
+        make_run(first, CPU)
         torch.manual_seed(99)
-        carry_out(again, CPU)
+        make_run(again, CPU)
         assert files_of(first) == files_of(again)
 
     def test_what_is_averaged_goes_into_the_file_of_weights(self, cache, tmp_path, monkeypatch):
@@ -213,7 +213,7 @@ class TestRuns:
 
         monkeypatch.setattr(training, "Averages", Kept)
         job = job_of(cache, tmp_path, protocol={"averaging": True, "epochs": 5})  # of three steps each
-        carry_out(job, CPU)
+        make_run(job, CPU)
         weights = safetensors.torch.load_file(Ledger(job.ledger).folder(job.key) / "weights.safetensors")
         (averages,) = kept
         assert averages.of_network.keys() <= weights.keys()

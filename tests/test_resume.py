@@ -20,7 +20,7 @@ from experiments.runs import training, training_state
 from experiments.runs.averaging import Averages
 from experiments.runs.checkpoints import Checkpoint, Checkpoints
 from experiments.runs.optimiser import Optimiser
-from experiments.runs.run import Job, carry_out
+from experiments.runs.run import Job, make_run
 from ledger.config import Optim, Protocol
 from ledger.ledger import Ledger
 from tests.stopped_runs import CPU, EPOCHS, Stopped, as_in_a_worker, files_of, job_of, stop_in
@@ -79,19 +79,19 @@ def test_a_run_that_is_stopped_in_each_epoch_ends_as_if_it_had_not_been(
 ) -> None:
     """Stopped in epoch 2, 3 and 4, each time in another state of the process's random numbers."""
     undisturbed, job = make_job(tmp_path / "one", **RUNS[name]), make_job(tmp_path / "two", **RUNS[name])
-    carry_out(undisturbed, CPU)
+    make_run(undisturbed, CPU)
     last = len(taken(trained))
     assert last == (3 if name == "bars" else EPOCHS)
     ledger = Ledger(job.ledger)
     for epoch in range(2, last + 1):
         torch.manual_seed(epoch)
         with pytest.raises(Stopped):
-            carry_out(job, CPU, stop_in(epoch))
+            make_run(job, CPU, stop_in(epoch))
         assert taken(trained) == ([1, 2] if epoch == 2 else [epoch - 1, epoch])[-2:]
         assert job.key not in ledger and ledger.checkpoints(job.key).exists()
     torch.manual_seed(99)
     told: list[training.Row] = []
-    carry_out(job, CPU, told.append)
+    make_run(job, CPU, told.append)
     assert taken(trained) == [last]
     assert files_of(job) == files_of(undisturbed)
     assert told == ledger.read(job.key, "history.json")
@@ -102,13 +102,13 @@ def test_a_resumed_run_is_stopped_once_from_each_epoch(
     make_job: Callable[..., Job], trained: list[int], tmp_path: Path
 ) -> None:
     undisturbed = make_job(tmp_path / "whole", **RUNS["batch normalisation"])
-    carry_out(undisturbed, CPU)
+    make_run(undisturbed, CPU)
     for epoch in range(1, EPOCHS + 1):
         job = make_job(tmp_path / str(epoch), **RUNS["batch normalisation"])
         with pytest.raises(Stopped):
-            carry_out(job, CPU, stop_in(epoch))
+            make_run(job, CPU, stop_in(epoch))
         trained.clear()
-        carry_out(job, CPU)
+        make_run(job, CPU)
         assert taken(trained) == list(range(epoch, EPOCHS + 1))
         assert files_of(job) == files_of(undisturbed)
 
@@ -118,11 +118,11 @@ import os, pickle, signal, sys
 import torch
 from experiments.runs import checkpoints
 from experiments.machine.device import prepare_device
-from experiments.runs.run import carry_out
+from experiments.runs.run import make_run
 checkpoints.EVERY_S, checkpoints.COST_SHARE = 0.0, 1e9
 job = pickle.load(sys.stdin.buffer)
 prepare_device(torch.device("cpu"))
-carry_out(job, torch.device("cpu"), lambda row: row["epoch"] == 3 and os.kill(os.getpid(), signal.SIGKILL))
+make_run(job, torch.device("cpu"), lambda row: row["epoch"] == 3 and os.kill(os.getpid(), signal.SIGKILL))
 """
 
 
@@ -130,7 +130,7 @@ def test_another_process_takes_up_what_a_killed_one_left(
     make_job: Callable[..., Job], trained: list[int], tmp_path: Path
 ) -> None:
     undisturbed, job = (make_job(tmp_path / name, **RUNS["coarse to fine"]) for name in ("one", "two"))
-    carry_out(undisturbed, CPU)
+    make_run(undisturbed, CPU)
     trained.clear()
     process = subprocess.run(
         [sys.executable, "-c", KILLED],
@@ -143,7 +143,7 @@ def test_another_process_takes_up_what_a_killed_one_left(
     # A sweep that starts now lists the run, and leaves its checkpoints when it sweeps up.
     ledger.write_study("study", {"arms": [{"trials": [], "finals": [job.key]}]})
     ledger.sweep_up()
-    carry_out(job, CPU)
+    make_run(job, CPU)
     assert taken(trained) == [3, 4]
     assert files_of(job) == files_of(undisturbed)
 
@@ -152,15 +152,15 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_two_cost_the_run_so_far(
     make_job: Callable[..., Job], trained: list[int], tmp_path: Path
 ) -> None:
     undisturbed = make_job(tmp_path / "one", **RUNS["batch normalisation"])
-    carry_out(undisturbed, CPU)
+    make_run(undisturbed, CPU)
     for number, first in ((1, 3), (2, 1)):
         job = make_job(tmp_path / f"damaged {number}", **RUNS["batch normalisation"])
         with pytest.raises(Stopped):
-            carry_out(job, CPU, stop_in(4))
+            make_run(job, CPU, stop_in(4))
         for path in sorted(Ledger(job.ledger).checkpoints(job.key).iterdir(), reverse=True)[:number]:
             path.write_bytes(path.read_bytes()[:-1])
         trained.clear()
-        carry_out(job, CPU)
+        make_run(job, CPU)
         assert taken(trained) == list(range(first, EPOCHS + 1))
         assert files_of(job) == files_of(undisturbed)
 
@@ -171,11 +171,11 @@ def test_the_checkpoints_of_another_run_are_refused(
     """Even where they would fit: it differs in its seed alone."""
     other, job = (make_job(tmp_path / "one", variant="cnn@lenet", seed=seed) for seed in (1, 2))
     with pytest.raises(Stopped):
-        carry_out(other, CPU, stop_in(4))
+        make_run(other, CPU, stop_in(4))
     ledger = Ledger(job.ledger)
     ledger.checkpoints(other.key).rename(ledger.checkpoints(job.key))
     trained.clear()
-    carry_out(job, CPU)
+    make_run(job, CPU)
     assert taken(trained) == [1, 2, 3, 4]
 
 
@@ -224,7 +224,7 @@ def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(
     make_job: Callable[..., Job], trained: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     undisturbed, job = (make_job(tmp_path / name, **RUNS["draws"]) for name in ("one", "two"))
-    carry_out(undisturbed, CPU)
+    make_run(undisturbed, CPU)
     trained.clear()
     tried: list[str] = []
 
@@ -234,7 +234,7 @@ def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoints_module, "write_atomically", full)
-    carry_out(job, CPU)
+    make_run(job, CPU)
     assert tried == ["epoch-00001", "epoch-00002", "epoch-00003"]  # of the last epoch none is made
     assert taken(trained) == [1, 2, 3, 4]
     assert files_of(job) == files_of(undisturbed)
@@ -247,14 +247,14 @@ def test_epochs_of_less_than_a_second_are_not_kept_each(
     monkeypatch.setattr(checkpoints_module, "EVERY_S", 1000.0)
     monkeypatch.setattr(Checkpoints, "keep", lambda self, checkpoint: pytest.fail("kept"))
     job = make_job(tmp_path / "one", variant="cnn@lenet")
-    carry_out(job, CPU)
+    make_run(job, CPU)
     assert job.key in Ledger(job.ledger)
 
 
 def test_the_seconds_of_training_are_those_of_all_parts(make_job: Callable[..., Job], tmp_path: Path) -> None:
     job = make_job(tmp_path / "one", variant="cnn@lenet")
     with pytest.raises(Stopped):
-        carry_out(job, CPU, stop_in(4))
+        make_run(job, CPU, stop_in(4))
     ledger = Ledger(job.ledger)
     writer = Checkpoints(ledger.checkpoints(job.key), job.key, CPU)
     found = next(writer.found())
@@ -262,7 +262,7 @@ def test_the_seconds_of_training_are_those_of_all_parts(make_job: Callable[..., 
     for path in writer.folder.iterdir():  # of two of one epoch, either would do
         path.unlink()
     writer.keep(found)
-    carry_out(job, CPU)
+    make_run(job, CPU)
     cost = json.loads((ledger.folder(job.key) / "cost.json").read_text())
     assert 1000 < cost["train_seconds"] < cost["seconds"] < 1090
     assert cost["images_per_s"] == pytest.approx(48 * EPOCHS / cost["train_seconds"], abs=0.05)

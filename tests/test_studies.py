@@ -13,7 +13,7 @@ from baselines.policies import POLICIES
 from experiments.images.poses import spell_pose
 from experiments.networks.models import MODELS
 from experiments.networks.variants import parse_variant
-from experiments.runs.run import Job, carry_out
+from experiments.runs.run import Job, make_run
 from experiments.study.plan import make_plan
 from experiments.study.study import BUDGETS, load_study
 from experiments.sweep.executors.local import LocalExecutor
@@ -36,7 +36,7 @@ def test_every_arm_can_be_built_at_the_large_budgets(name: str, cache: Path) -> 
 def make_at_once(executor: LocalExecutor, job: Job) -> "Future[str]":
     """In the place of LocalExecutor.submit: no process to start, which takes as long as a study's runs."""
     future: Future[str] = Future()
-    future.set_result(carry_out(job, torch.device("cpu")))
+    future.set_result(make_run(job, torch.device("cpu")))
     return future
 
 

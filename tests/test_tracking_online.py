@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tracking.tracker import Tracker, log_run, resolve_mode, sync
+from experiments.tracking.tracker import Tracker, resolve_mode, sync
 from ledger.errors import UserError
 from ledger.markers import read_marker
 from tests.synthetic_ledger import write_study
-from tests.wandb_runs import API_KEY, Offline, commit
+from tests.wandb_runs import API_KEY, Offline, commit, log_run
 from tests.wandb_server import Server
 
 ROOT = Path(__file__).resolve().parents[1]

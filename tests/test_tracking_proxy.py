@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.tracking.tracker import Tracker, log_run
+from experiments.tracking.tracker import Tracker
 from experiments.tracking.upload import Server as Asked
 from tests.test_tracking_upload import make_server
 from tests.wandb_proxy import Socks
-from tests.wandb_runs import commit
+from tests.wandb_runs import commit, log_run
 from tests.wandb_server import Server
 
 DEAD = "127.0.0.1:9"  # where nothing listens

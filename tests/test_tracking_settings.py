@@ -16,10 +16,10 @@ from experiments.terminal.commands.wandb_report import save
 from experiments.terminal.display import print_tracking
 from experiments.tracking import record, report
 from experiments.tracking.settings import client_mode, upload_environment
-from experiments.tracking.tracker import Tracker, find_mode, log_run, resolve_mode, sync
+from experiments.tracking.tracker import Tracker, find_mode, resolve_mode, sync
 from ledger.errors import UserError
 from ledger.ledger import Ledger
-from tests.wandb_runs import API_KEY, Offline, commit
+from tests.wandb_runs import API_KEY, Offline, commit, log_run
 from tests.wandb_server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -305,7 +305,8 @@ def test_the_locale_has_no_say(place: Path, server: Server) -> None:
     locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
     program = """
 from pathlib import Path
-from experiments.tracking.tracker import log_run, sync
+from experiments.tracking.tracker import sync
+from tests.wandb_runs import log_run
 from experiments.tracking.report import logged_names
 (ledger,) = Path().glob("l*ufe")
 print(log_run(ledger, "k1", project="p", group="g", mode="online"), "class_accuracy" in logged_names(ledger, ["k1"]))"""

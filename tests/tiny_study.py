@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from experiments.runs.run import Job, carry_out
+from experiments.runs.run import Job, make_run
 from experiments.study.plan import Plan, make_plan
 from experiments.study.study import load_study
 from experiments.sweep.executors import WorkerDied
@@ -84,7 +84,7 @@ class HereAndNow:
         if self.fails(job):
             future.set_exception(WorkerDied("the worker was killed by SIGSEGV (2 attempts)"))
         else:
-            future.set_result(carry_out(job, torch.device("cpu")))
+            future.set_result(make_run(job, torch.device("cpu")))
         return future
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 
 from experiments.images.tasks import Task, load_task
-from experiments.runs.run import Job, Source, carry_out
+from experiments.runs.run import Job, Source, make_run
 from ledger.config import Protocol, RunConfig, run_key
 from ledger.ledger import Ledger
 
@@ -33,4 +33,4 @@ def train_on_sprites(
     run = RunConfig(variant=variant, stage=stage, seed=3, protocol=TINY, **settings)
     key = run_key(run, sprites_in(cache).content_hash)
     source = Source(task="sprites", label="", image_px=32, cache=cache)
-    return carry_out(Job(run=run, key=key, source=source, ledger=ledger.root), torch.device("cpu"))
+    return make_run(Job(run=run, key=key, source=source, ledger=ledger.root), torch.device("cpu"))

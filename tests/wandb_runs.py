@@ -12,8 +12,19 @@ import numpy as np
 import safetensors.numpy
 from PIL import Image
 
+from experiments.tracking.settings import Mode
+from experiments.tracking.tracker import WAIT_S, Tracker
+
 CLASSES = ["cat", "dog", "owl"]
 API_KEY = "0123456789abcdef" * 3
+
+
+def log_run(ledger: Path, key: str, *, project: str, group: str, mode: Mode) -> str | None:
+    """Replay one run and wait for it. What went wrong, in one line, or None."""
+    with Tracker(ledger, project=project, group=group, mode=mode) as tracker:
+        tracker.log(key)
+        missing = tracker.close(WAIT_S)
+    return tracker.problem or (f"run {key} was not logged within {WAIT_S:g} s" if missing else None)
 
 
 def commit(

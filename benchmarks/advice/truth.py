@@ -13,7 +13,7 @@ from experiments.probe.study import compared, load_probe
 from experiments.study.plan import make_plan
 from experiments.sweep.executors import Workers
 from experiments.sweep.executors.local import STALL_S, ThisMachine
-from experiments.terminal.commands.sweep import carry_out
+from experiments.terminal.commands.sweep import carry_out_study
 
 IMAGES_SHOWN, MAX_EPOCHS = 150_000, 200
 """To each network in its training, at least; and epochs, at most: some four times as long as a probe of ten minutes."""
@@ -32,4 +32,4 @@ def truth(folder: Path, policy: str, runs: Path, num_workers: int, say: Callable
     epochs = min(MAX_EPOCHS, -(-IMAGES_SHOWN // num_images))
     plan = with_rungs(with_sizes(plan, num_images, epochs), ())
     workers = Workers(num_workers, STALL_S)
-    return carry_out(plan, runs, None, Console(), ThisMachine(), workers)
+    return carry_out_study(plan, runs, None, Console(), ThisMachine(), workers)

@@ -104,7 +104,7 @@ def _train_images(source: Source, pose: str, device: torch.device) -> DeviceImag
     return to_device(_load(source).train, pose, device, part="train")
 
 
-def carry_out(
+def make_run(
     job: Job, device: torch.device, on_epoch: Callable[[Row], None] | None = None, *, is_last: bool = True
 ) -> str:
     """Make the run and commit it to the ledger, unless it is there; returns its key.

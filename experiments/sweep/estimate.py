@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from experiments.runs.training import train
 from experiments.study.arms import ArmPlan, make_run_config
 from experiments.study.plan import Plan
 from experiments.sweep.sweep import Sweep
-from ledger.config import Protocol, kind_of, kind_of_run
+from ledger.config import Protocol, RunKind, kind_of, kind_of_run
 from ledger.ledger import Ledger
 from ledger.listed import keys_of
 
@@ -34,46 +35,66 @@ def silent(line: str) -> None:
     """Say nothing."""
 
 
+@dataclass(frozen=True)
 class Estimate:
-    """Seconds that the runs of a plan are expected to take on this machine, and the sum of what is left.
+    """Seconds that the runs of a plan are expected to take on this machine.
+
+    runs: of a run of each kind, for each arm.
+    by_run: the same by kind_of_run.
+    num_done: runs that are in the ledger already.
+    kept_epochs: of each run that was begun and can go on from a checkpoint.
+    left_s, wall_s: of all that is left, in one worker and in those there are.
+    """
+
+    runs: list[list[float]]
+    by_run: dict[RunKind, float]
+    num_done: int
+    kept_epochs: list[int]
+    left_s: float
+    wall_s: float
+
+
+def estimate(
+    plan: Plan,
+    sweep: Sweep,
+    ledger: Ledger,
+    num_workers: int,
+    rates: Sequence[float] | None = None,
+    call: Call = here,
+    say: Say = silent,
+) -> Estimate:
+    """What is left of the plan, by the speed of earlier runs, or as measured now by training for a moment.
 
     rates: training images/s of each arm in one worker, where they are known already. call: calls a function on a
     machine that is to train. say: hears that speeds are measured, and how far that is.
-    `kept_epochs`: of each run that was begun and can go on from a checkpoint.
     """
-
-    def __init__(
-        self,
-        plan: Plan,
-        sweep: Sweep,
-        ledger: Ledger,
-        num_workers: int,
-        rates: Sequence[float] | None = None,
-        call: Call = here,
-        say: Say = silent,
-    ) -> None:
-        rates = rates or rates_of_arms(plan, ledger, call, say)
-        self.runs = [seconds_of_runs(plan, arm, rate) for arm, rate in zip(plan.arms, rates, strict=True)]
-        self.by_run = {
-            kind_of(arm.pose, arm.variant, kind.stage, kind.protocol.train_images, kind.protocol.epochs): seconds
-            for arm, of_arm in zip(plan.arms, self.runs, strict=True)
-            for kind, seconds in zip(plan.kinds, of_arm, strict=True)
-        }
-        left = runs_left(plan, sweep, ledger)
-        self.num_done = plan.num_runs - sum(map(sum, left))
-        begun = [
-            (epochs, self.by_run[kind_of_run(job.run)] * epochs / job.run.protocol.epochs)
-            for arm in sweep.arms
-            for job in {job.key: job for job in arm.jobs if job.key not in ledger}.values()
-            if (epochs := latest_epoch(ledger.checkpoints(job.key)))
-        ]
-        self.kept_epochs = [epochs for epochs, _ in begun]
-        self.left_s = sum(
-            number * seconds
-            for numbers, of_arm in zip(left, self.runs, strict=True)
-            for number, seconds in zip(numbers, of_arm, strict=True)
-        ) - sum(seconds for _, seconds in begun)
-        self.wall_s = self.left_s / num_workers
+    rates = rates or rates_of_arms(plan, ledger, call, say)
+    runs = [seconds_of_runs(plan, arm, rate) for arm, rate in zip(plan.arms, rates, strict=True)]
+    by_run = {
+        kind_of(arm.pose, arm.variant, kind.stage, kind.protocol.train_images, kind.protocol.epochs): seconds
+        for arm, of_arm in zip(plan.arms, runs, strict=True)
+        for kind, seconds in zip(plan.kinds, of_arm, strict=True)
+    }
+    left = runs_left(plan, sweep, ledger)
+    begun = [
+        (epochs, by_run[kind_of_run(job.run)] * epochs / job.run.protocol.epochs)
+        for arm in sweep.arms
+        for job in {job.key: job for job in arm.jobs if job.key not in ledger}.values()
+        if (epochs := latest_epoch(ledger.checkpoints(job.key)))
+    ]
+    left_s = sum(
+        number * seconds
+        for numbers, of_arm in zip(left, runs, strict=True)
+        for number, seconds in zip(numbers, of_arm, strict=True)
+    ) - sum(seconds for _, seconds in begun)
+    return Estimate(
+        runs=runs,
+        by_run=by_run,
+        num_done=plan.num_runs - sum(map(sum, left)),
+        kept_epochs=[epochs for epochs, _ in begun],
+        left_s=left_s,
+        wall_s=left_s / num_workers,
+    )
 
 
 def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[list[int]]:

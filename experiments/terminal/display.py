@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch is slow to import, and most commands do without it
     from experiments.probe.advice import Answer
     from experiments.runs.run import Job
     from experiments.study.plan import Plan
+    from experiments.sweep.estimate import Estimate
 
 NAME_COLUMNS = ("Variant", "Baseline")
 MAX_NAME = 48
@@ -53,20 +54,20 @@ def folded(name: str, width: int) -> str:
 def print_plan(
     console: Console,
     plan: "Plan",
-    seconds: Sequence[Sequence[float]],
+    expected: "Estimate",
     num_workers: int,
-    num_done: int,
-    kept_epochs: Sequence[int],
-    total_s: float,
+    *,
     images: Sequence[tuple[str, str, str]],
     claims: str,
     prospects: Text,
     disk: str,
 ) -> None:
-    """The plan as a table. seconds: of a run of each kind, for each arm.
+    """The plan as a table.
 
-    kept_epochs: of the runs that were begun and go on from a checkpoint. images: heading, text and colour of what was
-    read. claims: what is to be decided. prospects: whether that many seeds can. disk: what will be written.
+    images: heading, text and colour of what was read.
+    claims: what is to be decided.
+    prospects: whether that many seeds can.
+    disk: what will be written.
     """
     study, protocol = plan.study, plan.protocol
     console.print(
@@ -101,7 +102,7 @@ def print_plan(
     if prospects:
         console.print("[bold]Seeds[/] ", prospects, highlight=False)
     name_width = max(24, (console.width - 20) // 3)
-    for pose, arms in groupby(zip(plan.arms, seconds, strict=True), key=lambda pair: pair[0].pose):
+    for pose, arms in groupby(zip(plan.arms, expected.runs, strict=True), key=lambda pair: pair[0].pose):
         table = Table(box=box.SIMPLE_HEAD, title=f"Pose {pose}", title_justify="left")
         table.add_column("variant", no_wrap=True)
         table.add_column("compared with", no_wrap=True)
@@ -110,13 +111,13 @@ def print_plan(
             baseline = "" if arm.baseline == arm.variant else folded(arm.baseline, name_width)
             table.add_row(folded(arm.variant, 2 * name_width), baseline, f"{each[1]:.0f}")
         console.print(table)
-    done = f", {num_done} of them in the ledger already" if num_done else ""
-    if kept_epochs:
+    done = f", {expected.num_done} of them in the ledger already" if expected.num_done else ""
+    if kept_epochs := expected.kept_epochs:
         epochs = ", ".join(map(str, sorted(kept_epochs)[:8])) + (", ..." if len(kept_epochs) > 8 else "")
         goes = "goes on where it was" if len(kept_epochs) == 1 else "go on where they were"
         done += f", {len(kept_epochs)} {goes} (epoch {epochs} of {protocol.epochs})"
     workers = count(num_workers, "worker")
-    left = f"about {duration(total_s)} with {workers}" if total_s else "nothing is left to train"
+    left = f"about {duration(expected.wall_s)} with {workers}" if expected.wall_s else "nothing is left to train"
     num_finals = plan.num_finals * (1 + len(plan.rungs))
     console.print(f"{plan.num_trials} trials and {num_finals} final runs{done}; {left}.")
     console.print(f"{as_markup(disk)}\n", highlight=False, soft_wrap=True)

@@ -287,16 +287,6 @@ class Tracker:
             cast(IO[bytes], pipe).close()
 
 
-def log_run(
-    ledger: Path, key: str, *, project: str, group: str, mode: Mode, tags: Iterable[str] = (), wait_s: float = WAIT_S
-) -> str | None:
-    """Replay one run and wait for it; arguments as of `Tracker`. Returns what went wrong, in one line, or None."""
-    with Tracker(ledger, project=project, group=group, mode=mode, tags=tags) as tracker:
-        tracker.log(key)
-        missing = tracker.close(wait_s)
-    return tracker.problem or (f"run {key} was not logged within {wait_s:g} s" if missing else None)
-
-
 def sync(ledger: Path, say: Callable[[str], None]) -> int:
     """Upload every run of the ledger that is not on the W&B server, each from fresh files.
 

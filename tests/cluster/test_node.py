@@ -14,7 +14,7 @@ import pytest
 from experiments.images.tasks import load_task
 from experiments.images.tasks.cache import Decoded, cache_folder
 from experiments.runs.checkpoints import Checkpoints
-from experiments.runs.run import Job, carry_out
+from experiments.runs.run import Job, make_run
 from experiments.sweep.executors import WorkerDied, local, node
 from experiments.sweep.executors.node import Finished, ImagesWanted, Kept, Misfit, News, Progress
 from ledger.config import Optim, run_key
@@ -61,7 +61,7 @@ def fetch_never() -> Decoded:
 
 
 def told_of(job: Job, *kept: Kept, fetch: Callable[[], Decoded] = fetch_never) -> Iterator[News]:
-    return node.carry_out(job, node.versions(), fetch, kept, 900.0)
+    return node.make_run_on_node(job, node.versions(), fetch, kept, 900.0)
 
 
 def files_in(folder: Path) -> list[str]:
@@ -75,7 +75,7 @@ def made_here(cache: Path, tmp_path: Path, one_thread: None) -> Callable[..., di
 
     def make(**changes: Any) -> dict[str, bytes]:
         job = job_of(cache, tmp_path / "here", **changes)
-        carry_out(job, CPU)
+        make_run(job, CPU)
         return files_of(job)
 
     return make
@@ -121,7 +121,7 @@ def checkpoint_of(job: Job, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Ke
             raise Enough
 
     with pytest.raises(Enough):
-        carry_out(replace(job, ledger=folder), CPU, stop)
+        make_run(replace(job, ledger=folder), CPU, stop)
     checkpoints = Checkpoints(ledger.checkpoints(job.key), job.key, CPU)
     found = next(checkpoints.found())
     checkpoints._start_s -= 10_000

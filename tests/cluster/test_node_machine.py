@@ -56,7 +56,7 @@ def test_other_versions_are_named_on_both_sides(monkeypatch: pytest.MonkeyPatch,
     check_versions(found)
     wanted = found | {"torch": "1.13.1", "numpy": "1.0"}
     with pytest.raises(Misfit) as misfit:
-        next(node.carry_out(job, wanted, fetch_never, (), 900.0))
+        next(node.make_run_on_node(job, wanted, fetch_never, (), 900.0))
     assert str(misfit.value) == (
         f"has torch {found['torch']}, numpy {found['numpy']}, and the sweep's machine torch 1.13.1, numpy 1.0; "
         "install the same on both"
@@ -98,7 +98,7 @@ def test_a_machine_that_cannot_keep_the_images_is_a_misfit(
     with pytest.raises(
         Misfit, match=r"^cannot keep the images: cache .* cannot be written .*; set STN_BENCH_CACHE to another folder"
     ):
-        next(node.carry_out(job, node.versions(), fetch_never, (), 900.0))
+        next(node.make_run_on_node(job, node.versions(), fetch_never, (), 900.0))
 
 
 def test_what_killed_processes_left_is_removed(scratch: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_gpu_that_only_ray_sees_is_none(job: Job) -> None:
         pytest.skip("PyTorch sees a GPU here")
     on_a_gpu = replace(job, run=replace(job.run, protocol=replace(job.run.protocol, device="cuda")))
     with pytest.raises(Misfit, match=r"^has a GPU for Ray, and none for PyTorch; see to its driver"):
-        next(node.carry_out(on_a_gpu, node.versions(), fetch_never, (), 900.0))
+        next(node.make_run_on_node(on_a_gpu, node.versions(), fetch_never, (), 900.0))
 
 
 def test_a_disk_that_takes_nothing_is_the_machines_fault(
@@ -150,7 +150,7 @@ def test_a_disk_that_takes_nothing_is_the_machines_fault(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(scratch / "gone"))
     with pytest.raises(Misfit, match=r"^cannot keep runs until they are sent: .*No such file or directory.*gone"):
-        next(node.carry_out(job, node.versions(), fetch_never, (), 900.0))
+        next(node.make_run_on_node(job, node.versions(), fetch_never, (), 900.0))
 
 
 def test_a_disk_that_fills_up_during_a_run_is_the_machines_fault(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,4 +158,4 @@ def test_a_disk_that_fills_up_during_a_run_is_the_machines_fault(job: Job, monke
     full.set_exception(Unwritable("runs: the ledger cannot be written (No space left on device)"))
     monkeypatch.setattr(node, "_executor", lambda *_: SimpleNamespace(submit=lambda job: full))
     with pytest.raises(Misfit, match=r"^cannot keep runs until they are sent: .*\(No space left on device\)$"):
-        list(node.carry_out(job, node.versions(), fetch_never, (), 900.0))
+        list(node.make_run_on_node(job, node.versions(), fetch_never, (), 900.0))

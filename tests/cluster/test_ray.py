@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from experiments.runs.checkpoints import Checkpoints
-from experiments.runs.run import Job, carry_out
+from experiments.runs.run import Job, make_run
 from experiments.study.plan import Plan
 from experiments.sweep.executors import WorkerDied, Workers
 from experiments.sweep.executors import node as node_module
@@ -89,7 +89,7 @@ def make_job(cache: Path, tmp_path: Path) -> Callable[..., Job]:
 def made_here(cache: Path, tmp_path: Path, one_thread: None) -> Callable[..., dict[str, bytes]]:
     def make(**changes: Any) -> dict[str, bytes]:
         job = job_of(cache, tmp_path / "here", **changes)
-        carry_out(job, CPU)
+        make_run(job, CPU)
         return files_of(job)
 
     return make
@@ -191,7 +191,7 @@ def test_a_run_whose_process_is_killed_goes_on_from_what_the_ledger_has(
     ledger = Ledger(job.ledger)
     as_in_a_worker(monkeypatch)
     with pytest.raises(Stopped):
-        carry_out(job, CPU, stop_in(4))
+        make_run(job, CPU, stop_in(4))
     checkpoints = Checkpoints(ledger.checkpoints(job.key), job.key, CPU)
     found = next(checkpoints.found())
     checkpoints._start_s -= 10_000

@@ -51,7 +51,7 @@ class Cluster:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     made = Cluster([node_of(name, CPU=2.0) for name in ("a", "b", "c")] + [node_of("no cores")])
     monkeypatch.setattr(tasks, "living", lambda: made.living)
-    monkeypatch.setattr(tasks, "make_run", made)
+    monkeypatch.setattr(tasks, "make_run_by_ray", made)
     monkeypatch.setattr(tasks, "LOOK_AT_NODES_S", 0.0)
     monkeypatch.setattr(ray, "cancel", lambda generator, force: made.cancelled.append(generator))
     return made

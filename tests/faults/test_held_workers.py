@@ -113,7 +113,7 @@ def test_a_worker_that_outlives_its_kill_is_asked_nothing_more(
     spawn: Callable[..., Spawn], answers: list[Any], asked: list[Any] | None
 ) -> None:
     context, worker = spawn(answers, [("key", False)] * 3), worker_on_cpu()
-    assert [worker.carry_out(job) for job in ("a", "b", "c")] == ["key"] * 3
+    assert [worker.ask(job) for job in ("a", "b", "c")] == ["key"] * 3
     held, other = context.processes
     assert held.is_alive() and held.kills
     assert asked is None or held.jobs() == asked
@@ -182,5 +182,5 @@ def test_too_little_memory_has_one_text_before_a_run_has_begun_too(
 ) -> None:
     spawn([first], [second])
     with pytest.raises(WorkerDied) as death:
-        worker_on_cpu().carry_out("job")
+        worker_on_cpu().ask("job")
     assert str(death.value) == said

@@ -96,10 +96,10 @@ def sweep(plan: Plan, folder: Path, *, stop_after: float = math.inf) -> list[str
         patch.setattr(command, "find_study", lambda ledger, name: None)  # tables have tests of their own
         patch.setattr(command, "write_and_show_tables", lambda *arguments, **options: None)
         if stop_after == math.inf:
-            command.carry_out(plan, folder / "runs", folder / "reports", Console(quiet=True), place, workers)
+            command.carry_out_study(plan, folder / "runs", folder / "reports", Console(quiet=True), place, workers)
         else:
             with pytest.raises(KeyboardInterrupt):
-                command.carry_out(plan, folder / "runs", folder / "reports", Console(quiet=True), place, workers)
+                command.carry_out_study(plan, folder / "runs", folder / "reports", Console(quiet=True), place, workers)
     return executor.made
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.shapes import MAX_TEXT
 from experiments.runs import run as runs
-from experiments.runs.run import MAX_ERROR, carry_out
+from experiments.runs.run import MAX_ERROR, make_run
 from ledger.audit import audit
 from tests.stopped_runs import CPU, as_in_a_worker, job_of
 
@@ -21,7 +21,7 @@ def test_a_run_that_fails_after_its_test_has_no_test_scores(
     as_in_a_worker(monkeypatch)
     monkeypatch.setattr(runs, "evaluation_files", fail)
     job = job_of(cache, tmp_path / "runs", protocol={"epochs": 1}, variant="cnn", stage="final")
-    carry_out(job, CPU)
+    make_run(job, CPU)
     folder = tmp_path / "runs/runs" / job.key
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "failed"

@@ -8,9 +8,9 @@ import pytest
 from baselines.backbones import BACKBONES
 from baselines.policies import POLICIES
 from experiments.networks.models import MODELS
-from experiments.runs.run import carry_out
+from experiments.runs.run import make_run
 from ledger.ledger import Ledger
-from tests.stopped_runs import CPU, as_in_a_worker, carry_out_with_stops, files_of, job_of
+from tests.stopped_runs import CPU, as_in_a_worker, files_of, job_of, make_run_with_stops
 
 EPOCHS = 3
 
@@ -34,8 +34,8 @@ def test_every_variant_goes_on_to_the_same_bytes(
             job_of(cache, tmp_path / kind / name, variant=name, stage="final", protocol={"epochs": EPOCHS})
             for kind in ("peaceful", "stopped")
         )
-        carry_out(peaceful, CPU)
-        num_stops += carry_out_with_stops(stopped, EPOCHS)
+        make_run(peaceful, CPU)
+        num_stops += make_run_with_stops(stopped, EPOCHS)
         record = Ledger(peaceful.ledger).read(peaceful.key)
         assert (record["status"], record["result"]["epochs"]) == ("completed", EPOCHS), name
         files = files_of(peaceful)

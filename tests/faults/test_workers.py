@@ -18,7 +18,7 @@ import torch
 from experiments.images.tasks import cache as task_cache
 from experiments.images.tasks import load_task
 from experiments.machine import heartbeat, parent_death
-from experiments.runs.run import Job, Source, carry_out, is_out_of_memory
+from experiments.runs.run import Job, Source, is_out_of_memory, make_run
 from experiments.sweep.executors import WorkerDied, local
 from experiments.sweep.executors.local import LocalExecutor
 from ledger.config import Protocol, RunConfig, run_key
@@ -63,10 +63,10 @@ def make_job(cache: Path, tmp_path: Path) -> Callable[..., Job]:
 class PatientlyWatched(local._Worker):
     """Its silence counts from a fault that hangs: others may be at work on this machine, and slow is not hung."""
 
-    def _ask(self, job: Job, *, is_last: bool) -> str:
+    def _ask_once(self, job: Job, *, is_last: bool) -> str:
         self.met, self.seed = Ledger(job.ledger).root / MET, job.run.seed
         self.num_met = self.count_met()
-        return super()._ask(job, is_last=is_last)
+        return super()._ask_once(job, is_last=is_last)
 
     def count_met(self) -> int:
         return self.met.read_text().split().count(str(self.seed)) if self.met.exists() else 0
@@ -122,7 +122,7 @@ def test_every_fault_is_retried_and_then_given_up(
     torch.set_num_threads(1)
     for name, job in jobs.items():
         undisturbed = make_job(SEEDS[name], "undisturbed")
-        carry_out(undisturbed, torch.device("cpu"))
+        make_run(undisturbed, torch.device("cpu"))
         assert repeatable(ledger, job.key) == repeatable(Ledger(undisturbed.ledger), job.key), name
     assert not multiprocessing.active_children()
 
@@ -228,7 +228,7 @@ def test_every_batch_is_a_sign_of_life(make_job: Callable[..., Job], monkeypatch
         seen: list[int] = []
         key = run_key(dataclasses.replace(job.run, protocol=protocol), load(job).content_hash)
         job = dataclasses.replace(job, run=dataclasses.replace(job.run, protocol=protocol), key=key)
-        carry_out(job, torch.device("cpu"), lambda row: seen.append(beats.value))
+        make_run(job, torch.device("cpu"), lambda row: seen.append(beats.value))
     finally:
         monkeypatch.setattr(heartbeat, "_beats", None)
     assert [after - before for before, after in itertools.pairwise(seen)] == [4, 4, 4]

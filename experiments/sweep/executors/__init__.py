@@ -32,7 +32,7 @@ class Executor(Protocol):
     """
 
     def submit(self, job: "Job") -> "Future[str]":
-        """The job's key, once it is in the ledger. Raises WorkerDied there, or what runs.run.carry_out does."""
+        """The job's key, once it is in the ledger. Raises WorkerDied there, or what runs.run.make_run does."""
         ...
 
 

@@ -82,12 +82,12 @@ class _Worker:
         self._process: BaseProcess | None = None
         self._pipe: Connection
 
-    def carry_out(self, job: Job) -> str:
-        """The job's key. Raises WorkerDied, or what carry_out raises."""
+    def ask(self, job: Job) -> str:
+        """The job's key. Raises WorkerDied, or what make_run raises."""
         causes = []
         for number in range(1, NUM_ATTEMPTS + 1):
             try:
-                return self._ask(job, is_last=number == NUM_ATTEMPTS)
+                return self._ask_once(job, is_last=number == NUM_ATTEMPTS)
             except MemoryError:
                 causes.append(out_of_memory(self.device))
             except _Died as death:
@@ -98,7 +98,7 @@ class _Worker:
             raise WorkerDied(f"{causes[0]} ({NUM_ATTEMPTS} attempts)")
         raise WorkerDied(", then ".join(causes))
 
-    def _ask(self, job: Job, *, is_last: bool) -> str:
+    def _ask_once(self, job: Job, *, is_last: bool) -> str:
         process = self._started()
         is_spent = True  # as is one that gives no answer
         try:
@@ -214,13 +214,13 @@ class LocalExecutor:
         self._threads = ThreadPoolExecutor(num_workers, initializer=signal.pthread_sigmask, initargs=mask)
 
     def submit(self, job: Job) -> "Future[str]":
-        """The job's key, once it is in the ledger. Raises WorkerDied there, or what carry_out raises."""
-        return self._threads.submit(self._carry_out, job)
+        """The job's key, once it is in the ledger. Raises WorkerDied there, or what make_run raises."""
+        return self._threads.submit(self._ask_worker, job)
 
-    def _carry_out(self, job: Job) -> str:
+    def _ask_worker(self, job: Job) -> str:
         worker = self._idle.get()
         try:
-            return worker.carry_out(job)
+            return worker.ask(job)
         finally:
             self._idle.put(worker)
 

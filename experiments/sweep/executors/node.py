@@ -109,14 +109,14 @@ def check_gpu() -> None:
         raise Misfit("has a GPU for Ray, and none for PyTorch; see to its driver, or to a build of torch that fits it")
 
 
-def carry_out(
+def make_run_on_node(
     job: Job, wanted: Mapping[str, str], fetch: Callable[[], Decoded], kept: Sequence[Kept], stall_s: float
 ) -> Iterator[News]:
     """Make the run here, in a worker process of its own that is kept for the next one.
 
     wanted: versions, as `versions` has them. fetch: brings the task's images, if this machine has not got them.
     kept: checkpoints to go on from.
-    Raises Misfit, WorkerDied, and what experiments.runs.run.carry_out does.
+    Raises Misfit, WorkerDied, and what experiments.runs.run.make_run does.
     """
     device = job.run.protocol.device
     check_versions(wanted)

@@ -9,7 +9,7 @@ import torch
 
 from experiments.machine import heartbeat
 from experiments.machine.device import prepare_device
-from experiments.runs.run import Job, carry_out, out_of_memory
+from experiments.runs.run import Job, make_run, out_of_memory
 from ledger.ledger import Ledger
 
 
@@ -27,7 +27,7 @@ def work(pipe: Connection, device_name: str, beats: heartbeat.Counter) -> None:
 def _answer(job: Job, is_last: bool, device: torch.device) -> tuple[str | Exception, bool]:
     """The job's key or what was raised, and whether this process should make no other run."""
     try:
-        key = carry_out(job, device, is_last=is_last)
+        key = make_run(job, device, is_last=is_last)
         error = Ledger(job.ledger).read(key)["error"] or ""
     except Exception as problem:
         problem.add_note(traceback.format_exc())

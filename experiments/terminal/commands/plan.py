@@ -12,7 +12,7 @@ from experiments.study.claims import Claim, Claims
 from experiments.study.disk_space import disk_need
 from experiments.study.plan import Plan
 from experiments.study.shown import image_facts, image_warnings
-from experiments.sweep.estimate import Estimate, runs_left
+from experiments.sweep.estimate import Estimate, estimate, runs_left
 from experiments.sweep.sweep import Sweep, check_same_device, check_same_task
 from experiments.terminal.commands.options import count_workers, place_of, plan_study
 from experiments.terminal.display import print_plan, say_to
@@ -36,12 +36,12 @@ def main(options: Namespace) -> int:
         under_way = Sweep(plan, ledger, store=False)
         under_way.replay()
         need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)
-        estimate = Estimate(plan, under_way, ledger, num_workers, call=place.call, say=say_to(console))
-    show_plan(console, under_way, estimate, num_workers, need.text(ledger.root))
+        expected = estimate(plan, under_way, ledger, num_workers, call=place.call, say=say_to(console))
+    show_plan(console, under_way, expected, num_workers, need.text(ledger.root))
     return 0
 
 
-def show_plan(console: Console, under_way: Sweep, estimate: Estimate, num_workers: int, disk: str) -> None:
+def show_plan(console: Console, under_way: Sweep, expected: Estimate, num_workers: int, disk: str) -> None:
     """Print the plan and its prospects. disk: what it will write there."""
     plan = under_way.plan
     about = [(heading, text, "") for heading, text in image_facts(plan.task)]
@@ -56,10 +56,7 @@ def show_plan(console: Console, under_way: Sweep, estimate: Estimate, num_worker
         listed = "; ".join(names) if len(names) <= MAX_CLAIMS_NAMED else str(len(names))
     text, decidable = prospects(plan.claims, plan.study.final_seeds)
     seeds = Text(text, style="" if decidable else "yellow")
-    print_plan(
-        console, plan, estimate.runs, num_workers, estimate.num_done, estimate.kept_epochs, estimate.wall_s,
-        about, listed, seeds, disk,
-    )  # fmt: skip
+    print_plan(console, plan, expected, num_workers, images=about, claims=listed, prospects=seeds, disk=disk)
     for note in notes(under_way):
         console.print(f"{as_markup(note)}\n", style="yellow", highlight=False)
 

@@ -21,7 +21,7 @@ from experiments.sweep.estimate import rates_of_arms
 from experiments.sweep.executors import Workers
 from experiments.sweep.executors.local import STALL_S, ThisMachine
 from experiments.terminal.commands.options import choose_budget, count_workers, other_budget
-from experiments.terminal.commands.sweep import carry_out
+from experiments.terminal.commands.sweep import carry_out_study
 from experiments.terminal.display import print_advice, print_place, say_to
 from ledger.errors import STATUS_INCOMPLETE
 from ledger.ledger import Ledger
@@ -82,12 +82,13 @@ def compare(
             fitted = replace(trials, protocol=sized.protocol)
         say(trying_text(fitted))
         slowest = [min(rates)] * len(tried) if rates else None
-        best = find_best(carry_out(fitted, options.runs, None, console, place, workers, rates=slowest), tried, say)
+        findings = carry_out_study(fitted, options.runs, None, console, place, workers, rates=slowest)
+        best = find_best(findings, tried, say)
     plan = plan_of(compared(study, best.policy), say=say_nothing)
     fitted = earlier_sizes(plan, ledger) or (with_sizes_of(plan, sized) if sized else None)
     if fitted is None:
         fitted, rates = fit(plan)
-    return fitted, best, carry_out(fitted, options.runs, options.reports, console, place, workers, rates=rates)
+    return fitted, best, carry_out_study(fitted, options.runs, options.reports, console, place, workers, rates=rates)
 
 
 def say_nothing(line: str) -> None:

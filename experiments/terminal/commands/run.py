@@ -12,7 +12,7 @@ from experiments.images.tasks.overlap import find_overlap, overlap_text
 from experiments.machine.device import find_device, prepare_device, resolve
 from experiments.networks.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
 from experiments.runs.images import fit_to_task
-from experiments.runs.run import Job, Source, carry_out
+from experiments.runs.run import Job, Source, make_run
 from experiments.study.arms import network_of
 from experiments.study.settled import FOUND, settled_protocol
 from experiments.study.study import read_protocol
@@ -66,7 +66,7 @@ def main(options: Namespace) -> int:
         device = torch.device(protocol.device)
         prepare_device(device)
         console.print(f"{config.variant} on {escape(task.label)}, {protocol.precision} on {device}", highlight=False)
-        carry_out(job, device, on_epoch=lambda row: console.print(epoch_line(row, protocol.epochs), highlight=False))
+        make_run(job, device, on_epoch=lambda row: console.print(epoch_line(row, protocol.epochs), highlight=False))
     record = ledger.read(job.key)
     console.print(run_line(config, record, ledger.read(job.key, "cost.json")), highlight=False, soft_wrap=True)
     console.print(f"Run {job.key} in {escape(str(ledger.folder(job.key)))}", highlight=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 from experiments.runs.run import Job
 from experiments.study.disk_space import check_room, disk_need
 from experiments.study.plan import Plan
-from experiments.sweep.estimate import Estimate, runs_left
+from experiments.sweep.estimate import Estimate, estimate, runs_left
 from experiments.sweep.executors import Place, Workers
 from experiments.sweep.sweep import Sweep, check_same_device, check_same_task, remove_failed
 from experiments.terminal.commands.options import count_workers, find_study, place_of, plan_study
@@ -45,7 +45,7 @@ def main(options: Namespace) -> int:
             limit=options.jobs,
             per_gpu=max(1, options.workers_per_gpu),
         )
-        findings = carry_out(
+        findings = carry_out_study(
             plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed
         )
     runs = findings.study.runs
@@ -53,7 +53,7 @@ def main(options: Namespace) -> int:
     return STATUS_INCOMPLETE if findings.faults or is_nothing_done else 0
 
 
-def carry_out(
+def carry_out_study(
     plan: Plan,
     runs: Path,
     reports: Path | None,
@@ -87,9 +87,9 @@ def carry_out(
         say_to(console)(f"{count(num, 'failed or diverged run')} will be made again.")
         under_way = Sweep(plan, ledger, store=True)
         under_way.replay()
-    estimate = Estimate(plan, under_way, ledger, workers.number, rates, place.call, say_to(console))
+    expected = estimate(plan, under_way, ledger, workers.number, rates, place.call, say_to(console))
     if reports is not None:
-        show_plan(console, under_way, estimate, workers.number, need.text(ledger.root))
+        show_plan(console, under_way, expected, workers.number, need.text(ledger.root))
     with Tracker(
         ledger.root,
         project=plan.study.wandb.project,
@@ -98,8 +98,8 @@ def carry_out(
         tags=[f"budget {plan.study.budget}"],
         keys=under_way.finished(),
     ) as tracker:
-        if estimate.left_s > 0:
-            make_missing_runs(under_way, estimate, tracker, console, place, workers)
+        if expected.left_s > 0:
+            make_missing_runs(under_way, expected, tracker, console, place, workers)
         else:
             under_way.write_manifest()
         findings = find_study(ledger, plan.name)
@@ -132,17 +132,17 @@ def check_reports(reports: Path) -> None:
 
 
 def make_missing_runs(
-    under_way: Sweep, estimate: Estimate, tracker: Tracker, console: Console, place: Place, workers: Workers
+    under_way: Sweep, expected: Estimate, tracker: Tracker, console: Console, place: Place, workers: Workers
 ) -> None:
     """Train what the ledger lacks, with progress."""
     plan, ledger = under_way.plan, under_way.ledger
     progress = SweepProgress(
         console,
         ledger,
-        estimate.by_run,
-        estimate.left_s,
+        expected.by_run,
+        expected.left_s,
         num_runs=plan.num_runs,
-        num_done=estimate.num_done,
+        num_done=expected.num_done,
         num_workers=workers.number,
     )
 

@@ -21,7 +21,16 @@ from experiments.images.tasks.cache import Decoded, decoded
 from experiments.runs.run import Job, out_of_memory
 from experiments.study.plan import Plan
 from experiments.sweep.executors import WorkerDied, Workers
-from experiments.sweep.executors.node import Finished, ImagesWanted, Kept, Misfit, News, Progress, carry_out, versions
+from experiments.sweep.executors.node import (
+    Finished,
+    ImagesWanted,
+    Kept,
+    Misfit,
+    News,
+    Progress,
+    make_run_on_node,
+    versions,
+)
 from experiments.sweep.executors.ray.nodes import last_line, living, name_of, slots
 from ledger.errors import UserError
 from ledger.files import write_atomically
@@ -44,7 +53,7 @@ class Begun:
 
 
 @ray.remote(max_retries=0, max_calls=0)  # a process goes on to the next run, on a GPU as well
-def make_run(
+def make_run_by_ray(
     job: Job,
     wanted: Mapping[str, str],
     images: Sequence["ray.ObjectRef[Decoded]"],
@@ -59,7 +68,7 @@ def make_run(
         return ray.get(images[0])
 
     yield Begun(ray.get_runtime_context().get_node_id())
-    yield from carry_out(job, wanted, fetch, kept, stall_s)
+    yield from make_run_on_node(job, wanted, fetch, kept, stall_s)
 
 
 @dataclass
@@ -153,7 +162,7 @@ class RayExecutor:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}
         task = self._task
         source = replace(run.job.source, task=task.name, label=task.label, content_hash=task.content_hash)
-        call, job = make_run.options(**options), replace(run.job, source=source)
+        call, job = make_run_by_ray.options(**options), replace(run.job, source=source)
         self._under_way[call.remote(job, self._wanted, self._images, kept, self._workers.stall_s)] = run
 
     def _with_news(self) -> list["ray.ObjectRefGenerator"]:
