@@ -10,9 +10,7 @@ import pandas as pd
 from analysis.run_records import COSTS, MACHINE, SCORES, TRANSFORMER_COLUMNS, Runs
 from ledger.committed import get, read_manifest
 from ledger.errors import UserError, nearest, remedy
-
-DEFAULT_ALPHA, DEFAULT_MARGIN = 0.05, 0.01
-"""Of studies that declare no claims."""
+from ledger.study import Claim, Claims, Overlap
 
 
 @dataclass(frozen=True)
@@ -36,33 +34,6 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One of the comparisons that the study was made for: a variant against another at a pose.
-
-    interaction: whether the claim is that the two differ by more, or less, than they do without their policies.
-    """
-
-    pose: str
-    variant: str
-    baseline: str
-    interaction: bool = False
-
-
-@dataclass(frozen=True)
-class Claims:
-    """The family of claims that the study declares before anything runs.
-
-    alpha: probability that any of them is made wrongly. margin: differences in accuracy below it, a fraction, do not
-    matter. declared: whether the sweep file lists them; else each variant is compared with its baseline.
-    """
-
-    alpha: float
-    margin: float
-    declared: bool
-    family: tuple[Claim, ...]
-
-
-@dataclass(frozen=True)
 class Rung:
     """A smaller size of training, at which the study's final runs were made too.
 
@@ -73,17 +44,6 @@ class Rung:
     epochs: int
     protocol_hash: str
     runs: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """num_test: how many test images are training images too, pixel for pixel.
-
-    num_other_label: of these, with another label there.
-    """
-
-    num_test: int
-    num_other_label: int
 
 
 @dataclass(frozen=True)
@@ -280,7 +240,7 @@ def _claims(file: Path, record: dict[str, Any], arms: tuple[Arm, ...]) -> Claims
     found = record.get("claims") or {}
     if not found:
         family = tuple(Claim(arm.pose, arm.variant, arm.baseline) for arm in arms if arm.variant != arm.baseline)
-        return Claims(DEFAULT_ALPHA, DEFAULT_MARGIN, declared=False, family=family)
+        return Claims(family=family)
     names = {(arm.pose, arm.variant) for arm in arms}
     family = ()
     for entry in get(file, found, "family", list):
