@@ -16,7 +16,6 @@ from analysis.formats import one_line
 from analysis.leader import best_text
 from analysis.lost_runs import left_out, row_of, why_untested
 from analysis.questions import Question, aside, question_of
-from analysis.records import Claim
 from analysis.verdicts import SHOWN, Verdict, cost_of, needed, verdicts
 from analysis.wording import (
     capital,
@@ -33,6 +32,7 @@ from analysis.wording import (
     size_text,
     tuning_text,
 )
+from ledger.study import Claim
 
 MAX_ALIKE = 4
 """Claims of one pose, baseline and decision that are told one by one; of more, one sentence tells."""

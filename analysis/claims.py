@@ -16,7 +16,7 @@ from analysis.means import Mean, mean_of
 from analysis.names import variant_parts
 from analysis.pairs import Arms, Run, completed, pairs_of, signed, variants_of
 from analysis.questions import is_plain, question_of
-from analysis.records import Claim, Claims, Study
+from analysis.records import Study
 from analysis.ripeness import nothing_learned, too_short, trained
 from analysis.statistics import (
     Floats,
@@ -32,6 +32,7 @@ from analysis.statistics import (
     seeds_to_decide,
     sign_flip_p,
 )
+from ledger.study import Claim, Claims
 
 Decision = Literal["better", "worse", "negligible", "equivalent", "behind", "undecided", "untested", "idle", "unripe"]
 """What a claim comes to; every word, colour, mark and piece of advice follows from it.

@@ -10,10 +10,8 @@ import pandas as pd
 import safetensors
 import safetensors.numpy
 
-from analysis.checksums import is_there, read_bytes
-from analysis.json_files import get, number, part, read_json, read_object
 from analysis.records import Study
-from analysis.shapes import HISTORY, ROBUSTNESS, check, shown
+from ledger.committed import get, is_there, read_committed, read_record
 from ledger.errors import UserError
 
 
@@ -66,15 +64,9 @@ def epochs_of(study: Study, key: str) -> list[tuple[int, float | None, float | N
 
 
 def _read_history(file: Path) -> list[tuple[int, float | None, float | None]]:
-    history = read_json(file) if is_there(file) else []
-    if not isinstance(history, list):
-        raise UserError(f"{file}: holds no list of epochs")
     rows = []
-    for epoch in history:
-        if not isinstance(epoch, dict):
-            raise UserError(f"{file}: holds {shown(epoch)} where an epoch was expected")
-        check(file, epoch, HISTORY)
-        accuracies = (number(file, epoch, name) for name in ("train_accuracy", "val_accuracy"))
+    for epoch in read_record(file) if is_there(file) else []:
+        accuracies = (epoch.get(name) for name in ("train_accuracy", "val_accuracy"))
         rows.append((get(file, epoch, "epoch", int), *accuracies))
     return rows
 
@@ -92,15 +84,14 @@ def read_robustness(study: Study, keys: Iterable[str]) -> pd.DataFrame:
         file = study.ledger / "runs" / key / "robustness.json"
         if not is_there(file):
             continue
-        record = read_object(file)
-        check(file, record, ROBUSTNESS)
+        record = read_record(file)
         for point in get(file, record, "points", list):
-            kind, value = get(file, point, "kind", str), number(file, point, "value")
-            scores = number(file, point, "accuracy"), number(file, point, "agreement")
+            kind, value = get(file, point, "kind", str), point.get("value")
+            scores = point.get("accuracy"), point.get("agreement")
             rows.append((key, kind, kind, float(value or 0), *scores))
         for point in get(file, record, "corruptions", list):
             kind, name = (get(file, point, part, str) for part in ("kind", "name"))
-            rows.append((key, kind, name, get(file, point, "severity", int), number(file, point, "accuracy"), None))
+            rows.append((key, kind, name, get(file, point, "severity", int), point.get("accuracy"), None))
     frame = pd.DataFrame.from_records(rows, columns=["key", "kind", "name", "value", "accuracy", "agreement"])
     return frame.astype({"value": "float64", "accuracy": "float64", "agreement": "float64"})
 
@@ -108,7 +99,7 @@ def read_robustness(study: Study, keys: Iterable[str]) -> pd.DataFrame:
 def read_worst_of_grid(study: Study, key: str) -> dict[str, float]:
     """What the worst-of-grid accuracy of a run is over: `max_deg`, `max_px`, `num_points`; empty if it has none."""
     file = study.ledger / "runs" / key / "robustness.json"
-    return part(file, read_object(file), "worst_of_grid") if is_there(file) else {}
+    return (read_record(file).get("worst_of_grid") or {}) if is_there(file) else {}
 
 
 def read_predictions(study: Study, key: str) -> Predictions | None:
@@ -134,7 +125,7 @@ _Arrays = TypeVar("_Arrays", Predictions, Maps)
 def _read_arrays(file: Path, kind: type[_Arrays]) -> _Arrays | None:
     if not is_there(file):
         return None
-    content = read_bytes(file)
+    content = read_committed(file)
     try:
         found = safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:

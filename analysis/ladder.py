@@ -11,9 +11,10 @@ import pandas as pd
 from analysis.flops import flop_cell, flop_unit
 from analysis.means import Mean, mean_of
 from analysis.pairs import completed, pairs_of, signed
-from analysis.records import Claim, Study
+from analysis.records import Study
 from analysis.ripeness import TOO_SHORT
 from analysis.statistics import Direction, Floats, Trend, mean_interval, paired_ratio, trends
+from ledger.study import Claim
 
 TREND_WORDS: dict[Direction, str] = {
     "settled": "settled",

@@ -7,7 +7,7 @@ from analysis.claims import ClaimResult
 from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.ladder import missing_runs
-from analysis.records import Claim
+from ledger.study import Claim
 
 
 def unfinished(findings: Findings) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.names import variant_parts
-from analysis.records import Claim
+from ledger.study import Claim
 
 
 class Run(NamedTuple):

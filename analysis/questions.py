@@ -3,7 +3,7 @@
 from typing import Literal
 
 from analysis.names import name_and_options, variant_parts
-from analysis.records import Claim
+from ledger.study import Claim
 
 Question = Literal[
     "augmentation", "transformer", "both", "together", "instead", "ceiling", "control", "interaction", "other"

@@ -7,14 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.checksums import check_digest
-from analysis.json_files import get, part, read_manifest
-from analysis.run_records import COSTS, MACHINE, SCORES, TRANSFORMER_COLUMNS, Runs, check_format
-from analysis.shapes import ARM, KEY, STUDY, check, shown
+from analysis.run_records import COSTS, MACHINE, SCORES, TRANSFORMER_COLUMNS, Runs
+from ledger.committed import get, read_manifest
 from ledger.errors import UserError, nearest, remedy
-
-DEFAULT_ALPHA, DEFAULT_MARGIN = 0.05, 0.01
-"""Of studies that declare no claims."""
+from ledger.study import Claim, Claims, Overlap
 
 
 @dataclass(frozen=True)
@@ -38,33 +34,6 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One of the comparisons that the study was made for: a variant against another at a pose.
-
-    interaction: whether the claim is that the two differ by more, or less, than they do without their policies.
-    """
-
-    pose: str
-    variant: str
-    baseline: str
-    interaction: bool = False
-
-
-@dataclass(frozen=True)
-class Claims:
-    """The family of claims that the study declares before anything runs.
-
-    alpha: probability that any of them is made wrongly. margin: differences in accuracy below it, a fraction, do not
-    matter. declared: whether the sweep file lists them; else each variant is compared with its baseline.
-    """
-
-    alpha: float
-    margin: float
-    declared: bool
-    family: tuple[Claim, ...]
-
-
-@dataclass(frozen=True)
 class Rung:
     """A smaller size of training, at which the study's final runs were made too.
 
@@ -75,17 +44,6 @@ class Rung:
     epochs: int
     protocol_hash: str
     runs: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """num_test: how many test images are training images too, pixel for pixel.
-
-    num_other_label: of these, with another label there.
-    """
-
-    num_test: int
-    num_other_label: int
 
 
 @dataclass(frozen=True)
@@ -158,12 +116,9 @@ def read_study(ledger: Path, study: str) -> Study:
     """
     file = study_file(ledger, study)
     record = read_manifest(file)
-    check_format(file, record)
-    check_digest(file, record)
     arms = tuple(_arms(file, get(file, record, "arms", list)))
     if not arms:
         raise UserError(f"{file}: 'arms' is empty: the study has no variant")
-    check(file, record, STUDY)
     top, rungs = get(file, record, "protocol_hash", str), record.get("rungs") or []
     hashes = [get(file, rung, "protocol_hash", str) for rung in rungs]
     tuned_at = record.get("tuned_at") or 0
@@ -206,15 +161,15 @@ def read_study(ledger: Path, study: str) -> Study:
         task_label=get(file, record, "task.label", str),
         task_hash=task_hash,
         classes=tuple(map(str, get(file, record, "task.classes", list))),
-        images=_images_read(file, part(file, record, "images"), len(get(file, record, "task.classes", list))),
-        overlap=_overlap(file, part(file, record, "overlap")),
+        images=_images_read(file, record.get("images") or {}, len(get(file, record, "task.classes", list))),
+        overlap=_overlap(file, record.get("overlap") or {}),
         arms=arms,
         claims=_claims(file, record, arms),
         epochs=protocol.get("epochs"),
         protocol=protocol,
         sampler=record.get("sampler"),
-        source=part(file, record, "source"),
-        is_as_planned=all(record.get(name) == value for name, value in part(file, record, "first").items()),
+        source=record.get("source") or {},
+        is_as_planned=all(record.get(name) == value for name, value in (record.get("first") or {}).items()),
         runs=frame(rows),
         tuning=record.get("tuning") or "once",
         rungs=tuple(
@@ -241,8 +196,6 @@ def study_file(ledger: Path, study: str) -> Path:
 def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
     known: dict[str, list[str]] = {}
     for record in records:
-        if not isinstance(record, dict):
-            raise UserError(f"{file}: 'arms' holds {shown(record)}, expected an object")
         variants = known.setdefault(get(file, record, "pose", str), [])
         variants.append(get(file, record, "variant", str))
     for pose, variants in known.items():
@@ -256,20 +209,14 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
         if baseline not in names[pose]:
             hint = nearest(baseline, names[pose])
             raise UserError(f"{file}: baseline {baseline!r} of {variant!r} is no arm of pose {pose!r}; {hint}")
-        keys = {}
-        for stage in ("trials", "finals"):
-            keys[stage] = tuple(get(file, record, stage, list))
-            for key in keys[stage]:
-                if not KEY.fits(key):
-                    raise UserError(f"{file}: {stage!r} of {variant!r} holds {shown(key)}, expected {KEY.what}")
-        check(file, record, ARM)
+        trials, finals = (tuple(get(file, record, stage, list)) for stage in ("trials", "finals"))
         winners = record["winners"] if "winners" in record else [record.get("winner")]
         for winner in winners:
-            if winner is not None and winner not in keys["trials"]:
+            if winner is not None and winner not in trials:
                 raise UserError(f"{file}: winner {winner!r} of {variant!r} is none of its trials")
         won = tuple(winner for winner in winners if winner is not None)
         rungs = tuple(map(tuple, record.get("rungs", ())))
-        yield Arm(pose, variant, baseline, keys["trials"], won, keys["finals"], part(file, record, "space"), rungs)
+        yield Arm(pose, variant, baseline, trials, won, finals, record.get("space") or {}, rungs)
 
 
 def _images_read(file: Path, found: dict[str, Any], num_classes: int) -> ImagesRead | None:
@@ -290,10 +237,10 @@ def _overlap(file: Path, found: dict[str, Any]) -> Overlap | None:
 
 def _claims(file: Path, record: dict[str, Any], arms: tuple[Arm, ...]) -> Claims:
     """The claims that the study declares; before format 3, each variant against its baseline."""
-    found = part(file, record, "claims")
+    found = record.get("claims") or {}
     if not found:
         family = tuple(Claim(arm.pose, arm.variant, arm.baseline) for arm in arms if arm.variant != arm.baseline)
-        return Claims(DEFAULT_ALPHA, DEFAULT_MARGIN, declared=False, family=family)
+        return Claims(family=family)
     names = {(arm.pose, arm.variant) for arm in arms}
     family = ()
     for entry in get(file, found, "family", list):

@@ -7,13 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analysis.checksums import is_there
-from analysis.json_files import get, number, part, read_object
-from analysis.shapes import COST, RUN, check, shown
+from ledger.committed import get, is_there, read_record
 from ledger.errors import UserError
-
-NEWEST_FORMAT = 5
-"""The newest format of run.json and study.json that these functions understand; they read all older ones."""
+from ledger.forms import shown
 
 SCORES = (
     "epochs",
@@ -74,7 +70,7 @@ class Runs:
             if not is_there(run_file):
                 rows.append(row | {"status": "missing"})
                 continue
-            run = read_object(run_file)
+            run = read_record(run_file)
             _check_run(run_file, run, key, stage)
             self.protocols.setdefault(protocol_hash, {}).setdefault(get(run_file, run, "protocol_hash", str), key)
             self.tasks.setdefault(get(run_file, run, "task.content_hash", str), key)
@@ -84,22 +80,12 @@ class Runs:
         return rows
 
 
-def check_format(file: Path, record: dict[str, Any]) -> None:
-    version = get(file, record, "format", int)
-    if version > NEWEST_FORMAT:
-        raise UserError(
-            f"{file}: format {shown(version)} is newer than {NEWEST_FORMAT}, the newest known: update stn-bench"
-        )
-
-
 def _check_run(file: Path, run: dict[str, Any], key: str, stage: str) -> None:
-    check_format(file, run)
     if get(file, run, "key", str) != key:
         raise UserError(f"{file}: holds the run {shown(run['key'])}, expected {key!r}")
     if get(file, run, "config.stage", str) != stage:
         found = shown(run["config"]["stage"])[1:-1]
         raise UserError(f"{file}: is a {found} run, but its study lists it as a {stage} run")
-    check(file, run, RUN)
 
 
 def _run_row(file: Path, run: dict[str, Any]) -> dict[str, Any]:
@@ -109,10 +95,10 @@ def _run_row(file: Path, run: dict[str, Any]) -> dict[str, Any]:
         for name, value in get(file, run, f"config.{owner}", dict).items():
             row[f"{owner}.{name}"] = value
     result = run.get("result") or {}
-    row |= {name: number(file, result, name) for name in SCORES}
+    row |= {name: result.get(name) for name in SCORES}
     if result.get("test_class_accuracy") is not None:
         row["test_class_accuracy"] = _class_accuracy(file, get(file, result, "test_class_accuracy", list))
-    return row | _transformer_row(file, part(file, result, "transformer"))
+    return row | _transformer_row(result.get("transformer") or {})
 
 
 def _class_accuracy(file: Path, values: list[Any]) -> npt.NDArray[np.float64]:
@@ -123,22 +109,18 @@ def _class_accuracy(file: Path, values: list[Any]) -> npt.NDArray[np.float64]:
         raise UserError(f"{file}: 'test_class_accuracy' is {values!r}, expected numbers or null") from None
 
 
-def _transformer_row(file: Path, transformer: dict[str, Any]) -> dict[str, Any]:
-    verdict = transformer.get("verdict")
-    if verdict is not None and not isinstance(verdict, str):
-        raise UserError(f"{file}: 'verdict' is {verdict!r}, expected text or null")
-    pose = part(file, transformer, "pose")
-    row = {name: number(file, transformer, name) for name in TRANSFORMER}
-    row |= {name: number(file, pose, name) for name in TRANSFORMER_POSE}
-    return {f"transformer.{name}": value for name, value in {"verdict": verdict, **row}.items()}
+def _transformer_row(transformer: dict[str, Any]) -> dict[str, Any]:
+    pose = transformer.get("pose") or {}
+    row = {name: transformer.get(name) for name in TRANSFORMER}
+    row |= {name: pose.get(name) for name in TRANSFORMER_POSE}
+    return {f"transformer.{name}": value for name, value in {"verdict": transformer.get("verdict"), **row}.items()}
 
 
 def _cost_row(file: Path) -> dict[str, Any]:
     if not is_there(file):
         return {}
-    cost = read_object(file)
-    check(file, cost, COST)
-    row: dict[str, Any] = {name: number(file, cost, name) for name in COSTS}
+    cost = read_record(file)
+    row: dict[str, Any] = {name: cost.get(name) for name in COSTS}
     row |= {name: cost.get(name) for name in MACHINE}
     row["versions"] = ", ".join(f"{name} {version}" for name, version in sorted((cost.get("versions") or {}).items()))
     return row

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ledger.checksums import digest_fits
+from ledger.committed import HOW_TO_MEND_A_STUDY, newer_format, parse_json, read_json
 from ledger.config import RESULT_FORMAT, hash_of
 from ledger.errors import UserError
 from ledger.files import process_is_alive, to_json
-from ledger.ledger import HOW_TO_MEND_A_STUDY, Ledger
+from ledger.forms import is_whole, misfit
+from ledger.ledger import Ledger
 from ledger.listed import keys_of, winners_of
 from ledger.markers import read_marker
 from ledger.run_audit import LET_ME_READ, UPDATE, CheckedRun, Finding, Kind, check_run
-from ledger.shapes import is_whole, misfit, parse_json, read_json
 from ledger.started import program
 from ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
 from ledger.traces import JOURNAL, Traces
@@ -162,8 +163,7 @@ class Audit:
             value = parse_json(path, content)
         except UserError:
             return find("damaged", "is not JSON")
-        version = value.get("format") if isinstance(value, dict) else None
-        if is_whole(version) and version > RESULT_FORMAT:
+        if version := newer_format(value):
             return find("newer", f"format {version} is newer than this version knows ({RESULT_FORMAT})", UPDATE)
         if what := misfit("study.json", value):
             return find("damaged", what)

@@ -13,45 +13,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ledger.checksums import SUMS, digest_fits, fits, read_sums, with_digest, write_sums
-from ledger.config import RESULT_FORMAT
+from ledger.checksums import SUMS, read_sums, with_digest, write_sums
+from ledger.committed import (
+    how_to_mend,
+    not_as_committed,
+    read_as_it_is,
+    read_committed,
+    read_json,
+    read_manifest,
+    read_record,
+)
 from ledger.errors import UserError, remedy
 from ledger.files import flush_folder, process_is_alive, to_json, write_atomically
+from ledger.forms import is_whole
 from ledger.listed import keys_of
-from ledger.shapes import check, is_whole, parse_json, read_json, who_knows
-from ledger.started import program
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {who_knows(path)}") from error
-
-
-def _check_format(path: Path, value: Any) -> None:
-    found = value.get("format") if isinstance(value, dict) else None
-    if is_whole(found) and found > RESULT_FORMAT:
-        raise UserError(
-            f"{path}: format {found} is newer than this version reads ({RESULT_FORMAT}); update stn-bench or give RUNS="
-        )
-
-
-HOW_TO_MEND_A_STUDY = (
-    "bring it back from a copy, or delete it: the same `make sweep` writes it again from the runs, all but what was "
-    "planned at first"
-)
-
-
-def how_to_mend(folder: Path) -> str:
-    """What to do about a run of which a file is not as it was committed."""
-    more = f"`{program()} verify {folder.parents[min(1, len(folder.parents) - 1)]}` says more"
-    return f"delete {folder}, and the same `make sweep` makes that run again, unless an older version made it ({more})"
-
-
-def _not_as_committed(path: Path) -> UserError:
-    what = "is no list of checksums" if path.name == SUMS else f"it does not fit {SUMS}"
-    return UserError(f"{path}: was damaged or edited: {what}; {how_to_mend(path.parent)}")
 
 
 class Unwritable(UserError):
@@ -100,12 +75,7 @@ class Ledger:
         Raises UserError for one of a newer version, one that was damaged or edited since, and one of another run.
         """
         path = self.folder(key) / name
-        content, sums = _content(path), path.with_name(SUMS)
-        if sums.exists() and not fits(name, content, _content(sums)):
-            raise _not_as_committed(path)
-        value = parse_json(path, content)
-        _check_format(path, value)
-        check(path, value)
+        value = read_record(path)
         if name == "run.json" and value.get("key", key) != key:
             raise UserError(f"{path}: is of the run {value['key']!r:.80}; {how_to_mend(path.parent)}")
         return value
@@ -115,14 +85,12 @@ class Ledger:
         sums = self.folder(key) / SUMS
         if not sums.exists():
             return
-        content = _content(sums)
         try:
-            names = read_sums(content)
+            names = read_sums(read_as_it_is(sums))
         except ValueError:
-            raise _not_as_committed(sums) from None
+            raise not_as_committed(sums, "was damaged or edited: it is not a list of checksums") from None
         for name in names:
-            if not fits(name, _content(sums.with_name(name)), content):
-                raise _not_as_committed(sums.with_name(name))
+            read_committed(sums.with_name(name))
 
     def commit(self, key: str, files: Mapping[str, bytes]) -> None:
         """Put a finished run into the ledger, whole, with the checksums of its files.
@@ -248,10 +216,4 @@ class Ledger:
         Raises UserError for a manifest of a newer version, one that was damaged or edited, and one of another form.
         whole: nothing may be lacking either.
         """
-        path = self.root / "studies" / study / "study.json"
-        value = parse_json(path, _content(path))
-        _check_format(path, value)
-        check(path, value, whole=whole)
-        if not digest_fits(value):
-            raise UserError(f"{path}: was damaged or edited since it was written; {HOW_TO_MEND_A_STUDY}")
-        return {name: part for name, part in value.items() if name != "sha256"}
+        return read_manifest(self.root / "studies" / study / "study.json", whole=whole)

@@ -19,9 +19,10 @@ from safetensors import SafetensorError
 
 from ledger.agreement import disagreements
 from ledger.checksums import SUMS, read_sums
+from ledger.committed import newer_format, parse_json
 from ledger.config import RESULT_FORMAT
 from ledger.errors import UserError
-from ledger.shapes import is_key, is_whole, misfit, parse_json
+from ledger.forms import FORMS, is_key, misfit
 
 Kind = Literal["damaged", "unreadable", "edited", "missing", "extra", "newer"]
 ALWAYS = ("run.json", "history.json", "cost.json")
@@ -169,10 +170,9 @@ def _value(path: Path, content: bytes) -> tuple[Any, str]:
         match path.suffix:
             case ".json":
                 value = parse_json(path, content)
-                version = value.get("format") if isinstance(value, dict) else None
-                if path.name == "run.json" and is_whole(version) and version > RESULT_FORMAT:
+                if path.name == "run.json" and (version := newer_format(value)):
                     return None, f"format {version} is newer than this version knows ({RESULT_FORMAT})"
-                return value, misfit(path.name, value) if path.name in ALWAYS else ""
+                return value, misfit(path.name, value) if path.name in FORMS else ""
             case ".safetensors":
                 return safetensors.numpy.load(content), ""
             case ".png":

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ledger.forms import is_key
 from ledger.markers import SINGLE_RUNS, read_marker
-from ledger.shapes import is_key
 
 JOURNAL = "optuna.log"
 KEPT = ("completed", "pruned")

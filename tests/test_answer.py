@@ -9,8 +9,8 @@ import pytest
 from analysis.answer import answer, headline
 from analysis.findings import Findings, find
 from analysis.questions import question_of
-from analysis.records import Claim
 from analysis.verdicts import verdicts
+from ledger.study import Claim
 from tests.synthetic_ledger import STUDY, edit_json, transformer_record, write_arm, write_study, write_tiny_study
 
 CNN = [0.50, 0.52, 0.54, 0.53, 0.51]

@@ -12,8 +12,8 @@ from analysis.answer import answer, headline, statements
 from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
 from analysis.means import Mean
-from analysis.records import Claim
 from analysis.verdicts import verdicts
+from ledger.study import Claim
 from tests.test_answer import CNN, study_of
 
 PROMISES: dict[Decision, str] = {

@@ -12,7 +12,6 @@ import yaml
 from analysis.findings import find
 from analysis.records import read_study
 from analysis.report.method import method
-from experiments.study.claims import Claim, Claims
 from experiments.study.study import Study, load_study
 from experiments.sweep.sweep import Sweep
 from experiments.terminal.cli import main
@@ -20,6 +19,7 @@ from experiments.terminal.commands.plan import FOR_CLEAR_DIFFERENCES, notes, pro
 from ledger.config import RESULT_FORMAT
 from ledger.errors import UserError
 from ledger.ledger import Ledger
+from ledger.study import Claim, Claims
 from tests.tiny_study import TINY, HereAndNow, plan_of, sweep_here, write_sweep
 
 NAMES = ("cnn", "stn_affine", "cnn+affine", "stn_affine+affine", "cnn+flip_crop")

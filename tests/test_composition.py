@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from analysis.questions import question_of
-from analysis.records import Claim
 from baselines.composition import Composition
 from baselines.policies import POLICIES, Policy
 from experiments.images.draws import uniform
@@ -24,6 +23,7 @@ from experiments.study.arms import check_arms, make_run_config
 from experiments.study.study import load_study
 from ledger.errors import UserError
 from ledger.ledger import Ledger
+from ledger.study import Claim
 from tests.command_line import run
 from tests.tiny_study import TINY, write_sweep
 

@@ -15,7 +15,7 @@ from analysis.figures import builders, narrow_drawings, style
 from analysis.figures.forest import claim_label, decision_text, forest_figure, narrow_forest
 from analysis.findings import Findings, find
 from analysis.means import Mean
-from analysis.records import Claim
+from ledger.study import Claim
 from tests.synthetic_ledger import SEEDS, TASK, write_arm, write_evaluation, write_study
 
 ACCURACIES: dict[str, list[float | str | None]] = {

@@ -124,7 +124,8 @@ def test_an_edit_is_found_without_checksums(root: Path, version: int, name: str)
     """Or where it renewed them. Of test scores, only where predictions are kept beside them."""
     path = root / "runs" / arms(root)[0]["finals"][0] / "run.json"
     record = read(path)
-    record["result"][name] /= 2
+    value = record["result"][name]
+    record["result"][name] = value // 2 if isinstance(value, int) else value / 2
     path.write_text(json.dumps(record))
     if version >= 4:
         renew_sums(path.parent)

@@ -12,13 +12,13 @@ from scipy import stats
 from analysis.findings import find
 from analysis.ladder import Climb, Step, missing_runs, still_changes, turn_of
 from analysis.means import Mean
-from analysis.records import Claim
 from analysis.statistics import Direction, Trend
 from analysis.tables import build_tables
 from experiments.study.study import load_study
 from experiments.sweep.sweep import Sweep
 from ledger.config import Protocol, protocol_hash
 from ledger.errors import UserError
+from ledger.study import Claim
 from tests.tiny_study import STUDY, TINY, HereAndNow, plan_of, sweep_here, write_sweep
 
 LADDER: dict[str, Any] = {"rungs": [{"train_images": 32, "epochs": 1}, {"train_images": 64, "epochs": 1}]}

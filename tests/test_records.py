@@ -187,19 +187,19 @@ def test_unknown_study(ledger: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "edit", "message"),
     [
-        ("study", {"format": 6}, "study.json: format 6 is newer than 5"),
-        ("run", {"format": 6}, "run.json: format 6 is newer than 5"),
+        ("study", {"format": 6}, "study.json: format 6 is newer than this version reads .5."),
+        ("run", {"format": 6}, "run.json: format 6 is newer than this version reads .5."),
         ("run", {"key": "other"}, "run.json: holds the run 'other'"),
         ("run", {"config": {"stage": "trial"}}, "run.json: is a trial run"),
-        ("run", {"config": 3}, "run.json: 'config.stage' is missing"),
-        ("run", {"status": None}, "run.json: 'status' is None, expected str"),
+        ("run", {"config": 3}, "run.json: 'config' is 3, expected an object or null"),
+        ("run", {"status": None}, "run.json: 'status' is None, expected text"),
         ("run", {"result": {"test_accuracy": "high"}}, "run.json: 'test_accuracy' is 'high', expected a number"),
         ("run", {"result": {"transformer": 3}}, "run.json: 'transformer' is 3, expected an object or null"),
         ("run", {"result": {"transformer": {"verdict": 1}}}, "run.json: 'verdict' is 1, expected text or null"),
         ("run", {"result": {"transformer": {"pose": [1]}}}, "run.json: 'pose' is .1., expected an object or null"),
         ("run", {"result": {"transformer": {"pose": {"angle_r2": "x"}}}}, "run.json: 'angle_r2' is 'x', expected a"),
         ("study", {"arms": []}, "study.json: 'arms' is empty"),
-        ("study", {"arms": [3]}, "study.json: 'arms' holds 3"),
+        ("study", {"arms": [3]}, "study.json: 'arms' is 3, expected an object"),
         (
             "study",
             {"protocol_hash": "ffffffff"},
@@ -254,8 +254,8 @@ def test_two_runs_of_one_seed(ledger: Path) -> None:
         ({"baseline": "cnm"}, "baseline 'cnm' of 'stn' is no arm of pose 'upright'; did you mean 'cnn'"),
         ({"variant": "cnn"}, "arm 'cnn' at pose 'upright' is listed twice"),
         ({"winner": "k"}, "winner 'k' of 'stn' is none of its trials"),
-        ({"finals": [1]}, "'finals' of 'stn' holds 1"),
-        ({"trials": None}, "'trials' is None, expected list"),
+        ({"finals": [1]}, "'finals' is 1, expected a run's key"),
+        ({"trials": None}, "'trials' is None, expected a list"),
     ],
 )
 def test_an_arm_that_makes_no_sense(tmp_path: Path, change: dict[str, Any], message: str) -> None:

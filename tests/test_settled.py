@@ -328,6 +328,6 @@ def test_a_protocol_that_says_what_no_protocol_says(
         assert "its protocol_hash is not that of its protocol" in capsys.readouterr().out
     Ledger(here / "runs").write_study(STUDY, manifest | {"protocol": []})
     assert main(["plan", "--budget", "smoke"]) == 2
-    assert "study.json: 'protocol' is not as it was written" in capsys.readouterr().err
+    assert "study.json: 'protocol' is [], expected an object" in capsys.readouterr().err
     edited = json.loads(file.read_text())
     assert edited["protocol"] == []

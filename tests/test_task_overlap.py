@@ -11,17 +11,17 @@ import pytest
 
 from analysis.answer import answer
 from analysis.findings import find
-from analysis.records import Overlap as ReadOverlap
 from analysis.report import report_html
 from analysis.report.method import method
 from experiments.images.tasks import Images, Task, load_task
-from experiments.images.tasks.overlap import Overlap, find_overlap, overlap_text
+from experiments.images.tasks.overlap import find_overlap, overlap_text
 from experiments.study.plan import make_plan
 from experiments.study.study import load_study
 from experiments.sweep.sweep import Sweep
 from experiments.terminal.cli import main
 from ledger.errors import UserError
 from ledger.ledger import Ledger
+from ledger.study import Overlap
 from tests.image_folders import make_parts, pixels_of, save
 from tests.synthetic_ledger import STUDY, edit_json, write_tiny_study
 from tests.tiny_study import write_sweep
@@ -156,7 +156,7 @@ def test_the_answer_and_the_report_say_it(tmp_path: Path) -> None:
     assert any("None of them is a training image too" in text for text in method(none))
     edit_json(file, overlap={"num_test": 1_234, "num_other_label": 5})
     found = find(tmp_path, STUDY)
-    assert found.study.overlap == ReadOverlap(1_234, 5)
+    assert found.study.overlap == Overlap(1_234, 5)
     said = "1,234 test images are training images too, pixel for pixel (5 of them with another label there)."
     assert sum(said in text for text in answer(found)) == 1
     assert [text for text in answer(found) if said not in text] == list(answer(old))

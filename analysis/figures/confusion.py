@@ -17,8 +17,9 @@ from analysis.figures import figure, style
 from analysis.figures.fonts import class_names
 from analysis.figures.selection import lines
 from analysis.findings import Findings
-from analysis.records import Claim, Study
+from analysis.records import Study
 from analysis.statistics import Floats
+from ledger.study import Claim
 
 _MOST_PANELS, _MOST_SEEDS = 4, 20
 _MOST_CLASSES = 12

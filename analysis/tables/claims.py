@@ -7,12 +7,12 @@ from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
 from analysis.formats import ABSENT, Cell, Section, Table, text_table
 from analysis.means import mean_cell
-from analysis.records import Claim
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
 from analysis.tables.ranking import pose_heading
 from analysis.verdicts import SHOWN
 from analysis.wording import risk_of, tuning_text
+from ledger.study import Claim
 
 _HEADINGS = (
     "Claim",

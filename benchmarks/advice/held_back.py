@@ -16,9 +16,10 @@ from analysis.chance import chance
 from analysis.findings import find
 from analysis.ladder import Step
 from analysis.pairs import completed, variants_of
-from analysis.records import Claim, Study
+from analysis.records import Study
 from analysis.ripeness import Trained, nothing_learned, too_short, trained
 from ledger.ledger import Ledger
+from ledger.study import Claim
 
 
 def main(arguments: Sequence[str]) -> int:

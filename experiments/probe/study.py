@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.probe.augmentations import Augmentation
-from experiments.study.claims import Claims
 from experiments.study.ladder import Ladder
 from experiments.study.study import Study, StudyVariant, load_study
 from ledger.errors import UserError
+from ledger.study import Claims
 
 FILE = Path(__file__).parents[1] / "studies/probe.yaml"
 

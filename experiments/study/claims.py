@@ -1,41 +1,12 @@
-"""The claims that a study is made for, as sweep.yaml declares them before anything runs."""
+"""Reads the claims that a study is made for, as sweep.yaml declares them before anything runs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from experiments.study.sweep_file import Section
 from ledger.errors import nearest
+from ledger.study import Claim, Claims
 
 MAX_CLAIMS = 5000
-
-
-@dataclass(frozen=True)
-class Claim:
-    """That a variant differs from another one at a pose.
-
-    interaction: that the two, which have the same policy, differ by more or less than they do without it.
-    """
-
-    pose: str
-    variant: str
-    baseline: str
-    interaction: bool = False
-
-
-@dataclass(frozen=True)
-class Claims:
-    """The family that is judged together.
-
-    Args:
-        alpha: probability that any of the claims is made wrongly.
-        margin: differences in accuracy below it do not matter; a fraction.
-        declared: whether the sweep file lists the family; else each variant is compared with its baseline.
-    """
-
-    alpha: float = 0.05
-    margin: float = 0.01
-    declared: bool = False
-    family: tuple[Claim, ...] = ()
 
 
 def read_claims(

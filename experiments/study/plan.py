@@ -7,7 +7,7 @@ from typing import NamedTuple
 from experiments.images.poses import spell_pose
 from experiments.images.tasks import Say, Task, load_task
 from experiments.images.tasks.downloads import DownloadError
-from experiments.images.tasks.overlap import Overlap, find_overlap, overlap_text
+from experiments.images.tasks.overlap import find_overlap, overlap_text
 from experiments.machine.device import Call, find_device, here, resolve
 from experiments.networks.variants import (
     parse_variant,
@@ -15,7 +15,6 @@ from experiments.networks.variants import (
 from experiments.runs.images import fit_to_task
 from experiments.runs.run import Source
 from experiments.study.arms import ArmPlan, check_arms, check_networks, posed_in_vain
-from experiments.study.claims import Claim, Claims
 from experiments.study.ladder import rung_protocols, tuning_protocol
 from experiments.study.settled import num_finished, settled_protocol
 from experiments.study.study import Study
@@ -23,6 +22,7 @@ from experiments.study.tuning import num_runs
 from ledger.config import Protocol, Stage, protocol_hash
 from ledger.errors import UserError
 from ledger.ledger import Ledger
+from ledger.study import Claim, Claims, Overlap
 
 MIN_VAL_IMAGES = 50
 """Of a final seed that is tuned by itself: fewer do not tell one setting from another."""

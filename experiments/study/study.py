@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 from unicodedata import category, normalize
 
-from experiments.study.claims import Claims, read_claims
+from experiments.study.claims import read_claims
 from experiments.study.ladder import Ladder, read_ladder
 from experiments.study.search_space import Parameter, read_space
 from experiments.study.sweep_file import Section, read_mapping
 from ledger.config import Protocol
 from ledger.errors import nearest
+from ledger.study import Claims
 
 __all__ = ["BUDGETS", "Parameter", "Search", "Study", "StudyVariant", "Wandb", "load_study"]
 

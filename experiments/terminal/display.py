@@ -17,9 +17,9 @@ from rich.text import Text
 from experiments.machine.pace import Pace
 from experiments.study.ladder import size_text
 from ledger.config import RunConfig, RunKind, kind_of, kind_of_run
+from ledger.forms import is_whole
 from ledger.ledger import Ledger
 from ledger.plain_text import as_markup, plain
-from ledger.shapes import is_whole
 from ledger.started import program
 from ledger.wording import count, duration
 

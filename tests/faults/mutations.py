@@ -13,8 +13,10 @@ class Mutation(NamedTuple):
     test: str
 
 
-LEDGER, CHECKPOINTS, SWEEP = (
-    "ledger/ledger/__init__.py",
+LEDGER, FILES, COMMITTED, CHECKPOINTS, SWEEP = (
+    "ledger/ledger.py",
+    "ledger/files.py",
+    "ledger/committed.py",
     "experiments/runs/checkpoints.py",
     "experiments/sweep/sweep.py",
 )
@@ -28,14 +30,14 @@ MUTATIONS = (
     # Nothing lost
     Mutation(
         "a file is written in its place",
-        LEDGER,
+        FILES,
         'temporary = path.with_name(f".{path.name}.{os.getpid()}")',
         "temporary = path",
         OLD_OR_NEW,
     ),
     Mutation(
         "a file is renamed before it is on disk",
-        LEDGER,
+        FILES,
         "            os.fsync(file.fileno())\n        temporary.replace(path)",
         "        temporary.replace(path)",
         OLD_OR_NEW,
@@ -172,7 +174,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a run is logged to W&B again",
-        "experiments/tracking/__init__.py",
+        "experiments/tracking/tracker.py",
         "(again or read_marker(self.ledger, key) is None)",
         "True",
         "tests/test_tracking.py::test_logged_runs_start_no_process",
@@ -194,22 +196,22 @@ MUTATIONS = (
     # Nothing let in
     Mutation(
         "SHA256SUMS is not compared",
-        LEDGER,
-        "if sums.exists() and not fits(name, content, _content(sums)):",
+        COMMITTED,
+        "if sums is not None and not fits(path.name, content, sums):",
         "if False:",
         "tests/faults/test_integrity.py::test_a_sweep_takes_no_damaged_run",
     ),
     Mutation(
         "a study's checksum is not compared",
-        LEDGER,
-        "        if not digest_fits(value):\n",
-        "        if False:\n",
+        COMMITTED,
+        "    if not digest_fits(value):\n",
+        "    if False:\n",
         "tests/faults/test_reconciliation.py::test_a_damaged_manifest_is_named_and_nothing_is_done",
     ),
     Mutation(
         "a newer format is read",
-        LEDGER,
-        "    if is_whole(found) and found > RESULT_FORMAT:\n",
+        COMMITTED,
+        "    if version := newer_format(value):\n",
         "    if False:\n",
         "tests/test_ledger.py::test_a_newer_format_is_refused",
     ),

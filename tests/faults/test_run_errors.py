@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.shapes import MAX_TEXT
 from experiments.runs import run as runs
 from experiments.runs.run import MAX_ERROR, make_run
 from ledger.audit import audit
+from ledger.forms import MAX_TEXT
 from tests.stopped_runs import CPU, as_in_a_worker, job_of
 
 

@@ -1,24 +1,12 @@
 """Test images that are training images too, pixel for pixel: a score on them shows memory, not skill."""
 
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from experiments.images.tasks import Images, Task
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """num_test: how many test images are training images too. num_other_label: of these, with another label there.
-
-    Copies within one part are not counted, and neither are images of one colour throughout, which are alike without
-    being copies.
-    """
-
-    num_test: int
-    num_other_label: int
+from ledger.study import Overlap
 
 
 def find_overlap(task: Task) -> Overlap:

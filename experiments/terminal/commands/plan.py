@@ -8,7 +8,6 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.text import Text
 
-from experiments.study.claims import Claim, Claims
 from experiments.study.disk_space import disk_need
 from experiments.study.plan import Plan
 from experiments.study.shown import image_facts, image_warnings
@@ -20,6 +19,7 @@ from ledger.errors import UserError
 from ledger.files import to_json
 from ledger.ledger import Ledger
 from ledger.plain_text import as_markup
+from ledger.study import Claim, Claims
 from ledger.wording import count
 
 MAX_CLAIMS_NAMED = 8
