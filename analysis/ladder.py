@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.means import Mean, mean_of
-from analysis.pairs import completed, pairs_of, signed
+from analysis.pairs import pairs_of, runs_by_seed, signed
 from analysis.records import Claim, Study
 from analysis.ripeness import TOO_SHORT
 from analysis.statistics import Direction, Floats, Trend, mean_interval, trends
@@ -51,6 +51,14 @@ class Climb:
     per_doubling: float
     turns_at: float
 
+    @property
+    def pose(self) -> str:
+        return self.claim.pose
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(key for step in self.steps for key in step.keys)
+
 
 def missing_runs(study: Study) -> dict[tuple[int, int], int]:
     """How many runs of each rung are not there yet, by training images and epochs; without rungs that are whole.
@@ -72,7 +80,7 @@ def climbs(study: Study) -> tuple[Climb, ...]:
         return ()
     sizes = [(rung.train_images, rung.epochs, rung.runs) for rung in study.rungs]
     sizes.append((int(study.protocol.get("train_images", 0)), study.epochs or 0, study.runs))
-    by_arm = [completed(runs) for *_, runs in sizes]
+    by_arm = [runs_by_seed(runs) for *_, runs in sizes]
     pairs = [[pairs_of(claim, arms) for arms in by_arm] for claim in family]
     seeds = sorted({seed for of_claim in pairs for of_rung in of_claim for seed in of_rung})
     difference_CRS: Floats = np.full((len(family), len(sizes), max(2, len(seeds))), np.nan)
