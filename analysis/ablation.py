@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis.chance import chance
 from analysis.formats import ABSENT, one_line
 from analysis.gap import Share, shares
 from analysis.means import Mean, mean_of
@@ -114,13 +113,7 @@ def ablation_rows(study: Study, scores: FinalScores, trained: Sequence[Trained])
                 val_accuracy=mean_of(val, i),
                 test_accuracy=mean_of(test, i),
                 difference=None if own else mean_of(difference, i),
-                is_ripe=not own
-                and is_ripe(
-                    [trained[i], trained[baseline_A[i]]],
-                    float(difference.mean_X[i]),
-                    chance(study),
-                    study.claims.margin,
-                ),
+                is_ripe=not own and is_ripe(study, [trained[i], trained[baseline_A[i]]], float(difference.mean_X[i])),
                 gap_closed=gap_closed[i],
                 test_by_seed=_present(scores.seeds, test_AS[i]),
                 difference_by_seed={} if own else _present(scores.seeds, pairs_AS[i]),
@@ -138,8 +131,9 @@ def ablation_rows(study: Study, scores: FinalScores, trained: Sequence[Trained])
     return tuple(rows)
 
 
-def _averaged(run: Run) -> bool:
-    return bool(run["status"] == "completed" and not math.isnan(run["test_accuracy"]))
+def _final_run(run: Run) -> FinalRun:
+    averaged = run["status"] == "completed" and not math.isnan(run["test_accuracy"])
+    return FinalRun(run["key"], run["status"], averaged)
 
 
 def _present(seeds: list[int], score_S: Floats) -> dict[int, float]:
@@ -168,10 +162,6 @@ def _count(runs: list[Run]) -> dict[str, int]:
     count = Counter(run["status"] for run in runs)
     order = [*_STATUSES, *sorted(set(count) - set(_STATUSES))]
     return {status: count[status] for status in order if count[status]}
-
-
-def _final_run(run: Run) -> FinalRun:
-    return FinalRun(run["key"], run["status"], _averaged(run))
 
 
 def _hyper_parameter_order(name: str) -> tuple[int, str]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analysis.chance import chance
 from analysis.evaluations import epochs_of
 from analysis.formats import one_line
 from analysis.names import variant_parts
@@ -73,10 +74,10 @@ def trained_arms(study: Study) -> tuple[Trained, ...]:
     )
 
 
-def is_ripe(arms: Sequence[Trained], difference: float, chance: float, margin: float) -> bool:
+def is_ripe(study: Study, arms: Sequence[Trained], difference: float) -> bool:
     """Whether the difference between these arms may be called one: not where a longer training could turn it."""
     decision = "better" if difference > 0 else "worse"
-    return not (nothing_learned(arms, chance) or too_short(arms, decision, difference, margin))
+    return not (nothing_learned(arms, chance(study)) or too_short(arms, decision, difference, study.claims.margin))
 
 
 def nothing_learned(arms: Sequence[Trained], chance: float) -> str:

@@ -58,7 +58,7 @@ def test_the_leaderboard_is_sorted_and_marks_the_best_and_the_tied(crossed: Find
     assert by_variant["stn_affine+affine"]["test_accuracy_is_best"] is True
     assert by_variant["cnn"]["test_accuracy"] == pytest.approx(0.52)
     assert by_variant["cnn"]["run_keys"] == keys_of("cnn")
-    assert section.table.values[3][column] == by_variant["cnn"]["test_accuracy"]
+    assert section.table.cells[3][column].value == by_variant["cnn"]["test_accuracy"]
     assert "two-sided paired t test (Holm-corrected" in table.notes[0]
 
 

@@ -12,7 +12,7 @@ from analysis.gap import GAP_COLUMN, gap_notes, gaps, share_text
 from analysis.means import MIN_SEEDS, mean_cell
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, by_pose, mean_names, section, table_of
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, by_pose, mean_column, mean_names, section, table_of
 from analysis.tables.ranking import pose_heading
 
 STAR = (
@@ -30,19 +30,13 @@ def ablation_table(findings: Findings) -> Table:
     columns: list[Column[Row]] = [
         Column("", "task task_hash protocol_hash", value=lambda row: task),
         POSE,
-        Column("Variant", "variant", "l", lambda row: row.variant),
+        VARIANT,
         Column(
             "Baseline", "baseline", "l", lambda row: None if row.difference is None else row.baseline,
             lambda row: row.baseline,
         ),
-        Column(
-            "Validation %", mean_names("val_accuracy", "val_accuracy_num_seeds"), "r",
-            lambda row: mean_cell(row.val_accuracy), lambda row: row.val_accuracy,
-        ),
-        Column(
-            "Test %", mean_names("test_accuracy", "test_accuracy_num_seeds"), "r",
-            lambda row: mean_cell(row.test_accuracy), lambda row: row.test_accuracy,
-        ),
+        mean_column("Validation %", "val_accuracy", lambda row: row.val_accuracy, num="val_accuracy_num_seeds"),
+        mean_column("Test %", "test_accuracy", lambda row: row.test_accuracy, num="test_accuracy_num_seeds"),
         Column("n", cell=lambda row: row.test_accuracy.num),
         Column("Difference", mean_names("difference"), "r", _difference, lambda row: row.difference or (None,) * 3),
         Column(
@@ -69,9 +63,8 @@ def ablation_table(findings: Findings) -> Table:
     for pose, rows in poses.items():
         has_gap = any(row.gap_closed for row in rows)
         shown = [column for column in columns if has_gap or column.heading != GAP_COLUMN]
-        sections.append(section(pose_heading(pose, study.arms), shown, rows, [row.keys for row in rows]))
-    rows = [row for of_pose in poses.values() for row in of_pose]
-    return table_of(study, "ablation", "Ablation", sections, _notes(findings, list(poses)), columns, rows)
+        sections.append(section(pose_heading(pose, study.arms), shown, rows))
+    return table_of(study, "ablation", "Ablation", sections, _notes(findings, list(poses)), columns, findings.rows)
 
 
 def _difference(row: Row) -> Cell | None:

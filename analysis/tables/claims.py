@@ -7,11 +7,10 @@ from dataclasses import astuple
 from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
 from analysis.formats import Cell, Table
-from analysis.means import mean_cell
 from analysis.records import Claim
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
-from analysis.tables.columns import RUN_KEYS, Column, mean_names, pose_sections, table_of
+from analysis.tables.columns import RUN_KEYS, Column, mean_column, pose_sections, table_of
 from analysis.verdicts import SHOWN
 from analysis.wording import risk_of, tuning_text
 
@@ -43,10 +42,7 @@ def claims(findings: Findings) -> Table | None:
             "Claim", "pose variant baseline interaction", "l", lambda result: claim_text(result.claim),
             lambda result: astuple(result.claim),
         ),
-        Column(
-            "Difference", mean_names("difference", "num_pairs"), "r",
-            lambda result: mean_cell(result.difference, signed=True), lambda result: result.difference,
-        ),
+        mean_column("Difference", "difference", lambda result: result.difference, num="num_pairs", signed=True),
         Column("Decision", "", "l", _decision_cell),
         Column("n", cell=lambda result: result.difference.num),
         Column(

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from analysis.formats import Cell, Section, Shown, Table, Value, text_table
+from analysis.formats import Cell, Section, Shown, Table, TextTable, Value, text_table
+from analysis.means import Mean, mean_cell
 from analysis.records import Study
 from analysis.tables.ranking import pose_heading
 
 Row = TypeVar("Row", contravariant=True)
-_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,32 @@ class Compared(Protocol):
     def keys(self) -> tuple[str, ...]: ...
 
 
+class Named(Compared, Protocol):
+    """The same of a variant."""
+
+    @property
+    def variant(self) -> str: ...
+
+
 POSE: Column[Compared] = Column("", "pose", value=lambda row: row.pose)
+VARIANT: Column[Named] = Column("Variant", "variant", "l", lambda row: row.variant)
 RUN_KEYS: Column[Compared] = Column("", "run_keys", value=lambda row: " ".join(row.keys))
 """The last column that programs have, in every table."""
+
+_Row = TypeVar("_Row")
+_Compared = TypeVar("_Compared", bound=Compared)
+
+
+def mean_column(
+    heading: str, name: str, mean: Callable[[_Row], Mean | None], *, num: str = "", signed: bool = False
+) -> Column[_Row]:
+    """A mean in per cent. signed: of a difference. num: what programs call the number that it is over."""
+
+    def cell(row: _Row) -> Cell | None:
+        found = mean(row)
+        return None if found is None else mean_cell(found, signed=signed)
+
+    return Column(heading, mean_names(name, num), "r", cell, lambda row: mean(row) or (None,) * 3)
 
 
 def mean_names(name: str, num: str = "") -> str:
@@ -56,20 +79,18 @@ def mean_names(name: str, num: str = "") -> str:
     return f"{name} {name}_half_width {num or f'{name}_num_pairs'}"
 
 
-def section(
-    heading: str, columns: Iterable[Column[_Row]], rows: Sequence[_Row], keys: Sequence[tuple[str, ...]] = ()
-) -> Section:
-    """These rows as people read them. keys: of the runs that each is over."""
+def text_of(columns: Sequence[Column[_Row]], rows: Iterable[_Row]) -> TextTable:
+    """The rows as people read them."""
     shown = [column for column in columns if column.heading]
-    text = text_table(
-        [column.heading for column in shown],
-        "".join(column.align for column in shown),
-        ([column.cell(row) for column in shown] for row in rows),
+    align = "".join(column.align for column in shown)
+    return text_table(
+        [column.heading for column in shown], align, ([column.cell(row) for column in shown] for row in rows)
     )
-    return Section(heading, text, tuple(keys))
 
 
-_Compared = TypeVar("_Compared", bound=Compared)
+def section(heading: str, columns: Sequence[Column[_Compared]], rows: Sequence[_Compared]) -> Section:
+    """The same under a heading, with the runs behind each row."""
+    return Section(heading, text_of(columns, rows), tuple(row.keys for row in rows))
 
 
 def by_pose(rows: Iterable[_Compared]) -> dict[str, list[_Compared]]:
@@ -80,13 +101,9 @@ def by_pose(rows: Iterable[_Compared]) -> dict[str, list[_Compared]]:
     return found
 
 
-def pose_sections(study: Study, columns: Iterable[Column[_Compared]], rows: Iterable[_Compared]) -> list[Section]:
+def pose_sections(study: Study, columns: Sequence[Column[_Compared]], rows: Iterable[_Compared]) -> list[Section]:
     """A section a pose."""
-    columns = list(columns)
-    return [
-        section(pose_heading(pose, study.arms), columns, of_pose, [row.keys for row in of_pose])
-        for pose, of_pose in by_pose(rows).items()
-    ]
+    return [section(pose_heading(pose, study.arms), columns, of_pose) for pose, of_pose in by_pose(rows).items()]
 
 
 def table_of(
@@ -100,9 +117,9 @@ def table_of(
 ) -> Table:
     """The table of that name. title: without the task that it is on. columns, rows: for programs."""
     told = [column for column in columns if column.names]
-    names = [
+    names = (
         each for column in told for each in (column.names.split() if isinstance(column.names, str) else column.names)
-    ]
+    )
     values = tuple((study.name, *(value for column in told for value in column.values(row))) for row in rows)
     title = f"{title} on {study.task_label}"
     return Table(study.name, name, title, tuple(sections), tuple(notes), ("study", *names), values)

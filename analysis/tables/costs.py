@@ -5,13 +5,13 @@ from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell, Table
 from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, by_pose, pose_sections, table_of
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, pose_sections, table_of
 
 
 @table("costs")
 def costs(findings: Findings) -> Table | None:
     """A section a pose; None where no run says what it cost."""
-    study, rows = findings.study, [row for of_pose in by_pose(findings.rows).values() for row in of_pose]
+    study, rows = findings.study, findings.rows
     if all(row.num_parameters is None and row.train_flops is None for row in rows):
         return None
     arms = {(row.pose, row.variant): row for row in rows}
@@ -24,7 +24,7 @@ def costs(findings: Findings) -> Table | None:
 
     columns: list[Column[Row]] = [
         POSE,
-        Column("Variant", "variant", "l", lambda row: row.variant),
+        VARIANT,
         Column(
             "Baseline", "baseline", "l", lambda row: row.baseline if row.baseline != row.variant else None,
             lambda row: row.baseline,

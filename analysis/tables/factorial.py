@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from analysis.chance import chance
 from analysis.findings import Findings
 from analysis.formats import Cell, Section, Table, text_table
 from analysis.gap import FLOOR
@@ -15,7 +14,7 @@ from analysis.ripeness import is_ripe
 from analysis.scores import FinalScores
 from analysis.statistics import CONFIDENCE, Floats, interaction, mean_interval, paired_difference
 from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_names, section, table_of
+from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_column, section, table_of
 from analysis.tables.ranking import arms_by_pose, pose_heading
 
 
@@ -68,7 +67,7 @@ def factorial(findings: Findings) -> Table | None:
         of_pose = [_interaction(findings, pose, crossing) for crossing in found]
         sections.append(_accuracies(f"{heading}: accuracy" if heading else "Accuracy", found, scores))
         what = f"{heading}: interaction" if heading else "Interaction"
-        sections.append(section(what, columns, of_pose, [row.keys for row in of_pose]))
+        sections.append(section(what, columns, of_pose))
         rows += of_pose
     if not rows:
         return None
@@ -86,17 +85,14 @@ def factorial(findings: Findings) -> Table | None:
 
 
 def _effect_column(number: int, heading: str) -> Column[Interaction]:
-    return Column(
-        heading, mean_names(heading.lower().replace(" ", "_")), "r",
-        lambda row: mean_cell(row.effects[number], signed=True), lambda row: row.effects[number],
-    )  # fmt: skip
+    return mean_column(heading, heading.lower().replace(" ", "_"), lambda row: row.effects[number], signed=True)
 
 
 def _interaction(findings: Findings, pose: str, crossing: Crossing) -> Interaction:
-    study, scores = findings.study, findings.scores
+    scores = findings.scores
     effects = _effects(crossing, scores.array("test_accuracy"))
-    arms = [findings.trained[i] for i in crossing[:2:-1]]
-    ripe = is_ripe(arms, effects[-1].value, chance(study), study.claims.margin)
+    arms = crossing.both, crossing.only_policy, crossing.only_model, crossing.neither
+    ripe = is_ripe(findings.study, [findings.trained[i] for i in arms], effects[-1].value)
     keys = tuple(key for i in crossing[3:] for key in scores.keys[i])
     return Interaction(pose, crossing, effects, _reading(effects[-1], ripe=ripe), keys)
 

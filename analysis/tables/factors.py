@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.chance import chance
 from analysis.findings import Findings
 from analysis.formats import Cell, Section, Table
 from analysis.means import Mean, mean_cell, mean_of
@@ -78,7 +77,7 @@ def factors(findings: Findings) -> Table | None:
     rows: list[Change] = []
     for factor, changes in by_factor.items():
         of_factor = [row for found in changes.values() for row in _changes(findings, found)]
-        sections.append(section(f"Factor: {factor}", columns, of_factor, [row.keys for row in of_factor]))
+        sections.append(section(f"Factor: {factor}", columns, of_factor))
         rows += of_factor
     notes = (
         "Each row compares two arms of a pose that differ in one factor alone: the model, the backbone, the policy, or "
@@ -102,11 +101,9 @@ def _changes(findings: Findings, found: Sequence[Pair]) -> Iterator[Change]:
 
     def change(p: int, over: Sequence[Pair], variant: str, compared_with: str) -> Change:
         mean, (factor, old, new, before, _) = mean_of(estimate, p), over[0]
-        ripe = all(
-            is_ripe([findings.trained[i] for i in pair[:2:-1]], mean.value, chance(study), study.claims.margin)
-            for pair in over
-        )
-        keys = dict.fromkeys(key for pair in over for i in pair[:2:-1] for key in scores.keys[i])
+        arms = [(pair.after, pair.before) for pair in over]
+        ripe = all(is_ripe(study, [findings.trained[i] for i in both], mean.value) for both in arms)
+        keys = dict.fromkeys(key for both in arms for i in both for key in scores.keys[i])
         return Change(study.arms[before].pose, factor, old, new, variant, compared_with, mean, ripe, tuple(keys))
 
     for p, pair in enumerate(found):

@@ -7,9 +7,9 @@ import pandas as pd
 
 from analysis.ablation import Row, status_text
 from analysis.findings import Findings
-from analysis.formats import Table, one_line
+from analysis.formats import Section, Table, one_line
 from analysis.tables import table
-from analysis.tables.columns import Column, section, table_of
+from analysis.tables.columns import Column, table_of, text_of
 
 MAX_LISTED = 200
 """Runs that people's formats list; the rows for programs have all."""
@@ -57,9 +57,9 @@ def failures(findings: Findings) -> Table | None:
     ]
     ended = list(_ended(findings))
     lost = [run for run in ended if run.status in _LOST]
-    sections = [section("How runs ended", counts, found)]
+    sections = [Section("How runs ended", text_of(counts, found), ())]
     if lost:
-        sections.append(section("Runs without a score", columns, lost[:MAX_LISTED]))
+        sections.append(Section("Runs without a score", text_of(columns, lost[:MAX_LISTED]), ()))
     notes = [
         "A run that is missing, failed or diverged has no score and is never averaged over; a pruned trial was stopped "
         "because others were better after as many epochs. A diverged run's loss was no longer a number. Failed and "

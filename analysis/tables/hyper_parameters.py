@@ -2,9 +2,9 @@
 
 from analysis.ablation import Row, hyper_parameter_names, value_text
 from analysis.findings import Findings
-from analysis.formats import Cell, Table, one_line
+from analysis.formats import Cell, Section, Table, one_line
 from analysis.tables import table
-from analysis.tables.columns import POSE, Column, section, table_of
+from analysis.tables.columns import POSE, VARIANT, Column, table_of, text_of
 
 
 @table("hyper_parameters")
@@ -17,7 +17,7 @@ def hyper_parameters(findings: Findings) -> Table | None:
     several = len({row.pose for row in rows}) > 1
     columns: list[Column[Row]] = [
         POSE,
-        Column("Variant", "variant", "l", lambda row: row.variant),
+        VARIANT,
         Column("Pose" if several else "", "", "l", lambda row: row.pose),
         *map(_column, names),
         Column("Winning trial", "run_keys", "l", _winners, lambda row: " ".join(row.winners)),
@@ -26,7 +26,7 @@ def hyper_parameters(findings: Findings) -> Table | None:
         "Of the trial that won, or of those that did, where each seed was tuned anew; of the final runs where nothing "
         "was tuned. Settings that are the same in every run are left out, but for those of the optimiser.",
     )
-    sections = [section("", columns, rows, [row.winners for row in rows])]
+    sections = [Section("", text_of(columns, rows), tuple(row.winners for row in rows))]
     return table_of(study, "hyper_parameters", "Hyper-parameters", sections, notes, columns, rows)
 
 

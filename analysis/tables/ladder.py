@@ -24,11 +24,9 @@ def ladder(findings: Findings) -> Table | None:
     if not study.rungs or not study.claims.family:
         return None
     sections = [
-        section(
-            pose_heading(pose, study.arms), _columns(climbs[0]), climbs, [climb.keys for climb in climbs]
-        )
-        for pose, climbs in by_pose(found).items()
-    ]  # fmt: skip
+        section(pose_heading(pose, study.arms), list(_columns(of_pose[0])), of_pose)
+        for pose, of_pose in by_pose(found).items()
+    ]
     steps = [(climb, step) for climb in found for step in climb.steps]
     columns: list[Column[tuple[Climb, Step]]] = [
         Column("", "pose variant baseline interaction", value=lambda row: astuple(row[0].claim)),

@@ -7,7 +7,7 @@ from analysis.formats import Cell, Table
 from analysis.means import mean_cell
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_names, pose_sections, table_of
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, mean_names, pose_sections, table_of
 
 
 @table("parameters")
@@ -19,7 +19,7 @@ def parameters(findings: Findings) -> Table | None:
         return None
     columns: list[Column[ParametersRow]] = [
         POSE,
-        Column("Variant", "variant", "l", lambda row: row.variant),
+        VARIANT,
         Column("", "compared_with", value=lambda row: row.match),
         Column("Parameters", "num_parameters", "r", lambda row: count_cell(row.num_parameters)),
         Column("As large", "", "l", lambda row: row.match),

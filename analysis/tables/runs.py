@@ -4,11 +4,11 @@ import pandas as pd
 
 from analysis.ablation import Run
 from analysis.findings import Findings
-from analysis.formats import Cell, Table, Value
+from analysis.formats import Cell, Section, Table, Value
 from analysis.run_records import COSTS, MACHINE
 from analysis.scores import SCORES, Score
 from analysis.tables import table
-from analysis.tables.columns import Column, section, table_of
+from analysis.tables.columns import Column, table_of, text_of
 
 MAX_LISTED = 200
 """Final runs that people's formats list; the rows for programs have all runs."""
@@ -34,7 +34,7 @@ def runs_table(findings: Findings) -> Table | None:
         *(_value_column(name) for name in names),
         Column("", "run_keys", value=lambda run: run["key"]),
     ]
-    sections = [section("", columns, finals.head(MAX_LISTED).to_dict("records"))]
+    sections = [Section("", text_of(columns, finals.head(MAX_LISTED).to_dict("records")), ())]
     runs = study.runs[[*names, "key"]].astype(object).to_dict("records")
     notes = ["The final runs, one a row; the CSV file has the trials too, with all hyper-parameters and scores."]
     if len(finals) > MAX_LISTED:

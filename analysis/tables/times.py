@@ -55,8 +55,7 @@ def times(findings: Findings) -> Table:
         f"Measured on {'; '.join(machines_text) or 'no machine yet'}.",
         *(f"Versions: {text}." for text in versions),
     )
-    sections = [section("", columns, rows, [row.keys for row in rows])]
-    return table_of(study, "times", "Times", sections, notes, columns, rows)
+    return table_of(study, "times", "Times", [section("", columns, rows)], notes, columns, rows)
 
 
 def _cost_column(name: str, heading: str) -> Column[Took]:

@@ -9,7 +9,7 @@ from analysis.means import mean_cell
 from analysis.scores import Score
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, by_pose, mean_names, section, table_of
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, by_pose, mean_names, section, table_of
 
 IMPORTANCE = (
     "Variant",
@@ -31,12 +31,12 @@ IMPORTANCE = (
 @table("transformer")
 def transformer(findings: Findings) -> Table | None:
     """A section a pose; None where no run has a record of its transformer. Rows are in the ledger's names and units."""
-    poses = by_pose(findings.looks)
-    if not poses:
+    looks = findings.looks
+    if not looks:
         return None
     columns: list[Column[Look]] = [
         POSE,
-        Column("Variant", "variant", "l", lambda look: look.variant),
+        VARIANT,
         Column("", "stage", value=lambda look: look.stage),
         Column("Verdict", "verdicts", "l", _verdict_text),
         Column("n", cell=lambda look: len(look.keys)),
@@ -44,10 +44,8 @@ def transformer(findings: Findings) -> Table | None:
         *map(_mean_column, MEANS),
         RUN_KEYS,
     ]
-    sections = [section(f"Pose {pose}", columns, looks, [look.keys for look in looks]) for pose, looks in poses.items()]
-    looks = [look for of_pose in poses.values() for look in of_pose]
-    notes = _notes(looks[0].stage)
-    return table_of(findings.study, "transformer", "Transformers", sections, notes, columns, looks)
+    sections = [section(f"Pose {pose}", columns, of_pose) for pose, of_pose in by_pose(looks).items()]
+    return table_of(findings.study, "transformer", "Transformers", sections, _notes(looks[0].stage), columns, looks)
 
 
 def _verdict_text(look: Look) -> str:
