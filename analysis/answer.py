@@ -223,11 +223,8 @@ def _remarks(findings: Findings, result: ClaimResult) -> Iterator[str]:
 
 
 def _idleness(findings: Findings, claim: Claim) -> Iterator[str]:
-    looks = findings.transformers
-    if looks is None or looks.stage != "final":
-        return
-    for look in (look for section in looks.sections for look in section.rows):
-        if (look.pose, look.variant) != (claim.pose, claim.variant):
+    for look in findings.looks:
+        if (look.stage, look.pose, look.variant) != ("final", claim.pose, claim.variant):
             continue
         num = sum(look.verdicts.get(verdict, 0) for verdict in ("working", "idle", "collapsed"))
         if idle := look.verdicts.get("idle", 0):

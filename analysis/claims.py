@@ -14,7 +14,7 @@ from analysis.formats import one_line
 from analysis.ladder import Climb, climbs, still_changes
 from analysis.means import Mean, mean_of
 from analysis.names import variant_parts
-from analysis.pairs import Arms, Run, completed, pairs_of, signed, variants_of
+from analysis.pairs import Arms, Run, pairs_of, runs_by_seed, signed, variants_of
 from analysis.questions import is_plain, question_of
 from analysis.records import Study
 from analysis.ripeness import nothing_learned, too_short, trained
@@ -78,6 +78,10 @@ class ClaimResult:
     lost: tuple[int, int] = (0, 0)
     climb: Climb | None = None
 
+    @property
+    def pose(self) -> str:
+        return self.claim.pose
+
 
 MIN_EQUIVALENCE = 3
 """Pairs without which no equivalence is decided: two that happen to agree look like no scatter at all."""
@@ -140,7 +144,7 @@ def claim_results(study: Study) -> tuple[ClaimResult, ...]:
     claims = study.claims
     if not claims.family:
         return ()
-    by_arm = completed(study.runs)
+    by_arm = runs_by_seed(study.runs)
     pairs = [list(pairs_of(claim, by_arm).values()) for claim in claims.family]
     width = max(2, *(len(runs) for runs in pairs))
     difference_CS: Floats = np.full((len(pairs), width), np.nan)

@@ -4,6 +4,7 @@ import math
 from statistics import median
 
 from analysis.records import Study
+from analysis.scores import completed_finals
 
 
 def time_ratio(study: Study, pose: str, variant: str, baseline: str) -> float:
@@ -11,8 +12,8 @@ def time_ratio(study: Study, pose: str, variant: str, baseline: str) -> float:
 
     On the machine that most of both were made on; NaN where none is common to them.
     """
-    runs = study.runs
-    kept = runs[(runs["stage"] == "final") & (runs["status"] == "completed") & (runs["pose"] == pose)]
+    runs = completed_finals(study.runs)
+    kept = runs[runs["pose"] == pose]
     took: dict[tuple[object, ...], dict[str, list[float]]] = {}
     names = ("variant", "device", "device_name", "threads", "train_seconds", "num_train_images", "epochs")
     for name, *machine, seconds, num, epochs in zip(*(kept[name].tolist() for name in names), strict=True):

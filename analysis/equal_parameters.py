@@ -1,21 +1,19 @@
 """Arms beside others that are as large: are parameters worth more in a spatial transformer, or in the classifier?"""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import pandas as pd
 
 from analysis.gap import CEILING
 from analysis.means import Mean, mean_of
 from analysis.names import name_and_options, variant_parts
+from analysis.pairs import Arms, pairs_of, runs_by_seed, signed
 from analysis.records import Study
+from analysis.scores import completed_finals
 from analysis.statistics import mean_interval
+from ledger.study import Claim
 
 PARAMETERS_TOLERANCE = 0.05
 """Networks whose parameter counts differ by at most this share are equally large."""
-
-NO_MEAN = Mean(math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True)
@@ -40,35 +38,17 @@ class ParametersRow:
 
 def equal_parameters(study: Study) -> tuple[ParametersRow, ...]:
     """Every arm beside an equally large one, as "a spatial transformer, or the same parameters in the classifier?"."""
-    finals = _finals(study)
+    finals = completed_finals(study.runs)
     sizes = {int(str(i)): int(size) for i, size in finals.groupby("arm")["num_parameters"].median().dropna().items()}
-    scores = _by_seed(finals, "test_accuracy")
+    by_arm = runs_by_seed(study.runs)
     same: dict[tuple[str, str], list[int]] = {}
     for i, arm in enumerate(study.arms):
         same.setdefault((arm.pose, variant_parts(arm.variant).policy), []).append(i)
-    return tuple(_parameters_row(study, i, same, sizes, scores) for i in range(len(study.arms)))
-
-
-Scores = Mapping[int, Mapping[int, tuple[str, float]]]
-"""By arm, then by seed: a run's key and its score."""
-
-
-def _finals(study: Study) -> pd.DataFrame:
-    runs = study.runs
-    return runs[(runs["stage"] == "final") & (runs["status"] == "completed")]
-
-
-def _by_seed(runs: pd.DataFrame, score: str) -> Scores:
-    by_arm: dict[int, dict[int, tuple[str, float]]] = {}
-    kept = runs[runs[score].notna()]
-    columns = (kept[name].tolist() for name in ("arm", "seed", "key", score))
-    for arm, seed, key, value in zip(*columns, strict=True):
-        by_arm.setdefault(arm, {})[int(seed)] = key, value
-    return by_arm
+    return tuple(_parameters_row(study, i, same, sizes, by_arm) for i in range(len(study.arms)))
 
 
 def _parameters_row(
-    study: Study, i: int, same: Mapping[tuple[str, str], list[int]], sizes: Mapping[int, int], scores: Scores
+    study: Study, i: int, same: Mapping[tuple[str, str], list[int]], sizes: Mapping[int, int], by_arm: Arms
 ) -> ParametersRow:
     arm, size = study.arms[i], sizes.get(i)
     near = [
@@ -82,32 +62,13 @@ def _parameters_row(
     if not near:
         return ParametersRow(arm.pose, arm.variant, size, None, None, None, ())
     _, other = min(near)
-    seeds = _shared(scores, i, other)
-    return ParametersRow(
-        arm.pose,
-        arm.variant,
-        size,
-        study.arms[other].variant,
-        sizes[other],
-        _difference(scores, i, other),
-        tuple(scores[one][seed][0] for one in (i, other) for seed in seeds),
-    )
+    match = study.arms[other].variant
+    pairs = pairs_of(Claim(arm.pose, arm.variant, match), by_arm).values()
+    difference = mean_of(mean_interval([[signed(run.accuracy for run in pair) for pair in pairs]]), 0)
+    keys = tuple(run.key for one in zip(*pairs, strict=True) for run in one)
+    return ParametersRow(arm.pose, arm.variant, size, match, sizes[other], difference, keys)
 
 
 def _is_transformed(variant: str) -> bool:
     name, _ = name_and_options(variant_parts(variant).model)
     return name == "stn" or name.startswith("stn_")
-
-
-def _shared(scores: Scores, one: int, other: int) -> list[int]:
-    return sorted(scores.get(one, {}).keys() & scores.get(other, {}).keys())
-
-
-def _difference(scores: Scores, one: int, other: int) -> Mean | None:
-    if one == other:
-        return None
-    return _mean([scores[one][seed][1] - scores[other][seed][1] for seed in _shared(scores, one, other)])
-
-
-def _mean(scores: list[float]) -> Mean:
-    return mean_of(mean_interval([scores]), 0) if scores else NO_MEAN

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.ablation import Ablation, study_ablation
+from analysis.ablation import Row, ablation_rows
 from analysis.claims import ClaimResult, claim_results
-from analysis.diagnostics import Diagnostics, study_diagnostics
+from analysis.diagnostics import Look, looks
 from analysis.evaluations import read_robustness
 from analysis.faults import Faults
 from analysis.ladder import Climb, climbs
 from analysis.records import Study, read_study
 from analysis.ripeness import Trained, trained_arms
+from analysis.scores import FinalScores, completed_finals, final_scores
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,13 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
     @cached_property
-    def ablation(self) -> Ablation:
-        return study_ablation(self.study)
+    def scores(self) -> FinalScores:
+        return final_scores(self.study)
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """What is known of each arm, in the order of the study."""
+        return ablation_rows(self.study, self.scores, self.trained)
 
     @cached_property
     def claims(self) -> tuple[ClaimResult, ...]:
@@ -60,14 +66,14 @@ class Findings:
         return trained_arms(self.study)
 
     @cached_property
-    def transformers(self) -> Diagnostics | None:
-        return study_diagnostics(self.study)
+    def looks(self) -> tuple[Look, ...]:
+        """What the transformers of each arm that has any do."""
+        return looks(self.study)
 
     @cached_property
     def completed(self) -> pd.DataFrame:
         """The rows of study.runs that are completed final runs."""
-        runs = self.study.runs
-        return runs[(runs["stage"] == "final") & (runs["status"] == "completed")]
+        return completed_finals(self.study.runs)
 
     @cached_property
     def robustness(self) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.flops import flop_cell, flop_unit
 from analysis.means import Mean, mean_of
-from analysis.pairs import completed, pairs_of, signed
+from analysis.pairs import pairs_of, runs_by_seed, signed
 from analysis.records import Study
 from analysis.ripeness import TOO_SHORT
 from analysis.statistics import Direction, Floats, Trend, mean_interval, paired_ratio, trends
@@ -39,6 +39,17 @@ class Step:
     keys: tuple[str, ...]
 
 
+class Turn(NamedTuple):
+    """Training FLOPs at which a difference is 0, on a straight line over their logarithm, and the ends of its interval.
+
+    The interval is Fieller's, over seeds; it may reach beyond the two sizes, where it is an extrapolation.
+    """
+
+    train_flops: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Climb:
     """A claim over the rungs of its ladder, the study's own size last.
@@ -53,18 +64,15 @@ class Climb:
     trend: Trend
     change: Mean
     per_doubling: float
-    turns_at: "Turn | None"
+    turns_at: Turn | None
 
+    @property
+    def pose(self) -> str:
+        return self.claim.pose
 
-class Turn(NamedTuple):
-    """Training FLOPs at which a difference is 0, on a straight line over their logarithm, and the ends of its interval.
-
-    The interval is Fieller's, over seeds; it may reach beyond the two sizes, where it is an extrapolation.
-    """
-
-    train_flops: float
-    low: float
-    high: float
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(key for step in self.steps for key in step.keys)
 
 
 def missing_runs(study: Study) -> dict[tuple[int, int], int]:
@@ -87,7 +95,7 @@ def climbs(study: Study) -> tuple[Climb, ...]:
         return ()
     sizes = [(rung.train_images, rung.epochs, rung.runs) for rung in study.rungs]
     sizes.append((int(study.protocol.get("train_images", 0)), study.epochs or 0, study.runs))
-    by_arm = [completed(runs) for *_, runs in sizes]
+    by_arm = [runs_by_seed(runs) for *_, runs in sizes]
     pairs = [[pairs_of(claim, arms) for arms in by_arm] for claim in family]
     seeds = sorted({seed for of_claim in pairs for of_rung in of_claim for seed in of_rung})
     difference_CRS: Floats = np.full((len(family), len(sizes), max(2, len(seeds))), np.nan)

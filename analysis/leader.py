@@ -7,7 +7,6 @@ import numpy as np
 from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.questions import is_control
-from analysis.scores import final_scores
 from analysis.statistics.ties import best_of
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -17,7 +16,7 @@ MAX_NAMED = 3
 
 def best_text(findings: Findings, pose: str) -> Iterator[str]:
     """`best of the four: cnn+rotate, 99.6 %`; nothing where fewer than two have a score."""
-    study, scores = findings.study, final_scores(findings.study)
+    study, scores = findings.study, findings.scores
     places = [
         i for i, arm in enumerate(study.arms) if arm.pose == pose and scores.keys[i] and not is_control(arm.variant)
     ]

@@ -51,5 +51,5 @@ def why_untested(findings: Findings, result: ClaimResult) -> str:
 
 def row_of(findings: Findings, pose: str, variant: str) -> Row | None:
     """The row of a variant at a pose in the ablation table."""
-    rows = findings.ablation.rows
+    rows = findings.rows
     return next((row for row in rows if (row.pose, row.variant) == (pose, variant)), None)

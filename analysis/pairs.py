@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.names import variant_parts
+from analysis.scores import completed_finals
 from ledger.study import Claim
 
 
@@ -23,9 +24,9 @@ _SIGNS = (1, -1, -1, 1)
 """Of the variant, the baseline, and the same two without their policies."""
 
 
-def completed(runs: pd.DataFrame) -> Arms:
-    """The completed runs with a test score among rows as those of Study.runs, or of a rung's."""
-    kept = runs[(runs["stage"] != "trial") & (runs["status"] == "completed") & runs["test_accuracy"].notna()]
+def runs_by_seed(runs: pd.DataFrame) -> Arms:
+    """The completed final runs with a test score among rows as those of Study.runs, or of a rung's."""
+    kept = completed_finals(runs).dropna(subset="test_accuracy")
     by_arm: dict[tuple[str, str], dict[int, Run]] = {}
     columns = (kept[name].tolist() for name in ("pose", "variant", "seed", "key", "test_accuracy"))
     for pose, variant, seed, key, accuracy in zip(*columns, strict=True):

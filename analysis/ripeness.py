@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from analysis.chance import chance
 from analysis.evaluations import epochs_of
 from analysis.formats import one_line
 from analysis.names import variant_parts
+from analysis.pairs import runs_by_seed
 from analysis.records import Study
 from analysis.statistics import Floats
 
@@ -64,21 +66,18 @@ def trained(study: Study, variant: str, keys: Sequence[str], test_S: Floats, *, 
 
 def trained_arms(study: Study) -> tuple[Trained, ...]:
     """The same of the completed final runs of each arm of the study."""
-    runs = study.runs
-    kept = runs[(runs["stage"] == "final") & (runs["status"] == "completed") & runs["test_accuracy"].notna()]
-    own: list[list[tuple[str, float]]] = [[] for _ in study.arms]
-    for arm, *run in zip(kept["arm"], kept["key"], kept["test_accuracy"], strict=True):
-        own[arm].append(tuple(run))
+    by_arm = runs_by_seed(study.runs)
+    own = [tuple(by_arm.get((arm.pose, arm.variant), {}).values()) for arm in study.arms]
     return tuple(
-        trained(study, arm.variant, [key for key, _ in found], np.array([test for _, test in found]))
-        for arm, found in zip(study.arms, own, strict=True)
+        trained(study, arm.variant, [run.key for run in runs], np.array([run.accuracy for run in runs]))
+        for arm, runs in zip(study.arms, own, strict=True)
     )
 
 
-def is_ripe(arms: Sequence[Trained], difference: float, chance: float, margin: float) -> bool:
+def is_ripe(study: Study, arms: Sequence[Trained], difference: float) -> bool:
     """Whether the difference between these arms may be called one: not where a longer training could turn it."""
     decision = "better" if difference > 0 else "worse"
-    return not (nothing_learned(arms, chance) or too_short(arms, decision, difference, margin))
+    return not (nothing_learned(arms, chance(study)) or too_short(arms, decision, difference, study.claims.margin))
 
 
 def nothing_learned(arms: Sequence[Trained], chance: float) -> str:

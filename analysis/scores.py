@@ -12,35 +12,40 @@ from analysis.statistics import Floats
 
 
 class Score(NamedTuple):
-    """A column of scores: what people call it, its name in the ledger, factor and decimals as printed."""
+    """A number of runs: what people call it, its name in the ledger, factor and decimals as printed, what it says."""
 
     heading: str
     name: str
     factor: float
     decimals: int
-    smaller_is_better: bool
     meaning: str
+    smaller_is_better: bool = False
 
 
 SCORES = (
-    Score("Test %", "test_accuracy", 100, 1, False, "accuracy on the test images"),
+    Score("Test %", "test_accuracy", 100, 1, "accuracy on the test images"),
     Score(
-        "NLL", "test_loss", 1, 3, True,
+        "NLL", "test_loss", 1, 3,
         "mean negative log-likelihood of the true class in nats: small where the network is sure and right",
+        smaller_is_better=True,
     ),
     Score(
-        "ECE %", "test_ece", 100, 1, True,
+        "ECE %", "test_ece", 100, 1,
         "expected calibration error over 15 equal bins: how far its confidence is from how often it is right",
+        smaller_is_better=True,
     ),
-    Score("Rotated %", "rotation_accuracy", 100, 1, False, "mean accuracy over the rotations of the test images"),
+    Score("Rotated %", "rotation_accuracy", 100, 1, "mean accuracy over the rotations of the test images"),
+    Score("Corrupted %", "corruption_accuracy", 100, 1, "mean accuracy over all corruptions and their severities"),
     Score(
-        "Corrupted %", "corruption_accuracy", 100, 1, False, "mean accuracy over all corruptions and their severities"
-    ),
-    Score(
-        "Worst of grid %", "worst_of_grid_accuracy", 100, 1, False,
+        "Worst of grid %", "worst_of_grid_accuracy", 100, 1,
         "share of the test images that are right wherever they are turned and shifted on a grid",
     ),
 )  # fmt: skip
+
+
+def completed_finals(runs: pd.DataFrame) -> pd.DataFrame:
+    """The completed ones among the final runs, or those of a rung, of rows as those of Study.runs."""
+    return runs[(runs["stage"] != "trial") & (runs["status"] == "completed")]
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,4 @@ class FinalScores:
 
 def final_scores(study: Study) -> FinalScores:
     """The scores of the runs that are averaged: completed final runs with a test accuracy."""
-    runs = study.runs
-    averaged = (runs["stage"] == "final") & (runs["status"] == "completed") & runs["test_accuracy"].notna()
-    return FinalScores(study, runs[averaged])
+    return FinalScores(study, completed_finals(study.runs).dropna(subset="test_accuracy"))

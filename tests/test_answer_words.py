@@ -78,7 +78,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Findings:
 def with_claims(whole: Findings, found: list[ClaimResult]) -> Findings:
     """The study as if its claims had come to this."""
     findings = Findings(whole.study)
-    vars(findings).update(claims=tuple(found), ablation=whole.ablation, transformers=whole.transformers)
+    vars(findings).update(claims=tuple(found), rows=whole.rows, looks=whole.looks)
     return findings
 
 

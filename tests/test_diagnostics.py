@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from analysis.diagnostics import IMPORTANCE, Diagnostics, diagnostics
 from analysis.findings import find
+from analysis.formats import Table
 from analysis.tables import write_tables
+from analysis.tables.transformer import IMPORTANCE
+from tests.built_tables import built, cells
 from tests.shown_markdown import shown
 from tests.synthetic_ledger import (
     STUDY,
@@ -44,15 +46,12 @@ def ledger(tmp_path: Path) -> Path:
     return ledger
 
 
-def table_of(ledger: Path) -> Diagnostics:
-    table = diagnostics(ledger, STUDY)
-    assert table is not None
-    return table
+def table_of(ledger: Path) -> Table:
+    return built("transformer", find(ledger, STUDY))
 
 
 def cells_of(ledger: Path, variant: str) -> dict[str, str]:
-    (section,) = table_of(ledger).sections
-    return dict(zip(section.table.columns, next(row for row in section.table.rows if row[0] == variant), strict=True))
+    return cells(table_of(ledger))[variant]
 
 
 def test_only_arms_with_a_transformer_have_a_row(ledger: Path) -> None:
@@ -62,7 +61,7 @@ def test_only_arms_with_a_transformer_have_a_row(ledger: Path) -> None:
 
 
 def test_means_over_completed_runs(ledger: Path) -> None:
-    look = table_of(ledger).sections[0].rows[0]
+    look = find(ledger, STUDY).looks[0]
     half = stats.t.ppf(0.975, 2) * stats.sem([4.0, 5.0, 0.0])
     assert look.means["spread_px"] == pytest.approx((3.0, half, 3))
     assert look.means["angle_r2"].value == pytest.approx((0.8 + 0.8 - 0.01) / 3)
@@ -91,11 +90,10 @@ def test_trials_stand_in_for_final_runs_that_are_not_there_yet(ledger: Path) -> 
         run = json.loads(file.read_text())
         is_trial = run["config"]["stage"] == "trial" and run["config"]["variant"] == "stn_frozen"
         edit_json(file, result=run["result"] | {"transformer": record(2.0) if is_trial else None})
-    table = table_of(ledger)
-    assert table.stage == "trial"
+    assert {look.stage for look in find(ledger, STUDY).looks} == {"trial"}
     assert cells_of(ledger, "stn_frozen")["Verdict"] == "3 working"
     assert (cells_of(ledger, "stn_frozen")["Spread px"], cells_of(ledger, "stn_frozen")["n"]) == ("2.00", "2")
-    assert "No final run has been measured yet" in table.notes[0]
+    assert "No final run has been measured yet" in table_of(ledger).notes[0]
 
 
 def test_files(ledger: Path, tmp_path: Path) -> None:
@@ -119,6 +117,6 @@ def test_a_study_without_transformers_has_no_such_table(ledger: Path, tmp_path: 
     write_tables(find(ledger, STUDY), tmp_path)
     assert (tmp_path / "transformer.md").exists()
     write_tiny_study(ledger)  # the same study, begun anew without one
-    assert diagnostics(ledger, STUDY) is None
+    assert not find(ledger, STUDY).looks
     write_tables(find(ledger, STUDY), tmp_path)
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("transformer")]

@@ -38,7 +38,7 @@ def found() -> SimpleNamespace:
         ("cnn", "—", "49.0 ± 1.0", "48.0 ± 1.0", "5", "—", "—", "243,146"),
     ]
     table = SimpleNamespace(columns=COLUMNS, align="llrrrrrr", rows=rows)
-    return SimpleNamespace(title="Ablation", sections=[SimpleNamespace(pose="R", table=table)])
+    return SimpleNamespace(title="Ablation", sections=[SimpleNamespace(heading="Pose R", table=table)])
 
 
 def test_the_gap_closed_stays_beside_the_difference() -> None:

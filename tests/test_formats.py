@@ -17,7 +17,6 @@ from analysis.formats import (
     Cell,
     Section,
     Table,
-    TextTable,
     csv_table,
     html_document,
     html_table,
@@ -46,7 +45,7 @@ ODD = [
 
 @pytest.mark.parametrize("text", ODD)
 def test_markdown_shows_the_text(text: str) -> None:
-    table = TextTable(("name", "x"), "lr", ((text, "1"), ("next", "2")))
+    table = text_table(("name", "x"), "lr", ((text, "1"), ("next", "2")))
     plain = " ".join(text.replace("\x00", " ").split())
     assert shown(markdown_table(table)) == [plain, "1", "next", "2"]
 
@@ -151,8 +150,8 @@ def test_every_table_compiles_with_odd_labels(tmp_path: Path, compile_latex: Cal
 
 
 def test_a_long_table_goes_on_on_the_next_page(compile_latex: Callable[[str], str]) -> None:
-    text = TextTable(("name", "x"), "lr", tuple((f"row {i}", str(i)) for i in range(130)))
-    short = TextTable(("other",), "l", (("a",),))
+    text = text_table(("name", "x"), "lr", ((f"row {i}", i) for i in range(130)))
+    short = text_table(("other",), "l", [["a"]])
     sections = (Section("One", text, ()), Section("Two", short, ()), Section("Three", short, ()))
     latex = latex_document(Table("s", "t", "Title", sections, ("a note",) * 30, (), ()))
     assert [latex.count(f"row {i} &") for i in range(130)] == [1] * 130
@@ -163,13 +162,13 @@ def test_a_long_table_goes_on_on_the_next_page(compile_latex: Callable[[str], st
 
 def test_rows_that_begin_like_an_argument(compile_latex: Callable[[str], str]) -> None:
     names = ("[1pt]", "*", "-", "[", "]", "{", "}", "\\", "&", "%")
-    table = TextTable(("*", "[x]"), "ll", tuple((name, name) for name in names))
+    table = text_table(("*", "[x]"), "ll", ((name, name) for name in names))
     compile_latex(latex_tabular([("[p]", table), ("", table)]))
 
 
 def test_strong_cells_are_bold_in_every_format() -> None:
-    rows = [[Cell("cnn"), Cell("+3.1 ± 0.3 *", 0.031)], [Cell("a_b"), Cell("1 †", 0.01)]]
-    text = text_table(("name", "x"), "lr", rows, frozenset({(0, 1), (1, 0)}))
+    rows = [[Cell("cnn"), Cell("+3.1 ± 0.3 *", 0.031, strong=True)], [Cell("a_b", strong=True), Cell("1 †", 0.01)]]
+    text = text_table(("name", "x"), "lr", rows)
     page = html(markdown_table(text))
     assert "<strong>+3.1 ± 0.3 *</strong>" in page
     assert "<strong>a_b</strong>" in page
@@ -209,7 +208,7 @@ class _Reader(HTMLParser):
 
 @pytest.mark.parametrize("text", [*ODD, '"><script>alert(1)</script>', "' onclick='x"])
 def test_html_shows_the_text(text: str) -> None:
-    table = text_table((text, "x"), "lr", [[Cell(text), Cell("1.0", 0.0123456789012345)]])
+    table = text_table((text, "x"), "lr", [[text, Cell("1.0", 0.0123456789012345)]])
     reader = _Reader(html_table(table, [(text,)], caption=text))
     assert reader.cells == [one_line(text), "1.0"]
     assert reader.sort == [None, "0.0123456789012345"]
@@ -224,7 +223,7 @@ def test_html_without_a_value_sorts_by_text() -> None:
 
 def test_documents_name_runs_once() -> None:
     """A row that is in two sections with the same runs is told once; with other runs, under its section's name."""
-    text = TextTable(("name",), "l", (("a",), ("b",)))
+    text = text_table(("name",), "l", (["a"], ["b"]))
     sections = (Section("One", text, (("k1",), ("k2",))), Section("Two", text, (("k1",), ())))
     table = Table("s", "t", "Title <&>", sections, ("A note | here",), ("x",), ((1,),))
     markdown = markdown_document(table)

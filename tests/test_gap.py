@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.ablation import COLUMNS, ablation
 from analysis.findings import find
 from analysis.formats import csv_document, latex_document, markdown_document
 from analysis.gap import GAP_COLUMN, Share, share_text
 from analysis.statistics import paired_ratio
 from analysis.tables import write_tables
-from analysis.tables.ablation import ablation_table
+from tests.built_tables import built
 from tests.shown_markdown import shown
 from tests.synthetic_ledger import STUDY, write_arm, write_study
 
@@ -25,7 +24,8 @@ LONG = "stn_rotation:start_sd=0.02:loc=deep@lenet:width=2+rotate:max_deg=90"
 
 def gap_cells(ledger: Path, pose: str) -> dict[str, str] | None:
     """The column's cells by variant; None for a section without it."""
-    table = next(section.table for section in ablation(ledger, STUDY).sections if section.pose == pose)
+    sections = built("ablation", find(ledger, STUDY)).sections
+    table = next(section.table for section in sections if section.heading in ("", f"Pose {pose}"))
     if GAP_COLUMN not in table.columns:
         return None
     assert len(table.align) == len(table.columns)
@@ -58,7 +58,7 @@ def ledger(tmp_path: Path) -> Path:
 
 def test_share_of_the_gap(ledger: Path) -> None:
     ratio, low, high, num = map(float, paired_ratio(np.subtract(STN, CNN), np.subtract(ORACLE, CNN)))
-    row = next(row for row in ablation(ledger, STUDY).rows if row.variant == "stn")
+    row = next(row for row in find(ledger, STUDY).rows if row.variant == "stn")
     assert row.gap_closed == pytest.approx((ratio, low, high, num))
     cells = gap_cells(ledger, "R:max_deg=30")
     assert cells is not None
@@ -72,7 +72,7 @@ def test_a_backbone_has_a_gap_of_its_own(ledger: Path) -> None:
     cells = gap_cells(ledger, "R:max_deg=30")
     assert cells is not None
     assert cells["cnn@lenet:width=2"] == "0"
-    row = next(row for row in ablation(ledger, STUDY).rows if row.variant == LONG)
+    row = next(row for row in find(ledger, STUDY).rows if row.variant == LONG)
     assert row.gap_closed is not None
     assert row.gap_closed.value == pytest.approx(0.05 / 0.105)
     assert cells["stn@lenet"] == "—"  # neither cnn@lenet nor oracle_unwarp@lenet is in the study
@@ -80,12 +80,11 @@ def test_a_backbone_has_a_gap_of_its_own(ledger: Path) -> None:
 
 def test_an_end_with_a_policy_is_no_end(ledger: Path) -> None:
     assert gap_cells(ledger, "R") is None
-    assert next(s for s in ablation(ledger, STUDY).sections if s.pose == "R").table.columns == COLUMNS
 
 
 def test_a_closed_gap_has_no_shares(ledger: Path) -> None:
     assert gap_cells(ledger, "upright") == {"cnn": "—", "oracle_unwarp": "—", "stn": "—"}
-    caption = ablation(ledger, STUDY).caption
+    caption = " ".join(built("ablation", find(ledger, STUDY)).notes)
     assert "at pose upright: oracle_unwarp is not significantly above cnn (0.0 ± " in caption
     assert "at pose R:max_deg=30" not in caption
     assert "Fieller's 95 % interval" in caption
@@ -99,14 +98,13 @@ def test_too_few_seeds(tmp_path: Path) -> None:
     ]
     write_study(tmp_path, arms)
     assert gap_cells(tmp_path, "upright") == {"cnn": "—", "oracle_unwarp": "—", "stn": "—"}
-    caption = ablation(tmp_path, STUDY).caption
+    caption = " ".join(built("ablation", find(tmp_path, STUDY)).notes)
     assert "No share of the gap is given: fewer than three seeds completed both cnn and oracle_unwarp." in caption
 
 
 def test_a_study_without_an_oracle_says_nothing(tmp_path: Path) -> None:
     write_study(tmp_path, [write_arm(tmp_path, "cnn", "cnn", CNN), write_arm(tmp_path, "stn", "cnn", STN)])
-    table = ablation_table(find(tmp_path, STUDY))
-    assert table is not None
+    table = built("ablation", find(tmp_path, STUDY))
     assert gap_cells(tmp_path, "upright") is None
     assert "gap" not in markdown_document(table).lower() + latex_document(table).lower()
     lines = list(csv.DictReader(io.StringIO(csv_document(table))))
@@ -115,8 +113,8 @@ def test_a_study_without_an_oracle_says_nothing(tmp_path: Path) -> None:
 
 def test_every_format_has_it(ledger: Path, tmp_path: Path) -> None:
     write_tables(find(ledger, STUDY), tmp_path / "out")
-    table = ablation(ledger, STUDY)
-    cells = [cell for section in table.sections for row in section.table.rows for cell in row]
+    findings = find(ledger, STUDY)
+    cells = [cell for section in built("ablation", findings).sections for row in section.table.rows for cell in row]
     markdown, latex = ((tmp_path / "out" / f"ablation.{end}").read_text() for end in ("md", "tex"))
     assert shown(markdown)[: len(cells)] == cells
     assert r"& 43 {[}33, 52{]} &" in latex
@@ -125,7 +123,7 @@ def test_every_format_has_it(ledger: Path, tmp_path: Path) -> None:
     with (tmp_path / "out" / "ablation.csv").open(newline="") as file:
         lines = {(line["pose"], line["variant"]): line for line in csv.DictReader(file)}
     stn = lines["R:max_deg=30", "stn"]
-    row = next(row for row in table.rows if row.variant == "stn")
+    row = next(row for row in findings.rows if row.variant == "stn")
     assert row.gap_closed is not None
     assert tuple(float(stn[f"gap_closed{end}"]) for end in ("", "_low", "_high")) == row.gap_closed[:3]
     assert [lines["R:max_deg=30", "cnn"][f"gap_closed{end}"] for end in ("", "_low", "_high")] == ["0.0", "", ""]

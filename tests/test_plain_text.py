@@ -57,7 +57,7 @@ def test_stand_ins_are_ascii() -> None:
 def test_a_tables_columns_stay_below_each_other() -> None:
     rows = [("cnn", "50.0 ± 1.0", "—"), ("stn_affine", "9.0 ± 0.1", "−3.0 ± 0.5")]
     table = SimpleNamespace(columns=("Variant", "Test %", "Difference"), align="lrr", rows=rows)
-    found = SimpleNamespace(title="Ablation", sections=[SimpleNamespace(pose="R", table=table)])
+    found = SimpleNamespace(title="Ablation", sections=[SimpleNamespace(heading="Pose R", table=table)])
     stream, written = stream_of("ascii")
     print_tables(Console(file=stream, width=80), found, lambda table: table.columns)
     stream.flush()

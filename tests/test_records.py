@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from analysis.ablation import Row, ablation
+from analysis.ablation import Row
 from analysis.evaluations import read_histories
+from analysis.findings import find
 from analysis.records import read_study
 from ledger.errors import UserError
+from tests.built_tables import built
 from tests.synthetic_ledger import (
     STUDY,
     TASK,
@@ -30,7 +32,7 @@ def ledger(tmp_path: Path) -> Path:
 
 
 def row_of(ledger: Path, variant: str) -> Row:
-    return next(row for row in ablation(ledger, STUDY).rows if row.variant == variant)
+    return next(row for row in find(ledger, STUDY).rows if row.variant == variant)
 
 
 def test_one_row_a_listed_run(ledger: Path) -> None:
@@ -81,20 +83,20 @@ def test_transformers(tmp_path: Path) -> None:
 
 
 def test_a_ledger_of_format_1_is_read(ledger: Path) -> None:
-    expected = ablation(ledger, STUDY)
+    expected = built("ablation", find(ledger, STUDY))
     edit_json(ledger / "studies" / STUDY / "study.json", format=1)
     for file in ledger.glob("runs/*/run.json"):
         run = json.loads(file.read_text())
         del run["result"]["transformer"]
         edit_json(file, format=1, result=run["result"])
-    assert ablation(ledger, STUDY).sections[0].table.rows == expected.sections[0].table.rows
+    assert built("ablation", find(ledger, STUDY)).sections[0].table.rows == expected.sections[0].table.rows
     runs = read_study(ledger, STUDY).runs
     assert runs["transformer.verdict"].isna().all()
     assert runs["transformer.angle_r2"].isna().all()
 
 
 def test_a_ledger_of_format_2_is_read(ledger: Path) -> None:
-    expected = ablation(ledger, STUDY)
+    expected = built("ablation", find(ledger, STUDY))
     edit_json(ledger / "studies" / STUDY / "study.json", format=2)
     for file in ledger.glob("runs/*/run.json"):
         run = json.loads(file.read_text())
@@ -102,7 +104,7 @@ def test_a_ledger_of_format_2_is_read(ledger: Path) -> None:
             del run["result"][name]
         edit_json(file, format=2, result=run["result"])
     study = read_study(ledger, STUDY)
-    assert ablation(ledger, STUDY).sections[0].table.rows == expected.sections[0].table.rows
+    assert built("ablation", find(ledger, STUDY)).sections[0].table.rows == expected.sections[0].table.rows
     assert study.runs["test_ece"].isna().all() and study.runs["test_accuracy"].notna().any()
     assert (study.sampler, study.source, study.arms[0].space) == (None, {}, {})
     assert (study.claims.alpha, study.claims.margin, study.claims.declared) == (0.05, 0.01, False)
@@ -159,12 +161,12 @@ def test_hyper_parameters_may_be_text_and_booleans(tmp_path: Path) -> None:
     models = [{"padding": "border", "loc": 0.5, "multi": True}, {"padding": "zeros", "multi": False, "loc": "deep"}, {}]
     arms = [write_arm(tmp_path, f"m{i}", "m0", [0.5], trial_statuses=(), model=model) for i, model in enumerate(models)]
     write_study(tmp_path, arms)
-    table = ablation(tmp_path, STUDY)
+    findings = find(tmp_path, STUDY)
     expected = {"model.padding": "border", "model.loc": 0.5, "model.multi": True}
-    assert {k: v for k, v in table.rows[0].hyper_parameters.items() if k.startswith("model.")} == expected
-    columns = table.hyper_parameters.columns
-    assert columns[3:6] == ("model.loc", "model.multi", "model.padding")
-    cells = [row[3:6] for row in table.hyper_parameters.rows]
+    assert {k: v for k, v in findings.rows[0].hyper_parameters.items() if k.startswith("model.")} == expected
+    table = built("hyper_parameters", findings).sections[0].table
+    assert table.columns[3:6] == ("model.loc", "model.multi", "model.padding")
+    cells = [row[3:6] for row in table.rows]
     assert cells == [("0.5", "true", "border"), ("deep", "false", "zeros"), ("—", "—", "—")]
 
 

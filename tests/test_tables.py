@@ -12,13 +12,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.ablation import COLUMNS, Row, ablation
+from analysis.ablation import Row
 from analysis.findings import find
 from analysis.formats import DOCUMENTS, Table, csv_document, latex_document, latex_text, markdown_document
 from analysis.means import Mean, percent_text
 from analysis.report.method import method
 from analysis.tables import builders, write_tables
 from ledger.errors import UserError
+from tests.built_tables import built, cells
 from tests.shown_markdown import shown
 from tests.synthetic_ledger import SEEDS, STUDY, edit_json, key_of, write_arm, write_study, write_tiny_study
 
@@ -31,18 +32,19 @@ def ledger(tmp_path: Path) -> Path:
 
 
 def row_of(ledger: Path, variant: str, pose: str = "upright") -> Row:
-    return next(row for row in ablation(ledger, STUDY).rows if (row.variant, row.pose) == (variant, pose))
+    return next(row for row in find(ledger, STUDY).rows if (row.variant, row.pose) == (variant, pose))
 
 
 def cells_of(ledger: Path, variant: str) -> dict[str, str]:
-    (section,) = ablation(ledger, STUDY).sections
-    return dict(zip(COLUMNS, next(cells for cells in section.table.rows if cells[0] == variant), strict=True))
+    return cells(ablation_table(ledger))[variant]
 
 
 def ablation_table(ledger: Path) -> Table:
-    table = builders()["ablation"](find(ledger, STUDY))
-    assert table is not None
-    return table
+    return built("ablation", find(ledger, STUDY))
+
+
+def caption_of(ledger: Path) -> str:
+    return " ".join(ablation_table(ledger).notes)
 
 
 def csv_rows(text: str) -> list[dict[str, str]]:
@@ -50,7 +52,7 @@ def csv_rows(text: str) -> list[dict[str, str]]:
 
 
 def test_rows_keep_the_order_of_the_study(ledger: Path) -> None:
-    variants = [row.variant for row in ablation(ledger, STUDY).rows]
+    variants = [row.variant for row in find(ledger, STUDY).rows]
     assert variants == ["cnn", "cnn+affine", "stn_affine", "stn_affine+affine", "late"]
 
 
@@ -125,21 +127,20 @@ def test_poses_are_compared_apart(tmp_path: Path) -> None:
         arms.append(write_arm(tmp_path, "cnn", "cnn", [0.6 - shift, 0.61 - shift], pose=pose))
         arms.append(write_arm(tmp_path, "stn", "cnn", [0.6 + shift, 0.61 + shift], pose=pose))
     write_study(tmp_path, arms)
-    table = ablation(tmp_path, STUDY)
-    assert [section.pose for section in table.sections] == ["upright", "R"]
-    differences = [row.difference.value for row in table.rows if row.difference]
+    findings = find(tmp_path, STUDY)
+    differences = [row.difference.value for row in findings.rows if row.difference]
     assert differences == pytest.approx([0.0, 0.4])
-    assert "poses upright, R" in table.caption
+    assert "poses upright, R" in caption_of(tmp_path)
     written = ablation_table(tmp_path)
     markdown = markdown_document(written)
     assert markdown.index("## Pose upright") < markdown.index("## Pose R")
-    assert table.hyper_parameters.columns[:2] == ("Variant", "Pose")
+    assert built("hyper_parameters", findings).sections[0].table.columns[:2] == ("Variant", "Pose")
     assert [row["pose"] for row in csv_rows(csv_document(written))] == ["upright"] * 2 + ["R"] * 2
     assert r"\multicolumn{10}{l}{\textit{Pose R}}" in latex_document(written)
 
 
 def test_caption_says_what_was_done(ledger: Path) -> None:
-    caption = ablation(ledger, STUDY).caption
+    caption = caption_of(ledger)
     for fact in (
         "Task: Tiny (JPEG); 2 classes; pose upright; 6,000 training, 2,000 validation and 10,000 test images",
         "6 epochs; budget cpu; protocol 1234abcd.",
@@ -153,7 +154,7 @@ def test_caption_says_what_was_done(ledger: Path) -> None:
 
 
 def test_hyper_parameters_are_the_winners(ledger: Path) -> None:
-    table = ablation(ledger, STUDY).hyper_parameters
+    table = built("hyper_parameters", find(ledger, STUDY)).sections[0].table
     assert table.columns == ("Variant", "optim.lr", "optim.weight_decay", "model.loc_lr_factor", "Winning trial")
     assert table.rows[0] == ("cnn", "0.1", "0.0005", "—", key_of("upright", "cnn", "trial", 1))
     assert table.rows[2][3] == "0.25"
@@ -162,16 +163,16 @@ def test_hyper_parameters_are_the_winners(ledger: Path) -> None:
 
 def test_untuned_study_says_so(tmp_path: Path) -> None:
     write_study(tmp_path, [write_arm(tmp_path, "cnn", "cnn", [0.5], trial_statuses=(), lr=0.3)])
-    table = ablation(tmp_path, STUDY)
-    assert "Hyper-parameters were not tuned." in table.caption
-    assert table.hyper_parameters.rows == (("cnn", "0.3", "0.0005", "—"),)
-    assert table.sections[0].table.rows[0][2:5] == ("51.0", "50.0", "1")
+    assert "Hyper-parameters were not tuned." in caption_of(tmp_path)
+    (tuned,) = built("hyper_parameters", find(tmp_path, STUDY)).sections
+    assert tuned.table.rows == (("cnn", "0.3", "0.0005", "—"),)
+    assert ablation_table(tmp_path).sections[0].table.rows[0][2:5] == ("51.0", "50.0", "1")
 
 
 def test_a_setting_that_was_tried_twice_is_one_trial(tmp_path: Path) -> None:
     arm = write_arm(tmp_path, "cnn", "cnn", [0.5], trial_statuses=("completed", "completed"))
     write_study(tmp_path, [arm | {"trials": [*arm["trials"], *arm["trials"], arm["trials"][0]]}])
-    assert "with 2 trials for each variant" in ablation(tmp_path, STUDY).caption
+    assert "with 2 trials for each variant" in caption_of(tmp_path)
     assert "tuned with 2 trials" in " ".join(method(find(tmp_path, STUDY)))
 
 
@@ -283,14 +284,13 @@ def test_unwritable_folder(ledger: Path, tmp_path: Path) -> None:
 
 
 def test_formats_say_the_same(ledger: Path) -> None:
-    table = ablation(ledger, STUDY)
-    cells = [cell for section in table.sections for row in section.table.rows for cell in row]
-    written = ablation_table(ledger)
+    written, rows = ablation_table(ledger), find(ledger, STUDY).rows
+    shown_cells = [cell for section in written.sections for row in section.table.rows for cell in row]
     markdown, latex = markdown_document(written), latex_document(written)
-    assert shown(markdown)[: len(cells)] == cells
-    for cell in cells:
+    assert shown(markdown)[: len(shown_cells)] == shown_cells
+    for cell in shown_cells:
         assert latex_text(cell) in latex
-    for row, line in zip(table.rows, csv_rows(csv_document(written)), strict=True):
+    for row, line in zip(rows, csv_rows(csv_document(written)), strict=True):
         assert line["variant"] == row.variant
         assert line["test_accuracy"] == (repr(row.test_accuracy.value) if row.test_accuracy.num else "")
         assert line["run_keys"].split() == [run.key for run in row.finals if run.averaged]

@@ -48,7 +48,7 @@ def test_the_leaderboard_is_sorted_and_marks_the_best_and_the_tied(crossed: Find
     assert found["cnn+affine"]["Test %"].endswith(" †")
     assert not any("†" in found[name]["Test %"] for name in ("stn_affine+affine", "stn_affine", "cnn"))
     column = section.table.columns.index("Test %")
-    assert [row for row, j in section.table.strong if j == column] == [0]
+    assert [i for i, row in enumerate(section.table.cells) if row[column].strong] == [0]
     by_variant = {row["variant"]: row for row in lines(table)}
     order = sorted(p, key=lambda name: p[name])
     assert by_variant["stn_affine"]["test_accuracy_p_best"] == pytest.approx(
@@ -58,7 +58,7 @@ def test_the_leaderboard_is_sorted_and_marks_the_best_and_the_tied(crossed: Find
     assert by_variant["stn_affine+affine"]["test_accuracy_is_best"] is True
     assert by_variant["cnn"]["test_accuracy"] == pytest.approx(0.52)
     assert by_variant["cnn"]["run_keys"] == keys_of("cnn")
-    assert section.table.values[3][column] == by_variant["cnn"]["test_accuracy"]
+    assert section.table.cells[3][column].value == by_variant["cnn"]["test_accuracy"]
     assert "two-sided paired t test (Holm-corrected" in table.notes[0]
 
 
@@ -78,7 +78,7 @@ def test_who_sees_the_true_pose_is_not_the_best(tmp_path: Path) -> None:
     table = built("leaderboard", findings_of(tmp_path, arms))
     (section,) = table.sections
     assert section.table.rows[0][0] == "oracle_unwarp"
-    assert (1, section.table.columns.index("Test %")) in section.table.strong
+    assert section.table.cells[1][section.table.columns.index("Test %")].strong
     assert "oracle_unwarp sees the true pose" in table.notes[0]
     assert [(row["variant"], row["rank"]) for row in lines(table)] == [("oracle_unwarp", None), ("stn", 1), ("cnn", 2)]
 

@@ -33,7 +33,7 @@ def selected_rows(findings: Findings, arms: Iterable[int], most: int) -> tuple[d
     arms, note = selected(findings.study, arms, most)
     names = {(findings.study.arms[arm].pose, findings.study.arms[arm].variant) for arm in arms}
     rows: dict[str, list[Row]] = {}
-    for row in findings.ablation.rows:
+    for row in findings.rows:
         if (row.pose, row.variant) in names:
             rows.setdefault(row.pose, []).append(row)
     return rows, note

@@ -35,9 +35,9 @@ def html_table(table: TextTable, keys: Sequence[Sequence[str]] = (), *, caption:
     sides = ["" if side == "l" else ' class="num"' for side in table.align]
     heads = (f'<th scope="col"{side}>{html_text(name)}</th>' for name, side in zip(table.columns, sides, strict=True))
     lines += [f"<thead><tr>{''.join(heads)}</tr></thead>", "<tbody>"]
-    for i, cells in enumerate(table.spelled(html_text, "<strong>{}</strong>".format)):
-        values = table.values[i] if table.values else (None,) * len(cells)
-        data = (f"<td{side}{_sort(value)}>{cell}</td>" for cell, value, side in zip(cells, values, sides, strict=True))
+    for i, row in enumerate(table.cells):
+        cells = [cell.spelled(html_text, "<strong>{}</strong>".format) for cell in row]
+        data = (f"<td{s}{_sort(cell.value)}>{text}</td>" for cell, text, s in zip(row, cells, sides, strict=True))
         runs = html_text(" ".join(keys[i])) if i < len(keys) else ""
         about = f' data-runs="{runs}" title="runs {runs}"' if runs else ""
         lines.append(f"<tr{about}>{''.join(data)}</tr>")

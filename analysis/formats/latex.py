@@ -105,7 +105,8 @@ def latex_tabular(sections: Sequence[tuple[str, TextTable]]) -> str:
         lines.append("\\midrule")
         if heading:
             lines.append(f"\\multicolumn{{{len(columns)}}}{{l}}{{\\textit{{{latex_text(heading)}}}}} \\\\")
-        lines += [" & ".join(cells) + r" \\" for cells in table.spelled(latex_text, "\\textbf{{{}}}".format)]
+        for row in table.cells:
+            lines.append(" & ".join(cell.spelled(latex_text, "\\textbf{{{}}}".format) for cell in row) + r" \\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
 
 
@@ -156,7 +157,7 @@ def _alike(sections: Sequence[Section]) -> Iterator[list[Section]]:
 
 def _num_lines(sections: Sequence[Section]) -> int:
     """Lines that sections take on a page: their rows and headings, and three a tabular."""
-    return sum(1 + len(section.table.rows) for section in sections) + 3 * len(list(_alike(sections)))
+    return sum(1 + len(section.table.cells) for section in sections) + 3 * len(list(_alike(sections)))
 
 
 def _pages(sections: Sequence[Section], max_lines: int) -> Iterator[list[Section]]:
@@ -167,7 +168,7 @@ def _pages(sections: Sequence[Section], max_lines: int) -> Iterator[list[Section
         if page and _num_lines([*page, section]) > max_lines:
             yield page
             page = []
-        start, num_rows = 0, len(section.table.rows)
+        start, num_rows = 0, len(section.table.cells)
         while num_rows - start > max_rows:
             yield [section.part(start, start + max_rows, _again(section.heading, start))]
             start += max_rows

@@ -18,7 +18,8 @@ def markdown_text(text: str) -> str:
 def markdown_table(table: TextTable) -> str:
     """A pipe table."""
     rule = [":---" if side == "l" else "---:" for side in table.align]
-    lines = [list(map(markdown_text, table.columns)), rule, *table.spelled(markdown_text, _bold)]
+    rows = ([cell.spelled(markdown_text, _bold) for cell in row] for row in table.cells)
+    lines = [list(map(markdown_text, table.columns)), rule, *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

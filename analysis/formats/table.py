@@ -4,8 +4,8 @@ Cells are plain Unicode: `±` and `−` are written as such, and every format sp
 """
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 ABSENT = "—"
@@ -15,39 +15,47 @@ Value = str | int | float | bool | None
 
 
 class Cell(NamedTuple):
-    """What a person reads, and the full-precision value that it sorts by; None where that is the text."""
+    """What a person reads, and the full-precision value that it sorts by; None where that is the text. strong: bold."""
 
     text: str
     value: Value = None
+    strong: bool = False
+
+    def spelled(self, text: Callable[[str], str], bold: Callable[[str], str]) -> str:
+        """In a format that spells plain text so, and spelled text that is strong so."""
+        return bold(text(self.text)) if self.strong and self.text else text(self.text)
+
+
+Shown = Cell | str | int | None
+"""What stands in a cell. Text and whole numbers are shown as they are, None as ABSENT."""
+
+
+def cell_of(shown: Shown) -> Cell:
+    """The cell, its text on one line."""
+    if isinstance(shown, Cell):
+        return shown._replace(text=one_line(shown.text))
+    if isinstance(shown, int):
+        return Cell(str(shown), shown)
+    return Cell(ABSENT if shown is None else one_line(shown))
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """Rows of plain text.
-
-    columns: the headings; align: `l` or `r` for each; rows: as many cells each. strong: cells (row, column) that every
-    format sets in bold. values: what each cell sorts by, in full precision, or None for its text; () for no such cell.
-    """
+    """columns: the headings; align: `l` or `r` for each; cells: as many a row."""
 
     columns: tuple[str, ...]
     align: str
-    rows: tuple[tuple[str, ...], ...]
-    strong: frozenset[tuple[int, int]] = frozenset()
-    values: tuple[tuple[Value, ...], ...] = ()
+    cells: tuple[tuple[Cell, ...], ...]
 
-    def spelled(self, text: Callable[[str], str], bold: Callable[[str], str]) -> Iterator[list[str]]:
-        """The rows in a format that spells plain text so, and spelled text that is strong so."""
-        for i, row in enumerate(self.rows):
-            yield [bold(text(cell)) if (i, j) in self.strong and cell else text(cell) for j, cell in enumerate(row)]
+    @property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """The texts of the cells."""
+        return tuple(tuple(cell.text for cell in row) for row in self.cells)
 
 
-def text_table(
-    columns: Sequence[str], align: str, rows: Sequence[Sequence[Cell]], strong: frozenset[tuple[int, int]] = frozenset()
-) -> TextTable:
-    """A table of cells. Texts are made one line."""
-    texts = tuple(tuple(one_line(cell.text) for cell in row) for row in rows)
-    values = tuple(tuple(cell.value for cell in row) for row in rows)
-    return TextTable(tuple(columns), align, texts, strong, values)
+def text_table(columns: Sequence[str], align: str, rows: Iterable[Iterable[Shown]]) -> TextTable:
+    """A table of cells."""
+    return TextTable(tuple(columns), align, tuple(tuple(map(cell_of, row)) for row in rows))
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,7 @@ class Section:
 
     def part(self, start: int, stop: int, heading: str) -> "Section":
         """Its rows from start to stop, under another heading."""
-        table = self.table
-        strong = frozenset((i - start, j) for i, j in table.strong if start <= i < stop)
-        rows, values = table.rows[start:stop], table.values[start:stop]
-        return Section(heading, TextTable(table.columns, table.align, rows, strong, values), self.keys[start:stop])
+        return Section(heading, replace(self.table, cells=self.table.cells[start:stop]), self.keys[start:stop])
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,9 @@ class Table:
 def places(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What each row is called, and the keys of its runs; a row that is in several sections with the same runs, once."""
     named = [
-        (section.heading, cells[0], keys)
+        (section.heading, cells[0].text, keys)
         for section in table.sections
-        for cells, keys in zip(section.table.rows, section.keys, strict=False)
+        for cells, keys in zip(section.table.cells, section.keys, strict=False)
     ]
     keys_of: dict[str, set[tuple[str, ...]]] = {}
     for _, name, keys in named:

@@ -1,72 +1,128 @@
 """The ablation: every variant in the order of the study, with its difference to its baseline."""
 
-from analysis.ablation import status_text
+import math
+from collections.abc import Iterator
+
+from analysis.ablation import Row, status_text, trials_of_a_tuning
+from analysis.chance import majority_note
 from analysis.findings import Findings
-from analysis.formats import Section, Table
-from analysis.means import MIN_SEEDS
+from analysis.flops import count_cell, flop_cell, flop_unit
+from analysis.formats import Cell, Table, one_line
+from analysis.gap import GAP_COLUMN, gap_notes, gaps, share_text
+from analysis.means import MIN_SEEDS, mean_cell
+from analysis.statistics import CONFIDENCE
 from analysis.tables import table
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, by_pose, mean_column, mean_names, section, table_of
 from analysis.tables.ranking import pose_heading
 
-_COLUMNS = (
-    "study",
-    "task",
-    "task_hash",
-    "protocol_hash",
-    "pose",
-    "variant",
-    "baseline",
-    *("val_accuracy", "val_accuracy_half_width", "val_accuracy_num_seeds"),
-    *("test_accuracy", "test_accuracy_half_width", "test_accuracy_num_seeds"),
-    *("difference", "difference_half_width", "difference_num_pairs"),
-    "difference_excludes_zero",
-    "gap_closed",
-    "gap_closed_low",
-    "gap_closed_high",
-    "num_parameters",
-    "train_flops",
-    "final_runs",
-    "trials",
-    "run_keys",
-    "other_run_keys",
-    "winner_keys",
+STAR = (
+    "A * marks an interval that excludes 0, where both were trained long enough for a longer training not to turn it; "
+    "it is not corrected for the number of comparisons"
 )
 
 
 @table("ablation")
 def ablation_table(findings: Findings) -> Table:
     """A section a pose; accuracies as fractions in the rows for programs."""
-    found = findings.ablation
-    keys = {(row.pose, row.variant): tuple(run.key for run in row.finals if run.averaged) for row in found.rows}
-    sections = tuple(
-        Section(
-            pose_heading(section.pose, findings.study.arms),
-            section.table,
-            tuple(keys[row.pose, row.variant] for row in section.rows),
-        )
-        for section in found.sections
+    study, poses = findings.study, by_pose(findings.rows)
+    task = study.task_label, study.task_hash, study.protocol_hash
+    unit = flop_unit(row.train_flops for row in findings.rows)
+    columns: list[Column[Row]] = [
+        Column("", "task task_hash protocol_hash", value=lambda row: task),
+        POSE,
+        VARIANT,
+        Column(
+            "Baseline", "baseline", "l", lambda row: None if row.difference is None else row.baseline,
+            lambda row: row.baseline,
+        ),
+        mean_column("Validation %", "val_accuracy", lambda row: row.val_accuracy, num="val_accuracy_num_seeds"),
+        mean_column("Test %", "test_accuracy", lambda row: row.test_accuracy, num="test_accuracy_num_seeds"),
+        Column("n", cell=lambda row: row.test_accuracy.num),
+        Column("Difference", mean_names("difference"), "r", _difference, lambda row: row.difference or (None,) * 3),
+        Column(
+            "", "difference_excludes_zero",
+            value=lambda row: row.difference.excludes_zero
+            if row.difference and row.difference.num >= MIN_SEEDS else None,
+        ),
+        Column(
+            GAP_COLUMN, "gap_closed gap_closed_low gap_closed_high", "r", _share,
+            lambda row: row.gap_closed[:3] if row.gap_closed else (None,) * 3,
+        ),
+        Column("Parameters", "num_parameters", "r", lambda row: count_cell(row.num_parameters)),
+        Column("Training FLOPs", "train_flops", "r", lambda row: flop_cell(row.train_flops, unit)),
+        Column("Final runs", "final_runs", "l", lambda row: status_text(row.final_statuses) or None),
+        Column("Trials", "trials", "l", lambda row: status_text(row.trial_statuses) or None),
+        RUN_KEYS,
+        Column(
+            "", "other_run_keys",
+            value=lambda row: " ".join(f"{run.key}:{run.status}" for run in row.finals if not run.averaged),
+        ),
+        Column("", "winner_keys", value=lambda row: " ".join(row.winners)),
+    ]  # fmt: skip
+    sections = []
+    for pose, rows in poses.items():
+        has_gap = any(row.gap_closed for row in rows)
+        shown = [column for column in columns if has_gap or column.heading != GAP_COLUMN]
+        sections.append(section(pose_heading(pose, study.arms), shown, rows))
+    return table_of(study, "ablation", "Ablation", sections, _notes(findings, list(poses)), columns, findings.rows)
+
+
+def _difference(row: Row) -> Cell | None:
+    if row.difference is None:
+        return None
+    pairs = ""
+    if 0 < row.difference.num < row.test_accuracy.num:
+        pairs = f" ({row.difference.num} pair{'s' if row.difference.num > 1 else ''})"
+    star = " *" if row.is_ripe and row.difference.excludes_zero else ""
+    return mean_cell(row.difference, signed=True, mark=pairs + star)
+
+
+def _share(row: Row) -> Cell:
+    share = row.gap_closed
+    return Cell(share_text(share, row.test_accuracy.num), share.value if share else None)
+
+
+def _notes(findings: Findings, poses: list[str]) -> Iterator[str]:
+    study = findings.study
+    task = [
+        study.task_label,
+        f"{study.num_classes} classes",
+        f"{'poses' if len(poses) > 1 else 'pose'} {', '.join(poses)}",
+    ]
+    finals = study.runs[study.runs["stage"] == "final"]
+    sizes = [finals[f"num_{part}_images"].max() for part in ("train", "val", "test")]
+    if not any(map(math.isnan, sizes)):
+        train, val, test = (f"{int(size):,}" for size in sizes)
+        task.append(f"{train} training, {val} validation and {test} test images")
+    if study.epochs is not None:
+        task.append(f"{study.epochs} epoch{'s' if study.epochs > 1 else ''}")
+    task += [f"budget {study.budget}", f"protocol {study.protocol_hash}"]
+    yield one_line(f"Task: {'; '.join(task)}.")
+    num_finals = sorted({len(arm.finals) for arm in study.arms})
+    yield (
+        f"Accuracies are per cent: the mean over seeds ± the half width of its {100 * CONFIDENCE:g} % Student-t "
+        f"interval; n counts the completed final runs that the mean is over, of {_range_text(num_finals)} a variant, "
+        "each with a seed of its own. Runs that are not completed are counted and never averaged; a single seed has "
+        "no interval, and two have none that says anything: a dash."
     )
-    rows = tuple(
-        (
-            found.study,
-            found.task_label,
-            found.task_hash,
-            found.protocol_hash,
-            row.pose,
-            row.variant,
-            row.baseline,
-            *row.val_accuracy,
-            *row.test_accuracy,
-            *(row.difference or (None, None, None)),
-            row.difference.excludes_zero if row.difference and row.difference.num >= MIN_SEEDS else None,
-            *(row.gap_closed[:3] if row.gap_closed else (None, None, None)),
-            row.num_parameters,
-            row.train_flops,
-            status_text(row.final_statuses),
-            status_text(row.trial_statuses),
-            " ".join(keys[row.pose, row.variant]),
-            " ".join(f"{run.key}:{run.status}" for run in row.finals if not run.averaged),
-            " ".join(row.winners) or None,
-        )
-        for row in found.rows
+    yield (
+        "Difference: of the test accuracy to the baseline's, in percentage points, paired by seed over the seeds that "
+        f"both completed, ± the half width of the {100 * CONFIDENCE:g} % Student-t interval of the paired differences. "
+        f"{STAR}."
     )
-    return Table(found.study, "ablation", found.title, sections, found.notes, _COLUMNS, rows)
+    yield from majority_note(study)
+    found = gaps(study.arms, findings.scores.array("test_accuracy"))
+    yield from gap_notes(found, several_poses=len(poses) > 1)
+    num_trials = trials_of_a_tuning(study)
+    if num_trials[-1]:
+        trials = "trial" if num_trials == [1] else "trials"
+        what = "variant and final seed" if study.tuning == "per_seed" else "variant"
+        tuned = f"tuned on validation images only, with {_range_text(num_trials)} {trials} for each {what}"
+    else:
+        tuned = "not tuned"
+    yield f"Hyper-parameters were {tuned}. The test set was read once in each final run, and in no other."
+    yield "Parameters and training FLOPs are those of one final run."
+
+
+def _range_text(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"

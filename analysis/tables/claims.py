@@ -2,32 +2,18 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import astuple
 
 from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
-from analysis.formats import ABSENT, Cell, Section, Table, text_table
-from analysis.means import mean_cell
+from analysis.formats import Cell, Table
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
-from analysis.tables.ranking import pose_heading
+from analysis.tables.columns import RUN_KEYS, Column, mean_column, pose_sections, table_of
 from analysis.verdicts import SHOWN
 from analysis.wording import risk_of, tuning_text
 from ledger.study import Claim
 
-_HEADINGS = (
-    "Claim",
-    "Difference",
-    "Decision",
-    "n",
-    "BCa interval",
-    "Seeds × images",
-    "p",
-    "Holm p",
-    "Equivalence p",
-    "P(better) %",
-    "Seeds needed",
-    "May collapse %",
-)
 _MIN_IMPROVEMENT_SEEDS = 3
 """With fewer, the probability of improvement is nearly always 0, 50 or 100 %, and says nothing."""
 _WORDS: dict[Decision, str] = {
@@ -50,68 +36,49 @@ def claims(findings: Findings) -> Table | None:
     study, results = findings.study, findings.claims
     if not results:
         return None
-    sections = []
-    for pose in dict.fromkeys(result.claim.pose for result in results):
-        of_pose = [result for result in results if result.claim.pose == pose]
-        strong = frozenset((i, 2) for i, result in enumerate(of_pose) if result.decision in ("better", "worse"))
-        text = text_table(_HEADINGS, "lrlrrrrrrrrr", list(map(_cells, of_pose)), strong)
-        sections.append(Section(pose_heading(pose, study.arms), text, tuple(result.keys for result in of_pose)))
-    rows = tuple(
-        (
-            study.name,
-            result.claim.pose,
-            result.claim.variant,
-            result.claim.baseline,
-            result.claim.interaction,
-            *result.difference,
-            *result.bca,
-            *result.images,
-            result.p,
-            result.p_holm,
-            result.p_equivalent,
-            result.improvement,
-            result.decision,
-            result.seeds_needed,
-            result.why,
-            *result.lost,
-            study.tuning,
-            study.claims.alpha,
-            study.claims.margin,
-            study.claims.declared,
-            " ".join(result.keys),
-        )
-        for result in results
+    declared = study.tuning, study.claims.alpha, study.claims.margin, study.claims.declared
+    columns: list[Column[ClaimResult]] = [
+        Column(
+            "Claim", "pose variant baseline interaction", "l", lambda result: claim_text(result.claim),
+            lambda result: astuple(result.claim),
+        ),
+        mean_column("Difference", "difference", lambda result: result.difference, num="num_pairs", signed=True),
+        Column("Decision", "", "l", _decision_cell),
+        Column("n", cell=lambda result: result.difference.num),
+        Column(
+            "BCa interval", "bca_low bca_high", "r", lambda result: _interval_cell(result.bca),
+            lambda result: result.bca,
+        ),
+        Column(
+            "Seeds × images", "images_low images_high", "r", lambda result: _interval_cell(result.images),
+            lambda result: result.images,
+        ),
+        Column("p", "p", "r", lambda result: p_cell(result.p)),
+        Column("Holm p", "p_holm", "r", lambda result: p_cell(result.p_holm)),
+        Column("Equivalence p", "p_equivalent", "r", lambda result: p_cell(result.p_equivalent)),
+        Column(
+            "P(better) %", "probability_of_improvement", "r", _improvement_cell, lambda result: result.improvement
+        ),
+        Column("", "decision", value=lambda result: result.decision),
+        Column("Seeds needed", "seeds_needed", "r", lambda result: result.seeds_needed),
+        Column("May collapse %", cell=_risk_cell),
+        Column("", "why num_lost num_runs", value=lambda result: (result.why, *result.lost)),
+        Column("", "tuning alpha margin declared", value=lambda result: declared),
+        RUN_KEYS,
+    ]  # fmt: skip
+    return table_of(
+        study, "claims", "Claims", pose_sections(study, columns, results), _notes(findings), columns, results
     )
-    columns: tuple[str, ...] = (
-        "study",
-        "pose",
-        "variant",
-        "baseline",
-        "interaction",
-        "difference",
-        "difference_half_width",
-    )
-    columns += ("num_pairs", "bca_low", "bca_high", "images_low", "images_high", "p", "p_holm", "p_equivalent")
-    columns += ("probability_of_improvement", "decision", "seeds_needed", "why", "num_lost", "num_runs", "tuning")
-    columns += ("alpha", "margin", "declared", "run_keys")
-    title = f"Claims on {study.task_label}"
-    return Table(study.name, "claims", title, tuple(sections), _notes(findings), columns, rows)
 
 
-def _cells(result: ClaimResult) -> tuple[Cell, ...]:
+def _decision_cell(result: ClaimResult) -> Cell:
     words = _INTERACTION_WORDS if result.claim.interaction else {}
-    return (
-        Cell(claim_text(result.claim)),
-        mean_cell(result.difference, signed=True),
-        Cell(words.get(result.decision, decision_words(result))),
-        Cell(str(result.difference.num), result.difference.num),
-        _interval_cell(result.bca),
-        _interval_cell(result.images),
-        *map(p_cell, (result.p, result.p_holm, result.p_equivalent)),
-        _improvement_cell(result),
-        Cell(ABSENT if result.seeds_needed is None else str(result.seeds_needed), result.seeds_needed),
-        Cell(f"{100 * risk_of(result):.0f}", risk_of(result)) if result.decision in SHOWN else Cell(ABSENT),
-    )
+    text = words.get(result.decision, decision_words(result))
+    return Cell(text, strong=result.decision in ("better", "worse"))
+
+
+def _risk_cell(result: ClaimResult) -> Cell | None:
+    return Cell(f"{100 * risk_of(result):.0f}", risk_of(result)) if result.decision in SHOWN else None
 
 
 def decision_words(result: ClaimResult) -> str:
@@ -119,9 +86,9 @@ def decision_words(result: ClaimResult) -> str:
     return result.why.partition(": ")[0] if result.decision == "unripe" else _WORDS[result.decision]
 
 
-def _improvement_cell(result: ClaimResult) -> Cell:
+def _improvement_cell(result: ClaimResult) -> Cell | None:
     if math.isnan(result.improvement) or result.difference.num < _MIN_IMPROVEMENT_SEEDS:
-        return Cell(ABSENT)
+        return None
     return Cell(f"{100 * result.improvement:.0f}", result.improvement)
 
 
@@ -130,9 +97,9 @@ def claim_text(claim: Claim) -> str:
     return f"{text}, with the policy and without" if claim.interaction else text
 
 
-def _interval_cell(ends: tuple[float, float]) -> Cell:
+def _interval_cell(ends: tuple[float, float]) -> Cell | None:
     if any(map(math.isnan, ends)):
-        return Cell(ABSENT)
+        return None
     low, high = (_signed_text(100 * end) for end in ends)
     return Cell(f"[{low}, {high}]", sum(ends) / 2)
 
@@ -142,10 +109,8 @@ def _signed_text(number: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
-def p_cell(p: float) -> Cell:
-    if math.isnan(p):
-        return Cell(ABSENT)
-    return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", p)
+def p_cell(p: float) -> Cell | None:
+    return None if math.isnan(p) else Cell("< 0.001" if p < 0.001 else f"{p:.3f}", p)
 
 
 def _notes(findings: Findings) -> tuple[str, ...]:

@@ -3,12 +3,12 @@
 import numpy as np
 
 from analysis.findings import Findings
-from analysis.formats import ABSENT, Cell, Section, Table, Value, one_line, text_table
-from analysis.means import mean_of
-from analysis.scores import SCORES, FinalScores, final_scores
+from analysis.formats import ABSENT, Cell, Section, Table, one_line, text_table
+from analysis.scores import SCORES, FinalScores
 from analysis.statistics import Estimate, Floats, mean_interval
 from analysis.tables import table
-from analysis.tables.ranking import RankedColumn, arms_by_pose, pose_heading, ranked, ranking_note
+from analysis.tables.ranking import arms_by_pose, pose_heading, ranked, ranking_note
+from analysis.tables.score_grid import measured_rows
 
 MAX_COLUMNS = 20
 """Classes that have a column each; of more, the worst and the best are named."""
@@ -19,36 +19,27 @@ NUM_NAMED = 5
 @table("classes")
 def classes(findings: Findings) -> Table | None:
     """A section a pose; None where no run has accuracies by class."""
-    study, scores = findings.study, final_scores(findings.study)
+    study, scores = findings.study, findings.scores
     class_KAS = class_scores(scores)
     if np.isnan(class_KAS).all():
         return None
     overall = [score for score in SCORES[:3] if not np.isnan(scores.array(score.name)).all()]
-    few = len(study.classes) <= MAX_COLUMNS
+    few, alpha = len(study.classes) <= MAX_COLUMNS, study.claims.alpha
+    headings = ["Variant", *(score.heading for score in overall)]
+    headings += map(one_line, study.classes) if few else [f"{end} {NUM_NAMED} classes %" for end in ("Worst", "Best")]
+    align = "l" + "r" * (len(overall) + few * len(study.classes)) + ("" if few else "ll")
     sections = []
     for pose, places in arms_by_pose(study.arms).items():
         arms = [study.arms[i] for i in places]
-        columns: dict[str, RankedColumn] = {
-            score.heading: ranked(
-                scores.array(score.name)[places], arms, study.claims.alpha,
-                factor=score.factor, decimals=score.decimals, smaller_is_better=score.smaller_is_better,
-                intervals=False,
-            )
-            for score in overall
-        }  # fmt: skip
-        headings = [*columns]
-        ranks = list(columns.values())
-        named: list[tuple[Cell, ...]] = [()] * len(places)
+        ranks = [ranked(scores.array(score.name)[places], arms, alpha, score, intervals=False) for score in overall]
         if few:
-            headings += map(one_line, study.classes)
-            ranks += [ranked(score_AS[places], arms, study.claims.alpha, intervals=False) for score_AS in class_KAS]
-        else:
-            headings += [f"Worst {NUM_NAMED} classes %", f"Best {NUM_NAMED} classes %"]
-            named = [_extremes(mean_interval(class_KAS[:, i]), study.classes) for i in places]
-        cells = [(Cell(arm.variant), *(column.cells[j] for column in ranks), *named[j]) for j, arm in enumerate(arms)]
-        strong = frozenset((j, 1 + k) for k, column in enumerate(ranks) for j in range(len(arms)) if column.first[j])
-        align = "l" + "r" * len(ranks) + ("" if few else "ll")
-        text = text_table(("Variant", *headings), align, cells, strong)
+            ranks += [ranked(score_AS[places], arms, alpha, intervals=False) for score_AS in class_KAS]
+        cells = [
+            (study.arms[i].variant, *(column[j].cell for column in ranks),
+             *(() if few else _extremes(mean_interval(class_KAS[:, i]), study.classes)))
+            for j, i in enumerate(places)
+        ]  # fmt: skip
+        text = text_table(headings, align, cells)
         sections.append(Section(pose_heading(pose, study.arms), text, tuple(scores.keys[i] for i in places)))
     notes = (
         ranking_note(study.claims.alpha, study.arms),
@@ -56,10 +47,11 @@ def classes(findings: Findings) -> Table | None:
         + ("A column a class: the share of its test images, in per cent, that are right." if few else ""),
         *(f"{score.heading}: {score.meaning}." for score in overall[1:]),
     )
-    columns_csv = ("study", "pose", "variant", "class", "accuracy", "accuracy_half_width", "accuracy_num_seeds")
+    columns = ("study", "pose", "variant", "class", "accuracy", "accuracy_half_width", "accuracy_num_seeds", "run_keys")
+    by_class = zip(study.classes, class_KAS, strict=True)
+    rows = measured_rows(scores, scores.keys, (((name,), [mean_interval(score_AS)]) for name, score_AS in by_class))
     title = f"Classes and calibration on {study.task_label}"
-    rows = _rows(findings, scores, class_KAS)
-    return Table(study.name, "classes", title, tuple(sections), notes, (*columns_csv, "run_keys"), rows)
+    return Table(study.name, "classes", title, tuple(sections), notes, columns, rows)
 
 
 def class_scores(scores: FinalScores) -> Floats:
@@ -83,16 +75,3 @@ def _extremes(estimate: Estimate, names: tuple[str, ...]) -> tuple[Cell, Cell]:
         return Cell(text or ABSENT, float(estimate.mean_X[chosen[0]]) if chosen else None)
 
     return told(order[:NUM_NAMED]), told(order[::-1][:NUM_NAMED])
-
-
-def _rows(findings: Findings, scores: FinalScores, class_KAS: Floats) -> tuple[tuple[Value, ...], ...]:
-    estimate = mean_interval(class_KAS.transpose(1, 0, 2).reshape(-1, len(scores.seeds)))
-    study = findings.study
-    rows: list[tuple[Value, ...]] = []
-    for i, arm in enumerate(study.arms):
-        keys = " ".join(scores.keys[i])
-        for k, name in enumerate(study.classes):
-            mean = mean_of(estimate, i * study.num_classes + k)
-            if mean.num:
-                rows.append((study.name, arm.pose, arm.variant, name, *mean, keys))
-    return tuple(rows)

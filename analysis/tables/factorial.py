@@ -3,23 +3,19 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from analysis.chance import chance
 from analysis.findings import Findings
-from analysis.formats import ABSENT, Cell, Section, Table, Value, text_table
+from analysis.formats import Cell, Section, Table, text_table
 from analysis.gap import FLOOR
 from analysis.means import Mean, mean_cell, mean_of
 from analysis.names import variant_parts
 from analysis.questions import is_control
 from analysis.records import Arm
 from analysis.ripeness import is_ripe
-from analysis.scores import FinalScores, final_scores
+from analysis.scores import FinalScores
 from analysis.statistics import CONFIDENCE, Floats, interaction, mean_interval, paired_difference
 from analysis.tables import table
+from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_column, section, table_of
 from analysis.tables.ranking import arms_by_pose, pose_heading
-
-_HEADINGS = ("Model × policy", "Beside", "Model alone", "Policy alone", "Both", "Interaction", "n", "Reading")
 
 
 class Crossing(NamedTuple):
@@ -37,36 +33,42 @@ class Crossing(NamedTuple):
     both: int
 
 
+class Interaction(NamedTuple):
+    """What a crossing gives. effects: of the model, the policy, both, and what both give beyond the sum of the two."""
+
+    pose: str
+    crossing: Crossing
+    effects: tuple[Mean, ...]
+    reading: str
+    keys: tuple[str, ...]
+
+
 @table("factorial")
 def factorial(findings: Findings) -> Table | None:
     """Two sections a pose, accuracies and interactions; None where no model is crossed with a policy."""
-    study = findings.study
-    scores = final_scores(study)
-    test_AS = scores.array("test_accuracy")
+    study, scores = findings.study, findings.scores
     sections, rows = [], []
+    effects = ("Model alone", "Policy alone", "Both", "Interaction")
+    columns: list[Column[Interaction]] = [
+        POSE,
+        Column("Model × policy", "", "l", lambda row: f"{row.crossing.model} × {row.crossing.policy}"),
+        Column("Beside", "", "l", lambda row: row.crossing.reference),
+        Column("", "model reference policy", value=lambda row: row.crossing[:3]),
+        *(_effect_column(number, heading) for number, heading in enumerate(effects)),
+        Column("n", cell=lambda row: row.effects[-1].num),
+        Column("Reading", "reading", "l", lambda row: row.reading),
+        RUN_KEYS,
+    ]
     for pose, places in arms_by_pose(study.arms).items():
         found = list(crossings(study.arms, places))
         if not found:
             continue
-        of_pose = pose_heading(pose, study.arms)
-        sections.append(_accuracies(f"{of_pose}: accuracy" if of_pose else "Accuracy", found, test_AS, scores))
-        cells, keys = [], []
-        for crossing in found:
-            effects = _effects(crossing, test_AS)
-            arms = [
-                findings.trained[i]
-                for i in (crossing.both, crossing.only_policy, crossing.only_model, crossing.neither)
-            ]
-            reading = _reading(effects[-1], ripe=is_ripe(arms, effects[-1].value, chance(study), study.claims.margin))
-            names = Cell(f"{crossing.model} × {crossing.policy}"), Cell(crossing.reference)
-            num = effects[-1].num
-            cells.append((*names, *(mean_cell(e, signed=True) for e in effects), Cell(str(num), num), Cell(reading)))
-            keys.append(tuple(key for i in crossing[3:] for key in scores.keys[i]))
-            numbers: list[Value] = [number for effect in effects for number in effect]
-            place = (study.name, pose, crossing.model, crossing.reference, crossing.policy)
-            rows.append((*place, *numbers, reading, " ".join(keys[-1])))
-        text = text_table(_HEADINGS, "llrrrrrl", cells)
-        sections.append(Section(f"{of_pose}: interaction" if of_pose else "Interaction", text, tuple(keys)))
+        heading = pose_heading(pose, study.arms)
+        of_pose = [_interaction(findings, pose, crossing) for crossing in found]
+        sections.append(_accuracies(f"{heading}: accuracy" if heading else "Accuracy", found, scores))
+        what = f"{heading}: interaction" if heading else "Interaction"
+        sections.append(section(what, columns, of_pose))
+        rows += of_pose
     if not rows:
         return None
     notes = (
@@ -79,12 +81,20 @@ def factorial(findings: Findings) -> Table | None:
         "partly the same work. Reading: by whether the interval excludes zero; it is not corrected for the number of "
         "interactions.",
     )
-    ends = ("", "_half_width", "_num_pairs")
-    effects_names = ("model_alone", "policy_alone", "both", "interaction")
-    columns: tuple[str, ...] = ("study", "pose", "model", "reference", "policy")
-    columns += (*(f"{name}{end}" for name in effects_names for end in ends), "reading", "run_keys")
-    title = f"Models by policies on {study.task_label}"
-    return Table(study.name, "factorial", title, tuple(sections), notes, columns, tuple(rows))
+    return table_of(study, "factorial", "Models by policies", sections, notes, columns, rows)
+
+
+def _effect_column(number: int, heading: str) -> Column[Interaction]:
+    return mean_column(heading, heading.lower().replace(" ", "_"), lambda row: row.effects[number], signed=True)
+
+
+def _interaction(findings: Findings, pose: str, crossing: Crossing) -> Interaction:
+    scores = findings.scores
+    effects = _effects(crossing, scores.array("test_accuracy"))
+    arms = crossing.both, crossing.only_policy, crossing.only_model, crossing.neither
+    ripe = is_ripe(findings.study, [findings.trained[i] for i in arms], effects[-1].value)
+    keys = tuple(key for i in crossing[3:] for key in scores.keys[i])
+    return Interaction(pose, crossing, effects, _reading(effects[-1], ripe=ripe), keys)
 
 
 def crossings(arms: Sequence[Arm], places: Sequence[int]) -> Iterator[Crossing]:
@@ -127,7 +137,7 @@ def _reading(mean: Mean, *, ripe: bool) -> str:
     return "more than the sum" if mean.value > 0 else "less than the sum"
 
 
-def _accuracies(heading: str, found: list[Crossing], test_AS: Floats, scores: FinalScores) -> Section:
+def _accuracies(heading: str, found: list[Crossing], scores: FinalScores) -> Section:
     """A row a model, a column a policy."""
     policies = ["", *dict.fromkeys(crossing.policy for crossing in found)]
     place: dict[tuple[str, str], int] = {}
@@ -137,15 +147,15 @@ def _accuracies(heading: str, found: list[Crossing], test_AS: Floats, scores: Fi
         place[crossing.model, ""] = crossing.only_model
         place[crossing.model, crossing.policy] = crossing.both
     models = list(dict.fromkeys(model for model, _ in place))
-    estimate = mean_interval(test_AS)
-    cells, keys, strong = [], [], set()
-    for model in models:
-        own = [place.get((model, policy)) for policy in policies]
-        cells.append((Cell(model), *(Cell(ABSENT) if i is None else mean_cell(mean_of(estimate, i)) for i in own)))
-        keys.append(tuple(key for i in own if i is not None for key in scores.keys[i]))
-    best = [np.nan if is_control(scores.study.arms[i].variant) else estimate.mean_X[i] for i in place.values()]
-    if not np.isnan(best).all():
-        top = list(place)[int(np.nanargmax(best))]
-        strong = {(models.index(top[0]), 1 + policies.index(top[1]))}
+    estimate = mean_interval(scores.array("test_accuracy"))
+    ranked = [i for i in place.values() if estimate.num_X[i] and not is_control(scores.study.arms[i].variant)]
+    best = max(ranked, key=lambda i: float(estimate.mean_X[i]), default=None)
+
+    def cell(i: int | None) -> Cell | None:
+        return None if i is None else mean_cell(mean_of(estimate, i))._replace(strong=i == best)
+
+    own = [[place.get((model, policy)) for policy in policies] for model in models]
+    cells = ((model, *map(cell, arms)) for model, arms in zip(models, own, strict=True))
     headings = ("Model", "no other policy" if any("+" in model for model in models) else "no policy", *policies[1:])
-    return Section(heading, text_table(headings, "l" + "r" * len(policies), cells, frozenset(strong)), tuple(keys))
+    keys = tuple(tuple(key for i in arms if i is not None for key in scores.keys[i]) for arms in own)
+    return Section(heading, text_table(headings, "l" + "r" * len(policies), cells), keys)

@@ -6,18 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.ablation import STAR
-from analysis.chance import chance
 from analysis.findings import Findings
-from analysis.formats import Cell, Section, Table, Value, text_table
-from analysis.means import mean_cell, mean_of
+from analysis.formats import Cell, Section, Table
+from analysis.means import Mean, mean_cell, mean_of
 from analysis.names import name_and_options, variant_parts
 from analysis.questions import is_control
 from analysis.records import Arm
 from analysis.ripeness import is_ripe
-from analysis.scores import final_scores
 from analysis.statistics import CONFIDENCE, mean_interval
 from analysis.tables import table
+from analysis.tables.ablation import STAR
+from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_names, section, table_of
 
 MAX_LEVELS = 6
 """Arms that differ in one factor alone and are compared each with each; of more, each with the first."""
@@ -33,12 +32,27 @@ class Pair(NamedTuple):
     after: int
 
 
+class Change(NamedTuple):
+    """What going from one level of a factor to another does: in a pair of arms, or in the mean over pairs.
+
+    variant: the arm that has the new level; "mean of 2 pairs". is_ripe: whether all were trained long enough.
+    """
+
+    pose: str
+    factor: str
+    old: str
+    new: str
+    variant: str
+    compared_with: str
+    difference: Mean
+    is_ripe: bool
+    keys: tuple[str, ...]
+
+
 @table("factors")
 def factors(findings: Findings) -> Table | None:
     """A section a factor, its changes with their mean over pairs; None where no two arms differ in one factor alone."""
     study = findings.study
-    scores = final_scores(study)
-    test_AS = scores.array("test_accuracy")
     by_factor: dict[str, dict[tuple[str, str, str], list[Pair]]] = {}
     for pair in pairs(study.arms):
         change = study.arms[pair.before].pose, pair.old, pair.new
@@ -46,46 +60,25 @@ def factors(findings: Findings) -> Table | None:
     if not by_factor:
         return None
     several = len({arm.pose for arm in study.arms}) > 1
+    columns: list[Column[Change]] = [
+        POSE,
+        Column("Change", "", "l", lambda row: f"{row.old} → {row.new}" + (f" at pose {row.pose}" if several else "")),
+        Column("", "factor old new", value=lambda row: (row.factor, row.old, row.new)),
+        Column(
+            "Variant", "variant", "l", lambda row: Cell(row.variant, strong=not row.compared_with),
+            lambda row: row.variant,
+        ),
+        Column("Compared with", "compared_with", "l", lambda row: row.compared_with),
+        Column("Difference", mean_names("difference", "num_pairs"), "r", _difference, lambda row: row.difference),
+        Column("n", cell=lambda row: row.difference.num),
+        RUN_KEYS,
+    ]  # fmt: skip
     sections: list[Section] = []
-    rows: list[tuple[Value, ...]] = []
+    rows: list[Change] = []
     for factor, changes in by_factor.items():
-        cells: list[tuple[Cell, ...]] = []
-        keys: list[tuple[str, ...]] = []
-        strong: set[tuple[int, int]] = set()
-        for (pose, old, new), found in changes.items():
-            difference_PS = np.stack([test_AS[pair.after] - test_AS[pair.before] for pair in found])
-            # A seed counts in the mean over pairs if all of them have it
-            difference_PS = np.concatenate([difference_PS, difference_PS.mean(axis=0, keepdims=True)])
-            estimate = mean_interval(difference_PS)
-            what = f"{old} → {new}" + (f" at pose {pose}" if several else "")
-            every: list[str] = []
-            for p in range(len(found) + (len(found) > 1)):
-                mean = mean_of(estimate, p)
-                if p < len(found):
-                    both = found[p].after, found[p].before
-                    arms = [study.arms[i].variant for i in both]
-                    own = tuple(key for i in both for key in scores.keys[i])
-                    every += own
-                else:
-                    arms, own = [f"mean of {len(found)} pairs", ""], tuple(dict.fromkeys(every))
-                    strong |= {(len(cells), column) for column in (1, 3)}
-                whole = found if p == len(found) else found[p : p + 1]
-                ripe = all(
-                    is_ripe(
-                        [findings.trained[i] for i in (pair.after, pair.before)],
-                        mean.value,
-                        chance(study),
-                        study.claims.margin,
-                    )
-                    for pair in whole
-                )
-                star = " *" if ripe and mean.excludes_zero else ""
-                difference = mean_cell(mean, signed=True, mark=star)
-                cells.append((Cell(what), Cell(arms[0]), Cell(arms[1]), difference, Cell(str(mean.num), mean.num)))
-                keys.append(own)
-                rows.append((study.name, pose, factor, old, new, *arms, *mean, " ".join(own)))
-        text = text_table(("Change", "Variant", "Compared with", "Difference", "n"), "lllrr", cells, frozenset(strong))
-        sections.append(Section(f"Factor: {factor}", text, tuple(keys)))
+        of_factor = [row for found in changes.values() for row in _changes(findings, found)]
+        sections.append(section(f"Factor: {factor}", columns, of_factor))
+        rows += of_factor
     notes = (
         "Each row compares two arms of a pose that differ in one factor alone: the model, the backbone, the policy, or "
         "one option of theirs. Differences are in percentage points of test accuracy, the new minus the old, paired by "
@@ -95,10 +88,33 @@ def factors(findings: Findings) -> Table | None:
         "of them completed.",
         f"Where more than {MAX_LEVELS} arms differ in the same factor alone, each is compared with the first.",
     )
-    columns: tuple[str, ...] = ("study", "pose", "factor", "old", "new", "variant", "compared_with", "difference")
-    columns += ("difference_half_width", "num_pairs", "run_keys")
-    title = f"Ablation by factor on {study.task_label}"
-    return Table(study.name, "factors", title, tuple(sections), notes, columns, tuple(rows))
+    return table_of(study, "factors", "Ablation by factor", sections, notes, columns, rows)
+
+
+def _changes(findings: Findings, found: Sequence[Pair]) -> Iterator[Change]:
+    """The same change in each of these pairs, and the mean over them where there are several."""
+    study, scores = findings.study, findings.scores
+    test_AS = scores.array("test_accuracy")
+    difference_PS = np.stack([test_AS[pair.after] - test_AS[pair.before] for pair in found])
+    # A seed counts in the mean over pairs if all of them have it
+    estimate = mean_interval(np.concatenate([difference_PS, difference_PS.mean(axis=0, keepdims=True)]))
+
+    def change(p: int, over: Sequence[Pair], variant: str, compared_with: str) -> Change:
+        mean, (factor, old, new, before, _) = mean_of(estimate, p), over[0]
+        arms = [(pair.after, pair.before) for pair in over]
+        ripe = all(is_ripe(study, [findings.trained[i] for i in both], mean.value) for both in arms)
+        keys = dict.fromkeys(key for both in arms for i in both for key in scores.keys[i])
+        return Change(study.arms[before].pose, factor, old, new, variant, compared_with, mean, ripe, tuple(keys))
+
+    for p, pair in enumerate(found):
+        yield change(p, [pair], study.arms[pair.after].variant, study.arms[pair.before].variant)
+    if len(found) > 1:
+        yield change(len(found), found, f"mean of {len(found)} pairs", "")
+
+
+def _difference(row: Change) -> Cell:
+    star = " *" if row.is_ripe and row.difference.excludes_zero else ""
+    return mean_cell(row.difference, signed=True, mark=star)._replace(strong=not row.compared_with)
 
 
 def settings(variant: str) -> dict[str, str]:

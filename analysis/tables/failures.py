@@ -1,64 +1,82 @@
 """What went wrong: every run that is missing, failed or diverged, and how many were pruned."""
 
-import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from analysis.ablation import status_text
+import pandas as pd
+
+from analysis.ablation import Row, status_text
 from analysis.findings import Findings
-from analysis.formats import ABSENT, Cell, Section, Table, Value, one_line, text_table
+from analysis.formats import Section, Table, one_line
 from analysis.tables import table
+from analysis.tables.columns import Column, table_of, text_of
 
 MAX_LISTED = 200
 """Runs that people's formats list; the rows for programs have all."""
 
 _LOST = ("missing", "failed", "diverged")
-_HEADINGS = ("Run", "Variant", "Pose", "Stage", "Seed", "Status", "Epochs", "Error")
+
+
+class Ended(NamedTuple):
+    """A run that is not completed."""
+
+    key: str
+    variant: str
+    pose: str
+    stage: str
+    seed: int | None
+    status: str
+    epochs: int | None
+    error: str | None
 
 
 @table("failures")
 def failures(findings: Findings) -> Table | None:
     """The arms that lost runs, and the runs; None where every run is completed."""
     study = findings.study
-    found = [row for row in findings.ablation.rows if {*row.final_statuses, *row.trial_statuses} - {"completed"}]
+    found = [row for row in findings.rows if {*row.final_statuses, *row.trial_statuses} - {"completed"}]
     if not found:
         return None
     several = len({arm.pose for arm in study.arms}) > 1
-    counts = [
-        (
-            Cell(f"{row.variant} at pose {row.pose}" if several else row.variant),
-            Cell(status_text(row.final_statuses) or ABSENT),
-            Cell(status_text(row.trial_statuses) or ABSENT),
-        )
-        for row in found
+    counts: list[Column[Row]] = [
+        Column("Variant", "", "l", lambda row: f"{row.variant} at pose {row.pose}" if several else row.variant),
+        Column("Final runs", "", "l", lambda row: status_text(row.final_statuses) or None),
+        Column("Trials", "", "l", lambda row: status_text(row.trial_statuses) or None),
     ]
-    lost = study.runs[study.runs["status"] != "completed"]
-    seed_at = _planned_seeds(findings)
-    listed: list[tuple[Cell, ...]] = []
-    rows: list[tuple[Value, ...]] = []
-    names = ("key", "variant", "pose", "stage", "seed", "status", "epochs", "error")
-    for key, variant, pose, stage, seed, status, epochs, error in zip(*(lost[n].tolist() for n in names), strict=True):
-        seed = seed_at.get(key) if math.isnan(seed) else int(seed)
-        epochs = None if math.isnan(epochs) else int(epochs)
-        error = error if isinstance(error, str) else None
-        rows.append((study.name, pose, variant, stage, seed, status, epochs, error, key))
-        if status in _LOST and len(listed) < MAX_LISTED:
-            texts = map(Cell, (key, variant, pose, stage))
-            cells = (_number(seed), Cell(status), _number(epochs), Cell(_short(error) if error else ABSENT))
-            listed.append((*texts, *cells))
-    sections = [Section("How runs ended", text_table(("Variant", "Final runs", "Trials"), "lll", counts), ())]
-    if listed:
-        text = text_table(_HEADINGS, "llllrlrl", listed)
-        sections.append(Section("Runs without a score", text, ()))
+    columns: list[Column[Ended]] = [
+        Column("Run", "", "l", lambda run: run.key),
+        Column("", "pose", value=lambda run: run.pose),
+        Column("Variant", "variant", "l", lambda run: run.variant),
+        Column("Pose", "", "l", lambda run: run.pose),
+        Column("Stage", "stage", "l", lambda run: run.stage),
+        Column("Seed", "seed", "r", lambda run: run.seed),
+        Column("Status", "status", "l", lambda run: run.status),
+        Column("Epochs", "epochs", "r", lambda run: run.epochs),
+        Column("Error", "error", "l", _short, lambda run: run.error),
+        Column("", "run_keys", value=lambda run: run.key),
+    ]
+    ended = list(_ended(findings))
+    lost = [run for run in ended if run.status in _LOST]
+    sections = [Section("How runs ended", text_of(counts, found), ())]
+    if lost:
+        sections.append(Section("Runs without a score", text_of(columns, lost[:MAX_LISTED]), ()))
     notes = [
         "A run that is missing, failed or diverged has no score and is never averaged over; a pruned trial was stopped "
         "because others were better after as many epochs. A diverged run's loss was no longer a number. Failed and "
         "diverged runs are made again on request (make sweep RETRY=1), missing ones by the next sweep."
     ]
-    num_lost = int(lost["status"].isin(_LOST).sum())
-    if num_lost > len(listed):
-        notes.append(f"The first {len(listed)} of {num_lost:,} such runs are listed; the CSV file has all.")
-    columns = ("study", "pose", "variant", "stage", "seed", "status", "epochs", "error", "run_keys")
-    title = f"Missing, failed and stopped runs on {study.task_label}"
-    return Table(study.name, "failures", title, tuple(sections), tuple(notes), columns, tuple(rows))
+    if len(lost) > MAX_LISTED:
+        notes.append(f"The first {MAX_LISTED} of {len(lost):,} such runs are listed; the CSV file has all.")
+    return table_of(study, "failures", "Missing, failed and stopped runs", sections, notes, columns, ended)
+
+
+def _ended(findings: Findings) -> Iterator[Ended]:
+    runs, seed_at = findings.study.runs, _planned_seeds(findings)
+    found = runs.loc[runs["status"] != "completed", list(Ended._fields)]
+    for run in map(Ended._make, zip(*(found[name].tolist() for name in found), strict=True)):
+        seed = seed_at.get(run.key) if pd.isna(run.seed) else int(run.seed or 0)
+        epochs = None if pd.isna(run.epochs) else int(run.epochs or 0)
+        yield run._replace(seed=seed, epochs=epochs, error=run.error if isinstance(run.error, str) else None)
 
 
 def _planned_seeds(findings: Findings) -> dict[str, int]:
@@ -71,10 +89,6 @@ def _planned_seeds(findings: Findings) -> dict[str, int]:
     return {key: seed_at[place] for arm in study.arms for place, key in enumerate(arm.finals) if place in seed_at}
 
 
-def _number(number: int | None) -> Cell:
-    return Cell(ABSENT if number is None else str(number), number)
-
-
-def _short(error: str) -> str:
-    error = one_line(error)
-    return error if len(error) <= 80 else error[:79] + "…"
+def _short(run: Ended) -> str | None:
+    error = one_line(run.error or "")
+    return (error if len(error) <= 80 else error[:79] + "…") or None

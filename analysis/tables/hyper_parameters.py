@@ -1,28 +1,41 @@
 """What every variant was trained with: the hyper-parameters of its winning trial."""
 
-from analysis.ablation import hyper_parameter_names
+from analysis.ablation import Row, hyper_parameter_names, value_text
 from analysis.findings import Findings
-from analysis.formats import Section, Table
+from analysis.formats import Cell, Section, Table, one_line
 from analysis.tables import table
+from analysis.tables.columns import POSE, VARIANT, Column, table_of, text_of
 
 
 @table("hyper_parameters")
 def hyper_parameters(findings: Findings) -> Table | None:
     """One section, a row an arm; None where no run has a hyper-parameter that says anything."""
-    found = findings.ablation
-    names = hyper_parameter_names(found.rows)
+    study, rows = findings.study, findings.rows
+    names = hyper_parameter_names(rows)
     if not names:
         return None
-    keys = tuple(row.winners for row in found.rows)
-    rows = tuple(
-        (found.study, row.pose, row.variant, *(row.hyper_parameters.get(name) for name in names), " ".join(own) or None)
-        for row, own in zip(found.rows, keys, strict=True)
-    )
+    several = len({row.pose for row in rows}) > 1
+    columns: list[Column[Row]] = [
+        POSE,
+        VARIANT,
+        Column("Pose" if several else "", "", "l", lambda row: row.pose),
+        *map(_column, names),
+        Column("Winning trial", "run_keys", "l", _winners, lambda row: " ".join(row.winners)),
+    ]
     notes = (
         "Of the trial that won, or of those that did, where each seed was tuned anew; of the final runs where nothing "
         "was tuned. Settings that are the same in every run are left out, but for those of the optimiser.",
     )
-    sections = (Section("", found.hyper_parameters, keys),)
-    title = f"Hyper-parameters on {findings.study.task_label}"
-    columns = ("study", "pose", "variant", *names, "run_keys")
-    return Table(found.study, "hyper_parameters", title, sections, notes, columns, rows)
+    sections = [Section("", text_of(columns, rows), tuple(row.winners for row in rows))]
+    return table_of(study, "hyper_parameters", "Hyper-parameters", sections, notes, columns, rows)
+
+
+def _column(name: str) -> Column[Row]:
+    return Column(
+        one_line(name), (name,), "r", lambda row: Cell(value_text(row.hyper_parameters.get(name))),
+        lambda row: row.hyper_parameters.get(name),
+    )  # fmt: skip
+
+
+def _winners(row: Row) -> str | None:
+    return f"{len(row.winners)}, one for each seed" if len(row.winners) > 1 else "".join(row.winners) or None

@@ -1,14 +1,17 @@
 """The claims at each size of training, and whether they still change."""
 
 import math
+from collections.abc import Iterator
+from dataclasses import astuple
 
 from analysis.findings import Findings
-from analysis.formats import ABSENT, Cell, Section, Table, Value, text_table
-from analysis.ladder import Climb, missing_runs, trend_text
+from analysis.formats import Cell, Table
+from analysis.ladder import Climb, Step, missing_runs, trend_text
 from analysis.means import mean_cell
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
 from analysis.tables.claims import claim_text, p_cell
+from analysis.tables.columns import Column, by_pose, mean_names, section, table_of
 from analysis.tables.ranking import pose_heading
 from analysis.wording import count
 
@@ -20,44 +23,22 @@ def ladder(findings: Findings) -> Table | None:
     missing = missing_runs(study)
     if not study.rungs or not study.claims.family:
         return None
-    sections = []
-    for pose in dict.fromkeys(climb.claim.pose for climb in found):
-        of_pose = [climb for climb in found if climb.claim.pose == pose]
-        sizes = [f"{step.train_images:,} x {step.epochs}" for step in of_pose[0].steps]
-        headings = ("Claim", *sizes, "Last change", "A doubling", "Trend", "p (settled)", "p (moving)")
-        strong = frozenset((i, 3 + len(sizes)) for i, climb in enumerate(of_pose) if climb.trend.direction == "settled")
-        text = text_table(headings, "l" + "r" * (2 + len(sizes)) + "lrr", list(map(_cells, of_pose)), strong)
-        keys = tuple(tuple(key for step in climb.steps for key in step.keys) for climb in of_pose)
-        sections.append(Section(pose_heading(pose, study.arms), text, keys))
-    rows = tuple(
-        (
-            *(study.name, climb.claim.pose, climb.claim.variant, climb.claim.baseline, climb.claim.interaction),
-            *(step.train_images, step.epochs, None if math.isnan(step.train_flops) else step.train_flops),
-            *step.difference,
-            *climb.change,
-            *_numbers(
-                climb.per_doubling, *(climb.turns_at or (math.nan,) * 3), climb.trend.p_settled, climb.trend.p_moving
-            ),
-            climb.trend.direction,
-            " ".join(step.keys),
-        )
-        for climb in found
-        for step in climb.steps
-    )
-    columns = (
-        *("study", "pose", "variant", "baseline", "interaction", "train_images", "epochs", "train_flops"),
-        *("difference", "difference_half_width", "num_pairs", "change", "change_half_width", "change_num_pairs"),
-        *(
-            "change_per_doubling",
-            "turns_at_train_flops",
-            "turns_at_low",
-            "turns_at_high",
-            "p_settled",
-            "p_moving",
-            "trend",
-            "run_keys",
-        ),
-    )
+    sections = [
+        section(pose_heading(pose, study.arms), list(_columns(of_pose[0])), of_pose)
+        for pose, of_pose in by_pose(found).items()
+    ]
+    steps = [(climb, step) for climb in found for step in climb.steps]
+    columns: list[Column[tuple[Climb, Step]]] = [
+        Column("", "pose variant baseline interaction", value=lambda row: astuple(row[0].claim)),
+        Column("", "train_images epochs train_flops", value=lambda row: astuple(row[1])[:3]),
+        Column("", mean_names("difference", "num_pairs"), value=lambda row: row[1].difference),
+        Column("", mean_names("change"), value=lambda row: row[0].change),
+        Column("", "change_per_doubling", value=lambda row: row[0].per_doubling),
+        Column("", "turns_at_train_flops turns_at_low turns_at_high", value=lambda row: row[0].turns_at or (None,) * 3),
+        Column("", "p_settled p_moving", value=lambda row: (row[0].trend.p_settled, row[0].trend.p_moving)),
+        Column("", "trend", value=lambda row: row[0].trend.direction),
+        Column("", "run_keys", value=lambda row: " ".join(row[1].keys)),
+    ]
     notes = (
         "Each column is a size of training (images x epochs), the last the study's own: the difference in points of "
         f"test accuracy, paired by seed, ± the half width of its {100 * CONFIDENCE:g} % Student-t interval. Settings "
@@ -77,23 +58,31 @@ def ladder(findings: Findings) -> Table | None:
             for (train_images, epochs), num in missing.items()
         ),
     )
-    title = f"Claims by size of training on {study.task_label}"
-    return Table(study.name, "ladder", title, tuple(sections), notes, columns, rows)
+    return table_of(study, "ladder", "Claims by size of training", sections, notes, columns, steps)
 
 
-def _numbers(*values: float) -> tuple[Value, ...]:
-    return tuple(None if math.isnan(value) else value for value in values)
+def _columns(first: Climb) -> Iterator[Column[Climb]]:
+    """What people read of each claim; all have the sizes of the first."""
+    yield Column("Claim", "", "l", lambda climb: claim_text(climb.claim))
+    for number, step in enumerate(first.steps):
+        yield _size_column(number, step)
+    yield Column("Last change", cell=lambda climb: mean_cell(climb.change, signed=True))
+    yield Column("A doubling", cell=_doubling)
+    yield Column("Trend", "", "l", _trend)
+    yield Column("p (settled)", cell=lambda climb: p_cell(climb.trend.p_settled))
+    yield Column("p (moving)", cell=lambda climb: p_cell(climb.trend.p_moving))
 
 
-def _cells(climb: Climb) -> tuple[Cell, ...]:
-    trend = climb.trend
-    doubling = ABSENT if math.isnan(climb.per_doubling) else f"{100 * climb.per_doubling:+.1f}".replace("-", "−")
-    return (
-        Cell(claim_text(climb.claim)),
-        *(mean_cell(step.difference, signed=True) for step in climb.steps),
-        mean_cell(climb.change, signed=True),
-        Cell(doubling, climb.per_doubling),
-        Cell(trend_text(climb)),
-        p_cell(trend.p_settled),
-        p_cell(trend.p_moving),
-    )
+def _size_column(number: int, step: Step) -> Column[Climb]:
+    heading = f"{step.train_images:,} x {step.epochs}"
+    return Column(heading, cell=lambda climb: mean_cell(climb.steps[number].difference, signed=True))
+
+
+def _doubling(climb: Climb) -> Cell | None:
+    if math.isnan(climb.per_doubling):
+        return None
+    return Cell(f"{100 * climb.per_doubling:+.1f}".replace("-", "−"), climb.per_doubling)
+
+
+def _trend(climb: Climb) -> Cell:
+    return Cell(trend_text(climb), strong=climb.trend.direction == "settled")

@@ -1,83 +1,95 @@
 """Who is first: every variant of a pose, sorted by its test accuracy, with all that was measured on test images."""
 
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
 import numpy as np
 
+from analysis.ablation import Row
 from analysis.chance import majority_note
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
-from analysis.formats import Cell, Section, Table, Value, text_table
+from analysis.formats import Cell, Table
 from analysis.questions import is_control
-from analysis.scores import SCORES, final_scores
-from analysis.statistics import CONFIDENCE
+from analysis.scores import SCORES, Score
+from analysis.statistics import CONFIDENCE, Floats
 from analysis.tables import table
-from analysis.tables.ranking import arms_by_pose, pose_heading, ranked, ranking_note
+from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_names, pose_sections, table_of
+from analysis.tables.ranking import Ranked, arms_by_pose, ranked, ranking_note
+
+
+class Place(NamedTuple):
+    """An arm on the board. rank: from 1; None where it has none. scores: by name."""
+
+    rank: int | None
+    arm: Row
+    scores: dict[str, Ranked]
+
+    @property
+    def pose(self) -> str:
+        return self.arm.pose
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self.arm.keys
 
 
 @table("leaderboard")
 def leaderboard(findings: Findings) -> Table | None:
     """A section a pose; None where no pose has two variants with a score."""
-    study, scores = findings.study, final_scores(findings.study)
+    study, rows, scores = findings.study, findings.rows, findings.scores
     score_of = {score: scores.array(score.name) for score in SCORES}
     shown = [score for score, score_AS in score_of.items() if not np.isnan(score_AS).all()]
-    scored_A = np.array([bool(keys) for keys in scores.keys])
     by_pose = arms_by_pose(study.arms)
-    if all(scored_A[places].sum() < 2 for places in by_pose.values()):
+    if all(sum(bool(rows[i].keys) for i in places) < 2 for places in by_pose.values()):
         return None
-    costs = findings.ablation.rows
-    unit = flop_unit(row.train_flops for row in costs)
-    alpha = study.claims.alpha
-    columns = ("Variant", *(score.heading for score in shown), "n", "Parameters", "Training FLOPs")
-    sections, rows = [], []
-    for pose, places in by_pose.items():
-        with np.errstate(invalid="ignore"):
-            mean_A = [float(np.nanmean(score_of[SCORES[0]][i])) if scored_A[i] else -np.inf for i in places]
-        order = [places[j] for j in np.argsort(-np.array(mean_A), kind="stable")]
-        arms = [study.arms[i] for i in order]
-        ranks = {
-            score: ranked(
-                score_AS[order], arms, alpha,
-                factor=score.factor, decimals=score.decimals, smaller_is_better=score.smaller_is_better,
-            )
-            for score, score_AS in score_of.items()
-        }  # fmt: skip
-        cells, strong, rank = [], set(), 0
-        for j, (i, arm) in enumerate(zip(order, arms, strict=True)):
-            num, listed = len(scores.keys[i]), len(arm.finals)
-            cells.append(
-                (
-                    Cell(arm.variant),
-                    *(ranks[score].cells[j] for score in shown),
-                    Cell(str(num) if num == listed else f"{num} of {listed}", num),
-                    count_cell(costs[i].num_parameters),
-                    flop_cell(costs[i].train_flops, unit),
-                )
-            )
-            strong |= {(j, 1 + k) for k, score in enumerate(shown) if ranks[score].first[j]}
-            numbers: list[Value] = []
-            for column in ranks.values():
-                numbers += [*column.means[j], column.first[j], column.tied[j], float(column.best.p_A[j])]
-            is_ranked = num > 0 and not is_control(arm.variant)
-            rank += is_ranked
-            place = (study.name, arm.pose, rank if is_ranked else None, arm.variant)
-            keys = " ".join(scores.keys[i])
-            rows.append((*place, *numbers, costs[i].num_parameters, costs[i].train_flops, listed, keys))
-        text = text_table(columns, "l" + "r" * (len(columns) - 1), cells, frozenset(strong))
-        sections.append(Section(pose_heading(pose, study.arms), text, tuple(scores.keys[i] for i in order)))
-    ends = ("", "_half_width", "_num_seeds", "_is_best", "_tied_with_best", "_p_best")
-    names = [f"{score.name}{end}" for score in SCORES for end in ends]
+    found = [place for places in by_pose.values() for place in _places(places, findings, score_of)]
+    unit = flop_unit(row.train_flops for row in rows)
+    columns: list[Column[Place]] = [
+        POSE,
+        Column("", "rank", value=lambda place: place.rank),
+        Column("Variant", "variant", "l", lambda place: place.arm.variant),
+        *(_score_column(score, score.heading if score in shown else "") for score in SCORES),
+        Column("n", cell=_num_cell),
+        Column("Parameters", "num_parameters", "r", lambda place: count_cell(place.arm.num_parameters)),
+        Column("Training FLOPs", "train_flops", "r", lambda place: flop_cell(place.arm.train_flops, unit)),
+        Column("", "num_finals", value=lambda place: len(place.arm.finals)),
+        RUN_KEYS,
+    ]
     notes = (
-        ranking_note(alpha, study.arms),
+        ranking_note(study.claims.alpha, study.arms),
         *majority_note(study),
         f"Numbers are means over the n completed final runs, ± the half width of their {100 * CONFIDENCE:g} % "
         "Student-t interval. Where runs are missing or failed, n says of how many; they are never averaged over.",
         *(f"{score.heading}: {score.meaning}." for score in shown[1:]),
     )
-    return Table(
-        study.name,
-        "leaderboard",
-        f"Leaderboard on {study.task_label}",
-        tuple(sections),
-        notes,
-        ("study", "pose", "rank", "variant", *names, "num_parameters", "train_flops", "num_finals", "run_keys"),
-        tuple(rows),
-    )
+    sections = pose_sections(study, columns, found)
+    return table_of(study, "leaderboard", "Leaderboard", sections, notes, columns, found)
+
+
+def _places(places: list[int], findings: Findings, score_of: Mapping[Score, Floats]) -> Iterator[Place]:
+    """The arms of a pose, the most accurate first. places: their indices."""
+    rows = findings.rows
+    order = sorted(places, key=lambda i: -rows[i].test_accuracy.value if rows[i].keys else math.inf)
+    arms, alpha = [findings.study.arms[i] for i in order], findings.study.claims.alpha
+    columns = {score.name: ranked(score_AS[order], arms, alpha, score) for score, score_AS in score_of.items()}
+    rank = 0
+    for j, i in enumerate(order):
+        is_ranked = bool(rows[i].keys) and not is_control(rows[i].variant)
+        rank += is_ranked
+        yield Place(rank if is_ranked else None, rows[i], {name: column[j] for name, column in columns.items()})
+
+
+def _num_cell(place: Place) -> Cell:
+    num, listed = len(place.keys), len(place.arm.finals)
+    return Cell(str(num) if num == listed else f"{num} of {listed}", num)
+
+
+def _score_column(score: Score, heading: str) -> Column[Place]:
+    names = f"{mean_names(score.name, f'{score.name}_num_seeds')} {score.name}_is_best"
+    return Column(
+        heading, f"{names} {score.name}_tied_with_best {score.name}_p_best", "r",
+        lambda place: place.scores[score.name].cell,
+        lambda place: (*place.scores[score.name].mean, *place.scores[score.name][2:]),
+    )  # fmt: skip

@@ -3,13 +3,11 @@
 from analysis.equal_parameters import PARAMETERS_TOLERANCE, ParametersRow, equal_parameters
 from analysis.findings import Findings
 from analysis.flops import count_cell
-from analysis.formats import ABSENT, Cell, Section, Table, text_table
+from analysis.formats import Cell, Table
 from analysis.means import mean_cell
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
-from analysis.tables.ranking import pose_heading
-
-_HEADINGS = ("Variant", "Parameters", "As large", "Its parameters", "Test difference", "n")
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, mean_names, pose_sections, table_of
 
 
 @table("parameters")
@@ -19,23 +17,19 @@ def parameters(findings: Findings) -> Table | None:
     matched = [row for row in equal_parameters(study) if row.match is not None]
     if not any(row.difference is not None and row.difference.num for row in matched):
         return None
-    sections = []
-    for pose in dict.fromkeys(row.pose for row in matched):
-        of_pose = [row for row in matched if row.pose == pose]
-        text = text_table(_HEADINGS, "lrlrrr", list(map(_cells, of_pose)))
-        sections.append(Section(pose_heading(pose, study.arms), text, tuple(row.keys for row in of_pose)))
-    rows = tuple(
-        (
-            *(study.name, row.pose, row.variant, row.match, row.num_parameters, row.match_parameters),
-            *(row.difference or (None, None, None)),
-            " ".join(row.keys),
-        )
-        for row in matched
-    )
-    columns = (
-        *("study", "pose", "variant", "compared_with", "num_parameters", "compared_num_parameters"),
-        *("difference", "difference_half_width", "difference_num_pairs", "run_keys"),
-    )
+    columns: list[Column[ParametersRow]] = [
+        POSE,
+        VARIANT,
+        Column("", "compared_with", value=lambda row: row.match),
+        Column("Parameters", "num_parameters", "r", lambda row: count_cell(row.num_parameters)),
+        Column("As large", "", "l", lambda row: row.match),
+        Column("Its parameters", "compared_num_parameters", "r", lambda row: count_cell(row.match_parameters)),
+        Column(
+            "Test difference", mean_names("difference"), "r", _difference, lambda row: row.difference or (None,) * 3
+        ),
+        Column("n", cell=lambda row: row.difference.num if row.difference else 0),
+        RUN_KEYS,
+    ]
     notes = (
         "The test accuracy of an arm with a spatial transformer beside that of the arm without one, and of the same "
         f"policy, that is nearest in size, within {100 * PARAMETERS_TOLERANCE:g} %; and the other way round. "
@@ -43,19 +37,10 @@ def parameters(findings: Findings) -> Table | None:
         f"{100 * CONFIDENCE:g} % Student-t interval; a * marks an interval that excludes 0, not corrected for the "
         "number of comparisons.",
     )
-    title = f"Equal parameters on {study.task_label}"
-    return Table(study.name, "parameters", title, tuple(sections), notes, columns, rows)
+    sections = pose_sections(study, columns, matched)
+    return table_of(study, "parameters", "Equal parameters", sections, notes, columns, matched)
 
 
-def _cells(row: ParametersRow) -> tuple[Cell, ...]:
+def _difference(row: ParametersRow) -> Cell | None:
     difference = row.difference
-    return (
-        Cell(row.variant),
-        count_cell(row.num_parameters),
-        Cell(row.match or ABSENT),
-        count_cell(row.match_parameters),
-        Cell(ABSENT)
-        if difference is None
-        else mean_cell(difference, signed=True, mark=" *" if difference.excludes_zero else ""),
-        Cell(str(difference.num if difference else 0), difference.num if difference else 0),
-    )
+    return difference and mean_cell(difference, signed=True, mark=" *" if difference.excludes_zero else "")

@@ -10,53 +10,47 @@ from analysis.gap import CEILING
 from analysis.means import Mean, mean_cell, mean_of
 from analysis.questions import is_control
 from analysis.records import Arm
+from analysis.scores import SCORES, Score
 from analysis.statistics import Floats, mean_interval
-from analysis.statistics.ties import Best, best_of
+from analysis.statistics.ties import best_of
 
 TIED = "†"
 
 
-class RankedColumn(NamedTuple):
-    """A column of scores over rows: as people read them, and whether each is the best, or tied with it."""
+class Ranked(NamedTuple):
+    """An arm in a column of scores. is_best, is_tied: with the best. p: of its difference to the best."""
 
-    cells: tuple[Cell, ...]
-    means: tuple[Mean, ...]
-    best: Best
-    first: tuple[bool, ...]
-    tied: tuple[bool, ...]
+    cell: Cell
+    mean: Mean
+    is_best: bool
+    is_tied: bool
+    p: float
 
 
 def ranked(
     score_RS: Floats,
     arms: Sequence[Arm],
     alpha: float,
+    score: Score = SCORES[0],
     *,
-    factor: float = 100,
-    decimals: int = 1,
-    smaller_is_better: bool = False,
     intervals: bool = True,
     ranking: bool = True,
-) -> RankedColumn:
+) -> list[Ranked]:
     """Scores of R arms of one pose by seeds. intervals: whether cells show them. ranking: whether one is the best."""
     estimate = mean_interval(score_RS)
-    means = tuple(mean_of(estimate, i) for i in range(len(arms)))
     ranked_RS = np.where(np.array([is_control(arm.variant) for arm in arms])[:, None], np.nan, score_RS)
-    best = best_of(ranked_RS, smaller_is_better=smaller_is_better)
+    best = best_of(ranked_RS, smaller_is_better=score.smaller_is_better)
     present_R = ~np.isnan(ranked_RS).all(axis=1)
     compared = ranking and best.index is not None and present_R.sum() > 1
     tied_R = best.tied(alpha) & present_R & compared
-    cells = tuple(
-        mean_cell(
-            mean if intervals else mean._replace(half_width=np.nan),
-            decimals,
-            factor=factor,
-            dash=intervals,
-            mark=f" {TIED}" if tied else "",
-        )
-        for mean, tied in zip(means, tied_R, strict=True)
-    )
-    first = tuple(bool(compared and i == best.index) for i in range(len(arms)))
-    return RankedColumn(cells, means, best, first, tuple(map(bool, tied_R)))
+    column = []
+    for i, (is_tied, p) in enumerate(zip(tied_R.tolist(), best.p_A.tolist(), strict=True)):
+        mean, is_best = mean_of(estimate, i), bool(compared and i == best.index)
+        shown = mean if intervals else mean._replace(half_width=np.nan)
+        mark = f" {TIED}" if is_tied else ""
+        cell = mean_cell(shown, score.decimals, factor=score.factor, dash=intervals, mark=mark)
+        column.append(Ranked(cell._replace(strong=is_best), mean, is_best, is_tied, p))
+    return column
 
 
 def ranking_note(alpha: float, arms: Sequence[Arm]) -> str:

@@ -2,46 +2,56 @@
 
 import pandas as pd
 
+from analysis.ablation import Run
 from analysis.findings import Findings
-from analysis.formats import ABSENT, Cell, Section, Table, Value, text_table
+from analysis.formats import Cell, Section, Table, Value
 from analysis.run_records import COSTS, MACHINE
-from analysis.scores import SCORES
+from analysis.scores import SCORES, Score
 from analysis.tables import table
+from analysis.tables.columns import Column, table_of, text_of
 
 MAX_LISTED = 200
 """Final runs that people's formats list; the rows for programs have all runs."""
 
 
 @table("runs")
-def runs(findings: Findings) -> Table | None:
+def runs_table(findings: Findings) -> Table | None:
     """One section, the final runs; None where none is in the ledger."""
     study = findings.study
     finals = study.runs[(study.runs["stage"] == "final") & (study.runs["status"] != "missing")]
     if finals.empty:
         return None
-    shown = [score for score in SCORES if finals[score.name].notna().any()]
-    cells = []
-    for run in finals.head(MAX_LISTED).to_dict("records"):
-        numbers = (
-            Cell(ABSENT) if pd.isna(run[score.name])
-            else Cell(f"{score.factor * run[score.name]:.{score.decimals}f}", run[score.name])
-            for score in shown
-        )  # fmt: skip
-        place = Cell(run["key"]), Cell(run["variant"]), Cell(run["pose"]), Cell(f"{run['seed']:.0f}", run["seed"])
-        cells.append((*place, Cell(run["status"]), *numbers))
-    headings = ("Run", "Variant", "Pose", "Seed", "Status", *(score.heading for score in shown))
-    text = text_table(headings, "lllrl" + "r" * len(shown), cells)
-    # Costs differ between repetitions; the key comes last, as in every table.
+    # Costs differ between repetitions; the key comes last, as in every table
     left_out = {"arm", "key", *COSTS, *MACHINE, "versions", "test_class_accuracy"}
     names = [str(name) for name in study.runs if name not in left_out]
-    values = study.runs[[*names, "key"]].astype(object)
-    rows = tuple((study.name, *map(_value, row)) for row in values.itertuples(index=False, name=None))
+    columns: list[Column[Run]] = [
+        Column("Run", "", "l", lambda run: run["key"]),
+        Column("Variant", "", "l", lambda run: run["variant"]),
+        Column("Pose", "", "l", lambda run: run["pose"]),
+        Column("Seed", cell=lambda run: Cell(f"{run['seed']:.0f}", run["seed"])),
+        Column("Status", "", "l", lambda run: run["status"]),
+        *(_score_column(score) for score in SCORES if finals[score.name].notna().any()),
+        *(_value_column(name) for name in names),
+        Column("", "run_keys", value=lambda run: run["key"]),
+    ]
+    sections = [Section("", text_of(columns, finals.head(MAX_LISTED).to_dict("records")), ())]
+    runs = study.runs[[*names, "key"]].astype(object).to_dict("records")
     notes = ["The final runs, one a row; the CSV file has the trials too, with all hyper-parameters and scores."]
     if len(finals) > MAX_LISTED:
         notes.append(f"The first {MAX_LISTED} of {len(finals):,} are listed here.")
-    title = f"Runs on {study.task_label}"
-    columns = ("study", *names, "run_keys")
-    return Table(study.name, "runs", title, (Section("", text, ()),), tuple(notes), columns, rows)
+    return table_of(study, "runs", "Runs", sections, notes, columns, runs)
+
+
+def _score_column(score: Score) -> Column[Run]:
+    def cell(run: Run) -> Cell | None:
+        value = run[score.name]
+        return None if pd.isna(value) else Cell(f"{score.factor * value:.{score.decimals}f}", value)
+
+    return Column(score.heading, cell=cell)
+
+
+def _value_column(name: str) -> Column[Run]:
+    return Column("", (name,), value=lambda run: _value(run[name]))
 
 
 def _value(value: object) -> Value:

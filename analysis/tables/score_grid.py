@@ -1,39 +1,84 @@
 """Sections whose columns are the same score under many conditions: means over runs, the best bold, ties marked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from analysis.formats import Cell, Section, text_table
+import pandas as pd
+
+from analysis.formats import Section, Value, text_table
+from analysis.means import mean_of
 from analysis.scores import FinalScores
-from analysis.statistics import Floats
-from analysis.tables.ranking import ranked
+from analysis.statistics import Estimate, Floats, mean_interval
+from analysis.tables.ranking import arms_by_pose, pose_heading, ranked
 
 MAX_COLUMNS = 13
 """Columns that a page has room for; of more, as many at equal distances, the first and the last among them."""
 
 
-def grid_section(
-    heading: str,
-    score_of: Mapping[str, Floats],
-    places: Sequence[int],
-    scores: FinalScores,
-    keys: Sequence[tuple[str, ...]],
-    *,
-    ranking: bool = True,
-) -> Section:
-    """Rows are the arms at these places, columns the conditions by their headings.
+class Grid(NamedTuple):
+    """What a section shows. score_of: AS, arms by seeds, as fractions, by the heading of their column.
 
-    score_of: AS, arms by seeds, as fractions. keys: of every arm of the study. ranking: whether more is better, so that
-    the best of a column is marked.
+    ranking: whether more is better, so that the best of a column is marked.
     """
-    arms = [scores.study.arms[i] for i in places]
-    headings = thinned(list(score_of))
-    alpha = scores.study.claims.alpha
-    columns = [ranked(score_of[name][list(places)], arms, alpha, intervals=False, ranking=ranking) for name in headings]
-    nums = [Cell(str(len(keys[i])), len(keys[i])) for i in places]
-    cells = [(Cell(arm.variant), nums[j], *(column.cells[j] for column in columns)) for j, arm in enumerate(arms)]
-    strong = frozenset((j, 2 + k) for k, column in enumerate(columns) for j in range(len(arms)) if column.first[j])
-    text = text_table(("Variant", "n", *headings), "lr" + "r" * len(headings), cells, strong)
+
+    heading: str
+    score_of: Mapping[str, Floats]
+    ranking: bool = True
+
+
+def grid_sections(grids: Iterable[Grid], scores: FinalScores, keys: Sequence[tuple[str, ...]]) -> Iterator[Section]:
+    """Sections of each pose. keys: of the runs of each arm that were measured; arms without have no row."""
+    grids, study = list(grids), scores.study
+    for pose, places in arms_by_pose(study.arms).items():
+        places = [i for i in places if keys[i]]
+        of_pose = pose_heading(pose, study.arms)
+        for grid in grids:
+            if places and grid.score_of:
+                heading = f"{of_pose}: {grid.heading}" if of_pose else grid.heading
+                yield _section(heading[:1].upper() + heading[1:], grid, places, scores, keys)
+
+
+def _section(
+    heading: str, grid: Grid, places: list[int], scores: FinalScores, keys: Sequence[tuple[str, ...]]
+) -> Section:
+    arms, alpha = [scores.study.arms[i] for i in places], scores.study.claims.alpha
+    names = thinned(list(grid.score_of))
+    ranks = [ranked(grid.score_of[name][places], arms, alpha, intervals=False, ranking=grid.ranking) for name in names]
+    variants, nums = [arm.variant for arm in arms], [len(keys[i]) for i in places]
+    cells = zip(variants, nums, *([place.cell for place in column] for column in ranks), strict=True)
+    text = text_table(("Variant", "n", *names), "lr" + "r" * len(names), cells)
     return Section(heading, text, tuple(keys[i] for i in places))
+
+
+def measured_rows(
+    scores: FinalScores, keys: Sequence[tuple[str, ...]], conditions: Iterable[tuple[tuple[Value, ...], list[Estimate]]]
+) -> tuple[tuple[Value, ...], ...]:
+    """A row for programs for each arm and condition under which it has a score, arm by arm.
+
+    conditions: how a row names each, and means over the arms. keys: of the runs of each arm that were measured.
+    """
+    conditions = list(conditions)
+    return tuple(
+        (scores.study.name, arm.pose, arm.variant, *place, *(n for each in means for n in mean_of(each, i)), joined)
+        for i, arm in enumerate(scores.study.arms)
+        for joined in [" ".join(keys[i])]
+        for place, means in conditions
+        if means[0].num_X[i]
+    )
+
+
+def conditions(
+    scores: FinalScores, points: pd.DataFrame, by: list[str], measures: list[str], *, sort: bool = True
+) -> Iterator[tuple[tuple[Value, ...], list[Estimate]]]:
+    """What measured_rows takes, of points that differ in these columns: texts, and a number as the last."""
+    for (*names, number), at in points.groupby(by, sort=sort):
+        yield (*map(str, names), float(str(number))), [mean_interval(scores.spread(at, at[what])) for what in measures]
+
+
+def measured_keys(scores: FinalScores, points: pd.DataFrame) -> list[tuple[str, ...]]:
+    """The keys of each arm's runs that have points."""
+    measured = set(points["key"])
+    return [tuple(key for key in own if key in measured) for own in scores.keys]
 
 
 def thinned(names: list[str]) -> list[str]:

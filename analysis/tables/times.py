@@ -1,18 +1,34 @@
 """What the runs took: the one table that differs between repetitions of the same study."""
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Iterator
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from analysis.findings import Findings
-from analysis.formats import ABSENT, Cell, Section, Table, Value, one_line, text_table
-from analysis.records import Study
+from analysis.formats import Cell, Table, one_line
 from analysis.run_records import COSTS
 from analysis.tables import table
+from analysis.tables.columns import POSE, RUN_KEYS, Column, section, table_of
 
-_HEADINGS = ("Variant", "n", "Training s a run", "shortest", "longest", "Images/s", "Peak MiB", "All runs s")
-Took = dict[Hashable, float]
+_COSTS = {
+    "train_seconds": "Training s a run",
+    "train_seconds_min": "shortest",
+    "train_seconds_max": "longest",
+    "images_per_s": "Images/s",
+    "peak_memory_mib_max": "Peak MiB",
+    "all_runs_seconds": "All runs s",
+}
+
+
+class Took(NamedTuple):
+    """What an arm's completed final runs took, by name; NaN where no run has that cost. keys: of these runs."""
+
+    pose: str
+    variant: str
+    num_runs: int
+    costs: dict[Hashable, float]
+    keys: tuple[str, ...]
 
 
 @table("times")
@@ -20,19 +36,15 @@ def times(findings: Findings) -> Table:
     """One section, a row an arm."""
     study = findings.study
     several = len(study.arms) > len({arm.variant for arm in study.arms})
-    keys: list[list[str]] = [[] for _ in study.arms]
-    for arm, key in zip(findings.completed["arm"], findings.completed["key"], strict=True):
-        keys[arm].append(key)
-    cells: list[tuple[Cell, ...]] = []
-    rows: list[tuple[Value, ...]] = []
-    names: tuple[str, ...] = ()
-    for (pose, variant, took), own in zip(_times(study), keys, strict=True):
-        num_runs, *costs = took.values()
-        name = f"{variant} at pose {pose}" if several else variant
-        cells.append((Cell(name), Cell(f"{num_runs:.0f}", num_runs), *map(_cost_cell, costs)))
-        rows.append((study.name, pose, variant, *took.values(), " ".join(own)))
-        names = tuple(map(str, took))
-    text = text_table(_HEADINGS, "l" + "r" * (len(_HEADINGS) - 1), cells)
+    columns: list[Column[Took]] = [
+        POSE,
+        Column("Variant", "", "l", lambda row: f"{row.variant} at pose {row.pose}" if several else row.variant),
+        Column("", "variant", value=lambda row: row.variant),
+        Column("n", "num_runs", "r", lambda row: row.num_runs),
+        *(_cost_column(name, heading) for name, heading in _COSTS.items()),
+        RUN_KEYS,
+    ]
+    rows = list(_times(findings))
     measured = study.runs[study.runs[list(COSTS)].notna().any(axis=1)]
     machines = measured[["device", "device_name", "threads"]].drop_duplicates().itertuples(index=False)
     machines_text = sorted({_machine_text(*machine) for machine in machines})
@@ -43,33 +55,34 @@ def times(findings: Findings) -> Table:
         f"Measured on {'; '.join(machines_text) or 'no machine yet'}.",
         *(f"Versions: {text}." for text in versions),
     )
-    sections = (Section("", text, tuple(map(tuple, keys))),)
-    columns = ("study", "pose", "variant", *names, "run_keys")
-    return Table(study.name, "times", f"Times on {study.task_label}", sections, notes, columns, tuple(rows))
+    return table_of(study, "times", "Times", [section("", columns, rows)], notes, columns, rows)
 
 
-def _cost_cell(cost: float) -> Cell:
-    return Cell(ABSENT) if pd.isna(cost) else Cell(f"{cost:,.{0 if cost >= 100 else 1}f}", cost)
+def _cost_column(name: str, heading: str) -> Column[Took]:
+    def cell(row: Took) -> Cell | None:
+        cost = row.costs[name]
+        return None if pd.isna(cost) else Cell(f"{cost:,.{0 if cost >= 100 else 1}f}", cost)
+
+    return Column(heading, name, "r", cell)
 
 
-def _times(study: Study) -> list[tuple[str, str, Took]]:
-    """For each arm: pose, variant and, by name, what its completed final runs took; NaN where no run has that cost."""
-    runs = study.runs
-    completed = runs[(runs["stage"] == "final") & (runs["status"] == "completed")]
-    arms = range(len(study.arms))
-    by_arm = completed.groupby("arm")
+def _times(findings: Findings) -> Iterator[Took]:
+    """A row an arm."""
+    study, by_arm = findings.study, findings.completed.groupby("arm")
     took = pd.DataFrame(
         {
-            "num_runs": by_arm["train_seconds"].count().reindex(arms, fill_value=0),
-            "train_seconds": by_arm["train_seconds"].mean().reindex(arms),
-            "train_seconds_min": by_arm["train_seconds"].min().reindex(arms),
-            "train_seconds_max": by_arm["train_seconds"].max().reindex(arms),
-            "images_per_s": by_arm["images_per_s"].mean().reindex(arms),
-            "peak_memory_mib_max": by_arm["peak_memory_mib"].max().reindex(arms),
-            "all_runs_seconds": runs.groupby("arm")["seconds"].sum(min_count=1).reindex(arms),
-        }
-    )
-    return [(arm.pose, arm.variant, row) for arm, row in zip(study.arms, took.to_dict("records"), strict=True)]
+            "train_seconds": by_arm["train_seconds"].mean(),
+            "train_seconds_min": by_arm["train_seconds"].min(),
+            "train_seconds_max": by_arm["train_seconds"].max(),
+            "images_per_s": by_arm["images_per_s"].mean(),
+            "peak_memory_mib_max": by_arm["peak_memory_mib"].max(),
+            "all_runs_seconds": study.runs.groupby("arm")["seconds"].sum(min_count=1),
+        },
+        index=range(len(study.arms)),
+    ).to_dict("records")
+    num_runs, keys = by_arm["train_seconds"].count(), by_arm["key"].agg(tuple)
+    for i, (arm, costs) in enumerate(zip(study.arms, took, strict=True)):
+        yield Took(arm.pose, arm.variant, int(num_runs.get(i, 0)), costs, keys.get(i, ()))
 
 
 def _machine_text(device: Any, device_name: Any, threads: Any) -> str:

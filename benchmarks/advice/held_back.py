@@ -15,7 +15,7 @@ import numpy as np
 from analysis.chance import chance
 from analysis.findings import find
 from analysis.ladder import Step
-from analysis.pairs import completed, variants_of
+from analysis.pairs import runs_by_seed, variants_of
 from analysis.records import Study
 from analysis.ripeness import Trained, nothing_learned, too_short, trained
 from ledger.ledger import Ledger
@@ -61,7 +61,7 @@ def direction(step: Step, margin: float) -> str:
 
 
 def arm_of(study: Study, claim: Claim, variant: str, runs: Any) -> Trained:
-    of_arm = completed(runs).get((claim.pose, variant), {})
+    of_arm = runs_by_seed(runs).get((claim.pose, variant), {})
     found = list(of_arm.values())
     return trained(study, variant, [run.key for run in found], np.array([run.accuracy for run in found]))
 

@@ -269,7 +269,7 @@ def print_tables(console: Console, found: Any, importance: Callable[[Any], Seque
     """
     console.print(f"\n[bold]{as_markup(found.title)}[/]", highlight=False)
     for section in found.sections:
-        title = f"Pose {as_markup(section.pose)}" if len(found.sections) > 1 else None
+        title = as_markup(section.heading) if len(found.sections) > 1 else None
         table = _fitting_table(console, section.table, title, importance(section.table))
         console.print(table)
     if hint:

@@ -31,10 +31,10 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     seconds. They come last: whatever becomes of them, the results are written and said.
     """
     from analysis.answer import answer, headline
-    from analysis.diagnostics import IMPORTANCE
     from analysis.faults import kept
     from analysis.report import NAME, is_made_from, write_report
     from analysis.tables import build_tables, write_tables
+    from analysis.tables.transformer import IMPORTANCE
 
     out = reports / findings.study.name
     page, tables = out / NAME, build_tables(findings)
@@ -44,12 +44,13 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     write_tables(findings, out, tables)
     words = None
     with kept(findings.faults, "answer"):
-        words = findings.ablation, findings.transformers, headline(findings), answer(findings)
+        words = headline(findings), answer(findings)
+    if words and "ablation" in tables:
+        print_ablation(console, tables["ablation"])
+    if words and "transformer" in tables:
+        print_tables(console, tables["transformer"], lambda table: IMPORTANCE, "transformer.md has all notes.")
     if words:
-        print_ablation(console, words[0])
-        if words[1]:
-            print_tables(console, words[1], lambda table: IMPORTANCE, "transformer.md has all notes.")
-        print_answer(console, *words[2:])
+        print_answer(console, *words)
     if is_new:
         write_report(findings, out)
     names = [path for path in out.iterdir() if not path.name.startswith(".")]

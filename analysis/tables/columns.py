@@ -1,0 +1,125 @@
+"""A table as columns by rows: what a row shows people under each heading, and what it tells programs."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from analysis.formats import Cell, Section, Shown, Table, TextTable, Value, text_table
+from analysis.means import Mean, mean_cell
+from analysis.records import Study
+from analysis.tables.ranking import pose_heading
+
+Row = TypeVar("Row", contravariant=True)
+
+
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """A column for people, for programs, or for both.
+
+    heading: "" where people have no such column. names: of its values for programs, one or more, with spaces between;
+    "" where programs have none. align: `l` or `r`. cell: what a row shows. value: what it tells programs, as many
+    values as names; without it the value of the cell.
+    """
+
+    heading: str = ""
+    names: str | tuple[str, ...] = ""
+    align: str = "r"
+    cell: Callable[[Row], Shown] = lambda row: None
+    value: Callable[[Row], Value | tuple[Value, ...]] | None = None
+
+    def values(self, row: Row) -> tuple[Value, ...]:
+        """What the row tells programs."""
+        if self.value is None:
+            shown = self.cell(row)
+            return (shown.value if isinstance(shown, Cell) else shown,)
+        found = self.value(row)
+        return found if isinstance(found, tuple) else (found,)
+
+
+class Compared(Protocol):
+    """What most tables have in a row: something at a pose. keys: of the runs that it is over."""
+
+    @property
+    def pose(self) -> str: ...
+
+    @property
+    def keys(self) -> tuple[str, ...]: ...
+
+
+class Named(Compared, Protocol):
+    """The same of a variant."""
+
+    @property
+    def variant(self) -> str: ...
+
+
+POSE: Column[Compared] = Column("", "pose", value=lambda row: row.pose)
+VARIANT: Column[Named] = Column("Variant", "variant", "l", lambda row: row.variant)
+RUN_KEYS: Column[Compared] = Column("", "run_keys", value=lambda row: " ".join(row.keys))
+"""The last column that programs have, in every table."""
+
+_Row = TypeVar("_Row")
+_Compared = TypeVar("_Compared", bound=Compared)
+
+
+def mean_column(
+    heading: str, name: str, mean: Callable[[_Row], Mean | None], *, num: str = "", signed: bool = False
+) -> Column[_Row]:
+    """A mean in per cent. signed: of a difference. num: what programs call the number that it is over."""
+
+    def cell(row: _Row) -> Cell | None:
+        found = mean(row)
+        return None if found is None else mean_cell(found, signed=signed)
+
+    return Column(heading, mean_names(name, num), "r", cell, lambda row: mean(row) or (None,) * 3)
+
+
+def mean_names(name: str, num: str = "") -> str:
+    """The names of a mean's three values. num: of the last."""
+    return f"{name} {name}_half_width {num or f'{name}_num_pairs'}"
+
+
+def text_of(columns: Sequence[Column[_Row]], rows: Iterable[_Row]) -> TextTable:
+    """The rows as people read them."""
+    shown = [column for column in columns if column.heading]
+    align = "".join(column.align for column in shown)
+    return text_table(
+        [column.heading for column in shown], align, ([column.cell(row) for column in shown] for row in rows)
+    )
+
+
+def section(heading: str, columns: Sequence[Column[_Compared]], rows: Sequence[_Compared]) -> Section:
+    """The same under a heading, with the runs behind each row."""
+    return Section(heading, text_of(columns, rows), tuple(row.keys for row in rows))
+
+
+def by_pose(rows: Iterable[_Compared]) -> dict[str, list[_Compared]]:
+    """The rows of each pose, in their order."""
+    found: dict[str, list[_Compared]] = {}
+    for row in rows:
+        found.setdefault(row.pose, []).append(row)
+    return found
+
+
+def pose_sections(study: Study, columns: Sequence[Column[_Compared]], rows: Iterable[_Compared]) -> list[Section]:
+    """A section a pose."""
+    return [section(pose_heading(pose, study.arms), columns, of_pose) for pose, of_pose in by_pose(rows).items()]
+
+
+def table_of(
+    study: Study,
+    name: str,
+    title: str,
+    sections: Iterable[Section],
+    notes: Iterable[str],
+    columns: Iterable[Column[_Row]],
+    rows: Iterable[_Row],
+) -> Table:
+    """The table of that name. title: without the task that it is on. columns, rows: for programs."""
+    told = [column for column in columns if column.names]
+    names = (
+        each for column in told for each in (column.names.split() if isinstance(column.names, str) else column.names)
+    )
+    values = tuple((study.name, *(value for column in told for value in column.values(row))) for row in rows)
+    title = f"{title} on {study.task_label}"
+    return Table(study.name, name, title, tuple(sections), tuple(notes), ("study", *names), values)
