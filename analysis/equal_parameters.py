@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.gap import CEILING
 from analysis.means import Mean, mean_of
-from analysis.names import name_and_options, variant_parts
+from analysis.names import variant_parts
 from analysis.records import Study
 from analysis.statistics import mean_interval
+from ledger.roles import WITH_TRANSFORMER
 
 PARAMETERS_TOLERANCE = 0.05
 """Networks whose parameter counts differ by at most this share are equally large."""
@@ -75,9 +75,9 @@ def _parameters_row(
         (abs(sizes[other] - size), other)
         for other in same[arm.pose, variant_parts(arm.variant).policy]
         if size is not None and other in sizes
-        if _is_transformed(arm.variant) != _is_transformed(study.arms[other].variant)
+        if (arm.role in WITH_TRANSFORMER) != (study.arms[other].role in WITH_TRANSFORMER)
         if abs(sizes[other] - size) <= PARAMETERS_TOLERANCE * size
-        if CEILING not in (variant_parts(arm.variant).model, variant_parts(study.arms[other].variant).model)
+        if "ceiling" not in (arm.role, study.arms[other].role)
     ]
     if not near:
         return ParametersRow(arm.pose, arm.variant, size, None, None, None, ())
@@ -92,11 +92,6 @@ def _parameters_row(
         _difference(scores, i, other),
         tuple(scores[one][seed][0] for one in (i, other) for seed in seeds),
     )
-
-
-def _is_transformed(variant: str) -> bool:
-    name, _ = name_and_options(variant_parts(variant).model)
-    return name == "stn" or name.startswith("stn_")
 
 
 def _shared(scores: Scores, one: int, other: int) -> list[int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, Union
 
 from analysis.errors import AnalysisError
+from ledger.roles import ROLES
 
 MAX_TEXT = 10_000
 """Characters of a text; the longest are error messages."""
@@ -111,6 +112,7 @@ HASH = Kind(
 )
 KEY = Kind("a run's key", lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value)))
 KEY_OR_NULL = Kind("a run's key, or null", lambda value: value is None or KEY.fits(value))
+ROLE = Kind(f"one of {', '.join(ROLES)}", lambda value: value in ROLES)
 FLAG = Kind("true, false or null", lambda value: value is None or isinstance(value, bool))
 PLAIN = Kind(
     "a number, text, true, false or null",
@@ -155,6 +157,7 @@ ROBUSTNESS: Shape = {
 }
 ARM: Shape = {
     "pose": TEXT, "variant": TEXT, "baseline": TEXT, "trials": Rows(KEY), "finals": Rows(KEY),
+    "role": ROLE, "words": TEXT, "pose_words": TEXT,
     "winner": KEY_OR_NULL, "winners": Rows(KEY_OR_NULL), "rungs": Rows(Rows(KEY)),
 }  # fmt: skip
 STUDY: Shape = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ledger.errors import UserError
+from ledger.roles import ROLES
 
 
 def read_json(path: Path) -> Any:
@@ -88,7 +89,7 @@ OPTIONAL: dict[str, Any] = {
     },
     "study.json": {
         "protocol": {}, "found": {}, "first": ({"spaces": {}}, None), "spaces": {},
-        "arms": [{"rungs": [[is_key]]}],
+        "arms": [{"rungs": [[is_key]], "role": ROLES.__contains__, "words": is_text, "pose_words": is_text}],
         "rungs": [{"protocol_hash": is_hash, "train_images": is_count, "epochs": is_count}],
         "tuned_at": (is_count, None),
         "images": {"facts": [[is_text]], "warnings": [is_text], "train": [is_count], "test": [is_count]},

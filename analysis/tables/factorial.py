@@ -8,10 +8,8 @@ import numpy as np
 from analysis.chance import chance
 from analysis.findings import Findings
 from analysis.formats import ABSENT, Cell, Section, Table, Value, text_table
-from analysis.gap import FLOOR
 from analysis.means import Mean, mean_cell, mean_of
 from analysis.names import variant_parts
-from analysis.questions import is_control
 from analysis.records import Arm
 from analysis.ripeness import is_ripe
 from analysis.scores import FinalScores, final_scores
@@ -95,6 +93,11 @@ def crossings(arms: Sequence[Arm], places: Sequence[int]) -> Iterator[Crossing]:
     the plain network where that is the model itself. places: indices of the arms at the pose.
     """
     index = {arms[i].variant: i for i in places}
+    plain: dict[str, str] = {}
+    for i in places:
+        parts = variant_parts(arms[i].variant)
+        if arms[i].role == "plain" and ":" not in parts.model:
+            plain.setdefault(parts.backbone, arms[i].variant.partition("+")[0])
     for i in places:
         variant = arms[i].variant
         for model, policy in ((variant[:k], variant[k + 1 :]) for k, mark in enumerate(variant) if mark == "+"):
@@ -104,7 +107,7 @@ def crossings(arms: Sequence[Arm], places: Sequence[int]) -> Iterator[Crossing]:
             backbone = variant_parts(model).backbone
             beside = arms[index[model]].baseline.partition("+")[0]
             if beside == network:
-                beside = f"{FLOOR}@{backbone}" if backbone else FLOOR
+                beside = plain.get(backbone, network)
             reference = f"{beside}{plus}{others}"
             with_policy = f"{reference}+{policy}"
             if beside != network and reference in index and with_policy in index:
@@ -143,7 +146,7 @@ def _accuracies(heading: str, found: list[Crossing], test_AS: Floats, scores: Fi
         own = [place.get((model, policy)) for policy in policies]
         cells.append((Cell(model), *(Cell(ABSENT) if i is None else mean_cell(mean_of(estimate, i)) for i in own)))
         keys.append(tuple(key for i in own if i is not None for key in scores.keys[i]))
-    best = [np.nan if is_control(scores.study.arms[i].variant) else estimate.mean_X[i] for i in place.values()]
+    best = [np.nan if scores.study.arms[i].sees_pose else estimate.mean_X[i] for i in place.values()]
     if not np.isnan(best).all():
         top = list(place)[int(np.nanargmax(best))]
         strong = {(models.index(top[0]), 1 + policies.index(top[1]))}

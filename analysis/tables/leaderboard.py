@@ -6,7 +6,6 @@ from analysis.chance import majority_note
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell, Section, Table, Value, text_table
-from analysis.questions import is_control
 from analysis.scores import SCORES, final_scores
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
@@ -56,7 +55,7 @@ def leaderboard(findings: Findings) -> Table | None:
             numbers: list[Value] = []
             for column in ranks.values():
                 numbers += [*column.means[j], column.first[j], column.tied[j], float(column.best.p_A[j])]
-            is_ranked = num > 0 and not is_control(arm.variant)
+            is_ranked = num > 0 and not arm.sees_pose
             rank += is_ranked
             place = (study.name, arm.pose, rank if is_ranked else None, arm.variant)
             keys = " ".join(scores.keys[i])

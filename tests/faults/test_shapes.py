@@ -18,7 +18,7 @@ VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 0.5, 2, -1e-7, 1 + 1e-7, 1e-300, 1e59, 1e60, 1e61, -1e61, 1e300, 10**400),
     *(math.inf, -math.inf, math.nan, "", "a", "0", "9f" * 8, "a-b_c", "a.b", "a/b", "..", "é", "½", "٣", "a\n", " "),
     *("a" * 64, "a" * 65, "a" * 128, "a" * 129, "a" * read.MAX_TEXT, "a" * (read.MAX_TEXT + 1), "\ud800"),
-    *([], {}, ["a"], {"a": 1}),
+    *([], {}, ["a"], {"a": 1}, "plain"),
 )
 PLACES: tuple[tuple[Any, ...], ...] = (
     ("run.json", "error"),
@@ -27,7 +27,7 @@ PLACES: tuple[tuple[Any, ...], ...] = (
     *(("history.json", 0, name) for name in ("train_accuracy", "val_accuracy")),
     *(("study.json", name) for name in ("budget", "protocol_hash")),
     *(("study.json", "task", name) for name in ("label", "content_hash")),
-    *(("study.json", "arms", 0, name) for name in ("pose", "variant")),
+    *(("study.json", "arms", 0, name) for name in ("pose", "variant", "role", "words", "pose_words")),
     *(("study.json", "images", *way) for way in (("warnings", 0), ("facts", 0, 0), ("train", 0), ("test", 0))),
     *(("study.json", "arms", 0, name, 0) for name in ("trials", "finals")),
 )
