@@ -55,7 +55,9 @@ def answer(findings: Findings) -> tuple[str, ...]:
     said = (*statements(findings), *_of_images(findings))
     several = len({statement.pose for statement in said if statement.pose}) > 1
     return tuple(
-        f"{capital(pose_words(statement.pose))}: {statement.text}" if several and statement.pose else statement.text
+        f"{capital(pose_words(findings.study, statement.pose))}: {statement.text}"
+        if several and statement.pose
+        else statement.text
         for statement in said
     )
 
@@ -67,7 +69,11 @@ def headline(findings: Findings) -> str:
     """
     label, found = one_line(findings.study.task_label), verdicts(findings)
     poses = list(dict.fromkeys(verdict.pose for verdict in found))
-    about = f"On {label}, {pose_words(poses[0])}" if len(poses) == 1 and poses != ["upright"] else f"On {label}"
+    about = (
+        f"On {label}, {pose_words(findings.study, poses[0])}"
+        if len(poses) == 1 and poses != ["upright"]
+        else f"On {label}"
+    )
     if size := size_text(findings.study):
         about += f", trained on {size}"
     if not found and findings.claims:
@@ -82,7 +88,11 @@ def headline(findings: Findings) -> str:
     end = f". Up to {percent(risk)} % of such runs may collapse, for all that was seen." if risk else "."
     if len(poses) == 1:
         return f"{about}: {said[poses[0]]}{end}"
-    return f"{about}. " + ". ".join(f"{capital(pose_words(pose))}: {text}" for pose, text in said.items()) + end
+    return (
+        f"{about}. "
+        + ". ".join(f"{capital(pose_words(findings.study, pose))}: {text}" for pose, text in said.items())
+        + end
+    )
 
 
 def _clauses(findings: Findings, found: Sequence[Verdict]) -> Iterator[str]:
@@ -120,7 +130,7 @@ def _of_claims(findings: Findings) -> Iterator[Statement]:
     alike: dict[tuple[str, str, Question, str, Decision], list[ClaimResult]] = {}
     for result in findings.claims:
         claim = result.claim
-        kind = claim.pose, claim.baseline, question_of(claim), result.why, result.decision
+        kind = claim.pose, claim.baseline, question_of(claim, findings.study.roles), result.why, result.decision
         alike.setdefault(kind, []).append(result)
     for pose in dict.fromkeys(result.claim.pose for result in findings.claims):
         for (of_pose, *_, decision), results in alike.items():
@@ -144,7 +154,7 @@ def _sentence(findings: Findings, result: ClaimResult) -> str:
         return f"Nothing can be said of {what}: {why_untested(findings, result)}."
     if claim.interaction:
         return _interaction(findings, result)
-    subject, cost, tests = one + aside(claim), cost_of(findings, claim), _tests(findings, result)
+    subject, cost, tests = one + aside(claim, findings.study.roles), cost_of(findings, claim), _tests(findings, result)
     margin, comma = plain_points(findings.study.claims.margin), "," if cost else ""
     so_far = f"So far it is {level(difference)} {other} {tests}."
     match result.decision:
@@ -197,7 +207,7 @@ def _interaction(findings: Findings, result: ClaimResult) -> str:
 
 def _remarks(findings: Findings, result: ClaimResult) -> Iterator[str]:
     """What explains the result: how much there is to be won, how much of it was, what the transformer does."""
-    claim, question = result.claim, question_of(result.claim)
+    claim, question = result.claim, question_of(result.claim, findings.study.roles)
     if result.decision in SHOWN:
         yield f"{capital(risk_text(result))}."
     if question == "ceiling" and result.decision == "better":

@@ -15,7 +15,7 @@ from analysis.ladder import Climb, climbs, still_changes
 from analysis.means import Mean, mean_of
 from analysis.names import variant_parts
 from analysis.pairs import Arms, Run, pairs_of, runs_by_seed, signed, variants_of
-from analysis.questions import is_plain, question_of
+from analysis.questions import question_of
 from analysis.records import Study
 from analysis.ripeness import nothing_learned, too_short, trained
 from analysis.statistics import (
@@ -32,6 +32,7 @@ from analysis.statistics import (
     seeds_to_decide,
     sign_flip_p,
 )
+from ledger.roles import WITH_TRANSFORMER
 from ledger.study import Claim, Claims
 
 Decision = Literal["better", "worse", "negligible", "equivalent", "behind", "undecided", "untested", "idle", "unripe"]
@@ -202,30 +203,30 @@ def _bounded(
         return "unripe", why
     if why := still_changes(climb, found.decision) if climb else "":
         return "unripe", why
-    if found.decision == "better" and (ahead := _ahead(claim, by_arm)):
+    if found.decision == "better" and (ahead := _ahead(study, claim, by_arm)):
         return "behind", ahead
     return found.decision, found.why
 
 
 def _is_idle(study: Study, claim: Claim) -> bool:
     """Whether the claim is about a transformer that was idle in every run of the variant."""
-    if question_of(claim) in ("augmentation", "ceiling", "control"):
+    if question_of(claim, study.roles) in ("augmentation", "ceiling", "control"):
         return False
-    stn = [variant for variant in variants_of(claim)[::2] if variant.startswith("stn_")]
+    stn = [variant for variant in variants_of(claim)[::2] if study.roles[variant] in WITH_TRANSFORMER]
     runs = study.runs[(study.runs["stage"] == "final") & (study.runs["pose"] == claim.pose)]
     verdicts = runs[runs["variant"].isin(stn)]["transformer.verdict"].dropna()
     return bool(len(verdicts)) and bool((verdicts == "idle").all())
 
 
-def _ahead(claim: Claim, by_arm: Arms) -> str:
+def _ahead(study: Study, claim: Claim, by_arm: Arms) -> str:
     """Which plain network on the same backbone is above both sides of the claim; "" where none is."""
     if claim.interaction:
         return ""
     means = {v: float(np.mean([run.accuracy for run in runs.values()])) for (p, v), runs in by_arm.items()
              if p == claim.pose and runs}  # fmt: skip
     backbone = variant_parts(claim.variant).backbone
-    plain = [v for v in means if is_plain(v) and variant_parts(v).backbone == backbone]
-    best = max(plain, key=means.__getitem__, default=claim.baseline)
+    plain = {arm.variant for arm in study.arms if arm.is_plain and variant_parts(arm.variant).backbone == backbone}
+    best = max((v for v in means if v in plain), key=means.__getitem__, default=claim.baseline)
     above = means[best] > max(means[claim.variant], means[claim.baseline])
     return f"{one_line(best)} by itself is right on {100 * means[best]:.1f} %" if above else ""
 

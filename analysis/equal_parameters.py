@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from analysis.gap import CEILING
 from analysis.means import Mean, mean_of
-from analysis.names import name_and_options, variant_parts
+from analysis.names import variant_parts
 from analysis.pairs import Arms, pairs_of, runs_by_seed, signed
 from analysis.records import Study
 from analysis.scores import completed_finals
 from analysis.statistics import mean_interval
+from ledger.roles import WITH_TRANSFORMER
 from ledger.study import Claim
 
 PARAMETERS_TOLERANCE = 0.05
@@ -55,9 +55,9 @@ def _parameters_row(
         (abs(sizes[other] - size), other)
         for other in same[arm.pose, variant_parts(arm.variant).policy]
         if size is not None and other in sizes
-        if _is_transformed(arm.variant) != _is_transformed(study.arms[other].variant)
+        if (arm.role in WITH_TRANSFORMER) != (study.arms[other].role in WITH_TRANSFORMER)
         if abs(sizes[other] - size) <= PARAMETERS_TOLERANCE * size
-        if CEILING not in (variant_parts(arm.variant).model, variant_parts(study.arms[other].variant).model)
+        if "ceiling" not in (arm.role, study.arms[other].role)
     ]
     if not near:
         return ParametersRow(arm.pose, arm.variant, size, None, None, None, ())
@@ -67,8 +67,3 @@ def _parameters_row(
     difference = mean_of(mean_interval([[signed(run.accuracy for run in pair) for pair in pairs]]), 0)
     keys = tuple(run.key for one in zip(*pairs, strict=True) for run in one)
     return ParametersRow(arm.pose, arm.variant, size, match, sizes[other], difference, keys)
-
-
-def _is_transformed(variant: str) -> bool:
-    name, _ = name_and_options(variant_parts(variant).model)
-    return name == "stn" or name.startswith("stn_")

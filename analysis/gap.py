@@ -11,9 +11,6 @@ from analysis.names import variant_parts
 from analysis.records import Arm
 from analysis.statistics import CONFIDENCE, Floats, paired_difference, paired_ratio
 
-FLOOR, CEILING = "cnn", "oracle_unwarp"
-"""Models without options or policy that are 0 and 1 on their backbone at their pose."""
-
 GAP_COLUMN = "Gap closed %"
 
 
@@ -45,31 +42,38 @@ class Gap(NamedTuple):
         return self.size.value > 0 and self.size.excludes_zero
 
 
-def gap_ends(variant: str) -> tuple[str, str]:
-    """The variants between which this one's gap lies: plain and unwarped, on its backbone, without options or policy.
+def _ends(arms: Sequence[Arm]) -> list[tuple[int, int]]:
+    """For each arm those between which its gap lies, at its pose and on its backbone, without options or policy: the
+    plain network and the one that is told the true pose, of several the study's first; -1 where there is none.
 
     A backbone with options is a backbone of its own.
     """
-    backbone = variant_parts(variant).backbone
-    at = f"@{backbone}" if backbone else ""
-    return FLOOR + at, CEILING + at
+    first: dict[tuple[str, str, str], int] = {}
+    for i, arm in enumerate(arms):
+        model, backbone, policy = variant_parts(arm.variant)
+        if not policy and ":" not in model:
+            first.setdefault((arm.pose, backbone, arm.role), i)
+    places = [(arm.pose, variant_parts(arm.variant).backbone) for arm in arms]
+    return [(first.get((*place, "plain"), -1), first.get((*place, "ceiling"), -1)) for place in places]
 
 
 def gaps(arms: Sequence[Arm], test_AS: Floats) -> list[Gap]:
     """The gaps that the study has arms for, in its order. test_AS: accuracy, arms by seeds; NaN where there is none."""
-    index = {(arm.pose, arm.variant): i for i, arm in enumerate(arms)}
-    found = []
-    for pose, floor, ceiling in dict.fromkeys((arm.pose, *gap_ends(arm.variant)) for arm in arms):
-        if (pose, floor) in index and (pose, ceiling) in index:
-            ends = test_AS[[index[pose, ceiling]]], test_AS[[index[pose, floor]]]
-            found.append(Gap(pose, floor, ceiling, mean_of(paired_difference(*ends), 0)))
-    return found
+    return [
+        Gap(
+            arms[floor].pose,
+            arms[floor].variant,
+            arms[ceiling].variant,
+            mean_of(paired_difference(test_AS[[ceiling]], test_AS[[floor]]), 0),
+        )
+        for floor, ceiling in dict.fromkeys(_ends(arms))
+        if min(floor, ceiling) >= 0
+    ]
 
 
 def shares(arms: Sequence[Arm], test_AS: Floats) -> list[Share | None]:
     """For each arm its share of the gap, paired by seed; None where an end of the gap is no arm of its pose."""
-    index = {(arm.pose, arm.variant): i for i, arm in enumerate(arms)}
-    floor_A, ceiling_A = np.array([[index.get((arm.pose, end), -1) for end in gap_ends(arm.variant)] for arm in arms]).T
+    floor_A, ceiling_A = np.array(_ends(arms)).T
     ratio = paired_ratio(test_AS - test_AS[floor_A], test_AS[ceiling_A] - test_AS[floor_A])
     found: list[Share | None] = []
     for i, (floor, ceiling) in enumerate(zip(floor_A, ceiling_A, strict=True)):
@@ -98,10 +102,14 @@ def gap_notes(found: Sequence[Gap], *, several_poses: bool) -> Iterator[str]:
     """What the column means, and which gaps are none; nothing for a study without gaps."""
     if not found:
         return
+    floor, ceiling = (
+        " or ".join(dict.fromkeys(variant_parts(end).model for end in ends))
+        for ends in zip(*((gap.floor, gap.ceiling) for gap in found), strict=True)
+    )
     yield (
-        f"{GAP_COLUMN}: the variant's difference in test accuracy to {FLOOR} as a percentage of that of {CEILING}, "
+        f"{GAP_COLUMN}: the variant's difference in test accuracy to {floor} as a percentage of that of {ceiling}, "
         "which sees the images turned back by their true pose, both on the variant's backbone and without a policy; "
-        f"0 is as good as {FLOOR}, 100 as {CEILING}. Paired by seed, with Fieller's {100 * CONFIDENCE:g} % interval "
+        f"0 is as good as {floor}, 100 as {ceiling}. Paired by seed, with Fieller's {100 * CONFIDENCE:g} % interval "
         "in brackets, which is not symmetric. A dash: one of the two is not in the study, the second is not "
         "significantly above the first, or fewer than three seeds completed all three."
     )

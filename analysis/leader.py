@@ -6,7 +6,6 @@ import numpy as np
 
 from analysis.findings import Findings
 from analysis.formats import one_line
-from analysis.questions import is_control
 from analysis.statistics.ties import best_of
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -15,11 +14,12 @@ MAX_NAMED = 3
 
 
 def best_text(findings: Findings, pose: str) -> Iterator[str]:
-    """`best of the four: cnn+rotate, 99.6 %`; nothing where fewer than two have a score."""
+    """`best of the four: cnn+rotate, 99.6 %`; nothing where fewer than two have a score.
+
+    Controls are never named: nothing is to be learned from one that it is best to take it.
+    """
     study, scores = findings.study, findings.scores
-    places = [
-        i for i, arm in enumerate(study.arms) if arm.pose == pose and scores.keys[i] and not is_control(arm.variant)
-    ]
+    places = [i for i, arm in enumerate(study.arms) if arm.pose == pose and scores.keys[i] and not arm.is_control]
     if len(places) < 2:
         return
     score_AS = scores.array("test_accuracy")[places]

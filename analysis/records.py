@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.earlier_names import model_said, pose_said
 from analysis.run_records import COSTS, MACHINE, SCORES, TRANSFORMER_COLUMNS, Runs
 from ledger.committed import get, read_manifest
 from ledger.errors import UserError, nearest, remedy
+from ledger.roles import CONTROLS, PLAIN, SEES_POSE, Role
 from ledger.study import Claim, Claims, Overlap
 
 
@@ -17,6 +20,7 @@ from ledger.study import Claim, Claims, Overlap
 class Arm:
     """One variant at one pose.
 
+    role: of its model; words: what that is, pose_words: what the pose is, "" if unknown.
     trials: keys, tuning by tuning, in the order they were proposed; finals: keys in the order of the seeds.
     winners: those of the trials that won, one of each tuning that had any: of the study's only one, or of each seed's.
     rungs: the same as finals, for each of the study's rungs.
@@ -26,11 +30,29 @@ class Arm:
     pose: str
     variant: str
     baseline: str
+    role: Role
+    words: str
+    pose_words: str
     trials: tuple[str, ...]
     winners: tuple[str, ...]
     finals: tuple[str, ...]
     space: dict[str, Any] = field(default_factory=dict)
     rungs: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the network as it is: without a transformer, without augmentation."""
+        return self.role in PLAIN and "+" not in self.variant
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is there to compare with, and never what to take."""
+        return self.role in CONTROLS
+
+    @property
+    def sees_pose(self) -> bool:
+        """Whether it is shown the true pose, in training or always, so that it takes no part in a ranking."""
+        return self.role in SEES_POSE
 
 
 @dataclass(frozen=True)
@@ -106,6 +128,16 @@ class Study:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @cached_property
+    def roles(self) -> dict[str, Role]:
+        """By variant."""
+        return {arm.variant: arm.role for arm in self.arms}
+
+    @cached_property
+    def pose_words(self) -> dict[str, str]:
+        """By pose; "" for one of which nothing is known."""
+        return {arm.pose: arm.pose_words for arm in self.arms}
 
 
 def read_study(ledger: Path, study: str) -> Study:
@@ -216,7 +248,9 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
                 raise UserError(f"{file}: winner {winner!r} of {variant!r} is none of its trials")
         won = tuple(winner for winner in winners if winner is not None)
         rungs = tuple(map(tuple, record.get("rungs", ())))
-        yield Arm(pose, variant, baseline, trials, won, finals, record.get("space") or {}, rungs)
+        role, words = model_said(variant)
+        said = (record.get("role", role), record.get("words", words), record.get("pose_words", pose_said(pose)))
+        yield Arm(pose, variant, baseline, *said, trials, won, finals, record.get("space") or {}, rungs)
 
 
 def _images_read(file: Path, found: dict[str, Any], num_classes: int) -> ImagesRead | None:

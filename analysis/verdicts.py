@@ -92,7 +92,7 @@ def verdicts(findings: Findings) -> tuple[Verdict, ...]:
     """
     found: dict[tuple[str, Question], list[ClaimResult]] = {}
     for result in findings.claims:
-        found.setdefault((result.claim.pose, question_of(result.claim)), []).append(result)
+        found.setdefault((result.claim.pose, question_of(result.claim, findings.study.roles)), []).append(result)
     main = any(question in _SUBJECTS and question not in ("other", "control") for _, question in found)
     poses = dict.fromkeys(result.claim.pose for result in findings.claims)
     asked: list[Question] = [question for question in _SUBJECTS if question != "control"]

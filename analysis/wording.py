@@ -9,24 +9,13 @@ from analysis.claims import ClaimResult
 from analysis.costs import time_ratio
 from analysis.formats import one_line
 from analysis.means import Mean, mean_text, percent_text
-from analysis.names import name_and_options
 from analysis.records import Study
 from analysis.statistics import CONFIDENCE
 
-_POSES = {
-    "upright": "images as they are",
-    "R": "turned images",
-    "RTS": "turned, scaled and shifted images",
-    "P": "images in perspective",
-    "E": "elastically bent images",
-    "TC": "images somewhere on a large canvas",
-}
 
-
-def pose_words(pose: str) -> str:
-    """`turned images (R)`; the name alone where it is not one of ours."""
-    name = one_line(pose)
-    words = _POSES.get(name_and_options(pose)[0])
+def pose_words(study: Study, pose: str) -> str:
+    """`turned images (R)`; the name alone where nothing else is known of it."""
+    name, words = one_line(pose), one_line(study.pose_words[pose])
     return f"{words} ({name})" if words else f"pose {name}"
 
 

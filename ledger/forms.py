@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard, Union
 
+from ledger.roles import ROLES
+
 MAX_TEXT = 10_000
 """Characters of a text; the longest are error messages."""
 MAX_NUMBER = 1e60
@@ -142,6 +144,7 @@ HASH = Kind(
     lambda value: isinstance(value, str) and value.isascii() and value.isalnum() and len(value) <= 128,
 )
 KEY = Kind("a run's key", is_key)
+ROLE = Kind(f"one of {', '.join(ROLES)}", lambda value: value in ROLES)
 KEY_OR_NULL = Kind("a run's key, or null", lambda value: value is None or is_key(value))
 FLAG = Kind("true, false or null", lambda value: value is None or isinstance(value, bool))
 PLAIN = Kind(
@@ -196,6 +199,7 @@ ROBUSTNESS = Object(
 ARM = Object(
     {
         "pose": TEXT, "variant": TEXT, "baseline": TEXT, "trials": Rows(KEY), "finals": Rows(KEY),
+        "role": ROLE, "words": TEXT, "pose_words": TEXT,
         "winner": KEY_OR_NULL, "winners": Rows(KEY_OR_NULL), "rungs": Rows(Rows(KEY)), "space": {},
     },
     needed=("pose", "variant", "trials", "finals", "winner or winners"),

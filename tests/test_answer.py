@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from analysis.answer import answer, headline
+from analysis.earlier_names import model_said
 from analysis.findings import Findings, find
 from analysis.questions import question_of
 from analysis.verdicts import verdicts
@@ -280,8 +281,9 @@ def test_many_alike_are_told_together(tmp_path: Path) -> None:
     ],
 )
 def test_questions(variant: str, baseline: str, question: str) -> None:
-    assert question_of(Claim("upright", variant, baseline)) == question
-    assert question_of(Claim("upright", variant, baseline, interaction=True)) == "interaction"
+    roles = {name: model_said(name)[0] for name in (variant, baseline)}
+    assert question_of(Claim("upright", variant, baseline), roles) == question
+    assert question_of(Claim("upright", variant, baseline, interaction=True), roles) == "interaction"
 
 
 def test_names_are_one_line(tmp_path: Path) -> None:

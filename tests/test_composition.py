@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from analysis.earlier_names import model_said
 from analysis.questions import question_of
 from baselines.composition import Composition
 from baselines.policies import POLICIES, Policy
@@ -258,7 +259,8 @@ def sweep_of(folder: Path, names: tuple[str, ...], extras: dict[str, Any]) -> Pa
     ],
 )
 def test_a_claim_asks_about_what_one_of_its_variants_has_more(variant: str, baseline: str, question: str) -> None:
-    assert question_of(Claim("upright", variant, baseline)) == question
+    roles = {name: model_said(name)[0] for name in (variant, baseline)}
+    assert question_of(Claim("upright", variant, baseline), roles) == question
 
 
 def test_the_command_lines(tmp_path: Path) -> None:

@@ -14,13 +14,15 @@ from experiments.networks.variants import build_model_recipe, parse_variant
 from experiments.runs.optimiser import Optimiser, filters_of
 from ledger.config import Optim, Protocol
 from ledger.errors import UserError
+from ledger.roles import WITH_TRANSFORMER
 from tests.networks import NETWORKS, ON_BACKBONES, OPTIONS, build, built, some_batch
 
-LEARNED = [name for name in MODELS if name.startswith("stn_") and name != "stn_random"]
+TRANSFORMERS = [name for name in NETWORKS if build_model_recipe(parse_variant(name), {}).role in WITH_TRANSFORMER]
+LEARNED = [name for name in TRANSFORMERS if name in MODELS and name != "stn_random"]
 # A tile, a disturbed start and an average over points are not the identity.
 IDENTITIES = [
     *LEARNED,
-    *(name for name in ON_BACKBONES if name.startswith("stn_")),
+    *(name for name in ON_BACKBONES if name in TRANSFORMERS),
     *(name for name in OPTIONS if not any(option in name for option in ("heads=", "start_sd=", "anti_alias="))),
 ]
 PLAIN_AT_FIRST = ("cnn", "cnn_recipe", "deformable", "ti_cnn")
@@ -61,7 +63,7 @@ class TestContract:
         assert last is not None
         assert last.any()
 
-    @pytest.mark.parametrize("name", [name for name in NETWORKS if name.startswith("stn_")])
+    @pytest.mark.parametrize("name", TRANSFORMERS)
     def test_a_gradient_reaches_what_chooses_the_maps(self, name):
         network = copy.deepcopy(built(name)).train()
         parameters = [p for key, p in network.named_parameters() if key.startswith("localisation.")]

@@ -17,6 +17,7 @@ from jsonargparse import Namespace
 
 from analysis import figures
 from analysis.answer import answer, headline
+from analysis.earlier_names import model_said
 from analysis.findings import Findings, find
 from analysis.report import NAME, Picture, picture, report_html, write_report
 from analysis.report.method import variant_words
@@ -206,7 +207,7 @@ def test_the_single_run_is_the_best_variants(tiny: Findings) -> None:
     *_, single = commands(tiny)
     assert key_of("upright", "cnn+affine", 11) in single.does
     words = shlex.split(single.line)
-    assert words[:4] == [".venv/bin/python", "-m", "experiments", "run"]
+    assert words[:2] == [".venv/bin/stn-bench", "run"]
     from experiments.terminal.cli import command_line
 
     parser = command_line().parser
@@ -245,38 +246,41 @@ def test_poses_can_be_told_apart(tmp_path: Path) -> None:
     assert {"R", "R:max_deg=30", "R: accuracy"} <= set(found)
 
 
+def in_words(variant: str) -> str:
+    """Of an arm that says no more of itself than its name."""
+    return variant_words(variant, *model_said(variant))
+
+
 def test_variants_in_words() -> None:
     maps = "affine maps: turns, scales, shears and shifts"
-    assert variant_words("stn_affine:steps=2@lenet+rotate:max_deg=90") == (
+    assert in_words("stn_affine:steps=2@lenet+rotate:max_deg=90") == (
         f"a spatial transformer in front of the network; it chooses {maps}; it looks 2 times, each time at what it saw "
         "before; on the network lenet; shown changed copies in training (augmentation rotate, max_deg 90)"
     )
-    assert variant_words("cnn+flip_crop:padding_px=1+affine").endswith(
+    assert in_words("cnn+flip_crop:padding_px=1+affine").endswith(
         "; shown changed copies in training (augmentation flip_crop, padding_px 1, then affine)"
     )
-    assert variant_words("stn_affine:place=shared") == (
+    assert in_words("stn_affine:place=shared") == (
         f"a spatial transformer in front of the network; it chooses {maps}; it looks through the network's own first "
         "stage"
     )
-    assert variant_words("stn_affine:place=feature:stage=2:padding=border") == (
+    assert in_words("stn_affine:place=feature:stage=2:padding=border") == (
         f"a spatial transformer between the stages of the network, after the first 2 stages; it chooses {maps}, with "
         "padding border"
     )
-    assert variant_words("stn_rotation:localisation=deep:start_sd=0.02:consistency=1:prior=0.3") == (
+    assert in_words("stn_rotation:localisation=deep:start_sd=0.02:consistency=1:prior=0.3") == (
         "a spatial transformer in front of the network; it chooses turns; its localisation network is a larger one; it "
         "starts with small random moves (weights of standard deviation 0.02), not with none; it is trained to see the "
         "same picture however an image is turned (weight 1); it is trained to move images no more than it must "
         "(weight 0.3)"
     )
-    assert variant_words("stn_affine:heads=4:size=0.5").endswith(
-        "looks at 4 parts of the image side by side, with size 0.5"
-    )
-    assert variant_words("stn_supervised:place=feature").endswith(
+    assert in_words("stn_affine:heads=4:size=0.5").endswith("looks at 4 parts of the image side by side, with size 0.5")
+    assert in_words("stn_supervised:place=feature").endswith(
         "; it stands between the stages of the network, after the first stage"
     )
-    assert variant_words("cnn:width=2").endswith(", with width 2")
-    assert variant_words("stn_affine:steps={x}").count("{x}") == 1
-    assert variant_words("unheard_of") == "the model unheard_of"
+    assert in_words("cnn:width=2").endswith(", with width 2")
+    assert in_words("stn_affine:steps={x}").count("{x}") == 1
+    assert in_words("unheard_of") == "the model unheard_of"
 
 
 def test_the_command_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

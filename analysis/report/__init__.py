@@ -248,10 +248,11 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         finalize=_fit_for_a_page,
     )
-    environment.filters |= {"capital": capital, "pose_words": pose_words, "one_line": one_line, "tied": _tied}
+    environment.filters |= {"capital": capital, "one_line": one_line, "tied": _tied}
     environment.globals |= {
         "html_table": _html_table,
         "places": places,
+        "pose_words": pose_words,
         "section_pose": _section_pose,
         "shown_first": _shown_first,
     }

@@ -12,6 +12,7 @@ from analysis.names import name_and_options, variant_parts
 from analysis.records import Study
 from analysis.statistics import CONFIDENCE
 from analysis.wording import capital, count, plain_points, pose_words
+from ledger.roles import WITH_TRANSFORMER, Role
 
 
 class Fact(NamedTuple):
@@ -24,26 +25,14 @@ class Fact(NamedTuple):
 MAX_CLASSES = 40
 """Of more, the first and the last are named."""
 
-_MODELS = {
-    "cnn": "the plain network: it sees each image as it is",
-    "cnn_matched": "the plain network, made as large as the one with a transformer",
-    "cnn_recipe": "the plain network, with parts of how it is made and trained taken away",
-    "cnn_tta": "the plain network; when tested, it sees several copies of each image and takes the mean",
-    "oracle_unwarp": "the plain network on images turned back by their true pose: what a transformer could reach",
-    "stn_random": "a control: a transformer that moves images at random",
-    "stn_shuffled": "a control: each image is moved as the transformer would move another one",
-    "stn_frozen": "a control: a transformer that never moves anything",
-    "stn_supervised": "a spatial transformer that is told the true poses in training",
-    "deformable": "a network whose filters bend to what they see",
-    "polar": "the plain network on images in polar coordinates, where a turn is a shift",
-    "ti_cnn": "a network whose inner maps are moved at random in training",
-    "ti_pooling": "a network that sees several turned copies and keeps the strongest answer",
+_IN_FRONT = "in front of the network"
+_ROLES: Mapping[Role, tuple[str, str]] = {
+    "transformer": ("a spatial transformer", "transformer"),
+    "told": ("a transformer that is told the true poses in training", "transformer"),
+    "floor": ("a control", "control"),
+    "ceiling": ("a network that is told each image's true pose", "true pose"),
 }
-_FAMILIES = {
-    "translation": "shifts", "rotation": "turns", "similarity": "turns, scales and shifts",
-    "attention": "crops", "affine": "affine maps: turns, scales, shears and shifts",
-    "projective": "projective maps: changes of perspective", "tps": "smooth bends",
-}  # fmt: skip
+"""What is said before a model's own words, unless they have the second of these."""
 _OPTIONS = {
     ("localisation", "deep"): "its localisation network is a larger one",
     ("localisation", "paper"): "its localisation network is that of the first paper",
@@ -95,25 +84,27 @@ def facts(findings: Findings) -> tuple[Fact, ...]:
 
 def variant_facts(study: Study) -> tuple[Fact, ...]:
     """Each variant's name in plain words."""
-    return tuple(Fact(one_line(name), variant_words(name)) for name in dict.fromkeys(arm.variant for arm in study.arms))
+    arms = {arm.variant: arm for arm in study.arms}
+    return tuple(Fact(one_line(name), variant_words(name, arm.role, arm.words)) for name, arm in arms.items())
 
 
-def variant_words(variant: str) -> str:
-    """`a network with a spatial transformer (affine maps: ...), shown augmented copies in training (affine)`."""
+def variant_words(variant: str, role: Role, words: str) -> str:
+    """`a spatial transformer in front of the network; it chooses turns; shown changed copies in training (...)`."""
     parts = variant_parts(variant)
     model, backbone = parts.model, parts.backbone
     name, options = name_and_options(model)
-    words = _MODELS.get(name)
-    family = name.removeprefix("stn_")
-    if family != name:
+    text = one_line(words) or f"the model {one_line(name)}"
+    said, known_by = _ROLES.get(role, ("", ""))
+    if known_by not in text:
+        text = f"{said}: {text}"
+    if role in WITH_TRANSFORMER:
         place, clauses, options = _place_words(options)
-        if words is None and family in _FAMILIES:
-            words = f"a spatial transformer {place or 'in front of the network'}; it chooses {_FAMILIES[family]}"
+        if place and _IN_FRONT in text:
+            text = text.replace(_IN_FRONT, place)
         elif place:
             clauses = [f"it stands {place}", *clauses]
-        clauses, options = [*clauses, *_clauses(options)], _unsaid(options)
-        words = "; ".join([words or f"the model {one_line(name)}", *clauses])
-    text = words or f"the model {one_line(name)}"
+        text = "; ".join([text, *clauses, *_clauses(options)])
+        options = _unsaid(options)
     if options:
         text += f", with {_options_text(options)}"
     if backbone:
@@ -191,6 +182,7 @@ def method(findings: Findings) -> tuple[str, ...]:
     study = findings.study
     claims = study.claims
     poses = dict.fromkeys(arm.pose for arm in study.arms)
+    poses_text = ", ".join(pose_words(study, pose) for pose in poses)
     num_trials = trials_of_a_tuning(study)
     trials = f"{num_trials[0]}" if len(num_trials) == 1 else f"{num_trials[0]} to {num_trials[-1]}"
     proposed = {"tpe": "proposed by Optuna's TPE sampler", "random": "drawn at random"}.get(study.sampler or "", "")
@@ -212,7 +204,7 @@ def method(findings: Findings) -> tuple[str, ...]:
     source = "the sweep file" if claims.declared else "the study's list of variants and baselines"
     return (
         f"Images: {one_line(study.task_label)}, {study.num_classes} classes; "
-        f"{'poses' if len(poses) > 1 else 'pose'}: {', '.join(map(pose_words, poses))}. A pose is how each image was "
+        f"{'poses' if len(poses) > 1 else 'pose'}: {poses_text}. A pose is how each image was "
         "disturbed before anyone trained, the same for every variant.",
         tuned + " The test images were read once in each of these final runs, and in no other." + _overlap_text(study),
         "All variants share one protocol: the same split, length of training, optimiser and precision. With the same "

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from analysis.ablation import Run
 from analysis.findings import Findings
 from analysis.formats import one_line
-from analysis.questions import is_control
 from analysis.records import Study
 from analysis.run_records import HYPER_PARAMETERS
 
@@ -31,7 +30,7 @@ def commands(findings: Findings) -> tuple[Command, ...]:
         Command("Write these tables, figures and this report again, from the ledger:", "make report"),
     ]
     completed = findings.completed[findings.completed["test_accuracy"].notna()]
-    ranked = [not is_control(study.arms[arm].variant) for arm in completed["arm"]]
+    ranked = [not study.arms[arm].sees_pose for arm in completed["arm"]]
     completed = completed[ranked] if any(ranked) else completed
     if not completed.empty:
         mean = completed.groupby("arm")["test_accuracy"].transform("mean")

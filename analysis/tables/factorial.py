@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 from analysis.findings import Findings
 from analysis.formats import Cell, Section, Table, text_table
-from analysis.gap import FLOOR
 from analysis.means import Mean, mean_cell, mean_of
 from analysis.names import variant_parts
-from analysis.questions import is_control
 from analysis.records import Arm
 from analysis.ripeness import is_ripe
 from analysis.scores import FinalScores
@@ -105,6 +103,11 @@ def crossings(arms: Sequence[Arm], places: Sequence[int]) -> Iterator[Crossing]:
     the plain network where that is the model itself. places: indices of the arms at the pose.
     """
     index = {arms[i].variant: i for i in places}
+    plain: dict[str, str] = {}
+    for i in places:
+        parts = variant_parts(arms[i].variant)
+        if arms[i].role == "plain" and ":" not in parts.model:
+            plain.setdefault(parts.backbone, arms[i].variant.partition("+")[0])
     for i in places:
         variant = arms[i].variant
         for model, policy in ((variant[:k], variant[k + 1 :]) for k, mark in enumerate(variant) if mark == "+"):
@@ -114,7 +117,7 @@ def crossings(arms: Sequence[Arm], places: Sequence[int]) -> Iterator[Crossing]:
             backbone = variant_parts(model).backbone
             beside = arms[index[model]].baseline.partition("+")[0]
             if beside == network:
-                beside = f"{FLOOR}@{backbone}" if backbone else FLOOR
+                beside = plain.get(backbone, network)
             reference = f"{beside}{plus}{others}"
             with_policy = f"{reference}+{policy}"
             if beside != network and reference in index and with_policy in index:
@@ -148,7 +151,7 @@ def _accuracies(heading: str, found: list[Crossing], scores: FinalScores) -> Sec
         place[crossing.model, crossing.policy] = crossing.both
     models = list(dict.fromkeys(model for model, _ in place))
     estimate = mean_interval(scores.array("test_accuracy"))
-    ranked = [i for i in place.values() if estimate.num_X[i] and not is_control(scores.study.arms[i].variant)]
+    ranked = [i for i in place.values() if estimate.num_X[i] and not scores.study.arms[i].sees_pose]
     best = max(ranked, key=lambda i: float(estimate.mean_X[i]), default=None)
 
     def cell(i: int | None) -> Cell | None:

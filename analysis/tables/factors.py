@@ -10,7 +10,6 @@ from analysis.findings import Findings
 from analysis.formats import Cell, Section, Table
 from analysis.means import Mean, mean_cell, mean_of
 from analysis.names import name_and_options, variant_parts
-from analysis.questions import is_control
 from analysis.records import Arm
 from analysis.ripeness import is_ripe
 from analysis.statistics import CONFIDENCE, mean_interval
@@ -134,11 +133,11 @@ def settings(variant: str) -> dict[str, str]:
 
 
 def pairs(arms: Sequence[Arm]) -> Iterator[Pair]:
-    """Every two arms of a pose that differ in one factor alone, in the order of the study; no control takes part.
+    """Every two arms of a pose that differ in one factor alone, in the order of the study.
 
-    An option that only one of them has differs from its default.
+    None that sees the true pose takes part. An option that only one of them has differs from its default.
     """
-    names = {i: settings(arm.variant) for i, arm in enumerate(arms) if not is_control(arm.variant)}
+    names = {i: settings(arm.variant) for i, arm in enumerate(arms) if not arm.sees_pose}
     factor_names = list(dict.fromkeys(factor for found in names.values() for factor in found))
     for factor in factor_names:
         # Levels in the order of the study, so that a change has one direction; what is not named comes first

@@ -11,7 +11,6 @@ from analysis.chance import majority_note
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell, Table
-from analysis.questions import is_control
 from analysis.scores import SCORES, Score
 from analysis.statistics import CONFIDENCE, Floats
 from analysis.tables import table
@@ -76,7 +75,7 @@ def _places(places: list[int], findings: Findings, score_of: Mapping[Score, Floa
     columns = {score.name: ranked(score_AS[order], arms, alpha, score) for score, score_AS in score_of.items()}
     rank = 0
     for j, i in enumerate(order):
-        is_ranked = bool(rows[i].keys) and not is_control(rows[i].variant)
+        is_ranked = bool(rows[i].keys) and not findings.study.arms[i].sees_pose
         rank += is_ranked
         yield Place(rank if is_ranked else None, rows[i], {name: column[j] for name, column in columns.items()})
 

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.formats import Cell
-from analysis.gap import CEILING
 from analysis.means import Mean, mean_cell, mean_of
-from analysis.questions import is_control
+from analysis.names import variant_parts
 from analysis.records import Arm
 from analysis.scores import SCORES, Score
 from analysis.statistics import Floats, mean_interval
@@ -38,7 +37,7 @@ def ranked(
 ) -> list[Ranked]:
     """Scores of R arms of one pose by seeds. intervals: whether cells show them. ranking: whether one is the best."""
     estimate = mean_interval(score_RS)
-    ranked_RS = np.where(np.array([is_control(arm.variant) for arm in arms])[:, None], np.nan, score_RS)
+    ranked_RS = np.where(np.array([arm.sees_pose for arm in arms])[:, None], np.nan, score_RS)
     best = best_of(ranked_RS, smaller_is_better=score.smaller_is_better)
     present_R = ~np.isnan(ranked_RS).all(axis=1)
     compared = ranking and best.index is not None and present_R.sum() > 1
@@ -55,9 +54,9 @@ def ranked(
 
 def ranking_note(alpha: float, arms: Sequence[Arm]) -> str:
     """What bold and the mark mean."""
-    control = (
-        f" {CEILING} sees the true pose and takes no part." if any(is_control(arm.variant) for arm in arms) else ""
-    )
+    models = list(dict.fromkeys(variant_parts(arm.variant).model for arm in arms if arm.sees_pose))
+    verbs = "sees the true pose and takes" if len(models) == 1 else "see the true pose and take"
+    control = f" {' and '.join(models)} {verbs} no part." if models else ""
     return (
         f"Bold: the best of a column at its pose. {TIED}: not told apart from it; the difference, paired by seed, is "
         f"not significant at the {100 * alpha:g} % level in a two-sided paired t test (Holm-corrected over the "

@@ -51,7 +51,7 @@ class Alternating(Protocol):
     def num_alternating(self) -> int: ...
 
 
-def asks_for_poses(policy: Policy) -> bool:
+def asks_for_poses(policy: Policy | Callable[..., Policy]) -> bool:
     """Whether images shall come to the policy under fresh draws of their task's pose, which need upright pixels."""
     return bool(getattr(policy, "poses_anew", False))
 

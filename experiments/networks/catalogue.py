@@ -57,6 +57,14 @@ def catalogue(name: str = "") -> dict[str, dict[str, Entry]]:
     return {kind: entries for kind, entries in found.items() if entries}
 
 
+def first_sentence(owner: Any) -> str:
+    """What the docstring says first; "" where it is none that anybody wrote."""
+    about = inspect.cleandoc(owner.__doc__ or "")
+    if about.startswith(f"{owner.__name__}("):  # which dataclasses write themselves
+        return ""
+    return re.split(r"(?<=[.?])\s", " ".join(about.partition("\n\n")[0].split()), maxsplit=1)[0]
+
+
 def _options_of(name: str) -> dict[tuple[str, str], Mapping[str, Value]]:
     """What the parts of a variant or the options of a pose or policy set, by kind and name; {} for another name."""
     first = re.split("[:@+]", name)[0]
@@ -97,6 +105,10 @@ def _entry(kind: str, owner: Any, given: Mapping[str, Value]) -> Entry:
     about = "\n\n".join(inspect.cleandoc(each.__doc__ or "") for each in sources)
     # What concerns programs only. Up to a point that ends a sentence: not the one of a number.
     about = re.sub(r"(?s)\s*\b(Raises \w+Error\b.*?|Arguments as of BuildTask)\.(?=\s|$)", "", about)
-    paragraph = " ".join(about.partition("\n\n")[0].split())
-    what = re.split(r"(?<=[.?])\s", paragraph, maxsplit=1)[0]
-    return {"what": what, "about": about, "hyper-parameters": own, "choices": choices, "given": dict(given)}
+    return {
+        "what": first_sentence(owner),
+        "about": about,
+        "hyper-parameters": own,
+        "choices": choices,
+        "given": dict(given),
+    }

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from baselines.backbones import Backbone
 from experiments.networks.network import Batch, Network, Site
+from ledger.roles import Role
 from stn.blur import blur, sigma_px
 from stn.guidance import consistency, prior, supervision
 from stn.localisation import LOCALISATIONS, disturb, of_map, predict
@@ -87,6 +88,10 @@ class Stn:
             if self.place == "feature" and getattr(self, name) != off:
                 raise ValueError(f"{name}: {getattr(self, name)} does not go with place=feature")
         self.transformer()  # refuses what cannot go together
+
+    @property
+    def role(self) -> Role:
+        return "told" if self.supervision else "transformer"
 
     @property
     def num_draws(self) -> int:

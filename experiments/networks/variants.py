@@ -12,13 +12,14 @@ from torch import Tensor
 
 from baselines.backbones import BACKBONES, Backbone
 from baselines.composition import Composition, own_values
-from baselines.policies import POLICIES, Policy
+from baselines.policies import POLICIES, Policy, asks_for_poses
 from baselines.registry import Registry
 from experiments.images.draws import seed_of
 from experiments.networks.models import MODELS, Model
 from experiments.networks.network import Network, Site
 from ledger.errors import UserError, nearest
 from ledger.options import Value, fields, option_text, spell, split_name, typed
+from ledger.roles import ROLES
 
 DEFAULT_BACKBONE = "cnn"
 
@@ -99,9 +100,9 @@ def _check_order(policies: list[str]) -> None:
             raise UserError(f"has the policy {policy!r} twice")
         if policy == "none" and len(policies) > 1:
             raise UserError("'none' does not go with other policies; leave it out")
-        if policy == "posed" and place:
+        if asks_for_poses(POLICIES[policy]) and place:
             raise UserError(
-                "'posed' poses an image before any other policy changes it; name it first, as cnn+posed+..."
+                f"{policy!r} poses an image before any other policy changes it; name it first, as cnn+{policy}+..."
             )
 
 
@@ -155,7 +156,11 @@ def _configured(
 
 def build_model_recipe(variant: Variant, values: Mapping[str, Value]) -> Model:
     """The variant's model with these hyper-parameters. Raises UserError for one that it does not have or allow."""
-    return _configured("model", variant.model, MODELS[variant.model], variant.model_options, values)
+    registered = MODELS[variant.model]
+    model: Model = _configured("model", variant.model, registered, variant.model_options, values)
+    if (role := getattr(model, "role", None)) not in ROLES:
+        raise UserError(f"{registered.__module__}: role: {role!r} is not one of {', '.join(ROLES)} (ledger/roles.py)")
+    return model
 
 
 def build_policy(variant: Variant, values: Mapping[str, Value]) -> Policy:

@@ -1,15 +1,19 @@
 """The arms of a study: every variant under every pose, checked before anything trains, and the runs that they make."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations, product
 from typing import Any
 
 import torch
 
 from baselines.policies import Policy, asks_for_poses
-from experiments.images.poses import parse_pose, posed_px, spell_pose
+from experiments.images.poses import POSES, parse_pose, posed_px, spell_pose
 from experiments.images.tasks import Task
+from experiments.networks.catalogue import first_sentence
+from experiments.networks.models import MODELS
 from experiments.networks.network import Network
 from experiments.networks.variants import (
     Variant,
@@ -26,7 +30,7 @@ from experiments.study.search_space import Parameter
 from experiments.study.study import Study
 from ledger.config import Optim, Protocol, RunConfig, Stage
 from ledger.errors import UserError, nearest
-from ledger.options import Value, fields, plain_values, typed
+from ledger.options import Value, fields, plain_values, split_name, typed
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,17 @@ class ArmPlan:
     def policy(self) -> Policy:
         """With its default hyper-parameters."""
         return build_policy(parse_variant(self.variant), {})
+
+    @cached_property
+    def said(self) -> dict[str, str]:
+        """What the files of its model and its pose say of them, as study.json has it."""
+        variant = parse_variant(self.variant)
+        words = {"words": MODELS[variant.model], "pose_words": POSES[split_name(self.pose, "pose")[0]]}
+        return {"role": build_model_recipe(variant, {}).role} | {
+            # As a part of a sentence; not the letters of an abbreviation
+            name: re.sub("^[A-Z](?=[a-z ])", lambda letter: letter[0].lower(), first_sentence(owner).removesuffix("."))
+            for name, owner in words.items()
+        }
 
     @property
     def posed_anew(self) -> bool:

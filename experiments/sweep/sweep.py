@@ -245,6 +245,7 @@ class Sweep:
                 "pose": arm.plan.pose,
                 "variant": arm.plan.variant,
                 "baseline": arm.plan.baseline,
+                **arm.plan.said,
                 "trials": arm.trials,
                 "winners": arm.winners,
                 "finals": arm.finals,

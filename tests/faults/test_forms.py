@@ -10,7 +10,7 @@ import pytest
 from ledger.forms import FORMS, MAX_TEXT, misfit
 
 GOLDEN = Path(__file__).parents[1] / "golden/format-5"
-TEXTS = ("", "a", "0", "9f" * 8, "a-b_c", "a.b", "a/b", "..", "é", "½", "٣", "a\n", " ", "a" * 64, "a" * 65)
+TEXTS = ("", "a", "plain", "0", "9f" * 8, "a-b_c", "a.b", "a/b", "..", "é", "½", "٣", "a\n", " ", "a" * 64, "a" * 65)
 LONG_TEXTS = ("a" * 128, "a" * 129, "a" * MAX_TEXT)
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 0.5, 2, -1e-7, 1 + 1e-7, 1e-300, 1e59, 1e60, 1e61, -1e61, 1e300, 10**400),
@@ -20,8 +20,8 @@ VALUES: tuple[Any, ...] = (
 SHARES = (None, 0, 1, 0.5, -1e-7, 1 + 1e-7, 1e-300)
 AMOUNTS = (None, 0, 1, 0.5, 2, 1 + 1e-7, 1e-300, 1e59, 1e60, 10**15, 2**53)
 COUNTS = (0, 1, 2, 10**15)
-KEYS = ("a", "0", "9f" * 8, "a-b_c", "a" * 64)
-HASHES = ("a", "0", "9f" * 8, "a" * 64, "a" * 65, "a" * 128)
+KEYS = ("a", "plain", "0", "9f" * 8, "a-b_c", "a" * 64)
+HASHES = ("a", "plain", "0", "9f" * 8, "a" * 64, "a" * 65, "a" * 128)
 FITTING: dict[tuple[Any, ...], tuple[Any, ...]] = {
     ("run.json", "status"): (*TEXTS, *LONG_TEXTS),
     ("run.json", "error"): (None, *TEXTS, *LONG_TEXTS),
@@ -37,7 +37,8 @@ FITTING: dict[tuple[Any, ...], tuple[Any, ...]] = {
     ("study.json", "found"): ({}, {"a": 1}),
     ("study.json", "task", "label"): (*TEXTS, *LONG_TEXTS),
     ("study.json", "task", "content_hash"): HASHES,
-    **{("study.json", "arms", 0, name): (*TEXTS, *LONG_TEXTS) for name in ("pose", "variant")},
+    **{("study.json", "arms", 0, name): (*TEXTS, *LONG_TEXTS) for name in ("pose", "variant", "words", "pose_words")},
+    ("study.json", "arms", 0, "role"): ("plain",),
     **{("study.json", "arms", 0, name, 0): KEYS for name in ("trials", "finals")},
     ("study.json", "arms", 0, "winners", 0): (None, *KEYS),
     **{("study.json", "images", *way): (*TEXTS, *LONG_TEXTS) for way in (("warnings", 0), ("facts", 0, 0))},

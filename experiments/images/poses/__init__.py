@@ -1,6 +1,7 @@
 """Poses: how each image of a task is disturbed, once and for all or, in training, anew whenever it is shown.
 
-One file each. A pose is a frozen dataclass whose fields are its options: `R:max_deg=30:corners=zeros`.
+One file each. A pose is a frozen dataclass whose fields are its options: `R:max_deg=30:corners=zeros`. The first
+sentence of its docstring is what reports say of its images.
 
 Legend: N images, C channels, H rows, W columns, K uniform numbers an image, M points or images of a part, 2 x and y.
 """

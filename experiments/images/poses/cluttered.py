@@ -20,8 +20,9 @@ def _whole(u_N: Tensor, num: int) -> Tensor:
 @POSES.register("TC")
 @dataclass(frozen=True)
 class TranslatedCluttered:
-    """The image at a random place on a black canvas, wholly in it, on top of pieces cut out of other images.
+    """Images somewhere on a large canvas.
 
+    Each is wholly in it, which is black, on top of pieces cut out of other images.
     canvas_px: side of the canvas, from 8 to 1024. num_pieces: up to 256; later ones lie on earlier ones. piece: a
     piece's side as a fraction of the image's, above 0 and up to 1. fresh: as of every pose.
     Places are whole pixels, so that the image is not resampled. Nothing is turned, so corners stay as they are.

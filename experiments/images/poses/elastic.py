@@ -29,8 +29,9 @@ def _slope(step_NK2: Tensor) -> Tensor:
 @POSES.register("E")
 @dataclass(frozen=True)
 class Elastic:
-    """Thin-plate splines that move each of 4x4 control points by N(0, sigma) of the image's side along each axis.
+    """Elastically bent images.
 
+    Thin-plate splines that move each of 4x4 control points by N(0, sigma) of the image's side along each axis.
     sigma: above 0 and up to 0.1. corners, fresh: as of every pose.
     No image is folded over: where a spline would move neighbouring places apart, or together, by more than 3/4 of
     their distance, all its moves are shrunk in proportion. At the default this shrinks the moves of 46 % of the images,

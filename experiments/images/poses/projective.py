@@ -27,8 +27,9 @@ def _least_turn(corner_N42: Tensor) -> Tensor:
 @POSES.register("P")
 @dataclass(frozen=True)
 class Projective:
-    """Scale U(min_scale, 1), then each corner moved by N(0, corner_sd) of the image's side along each axis.
+    """Images in perspective.
 
+    Scale U(min_scale, 1), then each corner moved by N(0, corner_sd) of the image's side along each axis.
     min_scale: above 0 and up to 1. corner_sd: up to 0.5. corners, canvas_px, fresh: as of every pose.
     No image is folded over. A move is cut at 0.9 of the scaled image's half side; where the four corners then come
     close to a line or cross it, all four moves of the image are shrunk together, by steps of a tenth, until each

@@ -13,9 +13,9 @@ from stn.affine import from_parts
 @POSES.register("R")
 @dataclass(frozen=True)
 class Rotated:
-    """Rotation U(-max_deg, max_deg).
+    """Turned images.
 
-    max_deg: up to 180. corners, canvas_px, fresh: as of every pose.
+    Rotation U(-max_deg, max_deg). max_deg: up to 180. corners, canvas_px, fresh: as of every pose.
     Source: Jaderberg et al. 2015, section 4.1: 90 degrees.
     """
 

@@ -13,8 +13,9 @@ from stn.affine import from_parts
 @POSES.register("RTS")
 @dataclass(frozen=True)
 class RotatedScaledShifted:
-    """Rotation U(-max_deg, max_deg), scale U(min_scale, max_scale), shift U(-shift, shift) of the image's side.
+    """Turned, scaled and shifted images.
 
+    Rotation U(-max_deg, max_deg), scale U(min_scale, max_scale), shift U(-shift, shift) of the image's side.
     corners, canvas_px, fresh: as of every pose.
     Source: Jaderberg et al. 2015, section 4.1, where a 28-pixel digit is placed at random on 42 pixels, that is
     `RTS:shift=0.25:canvas_px=42:corners=zeros`; natural images fill their frame, so the shift is bounded here by what

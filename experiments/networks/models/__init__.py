@@ -1,6 +1,7 @@
 """Models: what trains, put together from the parts in stn/ and baselines/. One file each.
 
-A model is a frozen dataclass whose fields are its hyper-parameters; `build` makes the network.
+A model is a frozen dataclass whose fields are its hyper-parameters; `build` makes the network. The first sentence of
+its docstring is what reports say of it.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,13 +9,18 @@ from typing import Protocol
 
 from baselines.registry import Registry
 from experiments.networks.network import Network, Site
+from ledger.roles import Role
 
 
 class Model(Protocol):
     """What every model offers.
 
+    role: what it is to a study: tables, tests and advice go by that.
     num_draws: uniform numbers in [0, 1) that its network needs for each image of a batch.
     """
+
+    @property
+    def role(self) -> Role: ...
 
     @property
     def num_draws(self) -> int: ...

@@ -10,6 +10,7 @@ from torch import nn
 from experiments.networks.models import MODELS
 from experiments.networks.models.stn_affine import StnAffine
 from experiments.networks.network import Network, Site
+from ledger.roles import Role
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -20,8 +21,12 @@ def count_parameters(module: nn.Module) -> int:
 @MODELS.register("cnn_matched")
 @dataclass(frozen=True)
 class MatchedCNN:
-    """The backbone at the width whose parameter count comes closest to `stn_affine` on the same backbone."""
+    """The plain network, made as large as the one with a transformer.
 
+    Its width is that whose parameter count comes closest to `stn_affine` on the same backbone.
+    """
+
+    role: ClassVar[Role] = "matched"
     num_draws: ClassVar[int] = 0
 
     def build(self, site: Site) -> Network:

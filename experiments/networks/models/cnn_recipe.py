@@ -10,12 +10,13 @@ from baselines.whitening import Whitening
 from experiments.networks.models import MODELS
 from experiments.networks.network import Network, Site
 from ledger.config import Protocol
+from ledger.roles import Role
 
 
 @MODELS.register("cnn_recipe")
 @dataclass(frozen=True)
 class CnnRecipe:
-    """The backbone alone. With all parts in place it is `cnn`.
+    """The plain network, with parts of how it is made and trained taken away. With all of them in place it is `cnn`.
 
     whitening: whether its first layer whitens patches and stays as it is; else it starts at random and is trained.
     identity_start: whether its other convolutions start at the identity, as far as they can; else at random.
@@ -23,6 +24,7 @@ class CnnRecipe:
     averaging: whether its weights are averaged as training ends.
     """
 
+    role: ClassVar[Role] = "other"
     num_draws: ClassVar[int] = 0
     whitening: bool = True
     identity_start: bool = True

@@ -14,19 +14,22 @@ from torch import Tensor
 from experiments.networks.models import MODELS
 from experiments.networks.models.ti_pooling import turned
 from experiments.networks.network import Batch, Network, Site
+from ledger.roles import Role
 
 
 @MODELS.register("cnn_tta")
 @dataclass(frozen=True)
 class CnnTta:
-    """The backbone alone in training; in evaluation the mean of its class probabilities over copies of each image.
+    """The plain network; when tested, it sees several copies of each image and takes the mean.
 
+    The mean is of class probabilities.
     num_turns: copies turned by equal steps from -max_deg to max_deg, both included; an odd number has the image itself
         among them. With max_deg=180 they go round the whole circle, each once, from the image itself.
     mirrored: the copies' mirror images as well, left for right.
     Source: test-time augmentation as in Krizhevsky et al. 2012, section 4.1, with turns in place of crops.
     """
 
+    role: ClassVar[Role] = "other"
     num_draws: ClassVar[int] = 0
     num_turns: int = 5
     max_deg: float = 15.0

@@ -7,19 +7,22 @@ from typing import ClassVar
 
 from experiments.networks.models import MODELS
 from experiments.networks.network import Network, Site
+from ledger.roles import Role
 
 
 @MODELS.register("deformable")
 @dataclass(frozen=True)
 class Deformable:
-    """The backbone with deformable convolutions in its last stages; it starts as the plain backbone.
+    """A network whose filters bend to what they see.
 
+    The backbone with deformable convolutions in its last stages; it starts as the plain backbone.
     num_stages: how many of the last ones.
     offset_lr_factor: learning rate of the layers that predict offsets, as a factor of the base rate. The paper's beta,
         which is 1 there for networks that are already trained; from scratch, at this suite's rates, 1 can diverge.
     Source: Dai et al. 2017, Deformable Convolutional Networks, arXiv:1703.06211.
     """
 
+    role: ClassVar[Role] = "other"
     num_draws: ClassVar[int] = 0
     num_stages: int = 2
     offset_lr_factor: float = field(default=0.1, metadata={"plain": 0.0})

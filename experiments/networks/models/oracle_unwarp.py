@@ -8,6 +8,7 @@ from torch import Tensor
 
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
+from ledger.roles import Role
 from stn.maps import Map
 from stn.sampler import Sampler
 
@@ -15,12 +16,13 @@ from stn.sampler import Sampler
 @MODELS.register("oracle_unwarp")
 @dataclass(frozen=True)
 class OracleUnwarp:
-    """The backbone behind the true inverse of each image's pose.
+    """The plain network on images turned back by their true pose: what a transformer could reach.
 
     What turning and scaling have taken from the pixels stays lost, so the ceiling is below the score on upright images.
     An augmentation is not undone.
     """
 
+    role: ClassVar[Role] = "ceiling"
     num_draws: ClassVar[int] = 0
 
     def build(self, site: Site) -> Network:

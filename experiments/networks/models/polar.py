@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from baselines.backbones.cnn4 import conv_bn_relu
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
+from ledger.roles import Role
 from stn.sampler import Sampler, base_grid
 
 Radius = Literal["log", "linear"]
@@ -22,7 +23,7 @@ Radius = Literal["log", "linear"]
 @MODELS.register("polar")
 @dataclass(frozen=True)
 class Polar:
-    """The backbone behind a polar picture of each image, of the image's size.
+    """The plain network on images in polar coordinates, where a turn is a shift. The pictures are of the image's size.
 
     map: how the radius grows along a row: `log`, from 1 px, where scaling is a shift, or `linear`, from 0. Either way
         to the circle that touches the image's edges.
@@ -33,6 +34,7 @@ class Polar:
     Source: Esteves et al. 2018, Polar Transformer Networks, arXiv:1709.01889, section 3.
     """
 
+    role: ClassVar[Role] = "other"
     num_draws: ClassVar[int] = 0
     map: Radius = "log"
     wrap: float = 0.125

@@ -10,6 +10,9 @@ from experiments.networks.spatial_transformer import Stn
 @MODELS.register("stn_affine")
 @dataclass(frozen=True)
 class StnAffine(Stn):
-    """Looks at each image through an affine map that it predicts. Source: Jaderberg et al. 2015, equation 1."""
+    """A spatial transformer in front of the network; it chooses affine maps: turns, scales, shears and shifts.
+
+    Source: Jaderberg et al. 2015, equation 1.
+    """
 
     family: ClassVar[str] = "affine"

@@ -10,6 +10,9 @@ from experiments.networks.spatial_transformer import Stn
 @MODELS.register("stn_attention")
 @dataclass(frozen=True)
 class StnAttention(Stn):
-    """Looks at a crop of each image: a scale and a shift that it predicts. Source: Jaderberg et al. 2015, eq. 2."""
+    """A spatial transformer in front of the network; it chooses crops.
+
+    Scales and shifts. Source: Jaderberg et al. 2015, eq. 2.
+    """
 
     family: ClassVar[str] = "attention"

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
+from ledger.roles import Role
 from stn.affine import identity
 from stn.maps import AffineMap, Map
 from stn.sampler import Sampler
@@ -16,8 +17,9 @@ from stn.sampler import Sampler
 @MODELS.register("stn_frozen")
 @dataclass(frozen=True)
 class StnFrozen:
-    """The backbone behind a transformer that stays at the identity: shows that sampling itself changes nothing."""
+    """A control: a transformer that never moves anything. It shows that sampling itself changes nothing."""
 
+    role: ClassVar[Role] = "floor"
     num_draws: ClassVar[int] = 0
 
     def build(self, site: Site) -> Network:

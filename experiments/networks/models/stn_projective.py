@@ -10,6 +10,9 @@ from experiments.networks.spatial_transformer import Stn
 @MODELS.register("stn_projective")
 @dataclass(frozen=True)
 class StnProjective(Stn):
-    """Looks at each image through a projective map that it predicts. Source: Jaderberg et al. 2015, section 4.1."""
+    """A spatial transformer in front of the network; it chooses projective maps: changes of perspective.
+
+    Source: Jaderberg et al. 2015, section 4.1.
+    """
 
     family: ClassVar[str] = "projective"

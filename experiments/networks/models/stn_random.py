@@ -8,18 +8,21 @@ from experiments.networks.models import MODELS
 from experiments.networks.models.stn_frozen import GivenMapsNetwork
 from experiments.networks.network import Batch, Network, Site
 from experiments.networks.random_similarity import DRAWS, SimilarityRanges
+from ledger.roles import Role
 from stn.maps import Map
 
 
 @MODELS.register("stn_random")
 @dataclass(frozen=True)
 class StnRandom(SimilarityRanges):
-    """The backbone behind similarities that know nothing of the image: what moving images about does by itself.
+    """A control: a transformer that moves images at random.
 
+    The backbone is behind similarities that know nothing of the image: what moving images about does by itself.
     max_deg: turns U(-max, max). max_scale: scale log-uniform between its inverse and itself, 1 or more.
     max_shift: fraction of the side, each axis U(-max, max).
     """
 
+    role: ClassVar[Role] = "floor"
     num_draws: ClassVar[int] = DRAWS
     max_deg: float = 90.0
     max_scale: float = 1.2

@@ -10,6 +10,6 @@ from experiments.networks.spatial_transformer import Stn
 @MODELS.register("stn_rotation")
 @dataclass(frozen=True)
 class StnRotation(Stn):
-    """Looks at each image through a turn that it predicts; see stn/transformations/."""
+    """A spatial transformer in front of the network; it chooses turns. See stn/transformations/."""
 
     family: ClassVar[str] = "rotation"

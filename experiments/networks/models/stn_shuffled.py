@@ -6,14 +6,19 @@ from typing import ClassVar
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
 from experiments.networks.spatial_transformer import Stn, StnNetwork
+from ledger.roles import Role
 from stn.maps import AffineMap, Map
 
 
 @MODELS.register("stn_shuffled")
 @dataclass(frozen=True)
 class StnShuffled(Stn):
-    """`stn_affine` whose maps are handed to the next image of the batch: is it the map that helps?"""
+    """A control: each image is moved as the transformer would move another one.
 
+    `stn_affine` whose maps are handed to the next image of the batch: is it the map that helps?
+    """
+
+    role: ClassVar[Role] = "floor"
     family: ClassVar[str] = "affine"
 
     def __post_init__(self) -> None:

@@ -10,6 +10,6 @@ from experiments.networks.spatial_transformer import Stn
 @MODELS.register("stn_similarity")
 @dataclass(frozen=True)
 class StnSimilarity(Stn):
-    """Looks at each image through a turn, a scale and a shift that it predicts; see stn/transformations/."""
+    """A spatial transformer in front of the network; it chooses turns, scales and shifts. See stn/transformations/."""
 
     family: ClassVar[str] = "similarity"

@@ -10,8 +10,9 @@ from experiments.networks.spatial_transformer import Stn
 @MODELS.register("stn_supervised")
 @dataclass(frozen=True)
 class StnSupervised(Stn):
-    """`stn_affine` with the pose as a second target, and nothing else changed: what is lost to not knowing the pose.
+    """A spatial transformer that is told the true poses in training.
 
+    `stn_affine` with the pose as a second target, and nothing else changed: what is lost to not knowing the pose.
     supervision: large, so that the classifier's early wishes do not drown it.
     The pose of an augmented image is taken to be that of the image itself.
     """

@@ -10,6 +10,9 @@ from experiments.networks.spatial_transformer import Stn
 @MODELS.register("stn_tps")
 @dataclass(frozen=True)
 class StnTps(Stn):
-    """Looks at each image through a thin-plate spline that it predicts. Source: Jaderberg et al. 2015, section 4.1."""
+    """A spatial transformer in front of the network; it chooses smooth bends.
+
+    Thin-plate splines. Source: Jaderberg et al. 2015, section 4.1.
+    """
 
     family: ClassVar[str] = "tps"

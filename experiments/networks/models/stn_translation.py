@@ -10,6 +10,6 @@ from experiments.networks.spatial_transformer import Stn
 @MODELS.register("stn_translation")
 @dataclass(frozen=True)
 class StnTranslation(Stn):
-    """Looks at each image through a shift that it predicts. Source: Jaderberg et al. 2015, section 3.2."""
+    """A spatial transformer in front of the network; it chooses shifts. Source: Jaderberg et al. 2015, section 3.2."""
 
     family: ClassVar[str] = "translation"

@@ -5,13 +5,14 @@ Legend: B images, C channels, H rows, W columns, K uniform numbers an image.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
 from experiments.networks.random_similarity import DRAWS, SimilarityRanges
+from ledger.roles import Role
 from stn.sampler import Sampler
 
 MAX_STAGES = 8
@@ -21,8 +22,9 @@ MAX_STAGES = 8
 @MODELS.register("ti_cnn")
 @dataclass(frozen=True)
 class TiCnn(SimilarityRanges):
-    """The backbone, whose maps between stages are transformed at random in training; plain in evaluation.
+    """A network whose inner maps are moved at random in training.
 
+    The backbone, whose maps between stages are transformed; plain in evaluation.
     layers: after which stages: the `first`, the `inner` ones (all but the last), or `all`.
     max_deg: turns U(-max, max). max_scale: scale log-uniform between its inverse and itself, 1 or more.
     max_shift: fraction of the map's side, each axis U(-max, max). Each stage has draws of its own.
@@ -30,6 +32,7 @@ class TiCnn(SimilarityRanges):
     Source: Shen et al. 2019, Transform-Invariant Convolutional Neural Networks, arXiv:1912.01447.
     """
 
+    role: ClassVar[Role] = "other"
     layers: Literal["first", "inner", "all"] = "all"
     max_deg: float = 15.0
     max_scale: float = 1.2

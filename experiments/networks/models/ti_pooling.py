@@ -14,6 +14,7 @@ from torch import Tensor
 
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
+from ledger.roles import Role
 from stn.affine import from_parts
 from stn.maps import AffineMap
 from stn.sampler import Sampler
@@ -22,13 +23,15 @@ from stn.sampler import Sampler
 @MODELS.register("ti_pooling")
 @dataclass(frozen=True)
 class TiPooling:
-    """The backbone's maps of copies turned by a full circle in equal steps, their maximum at each place, the head.
+    """A network that sees several turned copies and keeps the strongest answer.
 
+    The backbone's maps of copies turned by a full circle in equal steps, their maximum at each place, the head.
     num_turns: copies, and as many times the arithmetic. With a multiple of four, quarter turns of the image change
         nothing: they only reorder the copies.
     Source: Laptev et al. 2016, TI-POOLING, arXiv:1604.06318, section 3.
     """
 
+    role: ClassVar[Role] = "other"
     num_draws: ClassVar[int] = 0
     num_turns: int = 8
 

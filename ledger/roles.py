@@ -1,0 +1,16 @@
+"""What a model is to a study, as its file says and study.json has it."""
+
+from typing import Literal, get_args
+
+Role = Literal["plain", "matched", "transformer", "other", "floor", "ceiling", "told"]
+"""plain: the network that the others are compared with. matched: it too, made as large as another.
+transformer: learns where to look. other: another change to the network.
+Controls. floor: a transformer that cannot help. ceiling: a network that is told each image's true pose, always.
+told: a transformer that is told the true poses in training."""
+
+ROLES: tuple[str, ...] = get_args(Role)
+PLAIN: tuple[Role, ...] = ("plain", "matched")
+WITH_TRANSFORMER: tuple[Role, ...] = ("transformer", "floor", "told")
+"""Of networks that have one."""
+SEES_POSE: tuple[Role, ...] = ("ceiling", "told")
+CONTROLS: tuple[Role, ...] = ("floor", "ceiling", "told")
