@@ -327,11 +327,11 @@ def test_a_probe_answers_and_goes_on_where_it_was(
 
     # What the report says to repeat it names the same runs.
     whole, _, single = commands(find_study(ledger, study))
-    assert "experiments probe path/to/images --minutes 20 --turns quarter --label 'Pets & co_1%'" in whole.line
+    assert ".venv/bin/stn-bench probe path/to/images --minutes 20 --turns quarter --label 'Pets & co_1%'" in whole.line
     arguments = shlex.split(single.line.replace("path/to/images", "pictures"))
-    assert arguments[:3] == [".venv/bin/python", "-m", "experiments"]
+    assert arguments[:2] == [".venv/bin/stn-bench", "run"]
     arguments[arguments.index("--sweep") + 1] = str(probe_study.FILE)
-    assert main(arguments[3:]) == 0
+    assert main(arguments[1:]) == 0
     assert sorted(path.name for path in (here / "runs/runs").iterdir()) == before
 
 

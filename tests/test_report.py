@@ -211,7 +211,7 @@ def test_the_single_run_is_the_best_variants(tiny: Findings) -> None:
     from experiments.terminal.cli import command_line
 
     parser = command_line().parser
-    options: Namespace = parser.parse_args(words[3:])["run"]
+    options: Namespace = parser.parse_args(words[1:])["run"]
     assert (options.variant, options.seed, options.stage, options.pose) == ("cnn+affine", 11, "final", "upright")
     assert (options.optim.lr, options.optim.weight_decay) == (0.1, 5e-4)
 
