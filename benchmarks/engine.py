@@ -91,8 +91,7 @@ class Engine:
 
     def prepare(self, workload: Workload, epochs: int) -> None:
         """Build a network and warm up on a few batches; `go` then trains it for so many epochs."""
-        variant = parse_variant(workload.variant)
-        policy, recipe = build_policy(variant, {}), build_model_recipe(variant, {})
+        policy = build_policy(parse_variant(workload.variant), {})
         network = new_network(workload, self.device)
         num_warm = min(NUM_WARM_BATCHES * workload.protocol.batch_size, len(self.images))
         warm_N = torch.arange(num_warm, device=self.device)
@@ -102,7 +101,7 @@ class Engine:
             self.ledger.mark_running(f"bench-{os.getpid()}", progress)
 
         def go(images: DeviceImages, epochs: int) -> None:
-            status = train(network, policy, images, None, workload.run(epochs), recipe, mark)
+            status = train(network, policy, images, None, workload.run(epochs), mark)
             if status != "completed":
                 raise RuntimeError(f"{workload.name}: training {status}")
             wait_for(self.device)

@@ -41,7 +41,7 @@ from experiments.images.tasks import Say, load_task
 from experiments.images.tasks.cache import cache_folder, held
 from experiments.machine.cores import num_cores
 from experiments.machine.device import prepare_device, resolve
-from experiments.networks.variants import build_model_recipe, build_policy, parse_variant
+from experiments.networks.variants import build_policy, parse_variant
 from experiments.runs.evaluation import evaluate
 from experiments.runs.images import DeviceImages, fit_to_task, split, to_device
 from experiments.runs.run import untrained_network
@@ -131,14 +131,13 @@ class Training:
         if self.device.type == "cpu":
             torch.set_num_threads(num_cores())
         images, test = self.parts(run, self.device)
-        clock, variant = Clock(self.device, tell), parse_variant(workload.variant)
-        policy, recipe = build_policy(variant, {}), build_model_recipe(variant, {})
-        network = untrained_network(run, recipe, images, len(self.images.classes))
+        clock, policy = Clock(self.device, tell), build_policy(parse_variant(workload.variant), {})
+        network = untrained_network(run, images, len(self.images.classes))
 
         def after_epoch(row: Row) -> None:
             clock.stop_for(int(row["epoch"] or 0), lambda: evaluate(network, test, run.protocol.precision).accuracy)
 
-        train(network, policy, images, None, run, recipe, after_epoch)
+        train(network, policy, images, None, run, after_epoch)
 
 
 def measure(path: Path, out: Path, *, target: float, num_rounds: int, quick: bool) -> int:

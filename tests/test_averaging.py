@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.networks.variants import build_model_recipe, build_policy, parse_variant
+from experiments.networks.variants import build_policy, parse_variant
 from experiments.runs.averaging import AVERAGE_EVERY, Averages
 from experiments.runs.images import DeviceImages
 from experiments.runs.training import train
@@ -82,8 +82,7 @@ def test_training_averages_after_every_fifth_step(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Averages, "pull", lambda self, progress: pulls.append(progress))
     for averaging in (True, False):
         protocol = Protocol(epochs=4, batch_size=16, averaging=averaging, precision="fp32", device="cpu")
-        run, variant = RunConfig(protocol=protocol, optim=Optim(lr=0.02)), parse_variant("cnn@lenet")
+        run = RunConfig(variant="cnn@lenet", protocol=protocol, optim=Optim(lr=0.02))
         images = DeviceImages(torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8), torch.arange(40) % 10)
-        recipe = build_model_recipe(variant, {})
-        train(build("cnn@lenet"), build_policy(variant, {}), images, None, run, recipe, lambda row: None)
+        train(build("cnn@lenet"), build_policy(parse_variant("cnn@lenet"), {}), images, None, run, lambda row: None)
         assert AVERAGE_EVERY == 5 and pulls == pytest.approx([5 / 12, 10 / 12])

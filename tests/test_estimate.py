@@ -93,9 +93,7 @@ def test_a_slow_network_is_measured_on_few_images(
     now, seen = [0.0], list[int]()
     monkeypatch.setattr("experiments.sweep.estimate.time.perf_counter", lambda: now[0])
 
-    def train(
-        network: Any, policy: Any, images: DeviceImages, none: None, run: RunConfig, recipe: Any, report: Any
-    ) -> None:
+    def train(network: Any, policy: Any, images: DeviceImages, none: None, run: RunConfig, report: Any) -> None:
         seen.append(run.protocol.batch_size)
         now[0] += start_s  # before the first step is done
         for _ in range(run.protocol.epochs):

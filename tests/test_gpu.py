@@ -107,8 +107,7 @@ def trained(name: str, precision: Precision, epochs: int = 6) -> tuple[str, Netw
     protocol = dataclasses.replace(PROTOCOL, epochs=epochs, batch_size=20, precision=precision, label_smoothing=0.0)
     run = RunConfig(variant=name, protocol=protocol, optim=Optim(lr=0.02))
     rows: list[Row] = []
-    recipe = build_model_recipe(variant, {})
-    status = train(network, build_policy(variant, {}), images, None, run, recipe, rows.append)
+    status = train(network, build_policy(variant, {}), images, None, run, rows.append)
     return status, network, rows
 
 
@@ -201,12 +200,11 @@ class TestTraining:
     def test_a_loss_that_is_no_number_stops_the_run_before_a_step(self, name):
         images = easy_images(40, CUDA)
         network = build(name, images).to(CUDA, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        recipe = build_model_recipe(parse_variant(name), {})
         network.offset_1C11.fill_(math.nan)
         before: dict[str, Tensor] = {key: p.detach().clone() for key, p in network.named_parameters()}
         run = RunConfig(variant=name, protocol=PROTOCOL)
         policy = build_policy(parse_variant(name), {})
-        assert train(network, policy, images, None, run, recipe, lambda row: None) == "diverged"
+        assert train(network, policy, images, None, run, lambda row: None) == "diverged"
         assert all(torch.equal(p, before[key]) for key, p in network.named_parameters())
 
 

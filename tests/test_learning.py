@@ -59,7 +59,7 @@ class TestLearning:
             protocol = dataclasses.replace(protocol, optimiser="sgd")
         rows: list[Row] = []
         run = RunConfig(variant=name, protocol=protocol, optim=Optim(lr=lr))
-        assert train(network, build_policy(variant, {}), images, None, run, recipe, rows.append) == "completed"
+        assert train(network, build_policy(variant, {}), images, None, run, rows.append) == "completed"
         # These move what they see at random, and so take longer.
         bar, share = (0.85, 0.5) if variant.model in ("stn_random", "ti_cnn") else (0.95, 0.25)
         assert evaluate(network, images, "fp32").accuracy > bar
@@ -80,10 +80,9 @@ class TestLearning:
         values: dict[str, Value]
         for name, values in (("cnn@lenet", {}), (f"{model}@lenet", still)):
             variant = parse_variant(name)
-            recipe = build_model_recipe(variant, values)
             network = build(name, values=values)
-            run = RunConfig(variant=name, protocol=protocol, optim=Optim(lr=0.02))
-            train(network, build_policy(variant, {}), images, None, run, recipe, lambda row: None)
+            run = RunConfig(variant=name, model=values, protocol=protocol, optim=Optim(lr=0.02))
+            train(network, build_policy(variant, {}), images, None, run, lambda row: None)
             states.append(network.backbone.state_dict())
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 

@@ -12,7 +12,7 @@ from baselines.policies import POLICIES
 from experiments.images.draws import uniform
 from experiments.images.poses import PoseMaps, parse_pose, put_in_pose
 from experiments.images.tasks import Images, Task
-from experiments.networks.variants import build_model_recipe, build_policy, parse_variant
+from experiments.networks.variants import build_policy, parse_variant
 from experiments.runs.images import DeviceImages, is_posed_anew, posed_anew, to_device
 from experiments.runs.run import Outcome, train_and_score, untrained_network
 from experiments.runs.training import train
@@ -163,7 +163,7 @@ class TestRuns:
         for pose in ("R", "R:fresh=true"):
             run = RunConfig(variant="cnn", pose=pose, protocol=PROTOCOL)
             images = in_training(pose) if "fresh" in pose else to_device(PART, pose, CPU, part="train").subset(INDEX_N)
-            networks.append(untrained_network(run, build_model_recipe(parse_variant("cnn"), {}), images, 3))
+            networks.append(untrained_network(run, images, 3))
         once, anew = (network.state_dict() for network in networks)
         assert all(torch.equal(once[key], anew[key]) for key in once)
 
@@ -174,8 +174,7 @@ class TestRuns:
         part = dataclasses.replace(PART, pixels_NHWC=pixels_NHWC)
         images, seen = in_training("R:fresh=true", torch.arange(60), part), list[Tensor]()
         run = RunConfig(variant="oracle_unwarp", pose="R:fresh=true", protocol=PROTOCOL, optim=Optim(lr=0.01))
-        recipe = build_model_recipe(parse_variant(run.variant), {})
-        network = untrained_network(run, recipe, images, 3)
+        network = untrained_network(run, images, 3)
         forward = network.forward
 
         def watched(batch: Any) -> Tensor:
@@ -183,7 +182,7 @@ class TestRuns:
             return forward(batch)
 
         monkeypatch.setattr(network, "forward", watched)
-        train(network, build_policy(parse_variant("cnn"), {}), images, None, run, recipe, lambda row: None)
+        train(network, build_policy(parse_variant("cnn"), {}), images, None, run, lambda row: None)
         assert len(seen) == 2 * 6
         for light_BHW in seen:
             at_32 = torch.arange(32.0)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from baselines.whitening import Whitening
 from experiments.networks.models.cnn_recipe import CnnRecipe
 from experiments.networks.network import Network
-from experiments.networks.variants import build_model_recipe, build_policy, parse_variant
+from experiments.networks.variants import build_policy, parse_variant
 from experiments.runs import run as runs
 from experiments.runs import training
 from experiments.runs.averaging import Averages
@@ -54,8 +54,7 @@ def trained(name: str, protocol: Protocol = PROTOCOL) -> dict[str, Tensor]:
     images = some_images()
     network.whiten(images.raw(torch.arange(40)))
     run = RunConfig(variant=name, protocol=protocol, optim=Optim(lr=0.05))
-    recipe, policy = build_model_recipe(variant, {}), build_policy(variant, {})
-    assert train(network, policy, images, None, run, recipe, lambda row: None) == "completed"
+    assert train(network, build_policy(variant, {}), images, None, run, lambda row: None) == "completed"
     return dict(network.state_dict())
 
 

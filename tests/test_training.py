@@ -83,9 +83,8 @@ def carry_out(
         if report:
             report(row)
 
-    recipe = build_model_recipe(variant, {})
     policy = policy or build_policy(variant, {})
-    status = train(network, policy, images or some_images(), val_images, run, recipe, keep)
+    status = train(network, policy, images or some_images(), val_images, run, keep)
     return status, network, rows
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from experiments.images.poses import posed_px
 from experiments.images.tasks import Task, load_task
 from experiments.images.tasks.cache import held
-from experiments.networks.models import Model
 from experiments.networks.models.cnn_matched import count_parameters
 from experiments.networks.network import Network
 from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
@@ -214,15 +213,13 @@ def train_and_score(
     pool: the task's training part, under the run's pose, on the device that trains.
     """
     device = pool.labels_N.device
-    variant = parse_variant(run.variant)
-    recipe = build_model_recipe(variant, run.model)
-    policy = build_policy(variant, run.policy)
+    policy = build_policy(parse_variant(run.variant), run.policy)
     train_N, val_N = split(pool.labels_N.cpu(), run.protocol, run.seed)
     images = pool.subset(train_N.to(device))
     if is_posed_anew(run.pose, policy):
         images = posed_anew(images, task.train, train_N, run.pose)
     val_images = pool.subset(val_N.to(device)) if len(val_N) else None
-    network = untrained_network(run, recipe, images, len(task.classes))
+    network = untrained_network(run, images, len(task.classes))
     result = outcome.result
     result["num_train_images"], result["num_val_images"] = len(images), len(val_N)
     result["num_parameters"] = count_parameters(network)
@@ -237,7 +234,7 @@ def train_and_score(
 
     start = time.perf_counter()
     try:
-        outcome.status = train(network, policy, images, val_images, run, recipe, after_epoch, checkpoints)
+        outcome.status = train(network, policy, images, val_images, run, after_epoch, checkpoints)
     finally:
         outcome.train_seconds = time.perf_counter() - start + (checkpoints.earlier_s if checkpoints else 0)
     if outcome.status != "completed":
@@ -263,13 +260,14 @@ def train_and_score(
     result["transformer"] = diagnosis and dataclasses.asdict(diagnosis)
 
 
-def untrained_network(run: RunConfig, recipe: Model, images: DeviceImages, num_classes: int) -> Network:
+def untrained_network(run: RunConfig, images: DeviceImages, num_classes: int) -> Network:
     """The run's network as its training starts, where the images are; it normalises and whitens by them."""
     device = images.labels_N.device
     mean_C, std_C = channel_statistics(images)
+    variant = parse_variant(run.variant)
     network = build_network(
-        parse_variant(run.variant),
-        recipe,
+        variant,
+        build_model_recipe(variant, run.model),
         num_classes=num_classes,
         image_px=posed_px(run.pose, run.protocol.image_px),
         mean_C=mean_C,

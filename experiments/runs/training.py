@@ -14,9 +14,9 @@ from baselines.policies import Alternating, Policy
 from experiments.images.draws import permutation, seed_of, uniform
 from experiments.machine.device import autocast
 from experiments.machine.heartbeat import beat
-from experiments.networks.models import Model
 from experiments.networks.models.cnn_recipe import CnnRecipe
 from experiments.networks.network import Batch, Network
+from experiments.networks.variants import build_model_recipe, parse_variant
 from experiments.runs.averaging import AVERAGE_EVERY, Averages
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.evaluation import evaluate
@@ -35,19 +35,19 @@ def train(
     images: DeviceImages,
     val_images: DeviceImages | None,
     run: RunConfig,
-    recipe: Model,
     report: Callable[[Row], None],
     checkpoints: Checkpoints | None = None,
 ) -> str:
     """Train the network in place, on the device where it and the images are: completed, pruned or diverged.
 
-    recipe: the model that built the network. report: called after each whole epoch with its row; those of a checkpoint
-    are told again. checkpoints: where to go on from, and where to keep what training knows between epochs.
+    report: called after each whole epoch with its row; those of a checkpoint are told again.
+    checkpoints: where to go on from, and where to keep what training knows between epochs.
     A loss that is not finite stops the run before the optimiser steps.
     """
     device = images.labels_N.device
-    protocol = recipe.train_under(run.protocol) if isinstance(recipe, CnnRecipe) else run.protocol
-    optimiser = Optimiser(network, protocol, run.optim, recipe.lr_factors())
+    model = build_model_recipe(parse_variant(run.variant), run.model)
+    protocol = model.train_under(run.protocol) if isinstance(model, CnnRecipe) else run.protocol
+    optimiser = Optimiser(network, protocol, run.optim, model.lr_factors())
     total_steps = num_steps(len(images), protocol.batch_size, protocol.epochs)
     averages = Averages(network) if protocol.averaging else None
     loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)

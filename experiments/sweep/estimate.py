@@ -11,10 +11,11 @@ import torch
 from experiments.images.poses import posed_px
 from experiments.images.tasks import Images, Say
 from experiments.machine.device import Call, here
-from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.networks.variants import build_policy, parse_variant
 from experiments.runs.checkpoints import latest_epoch
 from experiments.runs.images import is_posed_anew, posed_anew, to_device
 from experiments.runs.robustness import num_evaluations
+from experiments.runs.run import untrained_network
 from experiments.runs.training import train
 from experiments.study.arms import ArmPlan, make_run_config
 from experiments.study.plan import Plan
@@ -168,19 +169,7 @@ def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channe
     num_images = num_steps * protocol.batch_size
     protocol = dataclasses.replace(protocol, epochs=1 + num_steps)
     run = make_run_config(arm, protocol, arm.defaults, stage="trial", seed=0, prune_below=())
-    variant, image_px = parse_variant(arm.variant), posed_px(arm.pose, protocol.image_px)
-    recipe = build_model_recipe(variant, run.model)
-    network = build_network(
-        variant,
-        recipe,
-        num_classes=num_classes,
-        image_px=image_px,
-        mean_C=torch.full((num_channels,), 0.5),
-        std_C=torch.full((num_channels,), 0.25),
-        seed=0,
-        width=protocol.width,
-    ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    policy = build_policy(variant, run.policy)
+    policy = build_policy(parse_variant(arm.variant), run.policy)
     generator = np.random.default_rng(0)
     part = Images(
         generator.integers(0, 256, (num_images, protocol.image_px, protocol.image_px, num_channels), dtype=np.uint8),
@@ -190,10 +179,11 @@ def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channe
     images = to_device(part, run.pose, device, part="train")
     if is_posed_anew(run.pose, policy):
         images = posed_anew(images, part, torch.arange(num_images), run.pose)
+    network = untrained_network(run, images, num_classes)
     num_threads, ends = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
-        train(network, policy, images, None, run, recipe, lambda row: ends.append(time.perf_counter()))
+        train(network, policy, images, None, run, lambda row: ends.append(time.perf_counter()))
     finally:
         torch.set_num_threads(num_threads)
     return num_images * num_steps / (ends[-1] - ends[0]) if len(ends) == 1 + num_steps else 1000.0
