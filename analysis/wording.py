@@ -12,6 +12,7 @@ from analysis.means import Mean, mean_text, percent_text
 from analysis.names import name_and_options
 from analysis.records import Study
 from analysis.statistics import CONFIDENCE
+from ledger.wording import count
 
 _POSES = {
     "upright": "images as they are",
@@ -59,11 +60,6 @@ def plain_points(fraction: float) -> str:
 def percent(fraction: float) -> str:
     """In whole per cent: `−12`."""
     return str(round(100 * fraction)).replace("-", "−")
-
-
-def count(num: int, what: str) -> str:
-    """`1 seed`, `5 seeds`."""
-    return f"{num:,} {what}{'' if num == 1 else 's'}"
 
 
 def p_text(name: str, p: float) -> str:

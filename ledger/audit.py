@@ -27,6 +27,7 @@ from ledger.run_audit import LET_ME_READ, UPDATE, CheckedRun, Finding, Kind, che
 from ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
 from ledger.traces import JOURNAL, Traces
 from ledger.winners import Tried, winner_of
+from ledger.wording import count
 
 SWEPT = "the next `make sweep` deletes it"
 JOURNAL_FILES = re.compile(rf"{re.escape(JOURNAL)}(\.lock.*)?")
@@ -112,7 +113,7 @@ def _check_runs(root: Path, found: Audit, on_run: Callable[[int, int], None]) ->
         found.num_bytes += run.num_bytes
         on_run(number, len(folders))
     if old := [key for key, run in runs.items() if run.is_old]:
-        num = counted(len(old), "run")
+        num = count(len(old), "run")
         text = f"{num} without checksums, as older versions made them: only what they say was checked"
         found.notes.append(text + _such_as(old))
     return runs
@@ -136,7 +137,7 @@ def _say_of_strays(strays: list[str], traces: Traces, listed: dict[str, set[str]
         what = {"": "of no study that is here", Traces.single_runs: "made by the command `run`, in no study"}
         if keys:
             text = what.get(group, f"made for {group}, which does not list {'it' if len(keys) == 1 else 'them'} now")
-            found.notes.append(f"{counted(len(keys), 'run')} {text}{_such_as(keys)}")
+            found.notes.append(f"{count(len(keys), 'run')} {text}{_such_as(keys)}")
         if not group:
             found.num_homeless = len(keys)
 
@@ -209,7 +210,7 @@ def _check_manifest(
     for what in _disagreements(value, runs):
         find("edited", what)
     if missing := keys - runs.keys() - found.lost:
-        num, (verb, them) = counted(len(keys), "run"), ("is", "it") if len(missing) == 1 else ("are", "them")
+        num, (verb, them) = count(len(keys), "run"), ("is", "it") if len(missing) == 1 else ("are", "them")
         text = f"{len(missing):,} of {num} {verb} still to be made; the same `make sweep` makes {them}"
         found.notes.append(f"{folder.name}: {text}")
     return None
@@ -346,11 +347,6 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def counted(number: int, what: str) -> str:
-    """Such as `1 run` and `1,024 runs`."""
-    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _such_as(keys: list[str]) -> str:

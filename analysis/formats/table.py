@@ -3,10 +3,11 @@
 Cells are plain Unicode: `±` and `−` are written as such, and every format spells them in its own way.
 """
 
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from ledger.plain_text import plain
 
 ABSENT = "—"
 """What a cell shows where there is no value."""
@@ -45,7 +46,7 @@ def text_table(
     columns: Sequence[str], align: str, rows: Sequence[Sequence[Cell]], strong: frozenset[tuple[int, int]] = frozenset()
 ) -> TextTable:
     """A table of cells. Texts are made one line."""
-    texts = tuple(tuple(one_line(cell.text) for cell in row) for row in rows)
+    texts = tuple(tuple(plain(cell.text) for cell in row) for row in rows)
     values = tuple(tuple(cell.value for cell in row) for row in rows)
     return TextTable(tuple(columns), align, texts, strong, values)
 
@@ -98,18 +99,3 @@ def places(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
         if (place, keys) not in told:
             told.add((place, keys))
             yield place, keys
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks and control characters, which would end a table's row or a comment."""
-    return " ".join(visible(text).split())
-
-
-def visible(text: str) -> str:
-    """With a space for each character that is not seen, such as one that turns the direction of what follows."""
-    return text if text.isprintable() else "".join(c if _is_seen(c) else " " for c in text)
-
-
-def _is_seen(character: str) -> bool:
-    """Letters of some scripts, and emoji, are written with the two joiners."""
-    return character in "\u200c\u200d" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")

@@ -10,7 +10,7 @@ from analysis.statistics import CONFIDENCE
 from analysis.tables import table
 from analysis.tables.claims import claim_text, p_cell
 from analysis.tables.ranking import pose_heading
-from analysis.wording import count
+from ledger.wording import count
 
 
 @table("ladder")
