@@ -19,7 +19,6 @@ from analysis.questions import Question, aside, question_of
 from analysis.verdicts import SHOWN, Verdict, cost_of, needed, verdicts
 from analysis.wording import (
     capital,
-    count,
     level,
     p_text,
     percent,
@@ -33,6 +32,7 @@ from analysis.wording import (
     tuning_text,
 )
 from ledger.study import Claim
+from ledger.wording import count
 
 MAX_ALIKE = 4
 """Claims of one pose, baseline and decision that are told one by one; of more, one sentence tells."""

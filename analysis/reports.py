@@ -1,11 +1,10 @@
 """Files of a report, each written whole or not at all."""
 
-import os
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from ledger.errors import UserError, remedy
+from ledger.files import process_is_alive, write_atomically
 
 
 def write_files(out: Path, content: dict[str, bytes], *, optional: Iterable[str] = ()) -> list[Path]:
@@ -19,20 +18,12 @@ def write_files(out: Path, content: dict[str, bytes], *, optional: Iterable[str]
         out.mkdir(parents=True, exist_ok=True)
         _remove_drafts(out, {*content, *optional})
         for name, data in content.items():
-            path, draft = out / name, out / f".{name}.{os.getpid()}"
-            try:
-                with draft.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                draft.replace(path)
-            finally:
-                with suppress(OSError):
-                    draft.unlink(missing_ok=True)
+            path = out / name
+            write_atomically(path, data)
         for name in sorted(optional - set(content)):
             path = out / name
             path.unlink(missing_ok=True)
-    except OSError as error:  # of a full disk, none says on which file
+    except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}{remedy(error)}") from error
     return [out / name for name in content]
 
@@ -43,10 +34,5 @@ def _remove_drafts(out: Path, names: Collection[str]) -> None:
         if draft.stem[1:] not in names:  # somebody else's
             continue
         pid = draft.suffix[1:]
-        if pid.isdecimal() and pid.isascii() and draft.is_file():
-            try:
-                os.kill(int(pid), 0)
-            except ProcessLookupError:
-                draft.unlink(missing_ok=True)
-            except (PermissionError, OverflowError):
-                continue
+        if pid.isdecimal() and pid.isascii() and draft.is_file() and not process_is_alive(int(pid)):
+            draft.unlink(missing_ok=True)

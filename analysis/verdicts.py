@@ -10,8 +10,9 @@ from analysis.formats import one_line
 from analysis.lost_runs import row_of, why_untested
 from analysis.questions import Question, question_of
 from analysis.statistics import smallest_p
-from analysis.wording import cost_text, count, level, plain_points, points, risk_text
+from analysis.wording import cost_text, level, plain_points, points, risk_text
 from ledger.study import Claim
+from ledger.wording import count
 
 _SUBJECTS: dict[Question, str] = {
     "augmentation": "showing transformed copies in training",

@@ -11,6 +11,7 @@ from analysis.formats import one_line
 from analysis.means import Mean, mean_text, percent_text
 from analysis.records import Study
 from analysis.statistics import CONFIDENCE
+from ledger.wording import count
 
 
 def pose_words(study: Study, pose: str) -> str:
@@ -48,11 +49,6 @@ def plain_points(fraction: float) -> str:
 def percent(fraction: float) -> str:
     """In whole per cent: `−12`."""
     return str(round(100 * fraction)).replace("-", "−")
-
-
-def count(num: int, what: str) -> str:
-    """`1 seed`, `5 seeds`."""
-    return f"{num:,} {what}{'' if num == 1 else 's'}"
 
 
 def p_text(name: str, p: float) -> str:

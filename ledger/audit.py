@@ -27,6 +27,7 @@ from ledger.started import program
 from ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
 from ledger.traces import JOURNAL, Traces
 from ledger.winners import Tried, winner_of
+from ledger.wording import count
 
 SWEPT = "the next `make sweep` deletes it"
 JOURNAL_FILES = re.compile(rf"{re.escape(JOURNAL)}(\.lock.*)?")
@@ -102,7 +103,7 @@ class Audit:
             self.num_bytes += run.num_bytes
             on_run(number, len(folders))
         if old := [key for key, run in self.runs.items() if run.is_old]:
-            num = counted(len(old), "run")
+            num = count(len(old), "run")
             text = f"{num} without checksums, as older versions made them: only what they say was checked"
             self.notes.append(text + _such_as(old))
 
@@ -180,7 +181,7 @@ class Audit:
         for what in _disagreements(value, self.runs):
             find("edited", what)
         if missing := keys - self.runs.keys() - self.lost:
-            num, (verb, them) = counted(len(keys), "run"), ("is", "it") if len(missing) == 1 else ("are", "them")
+            num, (verb, them) = count(len(keys), "run"), ("is", "it") if len(missing) == 1 else ("are", "them")
             text = f"{len(missing):,} of {num} {verb} still to be made; the same `make sweep` makes {them}"
             self.notes.append(f"{folder.name}: {text}")
         return None
@@ -242,7 +243,7 @@ class Audit:
             if keys:
                 them = "it" if len(keys) == 1 else "them"
                 text = what.get(group, f"made for {group}, which does not list {them} now")
-                self.notes.append(f"{counted(len(keys), 'run')} {text}{_such_as(keys)}")
+                self.notes.append(f"{count(len(keys), 'run')} {text}{_such_as(keys)}")
             if not group:
                 self.num_homeless = len(keys)
 
@@ -340,11 +341,6 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def counted(number: int, what: str) -> str:
-    """Such as `1 run` and `1,024 runs`."""
-    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _such_as(keys: list[str]) -> str:

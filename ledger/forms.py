@@ -15,6 +15,8 @@ MAX_TEXT = 10_000
 """Characters of a text; the longest are error messages."""
 MAX_NUMBER = 1e60
 """Far above anything measured, and far from where sums of squares overflow."""
+MAX_WHOLE = 10**15
+"""Of whole numbers that are computed with; tables take them for floating-point ones."""
 
 _show = reprlib.Repr()
 _show.maxstring = _show.maxother = 80
@@ -127,16 +129,16 @@ AMOUNT = Kind("a number of at least 0, or null", lambda value: value is None or 
 SHARE = Kind("a number between 0 and 1, or null", lambda value: value is None or _is_number(value, -1e-6, 1 + 1e-6))
 COUNT = Kind(
     "a whole number of at least 0, or null",
-    lambda value: value is None or (isinstance(value, int) and _is_number(value, 0, 1e15)),
+    lambda value: value is None or (isinstance(value, int) and _is_number(value, 0, MAX_WHOLE)),
 )
 WHOLE = Kind(
     "a whole number, or null",
-    lambda value: value is None or (isinstance(value, int) and _is_number(value, -1e15, 1e15)),
+    lambda value: value is None or (isinstance(value, int) and _is_number(value, -MAX_WHOLE, MAX_WHOLE)),
 )
 INTEGER = Kind("a whole number", is_whole)
 TALLY = Kind(
     "a whole number of at least 0",
-    lambda value: isinstance(value, int) and _is_number(value, 0, 1e15),
+    lambda value: isinstance(value, int) and _is_number(value, 0, MAX_WHOLE),
 )
 PROBABILITY = Kind("a number between 1e-6 and 0.5", lambda value: _is_number(value, 1e-6, 0.5))
 HASH = Kind(

@@ -13,10 +13,12 @@ JOINERS = "\u200c\u200d"
 
 def plain(text: object) -> str:
     """The text as one line, without escape sequences, changes of direction, invisible characters and halves of them."""
-    line = str(text)
-    if not line.isprintable():
-        line = "".join(character if _is_seen(character) else " " for character in line)
-    return " ".join(line.split())
+    return " ".join(visible(str(text)).split())
+
+
+def visible(text: str) -> str:
+    """With a space for each character that is not seen, such as one that turns the direction of what follows."""
+    return text if text.isprintable() else "".join(c if _is_seen(c) else " " for c in text)
 
 
 def _is_seen(character: str) -> bool:

@@ -137,6 +137,7 @@ RUNS = {
         r"unknown argument --protocol\.epoch; did you mean '--protocol\.epochs'\?",
     ),
     "seed": (["--seed=-1"], "seed: -1 is negative"),
+    "seed that no table takes": ([f"--seed={10**15 + 1}"], "seed: 1000000000000001 is above 1000000000000000"),
     "seed a fraction": (["--seed=1.5"], "--seed: '1.5' is not a whole number"),
     "stage": (["--stage=finl"], r"--stage: 'finl' is unknown; did you mean 'final'\?"),
     "pose": (["--pose=upriht"], r"pose: 'upriht' is unknown; did you mean 'upright'\?"),

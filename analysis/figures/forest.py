@@ -28,7 +28,8 @@ from analysis.figures.style import (
 from analysis.findings import Findings
 from analysis.means import Mean, percent_text
 from analysis.tables.claims import decision_words
-from analysis.wording import count, p_text, plain_points, size_text
+from analysis.wording import p_text, plain_points, size_text
+from ledger.wording import count
 
 MAX_CLAIMS = 60
 _MAX_NAME = 28

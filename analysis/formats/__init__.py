@@ -4,7 +4,9 @@ from analysis.formats.csv import csv_document, csv_table
 from analysis.formats.html import html_document, html_table, html_text
 from analysis.formats.latex import latex_document, latex_tabular, latex_text
 from analysis.formats.markdown import markdown_document, markdown_table, markdown_text
-from analysis.formats.table import ABSENT, Cell, Section, Shown, Table, TextTable, Value, one_line, text_table, visible
+from analysis.formats.table import ABSENT, Cell, Section, Shown, Table, TextTable, Value, text_table
+from ledger.plain_text import plain as one_line
+from ledger.plain_text import visible
 
 DOCUMENTS = {"md": markdown_document, "tex": latex_document, "csv": csv_document, "html": html_document}
 """What writes a table, by the ending of its file."""

@@ -5,7 +5,8 @@ import io
 import math
 from collections.abc import Sequence
 
-from analysis.formats.table import Table, Value, one_line
+from analysis.formats.table import Table, Value
+from ledger.plain_text import plain
 
 
 def csv_document(table: Table) -> str:
@@ -27,7 +28,7 @@ def csv_table(columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> str:
 
 def _csv_value(value: Value) -> Value:
     if isinstance(value, str):
-        value = one_line(value)
+        value = plain(value)
         return "'" + value if value.startswith(("=", "+", "-", "@")) else value
     if isinstance(value, bool):
         return str(value).lower()

@@ -4,7 +4,8 @@ import html
 import math
 from collections.abc import Sequence
 
-from analysis.formats.table import Table, TextTable, Value, one_line, places
+from analysis.formats.table import Table, TextTable, Value, places
+from ledger.plain_text import plain
 
 _STYLE = """\
 body { margin: 2rem; font: 1rem/1.5 system-ui, sans-serif; color: #1d2328; }
@@ -22,7 +23,7 @@ ul { max-width: 52rem; padding-left: 1.2rem; font-size: .92rem; }
 
 def html_text(text: str) -> str:
     """Plain text that a browser shows as it is, in an element or in a quoted attribute."""
-    return html.escape(one_line(text))
+    return html.escape(plain(text))
 
 
 def html_table(table: TextTable, keys: Sequence[Sequence[str]] = (), *, caption: str = "") -> str:

@@ -5,7 +5,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from analysis.formats.table import Section, Table, TextTable, one_line, places
+from analysis.formats.table import Section, Table, TextTable, places
+from ledger.plain_text import plain
 
 MAX_LINES = 50
 """Rows and headings that fit on a page; a longer table goes on in another float."""
@@ -92,7 +93,7 @@ def latex_text(text: str) -> str:
     Latin letters with accents are spelled in LaTeX's commands; a character of another script becomes its code
     point (`U+732B`), since pdflatex stops at characters that no loaded font has.
     """
-    text = "".join(map(_latex_character, unicodedata.normalize("NFC", one_line(text))))
+    text = "".join(map(_latex_character, unicodedata.normalize("NFC", plain(text))))
     return re.sub("-(?=-)", "-{}", text)  # two hyphens would become a dash
 
 
@@ -112,8 +113,8 @@ def latex_tabular(sections: Sequence[tuple[str, TextTable]]) -> str:
 
 def latex_document(table: Table) -> str:
     """Table environments for a paper; they need the packages booktabs and graphicx. Keys are comments."""
-    lines = ["% \\usepackage{booktabs} \\usepackage{graphicx}", f"% {one_line(table.title)}: runs behind each row"]
-    lines += [f"% {one_line(place)}: {' '.join(keys) or 'none'}" for place, keys in places(table)]
+    lines = ["% \\usepackage{booktabs} \\usepackage{graphicx}", f"% {plain(table.title)}: runs behind each row"]
+    lines += [f"% {plain(place)}: {' '.join(keys) or 'none'}" for place, keys in places(table)]
     notes = [*table.notes, "The keys of the runs behind each row are comments in this table's source."]
     max_lines = MAX_LINES - 2 * (len(table.title) // CAPTION_WIDTH)
     pages = list(_pages(table.sections, max_lines))

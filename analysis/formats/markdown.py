@@ -2,12 +2,13 @@
 
 import re
 
-from analysis.formats.table import Table, TextTable, one_line, places
+from analysis.formats.table import Table, TextTable, places
+from ledger.plain_text import plain
 
 
 def markdown_text(text: str) -> str:
     """Plain text that GitHub's Markdown shows as it is, inside a table or outside."""
-    text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`\[\]|~$#])", r"\\\1", text)
     text = re.sub(r"(?i)\b(http|https|ftp):(?=//)", r"\1&#58;", text)  # GitHub makes links of addresses as they stand
     text = re.sub(r"(?i)\bwww\.", lambda found: found[0].replace(".", "&#46;"), text)

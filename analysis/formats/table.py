@@ -3,7 +3,6 @@
 Cells are plain Unicode: `±` and `−` are written as such, and every format spells them in its own way.
 """
 
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -33,10 +32,10 @@ Shown = Cell | str | int | None
 def cell_of(shown: Shown) -> Cell:
     """The cell, its text on one line."""
     if isinstance(shown, Cell):
-        return shown._replace(text=one_line(shown.text))
+        return shown._replace(text=plain(shown.text))
     if isinstance(shown, int):
         return Cell(str(shown), shown)
-    return Cell(ABSENT if shown is None else one_line(shown))
+    return Cell(ABSENT if shown is None else plain(shown))
 
 
 @dataclass(frozen=True)
@@ -103,18 +102,3 @@ def places(table: Table) -> Iterator[tuple[str, tuple[str, ...]]]:
         if (place, keys) not in told:
             told.add((place, keys))
             yield place, keys
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks and control characters, which would end a table's row or a comment."""
-    return " ".join(visible(text).split())
-
-
-def visible(text: str) -> str:
-    """With a space for each character that is not seen, such as one that turns the direction of what follows."""
-    return text if text.isprintable() else "".join(c if _is_seen(c) else " " for c in text)
-
-
-def _is_seen(character: str) -> bool:
-    """Letters of some scripts, and emoji, are written with the two joiners."""
-    return character in "\u200c\u200d" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")

@@ -11,8 +11,9 @@ from analysis.formats import one_line
 from analysis.names import name_and_options, variant_parts
 from analysis.records import Study
 from analysis.statistics import CONFIDENCE
-from analysis.wording import capital, count, plain_points, pose_words
+from analysis.wording import capital, plain_points, pose_words
 from ledger.roles import WITH_TRANSFORMER, Role
+from ledger.wording import count
 
 
 class Fact(NamedTuple):

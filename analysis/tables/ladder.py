@@ -13,7 +13,7 @@ from analysis.tables import table
 from analysis.tables.claims import claim_text, p_cell
 from analysis.tables.columns import Column, by_pose, mean_names, section, table_of
 from analysis.tables.ranking import pose_heading
-from analysis.wording import count
+from ledger.wording import count
 
 
 @table("ladder")

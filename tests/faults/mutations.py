@@ -270,8 +270,8 @@ MUTATIONS = (
     Mutation(
         "text is HTML",
         "analysis/formats/html.py",
-        "html.escape(one_line(text))",
-        "one_line(text)",
+        "html.escape(plain(text))",
+        "plain(text)",
         "tests/test_formats.py::test_html_shows_the_text",
     ),
     Mutation(
@@ -297,7 +297,7 @@ MUTATIONS = (
     ),
     Mutation(
         "control characters reach the terminal",
-        "analysis/formats/table.py",
+        "ledger/plain_text.py",
         "return text if text.isprintable() else",
         "return text if text else",
         "tests/test_formats.py::test_one_line",

@@ -27,6 +27,7 @@ from experiments.terminal.display import (
 from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker, find_mode
 from ledger.config import Optim, Protocol, RunConfig, run_key
 from ledger.errors import UserError
+from ledger.forms import MAX_WHOLE
 from ledger.ledger import Ledger
 from ledger.markers import SINGLE_RUNS
 from ledger.options import Value, typed
@@ -113,6 +114,8 @@ def check_variant(options: Namespace) -> Variant:
     build_policy(variant, options.policy)
     if options.seed < 0:
         raise UserError(f"seed: {options.seed} is negative")
+    if options.seed > MAX_WHOLE:
+        raise UserError(f"seed: {options.seed} is above {MAX_WHOLE}")
     for name, value in vars(options.optim).items():
         if not 0 <= value < 1e6:
             raise UserError(f"optim.{name}: {value} is not between 0 and 1e6")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 from rich.console import Console
 
+from ledger.wording import count
+
 if TYPE_CHECKING:
     from ledger.audit import Audit
 
@@ -39,7 +41,6 @@ def show(console: Console, root: Path, found: "Audit") -> None:
     """One line for each finding, with what to do, then the notes, then how much was read and found."""
     from rich.filesize import decimal
 
-    from ledger.audit import counted
     from ledger.plain_text import as_markup
 
     def say(line: str) -> None:
@@ -52,14 +53,14 @@ def show(console: Console, root: Path, found: "Audit") -> None:
     if len(found.notes) > MAX_NOTES:
         say(f"[cyan]note[/]     and {len(found.notes) - MAX_NOTES:,} more like these")
     studies = "1 study" if found.num_studies == 1 else f"{found.num_studies:,} studies"
-    read = f"{counted(found.num_runs, 'run')} and {studies} in {as_markup(root)} ({counted(found.num_files, 'file')}, "
+    read = f"{count(found.num_runs, 'run')} and {studies} in {as_markup(root)} ({count(found.num_files, 'file')}, "
     read += f"{decimal(found.num_bytes)})"
     numbers = {kind: len({each.path for each in found.findings if each.kind == kind}) for kind in COLOURS}
     told = ", ".join(f"{number:,} {kind}" for kind, number in numbers.items() if number)
     if told:
         say(f"[bold red]Not as written[/]: {told}, of {read}")
     elif found.num_homeless:
-        homeless = f"{counted(found.num_homeless, 'run')} {'belongs' if found.num_homeless == 1 else 'belong'}"
+        homeless = f"{count(found.num_homeless, 'run')} {'belongs' if found.num_homeless == 1 else 'belong'}"
         say(f"[bold yellow]No file is damaged[/], but {homeless} to no study that is here: {read}")
     else:
         say(f"[bold green]All is well[/] with {read}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from analysis.verify import verify
-from analysis.wording import count
+from ledger.wording import count
 
 
 def main(options: Namespace) -> int:
