@@ -8,6 +8,7 @@ from analysis.ablation import Row
 from analysis.figures.style import shortened, wrapped_name
 from analysis.findings import Findings
 from analysis.records import Study
+from analysis.scores import completed_finals
 
 
 def selected(study: Study, arms: Iterable[int], most: int) -> tuple[list[int], str]:
@@ -40,11 +41,11 @@ def selected_rows(findings: Findings, arms: Iterable[int], most: int) -> tuple[d
 
 
 def _accuracies(runs: pd.DataFrame) -> dict[int, float]:
-    completed = runs[runs["status"] == "completed"]
-    trials = completed[completed["stage"] == "trial"].groupby("arm")["val_accuracy"].max().dropna()
-    finals = completed[completed["stage"] == "final"].groupby("arm")["test_accuracy"].mean().dropna()
+    trials = runs[(runs["stage"] == "trial") & (runs["status"] == "completed")]
+    best = trials.groupby("arm")["val_accuracy"].max().dropna()
+    finals = completed_finals(runs).groupby("arm")["test_accuracy"].mean().dropna()
     # A test accuracy is no better or worse than a validation accuracy: whoever has one goes first.
-    scores = {**(trials - 1).to_dict(), **finals.to_dict()}
+    scores = {**(best - 1).to_dict(), **finals.to_dict()}
     return {int(str(arm)): float(score) for arm, score in scores.items()}
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from ledger.plain_text import plain
+
 ABSENT = "—"
 """What a cell shows where there is no value."""
 

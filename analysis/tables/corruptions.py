@@ -8,7 +8,7 @@ from analysis.scores import FinalScores
 from analysis.statistics import Floats
 from analysis.tables import table
 from analysis.tables.ranking import ranking_note
-from analysis.tables.score_grid import Grid, conditions, grid_sections, measured_keys, measured_rows
+from analysis.tables.score_grid import Grid, conditions_of, grid_sections, measured_keys, measured_rows
 
 _KINDS = ("geometric", "photometric")
 
@@ -38,7 +38,9 @@ def corruptions(findings: Findings) -> Table | None:
     )
     columns: tuple[str, ...] = ("study", "pose", "variant", "kind", "corruption", "severity")
     columns += ("accuracy", "accuracy_half_width", "accuracy_num_runs", "run_keys")
-    rows = measured_rows(scores, keys, conditions(scores, points, ["kind", "name", "value"], ["accuracy"], sort=False))
+    rows = measured_rows(
+        scores, keys, conditions_of(scores, points, ["kind", "name", "value"], ["accuracy"], sort=False)
+    )
     title, sections = f"Corrupted images on {study.task_label}", tuple(grid_sections(grids, scores, keys))
     return Table(study.name, "corruptions", title, sections, notes, columns, rows)
 

@@ -61,11 +61,9 @@ def factorial(findings: Findings) -> Table | None:
         found = list(crossings(study.arms, places))
         if not found:
             continue
-        heading = pose_heading(pose, study.arms)
         of_pose = [_interaction(findings, pose, crossing) for crossing in found]
-        sections.append(_accuracies(f"{heading}: accuracy" if heading else "Accuracy", found, scores))
-        what = f"{heading}: interaction" if heading else "Interaction"
-        sections.append(section(what, columns, of_pose))
+        sections.append(_accuracies(pose_heading(pose, study.arms, "accuracy"), found, scores))
+        sections.append(section(pose_heading(pose, study.arms, "interaction"), columns, of_pose))
         rows += of_pose
     if not rows:
         return None

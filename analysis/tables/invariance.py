@@ -3,9 +3,10 @@
 from analysis.evaluations import read_worst_of_grid
 from analysis.findings import Findings
 from analysis.formats import Table
+from analysis.scores import SCORES
 from analysis.tables import table
 from analysis.tables.ranking import ranking_note
-from analysis.tables.score_grid import Grid, conditions, grid_sections, measured_keys, measured_rows
+from analysis.tables.score_grid import Grid, conditions_of, grid_sections, measured_keys, measured_rows
 
 _KINDS = {
     "rotation": ("rotation, degrees anticlockwise", "°"),
@@ -13,10 +14,7 @@ _KINDS = {
     "shift_x": ("shift to the right, pixels", " px"),
     "shift_y": ("shift downwards, pixels", " px"),
 }
-_SUMMARY = {
-    "Rotated %": "rotation_accuracy",
-    "Worst of grid %": "worst_of_grid_accuracy",
-}
+_SUMMARY = ("rotation_accuracy", "worst_of_grid_accuracy")
 
 
 @table("invariance")
@@ -28,7 +26,7 @@ def invariance(findings: Findings) -> Table | None:
     if points.empty:
         return None
     keys = measured_keys(scores, points)
-    grids = [Grid("summary", {heading: scores.array(name) for heading, name in _SUMMARY.items()})]
+    grids = [Grid("summary", {score.heading: scores.array(score.name) for score in SCORES if score.name in _SUMMARY})]
     for kind, (over, _) in _KINDS.items():
         by_value = list(points[points["kind"] == kind].groupby("value"))
         for what in ("accuracy", "agreement"):
@@ -45,7 +43,7 @@ def invariance(findings: Findings) -> Table | None:
     columns: tuple[str, ...] = ("study", "pose", "variant")
     columns += ("kind", "value", "accuracy", "accuracy_half_width", "accuracy_num_runs")
     columns += ("agreement", "agreement_half_width", "agreement_num_runs", "run_keys")
-    rows = measured_rows(scores, keys, conditions(scores, points, ["kind", "value"], ["accuracy", "agreement"]))
+    rows = measured_rows(scores, keys, conditions_of(scores, points, ["kind", "value"], ["accuracy", "agreement"]))
     title, sections = f"Invariance on {study.task_label}", tuple(grid_sections(grids, scores, keys))
     return Table(study.name, "invariance", title, sections, notes, columns, rows)
 

@@ -21,17 +21,11 @@ from analysis.tables.ranking import Ranked, arms_by_pose, ranked, ranking_note
 class Place(NamedTuple):
     """An arm on the board. rank: from 1; None where it has none. scores: by name."""
 
-    rank: int | None
+    pose: str
+    keys: tuple[str, ...]
     arm: Row
+    rank: int | None
     scores: dict[str, Ranked]
-
-    @property
-    def pose(self) -> str:
-        return self.arm.pose
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return self.arm.keys
 
 
 @table("leaderboard")
@@ -74,10 +68,11 @@ def _places(places: list[int], findings: Findings, score_of: Mapping[Score, Floa
     arms, alpha = [findings.study.arms[i] for i in order], findings.study.claims.alpha
     columns = {score.name: ranked(score_AS[order], arms, alpha, score) for score, score_AS in score_of.items()}
     rank = 0
-    for j, i in enumerate(order):
-        is_ranked = bool(rows[i].keys) and not findings.study.arms[i].sees_pose
+    for j, (arm, row) in enumerate(zip(arms, (rows[i] for i in order), strict=True)):
+        is_ranked = bool(row.keys) and not arm.sees_pose
         rank += is_ranked
-        yield Place(rank if is_ranked else None, rows[i], {name: column[j] for name, column in columns.items()})
+        scores = {name: column[j] for name, column in columns.items()}
+        yield Place(row.pose, row.keys, row, rank if is_ranked else None, scores)
 
 
 def _num_cell(place: Place) -> Cell:

@@ -64,9 +64,11 @@ def ranking_note(alpha: float, arms: Sequence[Arm]) -> str:
     )
 
 
-def pose_heading(pose: str, arms: Sequence[Arm]) -> str:
-    """A section's heading; none where the study has one pose."""
-    return f"Pose {pose}" if len({arm.pose for arm in arms}) > 1 else ""
+def pose_heading(pose: str, arms: Sequence[Arm], what: str = "") -> str:
+    """A section's heading, such as `Pose R: accuracy`; `Accuracy` where the study has one pose."""
+    if len({arm.pose for arm in arms}) == 1:
+        return what[:1].upper() + what[1:]
+    return f"Pose {pose}: {what}" if what else f"Pose {pose}"
 
 
 def arms_by_pose(arms: Sequence[Arm]) -> dict[str, list[int]]:

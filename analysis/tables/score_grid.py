@@ -31,11 +31,9 @@ def grid_sections(grids: Iterable[Grid], scores: FinalScores, keys: Sequence[tup
     grids, study = list(grids), scores.study
     for pose, places in arms_by_pose(study.arms).items():
         places = [i for i in places if keys[i]]
-        of_pose = pose_heading(pose, study.arms)
         for grid in grids:
             if places and grid.score_of:
-                heading = f"{of_pose}: {grid.heading}" if of_pose else grid.heading
-                yield _section(heading[:1].upper() + heading[1:], grid, places, scores, keys)
+                yield _section(pose_heading(pose, study.arms, grid.heading), grid, places, scores, keys)
 
 
 def _section(
@@ -50,12 +48,16 @@ def _section(
     return Section(heading, text, tuple(keys[i] for i in places))
 
 
+Condition = tuple[tuple[Value, ...], list[Estimate]]
+"""Something that arms were measured under: how a row names it, and the means of all arms."""
+
+
 def measured_rows(
-    scores: FinalScores, keys: Sequence[tuple[str, ...]], conditions: Iterable[tuple[tuple[Value, ...], list[Estimate]]]
+    scores: FinalScores, keys: Sequence[tuple[str, ...]], conditions: Iterable[Condition]
 ) -> tuple[tuple[Value, ...], ...]:
     """A row for programs for each arm and condition under which it has a score, arm by arm.
 
-    conditions: how a row names each, and means over the arms. keys: of the runs of each arm that were measured.
+    keys: of the runs of each arm that were measured.
     """
     conditions = list(conditions)
     return tuple(
@@ -67,10 +69,10 @@ def measured_rows(
     )
 
 
-def conditions(
+def conditions_of(
     scores: FinalScores, points: pd.DataFrame, by: list[str], measures: list[str], *, sort: bool = True
-) -> Iterator[tuple[tuple[Value, ...], list[Estimate]]]:
-    """What measured_rows takes, of points that differ in these columns: texts, and a number as the last."""
+) -> Iterator[Condition]:
+    """The conditions of points that differ in these columns: texts, and a number as the last."""
     for (*names, number), at in points.groupby(by, sort=sort):
         yield (*map(str, names), float(str(number))), [mean_interval(scores.spread(at, at[what])) for what in measures]
 

@@ -48,9 +48,7 @@ def main(options: Namespace) -> int:
         findings = carry_out_study(
             plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed
         )
-    runs = findings.study.runs
-    is_nothing_done = not ((runs["stage"] == "final") & (runs["status"] == "completed")).any()
-    return STATUS_INCOMPLETE if findings.faults or is_nothing_done else 0
+    return STATUS_INCOMPLETE if findings.faults or findings.completed.empty else 0
 
 
 def carry_out_study(
