@@ -67,7 +67,10 @@ class Network(nn.Module):
     """Normalisation and backbone. Subclasses put more around, before or into the backbone.
 
     Each part that may have a learning rate of its own is a child module of the network, under its name.
+    num_heads: how many maps it has for an image, if it has any.
     """
+
+    num_heads = 1
 
     def __init__(self, site: Site, backbone: Backbone) -> None:
         super().__init__()
