@@ -1,4 +1,4 @@
-"""What models and poses are of which study.json does not say it: names that were there before it did."""
+"""What models and poses are, by name, for studies from before study.json said it."""
 
 from collections.abc import Mapping
 

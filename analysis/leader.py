@@ -16,7 +16,7 @@ MAX_NAMED = 3
 def best_text(findings: Findings, pose: str) -> Iterator[str]:
     """`best of the four: cnn+rotate, 99.6 %`; nothing where fewer than two have a score.
 
-    Controls are never named: nothing is to be learned from one that it is best to take it.
+    Controls are left out: they are there to compare with, not to be taken.
     """
     study, scores = findings.study, findings.scores
     places = [i for i, arm in enumerate(study.arms) if arm.pose == pose and scores.keys[i] and not arm.is_control]

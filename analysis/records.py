@@ -20,7 +20,7 @@ from ledger.study import Claim, Claims, Overlap
 class Arm:
     """One variant at one pose.
 
-    role: of its model; words: what that is, pose_words: what the pose is, "" if unknown.
+    role: of its model. words, pose_words: what the model and the pose are; "" if unknown.
     trials: keys, tuning by tuning, in the order they were proposed; finals: keys in the order of the seeds.
     winners: those of the trials that won, one of each tuning that had any: of the study's only one, or of each seed's.
     rungs: the same as finals, for each of the study's rungs.

@@ -3,9 +3,9 @@
 from typing import Literal, get_args
 
 Role = Literal["plain", "matched", "transformer", "other", "floor", "ceiling", "told"]
-"""plain: the network that the others are compared with. matched: it too, made as large as another.
-transformer: learns where to look. other: another change to the network.
-Controls. floor: a transformer that cannot help. ceiling: a network that is told each image's true pose, always.
+"""plain: the network as it is, which the others are compared with; matched: the same, made as large as another.
+transformer: a network that learns where to look. other: any other change to the network.
+Three controls. floor: a transformer that cannot help. ceiling: a network that is told each image's true pose, always.
 told: a transformer that is told the true poses in training."""
 
 ROLES: tuple[str, ...] = get_args(Role)

@@ -58,7 +58,7 @@ def catalogue(name: str = "") -> dict[str, dict[str, Entry]]:
 
 
 def first_sentence(owner: Any) -> str:
-    """What the docstring says first; "" where it is none that anybody wrote."""
+    """What the docstring says first; "" where it has none of its own."""
     about = inspect.cleandoc(owner.__doc__ or "")
     if about.startswith(f"{owner.__name__}("):  # which dataclasses write themselves
         return ""

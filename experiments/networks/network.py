@@ -68,9 +68,11 @@ class Network(nn.Module):
 
     Each part that may have a learning rate of its own is a child module of the network, under its name.
     num_draws: uniform numbers in [0, 1) that it needs for each image of a batch, as its model says.
+    num_heads: how many maps it has for an image, if it has any.
     """
 
     num_draws: int = 0
+    num_heads: int = 1
 
     def __init__(self, site: Site, backbone: Backbone) -> None:
         super().__init__()

@@ -132,6 +132,7 @@ class StnNetwork(Network):
         self.seen_px = max(1, round(factors.size * site.image_px))
         backbone = site.backbone(image_px=self.seen_px, in_channels=factors.heads * site.num_channels)
         super().__init__(site, backbone)
+        self.num_heads = factors.heads
         self.localisation = self._localisation(site, backbone)
         disturb(self.localisation, factors.start_sd)
 

@@ -19,7 +19,6 @@ from experiments.images.corruptions import SEVERITIES
 from experiments.images.poses import posed_px
 from experiments.images.tasks import Task
 from experiments.networks.network import Network
-from experiments.networks.spatial_transformer import StnNetwork
 from experiments.runs.diagnostics import MAX_IMAGES as MAX_MAPS
 from experiments.runs.pictures import NUM_IMAGES as NUM_PICTURED
 from experiments.runs.robustness import DENSITIES, chosen_corruptions
@@ -133,7 +132,7 @@ def _size(plan: Plan, arm: ArmPlan, kind: Kind) -> _Size:
     if kind.stage != "trial":
         run += _blocks(sum(state)) + _blocks(protocol.test_images * 12 + BLOCK) + _blocks(_num_points(protocol) * POINT)
         if picture:
-            run += _blocks((_num_heads(network) + 1) * min(protocol.test_images, MAX_MAPS) * 24 + BLOCK)
+            run += _blocks((network.num_heads + 1) * min(protocol.test_images, MAX_MAPS) * 24 + BLOCK)
     if plan.study.wandb.mode != "disabled":
         cells, points = num_classes, 0
         if kind.stage != "trial":
@@ -157,10 +156,6 @@ def _largest_network(arm: ArmPlan, protocol: Protocol, image_px: int, task: Task
                 if _num_bytes(network.state_dict().values()) > _num_bytes(largest.state_dict().values()):
                     largest, setting = network, changed
     return largest
-
-
-def _num_heads(network: Network) -> int:
-    return network.transformer.heads if isinstance(network, StnNetwork) else 1
 
 
 def _num_points(protocol: Protocol) -> int:
