@@ -33,7 +33,7 @@ def count_calls(ledger: Path) -> tuple[int, int]:
     write_tables(find(ledger, STUDY), ledger / "out")
     profile.disable()
     entries = profile.getstats()
-    reads = sum(entry.callcount for entry in entries if getattr(entry.code, "co_name", "") == "read_json")
+    reads = sum(entry.callcount for entry in entries if getattr(entry.code, "co_name", "") == "parse_json")
     return reads, sum(entry.callcount for entry in entries)
 
 
