@@ -28,7 +28,7 @@ from experiments.sweep.sweep import Sweep
 from ledger import ledger as ledger_module
 from ledger.ledger import Ledger
 
-WATCHED = (str(Path(experiments.__file__).parent), str(Path(concurrent.futures.__file__).parent))
+WATCHED = tuple(str(Path(str(module.__file__)).parent) for module in (experiments, ledger_module, concurrent.futures))
 RUNS_OF_ARM = 14
 
 
@@ -137,8 +137,8 @@ def instructions(folder: Path, num_arms: int, monkeypatch: pytest.MonkeyPatch) -
 def test_what_the_supervisor_does_grows_linearly_with_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     instructions(tmp_path / "warm", 1, monkeypatch)  # what is imported or cached at first is not counted below
     small, middle, large = (instructions(tmp_path / str(number), number, monkeypatch) for number in (4, 8, 16))
-    own = {f"experiments/{name}.py" for name in ("sweep", "search", "display", "estimate")}
-    assert own | {"ledger/__init__.py", "futures/_base.py"} <= large.keys()
+    own = {"sweep/sweep.py", "study/search.py", "terminal/display.py", "sweep/estimate.py"}
+    assert own | {"ledger/ledger.py", "futures/_base.py"} <= large.keys()
     for name in large:
         an_arm = small[name] / 4  # one more may be tuned when the sweep is stopped, and again by the next start
         assert large[name] - middle[name] < 2.1 * (middle[name] - small[name]) + an_arm + 200, name

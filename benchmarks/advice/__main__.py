@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--speed", type=float, default=SPEED, help="training images/s of each of two workers that the probe plans with"
     )
     options = parser.parse_args(arguments)
-    os.environ["WANDB_MODE"] = "disabled"
     known = folders(options.photos)
     for name in options.only:
         if name not in [folder.name for folder in known]:
             parser.error(f"only: {name!r} is not one of {', '.join(folder.name for folder in known)}")
+    os.environ["WANDB_MODE"] = "disabled"
     for repeat in range(options.repeats):  # so that a part of the whole is of all folders
         for folder in known:
             if not options.only or folder.name in options.only:
