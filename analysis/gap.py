@@ -8,7 +8,8 @@ import numpy as np
 from analysis.formats import ABSENT
 from analysis.means import MIN_SEEDS, Mean, mean_of, percent_text
 from analysis.names import variant_parts
-from analysis.records import Arm
+from analysis.records import Arm, Study
+from analysis.scores import FinalScores, scored_finals
 from analysis.statistics import CONFIDENCE, Floats, paired_difference, paired_ratio
 
 GAP_COLUMN = "Gap closed %"
@@ -128,3 +129,26 @@ def gap_notes(found: Sequence[Gap], *, several_poses: bool) -> Iterator[str]:
 def _percent(share: float) -> str:
     text = f"{100 * share:.0f}"
     return "0" if text == "-0" else text.replace("-", "−")
+
+
+class SizedShares(NamedTuple):
+    """An arm's shares of the gap at each size of training, the study's own last. keys: of the runs they are over."""
+
+    pose: str
+    variant: str
+    keys: tuple[str, ...]
+    shares: tuple[Share, ...]
+
+
+def shares_by_size(study: Study) -> tuple[SizedShares, ...]:
+    """Of each arm between the ends of a gap; none for a study without a ladder or without a gap."""
+    scores = [FinalScores(study, scored_finals(runs)) for runs in (*(rung.runs for rung in study.rungs), study.runs)]
+    if len(scores) < 2:
+        return ()
+    found = [shares(study.arms, each.array("test_accuracy")) for each in scores]
+    ends = {place for pair in _ends(study.arms) for place in pair}
+    return tuple(
+        SizedShares(arm.pose, arm.variant, tuple(key for each in scores for key in each.keys[i]), own)
+        for i, arm in enumerate(study.arms)
+        if i not in ends and len(own := tuple(filter(None, (of_size[i] for of_size in found)))) == len(found)
+    )

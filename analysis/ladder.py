@@ -88,14 +88,19 @@ def missing_runs(study: Study) -> dict[tuple[int, int], int]:
     return {size: num for size, num in missing.items() if num > 0}
 
 
+def sizes_of(study: Study) -> tuple[tuple[int, int], ...]:
+    """Training images and epochs of each rung, the study's own last."""
+    own = (int(study.protocol.get("train_images", 0)), study.epochs or 0)
+    return (*((rung.train_images, rung.epochs) for rung in study.rungs), own)
+
+
 def climbs(study: Study) -> tuple[Climb, ...]:
     """Each of the study's claims over its ladder, in their order; none without a ladder, or with rungs missing."""
     family = study.claims.family
     if not study.rungs or not family or not study.protocol or missing_runs(study):
         return ()
-    sizes = [(rung.train_images, rung.epochs, rung.runs) for rung in study.rungs]
-    sizes.append((int(study.protocol.get("train_images", 0)), study.epochs or 0, study.runs))
-    by_arm = [runs_by_seed(runs) for *_, runs in sizes]
+    sizes = list(zip(sizes_of(study), (*(rung.runs for rung in study.rungs), study.runs), strict=True))
+    by_arm = [runs_by_seed(runs) for _, runs in sizes]
     pairs = [[pairs_of(claim, arms) for arms in by_arm] for claim in family]
     seeds = sorted({seed for of_claim in pairs for of_rung in of_claim for seed in of_rung})
     difference_CRS: Floats = np.full((len(family), len(sizes), max(2, len(seeds))), np.nan)
@@ -117,7 +122,7 @@ def climbs(study: Study) -> tuple[Climb, ...]:
                 mean_of(mean, c * len(sizes) + r),
                 tuple(run.key for arm in zip(*pairs[c][r].values(), strict=True) for run in arm),
             )
-            for r, (train_images, epochs, runs) in enumerate(sizes)
+            for r, ((train_images, epochs), runs) in enumerate(sizes)
         )
         doublings = math.log2(steps[-1].train_flops / steps[-2].train_flops)
         of_change = mean_of(change, c)

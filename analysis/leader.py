@@ -7,6 +7,7 @@ import numpy as np
 from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.statistics.ties import best_of
+from ledger.wording import listed
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 MAX_NAMED = 3
@@ -30,6 +31,5 @@ def best_text(findings: Findings, pose: str) -> Iterator[str]:
     many = _NUMBERS[len(places)] if len(places) < len(_NUMBERS) else f"{len(places):,}"
     text = f"best of the {many}: {names[best.index]}, {100 * np.nanmean(score_AS[best.index]):.1f} %"
     if tied:
-        few = " and ".join(filter(None, (", ".join(tied[:-1]), tied[-1])))
-        text += f", not told apart from {few if len(tied) <= MAX_NAMED else f'{len(tied):,} others'}"
+        text += f", not told apart from {listed(tied) if len(tied) <= MAX_NAMED else f'{len(tied):,} others'}"
     yield text

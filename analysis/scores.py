@@ -78,6 +78,11 @@ class FinalScores:
         return score_AS
 
 
+def scored_finals(runs: pd.DataFrame) -> pd.DataFrame:
+    """Those of them that are averaged: with a test accuracy."""
+    return completed_finals(runs).dropna(subset="test_accuracy")
+
+
 def final_scores(study: Study) -> FinalScores:
-    """The scores of the runs that are averaged: completed final runs with a test accuracy."""
-    return FinalScores(study, completed_finals(study.runs).dropna(subset="test_accuracy"))
+    """The scores of the runs that are averaged."""
+    return FinalScores(study, scored_finals(study.runs))

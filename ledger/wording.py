@@ -1,6 +1,7 @@
 """Numbers in words."""
 
 import math
+from collections.abc import Sequence
 
 
 def duration(seconds: float) -> str:
@@ -14,3 +15,8 @@ def duration(seconds: float) -> str:
 def count(number: int, what: str) -> str:
     """Such as `1 trial` and `3 trials`."""
     return f"{number:,} {what}{'s' if number != 1 else ''}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -12,6 +12,7 @@ from analysis.records import Arm
 from analysis.scores import SCORES, Score
 from analysis.statistics import Floats, mean_interval
 from analysis.statistics.ties import best_of
+from ledger.wording import listed
 
 TIED = "†"
 
@@ -56,7 +57,7 @@ def ranking_note(alpha: float, arms: Sequence[Arm]) -> str:
     """What bold and the mark mean."""
     models = list(dict.fromkeys(variant_parts(arm.variant).model for arm in arms if arm.sees_pose))
     verbs = "sees the true pose and takes" if len(models) == 1 else "see the true pose and take"
-    control = f" {' and '.join(models)} {verbs} no part." if models else ""
+    control = f" {listed(models)} {verbs} no part." if models else ""
     return (
         f"Bold: the best of a column at its pose. {TIED}: not told apart from it; the difference, paired by seed, is "
         f"not significant at the {100 * alpha:g} % level in a two-sided paired t test (Holm-corrected over the "

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ledger.wording import listed
+
 FAILS = ("worse", "negligible", "equivalent")
 """What is decided of something that does not help."""
 NAMES = ("augmentation", "a spatial transformer by itself", "a spatial transformer on top of augmentation")
@@ -68,7 +70,3 @@ def _why(decisions: Sequence[str]) -> str:
 def count_of(number: float, what: str) -> str:
     """`10 minutes`, `2.5 minutes`."""
     return f"{number:g} {what}{'' if number == 1 else 's'}"
-
-
-def listed(subjects: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(subjects[:-1]), subjects[-1])))
