@@ -12,9 +12,9 @@ from scipy.special import ndtr
 
 from analysis.statistics import (
     bca_interval,
-    images,
     mean_interval,
     probability_of_improvement,
+    seeds_by_images,
     seeds_by_images_interval,
 )
 
@@ -148,7 +148,7 @@ def test_very_many_predictions_get_fewer_resamples_and_nearly_the_same_interval(
 ) -> None:
     comparisons, _ = draw_comparisons(TRUTHS["both"], 8, num_images=1000, num=1)
     (low,), (high,) = seeds_by_images_interval(comparisons)
-    monkeypatch.setattr(images, "_MANY", 7999)
+    monkeypatch.setattr(seeds_by_images, "_MANY", 7999)
     (fewer_low,), (fewer_high,) = seeds_by_images_interval(comparisons)
     assert (fewer_low, fewer_high) != (low, high)
     assert (fewer_low, fewer_high) == pytest.approx((low, high), abs=0.1 * (high - low))

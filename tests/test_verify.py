@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from analysis.verify import verify
+from analysis.document_numbers import verify
 from ledger.errors import UserError
 from tests.command_line import run
 

@@ -6,12 +6,12 @@ Scores have any unit and keep it. A score that is missing is NaN, and never coun
 from analysis.statistics.bca import Interval, bca_interval
 from analysis.statistics.equivalence import equivalence_p
 from analysis.statistics.families import holm
-from analysis.statistics.images import ImageTests, mcnemar_p, seeds_by_images_interval, seeds_by_images_tests
 from analysis.statistics.improvement import Improvement, probability_of_improvement
 from analysis.statistics.interaction import interaction
 from analysis.statistics.intervals import CONFIDENCE, Estimate, Floats, mean_interval, paired_difference
 from analysis.statistics.ratio import Ratio, paired_ratio
 from analysis.statistics.seeds import MAX_SEEDS, POWER, seeds_needed_for_significance, seeds_to_decide
+from analysis.statistics.seeds_by_images import ImageTests, mcnemar_p, seeds_by_images_interval, seeds_by_images_tests
 from analysis.statistics.sign_flip import sign_flip_p, smallest_p
 from analysis.statistics.tasks import MIN_TASKS, Aggregate, Profile, interquartile_mean, performance_profile
 from analysis.statistics.trend import Direction, Trend, trends

@@ -24,7 +24,7 @@ from experiments.runs.pictures import NUM_IMAGES as NUM_PICTURED
 from experiments.runs.robustness import DENSITIES, chosen_corruptions
 from experiments.study.arms import ArmPlan, ends_of, first_setting, network_of
 from experiments.study.plan import Kind, Plan
-from experiments.tracking.record import MAX_CONFUSION_CLASSES
+from experiments.tracking.wandb_record import MAX_CONFUSION_CLASSES
 from ledger.config import Protocol
 from ledger.errors import UserError
 

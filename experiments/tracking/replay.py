@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.machine.parent_death import end_with_parent
-from experiments.tracking import record
+from experiments.tracking import wandb_record
 from experiments.tracking.upload import Server
 from ledger.ledger import Ledger
 from ledger.markers import Job, Marker, write_marker
@@ -49,10 +49,10 @@ def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
         mode="offline",
         root_dir=".",
         use_dot_wandb=False,
-        run_name=record.run_name(run),
+        run_name=wandb_record.run_name(run),
         run_group=job["group"],
         run_job_type=run["config"]["stage"],
-        run_tags=record.tags(run, job["tags"]),
+        run_tags=wandb_record.tags(run, job["tags"]),
         # Nothing of the machine, the user, the command or the repository.
         host="",
         program="stn-bench",
@@ -75,10 +75,10 @@ def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     if not agent:  # otherwise the agent has named both
         settings.run_id, settings.project = key, job["project"]
 
-    logged = wandb.init(settings=settings, config=record.config(run, cost))
+    logged = wandb.init(settings=settings, config=wandb_record.config(run, cost))
     written = Path(logged.dir).parent
     try:
-        summary = record.summary(run, cost) | _tables(run, folder, logged)
+        summary = wandb_record.summary(run, cost) | _tables(run, folder, logged)
         for number, row in enumerate(_rows(run, folder, logged)):
             if number >= num_there:
                 logged.log(row, step=number)
@@ -86,7 +86,7 @@ def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
                 summary |= {name: value for name, value in row.items() if isinstance(value, wandb.Image)}
         logged.summary.update(summary)
         if (folder / "weights.safetensors").exists():
-            weights = wandb.Artifact(f"weights-{key}", type="model", metadata=record.summary(run, cost))
+            weights = wandb.Artifact(f"weights-{key}", type="model", metadata=wandb_record.summary(run, cost))
             # The ledger's file never changes, so W&B need not copy it.
             weights.add_file(str(folder / "weights.safetensors"), policy="immutable", skip_cache=True)
             logged.log_artifact(weights)
@@ -100,7 +100,9 @@ def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     for scraps in ("logs", "tmp"):
         shutil.rmtree(written / scraps, ignore_errors=True)
     # W&B's terminal dashboard lists runs by their folders and reads the id behind "run-", date and time.
-    written = written.rename(WANDB / f"offline-run-{record.file_name(run)}-{written.name.removeprefix('offline-')}")
+    written = written.rename(
+        WANDB / f"offline-run-{wandb_record.file_name(run)}-{written.name.removeprefix('offline-')}"
+    )
     marker["folder"] = written.name
     write_marker(Path(), key, marker)
     return marker
@@ -114,17 +116,17 @@ def _rows(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> Iterator[di
     import wandb
 
     robustness = _read_json(folder / "robustness.json", {})
-    curves = list(record.curves(robustness))
+    curves = list(wandb_record.curves(robustness))
     logged.define_metric("epoch", hidden=True)
     logged.define_metric("lr", step_metric="epoch", summary="none")  # at the end it is nearly 0, whatever it was
-    axes = record.curve_axes(curves)
+    axes = wandb_record.curve_axes(curves)
     for axis in dict.fromkeys(axes.values()):
         logged.define_metric(axis, hidden=True, summary="none")
     for name, axis in axes.items():
         logged.define_metric(name, step_metric=axis, summary="none")
     logged.define_metric("*", step_metric="epoch")
 
-    epochs = record.history(run, _read_json(folder / "history.json", [])) or [{}]
+    epochs = wandb_record.history(run, _read_json(folder / "history.json", [])) or [{}]
     if (folder / "transformer.png").exists():
         caption = "images before and after the transformer"
         epochs[-1]["transformer"] = wandb.Image(str(folder / "transformer.png"), caption=caption)
@@ -135,10 +137,10 @@ def _tables(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> dict[str,
     """The run's tables, for its summary: in its history W&B's terminal dashboard draws how many rows each has."""
     import wandb
 
-    found = record.tables(run, _read_json(folder / "robustness.json", {}))
+    found = wandb_record.tables(run, _read_json(folder / "robustness.json", {}))
     tables: dict[str, Any] = {name: wandb.Table([*table.columns], [*table.rows]) for name, table in found.items()}
     classes = run["task"]["classes"]
-    if (folder / "predictions.safetensors").exists() and len(classes) <= record.MAX_CONFUSION_CLASSES:
+    if (folder / "predictions.safetensors").exists() and len(classes) <= wandb_record.MAX_CONFUSION_CLASSES:
         import safetensors.numpy
 
         said = safetensors.numpy.load_file(folder / "predictions.safetensors")

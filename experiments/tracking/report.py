@@ -15,7 +15,7 @@ import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 from wandb_workspaces import expr
 
-from experiments.tracking import record as record
+from experiments.tracking import wandb_record
 from ledger.files import write_atomically
 
 WIDTH = 24
@@ -91,9 +91,9 @@ def logged_names(ledger: Path, keys: Iterable[str]) -> frozenset[str]:
             json.loads(file.read_text(encoding="utf-8")) if (file := folder / f"{name}.json").exists() else empty
             for name, empty in (("run", {}), ("history", []), ("cost", {}), ("robustness", {}))
         )
-        rows = [*record.history(run, epochs), *record.curves(robustness)]
+        rows = [*wandb_record.history(run, epochs), *wandb_record.curves(robustness)]
         names.update(name for row in rows for name in row)
-        names.update(record.summary(run, cost), record.tables(run, robustness))
+        names.update(wandb_record.summary(run, cost), wandb_record.tables(run, robustness))
         if (folder / "transformer.png").exists():
             names.add("transformer")
     return frozenset(names)
@@ -254,10 +254,10 @@ def _curve_panels(shown: Shown, by: reports.Config | None = _BY_VARIANT) -> list
         "shift_x": "Accuracy over the shift to the right (pixels)",
         "shift_y": "Accuracy over the shift down (pixels)",
     }
-    axes = {f"{kind}/accuracy": (f"{kind}/{unit}", titles[kind]) for kind, unit in record.CURVES.items()}
+    axes = {f"{kind}/accuracy": (f"{kind}/{unit}", titles[kind]) for kind, unit in wandb_record.CURVES.items()}
     axes |= {
-        f"{record.CORRUPTION}/{kind}": (
-            f"{record.CORRUPTION}/severity",
+        f"{wandb_record.CORRUPTION}/{kind}": (
+            f"{wandb_record.CORRUPTION}/severity",
             f"Accuracy over the severity of {kind} changes",
         )
         for kind in ("geometric", "photometric")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from analysis.verify import verify
+from analysis.document_numbers import verify
 from ledger.wording import count
 
 
