@@ -24,6 +24,10 @@ TREND_WORDS: dict[Direction, str] = {
 }
 
 
+MAX_STEPS = 5.0
+"""From one size to the next, that the interval of the place of 0 may reach: beyond, it says nothing."""
+
+
 @dataclass(frozen=True)
 class Step:
     """A claim at one rung.
@@ -56,7 +60,7 @@ class Climb:
 
     change: of the difference from the last but one rung to the last. per_doubling: the same for twice the computation;
     NaN where that is unknown. turns_at: where the difference is 0, between the last two sizes whose means have
-    different signs; None without such, or where their difference is not shown.
+    different signs; None without such, where their difference is not shown, or hardly.
     """
 
     claim: Claim
@@ -166,8 +170,9 @@ def turn_of(steps: Sequence[Step], difference_RS: Floats) -> Turn | None:
         share = paired_ratio(sign * difference_RS[r - 1], sign * (difference_RS[r - 1] - difference_RS[r]))
         ratio = high.train_flops / low.train_flops
         places = (share.ratio_X, share.low_X, share.high_X)
-        turn = Turn(*(low.train_flops * ratio ** float(place) for place in places))
-        return None if math.isnan(turn.low + turn.train_flops) else turn
+        if not all(abs(float(place)) <= MAX_STEPS for place in places):  # so that NaN is none
+            return None
+        return Turn(*(low.train_flops * ratio ** float(place) for place in places))
     return None
 
 

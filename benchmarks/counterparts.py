@@ -23,6 +23,8 @@ GIVEN_MAPS = "given affine maps"
 """No policy: resampling alone, each image under a map of its own where the library can."""
 
 BILINEAR = v2.InterpolationMode.BILINEAR
+QUARTERS = (0, 90, 180, 270)
+"""Turns in degrees."""
 
 
 def turns(num: int, device: torch.device) -> Tensor:
@@ -46,6 +48,7 @@ def torchvision_transforms() -> dict[str, Transform]:
     return {
         GIVEN_MAPS: given,
         "flip_crop": v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(32, padding=2, padding_mode="reflect")]),
+        "d4": v2.Compose([v2.RandomHorizontalFlip(), v2.RandomChoice([v2.RandomRotation((d, d)) for d in QUARTERS])]),
         "rotate": v2.RandomRotation(15, interpolation=BILINEAR),
         "translate": affine(0, translate=(0.125, 0.125)),
         "scale": affine(0, scale=(1 / 1.3, 1.3)),

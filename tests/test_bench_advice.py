@@ -48,7 +48,7 @@ def test_a_folder_is_written_once(tmp_path: Path) -> None:
 
 
 def difference(decision: str, points: float = 0.0, half_width: float = 0.5) -> Difference:
-    return Difference(points, half_width, decision)
+    return Difference(points, points - half_width, points + half_width, decision)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def difference(decision: str, points: float = 0.0, half_width: float = 0.5) -> D
         ("equivalent", (5, 1), "wrong"),
         ("equivalent", (2, 4), "open"),
         ("negligible", (1, 0.5), "right"),
-        ("behind", (5, 1), "wrong"),
+        ("behind", (5, 1), "open"),
         ("unripe", (5, 1), "cannot tell"),
         ("idle", (5, 1), "cannot tell"),
         ("undecided", (0, 1), "cannot tell"),
@@ -85,14 +85,15 @@ def test_a_probe_is_as_wrong_as_its_worst_answer() -> None:
 
 def test_the_table_counts_probes() -> None:
     known = folders()
-    side = [{"points": 5.0, "half_width": 1.0, "decision": "better"}] * 3
+    side = [{"points": 5.0, "low": 4.0, "high": 6.0, "decision": "better"}] * 3
     row = {
-        "folder": known[1].name, "repeat": 0, "policy": "d4",
+        "folder": known[1].name, "repeat": 0, "policy": "d4", "margin": 2.0,
         "protocol": {"train_images": 600, "epochs": 40, "batch_size": 64}, "probe": side, "truth": side,
     }  # fmt: skip
     text = table(known, [row])
-    assert "| parts-small | `d4` | 600 × 40 | +5.0 ± 1.0 better (+5.0 ± 1.0): right |" in text
-    assert text.endswith("Of 1 probes: right 1, cannot tell 0, wrong 0, open 0.")
+    assert "| parts-small | `d4` | 600 × 40 | +5.0 [4.0, 6.0] better (+5.0 [4.0, 6.0]): right |" in text
+    assert "Of 1 probes: right 1, cannot tell 0, wrong 0, open 0." in text
+    assert text.endswith("Of their answers: right 3, cannot tell 0, wrong 0, open 0.")
 
 
 def test_an_unknown_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

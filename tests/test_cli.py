@@ -197,7 +197,7 @@ def test_variants_says_all_about_a_name(here: Path, capsys: pytest.CaptureFixtur
     assert report["backbone"]["cnn"]["hyper-parameters"] == {"width": 1.0}
     assert main(["variants", "stn_tps"]) == 0
     printed = capsys.readouterr().out
-    assert "model stn_tps" in printed and "thin-plate spline" in printed
+    assert "model stn_tps" in printed and "Thin-plate spline" in printed
     assert re.search(r"^ +padding +zeros +border, reflection *$", printed, re.MULTILINE)
     assert main(["variants", "stn_tsp"]) == 2
     assert capsys.readouterr().err == "error: variants: 'stn_tsp' is unknown; did you mean 'stn_tps'?\n"

@@ -226,6 +226,9 @@ def test_a_difference_that_keeps_its_sign_turns_nowhere(means: tuple[float, ...]
     assert turn_of(stepped(*means), difference_RS) is None
 
 
-def test_a_turn_that_is_not_shown_has_no_place() -> None:
-    difference_RS = np.array([np.linspace(-0.05, 0.04, 7), np.linspace(0.05, -0.04, 7)])
+@pytest.mark.parametrize("scatter", [0.05, 0.0108])
+def test_a_turn_that_is_not_shown_or_hardly_has_no_place(scatter: float) -> None:
+    """With the smaller scatter the change is just clear of 0, and the interval reaches beyond all computation."""
+    spread = np.linspace(-1, 1, 7) * scatter
+    difference_RS = np.array([-0.005 - spread, 0.005 + spread])
     assert turn_of(stepped(*difference_RS.mean(axis=1)), difference_RS) is None

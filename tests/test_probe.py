@@ -24,7 +24,7 @@ from experiments.probe import study as probe_study
 from experiments.probe.advice import NAMES, Answer, advice
 from experiments.probe.augmentations import AUGMENTATIONS, augmentations
 from experiments.probe.sizes import fit_to_time, min_epochs, num_steps, round_down, wall_seconds, with_seeds, with_sizes
-from experiments.probe.study import compared, load_probe, trying
+from experiments.probe.study import compared, load_probe, trying, with_margin
 from experiments.study.arms import check_arm
 from experiments.study.plan import Plan
 from experiments.terminal.cli import main
@@ -48,7 +48,7 @@ def planned(train_images: int, test_images: int, minutes: float = 10.0) -> Plan:
 
 def test_a_probe_is_four_variants_three_claims_and_the_seeds_to_decide_them() -> None:
     study = compared(load_probe(Path("somewhere"), 2.5, "cpu"), "d4:mirror=false")
-    assert (study.name, study.task, study.own_images) == ("probe-2-5min", "folder:somewhere", True)
+    assert (study.name, study.task, study.own_images) == ("advice-2-5min", "folder:somewhere", True)
     with_copies = ["cnn+d4:mirror=false", "stn_affine+d4:mirror=false"]
     assert [entry.variant for entry in study.variants] == ["cnn", with_copies[0], "stn_affine", with_copies[1]]
     assert study.claims.declared and [(claim.variant, claim.baseline) for claim in study.claims.family] == [
@@ -61,7 +61,7 @@ def test_a_probe_is_four_variants_three_claims_and_the_seeds_to_decide_them() ->
 
 def test_what_was_asked_is_in_the_name() -> None:
     study = load_probe(Path("somewhere"), 10, "cpu", turns="any", mirror="no")
-    assert study.name == "probe-10min-turns-any-mirror-no"
+    assert study.name == "advice-10min-turns-any-mirror-no"
     assert study.asked == {"minutes": 10, "turns": "any", "mirror": "no"}
 
 
@@ -102,7 +102,7 @@ def test_a_misspelt_say_is_refused(turns: str, mirror: str, said: str) -> None:
 
 def test_augmentations_are_tried_once_and_on_validation_images_alone() -> None:
     study = trying(load_probe(Path("somewhere"), 10, "cpu"), augmentations("quarter", ""))
-    assert study.name == "probe-10min-tried" and not study.claims.family
+    assert study.name == "advice-10min-tried" and not study.claims.family
     assert [entry.variant for entry in study.variants] == ["cnn+d4:mirror=false", "cnn+d4"]
     assert (study.search.trials, study.final_seeds) == (1, 0)
 
@@ -140,7 +140,7 @@ def test_sizes_fit_the_time_and_use_it(
     assert min(FEW, train) <= images <= train and least(images) <= epochs <= plan.protocol.epochs
     assert epochs >= sizes.MIN_EPOCHS and num_steps(images, epochs, plan.protocol) >= sizes.MIN_STEPS
     assert fitted.protocol.test_images == min(test, 4 * images)
-    assert [rung.epochs for rung in fitted.rungs][-1] == epochs // 2
+    assert fitted.rungs[0].epochs == epochs // 4
     assert {rung.train_images for rung in fitted.rungs} == {images}
     if images < train:  # epochs give way first, then images, by no more than rounding
         assert epochs == least(images)
@@ -155,12 +155,16 @@ def test_sizes_fit_the_time_and_use_it(
 
 
 def test_the_time_is_that_of_all_runs_side_by_side() -> None:
-    """By hand: 4 arms at 100 images/s, 2 trials, 7 final runs, 7 of half the epochs each, and 3 runs before."""
+    """By hand: 4 arms at 100 images/s, 2 trials, 7 final runs, 7 of a quarter of the epochs each, and 3 runs before.
+
+    Of each of the three phases half a run more, for which one of the two workers may have to wait.
+    """
     plan = with_sizes(planned(1000, 300), 1000, 8)
     assert plan.protocol.robustness == "none"  # 64 images in 116 ways would take half as long as the training
     trial = 8 * (1000 + 250 / 3) / 100 + 0.5
-    half = 4 * (1000 + 250 / 3) / 100 + 0.5
-    expected = (4 * (2 * trial + 7 * (trial + half + 2 * 300 / 3 / 100)) + 3 * trial) / 2
+    quarter, tested = 2 * (1000 + 250 / 3) / 100 + 0.5, 300 / 3 / 100
+    runs = 3 * trial + 4 * 2 * trial + 4 * 7 * (trial + quarter + 2 * tested)
+    expected = runs / 2 + (trial + trial + trial + tested) / 2
     assert wall_seconds(plan, [100.0] * 4, 2, 3) == pytest.approx(expected)
     assert with_sizes(planned(50_000, 300), 50_000, 8).protocol.robustness == "quick"
 
@@ -196,12 +200,16 @@ def test_the_advice_says_no_more_than_was_decided(augmentation: str, transformer
     decisions = {augmentation, transformer, both}
     assert text[0].isupper() and "  " not in text
     assert text.startswith("Yes") == (augmentation == both == "better")
-    assert text.startswith("Augmentation is enough") == (augmentation == "better" and both in FAILS)
+    enough = augmentation == "better" and both in FAILS and transformer != "better"
+    assert text.startswith("Augmentation is enough") == enough
     assert text.startswith("It cannot be told in 10 minutes") == (decisions <= OPEN)
     if not text.startswith(("Yes", "Augmentation is enough", "It cannot")):
         parts = text[:-1].split("; ")
-        helping = [part for part in parts if re.search(r"helps? here$", part) and "not help" not in part]
-        assert bool(helping) == ("better" in decisions)
+        helping = " ".join(part for part in parts if re.search(r"helps? here$", part) and "not help" not in part)
+        assert ("ugmentation (quarter turns)" in helping) == (augmentation == "better")
+        assert ("by itself" in helping) == (transformer == "better")
+        assert ("added to that" in helping) == (both == "better" == augmentation)
+        assert ("is better than that augmentation alone" in text) == (both == "better" != augmentation)
         assert ("not help" in text) == bool(FAILS & decisions)
         assert ("cannot be told yet" in text) == bool({"undecided", "untested", "unripe"} & decisions)
 
@@ -215,36 +223,53 @@ def test_the_advice_says_no_more_than_was_decided(augmentation: str, transformer
         ),
         (
             ("better", "better", "worse"),
-            "Augmentation is enough here (quarter turns): a spatial transformer on top does harm.",
+            "Augmentation (quarter turns) and a spatial transformer by itself help here; a spatial transformer added "
+            "to that augmentation does not help here.",
         ),
         (
             ("better", "undecided", "better"),
-            "Yes: quarter turns help here, and a spatial transformer on top of them helps further.",
+            "Yes: showing quarter turns helps here, and a spatial transformer on top of it helps further.",
         ),
         (
-            ("better", "worse", "undecided"),
-            "Augmentation (quarter turns) helps here; a spatial transformer by itself does not help here; "
-            "whether a spatial transformer on top of augmentation helps cannot be told yet.",
-        ),
-        (
-            ("worse", "equivalent", "worse"),
-            "Augmentation (quarter turns), a spatial transformer by itself and a spatial transformer on top of "
-            "augmentation do not help here.",
+            ("worse", "undecided", "better"),
+            "Augmentation (quarter turns) does not help here; a spatial transformer added to that augmentation is "
+            "better than that augmentation alone; whether a spatial transformer by itself helps cannot be told yet.",
         ),
         (
             ("unripe", "idle", "unripe"),
             "It cannot be told in 10 minutes whether augmentation or a spatial transformer helps here, since the "
-            "networks learned too little in that time. BUDGET=night could: `make sweep BUDGET=night DATA=...`",
+            "networks learned too little in that time. `make probe DATA=... MINUTES=30` might.",
+        ),
+        (
+            ("untested", "untested", "unripe"),
+            "It cannot be told in 10 minutes whether augmentation or a spatial transformer helps here, since too few "
+            "runs were completed. `make probe DATA=... MINUTES=30` might.",
         ),
         (
             ("unripe", "equivalent", "behind"),
-            "A spatial transformer by itself does not help here; a spatial transformer on top of augmentation helps "
-            "only behind the plain network; whether augmentation (quarter turns) helps cannot be told yet.",
+            "A spatial transformer by itself does not help here; a spatial transformer added to that augmentation "
+            "helps only behind the plain network; whether augmentation (quarter turns) helps cannot be told yet.",
         ),
     ],
 )
 def test_the_advice_in_words(decisions: tuple[str, str, str], expected: str) -> None:
     assert advice(answered(*decisions), "quarter turns", 10) == expected
+
+
+def test_where_all_is_solved_nothing_is_wanted() -> None:
+    why = "nothing to tell apart: every run is right on all test images"
+    found = [Answer(name, "unripe", "", "", "", why, is_solved=True) for name in NAMES]
+    assert advice(found, "quarter turns", 10) == f"There is {why}."
+
+
+def test_nothing_longer_than_the_longest_is_advised() -> None:
+    assert "MINUTES" not in advice(answered("unripe", "idle", "unripe"), "quarter turns", 1440)
+
+
+@pytest.mark.parametrize(("commonest", "margin"), [(0.1, 0.02), (0.97, 0.006), (0.9999, 0.0001)])
+def test_where_less_can_be_gained_less_matters(commonest: float, margin: float) -> None:
+    study = with_margin(load_probe(Path("somewhere"), 10, "cpu"), commonest)
+    assert study.claims.margin == pytest.approx(margin)
 
 
 def make_pictures(root: Path, per_class: int) -> Path:
@@ -287,8 +312,8 @@ def test_a_probe_answers_and_goes_on_where_it_was(
     printed = capsys.readouterr().out
     ledger = Ledger(here / "runs", read_only=True)
     study, tried = sorted(ledger.studies())
-    assert study.startswith("probe-20min-turns-quarter-pets-co-1-")
-    assert tried.startswith("probe-20min-turns-quarter-tried-pets-co-1-")
+    assert study.startswith("advice-20min-turns-quarter-pets-co-1-")
+    assert tried.startswith("advice-20min-turns-quarter-tried-pets-co-1-")
     manifest = ledger.read_study(study)
     assert manifest["source"] == {
         "file": "experiments/studies/probe.yaml",

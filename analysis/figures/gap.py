@@ -82,4 +82,6 @@ def _draw_pose(ax: Axes, rows: list[SizedShares], findings: Findings) -> None:
     }
     ax.xaxis.set_major_formatter(FuncFormatter(lambda place, _: names.get(float(place), "")))
     ax.xaxis.set_minor_locator(NullLocator())
+    low, high = ax.get_ylim()  # an interval of a gap that is hardly there has no end
+    ax.set_ylim(max(low, -100), min(high, 200))
     sns.despine(ax=ax)

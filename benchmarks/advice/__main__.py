@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,17 @@ from rich.console import Console
 from benchmarks.advice.folders import Folder, folders
 from benchmarks.advice.judged import QUESTIONS, Difference, differences, judged, of_probe
 from benchmarks.advice.truth import truth
+from experiments.study.plan import Plan
 from experiments.terminal.commands.probe import compare
+from ledger.ledger import Ledger
 
 SPEED = 1200.0
 """Of one core of an AMD EPYC with bf16, idle. Sizes follow from it, whatever else the machine does meanwhile."""
 NUM_WORKERS = 2
-MARGIN_POINTS = 2.0
-"""The probe's own."""
+STN_SPEED = 0.7
+"""Of a variant with a spatial transformer, as a share of the plain network's."""
+TRUTH_SEED = 1000
+"""Of the images that the truth is found on, which no probe sees."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,14 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for folder in known:
             if not options.only or folder.name in options.only:
                 answer(folder, repeat, options)
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.out.glob("*/answer.json"))]
+    answers = sorted(options.out.glob(f"*-{asked_of(options)}/answer.json"))
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in answers]
     print(table(known, rows))
     return 0
 
 
 def answer(folder: Folder, repeat: int, options: argparse.Namespace) -> None:
     """Have the probe answer, find the truth of what it asked, and keep both in answer.json; unless it is there."""
-    place = options.out / f"{folder.name}-{repeat}-{options.minutes:g}min"
+    place = options.out / f"{folder.name}-{repeat}-{asked_of(options)}"
     if (place / "answer.json").exists():
         return
     images = folder.write(options.out / "images", repeat)
@@ -66,16 +72,15 @@ def answer(folder: Folder, repeat: int, options: argparse.Namespace) -> None:
     )  # fmt: skip
     place.mkdir(parents=True, exist_ok=True)
     with (place / "said.txt").open("a", encoding="utf-8") as said:
-        plan, best, findings = compare(
-            asked, Console(file=said, width=120), lambda plan, _: [options.speed] * len(plan.arms)
-        )
+        plan, best, findings = compare(asked, Console(file=said, width=120), partial(speeds, options.speed))
     print(f"  {best.words}; the truth", flush=True)
-    first = folder.write(options.out / "images", 0)
-    true = truth(first, best.policy, options.out / f"{folder.name}-truth", NUM_WORKERS, quiet)
+    unseen = folder.write(options.out / "images", TRUTH_SEED)
+    true = truth(unseen, best.policy, options.out / f"{folder.name}-truth", NUM_WORKERS, quiet)
     row = {
         "folder": folder.name,
         "repeat": repeat,
         "policy": best.policy,
+        "margin": 100 * findings.study.claims.margin,
         "protocol": {key: getattr(plan.protocol, key) for key in ("train_images", "epochs", "batch_size")},
         "probe": [asdict(each) for each in differences(findings)],
         "truth": [asdict(each) for each in differences(true)],
@@ -84,13 +89,21 @@ def answer(folder: Folder, repeat: int, options: argparse.Namespace) -> None:
     print("  " + "; ".join(said_text(row)), flush=True)
 
 
+def speeds(speed: float, plan: Plan, ledger: Ledger) -> list[float]:
+    return [speed * (STN_SPEED if arm.variant.startswith("stn_") else 1) for arm in plan.arms]
+
+
+def asked_of(options: argparse.Namespace) -> str:
+    return f"{options.minutes:g}min-{options.speed:g}"
+
+
 def quiet(line: str) -> None:
     """Of what is said of the images."""
 
 
 def outcomes(row: dict[str, Any]) -> list[Any]:
     pairs = zip(row["probe"], row["truth"], strict=True)
-    return [judged(Difference(**said), Difference(**true), MARGIN_POINTS) for said, true in pairs]
+    return [judged(Difference(**said), Difference(**true), row["margin"]) for said, true in pairs]
 
 
 def said_text(row: dict[str, Any]) -> list[str]:
@@ -105,20 +118,25 @@ def table(known: Sequence[Folder], rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: a line for each probe, and how often it was right, could not tell, or was wrong."""
     headings = ["folder", "augmentation chosen", "images × epochs", *QUESTIONS, "probe"]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
-    tally: Counter[str] = Counter()
+    tally, of_answers = Counter[str](), Counter[str]()
     for folder in known:
         for row in (row for row in rows if row["folder"] == folder.name):
             found = outcomes(row)
             whole = of_probe(found)
             tally[whole] += 1
+            of_answers.update(found)
             cells = [
                 f"{Difference(**said).text} {Difference(**said).badge} ({Difference(**true).text}): {outcome}"
                 for said, true, outcome in zip(row["probe"], row["truth"], found, strict=True)
             ]
             sizes = f"{row['protocol']['train_images']:,} × {row['protocol']['epochs']}"
             lines.append(f"| {folder.name} | `{row['policy']}` | {sizes} | {' | '.join(cells)} | {whole} |")
-    counts = ", ".join(f"{outcome} {tally[outcome]}" for outcome in ("right", "cannot tell", "wrong", "open"))
-    return "\n".join([*lines, "", f"Of {sum(tally.values())} probes: {counts}."])
+    said = [f"Of {sum(tally.values())} probes: {tally_text(tally)}. Of their answers: {tally_text(of_answers)}."]
+    return "\n".join([*lines, "", *said])
+
+
+def tally_text(tally: Counter[str]) -> str:
+    return ", ".join(f"{outcome} {tally[outcome]}" for outcome in ("right", "cannot tell", "wrong", "open"))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         pair
         for ledger in map(Path, arguments)
         for name in Ledger(ledger, read_only=True).studies()
-        for pair in judged(find(ledger, name))
+        for pair in told_early(find(ledger, name))
     )
     print("| at a smaller size | another answer at the study's own | the same | cannot be told there |")
     print("|---|---:|---:|---:|")
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def judged(findings: Any) -> Iterator[tuple[bool, str]]:
+def told_early(findings: Any) -> Iterator[tuple[bool, str]]:
     """Of each claim that is told at a smaller size: whether the rule holds it back, and what became of it."""
     study: Study = findings.study
     for climb in findings.climbs:

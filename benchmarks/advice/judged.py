@@ -13,22 +13,23 @@ QUESTIONS = ("augmentation", "transformer", "on top")
 
 Outcome = Literal["right", "cannot tell", "wrong", "open"]
 
-HELPS, HELPS_NOT = ("better",), ("worse", "negligible", "equivalent", "behind")
+HELPS, HELPS_NOT = ("better",), ("worse", "negligible", "equivalent")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of test accuracies, in points, with the half width of its 95 % interval. decision: of analysis/claims.py."""
+    """Of test accuracies, in points, and the ends of its 95 % interval. decision: of analysis/claims.py."""
 
     points: float
-    half_width: float
+    low: float
+    high: float
     decision: str
 
     @property
     def text(self) -> str:
         if math.isnan(self.points):
             return "none"
-        return f"{self.points:+.1f} ± {self.half_width:.1f}".replace("-", "−")
+        return f"{self.points:+.1f} [{self.low:.1f}, {self.high:.1f}]".replace("-", "−")
 
     @property
     def badge(self) -> str:
@@ -36,9 +37,9 @@ class Difference:
 
 
 def differences(findings: Findings) -> tuple[Difference, ...]:
-    """To each of the questions."""
+    """To each of the questions, with the interval over seeds and test images."""
     return tuple(
-        Difference(100 * result.difference.value, 100 * result.difference.half_width, result.decision)
+        Difference(100 * result.difference.value, 100 * result.images[0], 100 * result.images[1], result.decision)
         for result in findings.claims
     )
 
@@ -46,14 +47,16 @@ def differences(findings: Findings) -> tuple[Difference, ...]:
 def judged(said: Difference, true: Difference, margin: float) -> Outcome:
     """Whether what was said is so. margin: in points; a gain below it counts as none.
 
-    Of the truth only its interval counts: "helps" is wrong where there is no gain, "does not help" where there is one
-    of the margin or more. `open`: the interval allows both.
+    Of the truth its interval counts: "helps" is wrong where there is no gain, "does not help" where there is one of the
+    margin or more; `open` where the interval allows both. That something gains and stays behind the plain network is
+    right where the truth says the same.
     """
-    low, high = true.points - true.half_width, true.points + true.half_width
+    if said.decision == "behind":
+        return "right" if true.decision == "behind" else "open"
     if said.decision in HELPS:
-        return "right" if low > 0 else "wrong" if high < margin else "open"
+        return "right" if true.low > 0 else "wrong" if true.high < margin else "open"
     if said.decision in HELPS_NOT:
-        return "right" if high < margin else "wrong" if low > 0 and true.points >= margin else "open"
+        return "right" if true.high < margin else "wrong" if true.low > 0 and true.points >= margin else "open"
     return "cannot tell"
 
 

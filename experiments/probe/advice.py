@@ -7,14 +7,16 @@ from ledger.wording import listed
 
 FAILS = ("worse", "negligible", "equivalent")
 """What is decided of something that does not help."""
-NAMES = ("augmentation", "a spatial transformer by itself", "a spatial transformer on top of augmentation")
+NAMES = ("augmentation", "a spatial transformer by itself", "a spatial transformer added to that augmentation")
 """The probe's questions, in the order of its claims."""
+MAX_MINUTES = 1440.0
 
 
 class Answer(NamedTuple):
     """To one of the questions. decision: in the words of analysis/claims.py; verdict: in the report's.
 
     size: of the difference, in points; trend: whether longer training still changes it; "" where that says nothing.
+    why: what keeps it from being decided, in words; is_solved: whether that is that there is nothing to tell apart.
     """
 
     question: str
@@ -22,51 +24,61 @@ class Answer(NamedTuple):
     verdict: str
     size: str
     trend: str
+    why: str = ""
+    is_solved: bool = False
 
 
 def advice(found: Sequence[Answer], shown: str, minutes: float) -> str:
     """Whether a transformer would help, or augmentation is enough, in a sentence.
 
-    shown: what the augmentation shows, in words.
+    shown: what the augmentation shows, in words. It says no more than what was decided of each question: that a
+    transformer adds nothing to augmentation does not say which of the two is better by itself.
     """
-    decisions = [answer.decision for answer in found]
-    augmentation, _, both = decisions
-    if augmentation == "better" and both == "better":
-        return f"Yes: {shown} help here, and a spatial transformer on top of them helps further."
-    if augmentation == "better" and both in FAILS:
+    augmentation, transformer, both = [answer.decision for answer in found]
+    if augmentation == both == "better":
+        return f"Yes: showing {shown} helps here, and a spatial transformer on top of it helps further."
+    if augmentation == "better" and both in FAILS and transformer != "better":
         what = "on top does harm" if both == "worse" else "adds nothing to it that matters"
         return f"Augmentation is enough here ({shown}): a spatial transformer {what}."
-    if not {"better", "behind", *FAILS} & set(decisions):
-        return (
-            f"It cannot be told in {count_of(minutes, 'minute')} whether augmentation or a spatial transformer helps "
-            f"here{_why(decisions)}. BUDGET=night could: `make sweep BUDGET=night DATA=...`"
-        )
+    if not {"better", "behind", *FAILS} & {augmentation, transformer, both}:
+        return _open(found, minutes)
     names = (f"augmentation ({shown})", *NAMES[1:])
-    told = (
-        (("better",), "{} helps here", "{} help here"),
-        (FAILS, "{} does not help here", "{} do not help here"),
-        (("behind",), "{} helps only behind the plain network", "{} help only behind the plain network"),
-        (("idle",), "{} did not learn to look, and so is untested", "{} did not learn to look, and so are untested"),
-        (
-            ("unripe", "undecided", "untested"),
-            "whether {} helps cannot be told yet",
-            "whether {} help cannot be told yet",
-        ),
-    )
+    told = {
+        "better": ("{} helps here", "{} help here"),
+        "fails": ("{} does not help here", "{} do not help here"),
+        "relative": ("{} is better than that augmentation alone", ""),
+        "behind": ("{} helps only behind the plain network", "{} help only behind the plain network"),
+        "idle": ("{} did not learn to look, and so is untested", "{} did not learn to look, and so are untested"),
+        "open": ("whether {} helps cannot be told yet", "whether {} help cannot be told yet"),
+    }
+    kinds = [_kind(answer.decision) for answer in found]
+    if both == "better" and augmentation != "better":
+        kinds[2] = "relative"
     parts = []
-    for of, one, several in told:
-        if subjects := [name for name, decision in zip(names, decisions, strict=True) if decision in of]:
+    for kind, (one, several) in told.items():
+        if subjects := [name for name, own in zip(names, kinds, strict=True) if own == kind]:
             parts.append((one if len(subjects) == 1 else several).format(listed(subjects)))
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _why(decisions: Sequence[str]) -> str:
-    if set(decisions) <= {"unripe", "idle"}:
-        return ", since the networks learned too little in that time"
-    return ""
+def _kind(decision: str) -> str:
+    if decision in FAILS:
+        return "fails"
+    return decision if decision in ("better", "behind", "idle") else "open"
 
 
-def count_of(number: float, what: str) -> str:
-    """`10 minutes`, `2.5 minutes`."""
-    return f"{number:g} {what}{'' if number == 1 else 's'}"
+def _open(found: Sequence[Answer], minutes: float) -> str:
+    """Where nothing is decided: why, and what would decide it."""
+    if all(answer.is_solved for answer in found):
+        return f"There is {found[0].why}."
+    if any(answer.decision == "untested" for answer in found):
+        why = ", since too few runs were completed"
+    elif all(answer.decision in ("unripe", "idle") for answer in found):
+        why = ", since the networks learned too little in that time"
+    else:
+        why = ""
+    longer = min(3 * minutes, MAX_MINUTES)
+    could = f" `make probe DATA=... MINUTES={longer:g}` might." if longer > minutes else ""
+    time = f"{minutes:g} minute{'' if minutes == 1 else 's'}"
+    return f"It cannot be told in {time} whether augmentation or a spatial transformer helps here{why}.{could}"

@@ -129,7 +129,7 @@ def with_rungs(plan: Plan, epochs: Sequence[int]) -> Plan:
 
 
 def with_sizes(plan: Plan, train_images: int, epochs: int) -> Plan:
-    """The plan with so many training images and epochs, half of these as a rung, and as much evaluation as pays.
+    """The plan with so many training images and epochs, a quarter of these as a rung, and as much evaluation as pays.
 
     Four test images for each training image, since those cost a third of a training step, once; robustness only where
     it takes at most a fifth of the training's time.
@@ -138,7 +138,7 @@ def with_sizes(plan: Plan, train_images: int, epochs: int) -> Plan:
     protocol = replace(plan.protocol, train_images=train_images, test_images=test_images, epochs=epochs)
     if EVALUATION_COST * num_evaluations(protocol, test_images) > train_images * epochs / 5:
         protocol = replace(protocol, robustness="none")
-    return with_rungs(replace(plan, protocol=protocol), (epochs // 2,))
+    return with_rungs(replace(plan, protocol=protocol), (epochs // 4,))
 
 
 def round_down(number: int) -> int:
@@ -153,7 +153,16 @@ def wall_seconds(plan: Plan, rates: Sequence[float], num_workers: int, num_tried
     num_tried: runs of the slowest arm that come before.
     """
     runs = [seconds_of_runs(plan, arm, rate) for arm, rate in zip(plan.arms, rates, strict=True)]
-    total = sum(
-        kind.number * seconds for of_arm in runs for kind, seconds in zip(plan.kinds, of_arm, strict=True)
-    ) + num_tried * max((of_arm[0] for of_arm in runs), default=0.0)
-    return total / num_workers
+    of_kind = [
+        [(kind.number, of_arm[k]) for of_arm in runs] for k, kind in enumerate(plan.kinds)
+    ]  # of trials, then of final runs at each size
+    longest = max((of_arm[0] for of_arm in runs), default=0.0)
+    phases = [[(num_tried, longest)], of_kind[0], [pair for pairs in of_kind[1:] for pair in pairs]]
+    return sum(_phase_seconds(phase, num_workers) for phase in phases)
+
+
+def _phase_seconds(phase: Sequence[tuple[int, float]], num_workers: int) -> float:
+    """Until all runs of a phase are done, at most (Graham 1966): none is parted, and none of the next begins before."""
+    total = sum(number * seconds for number, seconds in phase)
+    longest = max((seconds for number, seconds in phase if number), default=0.0)
+    return total / num_workers + (1 - 1 / num_workers) * longest

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from experiments.probe.advice import MAX_MINUTES
 from experiments.probe.augmentations import Augmentation
 from experiments.study.ladder import Ladder
 from experiments.study.study import Study, StudyVariant, load_study
@@ -13,7 +14,7 @@ from ledger.study import Claims
 
 FILE = Path(__file__).parents[1] / "studies/probe.yaml"
 
-MIN_MINUTES, MAX_MINUTES = 0.5, 1440.0
+MIN_MINUTES = 0.5
 
 
 def load_probe(path: Path, minutes: float, budget: str, turns: str = "", mirror: str = "") -> Study:
@@ -32,6 +33,15 @@ def load_probe(path: Path, minutes: float, budget: str, turns: str = "", mirror:
         file=str(Path("experiments/studies", FILE.name)),
         asked={"minutes": minutes, **asked},
     )
+
+
+def with_margin(study: Study, commonest: float) -> Study:
+    """The study with a smaller margin where there is less to be gained: a fifth of it, at most.
+
+    commonest: share of the training images that are of the commonest class, of which always naming it is right.
+    """
+    margin = round(min(study.claims.margin, (1 - commonest) / 5), 4)
+    return replace(study, claims=replace(study.claims, margin=max(margin, 0.0001)))
 
 
 def trying(study: Study, tried: Sequence[Augmentation]) -> Study:

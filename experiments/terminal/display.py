@@ -308,7 +308,7 @@ def print_advice(console: Console, said: str, found: Sequence["Answer"], how_sur
     """What a probe found: in a sentence, to each of its questions, and how sure that is."""
     console.print(Text(f"\n{plain(said)}", style="bold"), highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("does it help?", "difference", "", "with longer training"):
+    for heading in ("does it help?", "difference", "", "from a quarter of the epochs to all"):
         table.add_column(heading)
     for answer in found:
         table.add_row(answer.question, answer.size, answer.verdict, answer.trend)

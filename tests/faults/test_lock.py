@@ -97,7 +97,7 @@ def test_a_second_sweep_is_told_who_holds_the_ledger(
 def test_the_refusal_imports_nothing_slow(tmp_path: Path) -> None:
     program = (
         "import sys; from experiments.terminal.cli import main; status = main(['sweep', '--runs', 'runs']);"
-        "print(status, 'ledger.ledger' in sys.modules,"
+        "print(status, 'ledger.sweep_lock' in sys.modules,"
         "[name for name in ('torch', 'optuna', 'pandas', 'scipy', 'matplotlib') if name in sys.modules])"
     )
     (tmp_path / "runs").mkdir()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 from jsonargparse import Namespace
 from rich.console import Console
 
@@ -13,17 +14,17 @@ from experiments.images.tasks import Say
 from experiments.images.tasks.cache import cache_folder
 from experiments.probe.advice import NAMES, Answer, advice
 from experiments.probe.augmentations import Augmentation, augmentations
-from experiments.probe.sizes import check_enough, earlier_sizes, fit_to_time, with_sizes_of
-from experiments.probe.study import compared, load_probe, trying
+from experiments.probe.sizes import check_enough, earlier_sizes, fit_to_time, with_sizes, with_sizes_of
+from experiments.probe.study import compared, load_probe, trying, with_margin
 from experiments.study.plan import Plan, load, make_plan
 from experiments.study.settled import begun_budget
 from experiments.sweep.estimate import rates_of_arms
 from experiments.sweep.executors import Workers
 from experiments.sweep.executors.local import STALL_S, ThisMachine
 from experiments.terminal.commands.options import choose_budget, count_workers, other_budget
-from experiments.terminal.commands.sweep import carry_out_study
+from experiments.terminal.commands.sweep import carry_out_study, check_reports, status_of
 from experiments.terminal.display import print_advice, print_place, say_to
-from ledger.errors import STATUS_INCOMPLETE
+from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.wording import count
 
@@ -40,9 +41,10 @@ def main(options: Namespace) -> int:
     console = Console()
     plan, best, findings = compare(options, console)
     found = answers(findings, plan)
-    print_advice(console, advice(found, best.words, options.minutes), found, how_sure(plan, findings))
+    num_tried = len(augmentations(options.turns, options.mirror))
+    print_advice(console, advice(found, best.words, options.minutes), found, how_sure(plan, findings, num_tried))
     print_place(console, "\nReport", str(options.reports / plan.name / "report.html"))
-    return STATUS_INCOMPLETE if findings.faults else 0
+    return status_of(findings)
 
 
 def compare(
@@ -53,6 +55,8 @@ def compare(
     rates_of: training images/s of each arm in one worker; measured if not given.
     """
     started, say = time.monotonic(), say_to(console)
+    if options.reports is not None:
+        check_reports(options.reports)
     place, ledger, cache = ThisMachine(), Ledger(options.runs, read_only=True), cache_folder()
     tried = augmentations(options.turns, options.mirror)
     ask = partial(load_probe, options.path, options.minutes, turns=options.turns, mirror=options.mirror)
@@ -61,6 +65,8 @@ def compare(
     study, begun = begun_budget(ledger, study, ask(other_budget(study.budget)), loaded.task.label, place.call)
     if begun:
         say(begun)
+    num_of_class = np.bincount(loaded.task.train.labels_N)
+    study = with_margin(study, float(num_of_class.max() / num_of_class.sum()))
     plan_of = partial(make_plan, label=options.label, cache=cache, ledger=ledger, loaded=loaded)
     plan = plan_of(compared(study, tried[-1].policy), say=say)
     check_enough(plan)
@@ -80,7 +86,9 @@ def compare(
         if (fitted := earlier_sizes(trials, ledger)) is None:
             sized, rates = fit(plan, len(tried))
             fitted = replace(trials, protocol=sized.protocol)
-        say(trying_text(fitted))
+            say(trying_text(fitted))
+        else:  # what was begun goes on, at its sizes
+            sized = with_sizes(plan, fitted.protocol.train_images, fitted.protocol.epochs)
         slowest = [min(rates)] * len(tried) if rates else None
         findings = carry_out_study(fitted, options.runs, None, console, place, workers, rates=slowest)
         best = find_best(findings, tried, say)
@@ -111,12 +119,17 @@ def find_best(findings: "Findings", tried: Sequence[Augmentation], say: Say) -> 
     ranked = sorted(by_arm, key=lambda arm: (-by_arm[arm], arm))
     for arm in ranked:
         say(f"  {100 * by_arm[arm]:5.1f} %  {tried[arm].words}")
-    return tried[ranked[0]] if ranked else tried[0]
+    if lost := len(tried) - len(ranked):
+        say(f"  {count(lost, 'kind')} of augmentation could not be tried: the run failed or diverged.")
+    if not ranked:
+        raise UserError("path: no run on these images was completed; `make status` says how they ended")
+    return tried[ranked[0]]
 
 
 def answers(findings: "Findings", plan: Plan) -> tuple[Answer, ...]:
     """To augmentation alone and to a transformer alone, each against neither, and to both against augmentation."""
     from analysis.ladder import TREND_WORDS
+    from analysis.ripeness import ALIKE
     from analysis.verdicts import BADGES, SHOWN
     from analysis.wording import signed_points
 
@@ -125,24 +138,27 @@ def answers(findings: "Findings", plan: Plan) -> tuple[Answer, ...]:
         shown = result.climb is not None and result.decision in (*SHOWN, "behind", "undecided")
         trend = TREND_WORDS[result.climb.trend.direction] if shown and result.climb else ""
         size = "" if untested else signed_points(result.difference)
-        return Answer(question, result.decision, BADGES[result.decision], size, trend)
+        is_solved = result.why.startswith(ALIKE)
+        return Answer(question, result.decision, BADGES[result.decision], size, trend, result.why, is_solved)
 
     by_claim = {(result.claim.variant, result.claim.baseline): result for result in findings.claims}
     asked = [(claim.variant, claim.baseline) for claim in plan.claims.family]
     return tuple(answer(name, by_claim[pair]) for name, pair in zip(NAMES, asked, strict=True))
 
 
-def how_sure(plan: Plan, findings: "Findings") -> str:
-    """What the advice rests on, and what could change it."""
+def how_sure(plan: Plan, findings: "Findings", num_tried: int) -> str:
+    """What the advice rests on, and what could change it. num_tried: augmentations that the best was chosen among."""
     from analysis.wording import plain_points
 
     protocol, claims = plan.protocol, findings.study.claims
+    val_images = f"{protocol.val_images:,} validation images"
+    chosen = f"The augmentation was the best of {num_tried} in one run each on {val_images}. " if num_tried > 1 else ""
     return (
         f"How sure: each variant was trained {count(plan.study.final_seeds, 'time')} for "
         f"{count(protocol.epochs, 'epoch')} on {protocol.train_images:,} images of {protocol.image_px} px and tested "
-        f"on {protocol.test_images:,}, paired by seed and scarcely tuned. That something helps or harms is said with "
-        f"at most {100 * claims.alpha:g} % risk that it is luck with seeds or test images; differences below "
-        f"{plain_points(claims.margin)} count as none. "
-        "Larger images, longer training and more tuning may change it: more MINUTES make it "
-        "surer, and `make sweep DATA=...` is the full study."
+        f"on {protocol.test_images:,}, paired by seed and scarcely tuned. {chosen}"
+        "A spatial transformer is stn_affine here; there are others. That something helps or harms is said with "
+        f"at most {100 * claims.alpha:g} % risk that it is luck with seeds or test images; differences shown to be "
+        f"below {plain_points(claims.margin)} count as none. Larger images, longer training and more tuning may change "
+        "it; more MINUTES make it surer."
     )

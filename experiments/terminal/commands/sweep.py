@@ -48,6 +48,11 @@ def main(options: Namespace) -> int:
         findings = carry_out_study(
             plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed
         )
+    return status_of(findings)
+
+
+def status_of(findings: "Findings") -> int:
+    """The exit status of a study that was carried out."""
     return STATUS_INCOMPLETE if findings.faults or findings.completed.empty else 0
 
 
@@ -112,11 +117,8 @@ def carry_out_study(
         again = "" if plan.study.asked else "; `make sweep RETRY=1` makes them again"
         print_place(console, "Failed", f"{count(num, 'run')}{again}")
     if num := statuses["diverged"]:
-        print_place(
-            console,
-            "Diverged",
-            f"{count(num, 'run')}: a smaller learning rate may help; RETRY=1 repeats them as they were",
-        )
+        again = "" if plan.study.asked else ": a smaller learning rate may help; RETRY=1 repeats them as they were"
+        print_place(console, "Diverged", f"{count(num, 'run')}{again}")
     return findings
 
 
