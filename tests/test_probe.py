@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from experiments.probe.study import compared, load_probe, trying, with_margin
 from experiments.study.arms import check_arm
 from experiments.study.plan import Plan
 from experiments.terminal.cli import main
+from experiments.terminal.commands.ledgers import named_study
 from experiments.terminal.commands.options import find_study
 from ledger.errors import UserError
 from ledger.ledger import Ledger
@@ -339,6 +341,10 @@ def test_a_probe_answers_and_goes_on_where_it_was(
     report = here / "reports" / study / "report.html"
     assert f"Report  {report.relative_to(here)}" in re.sub(" +", "  ", printed)
     assert "Pets &amp; co_1%" in report.read_text()
+
+    # What only chose the augmentation is not what there is to report, although it may be the latest.
+    os.utime(here / "runs/studies" / tried / "study.json")
+    assert ledger.studies()[0] == tried and named_study(ledger, "") == study
 
     # Another speed would give other sizes, and so other runs. The report need not be drawn again to see that.
     monkeypatch.setattr("analysis.report.write_report", lambda findings, out: report)

@@ -26,7 +26,9 @@ def gap_figure(findings: Findings) -> Figure | None:
     """A panel a pose; None for a study without a ladder, or without both ends of a gap."""
     drawn = _draw(findings, _COLUMNS, style.WIDTH_IN)
     if drawn is not None:
-        style.add_title(drawn, findings.study, "How much of the gap is closed, by size of training")
+        variants = {row.variant for row in shares_by_size(findings.study)}
+        more = f"\nthe first {MAX_VARIANTS} of {len(variants)} variants" if len(variants) > MAX_VARIANTS else ""
+        style.add_title(drawn, findings.study, f"How much of the gap is closed, by size of training{more}")
     return drawn
 
 

@@ -37,6 +37,6 @@ def _columns(number: int, train_images: int, epochs: int) -> Iterator[Column[Siz
 
     def cell(row: SizedShares) -> Cell:
         share = row.shares[number]
-        return Cell(share_text(share, share.num), share.value)
+        return Cell(share_text(share, max(each.num for each in row.shares)), share.value)
 
     yield Column(heading, f"{name} {name}_low {name}_high", "r", cell, lambda row: row.shares[number][:3])
