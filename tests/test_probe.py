@@ -303,8 +303,8 @@ def test_a_probe_answers_and_goes_on_where_it_was(
     small |= {"final_seeds": 2, "budgets": {}}
     small["protocol"] |= {"epochs": 2, "val_images": 50, "precision": "fp32", "device": "cpu", "train_images": 0}
     small["search"] |= {"trials": 1}
-    (here / "probe.yaml").write_text(yaml.safe_dump(small))
-    monkeypatch.setattr(probe_study, "FILE", here / "probe.yaml")
+    (here / "advice.yaml").write_text(yaml.safe_dump(small))
+    monkeypatch.setattr(probe_study, "FILE", here / "advice.yaml")
     monkeypatch.setattr(sizes, "MIN_EPOCHS", 1)
     monkeypatch.setattr(sizes, "MIN_STEPS", 1)
     monkeypatch.setattr(sizes, "MAX_SEEDS", 2)
@@ -318,7 +318,7 @@ def test_a_probe_answers_and_goes_on_where_it_was(
     assert tried.startswith("advice-20min-turns-quarter-tried-pets-co-1-")
     manifest = ledger.read_study(study)
     assert manifest["source"] == {
-        "file": "experiments/studies/probe.yaml",
+        "file": "experiments/studies/advice.yaml",
         "data": True,
         "minutes": 20.0,
         "turns": "quarter",

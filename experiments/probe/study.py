@@ -12,7 +12,7 @@ from experiments.study.study import Study, StudyVariant, load_study
 from ledger.errors import UserError
 from ledger.study import Claims
 
-FILE = Path(__file__).parents[1] / "studies/probe.yaml"
+FILE = Path(__file__).parents[1] / "studies/advice.yaml"
 
 MIN_MINUTES = 0.5
 

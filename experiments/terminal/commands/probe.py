@@ -55,8 +55,6 @@ def compare(
     rates_of: training images/s of each arm in one worker; measured if not given.
     """
     started, say = time.monotonic(), say_to(console)
-    if options.reports is not None:
-        check_reports(options.reports)
     place, ledger, cache = ThisMachine(), Ledger(options.runs, read_only=True), cache_folder()
     tried = augmentations(options.turns, options.mirror)
     ask = partial(load_probe, options.path, options.minutes, turns=options.turns, mirror=options.mirror)
@@ -89,6 +87,8 @@ def compare(
             say(trying_text(fitted))
         else:  # what was begun goes on, at its sizes
             sized = with_sizes(plan, fitted.protocol.train_images, fitted.protocol.epochs)
+        if options.reports is not None:
+            check_reports(options.reports)
         slowest = [min(rates)] * len(tried) if rates else None
         findings = carry_out_study(fitted, options.runs, None, console, place, workers, rates=slowest)
         best = find_best(findings, tried, say)
