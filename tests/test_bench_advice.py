@@ -100,3 +100,10 @@ def test_an_unknown_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as raised:
         main([str(tmp_path), "--only", "part"])
     assert raised.value.code == 2 and "'part' is not one of parts-any, parts-small" in capsys.readouterr().err
+
+
+def test_a_folder_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    folder = Folder("parts", "", DRAWN[0].make, num_train=12, num_test=8)
+    place = folder.write(tmp_path, 3)
+    (place / "test").rename(place / "test-unfinished")
+    assert len(list(folder.write(tmp_path, 3).glob("*/*/*.png"))) == 20

@@ -41,8 +41,8 @@ class Folder:
     def write(self, root: Path, seed: int) -> Path:
         """The images as files, in train/ and test/, a folder for each class; unless they are there."""
         folder = root / f"{self.name}-{seed}"
-        if not (folder / "test").is_dir():
-            for part, name, number in ((TRAIN, "train", self.num_train), (TEST, "test", self.num_test)):
+        for part, name, number in ((TRAIN, "train", self.num_train), (TEST, "test", self.num_test)):
+            if not (folder / name).is_dir():
                 pixels_N, labels_N = self.make(part, number, seed)
                 for index, (pixels, label) in enumerate(zip(pixels_N, labels_N, strict=True)):
                     path = folder / f"{name}-unfinished" / f"class-{label}" / f"{index:05}.png"
