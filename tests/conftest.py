@@ -12,8 +12,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from tests.wandb_runs import API_KEY
-from tests.wandb_server import Server
+from tests.support.wandb_runs import API_KEY
+from tests.support.wandb_server import Server
 
 # Slow is no failure: the machine may have other work.
 settings.register_profile("stn-bench", parent=settings.default, deadline=None)
@@ -94,15 +94,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
     """As workers have it; several threads would wait for each other where the machine has other work."""
     import torch
 
-    num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

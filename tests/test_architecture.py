@@ -5,11 +5,11 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.project import ROOT
+
 ROOMS = ("ledger", "stn", "baselines", "experiments", "analysis", "benchmarks", "tests")
 MAX_LINES = 400
 

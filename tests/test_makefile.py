@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-
+from tests.support.project import ROOT
 
 VARIABLES = next(
     line.removeprefix("KNOWN := ").split()

@@ -23,7 +23,7 @@ from experiments.images.poses import POSES
 from experiments.networks.models import MODELS
 from experiments.study.arms import ArmPlan
 from experiments.terminal.cli import main
-from tests.tiny_study import STUDY, TINY, HereAndNow, sweep_here, write_sweep
+from tests.support.tiny_study import STUDY, TINY, HereAndNow, sweep_here, write_sweep
 
 MODEL = '''
 from dataclasses import dataclass

@@ -41,7 +41,14 @@ from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.markers import not_uploaded
 from tests.attacks.mutation import as_json, mutated_bytes, mutated_value
-from tests.synthetic_ledger import STUDY, transformer_record, write_arm, write_evaluation, write_maps, write_study
+from tests.support.synthetic_ledger import (
+    STUDY,
+    transformer_record,
+    write_arm,
+    write_evaluation,
+    write_maps,
+    write_study,
+)
 
 SWEEP = """\
 name: fuzz

@@ -17,8 +17,8 @@ from experiments.images.tasks import load_task
 from experiments.images.tasks.cache import cached
 from experiments.images.tasks.reading import Reading
 from ledger.errors import UserError
-from tests.forged_data_sets import Harm
-from tests.test_tasks import build_some, same, silent, some_images
+from tests.experiments.images.test_tasks import build_some, same, silent, some_images
+from tests.support.forged_data_sets import Harm
 
 
 def write_npy(path: Path, shape: str, dtype: str = "|u1", data: bytes = b"") -> None:

@@ -19,8 +19,8 @@ from experiments.images.tasks import cifar10, downloads, load_task
 from experiments.images.tasks import mnist as mnist_module
 from experiments.images.tasks.downloads import DownloadError
 from ledger.errors import UserError
-from tests.download_server import forget_proxies, md5
-from tests.forged_data_sets import FOLDER, Harm, cifar10_archive, cifar10_files, pack, sha256, take_for_official
+from tests.support.download_server import forget_proxies, md5
+from tests.support.forged_data_sets import FOLDER, Harm, cifar10_archive, cifar10_files, pack, sha256, take_for_official
 
 NAMES = ("data_batch_1", "test_batch", "batches.meta")
 

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from experiments.terminal.cli import main
-from tests import browser
-from tests.browser import Browser
-from tests.shown_markdown import html
-from tests.synthetic_ledger import (
+from tests.support import browser
+from tests.support.browser import Browser
+from tests.support.shown_markdown import html
+from tests.support.synthetic_ledger import (
     STUDY,
     TASK,
     edit_json,
@@ -34,7 +34,7 @@ from tests.synthetic_ledger import (
     write_maps,
     write_study,
 )
-from tests.tiny_study import write_sweep
+from tests.support.tiny_study import write_sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore:constrained_layout")  # such names leave no room for a drawing
 

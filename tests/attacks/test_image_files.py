@@ -16,7 +16,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from experiments.images.tasks.image_files.decoding import decode, reason
-from tests.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal
+from tests.support.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal
 
 
 def test_postscript_is_not_handed_to_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from experiments.images.tasks import load_task
 from experiments.images.tasks.image_files.walk import MAX_DEPTH, MAX_VISITS
-from tests.image_folders import load, make_classes, make_parts, pixels_of, refusal, save
+from tests.support.image_folders import load, make_classes, make_parts, pixels_of, refusal, save
 
 
 def in_time(action: Callable[[], None]) -> None:

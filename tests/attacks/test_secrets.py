@@ -17,8 +17,8 @@ from experiments.runs import training
 from experiments.sweep.executors import local
 from experiments.terminal.cli import main
 from ledger.private_text import from_here, without_folders
-from tests.image_folders import make_parts
-from tests.tiny_study import HereAndNow, write_sweep
+from tests.support.image_folders import make_parts
+from tests.support.tiny_study import HereAndNow, write_sweep
 
 KEY = "0123456789abcdef" * 2 + "c0ffee00"
 USER = "markeduser"

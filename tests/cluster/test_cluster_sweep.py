@@ -11,8 +11,8 @@ import pytest
 from ledger.checksums import SUMS
 from ledger.ledger import Ledger
 from tests.cluster.two_hosts import KINDS, Hosts, Unavailable, two_hosts
-from tests.command_line import run, wait_for
-from tests.tiny_study import STUDY, TINY, write_sweep
+from tests.support.command_line import run, wait_for
+from tests.support.tiny_study import STUDY, TINY, write_sweep
 
 NUM_RUNS = 6
 MEASURED = ("times.*", "report.html")

@@ -22,7 +22,7 @@ from ledger.errors import UserError
 from ledger.ledger import Ledger
 from tests.faults import faulty_worker
 from tests.faults.faulty_worker import ALWAYS, MET, SEEDS
-from tests.stopped_runs import CPU, as_in_a_worker, files_of, job_of
+from tests.support.stopped_runs import CPU, as_in_a_worker, files_of, job_of
 
 EPOCHS = 12
 
@@ -70,7 +70,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def made_here(cache: Path, tmp_path: Path, one_thread: None) -> Callable[..., dict[str, bytes]]:
+def made_here(cache: Path, tmp_path: Path) -> Callable[..., dict[str, bytes]]:
     """What a run leaves that is carried out on this machine; but for what differs between repetitions."""
 
     def make(**changes: Any) -> dict[str, bytes]:

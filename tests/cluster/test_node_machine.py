@@ -23,7 +23,7 @@ from experiments.runs.run import Job
 from experiments.sweep.executors import node
 from experiments.sweep.executors.node import SCRATCH, Misfit, check_room, check_versions
 from ledger.ledger import Unwritable
-from tests.stopped_runs import job_of
+from tests.support.stopped_runs import job_of
 
 
 @pytest.fixture

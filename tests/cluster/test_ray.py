@@ -20,9 +20,9 @@ from experiments.sweep.executors import node as node_module
 from experiments.sweep.executors.node import Misfit, versions
 from ledger.errors import UserError
 from ledger.ledger import Ledger
-from tests.command_line import wait_for
-from tests.stopped_runs import CPU, Stopped, as_in_a_worker, files_of, job_of, stop_in
-from tests.tiny_study import plan_of
+from tests.support.command_line import wait_for
+from tests.support.stopped_runs import CPU, Stopped, as_in_a_worker, files_of, job_of, stop_in
+from tests.support.tiny_study import plan_of
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
 from experiments.sweep.executors import ray as module  # noqa: E402  which says the same as an error
@@ -86,7 +86,7 @@ def make_job(cache: Path, tmp_path: Path) -> Callable[..., Job]:
 
 
 @pytest.fixture
-def made_here(cache: Path, tmp_path: Path, one_thread: None) -> Callable[..., dict[str, bytes]]:
+def made_here(cache: Path, tmp_path: Path) -> Callable[..., dict[str, bytes]]:
     def make(**changes: Any) -> dict[str, bytes]:
         job = job_of(cache, tmp_path / "here", **changes)
         make_run(job, CPU)

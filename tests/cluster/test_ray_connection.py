@@ -18,10 +18,9 @@ import pytest
 from experiments.sweep.executors import open_place
 from experiments.terminal.cli import main
 from ledger.errors import UserError
-from tests.command_line import PATIENCE_S
-from tests.tiny_study import write_sweep
-
-ROOT = Path(__file__).parents[2]
+from tests.support.command_line import PATIENCE_S
+from tests.support.project import ROOT
+from tests.support.tiny_study import write_sweep
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from experiments.sweep.executors import WorkerDied, Workers
 from experiments.sweep.executors.node import Kept, Misfit
 from ledger.ledger import Ledger
-from tests.stopped_runs import job_of
-from tests.tiny_study import plan_of
+from tests.support.stopped_runs import job_of
+from tests.support.tiny_study import plan_of
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
 from experiments.sweep.executors.ray import nodes, tasks  # noqa: E402  which says the same as an error

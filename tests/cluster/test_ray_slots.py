@@ -9,7 +9,7 @@ import torch
 from experiments.study.plan import Plan
 from experiments.sweep.executors import Workers
 from ledger.errors import UserError
-from tests.tiny_study import plan_of
+from tests.support.tiny_study import plan_of
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
 from experiments.sweep.executors import ray as module  # which says the same as an error

@@ -13,7 +13,7 @@ import pytest
 from tests.cluster import network_namespaces
 from tests.cluster.network_namespaces import HEAD_COMMANDS, JOIN_COMMANDS, NetworkNamespaces
 from tests.cluster.two_hosts import CHECKOUT, Hosts, Kind, Unavailable, two_hosts
-from tests.command_line import wait_for
+from tests.support.command_line import wait_for
 
 
 @pytest.fixture(scope="module")

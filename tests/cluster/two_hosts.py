@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from tests.command_line import PATIENCE_S
+from tests.support.command_line import PATIENCE_S
+from tests.support.project import ROOT
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = ROOT
 VENV, BASE = Path(sys.prefix), Path(sys.base_prefix)
 Kind = Literal["network namespaces", "one machine"]
 KINDS: tuple[Kind, ...] = ("network namespaces", "one machine")

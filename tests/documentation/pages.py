@@ -14,7 +14,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-ROOT = Path(__file__).parents[2]
+from tests.support.project import ROOT
 
 LANGUAGES = ("sh", "python", "yaml", "json", "text")
 MARKERS = ("not run", "run with", "output")

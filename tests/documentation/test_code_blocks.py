@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.documentation.pages import ROOT, blocks_of, find_blocks, pages
+from tests.documentation.pages import blocks_of, find_blocks, pages
 from tests.documentation.walk import Walk, check_form, is_shown, page_before, walk
-from tests.image_folders import save
+from tests.support.image_folders import save
+from tests.support.project import ROOT
 
 pytestmark = pytest.mark.documentation
 
@@ -79,7 +80,7 @@ def test_a_page_does_what_it_says(page: str, follow: Follow) -> None:
 @pytest.mark.timeout(600)
 def test_the_policy_of_the_readme_keeps_the_contract(follow: Follow) -> None:
     walked = follow("README.md")
-    command = [f"{walked.tree}/.venv/bin/pytest", "-n", "0", "-q", "tests/test_policies.py", "-k", "darken"]
+    command = [f"{walked.tree}/.venv/bin/pytest", "-n", "0", "-q", "tests/baselines/test_policies.py", "-k", "darken"]
     done = subprocess.run(command, cwd=walked.tree, env=walked.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
@@ -108,78 +109,78 @@ def _no_images(folder: Path) -> Path:
     return folder / "images"
 
 
-class TestFinder:
-    def test_it_finds_blocks_with_their_markers(self) -> None:
-        text = (
-            "a\n\n```sh\nls\n```\n\n<!-- run with: -a -->\n```sh\nls\n```\n\n"
-            '1. b\n\n    ```yaml title="c.yaml"\n    d: 1\n    ```\n\n<!-- not run: no GPU -->\n\n```python\ne\n```\n'
-        )
-        found = find_blocks(text, "page.md")
-        assert [(each.language, each.command, each.marker, each.title, each.line) for each in found] == [
-            ("sh", "ls\n", "", "", 3),
-            ("sh", "ls -a", "run with", "", 8),
-            ("yaml", "d: 1\n", "", "c.yaml", 14),
-            ("python", "e\n", "not run", "", 20),
-        ]
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("```\na\n```", "page.md:1: '' is none of sh"),
-            ("```console\na\n```", "page.md:1: 'console' is none of sh"),
-            ("```sh hl_lines=1\na\n```", "'hl_lines=1' is no title"),
-            ("<!-- never run: b -->\n```sh\na\n```", "page.md:2: the marker 'never run' is none of"),
-            ("<!-- not run -->\n```sh\na\n```", "'not run' has no argument"),
-            ('```sh title="../a"\na\n```', "leaves the tree"),
-        ],
+def test_finder_finds_blocks_with_their_markers() -> None:
+    text = (
+        "a\n\n```sh\nls\n```\n\n<!-- run with: -a -->\n```sh\nls\n```\n\n"
+        '1. b\n\n    ```yaml title="c.yaml"\n    d: 1\n    ```\n\n<!-- not run: no GPU -->\n\n```python\ne\n```\n'
     )
-    def test_what_it_cannot_make_sense_of_is_an_error(self, text: str, message: str) -> None:
-        with pytest.raises(AssertionError, match=message):
-            find_blocks(text, "page.md")
+    found = find_blocks(text, "page.md")
+    assert [(each.language, each.command, each.marker, each.title, each.line) for each in found] == [
+        ("sh", "ls\n", "", "", 3),
+        ("sh", "ls -a", "run with", "", 8),
+        ("yaml", "d: 1\n", "", "c.yaml", 14),
+        ("python", "e\n", "not run", "", 20),
+    ]
 
 
-class TestWalk:
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("```sh\nfalse\ntrue\n```", "page.md:1 ends with status 1"),
-            ("```sh\necho $nothing\n```", "nothing: unbound variable"),
-            ("```python\na = 1\n```\n\n```python\nassert a == 2\n```", "(?s)page.md:5 raises.*AssertionError"),
-            ("```sh\necho one two\n```\n\n<!-- output -->\n```text\ntwo one\n```", "page.md:6 is not what was printed"),
-            ("```yaml\nclaims: {alfa: 1}\n```", "page.md:1 ends with status 1"),
-            ("<!-- not run: why -->\n```sh\nif\n```", "page.md:2 is no shell"),
-        ],
-    )
-    def test_a_page_that_is_wrong_is_found_out(
-        self, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("tests.documentation.walk.blocks_of", lambda page: find_blocks(text, page))
-        monkeypatch.setattr("tests.documentation.walk.ledger_of", lambda page: None)
-        with pytest.raises(AssertionError, match=message):
-            walk("page.md", tmp_path / "walk", None, _no_images(tmp_path))
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("```\na\n```", "page.md:1: '' is none of sh"),
+        ("```console\na\n```", "page.md:1: 'console' is none of sh"),
+        ("```sh hl_lines=1\na\n```", "'hl_lines=1' is no title"),
+        ("<!-- never run: b -->\n```sh\na\n```", "page.md:2: the marker 'never run' is none of"),
+        ("<!-- not run -->\n```sh\na\n```", "'not run' has no argument"),
+        ('```sh title="../a"\na\n```', "leaves the tree"),
+    ],
+)
+def test_what_it_cannot_make_sense_of_is_an_error(text: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        find_blocks(text, "page.md")
 
-    def test_blocks_share_the_copy_and_never_touch_the_tree(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        text = (
-            "```sh\necho 1 > made; rm -r docs; rm -r .venv/bin\n```\n\n"
-            '```python title="new/module.py"\nvalue = 2\n```\n\n'
-            "```sh\ncat made new/module.py; test ! -e docs\n```\n\n<!-- output -->\n```text\n1\n...\n= 2\n```\n"
-        )
-        monkeypatch.setattr("tests.documentation.walk.blocks_of", lambda page: find_blocks(text, page))
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("```sh\nfalse\ntrue\n```", "page.md:1 ends with status 1"),
+        ("```sh\necho $nothing\n```", "nothing: unbound variable"),
+        ("```python\na = 1\n```\n\n```python\nassert a == 2\n```", "(?s)page.md:5 raises.*AssertionError"),
+        ("```sh\necho one two\n```\n\n<!-- output -->\n```text\ntwo one\n```", "page.md:6 is not what was printed"),
+        ("```yaml\nclaims: {alfa: 1}\n```", "page.md:1 ends with status 1"),
+        ("<!-- not run: why -->\n```sh\nif\n```", "page.md:2 is no shell"),
+    ],
+)
+def test_a_page_that_is_wrong_is_found_out(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.documentation.walk.blocks_of", lambda page: find_blocks(text, page))
+    monkeypatch.setattr("tests.documentation.walk.ledger_of", lambda page: None)
+    with pytest.raises(AssertionError, match=message):
         walk("page.md", tmp_path / "walk", None, _no_images(tmp_path))
-        assert (ROOT / "docs/index.md").exists() and Path(sys.executable).exists()
 
-    def test_output_is_compared_piece_by_piece_and_in_order(self) -> None:
-        printed = "Study a\n  1 s\nRuns   3 of\n 3\nend"
-        assert is_shown("Study a\n...\nRuns 3 of 3\n...\n", printed)
-        assert is_shown("3 of\n3\nend", printed)
-        assert not is_shown("Study a\nRuns", printed)
-        assert not is_shown("Runs\n...\nStudy a", printed)
 
-    def test_what_is_not_run_has_its_language_s_form(self) -> None:
-        for good in ("```json\n[1]\n```", "```text\n[1\n```", "```yaml\na: 1\n---\nb: 2\n```"):
-            check_form(find_blocks(good, "page.md")[0])
-        for bad in ("```json\n[1\n```", "```yaml\na: [1\n```", "```python\nf(\n```"):
-            with pytest.raises(Exception, match=r"line|delimiter|expected|closed"):
-                check_form(find_blocks(bad, "page.md")[0])
+def test_blocks_share_the_copy_and_never_touch_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "```sh\necho 1 > made; rm -r docs; rm -r .venv/bin\n```\n\n"
+        '```python title="new/module.py"\nvalue = 2\n```\n\n'
+        "```sh\ncat made new/module.py; test ! -e docs\n```\n\n<!-- output -->\n```text\n1\n...\n= 2\n```\n"
+    )
+    monkeypatch.setattr("tests.documentation.walk.blocks_of", lambda page: find_blocks(text, page))
+    walk("page.md", tmp_path / "walk", None, _no_images(tmp_path))
+    assert (ROOT / "docs/index.md").exists() and Path(sys.executable).exists()
+
+
+def test_output_is_compared_piece_by_piece_and_in_order() -> None:
+    printed = "Study a\n  1 s\nRuns   3 of\n 3\nend"
+    assert is_shown("Study a\n...\nRuns 3 of 3\n...\n", printed)
+    assert is_shown("3 of\n3\nend", printed)
+    assert not is_shown("Study a\nRuns", printed)
+    assert not is_shown("Runs\n...\nStudy a", printed)
+
+
+def test_what_is_not_run_has_its_language_s_form() -> None:
+    for good in ("```json\n[1]\n```", "```text\n[1\n```", "```yaml\na: 1\n---\nb: 2\n```"):
+        check_form(find_blocks(good, "page.md")[0])
+    for bad in ("```json\n[1\n```", "```yaml\na: [1\n```", "```python\nf(\n```"):
+        with pytest.raises(Exception, match=r"line|delimiter|expected|closed"):
+            check_form(find_blocks(bad, "page.md")[0])

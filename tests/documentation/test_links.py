@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.documentation.pages import ROOT, pages
+from tests.documentation.pages import pages
+from tests.support.project import ROOT
 
 pytestmark = pytest.mark.documentation
 

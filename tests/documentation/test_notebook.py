@@ -27,9 +27,9 @@ from PIL import Image
 from analysis.answer import headline
 from analysis.findings import find
 from notebooks.execute import NOTEBOOK, SOURCE, execute, read_source
-from tests.wandb_server import Server
+from tests.support.project import ROOT
+from tests.support.wandb_server import Server
 
-ROOT = Path(__file__).parents[2]
 STUDY = "quickstart-sprites-cpu"
 VARIANTS = ["cnn", "cnn+affine", "stn_affine", "stn_affine+affine", "oracle_unwarp"]
 NUM_SEEDS, NUM_RUNS = 7, 40
@@ -188,81 +188,107 @@ def finals(executed: Executed) -> dict[str, list[Any]]:
 
 @pytest.mark.documentation
 @pytest.mark.timeout(1800)  # each cell has a limit of its own
-class TestExecuted:
-    def test_nothing_fails_and_nothing_looks_broken(self, executed: Executed) -> None:
-        outputs = [output for cell in code_cells(executed.notebook) for output in cell.outputs]
-        assert {output.output_type for output in outputs} == {"stream", "display_data"}
-        assert {output.name for output in outputs if output.output_type == "stream"} == {"stdout"}
-        text = "".join(printed(cell) for cell in code_cells(executed.notebook))
-        assert not re.findall(r"Traceback|^error:|\x1b|\r(?!\n)|\x08", text, re.M)
-        assert f"{NUM_RUNS}/{NUM_RUNS} completed" in printed(cell_with(executed.notebook, "experiments sweep"))
+def test_nothing_fails_and_nothing_looks_broken(executed: Executed) -> None:
+    outputs = [output for cell in code_cells(executed.notebook) for output in cell.outputs]
+    assert {output.output_type for output in outputs} == {"stream", "display_data"}
+    assert {output.name for output in outputs if output.output_type == "stream"} == {"stdout"}
+    text = "".join(printed(cell) for cell in code_cells(executed.notebook))
+    assert not re.findall(r"Traceback|^error:|\x1b|\r(?!\n)|\x08", text, re.M)
+    assert f"{NUM_RUNS}/{NUM_RUNS} completed" in printed(cell_with(executed.notebook, "experiments sweep"))
 
-    def test_it_writes_into_its_own_folder_only(self, executed: Executed) -> None:
-        assert [path.name for path in executed.work.iterdir()] == ["quickstart"]
-        assert executed.beside == []
 
-    def test_the_table_has_the_numbers_of_the_ledger(self, executed: Executed, finals: dict[str, list[Any]]) -> None:
-        _, table = shown(cell_with(executed.notebook, "ablation.md"), "text/markdown")
-        heading, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
-        cells = [dict(zip(heading, row, strict=True)) for row in rows]
-        assert [each["Variant"] for each in cells] == list(finals) == VARIANTS
-        accuracies = {variant: [run["result"]["test_accuracy"] for run in runs] for variant, runs in finals.items()}
-        for each in cells:
-            found = accuracies[each["Variant"]]
-            assert each["n"] == str(len(found)) == str(NUM_SEEDS)
-            assert each["Test %"].split(" ± ")[0] == f"{100 * statistics.mean(found):.1f}"
-            if each["Baseline"] == "—":
-                continue
-            pairs = zip(found, accuracies[each["Baseline"]], strict=True)
-            difference = 100 * statistics.mean(one - other for one, other in pairs)
-            assert float(each["Difference"].split(" ± ")[0].replace("−", "-")) == pytest.approx(difference, abs=0.051)
-        # The ceiling is one on any machine; 10 % is a guess.
-        assert statistics.mean(accuracies["oracle_unwarp"]) > statistics.mean(accuracies["cnn"]) + 0.2 > 0.3
+@pytest.mark.documentation
+@pytest.mark.timeout(1800)  # each cell has a limit of its own
+def test_executed_writes_into_its_own_folder_only(executed: Executed) -> None:
+    assert [path.name for path in executed.work.iterdir()] == ["quickstart"]
+    assert executed.beside == []
 
-    def test_the_answer_is_the_reports(self, executed: Executed) -> None:
-        answer, _ = shown(cell_with(executed.notebook, "headline"), "text/markdown")
-        assert answer == f"> {headline(find(executed.runs, STUDY))}"
 
-    def test_figures_are_the_reports(self, executed: Executed) -> None:
-        for name in ("forest", "curves", "gallery", "look"):
-            (text,) = shown(cell_with(executed.notebook, f'"{name}.png"'), "image/png")
-            file = executed.work / "quickstart" / "reports" / STUDY / f"{name}.png"
-            assert base64.b64decode(text) == file.read_bytes()
-            assert picture(text).width >= 900 and picture(text).height >= 300
-            assert len(np.unique(np.asarray(picture(text).convert("L")))) > 50
+@pytest.mark.documentation
+@pytest.mark.timeout(1800)  # each cell has a limit of its own
+def test_the_table_has_the_numbers_of_the_ledger(executed: Executed, finals: dict[str, list[Any]]) -> None:
+    _, table = shown(cell_with(executed.notebook, "ablation.md"), "text/markdown")
+    heading, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    cells = [dict(zip(heading, row, strict=True)) for row in rows]
+    assert [each["Variant"] for each in cells] == list(finals) == VARIANTS
+    accuracies = {variant: [run["result"]["test_accuracy"] for run in runs] for variant, runs in finals.items()}
+    for each in cells:
+        found = accuracies[each["Variant"]]
+        assert each["n"] == str(len(found)) == str(NUM_SEEDS)
+        assert each["Test %"].split(" ± ")[0] == f"{100 * statistics.mean(found):.1f}"
+        if each["Baseline"] == "—":
+            continue
+        pairs = zip(found, accuracies[each["Baseline"]], strict=True)
+        difference = 100 * statistics.mean(one - other for one, other in pairs)
+        assert float(each["Difference"].split(" ± ")[0].replace("−", "-")) == pytest.approx(difference, abs=0.051)
+    # The ceiling is one on any machine; 10 % is a guess.
+    assert statistics.mean(accuracies["oracle_unwarp"]) > statistics.mean(accuracies["cnn"]) + 0.2 > 0.3
 
-    def test_images_before_and_after_are_shown(self, executed: Executed, finals: dict[str, list[Any]]) -> None:
-        cell = cell_with(executed.notebook, "transformer.png")
-        (text,), key = shown(cell, "image/png"), finals["stn_affine"][0]["key"]
-        assert printed(cell) == f"{key}\n"
-        assert base64.b64decode(text) == (executed.runs / "runs" / key / "transformer.png").read_bytes()
-        before, after = np.split(np.asarray(picture(text).convert("L"), np.int16)[: picture(text).height // 2 * 2], 2)
-        assert np.abs(before - after).mean() > 1, "the transformer left all images as they are"
 
-    def test_the_exported_model_agrees_with_the_network(self, executed: Executed) -> None:
-        said = printed(cell_with(executed.notebook, "difference <"))
-        agreed = re.fullmatch(r"The exported file and the network agree: .* differ by ([\de.-]+) at most\.\n", said)
-        assert agreed and float(agreed[1]) < 1e-5
-        name, probability = printed(cell_with(executed.notebook, "torch.export.load")).split()
-        row = re.search(r"^arrow\.png +(\w+) +([\d.]+)%", printed(cell_with(executed.notebook, "--out")), re.M)
-        assert row and (row[1], row[2]) == (name, f"{100 * float(probability):.1f}")
+@pytest.mark.documentation
+@pytest.mark.timeout(1800)  # each cell has a limit of its own
+def test_the_answer_is_the_reports(executed: Executed) -> None:
+    answer, _ = shown(cell_with(executed.notebook, "headline"), "text/markdown")
+    assert answer == f"> {headline(find(executed.runs, STUDY))}"
 
-    def test_predictions_are_shown(self, executed: Executed) -> None:
-        rows = re.findall(r"^(\w+)\.png +\w+ +[\d.]+%", printed(cell_with(executed.notebook, "--out")), re.M)
-        assert rows == ["arrow", "bolt", "boot", "comb", "crown", "fish"]
-        (text,) = shown(cell_with(executed.notebook, 'Picture("predicted.png"'), "image/png")
-        whole = picture(text)
-        tile, caption = 88, 16
-        assert whole.size == (6 * tile, 2 * (tile + caption)) and len(whole.getcolors(1 << 20) or []) > 200
 
-    def test_the_report_is_linked(self, executed: Executed) -> None:
-        cell = cell_with(executed.notebook, "IFrame(")
-        (link,), (frame,) = shown(cell, "text/markdown"), shown(cell, "text/html")
-        path = re.fullmatch(r"\[Open the report\]\((.+)\)", link)
-        assert path and f'src="{path[1]}"' in frame
-        assert "</html>" in (executed.work / path[1]).read_text()
+@pytest.mark.documentation
+@pytest.mark.timeout(1800)  # each cell has a limit of its own
+def test_figures_are_the_reports(executed: Executed) -> None:
+    for name in ("forest", "curves", "gallery", "look"):
+        (text,) = shown(cell_with(executed.notebook, f'"{name}.png"'), "image/png")
+        file = executed.work / "quickstart" / "reports" / STUDY / f"{name}.png"
+        assert base64.b64decode(text) == file.read_bytes()
+        assert picture(text).width >= 900 and picture(text).height >= 300
+        assert len(np.unique(np.asarray(picture(text).convert("L")))) > 50
 
-    def test_nothing_left_the_machine(self, executed: Executed) -> None:
-        said = printed(cell_with(executed.notebook, "resolve_mode"))
-        assert said == f"You are not logged in to W&B: the {NUM_RUNS} runs stay here.\n"
-        assert len(list((executed.runs / "wandb" / "logged").iterdir())) == NUM_RUNS
+
+@pytest.mark.documentation
+@pytest.mark.timeout(1800)  # each cell has a limit of its own
+def test_images_before_and_after_are_shown(executed: Executed, finals: dict[str, list[Any]]) -> None:
+    cell = cell_with(executed.notebook, "transformer.png")
+    (text,), key = shown(cell, "image/png"), finals["stn_affine"][0]["key"]
+    assert printed(cell) == f"{key}\n"
+    assert base64.b64decode(text) == (executed.runs / "runs" / key / "transformer.png").read_bytes()
+    before, after = np.split(np.asarray(picture(text).convert("L"), np.int16)[: picture(text).height // 2 * 2], 2)
+    assert np.abs(before - after).mean() > 1, "the transformer left all images as they are"
+
+
+@pytest.mark.documentation
+@pytest.mark.timeout(1800)  # each cell has a limit of its own
+def test_the_exported_model_agrees_with_the_network(executed: Executed) -> None:
+    said = printed(cell_with(executed.notebook, "difference <"))
+    agreed = re.fullmatch(r"The exported file and the network agree: .* differ by ([\de.-]+) at most\.\n", said)
+    assert agreed and float(agreed[1]) < 1e-5
+    name, probability = printed(cell_with(executed.notebook, "torch.export.load")).split()
+    row = re.search(r"^arrow\.png +(\w+) +([\d.]+)%", printed(cell_with(executed.notebook, "--out")), re.M)
+    assert row and (row[1], row[2]) == (name, f"{100 * float(probability):.1f}")
+
+
+@pytest.mark.documentation
+@pytest.mark.timeout(1800)  # each cell has a limit of its own
+def test_predictions_are_shown(executed: Executed) -> None:
+    rows = re.findall(r"^(\w+)\.png +\w+ +[\d.]+%", printed(cell_with(executed.notebook, "--out")), re.M)
+    assert rows == ["arrow", "bolt", "boot", "comb", "crown", "fish"]
+    (text,) = shown(cell_with(executed.notebook, 'Picture("predicted.png"'), "image/png")
+    whole = picture(text)
+    tile, caption = 88, 16
+    assert whole.size == (6 * tile, 2 * (tile + caption)) and len(whole.getcolors(1 << 20) or []) > 200
+
+
+@pytest.mark.documentation
+@pytest.mark.timeout(1800)  # each cell has a limit of its own
+def test_the_report_is_linked(executed: Executed) -> None:
+    cell = cell_with(executed.notebook, "IFrame(")
+    (link,), (frame,) = shown(cell, "text/markdown"), shown(cell, "text/html")
+    path = re.fullmatch(r"\[Open the report\]\((.+)\)", link)
+    assert path and f'src="{path[1]}"' in frame
+    assert "</html>" in (executed.work / path[1]).read_text()
+
+
+@pytest.mark.documentation
+@pytest.mark.timeout(1800)  # each cell has a limit of its own
+def test_nothing_left_the_machine(executed: Executed) -> None:
+    said = printed(cell_with(executed.notebook, "resolve_mode"))
+    assert said == f"You are not logged in to W&B: the {NUM_RUNS} runs stay here.\n"
+    assert len(list((executed.runs / "wandb" / "logged").iterdir())) == NUM_RUNS

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import PROGRAM, Browser
-from tests.documentation.pages import ROOT
 from tests.documentation.site_pages import SitePage, is_elsewhere, reachable, target
+from tests.support.browser import PROGRAM, Browser
+from tests.support.project import ROOT
 
 pytestmark = pytest.mark.documentation
 

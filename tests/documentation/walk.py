@@ -11,7 +11,8 @@ from typing import IO
 import pytest
 import yaml
 
-from tests.documentation.pages import ROOT, Block, blocks_of, ledger_of
+from tests.documentation.pages import Block, blocks_of, ledger_of
+from tests.support.project import ROOT
 
 PATIENCE_S = 900
 INSTALLED = (".installed", ".cluster", ".docs", ".notebook")

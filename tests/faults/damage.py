@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from ledger.checksums import SUMS, with_digest, write_sums
 from ledger.files import to_json
-from tests.tiny_study import STUDY, TINY
+from tests.support.tiny_study import STUDY, TINY
 
 CHANGES: dict[str, Any] = {
     "variants": [{"variant": "stn_affine", "baseline": "stn_affine"}],

@@ -20,11 +20,11 @@ LEDGER, FILES, COMMITTED, CHECKPOINTS, SWEEP = (
     "experiments/runs/checkpoints.py",
     "experiments/sweep/sweep.py",
 )
-ON_DISK = "tests/test_ledger.py::test_every_file_is_on_disk_before_the_run_appears"
-OLD_OR_NEW = "tests/test_ledger.py::test_old_content_or_new_and_no_mixture"
-RESUMED = "tests/test_resume.py::test_a_run_that_is_stopped_in_each_epoch_ends_as_if_it_had_not_been"
+ON_DISK = "tests/ledger/test_ledger.py::test_every_file_is_on_disk_before_the_run_appears"
+OLD_OR_NEW = "tests/ledger/test_ledger.py::test_old_content_or_new_and_no_mixture"
+RESUMED = "tests/experiments/runs/test_resume.py::test_a_run_that_is_stopped_in_each_epoch_ends_as_if_it_had_not_been"
 IN_PEACE = "tests/faults/test_reconciliation.py::test_the_study_in_peace_is_one_that_can_tell"
-YAML = "tests/test_sweep_file.py::test_yaml_that_cannot_be_a_study_is_refused"
+YAML = "tests/experiments/study/test_sweep_file.py::test_yaml_that_cannot_be_a_study_is_refused"
 
 MUTATIONS = (
     # Nothing lost
@@ -54,7 +54,7 @@ MUTATIONS = (
         LEDGER,
         "            temporary.rename(self.folder(key))\n",
         "",
-        "tests/test_ledger.py::test_a_committed_run_is_there_with_all_its_files",
+        "tests/ledger/test_ledger.py::test_a_committed_run_is_there_with_all_its_files",
     ),
     Mutation("a run is renamed before it is on disk", LEDGER, " " * 20 + "os.fsync(file.fileno())\n", "", ON_DISK),
     Mutation("a run's folder is not flushed", LEDGER, "            flush_folder(temporary)\n", "", ON_DISK),
@@ -63,28 +63,28 @@ MUTATIONS = (
         CHECKPOINTS,
         'return hashlib.file_digest(file, "sha256").hexdigest() == path.stem.rpartition("-")[2]',
         "return True",
-        "tests/test_checkpoints.py::test_a_damaged_generation_is_passed_over",
+        "tests/experiments/runs/test_checkpoints.py::test_a_damaged_generation_is_passed_over",
     ),
     Mutation(
         "only one generation of checkpoints is kept",
         CHECKPOINTS,
         "{path, self._previous})",
         "{path})",
-        "tests/test_checkpoints.py::test_the_last_two_generations_are_there",
+        "tests/experiments/runs/test_checkpoints.py::test_the_last_two_generations_are_there",
     ),
     Mutation(
         "the older checkpoint goes before the newer one was read back",
         CHECKPOINTS,
         "            if _is_whole(path):\n                self._remove",
         "            if True:\n                self._remove",
-        "tests/test_checkpoints.py::test_the_old_ones_stay_until_the_new_one_was_read_back",
+        "tests/experiments/runs/test_checkpoints.py::test_the_old_ones_stay_until_the_new_one_was_read_back",
     ),
     Mutation(
         "a checkpoint of another run is taken",
         CHECKPOINTS,
         "            if any(values[name] != value for name, value in self._identity.items()):",
         "            if False:",
-        "tests/test_checkpoints.py::test_one_of_another_run_or_another_arithmetic_is_refused",
+        "tests/experiments/runs/test_checkpoints.py::test_one_of_another_run_or_another_arithmetic_is_refused",
     ),
     Mutation(
         "momentum is forgotten on resuming",
@@ -112,7 +112,7 @@ MUTATIONS = (
         "experiments/study/search.py",
         "            old.unlink(missing_ok=True)\n",
         "            pass\n",
-        "tests/test_search.py::test_an_earlier_journal_gives_way_even_if_its_writer_was_killed",
+        "tests/experiments/study/test_search.py::test_an_earlier_journal_gives_way_even_if_its_writer_was_killed",
     ),
     # Nothing counted twice, nothing by chance
     Mutation(
@@ -120,14 +120,14 @@ MUTATIONS = (
         "ledger/sweep_lock.py",
         "            lock.acquire(timeout=0)\n",
         "",
-        "tests/test_sweep_trouble.py::test_a_second_sweep_on_the_same_ledger_is_refused",
+        "tests/experiments/sweep/test_sweep_trouble.py::test_a_second_sweep_on_the_same_ledger_is_refused",
     ),
     Mutation(
         "draws know no seed",
         "experiments/images/draws.py",
         "    word = seed_of(seed, purpose)\n",
         "    word = seed_of(purpose)\n",
-        "tests/test_draws.py::test_another_seed_epoch_or_purpose_gives_other_numbers",
+        "tests/experiments/images/test_draws.py::test_another_seed_epoch_or_purpose_gives_other_numbers",
     ),
     Mutation("all final runs share a seed", SWEEP, "kind.stage, seed, ()", "kind.stage, 1, ()", IN_PEACE),
     Mutation(
@@ -135,14 +135,14 @@ MUTATIONS = (
         "ledger/config.py",
         '"run": config, "task": content_hash}',
         '"run": {**config, "seed": 0}, "task": content_hash}',
-        "tests/test_config.py::test_every_field_changes_the_key",
+        "tests/ledger/test_config.py::test_every_field_changes_the_key",
     ),
     Mutation(
         "the key leaves the images out",
         "ledger/config.py",
         '"run": config, "task": content_hash}',
         '"run": config, "task": ""}',
-        "tests/test_config.py::test_the_key_of_a_run_stays_what_it_is",
+        "tests/ledger/test_config.py::test_the_key_of_a_run_stays_what_it_is",
     ),
     Mutation(
         "a wave does not wait for its slowest run",
@@ -156,42 +156,42 @@ MUTATIONS = (
         "experiments/study/search.py",
         "states=(TrialState.COMPLETE,)",
         "states=(TrialState.COMPLETE, TrialState.PRUNED)",
-        "tests/test_search.py::test_bars_decide_as_optunas_median_pruner",
+        "tests/experiments/study/test_search.py::test_bars_decide_as_optunas_median_pruner",
     ),
     Mutation(
         "a trial may read the test part",
         "experiments/runs/evaluation.py",
         '    if run.stage == "trial":\n',
         "    if False:\n",
-        "tests/test_evaluation.py::TestTestPart",
+        "tests/experiments/runs/test_evaluation.py::test_a_trial_may_not_read_it",
     ),
     Mutation(
         "protocols mix in tables",
         "analysis/records.py",
         '        _check_same(file, "protocol", hashed, found_hashes)\n',
         "        pass\n",
-        "tests/test_records.py::test_two_protocols_do_not_mix",
+        "tests/analysis/test_records.py::test_two_protocols_do_not_mix",
     ),
     Mutation(
         "a run is logged to W&B again",
         "experiments/tracking/tracker.py",
         "(again or read_marker(self.ledger, key) is None)",
         "True",
-        "tests/test_tracking.py::test_logged_runs_start_no_process",
+        "tests/experiments/tracking/test_tracking.py::test_logged_runs_start_no_process",
     ),
     Mutation(
         "a run is tried once too often",
         "experiments/sweep/executors/local.py",
         "for number in range(1, NUM_ATTEMPTS + 1):",
         "for number in range(1, NUM_ATTEMPTS + 2):",
-        "tests/test_executor.py::test_a_run_whose_worker_is_killed_twice_is_given_up",
+        "tests/experiments/sweep/test_executor.py::test_a_run_whose_worker_is_killed_twice_is_given_up",
     ),
     Mutation(
         "workers outlive their supervisor",
         "experiments/sweep/executors/worker.py",
         "    end_with_parent(parent, signal.SIGKILL)\n",
         "",
-        "tests/test_executor.py::test_workers_end_when_their_supervisor_is_killed",
+        "tests/experiments/sweep/test_executor.py::test_workers_end_when_their_supervisor_is_killed",
     ),
     # Nothing let in
     Mutation(
@@ -213,21 +213,21 @@ MUTATIONS = (
         COMMITTED,
         "    if version := newer_format(value):\n",
         "    if False:\n",
-        "tests/test_ledger.py::test_a_newer_format_is_refused",
+        "tests/ledger/test_ledger.py::test_a_newer_format_is_refused",
     ),
     Mutation(
         "an archive's checksum is not compared",
         "experiments/images/tasks/cifar10.py",
         '        if hashlib.file_digest(file, "sha256").hexdigest() != ARCHIVE_SHA256:\n',
         "        if False:\n",
-        "tests/test_task_cifar10.py::test_wrong_checksum",
+        "tests/experiments/images/test_task_cifar10.py::test_wrong_checksum",
     ),
     Mutation(
         "the checksum of a file of images is not compared",
         "experiments/images/tasks/downloads.py",
         "    if digest.hexdigest() != checksum:\n",
         "    if False:\n",
-        "tests/test_task_mnist.py::test_own_files_that_are_damaged",
+        "tests/experiments/images/test_task_mnist.py::test_own_files_that_are_damaged",
     ),
     Mutation(
         "arrays of the cache may be pickles",
@@ -241,7 +241,7 @@ MUTATIONS = (
         CHECKPOINTS,
         'with safe_open(path, framework="pt") as file:',
         'with __import__("pickle").loads(path.read_bytes()) as file:',
-        "tests/test_checkpoints.py::test_a_pickle_is_never_loaded",
+        "tests/experiments/runs/test_checkpoints.py::test_a_pickle_is_never_loaded",
     ),
     Mutation(
         "weights are a pickle",
@@ -258,48 +258,48 @@ MUTATIONS = (
         "experiments/study/sweep_file.py",
         "_Loader.yaml_implicit_resolvers = {}",
         "_Loader.yaml_implicit_resolvers = dict(_Loader.yaml_implicit_resolvers)",
-        "tests/test_sweep_file.py::test_plain_values_are_those_of_yaml_1_2",
+        "tests/experiments/study/test_sweep_file.py::test_plain_values_are_those_of_yaml_1_2",
     ),
     Mutation(
         "a study's name may lead out of the ledger",
         "experiments/study/study.py",
         'pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"',
         'pattern=r".*"',
-        "tests/test_study.py::test_a_refusal_begins_with_file_and_key",
+        "tests/experiments/study/test_study.py::test_a_refusal_begins_with_file_and_key",
     ),
     Mutation(
         "text is HTML",
         "analysis/formats/html.py",
         "html.escape(plain(text))",
         "plain(text)",
-        "tests/test_formats.py::test_html_shows_the_text",
+        "tests/analysis/test_formats.py::test_html_shows_the_text",
     ),
     Mutation(
         "text is Markdown",
         "analysis/formats/markdown.py",
         '.replace("<", "&lt;")',
         "",
-        "tests/test_formats.py::test_markdown_has_no_html",
+        "tests/analysis/test_formats.py::test_markdown_has_no_html",
     ),
     Mutation(
         "text is LaTeX",
         "analysis/formats/latex.py",
         '    "&": r"\\&",\n',
         "",
-        "tests/test_formats.py::test_latex_is_ascii_without_bare_specials",
+        "tests/analysis/test_formats.py::test_latex_is_ascii_without_bare_specials",
     ),
     Mutation(
         "a cell may hold a formula",
         "analysis/formats/csv.py",
         'value.startswith(("=", "+", "-", "@"))',
         "False",
-        "tests/test_formats.py::test_csv_holds_no_formula",
+        "tests/analysis/test_formats.py::test_csv_holds_no_formula",
     ),
     Mutation(
         "control characters reach the terminal",
         "ledger/plain_text.py",
         "return text if text.isprintable() else",
         "return text if text else",
-        "tests/test_formats.py::test_one_line",
+        "tests/analysis/test_formats.py::test_one_line",
     ),
 )

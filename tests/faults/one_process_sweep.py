@@ -12,7 +12,7 @@ from experiments.runs import checkpoints
 from experiments.sweep import estimate
 from experiments.sweep.executors import local
 from experiments.terminal.cli import main
-from tests.tiny_study import TINY, HereAndNow, write_sweep
+from tests.support.tiny_study import TINY, HereAndNow, write_sweep
 
 SMALLEST: dict[str, Any] = {
     "protocol": TINY["protocol"] | {"train_images": 32, "val_images": 16, "test_images": 20},

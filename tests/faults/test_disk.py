@@ -14,7 +14,7 @@ from ledger.errors import REMEDIES
 from ledger.ledger import Ledger
 from tests.faults.one_process_sweep import SMALLEST, half_written, prepare, results, sweep_here
 from tests.faults.write_sites import Site, record, watched
-from tests.tiny_study import STUDY, write_sweep
+from tests.support.tiny_study import STUDY, write_sweep
 
 MAKING = ("open", "mkdir", "rename")
 FAULTS = {

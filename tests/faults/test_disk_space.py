@@ -15,11 +15,11 @@ from experiments.study.disk_space import DiskNeed, check_room, disk_need, free_s
 from experiments.terminal.cli import main
 from experiments.terminal.commands import sweep as command
 from ledger.errors import UserError
-from tests.command_line import start, wait_for
 from tests.faults.one_process_sweep import NUM_RUNS, SMALLEST, half_written, prepare, results, sweep_here
 from tests.faults.test_disk import check_whole
 from tests.faults.write_sites import Site, watched
-from tests.tiny_study import plan_of
+from tests.support.command_line import start, wait_for
+from tests.support.tiny_study import plan_of
 
 PLENTY = SimpleNamespace(total=10**15, free=10**15)
 

@@ -24,7 +24,8 @@ from ledger.ledger import Ledger
 from tests.faults.kills_at_writes import fill_cache, read_cache
 from tests.faults.test_disk import FAULTS, ROOM_FOR_DELETING, at, broken
 from tests.faults.write_sites import record, watched
-from tests.tiny_study import write_sweep
+from tests.support.project import ROOT
+from tests.support.tiny_study import write_sweep
 
 URLS = ("https://wandb.example/workspace", "https://wandb.example/report")
 
@@ -153,7 +154,7 @@ def test_a_full_or_closed_output_gives_the_status_to_the_shell(here: Path, whole
     if not whole or not Path("/dev/full").exists():
         pytest.skip("starts processes; `make faults` does it where there is /dev/full")
     write_sweep(here)
-    root = Path(__file__).parents[2]
+    root = ROOT
     base = f"{sys.executable} -m experiments"
     for arguments, status, said in (
         ("wandb-sweep --budget smoke > /dev/full", 2, "error: standard output: No space left on device"),

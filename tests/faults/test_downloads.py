@@ -22,11 +22,10 @@ from experiments.images.tasks import cifar10, downloads, load_task
 from experiments.images.tasks.cache import Parts, cached
 from experiments.images.tasks.downloads import DownloadError
 from ledger.errors import UserError
-from tests.download_server import Request, forget_proxies, serve, serve_with
-from tests.forged_data_sets import cifar10_archive, take_for_official
-from tests.test_tasks import build_never, build_some, silent
-
-ROOT = Path(__file__).parents[2]
+from tests.experiments.images.test_tasks import build_never, build_some, silent
+from tests.support.download_server import Request, forget_proxies, serve, serve_with
+from tests.support.forged_data_sets import cifar10_archive, take_for_official
+from tests.support.project import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,14 @@
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ledger.forms import FORMS, MAX_TEXT, misfit
+from tests.support.project import ROOT
 
-GOLDEN = Path(__file__).parents[1] / "golden/format-5"
+GOLDEN = ROOT / "tests/golden/format-5"
 TEXTS = ("", "a", "plain", "0", "9f" * 8, "a-b_c", "a.b", "a/b", "..", "é", "½", "٣", "a\n", " ", "a" * 64, "a" * 65)
 LONG_TEXTS = ("a" * 128, "a" * 129, "a" * MAX_TEXT)
 VALUES: tuple[Any, ...] = (

@@ -24,7 +24,6 @@ from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.markers import Job
 from ledger.run_audit import Finding, check_run
-from tests.command_line import contents, stamps
 from tests.faults.damage import (
     CHANGES,
     EDITS,
@@ -38,8 +37,9 @@ from tests.faults.damage import (
     renew_sums,
     set_in,
 )
-from tests.large_ledger import write_large_study
-from tests.tiny_study import STUDY, HereAndNow, plan_of, sweep_here
+from tests.support.command_line import contents, stamps
+from tests.support.large_ledger import write_large_study
+from tests.support.tiny_study import STUDY, HereAndNow, plan_of, sweep_here
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ledger.ledger import Ledger
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parents[2]
 CALLS = ("open", "write", "amid", "fsync", "rename")
 
 

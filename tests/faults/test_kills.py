@@ -28,8 +28,8 @@ from experiments.terminal.cli import main
 from experiments.terminal.commands.options import find_study
 from experiments.terminal.commands.tables import write_and_show_tables
 from ledger.ledger import Ledger
-from tests.command_line import run, start, wait_for
-from tests.tiny_study import STUDY, TINY, HereAndNow, sweep_here, write_sweep
+from tests.support.command_line import run, start, wait_for
+from tests.support.tiny_study import STUDY, TINY, HereAndNow, sweep_here, write_sweep
 
 NUM_RUNS = 12
 MARK = "STN_BENCH_TEST_OF_KILLS"

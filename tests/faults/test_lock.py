@@ -18,9 +18,9 @@ from filelock import FileLock
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.sweep_lock import HOLDER, LOCK, PATIENCE_S, only_sweep_of
-from tests.command_line import run
+from tests.support.command_line import run
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parents[2]
 HOLD = """
 import subprocess, sys, time
 from pathlib import Path

@@ -17,10 +17,9 @@ from experiments.study.disk_space import DiskNeed, check_room, free_space
 from ledger.errors import UserError
 from ledger.files import flush_folder, write_atomically
 from ledger.private_text import without_folders
-from tests.command_line import stamps
-from tests.tiny_study import NUM_RUNS, STUDY, write_sweep
-
-ROOT = Path(__file__).parents[2]
+from tests.support.command_line import stamps
+from tests.support.project import ROOT
+from tests.support.tiny_study import NUM_RUNS, STUDY, write_sweep
 
 
 def refusing(number: int) -> Callable[[int], None]:

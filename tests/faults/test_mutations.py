@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.mutations import MUTATIONS, Mutation
+from tests.support.project import ROOT
 
-ROOT = Path(__file__).parents[2]
 COPIED = (
     "analysis",
     "baselines",

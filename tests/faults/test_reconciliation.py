@@ -33,8 +33,8 @@ from experiments.terminal.commands import sweep as command
 from ledger.errors import UserError
 from ledger.files import to_json
 from ledger.ledger import Ledger
-from tests.command_line import contents
-from tests.tiny_study import STUDY, TINY, plan_of
+from tests.support.command_line import contents
+from tests.support.tiny_study import STUDY, TINY, plan_of
 
 NUM_TRIALS, NUM_FINALS, NUM_COMMON = 16, 2, 12
 ARMS = ("upright/cnn", "upright/stn_affine+affine")

@@ -9,7 +9,7 @@ from experiments.runs import run as runs
 from experiments.runs.run import MAX_ERROR, make_run
 from ledger.audit import audit
 from ledger.forms import MAX_TEXT
-from tests.stopped_runs import CPU, as_in_a_worker, job_of
+from tests.support.stopped_runs import CPU, as_in_a_worker, job_of
 
 
 def test_a_run_that_fails_after_its_test_has_no_test_scores(

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from ledger.ledger import Ledger
-from tests.command_line import start, wait_for
-from tests.tiny_study import NUM_RUNS, STUDY, TINY, tables, write_sweep
+from tests.support.command_line import start, wait_for
+from tests.support.project import ROOT
+from tests.support.tiny_study import NUM_RUNS, STUDY, TINY, tables, write_sweep
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
-ROOT = Path(__file__).parents[2]
 MARK = "STN_BENCH_TEST_OF_SIGNALS"
 """Environment variable by which every process of a command is known, whatever group and session it is in."""
 STOPPED = "\nStopped. Finished runs are in the ledger; the same command goes on from here.\n"
@@ -91,7 +91,7 @@ def test_stopped_and_killed_while_it_works(
 ) -> None:
     """Training, tables, report and W&B, at random moments of a sweep that is started again each time."""
     if not whole:
-        pytest.skip("tests/test_sweep.py stops one sweep; `make faults` stops many")
+        pytest.skip("tests/experiments/sweep/test_sweep.py stops one sweep; `make faults` stops many")
     draw, took_s, gone_s = random.Random(5), [], []
     write_sweep(tmp_path, protocol=TINY["protocol"] | {"epochs": 12})
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)

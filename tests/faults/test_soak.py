@@ -15,7 +15,7 @@ from experiments.study.tuning import NUM_FINALISTS, NUM_REPEATS
 from experiments.sweep.executors.local import LocalExecutor
 from experiments.sweep.sweep import Sweep
 from ledger.ledger import Ledger
-from tests.tiny_study import TINY, plan_of
+from tests.support.tiny_study import TINY, plan_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

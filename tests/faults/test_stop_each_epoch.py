@@ -10,7 +10,7 @@ from baselines.policies import POLICIES
 from experiments.networks.models import MODELS
 from experiments.runs.run import make_run
 from ledger.ledger import Ledger
-from tests.stopped_runs import CPU, as_in_a_worker, files_of, job_of, make_run_with_stops
+from tests.support.stopped_runs import CPU, as_in_a_worker, files_of, job_of, make_run_with_stops
 
 EPOCHS = 3
 

@@ -24,8 +24,9 @@ from ledger.markers import SINGLE_RUNS, Marker, write_marker
 from ledger.run_audit import check_run
 from ledger.sweep_lock import HOLDER
 from tests.faults.damage import edit, renew_sums, set_in
+from tests.support.project import ROOT
 
-GOLDEN = Path(__file__).parents[1] / "golden/format-4"
+GOLDEN = ROOT / "tests/golden/format-4"
 STUDY = "golden-sprites-smoke"
 KEY = "a" * 16
 CHECKPOINT = f"epoch-00001-{hashlib.sha256(b'checkpoint').hexdigest()}.safetensors"

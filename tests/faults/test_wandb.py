@@ -18,13 +18,13 @@ from experiments.tracking.tracker import Tracker, sync
 from ledger.errors import UserError
 from ledger.files import process_is_alive
 from ledger.markers import SINGLE_RUNS, is_uploaded, read_marker
-from tests.command_line import run as run_command
-from tests.command_line import wait_for
-from tests.tiny_study import NUM_RUNS, tables, write_sweep
-from tests.wandb_runs import API_KEY, commit
-from tests.wandb_server import Fault, Server
+from tests.support.command_line import run as run_command
+from tests.support.command_line import wait_for
+from tests.support.project import ROOT
+from tests.support.tiny_study import NUM_RUNS, tables, write_sweep
+from tests.support.wandb_runs import API_KEY, commit
+from tests.support.wandb_server import Fault, Server
 
-ROOT = Path(__file__).resolve().parents[2]
 FAULTS: tuple[Fault, ...] = ("hole", "slow", "garbage", "hang up", "die", "500", "401", "403")
 BAD_MARKERS = ("[]", "7", "null", '"uploaded"', '{"uploaded": true}', '{"project": "p", "gro', "", "[" * 100_000)
 

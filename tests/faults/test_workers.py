@@ -25,7 +25,7 @@ from ledger.config import Protocol, RunConfig, run_key
 from ledger.ledger import Ledger
 from tests.faults import faulty_worker
 from tests.faults.faulty_worker import ALWAYS, MET, SEEDS
-from tests.tiny_study import TINY, plan_of
+from tests.support.tiny_study import TINY, plan_of
 
 SHORT = Protocol(
     train_images=48, val_images=16, test_images=16, epochs=4, batch_size=16, precision="fp32", device="cpu",

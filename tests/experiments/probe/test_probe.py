@@ -1,0 +1,372 @@
+"""The probe of a folder of images: augmentations tried, sizes that fit the time, refusals, and what it concludes."""
+
+import itertools
+import json
+import math
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.report.reproduce import commands
+from analysis.verdicts import BADGES
+from experiments.networks.variants import build_policy, parse_variant
+from experiments.probe import sizes
+from experiments.probe import study as probe_study
+from experiments.probe.advice import NAMES, Answer, advice
+from experiments.probe.augmentations import AUGMENTATIONS, augmentations
+from experiments.probe.sizes import fit_to_time, min_epochs, num_steps, round_down, wall_seconds, with_seeds, with_sizes
+from experiments.probe.study import compared, load_probe, trying, with_margin
+from experiments.study.arms import check_arm
+from experiments.study.plan import Plan
+from experiments.terminal.cli import main
+from experiments.terminal.commands.ledgers import named_study
+from experiments.terminal.commands.options import find_study
+from ledger.errors import UserError
+from ledger.ledger import Ledger
+from ledger.listed import keys_of
+from tests.support.image_folders import save
+from tests.support.tiny_study import write_sweep
+
+FEW = sizes.FEW_TRAIN_IMAGES
+
+
+def planned(train_images: int, test_images: int, minutes: float = 10.0) -> Plan:
+    """A probe's plan on so many images, without any."""
+    study = compared(load_probe(Path("somewhere"), minutes, "cpu"), "d4")
+    protocol = replace(study.protocol, train_images=train_images, val_images=train_images // 4, test_images=test_images)
+    arms = tuple(check_arm(study, "upright", index) for index in range(len(study.variants)))
+    return Plan("probe", study, cast(Any, None), cast(Any, None), protocol, arms)
+
+
+def test_a_probe_is_four_variants_three_claims_and_the_seeds_to_decide_them() -> None:
+    study = compared(load_probe(Path("somewhere"), 2.5, "cpu"), "d4:mirror=false")
+    assert (study.name, study.task, study.own_images) == ("advice-2-5min", "folder:somewhere", True)
+    with_copies = ["cnn+d4:mirror=false", "stn_affine+d4:mirror=false"]
+    assert [entry.variant for entry in study.variants] == ["cnn", with_copies[0], "stn_affine", with_copies[1]]
+    assert study.claims.declared and [(claim.variant, claim.baseline) for claim in study.claims.family] == [
+        (with_copies[0], "cnn"),
+        ("stn_affine", "cnn"),
+        (with_copies[1], with_copies[0]),
+    ]
+    assert 2 / 2**study.final_seeds <= study.claims.alpha / 3 < 2 / 2 ** (study.final_seeds - 1)
+
+
+def test_what_was_asked_is_in_the_name() -> None:
+    study = load_probe(Path("somewhere"), 10, "cpu", turns="any", mirror="no")
+    assert study.name == "advice-10min-turns-any-mirror-no"
+    assert study.asked == {"minutes": 10, "turns": "any", "mirror": "no"}
+
+
+@pytest.mark.parametrize(
+    ("turns", "mirror", "expected"),
+    [
+        ("", "", [each.policy for each in AUGMENTATIONS]),
+        ("", "no", ["flip_crop:mirror=none", "affine", "d4:mirror=false", "rotate:max_deg=180"]),
+        ("quarter", "", ["d4:mirror=false", "d4"]),
+        ("any", "yes", ["rotate:max_deg=180+flip_crop"]),
+        ("none", "no", ["flip_crop:mirror=none"]),
+        ("small", "no", ["affine"]),
+    ],
+)
+def test_what_is_tried_follows_what_the_user_knows(turns: str, mirror: str, expected: list[str]) -> None:
+    assert [each.policy for each in augmentations(turns, mirror)] == expected
+
+
+def test_every_augmentation_of_unmirrored_images_leaves_them_unmirrored() -> None:
+    for each in AUGMENTATIONS:
+        policies = build_policy(parse_variant(f"cnn+{each.policy}"), {})
+        mirrors = "d4" in each.policy and policies.mirror is True  # type: ignore[attr-defined]
+        mirrors |= "flip_crop" in each.policy and "mirror=none" not in each.policy
+        assert mirrors == each.mirror == ("mirror" in each.words)
+
+
+@pytest.mark.parametrize(
+    ("turns", "mirror", "said"),
+    [
+        ("quater", "", "turns: 'quater' is not one of none, small, quarter, any; did you mean 'quarter'?"),
+        ("any", "nope", "mirror: 'nope' is not one of yes, no; known: no, yes"),
+    ],
+)
+def test_a_misspelt_say_is_refused(turns: str, mirror: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        augmentations(turns, mirror)
+
+
+def test_augmentations_are_tried_once_and_on_validation_images_alone() -> None:
+    study = trying(load_probe(Path("somewhere"), 10, "cpu"), augmentations("quarter", ""))
+    assert study.name == "advice-10min-tried" and not study.claims.family
+    assert [entry.variant for entry in study.variants] == ["cnn+d4:mirror=false", "cnn+d4"]
+    assert (study.search.trials, study.final_seeds) == (1, 0)
+
+
+RATES = st.lists(st.floats(20, 1e5), min_size=4, max_size=4)
+
+
+@given(
+    train=st.integers(200, 100_000),
+    test=st.integers(50, 20_000),
+    rates=RATES,
+    seconds=st.floats(-60, 1e5),
+    workers=st.integers(1, 64),
+    tried=st.integers(0, 8),
+)
+def test_sizes_fit_the_time_and_use_it(
+    train: int, test: int, rates: Sequence[float], seconds: float, workers: int, tried: int
+) -> None:
+    plan = planned(train, test)
+
+    def takes(num_images: int, num_epochs: int) -> float:
+        return wall_seconds(with_sizes(plan, num_images, num_epochs), rates, workers, tried)
+
+    def least(num_images: int) -> int:
+        return min_epochs(num_images, plan.protocol)
+
+    try:
+        fitted = fit_to_time(plan, rates, seconds, workers, tried)
+    except UserError:
+        few = min(FEW, train)
+        assert takes(few, least(few)) > seconds
+        return
+    images, epochs, seeds = fitted.protocol.train_images, fitted.protocol.epochs, fitted.study.final_seeds
+    assert wall_seconds(fitted, rates, workers, tried) <= seconds
+    assert min(FEW, train) <= images <= train and least(images) <= epochs <= plan.protocol.epochs
+    assert epochs >= sizes.MIN_EPOCHS and num_steps(images, epochs, plan.protocol) >= sizes.MIN_STEPS
+    assert fitted.protocol.test_images == min(test, 4 * images)
+    assert fitted.rungs[0].epochs == epochs // 4
+    assert {rung.train_images for rung in fitted.rungs} == {images}
+    if images < train:  # epochs give way first, then images, by no more than rounding
+        assert epochs == least(images)
+        more = min(train, int(images * 1.11) + 2)
+        assert epochs > sizes.MIN_EPOCHS or takes(more, least(more)) > seconds
+    elif epochs < plan.protocol.epochs:
+        assert takes(images, epochs + 1) > seconds
+    elif len(fitted.rungs) == 2 and seeds < sizes.MAX_SEEDS:  # what is left goes into a rung, and then into seeds
+        assert wall_seconds(with_seeds(fitted, seeds + 1), rates, workers, tried) > seconds
+    assert seeds == plan.study.final_seeds or len(fitted.rungs) == 2
+    assert len(fitted.rungs) == 1 or (images, epochs) == (train, plan.protocol.epochs)
+
+
+def test_the_time_is_that_of_all_runs_side_by_side() -> None:
+    """By hand: 4 arms at 100 images/s, 2 trials, 7 final runs, 7 of a quarter of the epochs each, and 3 runs before.
+
+    Of each of the three phases half a run more, for which one of the two workers may have to wait.
+    """
+    plan = with_sizes(planned(1000, 300), 1000, 8)
+    assert plan.protocol.robustness == "none"  # 64 images in 116 ways would take half as long as the training
+    trial = 8 * (1000 + 250 / 3) / 100 + 0.5
+    quarter, tested = 2 * (1000 + 250 / 3) / 100 + 0.5, 300 / 3 / 100
+    runs = 3 * trial + 4 * 2 * trial + 4 * 7 * (trial + quarter + 2 * tested)
+    expected = runs / 2 + (trial + trial + trial + tested) / 2
+    assert wall_seconds(plan, [100.0] * 4, 2, 3) == pytest.approx(expected)
+    assert with_sizes(planned(50_000, 300), 50_000, 8).protocol.robustness == "quick"
+
+
+def test_too_little_time_is_refused_with_what_would_do() -> None:
+    plan = planned(1000, 300, minutes=1)
+    with pytest.raises(UserError) as raised:
+        fit_to_time(plan, [100.0] * 4, 60, 2)
+    needed_s = wall_seconds(with_sizes(plan, 500, 38), [100.0] * 4, 2)  # 8 steps an epoch
+    assert str(raised.value) == (
+        "minutes: 1 are too few here to train 4 variants 7 times for 304 steps, the least that tells anything; "
+        f"about {math.ceil(1 + (needed_s - 60) / 60)} would do"
+    )
+
+
+@given(st.integers(1, 10**9))
+def test_rounding_keeps_two_digits(number: int) -> None:
+    rounded = round_down(number)
+    assert rounded <= number < rounded * 1.1 + 1
+    assert re.fullmatch(r"\d{1,2}0*", str(rounded))
+
+
+def answered(*decisions: str) -> list[Answer]:
+    return [Answer(name, decision, "", "", "") for name, decision in zip(NAMES, decisions, strict=True)]
+
+
+FAILS, OPEN = {"worse", "negligible", "equivalent"}, {"undecided", "untested", "unripe", "idle"}
+
+
+@pytest.mark.parametrize(("augmentation", "transformer", "both"), [*itertools.product(BADGES, repeat=3)])
+def test_the_advice_says_no_more_than_was_decided(augmentation: str, transformer: str, both: str) -> None:
+    text = advice(answered(augmentation, transformer, both), "quarter turns", 10)
+    decisions = {augmentation, transformer, both}
+    assert text[0].isupper() and "  " not in text
+    assert text.startswith("Yes") == (augmentation == both == "better")
+    enough = augmentation == "better" and both in FAILS and transformer != "better"
+    assert text.startswith("Augmentation is enough") == enough
+    assert text.startswith("It cannot be told in 10 minutes") == (decisions <= OPEN)
+    if not text.startswith(("Yes", "Augmentation is enough", "It cannot")):
+        parts = text[:-1].split("; ")
+        helping = " ".join(part for part in parts if re.search(r"helps? here$", part) and "not help" not in part)
+        assert ("ugmentation (quarter turns)" in helping) == (augmentation == "better")
+        assert ("by itself" in helping) == (transformer == "better")
+        assert ("added to that" in helping) == (both == "better" == augmentation)
+        assert ("is better than that augmentation alone" in text) == (both == "better" != augmentation)
+        assert ("not help" in text) == bool(FAILS & decisions)
+        assert ("cannot be told yet" in text) == bool({"undecided", "untested", "unripe"} & decisions)
+
+
+@pytest.mark.parametrize(
+    ("decisions", "expected"),
+    [
+        (
+            ("better", "worse", "equivalent"),
+            "Augmentation is enough here (quarter turns): a spatial transformer adds nothing to it that matters.",
+        ),
+        (
+            ("better", "better", "worse"),
+            "Augmentation (quarter turns) and a spatial transformer by itself help here; a spatial transformer added "
+            "to that augmentation does not help here.",
+        ),
+        (
+            ("better", "undecided", "better"),
+            "Yes: showing quarter turns helps here, and a spatial transformer on top of it helps further.",
+        ),
+        (
+            ("worse", "undecided", "better"),
+            "Augmentation (quarter turns) does not help here; a spatial transformer added to that augmentation is "
+            "better than that augmentation alone; whether a spatial transformer by itself helps cannot be told yet.",
+        ),
+        (
+            ("unripe", "idle", "unripe"),
+            "It cannot be told in 10 minutes whether augmentation or a spatial transformer helps here, since the "
+            "networks learned too little in that time. `make probe DATA=... MINUTES=30` might.",
+        ),
+        (
+            ("untested", "untested", "unripe"),
+            "It cannot be told in 10 minutes whether augmentation or a spatial transformer helps here, since too few "
+            "runs were completed. `make probe DATA=... MINUTES=30` might.",
+        ),
+        (
+            ("unripe", "equivalent", "behind"),
+            "A spatial transformer by itself does not help here; a spatial transformer added to that augmentation "
+            "helps only behind the plain network; whether augmentation (quarter turns) helps cannot be told yet.",
+        ),
+    ],
+)
+def test_the_advice_in_words(decisions: tuple[str, str, str], expected: str) -> None:
+    assert advice(answered(*decisions), "quarter turns", 10) == expected
+
+
+def test_where_all_is_solved_nothing_is_wanted() -> None:
+    why = "nothing to tell apart: every run is right on all test images"
+    found = [Answer(name, "unripe", "", "", "", why, is_solved=True) for name in NAMES]
+    assert advice(found, "quarter turns", 10) == f"There is {why}."
+
+
+def test_nothing_longer_than_the_longest_is_advised() -> None:
+    assert "MINUTES" not in advice(answered("unripe", "idle", "unripe"), "quarter turns", 1440)
+
+
+@pytest.mark.parametrize(("commonest", "margin"), [(0.1, 0.02), (0.97, 0.006), (0.9999, 0.0001)])
+def test_where_less_can_be_gained_less_matters(commonest: float, margin: float) -> None:
+    study = with_margin(load_probe(Path("somewhere"), 10, "cpu"), commonest)
+    assert study.claims.margin == pytest.approx(margin)
+
+
+def make_pictures(root: Path, per_class: int) -> Path:
+    """Two classes that brightness tells apart, most of the time."""
+    draw = np.random.default_rng(0)
+    for name, level in (("dark & <small>_1%", 90), ("light", 160)):
+        for index in range(per_class):
+            pixels = np.clip(draw.normal(level, 30) + draw.normal(0, 20, (16, 16, 3)), 0, 255)
+            save(root / name / f"{index:03}.png", pixels.astype(np.uint8))
+    return root
+
+
+def test_too_few_images_are_refused_kindly(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_pictures(here / "pictures", 100)
+    assert main(["probe", "pictures", "--minutes=1"]) == 2
+    assert capsys.readouterr().err == (
+        "error: path: pictures has 160 training and 40 test images, too few to tell anything; "
+        "a probe takes 200 and 50 at least\n"
+    )
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_probe_answers_and_goes_on_where_it_was(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real command on real files, with fewer seeds and shorter runs."""
+    small = yaml.safe_load(probe_study.FILE.read_text())
+    small |= {"final_seeds": 2, "budgets": {}}
+    small["protocol"] |= {"epochs": 2, "val_images": 50, "precision": "fp32", "device": "cpu", "train_images": 0}
+    small["search"] |= {"trials": 1}
+    (here / "advice.yaml").write_text(yaml.safe_dump(small))
+    monkeypatch.setattr(probe_study, "FILE", here / "advice.yaml")
+    monkeypatch.setattr(sizes, "MIN_EPOCHS", 1)
+    monkeypatch.setattr(sizes, "MIN_STEPS", 1)
+    monkeypatch.setattr(sizes, "MAX_SEEDS", 2)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    make_pictures(here / "pictures", 150)
+    assert main(["probe", "pictures", "--label=Pets & co_1%", "--minutes=20", "--turns=quarter", "--jobs=1"]) == 0
+    printed = capsys.readouterr().out
+    ledger = Ledger(here / "runs", read_only=True)
+    study, tried = sorted(ledger.studies())
+    assert study.startswith("advice-20min-turns-quarter-pets-co-1-")
+    assert tried.startswith("advice-20min-turns-quarter-tried-pets-co-1-")
+    manifest = ledger.read_study(study)
+    assert manifest["source"] == {
+        "file": "experiments/studies/advice.yaml",
+        "data": True,
+        "minutes": 20.0,
+        "turns": "quarter",
+    }
+    records = [ledger.read(key) for arm in manifest["arms"] for key in keys_of(arm)]
+    assert len(records) == 20 and {record["status"] for record in records} == {"completed"}
+    by_policy = {arm["variant"]: ledger.read(arm["trials"][0]) for arm in ledger.read_study(tried)["arms"]}
+    assert {record["config"]["stage"] for record in by_policy.values()} == {"trial"}
+    best = max(by_policy, key=lambda name: by_policy[name]["result"]["val_accuracy"])
+    assert [arm["variant"] for arm in manifest["arms"]][1] == best
+    assert {record["config"]["protocol"]["train_images"] for record in records} == {192}
+    assert "2 seeds cannot decide any of 3 claims" in printed
+    assert printed.index("Ablation on Pets & co_1%") < printed.index(
+        "How sure: each variant was trained 2 times for 2 "
+    )
+    assert "It cannot be told in 20 minutes whether" in re.sub(r"\s+", " ", printed)
+    assert printed.index("First, 2 kinds of augmentation are tried once each, for 2 epochs") < printed.index(
+        "quarter turns"
+    )
+    report = here / "reports" / study / "report.html"
+    assert f"Report  {report.relative_to(here)}" in re.sub(" +", "  ", printed)
+    assert "Pets &amp; co_1%" in report.read_text()
+
+    # What only chose the augmentation is not what there is to report, although it may be the latest.
+    os.utime(here / "runs/studies" / tried / "study.json")
+    assert ledger.studies()[0] == tried and named_study(ledger, "") == study
+
+    # Another speed would give other sizes, and so other runs. The report need not be drawn again to see that.
+    monkeypatch.setattr("analysis.report.write_report", lambda findings, out: report)
+    monkeypatch.setattr("experiments.terminal.commands.probe.rates_of_arms", lambda *_: pytest.fail("measured again"))
+    before = sorted(path.name for path in (here / "runs/runs").iterdir())
+    (ledger.folder(manifest["arms"][3]["finals"][1]) / "run.json").unlink()  # as if it had been stopped before that run
+    Ledger(here / "runs").remove(manifest["arms"][3]["finals"][1])
+    assert main(["probe", "pictures", "--label=Pets & co_1%", "--minutes=20", "--turns=quarter", "--jobs=1"]) == 0
+    assert sorted(path.name for path in (here / "runs/runs").iterdir()) == before
+    assert json.dumps(ledger.read_study(study)) == json.dumps(manifest)
+
+    # What the report says to repeat it names the same runs.
+    whole, _, single = commands(find_study(ledger, study))
+    assert ".venv/bin/stn-bench probe path/to/images --minutes 20 --turns quarter --label 'Pets & co_1%'" in whole.line
+    arguments = shlex.split(single.line.replace("path/to/images", "pictures"))
+    assert arguments[:2] == [".venv/bin/stn-bench", "run"]
+    arguments[arguments.index("--sweep") + 1] = str(probe_study.FILE)
+    assert main(arguments[1:]) == 0
+    assert sorted(path.name for path in (here / "runs/runs").iterdir()) == before
+
+
+def test_a_sweep_file_here_has_no_say(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sweep(here, name="../bad")
+    assert main(["probe", "nowhere"]) == 2
+    assert capsys.readouterr().err == "error: folder 'nowhere': does not exist\n"

@@ -1,0 +1,328 @@
+"""Handing a run over: what is exported is the run's network, for whoever has torch alone."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+import yaml
+from PIL import Image
+
+from experiments.images.tasks import Task
+from experiments.networks.models import MODELS
+from experiments.runs.export import card, description, exported_program, loading_code
+from experiments.runs.images import to_device
+from experiments.runs.prediction import predict
+from experiments.runs.run import Job, Source, make_run
+from experiments.runs.trained import Classifier, load_trained
+from experiments.terminal.cli import main
+from ledger.config import Optim, RunConfig, run_key
+from ledger.ledger import Ledger
+from tests.support.trained_runs import TINY, sprites_in, train_on_sprites
+
+EXPORTED = ("cnn@lenet", "stn_affine", "deformable@lenet")
+OPTIONS = ("place=feature", "place=shared", "steps=2", "heads=2:size=0.5", "gradient=linearised:anti_alias=true")
+MODEL_NAMES = (*MODELS, *(f"stn_affine:{option}" for option in OPTIONS), "cnn@resnet18", "cnn@lenet", "cnn@p4cnn")
+
+# What a stranger does: nothing of this project, torch alone, and torchvision where the card says so.
+STRANGER = """
+import json, sys, torch
+images = torch.load("images.pt", weights_only=True)
+found = {}
+for name in sys.argv[1:]:
+    if name.startswith("deformable"):
+        import torchvision
+    else:
+        assert "torchvision" not in sys.modules
+    model = torch.export.load(f"{name}/model.pt2").module()
+    probabilities = torch.cat([model(part).softmax(1) for part in images.split([1, 2, len(images) - 3])])
+    found[name] = probabilities.tolist()
+assert not {"experiments", "stn", "baselines"} & {module.split(".")[0] for module in sys.modules}
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def sprites(cache: Path) -> Task:
+    return sprites_in(cache)
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Callable[..., tuple[Ledger, str]]:
+    ledger = Ledger(tmp_path_factory.mktemp("exports") / "runs")
+
+    def make(variant: str, stage: Literal["trial", "final"] = "final", **settings: Any) -> tuple[Ledger, str]:
+        return ledger, train_on_sprites(ledger, cache, variant, stage, **settings)
+
+    return make
+
+
+def folder_name(variant: str) -> str:
+    return variant.replace("@", "-")
+
+
+@pytest.fixture(scope="module")
+def exported(
+    trained_run: Callable[..., tuple[Ledger, str]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, str]]:
+    """A folder with an export of each variant, through the command line, and the runs' keys."""
+    out, keys = tmp_path_factory.mktemp("out"), {}
+    for variant in EXPORTED:
+        ledger, key = trained_run(variant)
+        assert main(["export", key[:10], "--runs", str(ledger.root), "--out", str(out / folder_name(variant))]) == 0
+        keys[variant] = key
+    return out, keys
+
+
+def test_a_stranger_gets_the_runs_own_answers(
+    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task
+) -> None:
+    out, keys = exported
+    tested = to_device(sprites.test, "upright", torch.device("cpu"), part="test", num=TINY.test_images)
+    torch.save(tested.raw(torch.arange(len(tested))), out / "images.pt")
+    (out / "stranger.py").write_text(STRANGER)
+    command = [sys.executable, "-I", "stranger.py", *map(folder_name, EXPORTED)]
+    ended = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False, timeout=250)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    for variant, key in keys.items():
+        ledger, _ = trained_run(variant)
+        said = safetensors.numpy.load_file(ledger.folder(key) / "predictions.safetensors")
+        probability_NK = np.array(found[folder_name(variant)])
+        assert len(set(said["confidence"].round(4))) > 10, "one answer for all images shows nothing"
+        assert (probability_NK.argmax(1) == said["predicted"]).all(), variant
+        np.testing.assert_allclose(probability_NK.max(1), said["confidence"], atol=1e-5)
+        label_N = said["label"].astype(int)
+        np.testing.assert_allclose(
+            probability_NK[np.arange(len(label_N)), label_N], said["label_probability"], atol=1e-5
+        )
+
+
+def test_the_card_says_what_the_run_says_and_its_code_runs(
+    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task
+) -> None:
+    """On a picture that is no square and has holes, as `predict` takes it."""
+    out, keys = exported
+    folder = out / "stn_affine"
+    card = (folder / "README.md").read_text()
+    record = json.loads((folder / "run.json").read_text())
+    _, front, body = card.split("---\n", 2)
+    (model,) = yaml.safe_load(front)["model-index"]
+    metric = model["results"][0]["metrics"][0]
+    assert metric["value"] == pytest.approx(record["result"]["test_accuracy"], abs=1e-4)
+    assert keys["stn_affine"] in body and "![Images before and after the transformer](transformer.png)" in body
+    assert (folder / "transformer.png").exists() and not (out / "cnn-lenet/transformer.png").exists()
+    assert "transformer.png" not in (out / "cnn-lenet/README.md").read_text()
+    picture = Image.fromarray(np.concatenate([*sprites.test.pixels_NHWC[:3]], axis=1)).resize((190, 70))
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    picture.save(folder / "image.png")
+    (code,) = re.findall(r"```python\n(.*?)```", body, re.DOTALL)
+    assert len([line for line in code.splitlines() if line]) <= 10
+    ended = subprocess.run([sys.executable, "-I", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    name, confidence = ended.stdout.split()
+    (said,) = predict(load_trained(*trained_run("stn_affine")), [folder / "image.png"])
+    assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
+
+
+def test_the_card_s_code_draws_over_the_ground_of_training(
+    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task, tmp_path: Path
+) -> None:
+    out, _ = exported
+    trained = load_trained(*trained_run("stn_affine"))
+    shutil.copy(out / "stn_affine/model.pt2", tmp_path / "model.pt2")
+    (tmp_path / "config.json").write_text(json.dumps(description(trained)))
+    sprite_HWC = sprites.test.pixels_NHWC[3]
+    answers = []
+    for ground, alpha_HW in (
+        ("white", sprite_HWC.max(2)),
+        ("black", sprite_HWC.max(2)),
+        ("black", np.zeros_like(sprite_HWC[..., 0])),
+    ):
+        Image.fromarray(np.dstack([sprite_HWC, alpha_HW]), "RGBA").save(tmp_path / "image.png")
+        task = {**trained.record["task"], "name": "folder", "ground": ground}
+        read_so = replace(trained, record={**trained.record, "task": task})
+        command = [sys.executable, "-I", "-c", loading_code(read_so)]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        name, confidence = ended.stdout.split()
+        (said,) = predict(read_so, [tmp_path / "image.png"])
+        assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
+        answers.append(said.image_HWC)
+    assert not np.array_equal(answers[0], answers[1])
+    assert np.array_equal(answers[2], sprite_HWC)
+
+
+def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(
+    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task, tmp_path: Path
+) -> None:
+    out, _ = exported
+    trained = load_trained(*trained_run("stn_affine"))
+    grey_HW = sprites.test.pixels_NHWC[3].mean(2).astype(np.uint16)
+    Image.fromarray(grey_HW * 4 + 3).save(tmp_path / "image.png")
+    answers = []
+    for bits in (10, 16):
+        of_grey = {**trained.record["task"], "name": "folder"} | ({"grey_bits": bits} if bits < 16 else {})
+        read_so = replace(trained, record={**trained.record, "task": of_grey})
+        shutil.copy(out / "stn_affine/model.pt2", tmp_path / "model.pt2")
+        (tmp_path / "config.json").write_text(json.dumps(description(read_so)))
+        command = [sys.executable, "-I", "-c", loading_code(read_so)]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        name, confidence = ended.stdout.split()
+        (said,) = predict(read_so, [tmp_path / "image.png"])
+        assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
+        assert np.array_equal(said.image_HWC[..., 0], (grey_HW * 4 + 3).astype(int) * 255 // (2**bits - 1))
+        answers.append(confidence)
+        note = (
+            "Values of 16 bits are read as 10 bits; 16-bit colour must be shifted right by 2 and saved as 8-bit colour"
+        )
+        assert (note in card(read_so)) is (bits < 16)
+    assert answers[0] != answers[1]
+
+
+def test_the_card_lists_what_was_tuned_and_what_was_set(
+    trained_run: Callable[..., tuple[Ledger, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, key = trained_run("stn_affine", optim=Optim(lr=0.25), model={"loc_lr_factor": 0.5, "padding": "zeros"})
+    alone = card(load_trained(ledger, key))
+    assert "| tuned |" not in alone  # a run that no study has
+    assert "| set, not tuned | |\n|---|---|\n| `optim.lr` | 0.25 |\n| `model.loc_lr_factor` | 0.5 |\n\n" in alone
+    space = {
+        "optim.lr": {"distribution": "log_uniform_values", "min": 0.02, "max": 0.5},
+        "model.padding": {"distribution": "categorical", "values": ["zeros", "border"]},
+        "model.loc_lr_factor": {"distribution": "constant", "value": 0.5},
+    }
+    arms = [{"finals": ["another"], "space": {}}, {"finals": [key], "space": space}]
+    monkeypatch.setattr(Ledger, "studies", lambda self: ["tiny"])
+    monkeypatch.setattr(Ledger, "read_study", lambda self, study: {"arms": arms})
+    of_study = card(load_trained(ledger, key))
+    assert "| tuned | |\n|---|---|\n| `optim.lr` | 0.25 |\n| `model.padding` | zeros |\n\n" in of_study
+    assert "| set, not tuned | |\n|---|---|\n| `model.loc_lr_factor` | 0.5 |\n\n" in of_study
+    assert "start_sd" not in alone + of_study  # at its default
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_every_model_can_be_exported(name: str, trained_run: Callable[..., tuple[Ledger, str]], whole: bool) -> None:
+    if not whole and name not in ("polar", "stn_affine:place=shared", "cnn@p4cnn"):
+        pytest.skip("only with --whole: it takes seconds")
+    trained = load_trained(*trained_run(name))
+    program = exported_program(trained).module()
+    for num_images in (1, 3):
+        image_BCHW = torch.rand(num_images, 3, 32, 32)
+        with torch.no_grad():
+            torch.testing.assert_close(program(image_BCHW), Classifier(trained)(image_BCHW), atol=1e-5, rtol=0)
+
+
+def test_another_export_is_not_overwritten(
+    exported: tuple[Path, dict[str, str]],
+    trained_run: Callable[..., tuple[Ledger, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ledger, key = trained_run("cnn@lenet")
+    (tmp_path / "mine.txt").write_text("mine")
+    command = ["export", key, "--runs", str(ledger.root), "--out"]
+    assert main([*command, str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: out: {tmp_path} is not empty, and holds no export of {key}")
+    assert os.listdir(tmp_path) == ["mine.txt"]
+    out, _ = exported
+    assert main([*command, str(out / "cnn-lenet")]) == 0  # its own is made again
+
+
+def test_a_model_that_differs_is_not_kept_and_the_same_command_makes_another(
+    trained_run: Callable[..., tuple[Ledger, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ledger, key = trained_run("cnn@lenet")
+    command = ["export", key, "--runs", str(ledger.root), "--out", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.runs.export.MAX_DIFFERENCE", -1.0)
+        assert main(command) == 2
+    said = r"error: export: the exported model differs from the run's network by .*; it was not kept\n"
+    assert re.fullmatch(said, capsys.readouterr().err)
+    assert not list((tmp_path / "out").glob("*.pt2"))
+    assert main(command) == 0
+    assert [path.name for path in (tmp_path / "out").glob("*.pt2")] == ["model.pt2"]
+
+
+def test_runs_that_cannot_be_handed_over(
+    trained_run: Callable[..., tuple[Ledger, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger, trial = trained_run("cnn@lenet", "trial")
+    for name, message in (
+        (trial, f"run: {trial} is a trial and has no weights; only completed final runs keep them"),
+        ("nothing", f"run: no key in {ledger.root} begins with 'nothing' (4 characters or more); "),
+    ):
+        assert main(["export", name, "--runs", str(ledger.root)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_not_handed_over(
+    trained_run: Callable[..., tuple[Ledger, str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ledger, key = trained_run("cnn@lenet")
+    copy = tmp_path / "runs"
+    shutil.copytree(ledger.root, copy)
+    weights = copy / "runs" / key / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    assert main(["export", key, "--runs", str(copy), "--out", str(tmp_path / "out")]) == 2
+    assert "weights.safetensors" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("version", [1, 4])
+def test_the_default_backbone_of_older_runs_is_what_it_was(
+    version: int, trained_run: Callable[..., tuple[Ledger, str]], tmp_path: Path
+) -> None:
+    """Before format 5 `cnn` was what is `cnn4` now, and protocols had no width."""
+    ledger, key = trained_run("cnn@cnn4")
+    record = json.loads((ledger.folder(key) / "run.json").read_text())
+    record["config"]["variant"], record["format"] = "cnn", version
+    for name in ("width", "optimiser", "averaging"):
+        del record["config"]["protocol"][name]
+    older = Ledger(tmp_path / "runs")
+    weights = (ledger.folder(key) / "weights.safetensors").read_bytes()
+    older.commit(key, {"run.json": json.dumps(record).encode(), "weights.safetensors": weights})
+    x_BCHW = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        expected, found = (Classifier(load_trained(each, key))(x_BCHW) for each in (ledger, older))
+    assert torch.equal(found, expected)
+
+
+def test_a_width_of_the_protocol_is_that_of_the_network(
+    trained_run: Callable[..., tuple[Ledger, str]], cache: Path, tmp_path: Path
+) -> None:
+    ledger = Ledger(tmp_path / "runs")
+    run = RunConfig(variant="cnn@cnn4", seed=3, protocol=replace(TINY, width=0.5))
+    key = run_key(run, sprites_in(cache).content_hash)
+    make_run(Job(run, key, Source("sprites", "", 32, cache), ledger.root), torch.device("cpu"))
+    trained = load_trained(ledger, key)
+    assert trained.network.backbone.stages[0][0].weight.shape == (16, 3, 4, 4)  # type: ignore[index]
+
+
+def test_other_weights_are_refused(trained_run: Callable[..., tuple[Ledger, str]], tmp_path: Path) -> None:
+    ledger, key = trained_run("cnn@lenet")
+    record = json.loads((ledger.folder(key) / "run.json").read_text())
+    record["config"]["variant"] = "cnn"
+    other = Ledger(tmp_path / "runs")
+    other.commit(
+        key,
+        {
+            "run.json": json.dumps(record).encode(),
+            "weights.safetensors": (ledger.folder(key) / "weights.safetensors").read_bytes(),
+        },
+    )
+    with pytest.raises(ValueError, match=r"weights.safetensors: are not the weights of cnn \("):
+        load_trained(other, key)

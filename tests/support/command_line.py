@@ -1,0 +1,59 @@
+"""The real command line, started as a person starts it, in a process group of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.project import ROOT
+
+PATIENCE_S = 240.0
+"""Longer than any command of the tests takes on a machine that has other work."""
+
+
+def start(*arguments: object, cwd: Path, module: str = "experiments") -> "subprocess.Popen[str]":
+    """`python -m experiments ...` under way; the process leads a group, as a terminal has it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "COLUMNS": "120"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(
+    *arguments: object, cwd: Path, patience_s: float = PATIENCE_S, module: str = "experiments"
+) -> "subprocess.CompletedProcess[str]":
+    """`python -m experiments ...` to its end."""
+    process = start(*arguments, cwd=cwd, module=module)
+    try:
+        stdout, stderr = process.communicate(timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Come back when the condition holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def contents(folder: Path, pattern: str = "*") -> dict[str, bytes]:
+    """Each file of that name below the folder, and what it holds."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob(pattern) if path.is_file()}
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """Each file and folder below the folder, and when it was last changed."""
+    return {str(path.relative_to(folder)): path.lstat().st_mtime_ns for path in folder.rglob("*")}
