@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from experiments.networks.models import MODELS
-from experiments.networks.models.ti_pooling import turned
 from experiments.networks.network import Batch, Network, Site
+from experiments.networks.turned import turned
 from ledger.roles import Role
 
 

@@ -3,7 +3,6 @@
 Legend: T turned copies, B images, C channels, H rows, W columns.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -14,10 +13,8 @@ from torch import Tensor
 
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
+from experiments.networks.turned import turned
 from ledger.roles import Role
-from stn.affine import from_parts
-from stn.maps import AffineMap
-from stn.sampler import Sampler
 
 
 @MODELS.register("ti_pooling")
@@ -61,15 +58,3 @@ class TiPoolingNetwork(Network):
             return self.backbone.head(map_TBCHW.amax(0))
         # One after another: the memory of one copy.
         return self.backbone.head(reduce(torch.maximum, map(self.backbone.features, copies)))
-
-
-def turned(raw_BCHW: Tensor, angle_deg: float) -> Tensor:
-    """Square images turned counter-clockwise about their centre, bilinear, black outside; in channels-last memory.
-
-    Quarter turns move pixels and nothing else, so they are exact.
-    """
-    quarters, rest_deg = divmod(angle_deg, 90)
-    if rest_deg:
-        angle_rad_B = torch.full((raw_BCHW.shape[0],), math.radians(rest_deg), device=raw_BCHW.device)
-        raw_BCHW = Sampler()(raw_BCHW, AffineMap(from_parts(angle_rad_B=angle_rad_B)))
-    return raw_BCHW.rot90(int(quarters), (2, 3)).contiguous(memory_format=torch.channels_last)

@@ -19,11 +19,15 @@ from tests.support.networks import NETWORKS, ON_BACKBONES, OPTIONS, build, built
 
 TRANSFORMERS = [name for name in NETWORKS if build_model_recipe(parse_variant(name), {}).role in WITH_TRANSFORMER]
 LEARNED = [name for name in TRANSFORMERS if name in MODELS and name != "stn_random"]
-# A tile, a disturbed start and an average over points are not the identity.
+# A tile, a disturbed start, an average over points and one over turned copies are not the identity.
 IDENTITIES = [
     *LEARNED,
     *(name for name in ON_BACKBONES if name in TRANSFORMERS),
-    *(name for name in OPTIONS if not any(option in name for option in ("heads=", "start_sd=", "anti_alias="))),
+    *(
+        name
+        for name in OPTIONS
+        if not any(option in name for option in ("heads=", "start_sd=", "anti_alias=", "choice=soft", "choice=latent"))
+    ),
 ]
 PLAIN_AT_FIRST = ("cnn", "cnn_recipe", "deformable", "ti_cnn")
 """Models without maps that are the plain backbone before, or outside, training."""

@@ -14,8 +14,8 @@ from torchvision.transforms.v2.functional import rotate
 
 from experiments.networks.models.cnn_tta import CnnTta
 from experiments.networks.models.polar import PolarMap, PolarNetwork, centroid
-from experiments.networks.models.ti_pooling import turned
 from experiments.networks.network import Batch
+from experiments.networks.turned import turned
 from ledger.errors import UserError
 from tests.support.rival_networks import at, batch_of, build, build_on_meta, images
 
