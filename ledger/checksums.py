@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ledger.config import canonical
+from ledger.config import sha256_of
 
 SUMS = "SHA256SUMS"
 _LINES = re.compile(r"(?:[0-9a-f]{64}  [^/\\\n]+\n)+")
@@ -24,9 +24,8 @@ def read_sums(content: bytes) -> dict[str, str]:
     """Hashes by name. Raises ValueError for what `write_sums` never writes."""
     text = content.decode()
     if not _LINES.fullmatch(text):
-        raise ValueError("is no list of checksums")
-    lines = text.splitlines()
-    return {line[66:]: line[:64] for line in lines}
+        raise ValueError("is not a list of checksums")
+    return {line[66:]: line[:64] for line in text.splitlines()}
 
 
 def fits(name: str, content: bytes, sums: bytes) -> bool:
@@ -37,7 +36,7 @@ def fits(name: str, content: bytes, sums: bytes) -> bool:
 def with_digest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest with `sha256` over the rest of it: its JSON in the one spelling that decides keys, too."""
     rest = {name: value for name, value in manifest.items() if name != "sha256"}
-    return {**rest, "sha256": hashlib.sha256(canonical(rest).encode()).hexdigest()}
+    return {**rest, "sha256": sha256_of(rest)}
 
 
 def digest_fits(manifest: Mapping[str, Any]) -> bool:

@@ -283,7 +283,7 @@ def test_only_a_ledger_is_verified(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["verify", str(tmp_path / "none")]) == main(["verify", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
         f"error: runs: there is no ledger at {tmp_path / 'none'}\n"
-        f"error: runs: {tmp_path} is no ledger: it has no folder `runs`\n"
+        f"error: runs: {tmp_path} is not a ledger: it has no folder `runs`\n"
     )
 
 

@@ -317,7 +317,7 @@ def test_a_copy_in_the_ledger_is_only_deleted(root: Path, capsys: pytest.Capture
         f"extra runs/{key} copy: is a copy of the run {key}, which is here -> delete {runs / f'{key} copy'}",
         f"extra runs/{key}-2: is a copy of the run {key}, which is here -> delete {runs / f'{key}-2'}",
         f"edited runs/{other} (old): is the run {other} under another name -> call the folder {other} again",
-        f"extra runs/new folder: is no run: none has such a name -> delete {runs / 'new folder'}",
+        f"extra runs/new folder: is not a run: none has such a name -> delete {runs / 'new folder'}",
     ]
     assert audit(root).num_runs == 7
     # The status counts what can be read, and says who knows the rest.
