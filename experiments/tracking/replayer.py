@@ -20,7 +20,7 @@ from experiments.tracking.replay import WANDB, find_server, replay
 from experiments.tracking.settings import at_home, upload_environment
 from experiments.tracking.tracker import offline_env, slow_s
 from experiments.tracking.upload import Upload
-from ledger.markers import Job, Marker, read_marker, write_marker
+from ledger.markers import Job, Marker, job_of, read_marker, write_marker
 
 UPLOAD_BATCH = 20
 """Runs that one `wandb sync` uploads; starting it costs as much as ten small runs."""
@@ -78,9 +78,10 @@ class Replayer:
         self.is_proven, self.num_failures, self.away, self.ask_again_at = False, 0, "", 0.0
 
     def report(self, problem: str) -> None:
+        """Tell of the first problem; that says enough."""
         if not self.reports.closed:
             self.reports.write(json.dumps(_SECRET.sub("...", " ".join(problem.split()))[:400]) + "\n")
-            self.reports.close()  # the first says enough
+            self.reports.close()
 
     def leave(self, *_: object) -> NoReturn:
         if self.upload:
@@ -90,8 +91,7 @@ class Replayer:
 
     def listen(self) -> None:
         for line in self.commands:
-            job = json.loads(line)
-            if job is None:
+            if (job := json.loads(line)) is None:
                 self.is_last.set()
             self.jobs.put(job)
             if job is None:
@@ -103,11 +103,8 @@ class Replayer:
         (WANDB / "logged").mkdir(parents=True, exist_ok=True)
         if self.order["online"]:
             try:
-                server = find_server(
-                    self.account,
-                    self.scratch.name,
-                    lambda: self.order["hurry_s" if self.is_last.is_set() else "patience_s"],
-                )
+                patience_s = lambda: self.order["hurry_s" if self.is_last.is_set() else "patience_s"]  # noqa: E731
+                server = find_server(self.account, self.scratch.name, patience_s)
                 command = [*_CLIENT, "--sync", str(os.getpid())]
                 self.upload = Upload(command, self.account, Path(self.scratch.name), server, self.order["stall_s"])
             except Exception as fault:  # the files are written all the same
@@ -183,8 +180,7 @@ class Replayer:
                 return "the server does not say what it has of runs that are there already"
             for key in keys:
                 if (num_rows := known.get(self.run_id(key))) is not None:
-                    marker = self.waiting[key]
-                    job = Job(key=key, project=project, group=marker["group"], tags=marker["tags"], again=True)
+                    job = job_of(key, self.waiting[key])
                     self.waiting[key] = replay(job, self.agent, num_rows)
         return self.send(upload, keys, resume=True)
 

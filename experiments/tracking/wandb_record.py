@@ -3,8 +3,11 @@
 Names are made for W&B's own views: what stands before a slash is a section of charts. docs/wandb.md lists them.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import reduce
+from pathlib import Path
 from typing import Any, NamedTuple
 
 CURVES = {"rotation": "deg", "scale": "factor", "shift_x": "px", "shift_y": "px"}
@@ -26,6 +29,15 @@ Json = dict[str, Any]
 class Table(NamedTuple):
     columns: list[str]
     rows: list[list[Any]]
+
+
+def read_files(folder: Path) -> tuple[Json, list[Json], Json, Json]:
+    """The run's record, history, cost and robustness; empty where it does not have the file."""
+    run, epochs, cost, robustness = (
+        json.loads(file.read_text(encoding="utf-8")) if (file := folder / f"{name}.json").exists() else missing
+        for name, missing in (("run", {}), ("history", []), ("cost", {}), ("robustness", {}))
+    )
+    return run, epochs, cost, robustness
 
 
 def run_name(run: Json) -> str:
@@ -83,14 +95,11 @@ def config(run: Json, cost: Json) -> Json:
 
 def _nested(values: Json) -> Json:
     """`{"affine.max_deg": 5}` as `{"affine": {"max_deg": 5}}`: in W&B's own names a dot leads into an object."""
-    found: Json = {}
+    nested: Json = {}
     for name, value in values.items():
-        *groups, own = name.split(".")
-        place = found
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[own] = value
-    return found
+        *groups, last = name.split(".")
+        reduce(lambda place, group: place.setdefault(group, {}), groups, nested)[last] = value
+    return nested
 
 
 def history(run: Json, epochs: list[Json]) -> list[Json]:
