@@ -25,8 +25,8 @@ from tests.support.stopped_runs import CPU, Stopped, as_in_a_worker, files_of, j
 from tests.support.tiny_study import plan_of
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
-from experiments.sweep.executors import ray as module  # noqa: E402  which says the same as an error
 from experiments.sweep.executors.ray import Cluster, nodes, tasks  # noqa: E402
+from experiments.sweep.executors.ray import cluster as module  # noqa: E402  which says the same as an error
 from experiments.sweep.executors.ray.tasks import RayExecutor  # noqa: E402
 
 pytestmark = pytest.mark.long

@@ -26,7 +26,7 @@ from experiments.machine import heartbeat
 from experiments.machine.cores import lacks_shared_memory, num_cores
 from experiments.machine.device import Call, here
 from experiments.runs.run import Job, out_of_memory
-from experiments.sweep.executors import WorkerDied, Workers
+from experiments.sweep.executors.places import WorkerDied, Workers
 from experiments.sweep.executors.worker import begin
 
 if TYPE_CHECKING:

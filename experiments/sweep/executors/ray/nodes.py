@@ -61,12 +61,9 @@ def ask_all(nodes: Sequence[Node], function: Callable[..., T], *arguments: Any, 
         try:
             answers.append(ray.get(answer, timeout=0))
         except exceptions.RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                why = f": {error.cause}"
-            elif isinstance(error.cause, Misfit):
-                why = f" {error.cause}"
-            else:
-                why = f" cannot run stn-bench: {last_line(error)}"
+            why = f" cannot run stn-bench: {last_line(error)}"
+            if isinstance(error.cause, UserError | Misfit):
+                why = f"{':' if isinstance(error.cause, UserError) else ''} {error.cause}"
             raise UserError(f"executor: {name_of(node)}{why}") from None
         except exceptions.GetTimeoutError:
             hint = "do others use its GPUs?" if resources else f"Ray's logs there are in {logs.folder}"
