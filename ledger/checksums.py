@@ -11,7 +11,6 @@ from typing import Any
 from ledger.config import sha256_of
 
 SUMS = "SHA256SUMS"
-_LINES = re.compile(r"(?:[0-9a-f]{64}  [^/\\\n]+\n)+")
 
 
 def write_sums(files: Mapping[str, bytes]) -> bytes:
@@ -23,7 +22,7 @@ def write_sums(files: Mapping[str, bytes]) -> bytes:
 def read_sums(content: bytes) -> dict[str, str]:
     """Hashes by name. Raises ValueError for what `write_sums` never writes."""
     text = content.decode()
-    if not _LINES.fullmatch(text):
+    if not re.fullmatch(r"(?:[0-9a-f]{64}  [^/\\\n]+\n)+", text):
         raise ValueError("is not a list of checksums")
     return {line[66:]: line[:64] for line in text.splitlines()}
 

@@ -45,7 +45,11 @@ def only_sweep_of(root: Path) -> Iterator[None]:
             ) from None
         raise UserError(f"runs: the ledger {root} cannot be written ({error.strerror}){remedy(error)}") from None
     try:
-        _say_who(root / HOLDER)
+        with suppress(OSError):  # only the lock matters: no reason to stop where this cannot be written
+            since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+            (root / HOLDER).unlink(missing_ok=True)
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+            write_atomically(root / HOLDER, to_json(holder))
         yield
     finally:
         with suppress(OSError):
@@ -70,14 +74,6 @@ def _acquire(root: Path) -> FileLock:
                 hint = "wait for it, or give RUNS= another folder"
                 raise UserError(f"runs: another sweep is at work in {who}; {hint}") from None
         time.sleep(0.05)
-
-
-def _say_who(path: Path) -> None:
-    """Only the lock matters: no reason to stop where this cannot be written."""
-    since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-        write_atomically(path, to_json({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

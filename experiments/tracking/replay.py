@@ -1,7 +1,6 @@
 """A run of the ledger as a W&B run, and what W&B's client knows of its server. The only file that imports wandb.
 
-W&B writes the paths it is told into its files and uploads some of them. So the working directory is the ledger, paths
-are relative to it, and copies that W&B makes for an upload lie in a temporary folder, which is gone with the process.
+The working directory is the ledger: W&B writes the paths it is told into its files, and uploads some of those.
 """
 
 import json

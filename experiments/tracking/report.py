@@ -1,7 +1,6 @@
 """A study as a saved workspace and a report of its W&B project. The only file that imports wandb_workspaces.
 
-Both are specifications, built from what the ledger says the study's runs have logged; nothing is asked of a server
-before they are saved. docs/wandb.md shows how to read them.
+Both are built from what the ledger says the study's runs have logged; a server is asked nothing before they are saved.
 """
 
 import re

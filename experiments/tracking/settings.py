@@ -1,7 +1,4 @@
-"""What the user has told W&B's client: its environment variables, then its settings files, read as it reads them.
-
-The client is not started for this, which would cost a second.
-"""
+"""What the user has told W&B's client by variables and files, read as it does; to start it would cost a second."""
 
 import configparser
 import os

@@ -40,7 +40,7 @@ FEW_RETRIES = {
 NO_ANSWER = "the server does not answer"
 
 UNREACHED = r"connection refused|no such host|(?:host|network) is unreachable|deadline exceeded|i/o timeout"
-"""Of what W&B's client says at length, the part that says why nothing arrived."""
+"""Why nothing arrived, out of what W&B's client says at length."""
 
 NO_LOG = "W&B's log of the upload is not as expected, so nothing shows that the runs arrived"
 
@@ -108,21 +108,18 @@ def _opener(url: urllib.parse.SplitResult, proxy: str) -> urllib.request.OpenerD
     proxy: as W&B's settings have it, before those of the environment.
     """
     environment, is_exempt = urllib.request.getproxies(), bool(urllib.request.proxy_bypass(url.netloc))
+    is_this_machine = url.hostname == "localhost"
+    with contextlib.suppress(ValueError):
+        is_this_machine = is_this_machine or ipaddress.ip_address(url.hostname or "").is_loopback
     if proxy and is_exempt:  # those of W&B's settings know no exemptions, but urllib does
         return None
-    if not proxy and not is_exempt and not _is_this_machine(url.hostname or ""):
+    if not proxy and not is_exempt and not is_this_machine:
         proxy = environment.get(url.scheme, "")
         if proxy and re.search("[*/]", environment.get("no", "")):  # patterns and networks, which urllib does not know
             return None
     if proxy and not re.match(r"http://|[^:/]+(:\d+)?/?$", proxy):
         return None
     return urllib.request.build_opener(urllib.request.ProxyHandler({url.scheme: proxy} if proxy else {}), _Stay())
-
-
-def _is_this_machine(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -145,20 +142,21 @@ def _ask(opener: urllib.request.OpenerDirector, url: str, patience_s: float) -> 
     headers = {"Content-Type": "application/json", "User-Agent": "stn-bench"}
     try:
         request = urllib.request.Request(url, b'{"query": "{ __typename }"}', headers)
-        opener.open(request, timeout=patience_s).close()
+        with opener.open(request, timeout=patience_s):
+            return ""
     except urllib.error.HTTPError as answer:
         return f"the server answers with HTTP {answer.code}" if answer.code >= 500 else ""
     except TimeoutError:
         return NO_ANSWER
     except (http.client.InvalidURL, ValueError):
-        pass  # urllib cannot ask this server; W&B's client may
+        return ""  # urllib cannot ask this server; W&B's client may
     except (OSError, http.client.HTTPException) as fault:
         reason = getattr(fault, "reason", fault)  # of a URLError
         # A server is there: whether to trust it, and what a proxy that refuses wants, W&B's client sees to.
         if not isinstance(reason, ssl.SSLError) and not re.match("Tunnel connection failed: 4", str(reason)):
             words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
             return f"{NO_ANSWER} ({words[:1].lower()}{words[1:]})"
-    return ""
+        return ""
 
 
 class Upload:

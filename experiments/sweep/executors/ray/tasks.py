@@ -241,7 +241,8 @@ class RayExecutor:
     def _avoid(self, node_id: str, why: str) -> None:
         if node_id not in self._misfits:
             self._misfits.add(node_id)
-            self._say(f"{self._name(node_id)} {why}. Runs go elsewhere.")
+            name = next((name_of(node) for node in living() if node["NodeID"] == node_id), "A node")
+            self._say(f"{name} {why}. Runs go elsewhere.")
 
     def _look_at_nodes(self) -> None:
         """Say who has joined and who has left."""
@@ -280,10 +281,6 @@ class RayExecutor:
 
     def _node_at(self, address: str) -> str:
         return next((str(node["NodeID"]) for node in living() if node["NodeManagerAddress"] == address), "")
-
-    def _name(self, node_id: str) -> str:
-        """Also of a node that has joined since they were looked at."""
-        return next((name_of(node) for node in living() if node["NodeID"] == node_id), "A node")
 
 
 def latest_checkpoint(job: Job) -> list[Kept]:
