@@ -11,7 +11,7 @@ from ledger.config import protocol_hash, run_key
 
 STATUSES = ("completed", "pruned", "diverged", "failed")
 NUM_BINS = 15
-"""Of confidence, in the expected calibration error."""
+"""Bins of confidence, in the expected calibration error."""
 ROUNDING = 1e-6
 """Two sums of the same numbers, in another order, are closer than that."""
 LOSS_ROUNDING = 1e-3

@@ -16,7 +16,7 @@ MAX_TEXT = 10_000
 MAX_NUMBER = 1e60
 """Far above anything measured, and far from where sums of squares overflow."""
 MAX_WHOLE = 10**15
-"""Of whole numbers that are computed with; tables take them for floating-point ones."""
+"""The largest whole number that is computed with; tables take them for floating-point ones."""
 
 _show = reprlib.Repr()
 _show.maxstring = _show.maxother = 80

@@ -131,7 +131,7 @@ class Ledger:
 
     def forget_running(self, key: str) -> None:
         """A run that is committed, or given up, needs neither its mark nor its checkpoints."""
-        with suppress(OSError):  # they harm nobody; the next sweep tries again
+        with suppress(OSError):  # they do no harm; the next sweep tries again
             (self.root / "running" / f"{key}.json").unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints(key), ignore_errors=True)
 

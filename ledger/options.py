@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ledger.errors import UserError, nearest
 
 Value = float | int | bool | str
-"""Of a hyper-parameter or another option."""
+"""What a hyper-parameter or another option may be."""
 
 
 def split_name(text: str, what: str) -> tuple[str, dict[str, str]]:

@@ -77,22 +77,16 @@ def estimate(
         for kind, seconds in zip(plan.kinds, of_arm, strict=True)
     }
     left = runs_left(plan, sweep, ledger)
-    begun = [
-        (epochs, by_run[kind_of_run(job.run)] * epochs / job.run.protocol.epochs)
-        for arm in sweep.arms
-        for job in {job.key: job for job in arm.jobs if job.key not in ledger}.values()
-        if (epochs := latest_epoch(ledger.checkpoints(job.key)))
-    ]
-    left_s = sum(
-        number * seconds
-        for numbers, of_arm in zip(left, runs, strict=True)
-        for number, seconds in zip(numbers, of_arm, strict=True)
-    ) - sum(seconds for _, seconds in begun)
+    begun = {job.key: job.run for arm in sweep.arms for job in arm.jobs if job.key not in ledger}
+    kept = [(epochs, run) for key, run in begun.items() if (epochs := latest_epoch(ledger.checkpoints(key)))]
+    of_arms = zip(left, runs, strict=True)
+    left_s = sum(number * seconds for of_arm in of_arms for number, seconds in zip(*of_arm, strict=True))
+    left_s -= sum(by_run[kind_of_run(run)] * epochs / run.protocol.epochs for epochs, run in kept)
     return Estimate(
         runs=runs,
         by_run=by_run,
         num_done=plan.num_runs - sum(map(sum, left)),
-        kept_epochs=[epochs for epochs, _ in begun],
+        kept_epochs=[epochs for epochs, _ in kept],
         left_s=left_s,
         wall_s=left_s / num_workers,
     )
@@ -136,13 +130,12 @@ def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = sile
 
 def known_rates(plan: Plan, ledger: Ledger) -> dict[str, float]:
     """By variant, the mean training images/s of the last few runs that the ledger has of each of its arms."""
-    found: dict[str, list[float]] = {}
-    if plan.name in ledger.studies():
-        for arm in ledger.read_study(plan.name)["arms"]:
-            keys = [key for key in keys_of(arm) if key in ledger]
-            rates = [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
-            found.setdefault(arm["variant"], []).extend(rate for rate in rates if rate)
-    return {variant: sum(rates) / len(rates) for variant, rates in found.items() if rates}
+    rates_of: dict[str, list[float]] = {}
+    for arm in ledger.read_study(plan.name)["arms"] if plan.name in ledger.studies() else ():
+        keys = [key for key in keys_of(arm) if key in ledger]
+        rates = [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
+        rates_of.setdefault(arm["variant"], []).extend(filter(None, rates))
+    return {variant: sum(rates) / len(rates) for variant, rates in rates_of.items() if rates}
 
 
 def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channels: int = 3) -> float:
@@ -164,7 +157,7 @@ def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num
 
 
 def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channels: int, num_steps: int) -> float:
-    """Of epochs of so many steps; the first warms up."""
+    """Training images/s over epochs of so many steps; the first warms up."""
     device = torch.device(protocol.device)
     num_images = num_steps * protocol.batch_size
     protocol = dataclasses.replace(protocol, epochs=1 + num_steps)
@@ -191,14 +184,11 @@ def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channe
 
 def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> list[float]:
     """Expected seconds of one run of each kind of the arm in one worker, given training images/s."""
-    found = []
-    for kind in plan.kinds:
-        protocol = kind.protocol
+    seconds = []
+    for stage, protocol in [(kind.stage, kind.protocol) for kind in plan.kinds]:
         num_images = protocol.epochs * (protocol.train_images + EVALUATION_COST * protocol.val_images)
-        seconds = num_images / rate + RUN_OVERHEAD_S
-        if kind.stage != "trial":
-            # Compared with a forward pass it costs little to transform an image.
+        if stage != "trial":  # compared with a forward pass it costs little to transform an image
             num_tested = protocol.test_images + num_evaluations(protocol, protocol.test_images)
-            seconds += EVALUATION_COST * num_tested / rate
-        found.append(seconds)
-    return found
+            num_images += EVALUATION_COST * num_tested
+        seconds.append(num_images / rate + RUN_OVERHEAD_S)
+    return seconds

@@ -37,10 +37,10 @@ from ledger.listed import keys_of
 from ledger.private_text import from_here
 
 TUNING_SEED = 0
-"""Of the first trials where tuning is for all final runs."""
+"""Seed of the first trials where tuning is for all final runs."""
 POLL_S = 0.25
 MANIFEST_SHARE = 0.1
-"""Of the supervisor's time that writing the manifest may take."""
+"""The share of the supervisor's time that writing the manifest may take."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Arm:
 
     @property
     def keys(self) -> list[str]:
-        """Of all runs of the arm that are known so far, trials before final runs."""
+        """Keys of all runs of the arm that are known so far, trials before final runs."""
         return keys_of({"trials": self.trials, "finals": self.finals, "rungs": self.rungs})
 
     @property
@@ -75,7 +75,7 @@ class Arm:
 
     @property
     def winners(self) -> list[str | None]:
-        """Of each tuning; none until all of them are done."""
+        """The key of each tuning's winner; none until all of them are done."""
         return [tuning.winner for tuning in self.tunings] if self.finals else []
 
 
@@ -115,7 +115,7 @@ class Sweep:
         ]
 
     def _seeds(self) -> range:
-        """Of final runs."""
+        """Seeds of final runs."""
         first = self.plan.study.first_seed
         return range(first, first + self.plan.study.final_seeds)
 

@@ -64,7 +64,7 @@ _HOW_TO_READ = (
 class Shown:
     """What the workspace and the report show.
 
-    entity: "" for nobody's, in a file. answer: a headline, then sentences, as plain text. poses: of the study.
+    entity: "" in a file. answer: a headline, then sentences, as plain text. poses: of the study.
     hyperparameters: that were tuned, by dotted name. logged: names of all that its runs have logged. strays: keys of
     runs that belong to the study but were logged in another group, since they were made for that.
     """
@@ -166,10 +166,7 @@ def default_entity() -> str:
 
 
 def write(shown: Shown, out: Path) -> list[Path]:
-    """Both specifications as JSON files, without a network.
-
-    shown.entity must be "", since W&B is asked for somebody's project.
-    """
+    """Both specifications as JSON files, without a network: no entity is named, since W&B would be asked for it."""
     assert not shown.entity
     out.mkdir(parents=True, exist_ok=True)
     models = {"workspace": build_workspace(shown)._to_model(), "report": build_report(shown)._to_model()}

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, NoReturn, Self, cast
 
 from experiments.tracking.settings import MODES, Mode, at_home, client_mode, file_settings
@@ -155,9 +154,7 @@ class Tracker:
                 self.log(key)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, fault: object, trace: object) -> None:
         self.close(WAIT_S, at_most_s=math.inf if kind is None else 2.0)
 
     def log(self, key: str) -> None:

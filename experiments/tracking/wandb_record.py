@@ -14,7 +14,7 @@ CORRUPTION = "corruption"
 """Another, over `corruption/severity`: mean accuracy, `corruption/geometric` and `corruption/photometric`."""
 
 MAX_CONFUSION_CLASSES = 40
-"""With more classes a confusion matrix is not logged: nobody could read it."""
+"""With more classes a confusion matrix could not be read, and is not logged."""
 
 _ON_TRANSFORMED_TEST_IMAGES = ("rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy")
 Json = dict[str, Any]
@@ -170,7 +170,7 @@ def _slashed(numbers: Mapping[str, Any]) -> Json:
 
 
 def _names(variant: str) -> dict[str, str]:
-    """Of MODEL[@BACKBONE][+POLICY[+POLICY...]], each without its options; backbone: empty for the model's own."""
+    """The parts of MODEL[@BACKBONE][+POLICY...], each without its options; backbone: empty for the model's own."""
     network, _, policy = re.sub(r":[^@+]*", "", variant).partition("+")
     model, _, backbone = network.partition("@")
     return {"model": model, "backbone": backbone, "policy": policy or "none"}

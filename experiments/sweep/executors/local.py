@@ -12,12 +12,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import heap, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import torch
@@ -142,7 +141,7 @@ class _Worker:
     def _await(self) -> None:
         """Come back when the pipe has an answer or an end. Raises _Died for a worker that has been silent too long.
 
-        Time counts only while somebody looks: Ctrl-Z, or a laptop that sleeps, stops both sides.
+        Time counts only while it is looked at: Ctrl-Z, or a laptop that sleeps, stops both sides.
         """
         silent_s, beats, looked_s = 0.0, 0, time.monotonic()
         while not self._pipe.poll(LOOK_S):
@@ -194,12 +193,8 @@ def _how_it_ended(process: BaseProcess) -> str:
     return "the worker closed its pipe" if code is None else f"the worker ended with status {code}"
 
 
-class LocalExecutor:
-    """Carries out jobs on this machine, `concurrent.futures` style. Use as a context manager.
-
-    stall_s: as of STALL_S; 0: workers may be silent for ever.
-    Leaving it after an exception kills the workers at once; else waits for what was submitted.
-    """
+class LocalExecutor(AbstractContextManager["LocalExecutor"]):
+    """An Executor of processes on this machine. stall_s: see STALL_S; 0: workers may be silent for ever."""
 
     def __init__(self, device: str, num_workers: int, stall_s: float = STALL_S) -> None:
         self.num_workers = num_workers
@@ -214,7 +209,6 @@ class LocalExecutor:
         self._threads = ThreadPoolExecutor(num_workers, initializer=signal.pthread_sigmask, initargs=mask)
 
     def submit(self, job: Job) -> "Future[str]":
-        """The job's key, once it is in the ledger. Raises WorkerDied there, or what make_run raises."""
         return self._threads.submit(self._ask_worker, job)
 
     def _ask_worker(self, job: Job) -> str:
@@ -224,12 +218,7 @@ class LocalExecutor:
         finally:
             self._idle.put(worker)
 
-    def __enter__(self) -> "LocalExecutor":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
             self._threads.shutdown(wait=error is None, cancel_futures=error is not None)
         finally:

@@ -72,7 +72,7 @@ class ImagesWanted(Exception):
 
 
 def versions() -> dict[str, str]:
-    """Of what must be the same on all machines. What was built for a CPU or a GPU is the same version."""
+    """Versions that must be the same on all machines. What was built for a CPU or a GPU is the same version."""
     found = {"Python": ".".join(platform.python_version_tuple()[:2])} | dict.fromkeys(SAME, "missing")
     for name in SAME:
         with suppress(importlib.metadata.PackageNotFoundError):

@@ -19,10 +19,7 @@ PLACES = {"local": "local", "ray": "ray.cluster"}
 
 
 class WorkerDied(RuntimeError):
-    """A run was given up, since its worker ended, hung or had too little memory in every attempt; the message says how.
-
-    The same faults have the same message.
-    """
+    """A run was given up: its worker ended, hung or had too little memory in every attempt, as the message says."""
 
 
 class Executor(Protocol):

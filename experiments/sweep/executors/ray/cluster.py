@@ -50,7 +50,7 @@ PACKAGES = ("ledger", "stn", "baselines", "experiments")
 CONNECT_S, JOIN_S = 5.0, 90.0
 """In which a machine and a cluster answer."""
 LEAVE_S, HURRY_S = 60.0, 4.0
-"""In which we leave it, and when somebody waits for the end."""
+"""In which we leave it, at leisure and where a command was stopped."""
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def connect(address: str, leave: threading.Event) -> threading.Thread:
         ray.shutdown()
 
     # Not in the main thread, where Ray would put a handler of its own for SIGTERM, and where nothing could end the wait
-    # for what listens and is no cluster.
+    # for what listens and is not a cluster.
     thread = threading.Thread(target=join, daemon=True)
     thread.start()
     place = f"RAY_ADDRESS: {address}" if address else "executor: Ray on this machine"
@@ -147,7 +147,7 @@ class Cluster:
         has = ", ".join(count(number, name) for number, name in counts)
         self.text = f"Ray {ray.__version__} {f'at {address}' if address else 'on this machine'}: {has}."
         ask_all(nodes, check_versions, versions())
-        # The same one of several whenever a sweep starts again: the kind that is first by name.
+        # Of several, the kind that is first by name: whenever a sweep starts again, it is measured on the same one.
         with_gpus = sorted(filter(num_gpus, nodes), key=lambda node: (sorted(node["Resources"]), node["NodeID"]))
         fit = (node for node in with_gpus if ask_all([node], torch.cuda.is_available, num_gpus=0.01)[0])
         self._measuring = next(fit, next(iter(with_gpus), None))

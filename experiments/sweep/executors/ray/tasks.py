@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import ray
@@ -116,9 +115,7 @@ class RayExecutor:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._left, self._stopped = True, error is not None  # runs that are left end with the connection
         self._thread.join()
 
@@ -129,7 +126,7 @@ class RayExecutor:
                 self._look_at_nodes()
                 for generator in self._with_news():
                     self._take(generator)
-        except BaseException as error:  # whatever it is, somebody waits for the runs
+        except BaseException as error:  # whatever it is, the runs are waited for
             lost = error if isinstance(error, Exception) else RuntimeError(repr(error))
             if isinstance(error, exceptions.RayError):
                 lost = UserError(f"executor: Ray failed ({last_line(error)}); the same command goes on from here")
@@ -228,7 +225,7 @@ class RayExecutor:
             run.num_losses, run.lost_on = 0, set()
         run.num_losses += 1
         run.lost_on |= {run.node_id} - {""}
-        died = isinstance(cause, WorkerDied)  # as it would here, where nobody tries more often
+        died = isinstance(cause, WorkerDied)  # as it would here, where there are no more attempts
         if run.num_losses < NUM_LOSSES and not (died and not self._is_room_beside(self._misfits | run.lost_on)):
             self._queue.put(run)
         elif died:
