@@ -85,16 +85,6 @@ def make_job(cache: Path, tmp_path: Path) -> Callable[..., Job]:
     return lambda **changes: job_of(cache, Ledger(tmp_path / "runs").root, **changes)
 
 
-@pytest.fixture
-def made_here(cache: Path, tmp_path: Path) -> Callable[..., dict[str, bytes]]:
-    def make(**changes: Any) -> dict[str, bytes]:
-        job = job_of(cache, tmp_path / "here", **changes)
-        make_run(job, CPU)
-        return files_of(job)
-
-    return make
-
-
 def processes() -> list[int]:
     """That make runs for this process's cluster, or begin to."""
     found = []

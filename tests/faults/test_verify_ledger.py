@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,13 +47,6 @@ def root(tmp_path: Path) -> Path:
     (root / "wandb/logged").mkdir(parents=True)
     (root / "wandb/logged" / KEY).write_text("{}")
     return root
-
-
-@pytest.fixture
-def dead_pid() -> int:
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
 
 
 def take(path: Path) -> None:
