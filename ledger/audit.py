@@ -1,7 +1,4 @@
-"""Whether a ledger is what was written: every file of it is read, and nothing is changed.
-
-A sweep may be at work in it meanwhile: what it has just taken away is passed over.
-"""
+"""Whether a ledger is what was written: all of it is read. What a sweep takes away meanwhile is passed over."""
 
 import hashlib
 import os

@@ -1,7 +1,4 @@
-"""Checksums of what the ledger holds, so that no damaged or hand-edited file counts. Older ledgers have none.
-
-A run's folder has them in SHA256SUMS, which `sha256sum -c SHA256SUMS` reads; a study's manifest in itself.
-"""
+"""Checksums of what the ledger holds: of a run in SHA256SUMS, as `sha256sum -c` reads it, of a manifest in itself."""
 
 import hashlib
 import re

@@ -6,8 +6,7 @@ Names that are not mentioned may hold anything, since nothing reads them. docs/l
 import re
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeGuard, Union
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, Union
 
 from ledger.roles import ROLES
 
@@ -27,30 +26,26 @@ def shown(value: object) -> str:
     return _show.repr(value)
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A single value. what: in words; fits: whether this is one."""
 
     what: str
     fits: Callable[[Any], bool]
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """A list."""
 
     of: "Shape"
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(NamedTuple):
     """An object of any names."""
 
     of: "Shape"
 
 
-@dataclass(frozen=True)
-class Object:
+class Object(NamedTuple):
     """An object with these names. needed: those that are never absent, or several of which one is there: `a or b`."""
 
     names: Mapping[str, "Shape"]

@@ -1,7 +1,5 @@
-"""The ledger: the folder of finished runs, and the only truth. The one place that writes runs.
-
-docs/ledger.md says what each file holds. A run's folder appears whole, by one rename, or not at all. What was
-damaged or edited since is not read: ledger/audit.py finds all of it.
+"""The ledger: the folder of finished runs, and the only truth; docs/ledger.md has its files. The one place that writes
+runs: a folder appears whole, by one rename, or not at all.
 """
 
 import json

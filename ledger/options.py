@@ -1,7 +1,4 @@
-"""Names with options, `NAME:key=value:key=value`, and the dataclasses whose fields the options set.
-
-The colon needs no quotes in a shell and none in YAML.
-"""
+"""Names with options, `NAME:key=value:key=value`, and the dataclasses whose fields the options set."""
 
 import dataclasses
 import math

@@ -1,7 +1,6 @@
-"""Worker processes on this machine: long-lived, a device each, one thread each on a CPU.
+"""Worker processes on this machine: long-lived, a device each, one thread each on a CPU, one run at a time each.
 
-Each is asked for one run at a time through a pipe, and watched meanwhile: one that dies, or gives no sign of life
-(experiments/machine/heartbeat.py) for too long, is replaced, and its run tried again from its checkpoint.
+One that dies, or gives no sign of life for too long, is replaced, and its run tried again from its checkpoint.
 """
 
 import multiprocessing

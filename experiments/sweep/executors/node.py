@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -38,23 +38,20 @@ there is one supervisor."""
 SCRATCH = "stn-bench-node"
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """How far a run is; row: as Ledger.mark_running takes it."""
 
     row: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """A checkpoint: the name and the bytes of its file."""
 
     name: str
     content: bytes
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """What a run has come to; files: as Ledger.commit takes them."""
 
     files: Mapping[str, bytes]

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import torch
@@ -44,8 +44,7 @@ MAX_UNREAD = 4
 LOOK_S, LOOK_AT_NODES_S = 0.5, 5.0
 
 
-@dataclass(frozen=True)
-class Begun:
+class Begun(NamedTuple):
     """A run has come to a node."""
 
     node_id: str
