@@ -23,6 +23,30 @@ if TYPE_CHECKING:
     import wandb
 
 WANDB = Path("wandb")
+SETTINGS: dict[str, Any] = {
+    "mode": "offline",
+    "root_dir": ".",
+    "use_dot_wandb": False,
+    # Nothing of the machine, the user, the command or the repository.
+    "host": "",
+    "program": "stn-bench",
+    "x_executable": "python",
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+    "disable_job_creation": True,
+    "label_disable": True,
+    "sagemaker_disable": True,
+    "console": "off",
+    "silent": True,
+    "symlink": False,
+    "reinit": "finish_previous",
+}
+"""What W&B does with every run."""
 
 
 def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
@@ -43,31 +67,11 @@ def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
         shutil.rmtree(leftover, ignore_errors=True)
 
     settings = wandb.Settings(
-        mode="offline",
-        root_dir=".",
-        use_dot_wandb=False,
         run_name=wandb_record.run_name(run),
         run_group=job["group"],
         run_job_type=run["config"]["stage"],
         run_tags=wandb_record.tags(run, job["tags"]),
-        # Nothing of the machine, the user, the command or the repository.
-        host="",
-        program="stn-bench",
-        x_executable="python",
-        x_disable_meta=True,
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-        disable_git=True,
-        disable_code=True,
-        save_code=False,
-        disable_job_creation=True,
-        label_disable=True,
-        sagemaker_disable=True,
-        console="off",
-        silent=True,
-        symlink=False,
-        reinit="finish_previous",
+        **SETTINGS,
     )
     if not agent:  # otherwise the agent has named both
         settings.run_id, settings.project = key, job["project"]

@@ -1,6 +1,7 @@
 """The tracker's process: has the runs that it is told of replayed, and uploads them."""
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -24,15 +25,11 @@ from ledger.markers import Job, Marker, job_of, read_marker, write_marker
 
 UPLOAD_BATCH = 20
 """Runs that one `wandb sync` uploads; starting it costs as much as ten small runs."""
-
 _KEPT = "upload failed, runs are kept here until the next sync"
-
 _SECRET = re.compile(r"[A-Za-z0-9_=+]{32,}|//[^/\s@]*@")
 """What may be an API key, or credentials in an address: a careless server sends back what it was sent."""
-
 # How an agent of a W&B sweep tells the program it starts which run of the sweep to be.
 _AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_PROJECT", "WANDB_ENTITY")
-
 _CLIENT = (sys.executable, "-P", "-m", "experiments.tracking.replay")
 
 
@@ -52,9 +49,8 @@ def serve(order: dict[str, Any]) -> None:
 class Replayer:
     """Writes W&B's files of runs, and uploads them.
 
-    jobs: runs to write; None after the last.
-    waiting: runs that are written and not uploaded.
-    is_proven: an upload has worked.
+    jobs: runs to write; None after the last. waiting: runs that are written and not uploaded. is_proven: an upload has
+    worked.
     """
 
     def __init__(self, order: dict[str, Any]) -> None:
@@ -103,13 +99,16 @@ class Replayer:
         (WANDB / "logged").mkdir(parents=True, exist_ok=True)
         if self.order["online"]:
             try:
-                patience_s = lambda: self.order["hurry_s" if self.is_last.is_set() else "patience_s"]  # noqa: E731
-                server = find_server(self.account, self.scratch.name, patience_s)
+                server = find_server(self.account, self.scratch.name, self.patience_s)
                 command = [*_CLIENT, "--sync", str(os.getpid())]
                 self.upload = Upload(command, self.account, Path(self.scratch.name), server, self.order["stall_s"])
             except Exception as fault:  # the files are written all the same
                 self.report(f"{_KEPT}: W&B's settings cannot be read: {type(fault).__name__}: {fault}")
         os.environ.update(offline_env(self.scratch.name) | self.agent)
+
+    def patience_s(self) -> float:
+        """For how long the server may be silent now."""
+        return float(self.order["hurry_s" if self.is_last.is_set() else "patience_s"])
 
     def replay_all(self) -> None:
         while job := self.jobs.get():
@@ -203,8 +202,6 @@ def _take_environment(online: bool) -> tuple[dict[str, str], dict[str, str]]:
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
     """Keeps two trackers of one ledger from writing at once."""
-    import fcntl
-
     with open(WANDB / "lock", "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also by a kill
         yield

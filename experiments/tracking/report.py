@@ -18,11 +18,9 @@ from ledger.files import write_atomically
 
 WIDTH = 24
 """Columns of a report's grid."""
-
 MAX_TITLE = 128
 MAX_GROUPS = 50
 """Lines or bars that a panel shows at most; W&B's own choice is ten."""
-
 _SCORES = {
     "test/accuracy": "Test accuracy",
     "test/loss": "Test loss (nats)",

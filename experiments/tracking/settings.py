@@ -9,7 +9,6 @@ from typing import Literal, NamedTuple
 from ledger.errors import UserError, nearest
 
 Mode = Literal["online", "offline", "disabled"]
-
 MODES: dict[str, Mode] = {
     "online": "online",
     "offline": "offline",
@@ -18,7 +17,6 @@ MODES: dict[str, Mode] = {
     "dryrun": "offline",
 }
 """W&B's names for them; the last two are old ones."""
-
 # Of the user's W&B variables, those that say where and as whom to upload; the rest describe some other run.
 _ACCOUNT = (
     "WANDB_API_KEY",

@@ -26,16 +26,12 @@ from ledger.markers import Job, is_uploaded, not_uploaded, read_marker
 
 TRACKING_WAIT_S = 60.0
 """How long a command that is done waits for the next of its runs to be logged, while W&B's server answers."""
-
 WAIT_S = 30.0
 """How long a tracker that is closed normally may go on logging what it was given."""
-
 STALL_S, SYNC_STALL_S = 60.0, 600.0
 """An upload that finishes no run for so long, and the time to send one, has failed: beside a sweep, and in `sync`."""
-
 SLOWEST_LINE = 20e3
 """Bytes per second that a run is allowed to take; several share a line."""
-
 PATIENCE_S, HURRY_S = 15.0, 2.5
 """For how long the server may be silent before it is taken to be away, and from then to when it is asked again; and
 the same where a command is done but for its uploads."""

@@ -26,7 +26,6 @@ from typing import Any
 
 ASK_EVERY_S, ASK_IN_A_HURRY_S = 5.0, 0.5
 """From one question to the server to the next, while runs are uploaded; and where the patience is shorter than that."""
-
 # What makes an upload fail in seconds rather than hours: W&B's own defaults retry for as long as the server is away.
 FEW_RETRIES = {
     "WANDB_HTTP_TIMEOUT": "20",
@@ -36,14 +35,10 @@ FEW_RETRIES = {
     **{f"WANDB__{part}_RETRY_WAIT_MIN_SECONDS": "1" for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")},
     **{f"WANDB__{part}_RETRY_WAIT_MAX_SECONDS": "2" for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")},
 }
-
 NO_ANSWER = "the server does not answer"
-
 UNREACHED = r"connection refused|no such host|(?:host|network) is unreachable|deadline exceeded|i/o timeout"
 """Why nothing arrived, out of what W&B's client says at length."""
-
 NO_LOG = "W&B's log of the upload is not as expected, so nothing shows that the runs arrived"
-
 REFUSALS = {
     401: "the server does not know this login (HTTP 401): run `python -m wandb login`",
     403: "the server does not let this login write there (HTTP 403): run `python -m wandb login` as somebody who may",

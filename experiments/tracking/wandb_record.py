@@ -9,13 +9,10 @@ from typing import Any, NamedTuple
 
 CURVES = {"rotation": "deg", "scale": "factor", "shift_x": "px", "shift_y": "px"}
 """Curves over transformed test images, and the unit they are over: `rotation/accuracy` over `rotation/deg`."""
-
 CORRUPTION = "corruption"
 """Another, over `corruption/severity`: mean accuracy, `corruption/geometric` and `corruption/photometric`."""
-
 MAX_CONFUSION_CLASSES = 40
 """With more classes a confusion matrix could not be read, and is not logged."""
-
 _ON_TRANSFORMED_TEST_IMAGES = ("rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy")
 Json = dict[str, Any]
 
