@@ -286,8 +286,8 @@ def _disagreements(study: dict[str, Any], runs: dict[str, CheckedRun]) -> Iterat
                     if (actual := (record["config"] | hashes).get(what)) != wanted:
                         yield f"the run {key} of {name} has another {what}: {actual}, not {wanted}"
         if arm["finals"] and len(trials) == len(arm["trials"]) and winners != (best := _best(study, trials)):
-            listed, found = (", ".join(map(str, keys)) for keys in (winners, best))
-            yield f"the winners of {name} are {listed}, but the best of its trials {found}"
+            listed, judged = (", ".join(map(str, keys)) for keys in (winners, best))
+            yield f"the winners of {name} are {listed}, but the best of its trials {judged}"
 
 
 def _stages(study: dict[str, Any], arm: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:

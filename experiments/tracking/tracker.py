@@ -54,15 +54,15 @@ def find_mode(mode: str) -> tuple[Mode, str]:
         raise UserError(f"W&B mode: {mode!r} is not a mode; {nearest(mode, known)}")
     if mode not in ("auto", "online"):
         return MODES[mode], ""
-    said = client_mode()
-    if MODES[said.value] != "online":
+    setting = client_mode()
+    if MODES[setting.value] != "online":
         if mode == "online":
-            says = f"{said.source} says {said.value!r}"
+            says = f"{setting.source} says {setting.value!r}"
             raise UserError(f"W&B mode: 'online', but {says}, so nothing is uploaded; change one")
-        return MODES[said.value], f"as {said.source} says"
+        return MODES[setting.value], f"as {setting.source} says"
     if _logged_in():
-        return "online", f"as {said.source} says" if said.source else ""
-    if mode == "online" or said.source == "WANDB_MODE":
+        return "online", f"as {setting.source} says" if setting.source else ""
+    if mode == "online" or setting.source == "WANDB_MODE":
         raise UserError(_NOT_LOGGED_IN)
     return "offline", "as you are not logged in"
 
@@ -72,9 +72,9 @@ def check_may_upload() -> None:
 
     That it is offline does not matter: what was written offline may be uploaded when that is asked for.
     """
-    said = client_mode()
-    if MODES[said.value] == "disabled":
-        raise UserError(f"W&B: {said.source} says {said.value!r}, so nothing is uploaded; change that first")
+    setting = client_mode()
+    if MODES[setting.value] == "disabled":
+        raise UserError(f"W&B: {setting.source} says {setting.value!r}, so nothing is uploaded; change that first")
     if not _logged_in():
         raise UserError(_NOT_LOGGED_IN)
 
@@ -94,7 +94,7 @@ def _logged_in() -> bool:
     if not any(place and place.exists() for place in places) and "api_key" not in settings:
         return False  # without starting W&B, which costs a second
     try:
-        asked = subprocess.run(
+        answer = subprocess.run(
             [*_PYTHON, "experiments.tracking.replay", "--logged-in"],
             env=_with_project(),
             timeout=30,
@@ -102,7 +102,7 @@ def _logged_in() -> bool:
         )
     except (OSError, subprocess.SubprocessError):
         return False
-    return asked.returncode == 0
+    return answer.returncode == 0
 
 
 class Tracker:

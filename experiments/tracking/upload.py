@@ -157,6 +157,9 @@ def _ask(opener: urllib.request.OpenerDirector, url: str, patience_s: float) -> 
 class Upload:
     """`wandb sync`, as one process that can be stopped at any time.
 
+    is_refused: the server turned this account away when it was last tried. is_away: it did not answer, so that the same
+    may succeed later. there: ids of runs that were left alone, since the server has something of them.
+
     Args:
         command: what starts it, up to the folders of the runs.
         account: environment that says where and as whom to upload.
@@ -177,12 +180,8 @@ class Upload:
         if entity := account.get("WANDB_ENTITY"):  # it does not read this one itself
             self._command += ["--entity", entity]
         self._process: subprocess.Popen[bytes] | None = None
-        self.is_refused = False
-        """Whether the server turned this account away when it was last tried."""
-        self.is_away = False
-        """Whether the server did not answer when it was last tried, so that the same may succeed later."""
+        self.is_refused, self.is_away = False, False
         self.there: set[str] = set()
-        """Ids of runs that were left alone, since the server has something of them."""
 
     def run(
         self, folders: Iterable[Path], on_done: Callable[[Path], None], *, slow_s: float = 0.0, resume: bool = False
@@ -206,9 +205,9 @@ class Upload:
             process = self._start(command, environment, stdout=output, stderr=output)
             stopped = self._watch(process, left, on_done, self._stall_s + slow_s)
             output.seek(0)
-            said = output.read().decode("utf-8", errors="replace").splitlines()
+            printed = output.read().decode("utf-8", errors="replace").splitlines()
         self._take(left, on_done)
-        self.there = set(re.findall(r"Run \(([^)]+)\) already exists", "\n".join(said)))
+        self.there = set(re.findall(r"Run \(([^)]+)\) already exists", "\n".join(printed)))
         if not left:
             return ""
         entries = list(self._logged())
@@ -216,7 +215,7 @@ class Upload:
         refusals = [REFUSALS[trouble["status"]] for trouble in troubles if trouble.get("status") in REFUSALS]
         self.is_refused = bool(refusals)
         self.is_away = not refusals and (bool(self._server.trouble) or not self._server.answers())
-        errors = [line.partition("ERROR ")[2] or line.partition("Error: ")[2] for line in said]
+        errors = [line.partition("ERROR ")[2] or line.partition("Error: ")[2] for line in printed]
         errors = [error for error in errors if error and not error.startswith("Find detailed error logs")]
         logged = [f"{trouble.get('msg')} {trouble.get('error', '')}" for trouble in troubles]
         broken = re.findall(r"HTTP (?:status )?(5\d\d)", "\n".join(logged))

@@ -23,10 +23,11 @@ class Table(NamedTuple):
 
 
 def read_files(folder: Path) -> tuple[Json, list[Json], Json, Json]:
-    """The run's record, history, cost and robustness; empty where it does not have the file."""
-    run, epochs, cost, robustness = (
+    """The run's record, and its history, cost and robustness: empty where it does not have the file."""
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    epochs, cost, robustness = (
         json.loads(file.read_text(encoding="utf-8")) if (file := folder / f"{name}.json").exists() else missing
-        for name, missing in (("run", {}), ("history", []), ("cost", {}), ("robustness", {}))
+        for name, missing in (("history", []), ("cost", {}), ("robustness", {}))
     )
     return run, epochs, cost, robustness
 

@@ -70,18 +70,18 @@ class ImagesWanted(Exception):
 
 def versions() -> dict[str, str]:
     """Versions that must be the same on all machines. What was built for a CPU or a GPU is the same version."""
-    found = {"Python": ".".join(platform.python_version_tuple()[:2])} | dict.fromkeys(SAME, "missing")
+    installed = {"Python": ".".join(platform.python_version_tuple()[:2])} | dict.fromkeys(SAME, "missing")
     for name in SAME:
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name).split("+")[0]
-    return found
+            installed[name] = importlib.metadata.version(name).split("+")[0]
+    return installed
 
 
 def check_versions(wanted: Mapping[str, str]) -> None:
     """Raises Misfit if this machine has others."""
-    found = versions()
-    if other := [name for name in wanted if found[name] != wanted[name]]:
-        there, here = (", ".join(f"{name} {known[name]}" for name in other) for known in (found, wanted))
+    installed = versions()
+    if other := [name for name in wanted if installed[name] != wanted[name]]:
+        there, here = (", ".join(f"{name} {known[name]}" for name in other) for known in (installed, wanted))
         raise Misfit(f"has {there}, and the sweep's machine {here}; install the same on both")
 
 

@@ -45,19 +45,19 @@ def slots(node: Node, device: str, per_gpu: int) -> int:
 
 def ask_all(nodes: Sequence[Node], function: Callable[..., T], *arguments: Any, **resources: float) -> list[T]:
     """What the function answers on each node. Raises UserError where one cannot answer, or is a misfit."""
-    asked = []
+    questions = []
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=there, **resources)
-        asked.append(task.remote(*arguments))
+        questions.append(task.remote(*arguments))
     logs, end_s = Logs(), time.monotonic() + ANSWER_S
     while (left_s := end_s - time.monotonic()) > 0:
-        _, silent = ray.wait(asked, num_returns=len(asked), timeout=min(LOOK_S, left_s))
+        _, silent = ray.wait(questions, num_returns=len(questions), timeout=min(LOOK_S, left_s))
         if not silent:
             break
-        logs.check(node for node, answer in zip(nodes, asked, strict=True) if answer in silent)
+        logs.check(node for node, answer in zip(nodes, questions, strict=True) if answer in silent)
     answers = []
-    for node, answer in zip(nodes, asked, strict=True):
+    for node, answer in zip(nodes, questions, strict=True):
         try:
             answers.append(ray.get(answer, timeout=0))
         except exceptions.RayTaskError as error:
@@ -88,9 +88,9 @@ class Logs:
         if here is None or DEAD not in self._new("raylet.out"):
             return
         why = re.findall(r"^(?!\[)\S.*(?:rror|xception|denied|not found).*", self._new("raylet.err"), re.MULTILINE)
-        said = f" ({why[-1]:.300})" if why else ""
+        reason = f" ({why[-1]:.300})" if why else ""
         raise UserError(
-            f"executor: {name_of(here)}: Ray's worker processes end as they start{said}; its logs are in {self.folder}"
+            f"executor: {name_of(here)}: Ray's worker processes end as they start{reason}; its logs are in {self.folder}"
         )
 
     def _new(self, name: str) -> str:

@@ -49,11 +49,13 @@ def choose_folder(environment: Mapping[str, str]) -> Path:
 
     Raises UserError where there is none.
     """
-    own = environment.get("RAY_TMPDIR")
-    places = (own,) if own else (environment.get("TMPDIR"), "/tmp", "/var/tmp", environment.get("XDG_RUNTIME_DIR"))
+    chosen = environment.get("RAY_TMPDIR")
+    places = (
+        (chosen,) if chosen else (environment.get("TMPDIR"), "/tmp", "/var/tmp", environment.get("XDG_RUNTIME_DIR"))
+    )
     reasons = []
     for place in filter(None, places):
-        folder = user_path(place, "RAY_TMPDIR" if own else "TMPDIR").absolute()
+        folder = user_path(place, "RAY_TMPDIR" if chosen else "TMPDIR").absolute()
         if not (reason := unfit(folder)):
             return folder
         reasons.append(f"{folder} {reason}")
