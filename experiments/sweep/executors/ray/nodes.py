@@ -87,10 +87,10 @@ class Logs:
         here = next((node for node in silent if node["NodeID"] == ray.get_runtime_context().get_node_id()), None)
         if here is None or DEAD not in self._new("raylet.out"):
             return
-        why = re.findall(r"^(?!\[)\S.*(?:rror|xception|denied|not found).*", self._new("raylet.err"), re.MULTILINE)
-        reason = f" ({why[-1]:.300})" if why else ""
+        lines = re.findall(r"^(?!\[)\S.*(?:rror|xception|denied|not found).*", self._new("raylet.err"), re.MULTILINE)
+        why = f" ({lines[-1]:.300})" if lines else ""
         raise UserError(
-            f"executor: {name_of(here)}: Ray's worker processes end as they start{reason}; its logs are in {self.folder}"
+            f"executor: {name_of(here)}: Ray's worker processes end as they start{why}; its logs are in {self.folder}"
         )
 
     def _new(self, name: str) -> str:

@@ -49,13 +49,11 @@ def choose_folder(environment: Mapping[str, str]) -> Path:
 
     Raises UserError where there is none.
     """
-    chosen = environment.get("RAY_TMPDIR")
-    places = (
-        (chosen,) if chosen else (environment.get("TMPDIR"), "/tmp", "/var/tmp", environment.get("XDG_RUNTIME_DIR"))
-    )
+    given = environment.get("RAY_TMPDIR")
+    places = (given,) if given else (environment.get("TMPDIR"), "/tmp", "/var/tmp", environment.get("XDG_RUNTIME_DIR"))
     reasons = []
     for place in filter(None, places):
-        folder = user_path(place, "RAY_TMPDIR" if chosen else "TMPDIR").absolute()
+        folder = user_path(place, "RAY_TMPDIR" if given else "TMPDIR").absolute()
         if not (reason := unfit(folder)):
             return folder
         reasons.append(f"{folder} {reason}")
