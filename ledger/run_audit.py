@@ -103,7 +103,7 @@ def check_run(folder: Path) -> CheckedRun:
             run.find(name, "extra", "was not committed with the run", f"delete {folder / name}")
         elif sums and hashlib.sha256(content).hexdigest() != sums[name]:
             kind: Kind = "damaged" if problem else "edited"
-            edited = "" if problem else ", but is still of the right form: it was edited by hand"
+            edited = "" if problem else ", but is still of the right form: somebody edited it"
             run.find(name, kind, f"does not fit {SUMS}{edited}", again)
         elif problem.startswith("format"):
             run.find(name, "newer", problem, UPDATE)

@@ -32,10 +32,6 @@ MEASURING_S = 3.0
 SAY_EVERY_S = 5.0
 
 
-def silent(line: str) -> None:
-    """Say nothing."""
-
-
 @dataclass(frozen=True)
 class Estimate:
     """Seconds that the runs of a plan are expected to take on this machine.
@@ -62,7 +58,7 @@ def estimate(
     num_workers: int,
     rates: Sequence[float] | None = None,
     call: Call = here,
-    say: Say = silent,
+    say: Say = lambda line: None,
 ) -> Estimate:
     """What is left of the plan, by the speed of earlier runs, or as measured now by training for a moment.
 
@@ -104,7 +100,7 @@ def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[list[int]]:
     return left
 
 
-def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = silent) -> list[float]:
+def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = lambda line: None) -> list[float]:
     """Training images/s of one worker in each arm: of its variant as the ledger's runs of this study had it.
 
     Where it has none, measured for a moment, once for arms that differ in the pose alone, and not in its size or in
@@ -118,10 +114,9 @@ def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = sile
             unknown.setdefault(kind, arm)
     if unknown:
         say(f"Measuring how fast {len(unknown)} variant{'s train' if len(unknown) > 1 else ' trains'} ...")
-    measured, last_s = dict[tuple[str, int, bool], float](), time.monotonic()
-    num_classes, num_channels = len(plan.task.classes), plan.task.num_channels
+    measured, last_s, task = dict[tuple[str, int, bool], float](), time.monotonic(), plan.task
     for kind, arm in unknown.items():
-        measured[kind] = call(measure_images_per_s, arm, plan.protocol, num_classes, num_channels)
+        measured[kind] = call(measure_images_per_s, arm, plan.protocol, len(task.classes), task.num_channels)
         if time.monotonic() - last_s > SAY_EVERY_S and len(measured) < len(unknown):
             last_s = time.monotonic()
             say(f"{len(measured)} of {len(unknown)} measured")

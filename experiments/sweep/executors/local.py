@@ -50,9 +50,7 @@ def default_num_workers(device: str, workers_per_gpu: int = 1) -> int:
     """As many workers as pay: one for each core that this process may use, or `workers_per_gpu` for each GPU."""
     if device == "cuda":
         return workers_per_gpu * torch.cuda.device_count()
-    if device == "mps":
-        return 1
-    return num_cores()
+    return 1 if device == "mps" else num_cores()
 
 
 def devices_of_workers(device: str, num_workers: int) -> list[torch.device]:

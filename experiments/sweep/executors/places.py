@@ -54,10 +54,9 @@ class Place(Protocol):
     arguments that follow; raises what it raises.
     """
 
-    @property
-    def text(self) -> str: ...
-    @property
-    def processes_here(self) -> int: ...
+    text: str
+    processes_here: int
+
     @property
     def call(self) -> "Call": ...
 
