@@ -250,7 +250,8 @@ class RayExecutor:
             self._say(f"{name_of(self._nodes[joined])} has joined the cluster.")
         for left in (gone := known.keys() - self._nodes.keys()):
             self._say(f"{name_of(known[left])} has left the cluster; its runs go on elsewhere.")
-        self._begin_again(gone)
+        if gone:
+            self._begin_again(gone)
         stranded = not self._is_room_beside(self._misfits)
         if stranded and not self._stranded:
             self._say("No node of the cluster can take a run now; waiting for one to join.")
@@ -258,8 +259,6 @@ class RayExecutor:
 
     def _begin_again(self, left: Set[str]) -> None:
         """Runs of nodes that have left: not all that is lost with a node is told by Ray."""
-        if not left:
-            return
         for generator, run in list(self._under_way.items()):
             if run.node_id in left:
                 self._end(run, exceptions.NodeDiedError("left"))
