@@ -82,7 +82,8 @@ class Arm:
 class Sweep:
     """A study under way.
 
-    store: whether to write the study's manifest and Optuna journal; a mere look writes nothing.
+    store: whether to write the study's manifest and Optuna journal; a mere look writes nothing. num_finished: as many
+    as `finished` names.
     """
 
     def __init__(self, plan: Plan, ledger: Ledger, *, store: bool) -> None:
@@ -90,7 +91,6 @@ class Sweep:
         self._storage = open_storage(ledger.root / "studies" / plan.name / "optuna.log") if store else None
         self.arms = [Arm(arm, self._tunings(arm)) for arm in plan.arms]
         self.num_finished = 0
-        """As many as `finished` names."""
         self._made: set[str] = set()
         self._asked: set[str] = set()
         self._futures: dict[Future[str], tuple[Job, Arm]] = {}
@@ -290,8 +290,7 @@ class Sweep:
             "sampler": study.search.sampler,
             "tuning": study.search.tuning,
             "rungs": [
-                {name: getattr(rung, name) for name in ("train_images", "epochs")}
-                | {"protocol_hash": protocol_hash(rung)}
+                {"train_images": rung.train_images, "epochs": rung.epochs, "protocol_hash": protocol_hash(rung)}
                 for rung in self.plan.rungs
             ],
             "tuned_at": study.ladder.tuned_at,
