@@ -25,8 +25,6 @@ from ledger.wording import count
 
 SWEPT = "the next `make sweep` deletes it"
 STUDY_FILES = re.compile(rf"study\.json|{re.escape(JOURNAL)}(\.lock.*)?")
-NUM_NAMED = 3
-"""Names that a note gives for examples."""
 SINGLE = SINGLE_RUNS[1]
 
 
@@ -319,4 +317,4 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _such_as(keys: list[str]) -> str:
-    return f" ({', '.join(keys[:NUM_NAMED])}{', ...' if len(keys) > NUM_NAMED else ''})"
+    return f" ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"

@@ -16,8 +16,6 @@ from wandb_workspaces import expr
 from experiments.tracking import wandb_record
 from ledger.files import write_atomically
 
-WIDTH = 24
-"""Columns of a report's grid."""
 MAX_TITLE = 128
 MAX_GROUPS = 50
 """Lines or bars that a panel shows at most; W&B's own choice is ten."""
@@ -111,7 +109,7 @@ def build_report(shown: Shown) -> reports.Report:
     def add(heading: str, runsets: list[reports.Runset], at: str = "") -> None:
         """Append a heading and a grid, two panels a row; nothing if there is no panel."""
         panels = _panels(shown, reports.Config("variant"))[heading]
-        height, half = 8, WIDTH // 2
+        height, half = 8, 12  # a report's grid has 24 columns
         for i, panel in enumerate(panels):
             panel.layout = reports.Layout(x=i % 2 * half, y=i // 2 * height, w=half, h=height)
         if panels:
