@@ -134,7 +134,7 @@ MUTATIONS = (
         "the key leaves the seed out",
         "ledger/config.py",
         '"run": config, "task": content_hash}',
-        '"run": {**config, "seed": 0}, "task": content_hash}',
+        '"run": dataclasses.replace(config, seed=0), "task": content_hash}',
         "tests/ledger/test_config.py::test_every_field_changes_the_key",
     ),
     Mutation(
