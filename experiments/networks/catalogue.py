@@ -11,7 +11,7 @@ from baselines.policies import POLICIES
 from experiments.images.poses import POSES, spell_pose
 from experiments.images.tasks import TASKS
 from experiments.networks.models import MODELS
-from experiments.networks.variants import DEFAULT_BACKBONE, build_model_recipe, build_policy, parse_variant
+from experiments.networks.variants import DEFAULT_BACKBONE, build_model, build_policy, parse_variant
 from ledger.errors import UserError, nearest
 from ledger.options import Value, fields, split_name, typed
 
@@ -80,7 +80,7 @@ def _options_of(name: str) -> dict[tuple[str, str], Mapping[str, Value]]:
             return {}
         whole = f"{DEFAULT_BACKBONE}{mark}{name}"
     variant = parse_variant(whole)
-    build_model_recipe(variant, {})
+    build_model(variant, {})
     build_policy(variant, {})
     found: dict[tuple[str, str], Mapping[str, Value]] = {}
     if whole == name:

@@ -13,6 +13,7 @@ from baselines.backbones import Backbone
 from baselines.whitening import Whitening
 from experiments.images.poses import PoseMaps, no_pose
 from stn.maps import Map
+from stn.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,18 @@ class Network(nn.Module):
         return None
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (B, num_classes)."""
-        return self.backbone(self.normalise(batch.raw_BCHW))
+        """Logits (B, num_classes) of what there is to see."""
+        seen_BCHW = self.look(batch)
+        return self.backbone(self.normalise(batch.raw_BCHW if seen_BCHW is None else seen_BCHW))
 
     def logits_and_penalty(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """For a training step: the logits, and what is to be added to the classification loss, if anything."""
         return self(batch), None
+
+
+class GivenMapsNetwork(Network):
+    """A backbone behind maps that are not learned: subclasses say in `maps` which."""
+
+    def look(self, batch: Batch) -> Tensor:
+        (found,) = self.maps(batch) or []
+        return Sampler()(batch.raw_BCHW, found)

@@ -6,13 +6,14 @@ Legend: B images, C channels, H rows, W columns, S parameters of all heads.
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from baselines.backbones import Backbone
+from experiments.networks.model import UsualModel, at_least, within
 from experiments.networks.network import Batch, Network, Site
 from ledger.roles import Role
 from stn.blur import blur, sigma_px
@@ -25,7 +26,7 @@ from stn.transformer import SpatialTransformer
 
 
 @dataclass(frozen=True)
-class Stn:
+class Stn(UsualModel):
     """A spatial transformer in or before a backbone. Every field is a factor that can be tuned or ablated.
 
     loc_lr_factor: learning rate of the localisation network as a factor of the base rate
@@ -46,32 +47,25 @@ class Stn:
 
     family: ClassVar[str]
 
-    loc_lr_factor: float = field(default=0.1, metadata={"plain": 0.0})
+    loc_lr_factor: float = at_least(0, 0.1, plain=0.0)
     place: Literal["input", "feature", "shared"] = "input"
-    stage: int = 1
+    stage: int = within(1, 16, 1)
     localisation: Literal["lenet", "paper", "deep"] = "lenet"
-    steps: int = 1
-    heads: int = 1
+    steps: int = within(1, 16, 1)
+    heads: int = within(1, 16, 1)
     padding: Padding = "zeros"
     anti_alias: bool = False
     gradient: Gradient = "bilinear"
     warp: Literal["raw", "normalised"] = "raw"
-    size: float = 1.0
-    start_sd: float = 0.0
-    blur_px: float = 0.0
-    consistency: float = 0.0
-    prior: float = 0.0
-    supervision: float = 0.0
+    size: float = within(0.1, 2, 1.0)
+    start_sd: float = at_least(0, 0.0)
+    blur_px: float = at_least(0, 0.0)
+    consistency: float = at_least(0, 0.0)
+    prior: float = at_least(0, 0.0)
+    supervision: float = at_least(0, 0.0)
 
     def __post_init__(self) -> None:
-        for name in ("loc_lr_factor", "start_sd", "blur_px", "consistency", "prior", "supervision"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: {getattr(self, name)} is not a number of 0 or more")
-        for name in ("stage", "steps", "heads"):
-            if not 1 <= getattr(self, name) <= 16:
-                raise ValueError(f"{name}: {getattr(self, name)} is not between 1 and 16")
-        if not 0.1 <= self.size <= 2:
-            raise ValueError(f"size: {self.size} is not between 0.1 and 2")
+        super().__post_init__()
         if self.consistency and not TRANSFORMATIONS[self.family].turns:
             raise ValueError(f"consistency: images are turned for it, and a transformer of {self.family} cannot turn")
         if self.heads > 1 and (self.consistency or self.prior or self.supervision):

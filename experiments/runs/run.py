@@ -16,7 +16,7 @@ from experiments.images.tasks import Task, load_task
 from experiments.images.tasks.cache import held
 from experiments.networks.models.cnn_matched import count_parameters
 from experiments.networks.network import Network
-from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.networks.variants import assemble, build_policy, parse_variant
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.costs import PeakMemory, count_train_flops, environment
 from experiments.runs.diagnostics import Diagnosis, diagnose
@@ -263,18 +263,7 @@ def train_and_score(
 def untrained_network(run: RunConfig, images: DeviceImages, num_classes: int) -> Network:
     """The run's network as its training starts, where the images are; it normalises and whitens by them."""
     device = images.labels_N.device
-    mean_C, std_C = channel_statistics(images)
-    variant = parse_variant(run.variant)
-    network = build_network(
-        variant,
-        build_model_recipe(variant, run.model),
-        num_classes=num_classes,
-        image_px=posed_px(run.pose, run.protocol.image_px),
-        mean_C=mean_C,
-        std_C=std_C,
-        seed=run.seed,
-        width=run.protocol.width,
-    )
+    network = assemble(run, num_classes, *channel_statistics(images))
     network.whiten(images.raw(torch.arange(min(WHITENED, len(images)), device=device)).cpu())
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 

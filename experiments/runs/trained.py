@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from experiments.images.poses import no_pose, posed_px
 from experiments.images.tasks.reading import USUAL, ToRgb
 from experiments.networks.network import Batch, Network
-from experiments.networks.variants import DEFAULT_BACKBONE, build_model_recipe, build_network, parse_variant
+from experiments.networks.variants import DEFAULT_BACKBONE, assemble, parse_variant
+from ledger.config import Protocol, RunConfig
 from ledger.errors import UserError, nearest
 from ledger.ledger import Ledger
 
@@ -105,22 +106,14 @@ def load_trained(ledger: Ledger, name: str) -> Trained:
     variant = parse_variant(config["variant"])
     if record["format"] < 5 and variant.backbone == DEFAULT_BACKBONE:
         variant = replace(variant, backbone="cnn4")  # as the default one is called since
-    image_px = posed_px(config["pose"], config["protocol"]["image_px"])
+    protocol = Protocol(image_px=config["protocol"]["image_px"], width=config["protocol"].get("width", 1.0))
+    run = RunConfig(variant=str(variant), pose=config["pose"], protocol=protocol, model=config["model"])
     num_channels = record["task"].get("channels", 3)
-    network = build_network(
-        variant,
-        build_model_recipe(variant, config["model"]),
-        num_classes=len(record["task"]["classes"]),
-        image_px=image_px,
-        # The weights hold the true ones.
-        mean_C=torch.zeros(num_channels),
-        std_C=torch.ones(num_channels),
-        seed=config["seed"],
-        width=config["protocol"].get("width", 1.0),
-    )
+    # The weights hold the true statistics.
+    network = assemble(run, len(record["task"]["classes"]), torch.zeros(num_channels), torch.ones(num_channels))
     try:
         network.load_state_dict(safetensors.torch.load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{file}: are not the weights of {config['variant']} ({reason})") from None
-    return Trained(record, folder, network.eval(), image_px)
+    return Trained(record, folder, network.eval(), posed_px(run.pose, protocol.image_px))

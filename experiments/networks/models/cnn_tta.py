@@ -4,13 +4,14 @@ Legend: B images, X logits.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from experiments.networks.model import UsualModel, within
 from experiments.networks.models import MODELS
 from experiments.networks.models.ti_pooling import turned
 from experiments.networks.network import Batch, Network, Site
@@ -19,7 +20,7 @@ from ledger.roles import Role
 
 @MODELS.register("cnn_tta")
 @dataclass(frozen=True)
-class CnnTta:
+class CnnTta(UsualModel):
     """The plain network; when tested, it sees several copies of each image and takes the mean.
 
     The mean is of class probabilities.
@@ -30,16 +31,9 @@ class CnnTta:
     """
 
     role: ClassVar[Role] = "other"
-    num_draws: ClassVar[int] = 0
-    num_turns: int = 5
-    max_deg: float = 15.0
+    num_turns: int = within(1, 72, 5)
+    max_deg: float = within(0, 180, 15.0)
     mirrored: bool = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_turns <= 72:
-            raise ValueError(f"num_turns: {self.num_turns} is not between 1 and 72")
-        if not 0 <= self.max_deg <= 180:
-            raise ValueError(f"max_deg: {self.max_deg} is not between 0 and 180")
 
     @property
     def angles_deg(self) -> tuple[float, ...]:
@@ -55,9 +49,6 @@ class CnnTta:
 
     def build(self, site: Site) -> Network:
         return TtaNetwork(site, self)
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {}
 
 
 class TtaNetwork(Network):

@@ -5,13 +5,14 @@ Legend: B images, C channels, H rows, W columns, N points, 2 their x and y.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from baselines.backbones.cnn4 import conv_bn_relu
+from experiments.networks.model import UsualModel, at_least, within
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
 from ledger.roles import Role
@@ -22,7 +23,7 @@ Radius = Literal["log", "linear"]
 
 @MODELS.register("polar")
 @dataclass(frozen=True)
-class Polar:
+class Polar(UsualModel):
     """The plain network on images in polar coordinates, where a turn is a shift. The pictures are of the image's size.
 
     map: how the radius grows along a row: `log`, from 1 px, where scaling is a shift, or `linear`, from 0. Either way
@@ -35,18 +36,11 @@ class Polar:
     """
 
     role: ClassVar[Role] = "other"
-    num_draws: ClassVar[int] = 0
     map: Radius = "log"
-    wrap: float = 0.125
+    wrap: float = within(0, 0.5, 0.125)
     anti_alias: bool = False
     origin: Literal["centre", "learned"] = "centre"
-    loc_lr_factor: float = field(default=0.1, metadata={"plain": 0.0})
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.wrap <= 0.5:
-            raise ValueError(f"wrap: {self.wrap} is not between 0 and 0.5")
-        if not 0 <= self.loc_lr_factor < math.inf:
-            raise ValueError(f"loc_lr_factor: {self.loc_lr_factor} is not a number of 0 or more")
+    loc_lr_factor: float = at_least(0, 0.1, plain=0.0)
 
     def build(self, site: Site) -> Network:
         return PolarNetwork(site, self)
@@ -95,9 +89,6 @@ class PolarNetwork(Network):
         raw_BCHW = batch.raw_BCHW
         where = PolarMap(self.origin(raw_BCHW), raw_BCHW.shape[-1], self.options.map, self.options.wrap)
         return self.sampler(raw_BCHW, where)
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.backbone(self.normalise(self.look(batch)))
 
 
 def heat_map(in_channels: int) -> nn.Sequential:

@@ -1,12 +1,10 @@
 """A floor: a transformer whose maps are drawn at random, in training and in evaluation."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from experiments.networks.models import MODELS
-from experiments.networks.models.stn_frozen import GivenMapsNetwork
-from experiments.networks.network import Batch, Network, Site
+from experiments.networks.network import Batch, GivenMapsNetwork, Network, Site
 from experiments.networks.random_similarity import DRAWS, SimilarityRanges
 from ledger.roles import Role
 from stn.maps import Map
@@ -24,15 +22,9 @@ class StnRandom(SimilarityRanges):
 
     role: ClassVar[Role] = "floor"
     num_draws: ClassVar[int] = DRAWS
-    max_deg: float = 90.0
-    max_scale: float = 1.2
-    max_shift: float = 0.1
 
     def build(self, site: Site) -> Network:
         return RandomNetwork(site, self)
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {}
 
 
 class RandomNetwork(GivenMapsNetwork):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from experiments.networks.model import at_least
 from experiments.networks.models import MODELS
 from experiments.networks.spatial_transformer import Stn
 
@@ -18,4 +19,4 @@ class StnSupervised(Stn):
     """
 
     family: ClassVar[str] = "affine"
-    supervision: float = 10.0
+    supervision: float = at_least(0, 10.0)

@@ -3,12 +3,12 @@
 Legend: B images, C channels, H rows, W columns, K uniform numbers an image.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from experiments.networks.model import within
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
 from experiments.networks.random_similarity import DRAWS, SimilarityRanges
@@ -34,9 +34,7 @@ class TiCnn(SimilarityRanges):
 
     role: ClassVar[Role] = "other"
     layers: Literal["first", "inner", "all"] = "all"
-    max_deg: float = 15.0
-    max_scale: float = 1.2
-    max_shift: float = 0.1
+    max_deg: float = within(0, 180, 15.0)
     per_sample: bool = False
 
     @property
@@ -45,9 +43,6 @@ class TiCnn(SimilarityRanges):
 
     def build(self, site: Site) -> Network:
         return TiCnnNetwork(site, self)
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {}
 
 
 class TiCnnNetwork(Network):

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 
 from experiments.machine.device import autocast
 from experiments.networks.models import MODELS
-from experiments.networks.variants import build_model_recipe, parse_variant
+from experiments.networks.variants import parse_variant
 from experiments.runs.optimiser import Optimiser, filters_of
 from ledger.config import Optim, Protocol
 from ledger.errors import UserError
 from ledger.roles import WITH_TRANSFORMER
-from tests.support.networks import NETWORKS, ON_BACKBONES, OPTIONS, build, built, some_batch
+from tests.support.networks import NETWORKS, ON_BACKBONES, OPTIONS, RIVALS, build, built, model_of, same, some_batch
 
-TRANSFORMERS = [name for name in NETWORKS if build_model_recipe(parse_variant(name), {}).role in WITH_TRANSFORMER]
+TRANSFORMERS = [name for name in NETWORKS if model_of(name).role in WITH_TRANSFORMER]
 LEARNED = [name for name in TRANSFORMERS if name in MODELS and name != "stn_random"]
 # A tile, a disturbed start and an average over points are not the identity.
 IDENTITIES = [
@@ -28,7 +28,7 @@ IDENTITIES = [
 PLAIN_AT_FIRST = ("cnn", "cnn_recipe", "deformable", "ti_cnn")
 """Models without maps that are the plain backbone before, or outside, training."""
 
-every_network = pytest.mark.parametrize("name", NETWORKS)
+every_network = pytest.mark.parametrize("name", [*NETWORKS, *(name for name in RIVALS if name not in NETWORKS)])
 
 
 @every_network
@@ -75,14 +75,20 @@ def test_a_gradient_reaches_what_chooses_the_maps(name):
 def test_the_seed_decides_the_start(name):
     start = built(name).state_dict()
     torch.rand(3)
-    again = build(name).state_dict()
-    assert list(start) == list(again)
-    assert all(torch.equal(start[key], again[key]) for key in start)
+    again = build(name)
+    assert same(start, again.state_dict())
     other = dict(built(name, seed=1).named_parameters())
     # The rest is constant, or copies of inputs: zeros and ones.
     drawn = {key for key, value in other.items() if ((value != value.flatten()[0]) & (value != 0) & (value != 1)).any()}
     assert any(key.startswith("backbone.") for key in drawn)
     assert not [key for key in drawn if torch.equal(start[key], other[key])]
+    batch, first = some_batch(name, 3), copy.deepcopy(built(name))
+    for training in (True, False):
+        logits = []
+        for network in (first, again):
+            torch.manual_seed(1)  # dropout
+            logits.append(network.train(training)(batch))
+        assert torch.equal(*logits)
 
 
 @every_network
@@ -108,7 +114,7 @@ def test_weights_can_be_stored_and_loaded(name):
 
 @every_network
 def test_its_learning_rate_factors_name_its_parts(name):
-    factors = build_model_recipe(parse_variant(name), {}).lr_factors()
+    factors = model_of(name).lr_factors()
     parts = {part for part, _ in built(name).named_children()}
     assert set(factors) <= parts
     assert "backbone" in parts - set(factors)  # the rate that a run's history shows is the backbone's
@@ -185,4 +191,7 @@ def test_too_small_images_are_refused_and_the_smallest_allowed_ones_train(name):
         assert re.search(r" of (a multiple of \d+ px|\d+ px or more), got \d+$", message)
     network = build(name, image_px=image_px).train()
     # One image, as the last batch of an epoch may be.
-    assert network(some_batch(name, 1, image_px)).shape == (1, 10)
+    logits_BX = network(some_batch(name, 1, image_px))
+    assert logits_BX.shape == (1, 10)
+    F.cross_entropy(logits_BX, torch.tensor([3])).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())

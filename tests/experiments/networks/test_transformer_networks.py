@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from baselines.backbones import BACKBONES
 from experiments.networks.models.cnn_matched import count_parameters
-from experiments.networks.network import Network
 from tests.support.networks import build, built, num_parameters, some_batch
 
 every_backbone = pytest.mark.parametrize("backbone", list(BACKBONES))
@@ -66,51 +64,10 @@ def test_a_backbone_grows_with_its_width(backbone):
     assert [num_parameters(f"cnn@{backbone}:width={width}") for width in (0.01, 0.5, 1, 1.5, 2)] == sizes
 
 
-@pytest.mark.parametrize("name", ["stn_affine:heads=4:size=0.5", "stn_affine:size=0.5", "stn_affine:size=1.5"])
-def test_what_is_seen_has_the_size_that_was_asked_for(name):
-    with torch.inference_mode():
-        seen_BCHW = built(name).look(some_batch(name, 2))
-    assert seen_BCHW is not None
-    assert seen_BCHW.shape == ((2, 3, 48, 48) if "1.5" in name else (2, 3, 16, 16))
-
-
 def test_pixels_are_normalised_by_channel():
     network, raw_BCHW = built("cnn"), torch.rand(2, 3, 8, 8)
     mean, std = (torch.tensor(v)[:, None, None] for v in ([0.4, 0.5, 0.6], [0.2, 0.25, 0.3]))
     torch.testing.assert_close(network.normalise(raw_BCHW), (raw_BCHW - mean) / std)
-
-
-def seeing_nothing(name: str) -> tuple[Tensor, Network]:
-    """Logits of a transformer that looks past the image's edge, and its network."""
-    network = build(name).eval()
-    with torch.no_grad():
-        network.get_parameter("localisation.10.bias")[2] = 4.0
-        seen_BCHW = network.look(some_batch(name, 2))
-        assert seen_BCHW is not None
-        assert not seen_BCHW.any()
-        return network(some_batch(name, 2)), network
-
-
-def test_the_transformer_warps_raw_pixels_so_that_padding_is_black():
-    logits_BX, network = seeing_nothing("stn_affine")
-    with torch.no_grad():
-        black = network.normalise(torch.zeros(2, 3, 32, 32))
-        torch.testing.assert_close(logits_BX, network.backbone(black))
-
-
-def test_or_normalised_ones_so_that_padding_is_the_mean_colour():
-    logits_BX, network = seeing_nothing("stn_affine:warp=normalised")
-    with torch.no_grad():
-        torch.testing.assert_close(logits_BX, network.backbone(torch.zeros(2, 3, 32, 32)))
-
-
-def test_a_feature_map_is_warped_after_its_stage():
-    network, batch = build("stn_affine:place=feature:stage=2").eval(), some_batch("cnn", 2)
-    with torch.no_grad():
-        network.get_parameter("localisation.6.bias")[2] = 2.0  # half past the edge: nothing is left
-        map_BCHW = network.backbone.features(network.normalise(batch.raw_BCHW), stop=2)
-        rest = network.backbone.features(torch.zeros_like(map_BCHW), start=2)
-        torch.testing.assert_close(network(batch), network.backbone.head(rest))
 
 
 def test_steps_compose_and_the_original_is_resampled_once():

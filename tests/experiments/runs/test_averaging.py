@@ -7,12 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.networks.variants import build_policy, parse_variant
 from experiments.runs.averaging import AVERAGE_EVERY, Averages
-from experiments.runs.images import DeviceImages
-from experiments.runs.training import train
-from ledger.config import Optim, Protocol, RunConfig
-from tests.support.networks import build
+from ledger.config import Protocol
+from tests.support.networks import some_images, train_on
 
 
 def small_network() -> nn.Sequential:
@@ -76,7 +73,5 @@ def test_training_averages_after_every_fifth_step(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Averages, "pull", lambda self, progress: pulls.append(progress))
     for averaging in (True, False):
         protocol = Protocol(epochs=4, batch_size=16, averaging=averaging, precision="fp32", device="cpu")
-        run = RunConfig(variant="cnn@lenet", protocol=protocol, optim=Optim(lr=0.02))
-        images = DeviceImages(torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8), torch.arange(40) % 10)
-        train(build("cnn@lenet"), build_policy(parse_variant("cnn@lenet"), {}), images, None, run, lambda row: None)
+        train_on(some_images(), "cnn@lenet", protocol)
         assert AVERAGE_EVERY == 5 and pulls == pytest.approx([5 / 12, 10 / 12])

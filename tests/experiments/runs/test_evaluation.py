@@ -17,12 +17,12 @@ from experiments.images.draws import permutation
 from experiments.images.poses import disc_mask, no_pose
 from experiments.images.tasks import Images, Task
 from experiments.networks.network import Batch, Network, Site
-from experiments.networks.variants import build_model_recipe, build_network, parse_variant
 from experiments.runs import evaluation
 from experiments.runs.evaluation import Scores, ask, calibration_error, evaluate, evaluate_on_test
 from experiments.runs.images import DeviceImages, to_device
 from experiments.runs.pictures import before_and_after
 from ledger.config import Protocol, RunConfig
+from tests.support.networks import build
 
 
 def some_images(num: int, num_classes: int = 10, seed: int = 0) -> Images:
@@ -36,19 +36,6 @@ def some_images(num: int, num_classes: int = 10, seed: int = 0) -> Images:
 
 def on_cpu(images: Images) -> DeviceImages:
     return to_device(images, "upright", torch.device("cpu"), part="train")
-
-
-def build(name: str) -> Network:
-    variant = parse_variant(name)
-    return build_network(
-        variant,
-        build_model_recipe(variant, {}),
-        num_classes=10,
-        image_px=32,
-        mean_C=torch.full((3,), 0.5),
-        std_C=torch.full((3,), 0.25),
-        seed=0,
-    )
 
 
 def scores_by_loop(network: Network, images: Images) -> Scores:

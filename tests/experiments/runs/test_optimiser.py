@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from experiments.networks.network import Network
-from experiments.networks.variants import build_model_recipe, parse_variant
 from experiments.runs.muon import Muon
 from experiments.runs.optimiser import ADDED_SHARE, MUON_MOMENTUM, SGD_SHARE, Optimiser
 from ledger.config import Optim, Protocol
-from tests.support.networks import build
+from tests.support.networks import build, model_of
 
 OPTIM = Optim(lr=0.2, weight_decay=0.01)
 
@@ -118,7 +117,7 @@ def test_rates_are_shares_of_their_peaks():
 
 def test_the_first_rate_is_the_backbone_s():
     for name in ("cnn", "stn_affine", "stn_tps@lenet"):
-        factors = build_model_recipe(parse_variant(name), {}).lr_factors()
+        factors = model_of(name).lr_factors()
         for kind in ("muon", "sgd"):
             assert optimiser_of(build(name), kind, factors).groups[0]["lr"] == 0.2
 

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 
 from experiments.images.poses import PoseMaps, put_in_pose
-from experiments.networks.network import Network
-from experiments.networks.variants import build_model_recipe, build_network, parse_variant
 from experiments.runs.diagnostics import (
     MAX_IMAGES,
     Diagnosis,
@@ -21,11 +19,12 @@ from experiments.runs.diagnostics import (
     recover,
     turn,
 )
-from experiments.runs.images import DeviceImages, channel_statistics
+from experiments.runs.images import DeviceImages
 from stn.affine import compose, from_parts
 from stn.maps import AffineMap
 from stn.sampler import base_grid
 from stn.spline import NUM_CONTROL, SplineMap
+from tests.support.networks import build
 
 GRID_M2 = base_grid(6, 6, torch.device("cpu")).double()
 NUM = 400
@@ -268,17 +267,10 @@ def images_in(pose: str, num: int = 60) -> DeviceImages:
     return DeviceImages(posed_NHWC, torch.zeros(num, dtype=torch.int64), poses)
 
 
-def network_of(name: str, images: DeviceImages) -> Network:
-    variant = parse_variant(name)
-    recipe = build_model_recipe(variant, {})
-    mean_C, std_C = channel_statistics(images)
-    return build_network(variant, recipe, num_classes=2, image_px=32, mean_C=mean_C, std_C=std_C, seed=0)
-
-
 @pytest.mark.parametrize("pose", ["R", "RTS"])
 def test_the_oracle_knows_the_pose(pose):
     images = images_in(pose)
-    network = network_of("oracle_unwarp", images)
+    network = build("oracle_unwarp")
     found = diagnose(network, images, "fp32")
     assert found is not None and found.pose is not None
     assert found.verdict == "working" and found.num_images == 60
@@ -292,7 +284,7 @@ def test_the_oracle_knows_the_pose(pose):
 @pytest.mark.parametrize("name", ["stn_affine", "stn_frozen", "stn_tps", "stn_affine:place=shared"])
 def test_a_transformer_that_has_not_learned_is_idle(name, precision):
     images = images_in("R")
-    network = network_of(name, images)
+    network = build(name)
     found = diagnose(network, images, precision)
     assert found is not None and found.pose is not None
     assert (found.verdict, found.identity_fraction, found.spread_px) == ("idle", 1.0, 0.0)
@@ -301,7 +293,7 @@ def test_a_transformer_that_has_not_learned_is_idle(name, precision):
 
 def test_random_maps_work_and_recover_nothing():
     images = images_in("R", 300)
-    network = network_of("stn_random", images)
+    network = build("stn_random")
     found = diagnose(network, images, "fp32")
     assert found is not None and found.pose is not None and found.pose.angle_r2 is not None
     assert found.verdict == "working"
@@ -311,7 +303,7 @@ def test_random_maps_work_and_recover_nothing():
 
 def test_several_heads_are_described_together_and_have_no_pose():
     images = images_in("R")
-    network = network_of("stn_affine:heads=4", images)
+    network = build("stn_affine:heads=4")
     found = diagnose(network, images, "fp32")
     assert found is not None and found.pose is None
     assert found.num_images == 60
@@ -319,12 +311,12 @@ def test_several_heads_are_described_together_and_have_no_pose():
 
 def test_a_network_without_a_transformer_has_no_diagnosis():
     images = images_in("R")
-    assert diagnose(network_of("cnn", images), images, "fp32") is None
+    assert diagnose(build("cnn"), images, "fp32") is None
 
 
 def test_upright_images_have_no_pose_to_recover():
     images = images_in("upright")
-    found = diagnose(network_of("stn_affine", images), images, "fp32")
+    found = diagnose(build("stn_affine"), images, "fp32")
     assert found is not None and found.pose is None
 
 
@@ -333,6 +325,6 @@ def test_only_the_first_images_are_looked_at():
     many = MAX_IMAGES + 10
     index_N = torch.arange(many) % 8
     many_images = replace(images.subset(index_N), true_poses=PoseMaps(torch.eye(3).repeat(many, 1, 1)))
-    network = network_of("stn_frozen", images)
+    network = build("stn_frozen")
     found = diagnose(network, many_images, "fp32")
     assert found is not None and found.num_images == MAX_IMAGES
