@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from experiments.networks.network import Network, Site
 from ledger.roles import Role
@@ -39,9 +39,8 @@ class UsualModel(Model):
     Raises ValueError for the first field that is not in its range; NaN never is.
     """
 
-    @property
-    def num_draws(self) -> int:
-        return 0
+    role: ClassVar[Role]
+    num_draws: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # models are dataclasses

@@ -1,12 +1,10 @@
 """The baseline: the backbone alone."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Network, Site
-from ledger.roles import Role
 
 
 @MODELS.register("cnn")
@@ -14,7 +12,7 @@ from ledger.roles import Role
 class PlainCNN(UsualModel):
     """The plain network: it sees each image as it is."""
 
-    role: ClassVar[Role] = "plain"
+    role = "plain"
 
     def build(self, site: Site) -> Network:
         return Network(site, site.backbone())

@@ -1,7 +1,6 @@
 """The control for size: a plain backbone, widened until it has as many parameters as the spatial transformer's."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -10,7 +9,6 @@ from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.models.stn import StnAffine
 from experiments.networks.network import Network, Site
-from ledger.roles import Role
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -26,7 +24,7 @@ class MatchedCNN(UsualModel):
     Its width is that whose parameter count comes closest to `stn_affine` on the same backbone.
     """
 
-    role: ClassVar[Role] = "matched"
+    role = "matched"
 
     def build(self, site: Site) -> Network:
         return Network(site, site.backbone(matching_width(site)))

@@ -1,7 +1,6 @@
 """A control for the recipe: the backbone alone, with parts of how it is made and trained taken away."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from torch import nn
 
@@ -10,7 +9,6 @@ from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Network, Site
 from ledger.config import Protocol
-from ledger.roles import Role
 
 
 @MODELS.register("cnn_recipe")
@@ -24,7 +22,7 @@ class CnnRecipe(UsualModel):
     averaging: whether its weights are averaged as training ends.
     """
 
-    role: ClassVar[Role] = "other"
+    role = "other"
     whitening: bool = True
     identity_start: bool = True
     muon: bool = True

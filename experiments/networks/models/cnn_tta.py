@@ -6,7 +6,6 @@ Legend: B images, X logits.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from experiments.networks.model import UsualModel, within
 from experiments.networks.models import MODELS
 from experiments.networks.models.ti_pooling import turned
 from experiments.networks.network import Batch, Network, Site
-from ledger.roles import Role
 
 
 @MODELS.register("cnn_tta")
@@ -30,7 +28,7 @@ class CnnTta(UsualModel):
     Source: test-time augmentation as in Krizhevsky et al. 2012, section 4.1, with turns in place of crops.
     """
 
-    role: ClassVar[Role] = "other"
+    role = "other"
     num_turns: int = within(1, 72, 5)
     max_deg: float = within(0, 180, 15.0)
     mirrored: bool = False
@@ -54,15 +52,15 @@ class CnnTta(UsualModel):
 class TtaNetwork(Network):
     """A backbone, and in evaluation its mean opinion of several copies."""
 
-    def __init__(self, site: Site, options: CnnTta) -> None:
+    def __init__(self, site: Site, model: CnnTta) -> None:
         super().__init__(site, site.backbone())
-        self.options = options
+        self.model = model
 
     def copies(self, raw_BCHW: Tensor) -> Iterator[Tensor]:
-        for angle_deg in self.options.angles_deg:
+        for angle_deg in self.model.angles_deg:
             copy_BCHW = turned(raw_BCHW, angle_deg)
             yield copy_BCHW
-            if self.options.mirrored:
+            if self.model.mirrored:
                 yield copy_BCHW.flip(3)
 
     def forward(self, batch: Batch) -> Tensor:

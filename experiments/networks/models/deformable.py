@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from experiments.networks.model import UsualModel, at_least, within
 from experiments.networks.models import MODELS
 from experiments.networks.network import Network, Site
-from ledger.roles import Role
 
 
 @MODELS.register("deformable")
@@ -22,7 +20,7 @@ class Deformable(UsualModel):
     Source: Dai et al. 2017, Deformable Convolutional Networks, arXiv:1703.06211.
     """
 
-    role: ClassVar[Role] = "other"
+    role = "other"
     num_stages: int = within(1, 16, 2)
     offset_lr_factor: float = at_least(0, 0.1, plain=0.0)
 

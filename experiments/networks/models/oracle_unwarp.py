@@ -1,12 +1,10 @@
 """The ceiling: images unwarped by their true pose, which no other variant is told."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, GivenMapsNetwork, Network, Site
-from ledger.roles import Role
 from stn.maps import Map
 
 
@@ -19,7 +17,7 @@ class OracleUnwarp(UsualModel):
     An augmentation is not undone.
     """
 
-    role: ClassVar[Role] = "ceiling"
+    role = "ceiling"
 
     def build(self, site: Site) -> Network:
         return OracleNetwork(site, site.backbone())

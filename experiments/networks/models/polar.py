@@ -6,7 +6,7 @@ Legend: B images, C channels, H rows, W columns, N points, 2 their x and y.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from baselines.backbones.cnn4 import conv_bn_relu
 from experiments.networks.model import UsualModel, at_least, within
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
-from ledger.roles import Role
 from stn.sampler import Sampler, base_grid
 
 Radius = Literal["log", "linear"]
@@ -35,7 +34,7 @@ class Polar(UsualModel):
     Source: Esteves et al. 2018, Polar Transformer Networks, arXiv:1709.01889, section 3.
     """
 
-    role: ClassVar[Role] = "other"
+    role = "other"
     map: Radius = "log"
     wrap: float = within(0, 0.5, 0.125)
     anti_alias: bool = False
@@ -73,11 +72,11 @@ class PolarMap:
 class PolarNetwork(Network):
     """A backbone behind a polar picture."""
 
-    def __init__(self, site: Site, options: Polar) -> None:
+    def __init__(self, site: Site, model: Polar) -> None:
         super().__init__(site, site.backbone())
-        self.options = options
-        self.sampler = Sampler(anti_alias=options.anti_alias)
-        self.localisation = heat_map(site.num_channels) if options.origin == "learned" else None
+        self.model = model
+        self.sampler = Sampler(anti_alias=model.anti_alias)
+        self.localisation = heat_map(site.num_channels) if model.origin == "learned" else None
 
     def origin(self, raw_BCHW: Tensor) -> Tensor:
         """Of each image, (B, 2), in normalised coordinates."""
@@ -87,7 +86,7 @@ class PolarNetwork(Network):
 
     def look(self, batch: Batch) -> Tensor:
         raw_BCHW = batch.raw_BCHW
-        where = PolarMap(self.origin(raw_BCHW), raw_BCHW.shape[-1], self.options.map, self.options.wrap)
+        where = PolarMap(self.origin(raw_BCHW), raw_BCHW.shape[-1], self.model.map, self.model.wrap)
         return self.sampler(raw_BCHW, where)
 
 

@@ -1,7 +1,5 @@
 """Spatial transformers: a model for each family of maps in stn/transformations/."""
 
-from typing import ClassVar
-
 from experiments.networks.models import MODELS
 from experiments.networks.spatial_transformer import Stn
 
@@ -10,7 +8,7 @@ from experiments.networks.spatial_transformer import Stn
 class StnTranslation(Stn):
     """A spatial transformer in front of the network; it chooses shifts. Source: Jaderberg et al. 2015, section 3.2."""
 
-    family: ClassVar[str] = "translation"
+    family = "translation"
 
 
 @MODELS.register("stn_attention")
@@ -20,21 +18,21 @@ class StnAttention(Stn):
     Scales and shifts. Source: Jaderberg et al. 2015, eq. 2.
     """
 
-    family: ClassVar[str] = "attention"
+    family = "attention"
 
 
 @MODELS.register("stn_rotation")
 class StnRotation(Stn):
     """A spatial transformer in front of the network; it chooses turns. See stn/transformations/."""
 
-    family: ClassVar[str] = "rotation"
+    family = "rotation"
 
 
 @MODELS.register("stn_similarity")
 class StnSimilarity(Stn):
     """A spatial transformer in front of the network; it chooses turns, scales and shifts. See stn/transformations/."""
 
-    family: ClassVar[str] = "similarity"
+    family = "similarity"
 
 
 @MODELS.register("stn_affine")
@@ -44,7 +42,7 @@ class StnAffine(Stn):
     Source: Jaderberg et al. 2015, equation 1.
     """
 
-    family: ClassVar[str] = "affine"
+    family = "affine"
 
 
 @MODELS.register("stn_projective")
@@ -54,7 +52,7 @@ class StnProjective(Stn):
     Source: Jaderberg et al. 2015, section 4.1.
     """
 
-    family: ClassVar[str] = "projective"
+    family = "projective"
 
 
 @MODELS.register("stn_tps")
@@ -64,4 +62,4 @@ class StnTps(Stn):
     Thin-plate splines. Source: Jaderberg et al. 2015, section 4.1.
     """
 
-    family: ClassVar[str] = "tps"
+    family = "tps"

@@ -1,12 +1,10 @@
 """A floor: the transformer's sampler under the identity, with nothing to learn."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, GivenMapsNetwork, Network, Site
-from ledger.roles import Role
 from stn.affine import identity
 from stn.maps import AffineMap, Map
 
@@ -16,7 +14,7 @@ from stn.maps import AffineMap, Map
 class StnFrozen(UsualModel):
     """A control: a transformer that never moves anything. It shows that sampling itself changes nothing."""
 
-    role: ClassVar[Role] = "floor"
+    role = "floor"
 
     def build(self, site: Site) -> Network:
         return FrozenNetwork(site, site.backbone())

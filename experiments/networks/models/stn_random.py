@@ -1,12 +1,10 @@
 """A floor: a transformer whose maps are drawn at random, in training and in evaluation."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, GivenMapsNetwork, Network, Site
 from experiments.networks.random_similarity import DRAWS, SimilarityRanges
-from ledger.roles import Role
 from stn.maps import Map
 
 
@@ -20,8 +18,8 @@ class StnRandom(SimilarityRanges):
     max_shift: fraction of the side, each axis U(-max, max).
     """
 
-    role: ClassVar[Role] = "floor"
-    num_draws: ClassVar[int] = DRAWS
+    role = "floor"
+    num_draws = DRAWS
 
     def build(self, site: Site) -> Network:
         return RandomNetwork(site, self)
@@ -30,9 +28,9 @@ class StnRandom(SimilarityRanges):
 class RandomNetwork(GivenMapsNetwork):
     """A backbone behind maps made from the batch's uniform numbers."""
 
-    def __init__(self, site: Site, ranges: StnRandom) -> None:
+    def __init__(self, site: Site, model: StnRandom) -> None:
         super().__init__(site, site.backbone())
-        self.ranges = ranges
+        self.model = model
 
     def maps(self, batch: Batch) -> list[Map]:
-        return [self.ranges.maps(batch.u_BK)]
+        return [self.model.maps(batch.u_BK)]

@@ -1,7 +1,6 @@
 """A control: an affine transformer that is told the true pose of every training image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from experiments.networks.model import at_least
 from experiments.networks.models import MODELS
@@ -18,5 +17,5 @@ class StnSupervised(Stn):
     The pose of an augmented image is taken to be that of the image itself.
     """
 
-    family: ClassVar[str] = "affine"
+    family = "affine"
     supervision: float = at_least(0, 10.0)

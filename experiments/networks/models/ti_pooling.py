@@ -6,7 +6,6 @@ Legend: T turned copies, B images, C channels, H rows, W columns.
 import math
 from dataclasses import dataclass
 from functools import reduce
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from torch import Tensor
 from experiments.networks.model import UsualModel, within
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
-from ledger.roles import Role
 from stn.affine import from_parts
 from stn.maps import AffineMap
 from stn.sampler import Sampler
@@ -31,7 +29,7 @@ class TiPooling(UsualModel):
     Source: Laptev et al. 2016, TI-POOLING, arXiv:1604.06318, section 3.
     """
 
-    role: ClassVar[Role] = "other"
+    role = "other"
     num_turns: int = within(1, 72, 8)
 
     def build(self, site: Site) -> Network:

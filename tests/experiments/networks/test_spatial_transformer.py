@@ -342,7 +342,7 @@ def test_shuffled_maps_are_the_next_image_s():
 def test_the_supervised_one_is_told_the_pose_in_training_only():
     batch = batch_of(poses=PoseMaps(torch.eye(3) + 0.1 * torch.rand(3, 3, 3)))
     assert torch.equal(stn("stn_supervised")(batch), stn("stn_affine")(batch))
-    assert stn("stn_supervised").factors.supervision == 10.0
+    assert stn("stn_supervised").model.supervision == 10.0
 
 
 def test_every_family_has_a_model():

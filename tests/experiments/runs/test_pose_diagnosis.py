@@ -12,9 +12,9 @@ from experiments.images.poses import PoseMaps, put_in_pose
 from experiments.runs.diagnostics import (
     MAX_IMAGES,
     Diagnosis,
+    FoundMaps,
     PoseRecovery,
-    describe,
-    diagnose,
+    find_maps,
     fit_affine,
     recover,
     turn,
@@ -49,7 +49,7 @@ def described(theta_N23: Tensor, true_N23: Tensor | None = None, image_px: int =
     points_NM2 = AffineMap(theta_N23).apply(GRID_M2)
     # All of the same pose, where none is given.
     true_NM2 = AffineMap(maps() if true_N23 is None else true_N23).apply(GRID_M2)
-    return describe(points_NM2[None], true_NM2, GRID_M2, image_px)
+    return FoundMaps(points_NM2[None], true_NM2, GRID_M2, image_px).describe()
 
 
 def recovered(theta_N23: Tensor, true_N23: Tensor, image_px: int = 32) -> PoseRecovery:
@@ -267,12 +267,16 @@ def images_in(pose: str, num: int = 60) -> DeviceImages:
     return DeviceImages(posed_NHWC, torch.zeros(num, dtype=torch.int64), poses)
 
 
+def diagnosed(name: str, images: DeviceImages, precision: str = "fp32") -> Diagnosis:
+    found = find_maps(build(name), images, precision)
+    assert found is not None
+    return found.describe()
+
+
 @pytest.mark.parametrize("pose", ["R", "RTS"])
 def test_the_oracle_knows_the_pose(pose):
-    images = images_in(pose)
-    network = build("oracle_unwarp")
-    found = diagnose(network, images, "fp32")
-    assert found is not None and found.pose is not None
+    found = diagnosed("oracle_unwarp", images_in(pose))
+    assert found.pose is not None
     assert found.verdict == "working" and found.num_images == 60
     assert found.pose.angle_error_deg == pytest.approx(0, abs=0.01)
     assert found.pose.angle_r2 == pytest.approx(1, abs=1e-4)
@@ -283,48 +287,35 @@ def test_the_oracle_knows_the_pose(pose):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["stn_affine", "stn_frozen", "stn_tps", "stn_affine:place=shared"])
 def test_a_transformer_that_has_not_learned_is_idle(name, precision):
-    images = images_in("R")
-    network = build(name)
-    found = diagnose(network, images, precision)
-    assert found is not None and found.pose is not None
+    found = diagnosed(name, images_in("R"), precision)
     assert (found.verdict, found.identity_fraction, found.spread_px) == ("idle", 1.0, 0.0)
-    assert found.pose.angle_r2 == pytest.approx(0, abs=1e-4)
+    assert found.pose is not None and found.pose.angle_r2 == pytest.approx(0, abs=1e-4)
 
 
 def test_random_maps_work_and_recover_nothing():
     images = images_in("R", 300)
-    network = build("stn_random")
-    found = diagnose(network, images, "fp32")
-    assert found is not None and found.pose is not None and found.pose.angle_r2 is not None
+    found = diagnosed("stn_random", images)
+    assert found.pose is not None and found.pose.angle_r2 is not None
     assert found.verdict == "working"
     assert found.pose.angle_r2 < 0
-    assert found == diagnose(network, images, "fp32")
+    assert found == diagnosed("stn_random", images)
 
 
 def test_several_heads_are_described_together_and_have_no_pose():
-    images = images_in("R")
-    network = build("stn_affine:heads=4")
-    found = diagnose(network, images, "fp32")
-    assert found is not None and found.pose is None
-    assert found.num_images == 60
+    found = diagnosed("stn_affine:heads=4", images_in("R"))
+    assert (found.pose, found.num_images) == (None, 60)
 
 
 def test_a_network_without_a_transformer_has_no_diagnosis():
-    images = images_in("R")
-    assert diagnose(build("cnn"), images, "fp32") is None
+    assert find_maps(build("cnn"), images_in("R"), "fp32") is None
 
 
 def test_upright_images_have_no_pose_to_recover():
-    images = images_in("upright")
-    found = diagnose(build("stn_affine"), images, "fp32")
-    assert found is not None and found.pose is None
+    assert diagnosed("stn_affine", images_in("upright")).pose is None
 
 
 def test_only_the_first_images_are_looked_at():
-    images = images_in("upright", 8)
     many = MAX_IMAGES + 10
-    index_N = torch.arange(many) % 8
-    many_images = replace(images.subset(index_N), true_poses=PoseMaps(torch.eye(3).repeat(many, 1, 1)))
-    network = build("stn_frozen")
-    found = diagnose(network, many_images, "fp32")
-    assert found is not None and found.num_images == MAX_IMAGES
+    images = images_in("upright", 8).subset(torch.arange(many) % 8)
+    images = replace(images, true_poses=PoseMaps(torch.eye(3).repeat(many, 1, 1)))
+    assert diagnosed("stn_frozen", images).num_images == MAX_IMAGES
