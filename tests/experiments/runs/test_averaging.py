@@ -27,7 +27,7 @@ def disturb(network: nn.Module) -> None:
             value.add_(1)
 
 
-def test_it_is_the_documented_recurrence() -> None:
+def test_it_is_the_documented_recurrence():
     network = small_network()
     averages = Averages(network)
     expected = {name: value.double().numpy().copy() for name, value in network.state_dict().items()}
@@ -48,7 +48,7 @@ def test_it_is_the_documented_recurrence() -> None:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_it_starts_at_the_network_and_is_no_view_of_it(memory_format: torch.memory_format) -> None:
+def test_it_starts_at_the_network_and_is_no_view_of_it(memory_format):
     network = small_network().to(memory_format=memory_format)
     averages = Averages(network)
     start = copy.deepcopy(network.state_dict())
@@ -59,7 +59,7 @@ def test_it_starts_at_the_network_and_is_no_view_of_it(memory_format: torch.memo
     assert network.get_parameter("0.weight").is_contiguous(memory_format=memory_format)
 
 
-def test_what_does_not_change_stays_as_it_is() -> None:
+def test_what_does_not_change_stays_as_it_is():
     network = small_network()
     averages, before = Averages(network), copy.deepcopy(network.state_dict())
     for progress in (0.3, 0.6, 1.0):
@@ -67,7 +67,7 @@ def test_what_does_not_change_stays_as_it_is() -> None:
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_training_averages_after_every_fifth_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_averages_after_every_fifth_step(monkeypatch):
     """Whatever epochs are: of 12 steps in 4 epochs, after the fifth and the tenth."""
     pulls: list[float] = []
     monkeypatch.setattr(Averages, "pull", lambda self, progress: pulls.append(progress))

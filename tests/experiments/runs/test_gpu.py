@@ -5,7 +5,6 @@ import gc
 import json
 import math
 import time
-from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
 from typing import Literal
@@ -18,19 +17,19 @@ from baselines.policies import POLICIES
 from experiments.images.corruptions import CORRUPTIONS
 from experiments.images.draws import permutation, uniform
 from experiments.images.poses import POSES, no_pose, put_in_pose
-from experiments.images.tasks import load_task
 from experiments.machine.device import find_device, measured_precision, prepare_device
 from experiments.networks.network import Network
 from experiments.networks.variants import assemble
 from experiments.runs.evaluation import evaluate
 from experiments.runs.images import DeviceImages, channel_statistics
 from experiments.runs.robustness import corrupting, measure_robustness, num_evaluations
-from experiments.runs.run import Job, Source, make_run
+from experiments.runs.run import Job, make_run
 from experiments.runs.training import Row, augment
 from experiments.sweep.executors.local import LocalExecutor
-from ledger.config import Optim, Protocol, RunConfig, run_key
+from ledger.config import Optim, Protocol, RunConfig
 from ledger.ledger import Ledger
 from tests.support.networks import NETWORKS, build, easy_images, policy_of, train_on
+from tests.support.trained_runs import job_on_sprites
 
 Precision = Literal["fp32", "bf16"]
 
@@ -46,21 +45,15 @@ VARIANTS = (
     "stn_tps:gradient=linearised:anti_alias=true:localisation=deep",
 )
 PROTOCOL = Protocol(
-    train_images=600,
-    val_images=200,
-    test_images=200,
-    epochs=2,
-    batch_size=64,
-    precision="fp32",
-    device="cuda",
+    train_images=600, val_images=200, test_images=200, epochs=2, batch_size=64, precision="fp32", device="cuda",
     robustness_images=50,
-)
+)  # fmt: skip
 
 every_precision = pytest.mark.parametrize("precision", ["fp32", "bf16"])
 
 
 @pytest.fixture(autouse=True)
-def as_a_worker() -> Iterator[None]:
+def as_a_worker():
     """With the settings that workers have."""
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
@@ -70,16 +63,10 @@ def as_a_worker() -> Iterator[None]:
     cudnn.benchmark, cudnn.deterministic = before
 
 
-@pytest.fixture(scope="module")
-def source(cache: Path) -> Source:
-    return Source("sprites", "", 32, cache)
-
-
-def job(source: Source, ledger: Path, variant: str, *, seed: int = 1, protocol: Protocol = PROTOCOL) -> Job:
+def job(cache: Path, ledger: Path, variant: str, *, seed: int = 1, protocol: Protocol = PROTOCOL) -> Job:
     """A final run."""
-    task = load_task(source.task, image_px=source.image_px, cache=source.cache, say=lambda line: None)
     run = RunConfig(variant=variant, seed=seed, pose="R", protocol=protocol, optim=Optim(lr=0.05))
-    return Job(run, run_key(run, task.content_hash), source, ledger)
+    return job_on_sprites(run, cache, ledger)
 
 
 def on_gpu(name: str, images: DeviceImages) -> Network:
@@ -221,11 +208,11 @@ def test_the_device_is_found_and_prepared(tmp_path):
 
 
 @every_precision
-def test_a_run_made_twice_is_the_same_but_for_its_cost(source, tmp_path, precision):
+def test_a_run_made_twice_is_the_same_but_for_its_cost(cache, tmp_path, precision):
     protocol = dataclasses.replace(PROTOCOL, precision=precision)
     folders = []
     for name in ("first", "again"):
-        made = job(source, tmp_path / name, "stn_affine+affine", protocol=protocol)
+        made = job(cache, tmp_path / name, "stn_affine+affine", protocol=protocol)
         folders.append(Ledger(tmp_path / name).folder(make_run(made, CUDA)))
     files = ("run.json", "history.json", "weights.safetensors", "transformer.png")
     for file in (*files, "predictions.safetensors", "robustness.json", "maps.safetensors"):
@@ -240,9 +227,9 @@ def test_a_run_made_twice_is_the_same_but_for_its_cost(source, tmp_path, precisi
     assert cost["images_per_s"] > 0
 
 
-def test_two_workers_share_a_gpu(source, tmp_path):
+def test_two_workers_share_a_gpu(cache, tmp_path):
     """And make the runs that one process makes."""
-    jobs = [job(source, tmp_path / "packed", name, seed=seed) for name in VARIANTS[:2] for seed in (1, 2)]
+    jobs = [job(cache, tmp_path / "packed", name, seed=seed) for name in VARIANTS[:2] for seed in (1, 2)]
     with LocalExecutor("cuda", 2) as executor:
         futures = [executor.submit(each) for each in jobs]
         wait(futures)
@@ -255,16 +242,16 @@ def test_two_workers_share_a_gpu(source, tmp_path):
     assert (packed.folder(alone.key) / "run.json").read_bytes() == (folder / "run.json").read_bytes()
 
 
-def test_running_out_of_memory_is_a_result_and_no_end(source, tmp_path):
+def test_running_out_of_memory_is_a_result_and_no_end(cache, tmp_path):
     ledger = Ledger(tmp_path)
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(0.0, CUDA)  # nothing more than what is held already
     try:
-        key = make_run(job(source, tmp_path, "cnn@resnet18"), CUDA)
+        key = make_run(job(cache, tmp_path, "cnn@resnet18"), CUDA)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, CUDA)
     assert ledger.read(key)["status"] == "failed"
     assert ledger.read(key)["error"] == "out of memory on cuda"
     assert ledger.read(key)["result"]["test_accuracy"] is None
-    assert ledger.read(make_run(job(source, tmp_path, "cnn", seed=2), CUDA))["status"] == "completed"
+    assert ledger.read(make_run(job(cache, tmp_path, "cnn", seed=2), CUDA))["status"] == "completed"
