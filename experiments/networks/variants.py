@@ -136,9 +136,12 @@ def hyperparameters(variant: Variant) -> dict[str, Value]:
     """
     fixed = {f"model.{key}": value for key, value in variant.model_options.items()}
     fixed |= {f"policy.{key}": value for key, value in variant.policy_options.items()}
-    owned = ((group, fields(owner)) for group, owner in variant.owners().items())
-    defaults = {f"{group}.{name}": default for group, found in owned for name, default in found.items()}
-    return {name: default for name, default in defaults.items() if fixed.get(name, default) == default}
+    return {
+        f"{group}.{name}": default
+        for group, owner in variant.owners().items()
+        for name, default in fields(owner).items()
+        if fixed.get(f"{group}.{name}", default) == default
+    }
 
 
 def _configured(

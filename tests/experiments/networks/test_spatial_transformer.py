@@ -19,7 +19,7 @@ from stn.blur import blur
 from stn.guidance import consistency, prior, supervision
 from stn.maps import AffineMap, circle
 from stn.sampler import Sampler
-from tests.support.networks import MEAN_C, STD_C, build, built, model_of
+from tests.support.networks import MEAN_C, STD_C, build, built, model_of, some_batch
 
 FAMILIES = ["translation", "attention", "rotation", "similarity", "affine", "projective", "tps"]
 PLACES = ["input", "feature", "shared"]
@@ -350,3 +350,42 @@ def test_every_family_has_a_model():
     for family in FAMILIES:
         owner = MODELS[f"stn_{family}"]
         assert isinstance(owner, type) and issubclass(owner, Stn) and owner.family == family
+
+
+def test_steps_compose_and_the_original_is_resampled_once():
+    """Two steps of a quarter turn are half a turn, exactly: twice through the sampler would blur."""
+    network, batch = build("stn_rotation:steps=2").eval(), some_batch("cnn", 2)
+    with torch.no_grad():
+        network.get_parameter("localisation.10.bias").copy_(torch.tensor([-1.0, 1.0]))
+        torch.testing.assert_close(network.look(batch), batch.raw_BCHW.rot90(2, (2, 3)), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cnn", None),
+        ("stn_affine", None),
+        ("stn_affine:prior=0.3", 0.0),  # it starts at the identity
+        ("stn_affine:supervision=1", 1.0),
+        ("stn_affine:supervision=0.5", 0.5),
+        ("stn_supervised", 10.0),
+        ("stn_rotation:consistency=1", 1.0),
+    ],
+)
+def test_penalties_are_those_that_were_asked_for(name, expected):
+    batch = some_batch(name, 5)
+    with torch.no_grad():
+        penalty = built(name).logits_and_penalty(batch)[1]
+        whole = built("stn_affine:supervision=1").logits_and_penalty(batch)[1]
+    assert whole is not None
+    if expected is None or penalty is None:
+        assert penalty is expected
+    elif "consistency" in name:
+        # The maps stay at the identity when images turn by up to 90 degrees.
+        angle = (2 * batch.u_BK[:, 0] - 1) * torch.pi / 2
+        assert penalty.item() == pytest.approx((2 - 2 * angle.cos()).mean().item(), rel=1e-4)
+    elif expected:
+        assert whole > 0.01
+        torch.testing.assert_close(penalty, expected * whole)
+    else:
+        assert penalty == 0
