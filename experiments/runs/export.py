@@ -20,7 +20,7 @@ from ledger.options import Value, fields
 from ledger.wording import count
 
 MAX_DIFFERENCE = 1e-5
-"""Of probabilities, between the network and its exported form."""
+"""Largest difference of probabilities between the network and its exported form."""
 NUM_CHECKED = 64
 SCORES = {
     "test accuracy": "test_accuracy",

@@ -21,7 +21,6 @@ from ledger.errors import UserError
 from stn.sampler import base_grid
 
 MAX_COLUMNS = 10
-"""Of a picture."""
 CAPTION_PX = 16
 FONT = ImageFont.load_default(12)
 

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from experiments.images.poses import no_pose, posed_px
+from experiments.images.poses import posed_px
 from experiments.images.tasks.reading import USUAL, ToRgb
 from experiments.networks.network import Batch, Network
 from experiments.networks.variants import DEFAULT_BACKBONE, assemble, parse_variant
@@ -72,20 +72,19 @@ class Classifier(nn.Module):
         self.network = trained.network
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        num_images = image_BCHW.shape[0]  # len() would fix it while the model is exported
-        u_BK = image_BCHW.new_full((num_images, self.network.num_draws), 0.5)
-        logits_BK: Tensor = self.network(Batch(image_BCHW, no_pose(num_images, image_BCHW.device), u_BK))
+        logits_BK: Tensor = self.network(Batch.of(image_BCHW, self.network.num_draws))
         return logits_BK
 
 
 def find_run(ledger: Ledger, name: str) -> str:
     """The key of the run whose key begins like that. Raises UserError if there is none, or more than one."""
     keys = sorted(path.parent.name for path in (ledger.root / "runs").glob("*/run.json"))
-    found = [key for key in keys if key.startswith(name)] if len(name) >= MIN_PREFIX else []
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"run: {name!r} is the beginning of {len(found)} keys in {ledger.root}: {', '.join(found[:3])}")
+    fitting = [key for key in keys if key.startswith(name)] if len(name) >= MIN_PREFIX else []
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        these = f"{len(fitting)} keys in {ledger.root}: {', '.join(fitting[:3])}"
+        raise UserError(f"run: {name!r} is the beginning of {these}")
     hint = nearest(name, keys) if len(keys) < 10 else "runs.md, among the tables of its study, lists them"
     raise UserError(f"run: no key in {ledger.root} begins with {name!r} ({MIN_PREFIX} characters or more); {hint}")
 

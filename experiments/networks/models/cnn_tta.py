@@ -35,15 +35,14 @@ class CnnTta(UsualModel):
 
     @property
     def angles_deg(self) -> tuple[float, ...]:
-        """Of the copies."""
+        """By how much the copies are turned."""
         if self.num_turns == 1:
             return (0.0,)
         if self.max_deg == 180:
             return tuple(360 * turn / self.num_turns for turn in range(self.num_turns))
         # Whole numbers first, so that the middle is 0 exactly.
-        return tuple(
-            self.max_deg * (2 * turn - self.num_turns + 1) / (self.num_turns - 1) for turn in range(self.num_turns)
-        )
+        last = self.num_turns - 1
+        return tuple(self.max_deg * (2 * turn - last) / last for turn in range(self.num_turns))
 
     def build(self, site: Site) -> Network:
         return TtaNetwork(site, self)

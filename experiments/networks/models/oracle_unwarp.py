@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
-from experiments.networks.network import Batch, GivenMapsNetwork, Network, Site
-from stn.maps import Map
+from experiments.networks.network import GivenMapsNetwork, Network, Site
 
 
 @MODELS.register("oracle_unwarp")
@@ -20,11 +19,4 @@ class OracleUnwarp(UsualModel):
     role = "ceiling"
 
     def build(self, site: Site) -> Network:
-        return OracleNetwork(site, site.backbone())
-
-
-class OracleNetwork(GivenMapsNetwork):
-    """Unwarps by the true pose, then classifies."""
-
-    def maps(self, batch: Batch) -> list[Map]:
-        return [batch.poses.from_upright()]
+        return GivenMapsNetwork(site, lambda batch: batch.poses.from_upright())

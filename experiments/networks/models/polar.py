@@ -79,7 +79,7 @@ class PolarNetwork(Network):
         self.localisation = heat_map(site.num_channels) if model.origin == "learned" else None
 
     def origin(self, raw_BCHW: Tensor) -> Tensor:
-        """Of each image, (B, 2), in normalised coordinates."""
+        """The origin in each image, (B, 2), in normalised coordinates."""
         if self.localisation is None:
             return torch.zeros(raw_BCHW.shape[0], 2, device=raw_BCHW.device)
         return centroid(self.localisation(self.normalise(raw_BCHW)))

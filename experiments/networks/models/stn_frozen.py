@@ -6,7 +6,7 @@ from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, GivenMapsNetwork, Network, Site
 from stn.affine import identity
-from stn.maps import AffineMap, Map
+from stn.maps import AffineMap
 
 
 @MODELS.register("stn_frozen")
@@ -17,11 +17,7 @@ class StnFrozen(UsualModel):
     role = "floor"
 
     def build(self, site: Site) -> Network:
-        return FrozenNetwork(site, site.backbone())
+        return GivenMapsNetwork(site, self.unmoved)
 
-
-class FrozenNetwork(GivenMapsNetwork):
-    """A backbone behind the identity."""
-
-    def maps(self, batch: Batch) -> list[Map]:
-        return [AffineMap(identity(batch.raw_BCHW.shape[0], device=batch.raw_BCHW.device))]
+    def unmoved(self, batch: Batch) -> AffineMap:
+        return AffineMap(identity(batch.raw_BCHW.shape[0], device=batch.raw_BCHW.device))

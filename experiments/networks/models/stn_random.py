@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from experiments.networks.models import MODELS
-from experiments.networks.network import Batch, GivenMapsNetwork, Network, Site
+from experiments.networks.network import GivenMapsNetwork, Network, Site
 from experiments.networks.random_similarity import DRAWS, SimilarityRanges
-from stn.maps import Map
 
 
 @MODELS.register("stn_random")
@@ -22,15 +21,4 @@ class StnRandom(SimilarityRanges):
     num_draws = DRAWS
 
     def build(self, site: Site) -> Network:
-        return RandomNetwork(site, self)
-
-
-class RandomNetwork(GivenMapsNetwork):
-    """A backbone behind maps made from the batch's uniform numbers."""
-
-    def __init__(self, site: Site, model: StnRandom) -> None:
-        super().__init__(site, site.backbone())
-        self.model = model
-
-    def maps(self, batch: Batch) -> list[Map]:
-        return [self.model.maps(batch.u_BK)]
+        return GivenMapsNetwork(site, lambda batch: self.maps(batch.u_BK))

@@ -84,10 +84,7 @@ def test_there_is_one_spelling(name, spelling):
         ("stn_affine:size=nan", "size: 'nan' is not a number"),
         ("stn_affine:anti_alias=maybe", "anti_alias: 'maybe' is not true or false"),
         ("stn_affine:padding=boarder", "'boarder' is not one of zeros, border, reflection; did you mean 'border'?"),
-        (
-            "cnn@lenet:depth=2",
-            "variant: 'cnn@lenet:depth=2': depth: backbone lenet has no such option; it has width",
-        ),
+        ("cnn@lenet:depth=2", "variant: 'cnn@lenet:depth=2': depth: backbone lenet has no such option; it has width"),
         ("cnn@lenet:width=0", "width: '0' is not a number above 0 and up to 100"),
         ("cnn@lenet:width=nan", "width: 'nan' is not a number above 0 and up to 100"),
         ("cnn+rotate:deg=2", "deg: rotate has no such hyper-parameter; did you mean 'max_deg'?"),

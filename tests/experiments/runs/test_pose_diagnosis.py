@@ -183,8 +183,7 @@ def test_the_truth_is_recovered():
 
 
 @pytest.mark.parametrize(
-    "constant",
-    [{"angle_rad": 0.7}, {"angle_rad": -2.0}, {"angle_rad": math.pi}, {"shift": 0.4}, {"log_scale": -0.4}],
+    "constant", [{"angle_rad": 0.7}, {"angle_rad": -2.0}, {"angle_rad": math.pi}, {"shift": 0.4}, {"log_scale": -0.4}]
 )
 def test_a_constant_turn_place_or_size_is_no_error(constant):
     """What is found is true(C y): another picture is called upright. Each map finds its own image's copy of a place."""

@@ -128,10 +128,7 @@ def test_another_process_takes_up_what_a_killed_one_left(make_job, trained, tmp_
     make_run(undisturbed, CPU)
     trained.clear()
     process = subprocess.run(
-        [sys.executable, "-c", KILLED],
-        input=pickle.dumps(job),
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=90,
+        [sys.executable, "-c", KILLED], input=pickle.dumps(job), env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=90
     )
     assert process.returncode == -signal.SIGKILL
     ledger = Ledger(job.ledger)

@@ -14,8 +14,7 @@ from torch import Tensor
 from experiments.images.corruptions import CORRUPTIONS
 from experiments.images.draws import permutation
 from experiments.images.poses import PoseMaps, disc_mask, no_pose, put_in_pose
-from experiments.networks.models.oracle_unwarp import OracleNetwork
-from experiments.networks.network import Batch, Network, Site
+from experiments.networks.network import Batch, GivenMapsNetwork, Network, Site
 from experiments.runs import robustness
 from experiments.runs.images import DeviceImages, stratified
 from experiments.runs.robustness import (
@@ -293,7 +292,7 @@ def test_the_oracle_undoes_pose_and_transformation(pose, placement):
     pixels_NHWC = (upright * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     posed_NHWC, poses = put_in_pose(pixels_NHWC, torch.arange(6), pose, part="test")
     network = build("oracle_unwarp@lenet")
-    assert isinstance(network, OracleNetwork)
+    assert isinstance(network, GivenMapsNetwork)
     raw_BCHW = posed_NHWC.permute(0, 3, 1, 2).float() / 255
     moved_BCHW, both = moved(raw_BCHW, poses, placement.maps(6, 32, CPU))
     u_BK = torch.empty(6, 0)
