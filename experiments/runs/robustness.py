@@ -55,15 +55,16 @@ class Placement:
     right_px: float = 0.0
     down_px: float = 0.0
 
-    def maps(self, num: int, size_px: int, device: torch.device) -> PoseMaps:
-        """From the moved images' coordinates to the images', the same for each."""
+    def move(self, raw_BCHW: Tensor, poses: PoseMaps) -> tuple[Tensor, PoseMaps]:
+        """The images, square and moved, and the true poses that they have then."""
+        device = raw_BCHW.device
         # On the screen, where y points down, positive angles turn clockwise. The image is 2 wide.
         theta_in_to_out_123 = from_parts(
             angle_rad_B=torch.tensor([-math.radians(self.angle_deg)], device=device),
             log_scale_B=torch.tensor([math.log(self.scale)], device=device),
-            shift_B2=torch.tensor([[self.right_px, self.down_px]], device=device) * 2 / size_px,
+            shift_B2=torch.tensor([[self.right_px, self.down_px]], device=device) * 2 / raw_BCHW.shape[-1],
         )
-        return PoseMaps(affine_pose(theta_in_to_out_123).theta_N33.expand(num, 3, 3))
+        return moved(raw_BCHW, poses, PoseMaps(affine_pose(theta_in_to_out_123).theta_N33.expand(len(raw_BCHW), 3, 3)))
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ class Robustness:
         }
 
 
-Transform = Callable[[Tensor, PoseMaps, Tensor], tuple[Tensor, PoseMaps]]
-"""From images, their true poses and their places among the subjects to transformed images and their true poses."""
+Transform = Callable[[Tensor, PoseMaps], tuple[Tensor, PoseMaps]]
+"""From images and their true poses to transformed images and their true poses."""
 
 
 class Subjects:
@@ -138,14 +139,14 @@ class Subjects:
         self.u_NK = uniform(self.index_N, network.num_draws, seed=0, epoch=0, purpose="evaluate")
         self.network, self.precision = network.eval(), protocol.precision
         self.places_N = part_N[: len(self.images)]
-        self.untransformed_N = self.predict(self.places_N, lambda raw_BCHW, poses, place_B: (raw_BCHW, poses))
+        self.untransformed_N = self.predict(self.places_N, lambda raw_BCHW, poses: (raw_BCHW, poses))
 
     def predict(self, place_N: Tensor, transform: Transform) -> Tensor:
         """The classes that are given to these subjects once they are transformed."""
         predicted = []
         for place_B in place_N.split(BATCH_SIZE):
             beat()
-            raw_BCHW, poses = transform(self.images.raw(place_B), self.images.poses[place_B], place_B)
+            raw_BCHW, poses = transform(self.images.raw(place_B), self.images.poses[place_B])
             raw_BCHW = raw_BCHW.clamp(0, 1).contiguous(memory_format=torch.channels_last)
             with autocast(raw_BCHW.device, self.precision):
                 logits_BX = self.network(Batch(raw_BCHW, poses, self.u_NK[place_B]))
@@ -155,11 +156,7 @@ class Subjects:
     def predict_placed(self, place_N: Tensor, placement: Placement) -> Tensor:
         if placement == Placement():
             return self.untransformed_N[place_N]
-
-        def transform(raw_BCHW: Tensor, poses: PoseMaps, place_B: Tensor) -> tuple[Tensor, PoseMaps]:
-            return moved(raw_BCHW, poses, placement.maps(len(place_B), self.size_px, place_B.device))
-
-        return self.predict(place_N, transform)
+        return self.predict(place_N, placement.move)
 
 
 def moved(raw_BCHW: Tensor, poses: PoseMaps, maps: PoseMaps) -> tuple[Tensor, PoseMaps]:
@@ -247,7 +244,7 @@ def corrupting(corruption: Corruption, u: Tensor, severity: int) -> Transform:
     """u: draws for the images that it will be applied to."""
     level = corruption.levels[severity - 1]
 
-    def transform(raw_BCHW: Tensor, poses: PoseMaps, place_B: Tensor) -> tuple[Tensor, PoseMaps]:
+    def transform(raw_BCHW: Tensor, poses: PoseMaps) -> tuple[Tensor, PoseMaps]:
         if corruption.kind == "geometric":
             return moved(raw_BCHW, poses, corruption.change(u, raw_BCHW.shape[3], level))
         return corruption.change(raw_BCHW, u, level), poses

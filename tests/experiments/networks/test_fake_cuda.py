@@ -228,7 +228,7 @@ def test_corruptions(mode, name):
     u = corruption.draw(name, torch.arange(4, device=CUDA), raw_BCHW.shape[1:])
     assert u.device == CUDA
     for severity in SEVERITIES:
-        x_BCHW, poses = corrupting(corruption, u, severity)(raw_BCHW, images.poses, torch.arange(4, device=CUDA))
+        x_BCHW, poses = corrupting(corruption, u, severity)(raw_BCHW, images.poses)
         check(x_BCHW, 4, 3, 32, 32)
         check(poses.from_upright().apply(base_grid(3, 3, CUDA)), 4, 9, 2)
 

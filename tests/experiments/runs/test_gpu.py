@@ -123,7 +123,7 @@ def test_corrupted_images_are_close(name):
     for severity in (1, 5):
         here, there = (
             corrupting(corruption, corruption.draw(name, place_B, torch.Size((3, 32, 32))), severity)(
-                images.raw(torch.arange(40)).to(device), no_pose(40, device), place_B
+                images.raw(torch.arange(40)).to(device), no_pose(40, device)
             )[0].cpu()
             for device in (CPU, CUDA)
             for place_B in [torch.arange(40, device=device)]
