@@ -38,15 +38,8 @@ MAX_ERROR = 1000
 """Characters of an error that are kept: no reader refuses so many."""
 RESULT = (
     *("epochs", "num_train_images", "num_val_images", "num_test_images", "num_parameters", "train_flops"),
-    *(
-        "val_accuracy",
-        "val_loss",
-        "val_class_accuracy",
-        "test_accuracy",
-        "test_loss",
-        "test_class_accuracy",
-        "test_ece",
-    ),
+    *("val_accuracy", "val_loss", "val_class_accuracy"),
+    *("test_accuracy", "test_loss", "test_class_accuracy", "test_ece"),
     *("rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy", "transformer"),
 )
 """Fields of run.json's `result`, in its order."""
