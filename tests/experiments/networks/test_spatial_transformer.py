@@ -281,7 +281,7 @@ def penalty_guidance(name: str, batch: Batch) -> tuple[StnNetwork, Tensor]:
     return network, penalty
 
 
-def test_without_it_there_is_no_penalty():
+def test_without_guidance_there_is_no_penalty():
     assert stn("stn_affine").logits_and_penalty(batch_of())[1] is None
 
 
@@ -322,7 +322,7 @@ def test_only_consistency_needs_draws():
         assert model_of(f"stn_affine{options}").num_draws == num_draws
 
 
-def test_its_gradient_reaches_the_whole_localisation_net():
+def test_consistency_s_gradient_reaches_the_whole_localisation_net():
     network, penalty = penalty_guidance("stn_rotation:consistency=1:start_sd=0.1", batch_of())
     penalty.backward()
     assert all(p.grad is not None and p.grad.any() for p in network.localisation.parameters())

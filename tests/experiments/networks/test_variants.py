@@ -72,18 +72,11 @@ def test_there_is_one_spelling(name, spelling):
         ("cnn+rotate@lenet", "has the unknown policy 'rotate@lenet'; did you mean"),
         ("cnn+rotat+affine", "has the unknown policy 'rotat'; did you mean 'rotate'"),
         ("CNN", "has the unknown model 'CNN'; did you mean 'cnn'?"),
-        ("stn_affine:", "variant: 'stn_affine:': '' is not of the form key=value"),
         ("stn_affine:steps", "variant: 'stn_affine:steps': 'steps' is not of the form key=value"),
-        ("stn_affine:steps=", "'steps=' is not of the form key=value"),
         ("stn_affine:steps=1:steps=2", "variant: 'stn_affine:steps=1:steps=2' sets 'steps' twice"),
         ("stn_affine:step=2", "'stn_affine:step=2': step: stn_affine has no such hyper-parameter; did you mean"),
         ("cnn:steps=2", "variant: 'cnn:steps=2': steps: cnn has no such hyper-parameter; none are known"),
         ("stn_affine:steps=two", "variant: 'stn_affine:steps=two': steps: 'two' is not a whole number"),
-        ("stn_affine:steps=1.5", "steps: '1.5' is not a whole number"),
-        ("stn_affine:steps=inf", "steps: 'inf' is not a whole number"),
-        ("stn_affine:size=nan", "size: 'nan' is not a number"),
-        ("stn_affine:anti_alias=maybe", "anti_alias: 'maybe' is not true or false"),
-        ("stn_affine:padding=boarder", "'boarder' is not one of zeros, border, reflection; did you mean 'border'?"),
         ("cnn@lenet:depth=2", "variant: 'cnn@lenet:depth=2': depth: backbone lenet has no such option; it has width"),
         ("cnn@lenet:width=0", "width: '0' is not a number above 0 and up to 100"),
         ("cnn@lenet:width=nan", "width: 'nan' is not a number above 0 and up to 100"),
@@ -139,8 +132,6 @@ def test_unknown_hyperparameters_are_refused():
 
 
 def test_absurd_hyperparameters_are_refused():
-    with pytest.raises(UserError, match=r"^model\.loc_lr_factor: -1\.0 is not a number of 0 or more$"):
-        build_model(parse_variant("stn_affine"), {"loc_lr_factor": -1.0})
     with pytest.raises(UserError, match=r"^policy\.max_scale: 0\.5 is not between 1 and 10$"):
         build_policy(parse_variant("cnn+affine"), {"max_scale": 0.5})
 

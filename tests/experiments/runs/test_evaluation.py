@@ -183,7 +183,7 @@ def test_a_final_run_reads_all_of_it_under_its_pose(pose):
     assert found.scores != evaluate(network, other, "fp32")
 
 
-def test_or_as_many_images_as_the_protocol_says():
+def test_a_final_run_reads_as_many_images_as_the_protocol_says():
     network, run = build("stn_affine@lenet"), run_test_part(test_images=25)
     found = evaluate_on_test(network, TASK, run, torch.device("cpu"))
     assert found is not None and found.maps is not None
@@ -264,5 +264,5 @@ def test_the_oracle_s_pictures_are_upright():
     assert (above[:, 4:-4, 4:-4][:, disc].int() - upright).abs().float().mean() > 10
 
 
-def test_a_network_without_a_transformer_has_none():
+def test_a_network_without_a_transformer_has_no_picture():
     assert before_and_after(build("cnn"), on_cpu(some_images(2))) is None

@@ -167,18 +167,19 @@ def test_a_few_extreme_maps_are_no_collapse():
     assert described(theta_N23).verdict == "working"
 
 
-def test_one_map_that_is_not_finite_is():
+def test_one_map_that_is_not_finite_is_a_collapse():
     theta_N23 = maps(uniform(-1, 1))
     theta_N23[0, 0, 0] = math.inf
     found = described(theta_N23)
     assert (found.verdict, found.spread_px) == ("collapsed", 1e9)
 
 
-TRUE = staticmethod(lambda: maps(uniform(-1.5, 1.5), uniform(-0.3, 0.3), normal(0.3, 2)))
+def true_maps() -> Tensor:
+    return maps(uniform(-1.5, 1.5), uniform(-0.3, 0.3), normal(0.3, 2))
 
 
 def test_the_truth_is_recovered():
-    true = TRUE()
+    true = true_maps()
     assert recovered(true, true) == PoseRecovery(0.0, 1.0, 1.0, 1.0, 0.0)
 
 
@@ -187,7 +188,7 @@ def test_the_truth_is_recovered():
 )
 def test_a_constant_turn_place_or_size_is_no_error(constant):
     """What is found is true(C y): another picture is called upright. Each map finds its own image's copy of a place."""
-    true = TRUE()
+    true = true_maps()
     found = recovered(compose(true, maps(**constant)), true)
     assert (found.angle_r2, found.log_scale_r2, found.shift_r2) == pytest.approx((1, 1, 1))
     assert found.angle_error_deg == pytest.approx(0, abs=1e-5)
@@ -197,7 +198,7 @@ def test_a_constant_turn_place_or_size_is_no_error(constant):
 
 @pytest.mark.parametrize("constant_rad", [0.0, 1.0])
 def test_a_constant_map_recovers_nothing(constant_rad):
-    true = TRUE()
+    true = true_maps()
     found = recovered(maps(constant_rad, 0.1, 0.2), true)
     assert (found.angle_r2, found.log_scale_r2) == pytest.approx((0, 0), abs=1e-5)
     assert found.shift_r2 == pytest.approx(0, abs=0.01)  # two numbers are fitted to chance
@@ -206,7 +207,7 @@ def test_a_constant_map_recovers_nothing(constant_rad):
 
 
 def test_noise_is_measured():
-    true = TRUE()
+    true = true_maps()
     noise_deg, log_noise, shift_noise = 12.0, 0.05, 0.1
     noisy = maps(
         turn(true[:, :, :2]) + normal(math.radians(noise_deg)),
@@ -224,7 +225,7 @@ def test_noise_is_measured():
 
 
 def test_turning_the_wrong_way_is_worse_than_nothing():
-    true = TRUE()
+    true = true_maps()
     found = recovered(maps(-turn(true[:, :, :2])), true)
     assert found.angle_r2 is not None and found.angle_r2 < -0.5
 
@@ -237,7 +238,7 @@ def test_the_whole_circle_can_be_recovered():
 
 
 def test_what_does_not_vary_has_no_score():
-    some = TRUE()
+    some = true_maps()
     assert recover(some, maps(), 32) is None
     assert recover(some, maps(0.5, 0.2, 0.3), 32) is None
     turned = recovered(some, maps(uniform(-1, 1)))

@@ -45,6 +45,13 @@ def parameters_of(network: Network) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
 
 
+def numbered_images() -> DeviceImages:
+    """Images whose first pixel says which they are."""
+    images = some_images()
+    images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+    return images
+
+
 class Spy:
     """Changes nothing, but sees every image's draws; images are told apart by their first pixel."""
 
@@ -92,8 +99,7 @@ def test_steps_are_counted_as_batches_are_cut(num_images, batch_size, epochs):
 
 
 def test_every_epoch_shows_every_image_once_in_another_order():
-    images = some_images()
-    images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+    images = numbered_images()
     spy = Spy()
     assert carry_out("cnn@lenet", images=images, policy=spy)[0] == "completed"
     assert spy.batches == [16, 16, 8] * 3
@@ -104,8 +110,7 @@ def test_every_epoch_shows_every_image_once_in_another_order():
 
 
 def test_draws_belong_to_the_image_not_to_its_batch():
-    images = some_images()
-    images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+    images = numbered_images()
     spies = []
     for batch_size in (7, 40):
         spies.append(Spy())
@@ -116,8 +121,7 @@ def test_draws_belong_to_the_image_not_to_its_batch():
 
 
 def test_alternating_numbers_are_turned_over_in_every_later_epoch():
-    images, spy = some_images(), Spy()
-    images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+    images, spy = numbered_images(), Spy()
     spy.num_alternating = 2  # type: ignore[attr-defined]
     assert carry_out("cnn@lenet", images=images, policy=spy)[0] == "completed"
     epochs = [dict(spy.seen[start : start + 40]) for start in (0, 40, 80)]
@@ -155,8 +159,7 @@ def test_flip_crop_mirrors_each_image_in_every_other_epoch():
 
 
 def test_a_network_is_given_the_poses_and_draws_of_its_images_and_how_far_training_is():
-    images = some_images()
-    images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+    images = numbered_images()
     poses = affine_pose(from_parts(angle_rad_B=torch.zeros(40), shift_B2=torch.arange(80.0).view(40, 2)))
     images = dataclasses.replace(images, true_poses=poses)
     network, batches = build("stn_random@lenet"), []
