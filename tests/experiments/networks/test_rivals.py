@@ -34,6 +34,7 @@ def test_low_precision(name):
 
 
 @every_rival
+@torch.inference_mode()
 def test_no_pose_is_claimed(name):
     network, batch = built(name), some_batch(name, 2)
     assert network.maps(batch) is None

@@ -121,6 +121,7 @@ def test_the_map_s_gradient_reaches_the_stages_that_look(place, reached):
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("backbone", list(BACKBONES))
+@torch.inference_mode()
 def test_every_place_goes_with_every_backbone(place, backbone):
     network = built(f"stn_affine:place={place}@{backbone}")
     assert network(batch_of(2)).shape == (2, 10)
