@@ -16,7 +16,7 @@ from benchmarks.remote import Remote
 from benchmarks.workloads import NUM_CLASSES, Workload, random_images
 from experiments.machine.device import autocast, prepare_device
 from experiments.networks.network import Batch, Network
-from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.networks.variants import assemble, build_policy, parse_variant
 from experiments.runs.images import DeviceImages
 from experiments.runs.optimiser import Optimiser
 from experiments.runs.training import Row, train
@@ -27,17 +27,7 @@ NUM_WARM_BATCHES = 3
 
 def new_network(workload: Workload, device: torch.device) -> Network:
     """The workload's network as a run builds it."""
-    variant = parse_variant(workload.variant)
-    network = build_network(
-        variant,
-        build_model_recipe(variant, {}),
-        num_classes=NUM_CLASSES,
-        image_px=workload.protocol.image_px,
-        mean_C=torch.full((3,), 0.5),
-        std_C=torch.full((3,), 0.25),
-        seed=0,
-        width=workload.protocol.width,
-    )
+    network = assemble(workload.run(1), NUM_CLASSES, torch.full((3,), 0.5), torch.full((3,), 0.25))
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

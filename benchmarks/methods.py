@@ -29,7 +29,7 @@ from experiments.machine.device import autocast, prepare_device
 from experiments.networks.models import MODELS
 from experiments.networks.models.cnn_matched import count_parameters
 from experiments.networks.network import Batch
-from experiments.networks.variants import DEFAULT_BACKBONE, build_model_recipe, build_policy, parse_variant
+from experiments.networks.variants import DEFAULT_BACKBONE, build_model, build_policy, parse_variant
 from experiments.runs.images import Anew
 from experiments.runs.optimiser import Optimiser
 from experiments.runs.training import augment
@@ -131,7 +131,7 @@ class Methods:
     def training_step(self, name: str) -> Callable[[], object]:
         """Forward pass, backward pass and optimiser step on one batch that is ready in memory."""
         device, protocol, optim = self.device, self.protocol, Optim()
-        recipe = build_model_recipe(parse_variant(name), {})
+        recipe = build_model(parse_variant(name), {})
         network = new_network(Workload(name, name, protocol, optim), device).train()
         self.num_parameters[name] = count_parameters(network)
         optimiser = Optimiser(network, protocol, optim, recipe.lr_factors())

@@ -29,7 +29,7 @@ MODEL = '''
 from dataclasses import dataclass
 from typing import ClassVar
 from experiments.networks.models import MODELS
-from experiments.networks.models.stn_affine import StnAffine
+from experiments.networks.models.stn import StnAffine
 from experiments.networks.models.stn_shuffled import StnShuffled
 from experiments.networks.network import Network, Site
 from ledger.roles import Role

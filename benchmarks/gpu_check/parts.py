@@ -20,7 +20,7 @@ from benchmarks.workloads import Workload
 from experiments.images.tasks import load_task
 from experiments.images.tasks.cache import cache_folder
 from experiments.machine.device import prepare_device
-from experiments.networks.variants import build_model_recipe, build_network, parse_variant
+from experiments.networks.variants import assemble
 from experiments.runs.costs import count_train_flops
 from experiments.runs.evaluation import evaluate_on_test
 from experiments.runs.images import to_device
@@ -192,20 +192,12 @@ class Trainer:
         """The trained network's when it is shown each image and its mirror image."""
         import safetensors.torch
 
-        variant = parse_variant(MIRRORED)
-        network = build_network(
-            variant,
-            build_model_recipe(variant, {}),
-            num_classes=len(self.task.classes),
-            image_px=run.protocol.image_px,
-            mean_C=torch.zeros(3),  # the trained network's, as all else
-            std_C=torch.ones(3),
-            seed=0,
-            width=run.protocol.width,
-        )
+        run = dataclasses.replace(run, variant=MIRRORED)
+        # Its statistics are the trained network's, as all else.
+        network = assemble(run, len(self.task.classes), torch.zeros(3), torch.ones(3))
         network.load_state_dict(safetensors.torch.load(outcome.files["weights.safetensors"]))
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        found = evaluate_on_test(network, self.task, dataclasses.replace(run, variant=MIRRORED), self.device)
+        found = evaluate_on_test(network, self.task, run, self.device)
         if found is None:
             raise RuntimeError("the loss on the test images is not a number")
         return found.scores.accuracy

@@ -17,8 +17,8 @@ from experiments.networks.models import MODELS
 from experiments.networks.network import Network
 from experiments.networks.variants import (
     Variant,
-    build_model_recipe,
-    build_network,
+    assemble,
+    build_model,
     build_policy,
     hyperparameters,
     parse_variant,
@@ -62,7 +62,7 @@ class ArmPlan:
         """What the files of its model and its pose say of them, as study.json has it."""
         variant = parse_variant(self.variant)
         words = {"words": MODELS[variant.model], "pose_words": POSES[split_name(self.pose, "pose")[0]]}
-        return {"role": build_model_recipe(variant, {}).role} | {
+        return {"role": build_model(variant, {}).role} | {
             # As a part of a sentence; not the letters of an abbreviation
             name: re.sub("^[A-Z](?=[a-z ])", lambda letter: letter[0].lower(), first_sentence(owner).removesuffix("."))
             for name, owner in words.items()
@@ -89,7 +89,7 @@ def check_arm(study: Study, pose: str, index: int) -> ArmPlan:
         variant = parse_variant(entry.variant)
         baseline = parse_variant(entry.baseline)
         build_policy(variant, {})
-        build_model_recipe(variant, {})
+        build_model(variant, {})
     except UserError as error:
         raise UserError(f"{study.file}: {error}") from None
     defaults: dict[str, Value] = {f"optim.{name}": value for name, value in fields(Optim).items()}
@@ -158,7 +158,7 @@ def check_values(variant: Variant, parameters: Sequence[Parameter], defaults: Ma
         first = first_setting(part, parameters, defaults)
         for value in ends_of(parameter):
             if part == "model":
-                build_model_recipe(variant, first | {name: value})
+                build_model(variant, first | {name: value})
             elif part == "policy":
                 build_policy(variant, first | {name: value})
 
@@ -196,18 +196,9 @@ def network_of(
 
     image_px: of the posed images. values: the model's hyper-parameters.
     """
-    variant = parse_variant(variant_name)
+    run = RunConfig(variant=variant_name, protocol=replace(protocol, image_px=image_px), model=dict(values))
     with torch.device("meta"):
-        network = build_network(
-            variant,
-            build_model_recipe(variant, values),
-            num_classes=num_classes,
-            image_px=image_px,
-            mean_C=torch.zeros(num_channels),
-            std_C=torch.ones(num_channels),
-            seed=0,
-            width=protocol.width,
-        )
+        network = assemble(run, num_classes, torch.zeros(num_channels), torch.ones(num_channels))
     if protocol.optimiser == "muon" and not filters_of(network.backbone):
         raise UserError(
             f"protocol.optimiser: muon trains filters of convolutions, and the backbone of {variant_name} has none; "

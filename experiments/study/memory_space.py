@@ -12,8 +12,9 @@ from experiments.images.poses import posed_px
 from experiments.images.tasks import Say
 from experiments.machine.cores import free_memory
 from experiments.networks.network import Batch
-from experiments.networks.variants import build_model_recipe, build_network, parse_variant
+from experiments.networks.variants import assemble
 from experiments.study.plan import Plan
+from ledger.config import Protocol, RunConfig
 from ledger.wording import count
 
 PROCESS = 400 * 2**20
@@ -60,18 +61,9 @@ def worker_bytes(plan: Plan) -> float:
 
 def kept_bytes(variant_name: str, image_px: int, num_classes: int, width: float = 1.0, num_channels: int = 3) -> float:
     """Bytes of an image's tensors, without weights, that the forward pass keeps for the backward pass."""
-    variant = parse_variant(variant_name)
     small_px = min(image_px, SMALL_PX)
-    network = build_network(
-        variant,
-        build_model_recipe(variant, {}),
-        num_classes=num_classes,
-        image_px=small_px,
-        mean_C=torch.zeros(num_channels),
-        std_C=torch.ones(num_channels),
-        seed=0,
-        width=width,
-    )
+    run = RunConfig(variant=variant_name, protocol=Protocol(image_px=small_px, width=width))
+    network = assemble(run, num_classes, torch.zeros(num_channels), torch.ones(num_channels))
     weights = {weight.untyped_storage().data_ptr() for weight in network.state_dict().values()}
     kept: dict[int, int] = {}
 

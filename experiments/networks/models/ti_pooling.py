@@ -4,17 +4,15 @@ Legend: T turned copies, B images, C channels, H rows, W columns.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from experiments.networks.model import UsualModel, within
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
-from ledger.roles import Role
 from stn.affine import from_parts
 from stn.maps import AffineMap
 from stn.sampler import Sampler
@@ -22,7 +20,7 @@ from stn.sampler import Sampler
 
 @MODELS.register("ti_pooling")
 @dataclass(frozen=True)
-class TiPooling:
+class TiPooling(UsualModel):
     """A network that sees several turned copies and keeps the strongest answer.
 
     The backbone's maps of copies turned by a full circle in equal steps, their maximum at each place, the head.
@@ -31,19 +29,11 @@ class TiPooling:
     Source: Laptev et al. 2016, TI-POOLING, arXiv:1604.06318, section 3.
     """
 
-    role: ClassVar[Role] = "other"
-    num_draws: ClassVar[int] = 0
-    num_turns: int = 8
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_turns <= 72:
-            raise ValueError(f"num_turns: {self.num_turns} is not between 1 and 72")
+    role = "other"
+    num_turns: int = within(1, 72, 8)
 
     def build(self, site: Site) -> Network:
         return TiPoolingNetwork(site, self.num_turns)
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {}
 
 
 class TiPoolingNetwork(Network):

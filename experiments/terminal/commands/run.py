@@ -10,7 +10,7 @@ from experiments.images.tasks import Task, load_task
 from experiments.images.tasks.cache import cache_folder
 from experiments.images.tasks.overlap import find_overlap, overlap_text
 from experiments.machine.device import find_device, prepare_device, resolve
-from experiments.networks.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
+from experiments.networks.variants import Variant, build_model, build_policy, hyperparameters, parse_variant
 from experiments.runs.images import fit_to_task
 from experiments.runs.run import Job, Source, make_run
 from experiments.study.arms import network_of
@@ -109,7 +109,7 @@ def settled_by_study(options: Namespace, task: Task) -> Protocol | None:
 def check_variant(options: Namespace) -> Variant:
     """The run's variant. Raises UserError for names and hyper-parameters that do not exist."""
     variant = parse_variant(options.variant)
-    build_model_recipe(variant, options.model)
+    build_model(variant, options.model)
     options.pose = spell_pose(options.pose)
     build_policy(variant, options.policy)
     if options.seed < 0:
