@@ -5,7 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from experiments.images.poses import POSES, Corners, PoseMaps, no_pose
+from experiments.images.poses.pose import POSES, Corners
+from experiments.images.poses.pose_maps import PoseMaps, no_pose
 
 
 @POSES.register("upright")

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from experiments.images.tasks import Images, Task
+from experiments.images.tasks.task import Images, Task
 from ledger.study import Overlap
 
 

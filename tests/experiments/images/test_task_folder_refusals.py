@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from experiments.images.tasks import folder as folder_module
+from experiments.images.tasks import progress
 from experiments.images.tasks.image_files.decoding import Picture, decode
 from experiments.images.tasks.reading import ToRgb
 from tests.support.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal, save
@@ -126,7 +127,7 @@ def test_many_threadsdecode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
     one = load(root, tmp_path / "one").content_hash
     monkeypatch.setattr(folder_module, "_SMALL_BYTES", 0)
     monkeypatch.setattr(folder_module, "_BLOCK", 2)
-    monkeypatch.setattr(folder_module, "_SAY_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
     monkeypatch.setattr(folder_module, "num_cores", lambda: 4)
     threads = set()
 

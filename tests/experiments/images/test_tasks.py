@@ -307,9 +307,8 @@ def test_what_killed_builds_left_is_removed_after_a_day(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, "tests")
-from test_tasks import build_some
 from experiments.images.tasks import cache
+from tests.experiments.images.test_tasks import build_some
 def place(folder, entry):
     print(sorted(path.name for path in folder.iterdir()), flush=True)
     time.sleep(60)

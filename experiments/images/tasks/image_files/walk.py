@@ -21,7 +21,8 @@ UNREAD_EXTENSIONS = frozenset(
         ".pgm", ".pnm", ".ppm", ".psd", ".raf", ".raw", ".rw2", ".sgi", ".svg", ".svs", ".tga", ".xcf",
     }
 )  # fmt: skip
-"""Of files that are images as well, or arrays of them, and that are not decoded."""
+"""Those of other images, and of arrays of them, which are not decoded."""
+IMAGE_EXTENSIONS = EXTENSIONS | UNREAD_EXTENSIONS
 
 NO_EXTENSION = "without an extension"
 
@@ -29,7 +30,7 @@ SYSTEM_NAMES = frozenset(
     {"@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "__macosx"}
     | {"__pycache__", "found.000", "lost+found", "recycler", "system volume information", "thumbs.db", "desktop.ini"}
 )
-"""In small letters: what file servers and systems make beside people's own folders, often with small copies in it."""
+"""What file servers and systems make beside people's own folders, often with small copies in it; in small letters."""
 
 MAX_DEPTH = 100
 """Of folders in a class."""
@@ -98,7 +99,7 @@ def is_image(name: str) -> bool:
 
 def may_be_image(path: Path) -> bool:
     """Whether it is one by its extension, decoded or not, or by its first bytes. For plain files."""
-    return extension(path.name) in EXTENSIONS | UNREAD_EXTENSIONS or bool(image_format(path))
+    return extension(path.name) in IMAGE_EXTENSIONS or bool(image_format(path))
 
 
 def extension(name: str) -> str:
@@ -112,13 +113,13 @@ def same_name(name: str) -> str:
 
 def folders_in(folder: Path, unread: Unread) -> list[str]:
     """The names of the folders in it that may be people's own, sorted."""
-    found = []
+    names = []
     for entry in os.scandir(folder):
         if _is_passed_by(entry.name):
             unread.pass_by(entry)
         elif entry.is_dir():
-            found.append(entry.name)
-    return sorted(found)
+            names.append(entry.name)
+    return sorted(names)
 
 
 def loose_files(folder: Path) -> list[str]:
@@ -148,20 +149,9 @@ def in_order(files: Iterable[ImageFile]) -> list[ImageFile]:
     return sorted(files, key=lambda file: (same_name(file.path), file.path))
 
 
-def num_images_in(folders: Iterable[Path]) -> int:
+def num_images_in(folder: Path) -> int:
     """How many images there are below, read or not by their extension; links to folders are not followed."""
-    num, below = 0, list(folders)
-    while below:
-        try:
-            with os.scandir(below.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        below.append(Path(entry.path))
-                    else:
-                        num += extension(entry.name) in EXTENSIONS | UNREAD_EXTENSIONS
-        except OSError:  # nothing depends on it
-            continue
-    return num
+    return sum(extension(name) in IMAGE_EXTENSIONS for _, _, names in os.walk(folder) for name in names)
 
 
 def _is_passed_by(name: str) -> bool:
