@@ -63,7 +63,7 @@ class AffineMap:
             return AffineMap(affine.inverse(self.theta_B23))
 
     def projective(self) -> "ProjectiveMap":
-        """The same maps as 3x3 matrices."""
+        """These maps as 3x3 matrices."""
         row_B13 = self.theta_B23.new_tensor([0.0, 0.0, 1.0]).expand(len(self), 1, 3)
         return ProjectiveMap(torch.cat([self.theta_B23, row_B13], dim=1))
 

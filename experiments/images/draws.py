@@ -46,12 +46,10 @@ def uniform(index_N: Tensor, num_draws: int, *, seed: int, epoch: int, purpose: 
     """
     word = seed_of(seed, purpose)
     key = (word & MASK32, (word >> 32) & MASK32)
-    blocks = []
+    blocks = [index_N.new_empty(len(index_N), 0)]
     for block in range(-(-num_draws // 4)):
         words = (index_N & MASK32, index_N >> 32, torch.full_like(index_N, epoch), torch.full_like(index_N, block))
         blocks.append(philox4x32(torch.stack(words, dim=1), key))
-    if not blocks:
-        return torch.empty(len(index_N), 0, device=index_N.device)
     # 24 bits are what a float32 in [0, 1) holds exactly.
     return (torch.cat(blocks, dim=1)[:, :num_draws] >> 8).float() * 2.0**-24
 

@@ -21,7 +21,7 @@ def gaussian_blur(x_BCHW: Tensor, u_BK: Tensor, sigma_px: float) -> Tensor:
 @corruption("photometric", "defocus_blur", (0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))
 def defocus_blur(x_BCHW: Tensor, u_BK: Tensor, level: tuple[float, float]) -> Tensor:
     """A disc of this radius, itself smoothed over 3 x 3 pixels by this standard deviation, both in pixels."""
-    radius_px, sigma_px = (each * x_BCHW.shape[3] / CIFAR_PX for each in level)
+    radius_px, sigma_px = (length * x_BCHW.shape[3] / CIFAR_PX for length in level)
     kernel_KK = disc_kernel(radius_px, sigma_px).to(x_BCHW.device, x_BCHW.dtype)
     channels, reach = x_BCHW.shape[1], len(kernel_KK) // 2
     padded_BCHW = F.pad(x_BCHW, (reach, reach, reach, reach), mode="reflect")

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from baselines.registry import Registry
-from experiments.images.poses.pose_maps import PoseMaps
+from experiments.images.poses.pose_maps import PoseMaps, no_pose
 from experiments.images.tasks.task import MAX_IMAGE_PX, MIN_IMAGE_PX
 from ledger.errors import UserError, nearest
 from ledger.options import spell, split_name, typed
@@ -23,7 +23,7 @@ CANVAS_PX = (MIN_IMAGE_PX, MAX_IMAGE_PX)
 
 
 class Pose(Protocol):
-    """What every pose offers.
+    """What every pose offers. One that inherits from it leaves images as they are, until it says otherwise.
 
     num_draws: uniform numbers in [0, 1) that one image needs.
     corners: what turned images show outside their frame. canvas_px: side of the posed image; 0 for that of the image.
@@ -31,20 +31,24 @@ class Pose(Protocol):
     """
 
     @property
-    def num_draws(self) -> int: ...
+    def num_draws(self) -> int:
+        return 0
 
     @property
-    def corners(self) -> Corners: ...
+    def corners(self) -> Corners:
+        return "zeros"
 
     @property
-    def canvas_px(self) -> int: ...
+    def canvas_px(self) -> int:
+        return 0
 
     @property
-    def fresh(self) -> bool: ...
+    def fresh(self) -> bool:
+        return False
 
     def draw(self, u_NK: Tensor, image_px: int) -> PoseMaps:
         """From posed to upright coordinates, both in units of half an image's side (not of the canvas's)."""
-        ...
+        return no_pose(len(u_NK), u_NK.device)
 
 
 @runtime_checkable

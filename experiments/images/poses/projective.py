@@ -13,10 +13,10 @@ from experiments.images.poses.pose import CANVAS_PX, POSES, Corners
 from experiments.images.poses.pose_maps import PoseMaps
 
 MAX_MOVE = 0.9
-"""Of the scaled image's half side. Below 1 each corner stays in its own quarter, so the centre stays in the image."""
+"""Share of the scaled image's half side: below 1 each corner stays in its own quarter, so the centre in the image."""
 MIN_TURN = 0.2
-"""Of the scaled image's, the least area of the triangle of three corners in a row: at 0 they are on one line, below it
-the image is folded over."""
+"""Least area of the triangle of three corners in a row, as a share of the scaled image's: at 0 they are on one line,
+below it the image is folded over."""
 
 
 def _least_turn(corner_N42: Tensor) -> Tensor:

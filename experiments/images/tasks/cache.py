@@ -36,9 +36,8 @@ CACHE_FORMAT = 2
 MAX_META_BYTES = 2**24
 """A larger meta.json is not one of ours: ours has the names of the classes and some lines."""
 
-_BUILDING, _LOCK = ".building-", ".lock-"
+_BUILDING = ".building-"
 _STALE_S = 24 * 3600
-_BEAT_S = 1.0
 _PARTS = ("train", "test")
 _ARRAYS = {"pixels": ("pixels_NHWC", "u1"), "labels": ("labels_N", "<i8"), "theta": ("theta_N23", "<f4")}
 """Name in the files, field and type of what a part consists of."""
@@ -104,8 +103,8 @@ def cached(name: str, source: Any, cache: Path, build: Build, say: Say) -> Decod
         try:
             return _read(entry)
         except Exception as error:  # whatever is wrong inside, the remedy is the same
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            say(f"cache entry {entry.name} cannot be read ({reason}): building it again")
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            say(f"cache entry {entry.name} cannot be read ({why}): building it again")
     with _lock(entry, f"{name}: another process is making these images; waiting for it", say):
         with suppress(Exception):  # torn, or still not there
             return _read(entry)
@@ -153,7 +152,7 @@ def _lock(entry: Path, waiting: str, say: Say) -> Iterator[None]:
 
     with _writing(entry.parent):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(entry.with_name(f"{_LOCK}{entry.name}"), fallback_to_soft=False)
+        lock = FileLock(entry.with_name(f".lock-{entry.name}"), fallback_to_soft=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -161,7 +160,7 @@ def _lock(entry: Path, waiting: str, say: Say) -> Iterator[None]:
             while not lock.is_locked:
                 beat()  # a worker that waits is not hung
                 with suppress(Timeout):
-                    lock.acquire(timeout=_BEAT_S)
+                    lock.acquire(timeout=1)
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from experiments.images.tasks.downloads import Contents, DataSet, check, downloa
 from experiments.images.tasks.task import TASKS, Images, Say, Task
 
 ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
-"""The archive's, as Keras publishes it."""
+"""As Keras publishes it."""
 ARCHIVE_BYTES = 170_498_071
 
 SHA256 = {
@@ -26,7 +26,7 @@ SHA256 = {
     "test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
     "batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
 }
-"""Of the files in the archive, by name. Torchvision knows their MD5 only."""
+"""Checksums of the files in the archive, by name. Torchvision knows their MD5 only."""
 MAX_FILE_BYTES = 2**25
 """The largest of them has 31,035,999."""
 
@@ -103,7 +103,7 @@ class _Arrays(pickle.Unpickler):
             return np.empty(0).__reduce__()[0]  # the function itself, wherever this numpy keeps it
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
-        raise pickle.UnpicklingError(f"names {module}.{name}, which is no array")
+        raise pickle.UnpicklingError(f"names {module}.{name}, which is not an array")
 
 
 def _unpickled(name: str, data: bytes) -> Any:

@@ -150,17 +150,17 @@ def check(name: str, data: bytes, checksum: str) -> None:
 def _given(data_set: DataSet, cache: Path, say: Say) -> Contents | None:
     """The official files the user already has; None if there are none, or none that are whole in the cache."""
     variable = data_set.folder_variable
-    own = os.environ.get(variable)
-    folder = user_path(own, variable) if own else cache / "downloads"
-    where = f"{variable}={own!r}"
+    given = os.environ.get(variable)
+    folder = user_path(given, variable) if given else cache / "downloads"
+    where = f"{variable}={given!r}"
     try:
         contents = data_set.read(folder)
     except (OSError, RuntimeError) as error:
-        if own:
+        if given:
             raise UserError(f"{where}: {data_set.label} cannot be read: {_one_line(error)}") from error
         say(f"{data_set.name}: ignoring damaged files in {folder}: {_one_line(error)}")
         return None
-    if own and contents is None:
+    if given and contents is None:
         raise UserError(f"{where}: has {data_set.expected}")
     return contents
 

@@ -36,10 +36,10 @@ from ledger.errors import UserError, nearest
 from ledger.plain_text import listed, plain
 
 TEST_SHARE = 0.2
-"""Of each class, where the folder has no parts of its own."""
+"""Share of each class that is for testing, where the folder has no parts of its own."""
 SPLIT_SEED = 0
 MIN_IMAGES_TO_SPLIT = 5
-"""In a class; with fewer, a fifth is not one image."""
+"""Least number in a class; with fewer, a fifth is not one image."""
 
 DECODING = 3
 """Counted up when other pixels come of the same files: part of what is asked of the cache."""

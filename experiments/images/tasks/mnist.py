@@ -26,7 +26,7 @@ UNPACKED_MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-"""Of the unpacked files, by name; torchvision knows those of the packed ones only, which end in .gz."""
+"""Checksums of the unpacked files, by name; torchvision knows those of the packed ones only, which end in .gz."""
 
 MAX_PACKED_BYTES, MAX_BYTES = 10_000_000, 50_000_000
 """The largest files have 9,912,422 bytes packed, 47,040,016 unpacked."""

@@ -21,7 +21,7 @@ from experiments.images.tasks.task import TASKS, Images, Say, Task
 from ledger.errors import UserError
 
 VERSION = 1
-"""Of the drawing. A change to anything below that changes a pixel needs a new one."""
+"""Version of the drawing: a change to anything below that changes a pixel needs a new one."""
 
 SEED = 20150605
 NUM_TRAIN = 12_000
@@ -30,7 +30,7 @@ MAX_IMAGE_PX = 256
 """All images are drawn, whatever a study uses of them: larger ones would take gigabytes of memory, and an hour."""
 
 RADIUS = 0.62
-"""Of the circle around an upright sprite, in normalised coordinates."""
+"""Radius of the circle around an upright sprite, in normalised coordinates."""
 MAX_ROTATION_DEG = 30.0
 SCALE = (0.7, 1.2)
 MAX_SHEAR = 0.2

@@ -34,7 +34,7 @@ class Images:
         return len(self.labels_N)
 
     @classmethod
-    def upright(cls, pixels_NHWC: npt.NDArray[np.uint8], labels: Sequence[int]) -> "Images":
+    def upright(cls, pixels_NHWC: npt.NDArray[np.uint8], labels: Sequence[int] | npt.NDArray[np.int64]) -> "Images":
         """Images whose poses are the identity."""
         theta_N23 = np.tile(np.eye(2, 3, dtype=np.float32), (len(labels), 1, 1))
         return cls(pixels_NHWC, np.array(labels, np.int64), theta_N23)
@@ -73,12 +73,12 @@ class Task:
 
     @property
     def num_channels(self) -> int:
-        """Of its images, and so of what every network takes: 1 where all are grey, else 3."""
+        """Channels of its images, and so of what every network takes: 1 where all are grey, else 3."""
         return int(self.train.pixels_NHWC.shape[3])
 
     @property
     def num_bytes(self) -> int:
-        """Of its images when decoded, with labels and poses."""
+        """Bytes of its images when decoded, with labels and poses."""
         parts = (self.train, self.test)
         return sum(part.pixels_NHWC.nbytes + part.labels_N.nbytes + part.theta_N23.nbytes for part in parts)
 

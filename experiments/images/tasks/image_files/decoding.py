@@ -29,7 +29,7 @@ _LOWER_RAW = {"LA;16B": "RGBA"} | {
     for bands in ("RGB", "RGBX", "RGBA", "CMYK")
     for order, other in (("L", "B"), ("B", "L"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
-"""Of 16 bits in one order, Pillow keeps the upper 8; of the same in the other order, what are the lower 8 then."""
+"""Read in one byte order, of 16 bits Pillow keeps the upper 8; read in the other, what are the lower 8 then."""
 
 _MAX_SECOND_LOOK = 2**28
 """Bytes of a damaged file that are held to look at its pixels alone."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from experiments.images.tasks.image_files.walk import ImageFile, same_name
 
 MASK_SHARE = 0.5
-"""Of a class's pictures: so many that have a mask in the same class are a warning."""
+"""Share of a class's pictures: if so many have a mask in the same class, that is a warning."""
 
 _WORDS = "masks?|seg|segm|segmentations?|gt|ground[ _-]?truth|labels?|annotations?|annot|trimaps?"
 _ANY = re.compile(_WORDS, re.IGNORECASE)
