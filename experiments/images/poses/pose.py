@@ -79,7 +79,7 @@ def parse_pose(text: str) -> Pose:
 
 def spell_pose(text: str) -> str:
     """The one spelling of a pose: options at their defaults are left out. Raises UserError as parse_pose does."""
-    name, _, _ = text.partition(":")
+    name, _ = split_name(text, "pose")
     return spell(name, vars(parse_pose(text)), POSES[name])
 
 

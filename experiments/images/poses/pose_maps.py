@@ -29,7 +29,7 @@ class PoseMaps:
         return len(self.theta_N33)
 
     def __getitem__(self, index_B: Tensor) -> "PoseMaps":
-        bend = self.bend and SplineMap(self.bend.step_BK2.index_select(0, index_B))
+        bend = None if self.bend is None else SplineMap(self.bend.step_BK2.index_select(0, index_B))
         return PoseMaps(self.theta_N33.index_select(0, index_B), bend, self.further and self.further[index_B])
 
     def apply(self, points: Tensor) -> Tensor:

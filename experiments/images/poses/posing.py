@@ -11,6 +11,7 @@ from experiments.images.poses.pose import OnBackground, parse_pose, posed_px
 from experiments.images.poses.pose_maps import PoseMaps, no_pose
 from experiments.images.resampling import resample
 from experiments.machine.heartbeat import beat
+from ledger.options import split_name
 from stn.sampler import Sampler, base_grid
 from stn.spline import SplineMap
 
@@ -38,7 +39,7 @@ def put_in_pose(
         every run.
     """
     pose = parse_pose(text)
-    purpose = f"pose {text.partition(':')[0]} {part}"
+    name, _ = split_name(text, "pose")
     device, image_px = pixels_NHWC.device, pixels_NHWC.shape[1]
     if pose.num_draws == 0:
         return pixels_NHWC, no_pose(len(pixels_NHWC), device)
@@ -51,7 +52,7 @@ def put_in_pose(
         *(whole.split(at_once) for whole in (pixels_NHWC, index_N, own_N)), strict=True
     ):
         beat()
-        u_NK = uniform(chunk_N, pose.num_draws, seed=seed, epoch=epoch, purpose=purpose)
+        u_NK = uniform(chunk_N, pose.num_draws, seed=seed, epoch=epoch, purpose=f"pose {name} {part}")
         drawn = pose.draw(u_NK, image_px)
         if size_px != image_px:
             drawn = _on_canvas(drawn, size_px / image_px)

@@ -120,8 +120,8 @@ def held(wanted: str, cache: Path) -> Decoded | None:
     """The images with that content hash, if any entry has them."""
     for meta in cache.glob("[!.]*/meta.json"):
         with suppress(Exception):  # torn, or of another version
-            if (decoded := _read(meta.parent)).content_hash == wanted:
-                return decoded
+            if (images := _read(meta.parent)).content_hash == wanted:
+                return images
     return None
 
 
@@ -139,10 +139,10 @@ def received(wanted: str, cache: Path, fetch: Callable[[], Decoded]) -> Decoded:
             raise ValueError("the images that arrived are not those that were sent")
         return classes, train, test, reading
 
-    decoded = held(wanted, cache) or cached("received", wanted, cache, build, lambda line: None)
-    if decoded.content_hash != wanted:
+    images = held(wanted, cache) or cached("received", wanted, cache, build, lambda line: None)
+    if images.content_hash != wanted:
         raise UserError(f"cache {str(cache)!r}: an entry received-... has other images than those sent; delete it")
-    return decoded
+    return images
 
 
 @contextmanager
@@ -285,7 +285,10 @@ def _load(path: Path, dtype: str) -> npt.NDArray[Any]:
 
 
 def _place(folder: Path, entry: Path) -> Decoded:
-    """Rename a finished folder to its place, and open it; or what another process put there first, if it is whole."""
+    """Rename a finished folder to its place and open it; or open what another process put there first, if it is whole.
+
+    Raises OSError where the folder cannot be moved there.
+    """
     for attempt in range(3):
         try:
             os.rename(folder, entry)

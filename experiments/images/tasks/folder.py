@@ -197,6 +197,10 @@ def _is_control(letter: str) -> bool:
 
 def _split(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]:
     """Every class 80/20, in the order of a seeded hash of the path: a new file hardly moves the others."""
+
+    def seeded_hash(path: str) -> bytes:
+        return hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{same_name(path)}")).digest()
+
     parts: dict[str, list[ImageFile]] = {"train": [], "test": []}
     by_class: dict[str, list[ImageFile]] = defaultdict(list)
     for file in files:
@@ -208,15 +212,11 @@ def _split(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]
                 f"{where}: class {name!r} has {num_images} images, too few to split 80/20;"
                 f" give it at least {MIN_IMAGES_TO_SPLIT}, or make train/ and test/ folders"
             )
-        shuffled = sorted(of_class, key=_place_in_split)
+        shuffled = sorted(of_class, key=lambda file: seeded_hash(file.path))
         num_test = round(TEST_SHARE * num_images)
         parts["test"] += shuffled[:num_test]
         parts["train"] += shuffled[num_test:]
     return {part: in_order(chosen) for part, chosen in parts.items()}
-
-
-def _place_in_split(file: ImageFile) -> bytes:
-    return hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{same_name(file.path)}")).digest()
 
 
 def _decode_parts(layout: Layout, parts: Mapping[str, list[ImageFile]], image_px: int, say: Say) -> Parts:
