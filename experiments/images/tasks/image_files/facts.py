@@ -28,46 +28,46 @@ FEW_LEVELS = 64
 
 OR_RENAME = "; those whose content stands in brackets only need its extension"
 
-Told = tuple[str, str] | str
+Remark = tuple[str, str] | str
 """A fact, which is a heading and a text, or a warning, which is a sentence."""
 
 
 def of_files(layout: Layout, parts: dict[str, list[ImageFile]], unread: Unread) -> Reading:
     """What the scan of a folder tells. parts: the images that are read."""
     files = [file for part in parts.values() for file in part]
-    told: list[Told] = [("Parts", layout.why), *layout.warnings, *_not_read(layout, files, unread)]
+    remarks: list[Remark] = [("Parts", layout.why), *layout.warnings, *_not_read(layout, files, unread)]
     if num_outside := sum(file.is_outside for file in files):
-        told.append(("Links", f"{num_outside:,} of {len(files):,} images are links to files outside the folder"))
+        remarks.append(("Links", f"{num_outside:,} of {len(files):,} images are links to files outside the folder"))
     if "" in layout.parts and (inner := _same_folders(files)):
-        told.append(
+        remarks.append(
             f"Every class folder holds the same folders ({listed(map(repr, inner))}): if these are the"
             " classes, and the folders above them are not, give the folder that holds one set of them."
         )
     if masks := mask_warning(files):
-        told.append(masks)
-    return _reading(told)
+        remarks.append(masks)
+    return _reading(remarks)
 
 
 def of_pictures(pictures: Sequence[Picture], classes: Sequence[str], image_px: int, to_rgb: ToRgb) -> Reading:
     """What decoding a folder told, one picture a file. classes: the class of each."""
     modes = Counter(picture.mode for picture in pictures)
-    told = [
+    remarks = [
         *_shapes(pictures, image_px),
         ("Modes", ", ".join(f"{_MODES.get(mode, mode)} {num:,}" for mode, num in modes.most_common())),
     ]
     if all(picture.is_grey for picture in pictures):
-        told.append(("Channels", "one, since all images are grey"))
+        remarks.append(("Channels", "one, since all images are grey"))
     deep = list(_deep(pictures, to_rgb.grey_bits))
     is_known_faint = any(isinstance(item, str) for item in deep)
-    told += [*deep, *_transparency(pictures, to_rgb.ground), *_values(pictures, classes, is_known_faint)]
-    return _reading([*told, *_frames(pictures)], to_rgb)
+    remarks += [*deep, *_transparency(pictures, to_rgb.ground), *_values(pictures, classes, is_known_faint)]
+    return _reading([*remarks, *_frames(pictures)], to_rgb)
 
 
-def _reading(told: Iterable[Told], to_rgb: ToRgb = USUAL) -> Reading:
+def _reading(remarks: Iterable[Remark], to_rgb: ToRgb = USUAL) -> Reading:
     """Facts of one heading become one."""
     facts: dict[str, list[str]] = {}
     warnings = []
-    for item in told:
+    for item in remarks:
         if isinstance(item, str):
             warnings.append(plain(item))
         else:
@@ -93,7 +93,7 @@ def _same_folders(files: Sequence[ImageFile]) -> list[str]:
     return sorted(first) if len(first) > 1 and "" not in first and all(names == first for names in others) else []
 
 
-def _not_read(layout: Layout, files: Sequence[ImageFile], unread: Unread) -> Iterator[Told]:
+def _not_read(layout: Layout, files: Sequence[ImageFile], unread: Unread) -> Iterator[Remark]:
     for name in layout.spare:
         images_in = _count(num_images_in(layout.root / name), "image")
         yield "Not read", f"{name}/: a further part with {images_in}"
@@ -136,7 +136,7 @@ def _not_read(layout: Layout, files: Sequence[ImageFile], unread: Unread) -> Ite
         yield "Not read", f"{_count(num, 'image')} in hidden folders and those of the system ({names})"
 
 
-def _shapes(pictures: Sequence[Picture], image_px: int) -> Iterator[Told]:
+def _shapes(pictures: Sequence[Picture], image_px: int) -> Iterator[Remark]:
     sizes = Counter(picture.size for picture in pictures)
     by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     (common, num_common), *_ = sizes.most_common(1)
@@ -161,7 +161,7 @@ def _shapes(pictures: Sequence[Picture], image_px: int) -> Iterator[Told]:
         yield "Resizing", f"to {image_px} x {image_px} px: {_times(middle)}{spread}"
 
 
-def _deep(pictures: Sequence[Picture], grey_bits: int) -> Iterator[Told]:
+def _deep(pictures: Sequence[Picture], grey_bits: int) -> Iterator[Remark]:
     ranges = [picture.grey for picture in pictures if picture.grey]
     if ranges:
         darkest, brightest = min(low for low, _ in ranges), max(high for _, high in ranges)
@@ -196,7 +196,7 @@ def _num_lost(pictures: Sequence[Picture]) -> Counter[str]:
     return Counter(ground for grounds in lost if len(grounds) < len(GROUNDS) for ground in grounds)
 
 
-def _transparency(pictures: Sequence[Picture], ground: str) -> Iterator[Told]:
+def _transparency(pictures: Sequence[Picture], ground: str) -> Iterator[Remark]:
     alphas = [picture.alpha for picture in pictures if picture.alpha]
     num_ignored = sum(alpha.is_ignored for alpha in alphas)
     if num := len(alphas) - num_ignored:
@@ -211,7 +211,7 @@ def _transparency(pictures: Sequence[Picture], ground: str) -> Iterator[Told]:
         )
 
 
-def _values(pictures: Sequence[Picture], classes: Sequence[str], is_known_faint: bool) -> Iterator[Told]:
+def _values(pictures: Sequence[Picture], classes: Sequence[str], is_known_faint: bool) -> Iterator[Remark]:
     darkest, brightest = min(p.darkest for p in pictures), max(p.brightest for p in pictures)
     yield "Values", f"{darkest} to {brightest} after decoding and resizing; 0 is black and 255 white"
     plain_ones = Counter(name for picture, name in zip(pictures, classes, strict=True) if picture.is_plain)
@@ -231,7 +231,7 @@ def _values(pictures: Sequence[Picture], classes: Sequence[str], is_known_faint:
         )
 
 
-def _frames(pictures: Sequence[Picture]) -> Iterator[Told]:
+def _frames(pictures: Sequence[Picture]) -> Iterator[Remark]:
     if num_turned := sum(picture.is_turned for picture in pictures):
         yield "Turned", f"{_count(num_turned, 'file')} turned upright by the EXIF tag"
     num_more = sum(picture.has_more for picture in pictures)
