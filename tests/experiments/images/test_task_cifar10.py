@@ -108,12 +108,6 @@ def test_refused_by_the_server(status: int, tmp_path: Path, monkeypatch: pytest.
         assert str(status) in failure(tmp_path / "cache")
 
 
-def test_a_page_instead_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serve(200, b"<html>Please log in</html>") as (url, _):
-        monkeypatch.setattr(CIFAR10, "url", url)
-        assert "checksum differs" in failure(tmp_path / "cache")
-
-
 def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: refused
