@@ -80,9 +80,8 @@ def ablation_rows(study: Study, scores: FinalScores, trained: Sequence[Trained])
     finals: list[list[Run]] = [[] for _ in arms]
     for run in study.runs.to_dict("records"):
         (finals if run["stage"] == "final" else trials)[run["arm"]].append(run)
-    test_AS = scores.array("test_accuracy")
-    arm_index = {(arm.pose, arm.variant): i for i, arm in enumerate(arms)}
-    baseline_A = np.array([arm_index[arm.pose, arm.baseline] for arm in arms])
+    test_AS = scores.test_AS
+    baseline_A = np.array([study.places[arm.pose, arm.baseline] for arm in arms])
     pairs_AS = test_AS - test_AS[baseline_A]
     val, test = mean_interval(scores.array("val_accuracy")), mean_interval(test_AS)
     difference = paired_difference(test_AS, test_AS[baseline_A])

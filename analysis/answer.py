@@ -14,7 +14,7 @@ from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.leader import best_text
-from analysis.lost_runs import left_out, row_of, why_untested
+from analysis.lost_runs import left_out, why_untested
 from analysis.questions import Question, aside, question_of
 from analysis.verdicts import SHOWN, Verdict, cost_of, needed, verdicts
 from analysis.wording import (
@@ -212,8 +212,7 @@ def _remarks(findings: Findings, result: ClaimResult) -> Iterator[str]:
         yield f"{capital(risk_text(result))}."
     if question == "ceiling" and result.decision == "better":
         yield "That much is there to be won by undoing each image's pose."
-    row = row_of(findings, claim.pose, claim.variant)
-    share = row.gap_closed if row else None
+    share = findings.row(claim.pose, claim.variant).gap_closed
     if question == "transformer" and share is not None and not math.isnan(share.low):
         span = f"{percent(share.value)} % [{percent(share.low)}, {percent(share.high)}]"
         gap = "the gap to a network that is told each image's true pose"

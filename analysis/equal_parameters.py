@@ -1,14 +1,13 @@
 """Arms beside others that are as large: are parameters worth more in a spatial transformer, or in the classifier?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.means import Mean, mean_of
-from analysis.names import variant_parts
-from analysis.pairs import Arms, pairs_of, runs_by_seed, signed
 from analysis.records import Study
-from analysis.scores import completed_finals
-from analysis.statistics import mean_interval
+from analysis.scores import FinalScores, completed_finals, final_scores
+from analysis.statistics import paired_difference
+from ledger.names import variant_parts
 from ledger.roles import WITH_TRANSFORMER
 from ledger.study import Claim
 
@@ -40,30 +39,26 @@ def equal_parameters(study: Study) -> tuple[ParametersRow, ...]:
     """Every arm beside an equally large one, as "a spatial transformer, or the same parameters in the classifier?"."""
     finals = completed_finals(study.runs)
     sizes = {int(str(i)): int(size) for i, size in finals.groupby("arm")["num_parameters"].median().dropna().items()}
-    by_arm = runs_by_seed(study.runs)
-    same: dict[tuple[str, str], list[int]] = {}
-    for i, arm in enumerate(study.arms):
-        same.setdefault((arm.pose, variant_parts(arm.variant).policy), []).append(i)
-    return tuple(_parameters_row(study, i, same, sizes, by_arm) for i in range(len(study.arms)))
+    scores = final_scores(study)
+    policies = [variant_parts(arm.variant).policy for arm in study.arms]
+    return tuple(_parameters_row(scores, i, sizes, policies) for i in range(len(study.arms)))
 
 
-def _parameters_row(
-    study: Study, i: int, same: Mapping[tuple[str, str], list[int]], sizes: Mapping[int, int], by_arm: Arms
-) -> ParametersRow:
-    arm, size = study.arms[i], sizes.get(i)
+def _parameters_row(scores: FinalScores, i: int, sizes: Mapping[int, int], policies: Sequence[str]) -> ParametersRow:
+    arms, size = scores.study.arms, sizes.get(i)
+    pose, variant = arms[i].pose, arms[i].variant
     near = [
-        (abs(sizes[other] - size), other)
-        for other in same[arm.pose, variant_parts(arm.variant).policy]
-        if size is not None and other in sizes
-        if (arm.role in WITH_TRANSFORMER) != (study.arms[other].role in WITH_TRANSFORMER)
-        if abs(sizes[other] - size) <= PARAMETERS_TOLERANCE * size
-        if "ceiling" not in (arm.role, study.arms[other].role)
+        (abs(size_of_other - size), other)
+        for other, size_of_other in sizes.items()
+        if size is not None and abs(size_of_other - size) <= PARAMETERS_TOLERANCE * size
+        if (pose, policies[i]) == (arms[other].pose, policies[other])
+        if (arms[i].role in WITH_TRANSFORMER) != (arms[other].role in WITH_TRANSFORMER)
+        if "ceiling" not in (arms[i].role, arms[other].role)
     ]
     if not near:
-        return ParametersRow(arm.pose, arm.variant, size, None, None, None, ())
+        return ParametersRow(pose, variant, size, None, None, None, ())
     _, other = min(near)
-    match = study.arms[other].variant
-    pairs = pairs_of(Claim(arm.pose, arm.variant, match), by_arm).values()
-    difference = mean_of(mean_interval([[signed(run.accuracy for run in pair) for pair in pairs]]), 0)
-    keys = tuple(run.key for one in zip(*pairs, strict=True) for run in one)
-    return ParametersRow(arm.pose, arm.variant, size, match, sizes[other], difference, keys)
+    match = arms[other].variant
+    difference = mean_of(paired_difference(scores.test_AS[[i]], scores.test_AS[[other]]), 0)
+    keys = scores.pairs(Claim(pose, variant, match)).keys
+    return ParametersRow(pose, variant, size, match, sizes[other], difference, keys)

@@ -7,10 +7,10 @@ import numpy as np
 
 from analysis.formats import ABSENT
 from analysis.means import MIN_SEEDS, Mean, mean_of, percent_text
-from analysis.names import variant_parts
 from analysis.records import Arm, Study
-from analysis.scores import FinalScores, scored_finals
+from analysis.scores import final_scores
 from analysis.statistics import CONFIDENCE, Floats, paired_difference, paired_ratio
+from ledger.names import variant_parts
 
 GAP_COLUMN = "Gap closed %"
 
@@ -142,10 +142,10 @@ class SizedShares(NamedTuple):
 
 def shares_by_size(study: Study) -> tuple[SizedShares, ...]:
     """Of each arm between the ends of a gap; none for a study without a ladder or without a gap."""
-    scores = [FinalScores(study, scored_finals(runs)) for runs in (*(rung.runs for rung in study.rungs), study.runs)]
+    scores = [final_scores(study, size.runs) for size in study.sizes]
     if len(scores) < 2:
         return ()
-    found = [shares(study.arms, each.array("test_accuracy")) for each in scores]
+    found = [shares(study.arms, each.test_AS) for each in scores]
     ends = {place for pair in _ends(study.arms) for place in pair}
     return tuple(
         SizedShares(arm.pose, arm.variant, tuple(key for each in scores for key in each.keys[i]), own)

@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from analysis.earlier_names import model_said, pose_said
-from analysis.run_records import COSTS, MACHINE, SCORES, TRANSFORMER_COLUMNS, Runs
+from analysis.run_records import MACHINE, SCORES, TRANSFORMER_COLUMNS, Runs
 from ledger.committed import get, read_manifest
 from ledger.errors import UserError, nearest, remedy
 from ledger.roles import CONTROLS, PLAIN, SEES_POSE, Role
+from ledger.scores import COSTS
 from ledger.study import Claim, Claims, Overlap
 
 
@@ -57,10 +58,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Rung:
-    """A smaller size of training, at which the study's final runs were made too.
-
-    runs: rows as those of Study.runs, of these alone.
-    """
+    """A size of training at which the study's final runs were made. runs: rows as those of Study.runs, of its own."""
 
     train_images: int
     epochs: int
@@ -129,6 +127,19 @@ class Study:
     def num_classes(self) -> int:
         return len(self.classes)
 
+    @property
+    def sizes(self) -> tuple[Rung, ...]:
+        """Its rungs, and its own size as the last."""
+        return (
+            *self.rungs,
+            Rung(self.protocol.get("train_images", 0), self.epochs or 0, self.protocol_hash, self.runs),
+        )
+
+    @cached_property
+    def places(self) -> dict[tuple[str, str], int]:
+        """Of the arms, by pose and variant."""
+        return {(arm.pose, arm.variant): i for i, arm in enumerate(self.arms)}
+
     @cached_property
     def roles(self) -> dict[str, Role]:
         """By variant."""
@@ -176,7 +187,7 @@ def read_study(ledger: Path, study: str) -> Study:
         _check_same(file, "protocol", hashed, found_hashes)
     _check_same(file, "task", task_hash, read.tasks)
     protocol = read.protocol_of.get(top, {})
-    numbers = ["seed", *SCORES, *COSTS, *TRANSFORMER_COLUMNS]
+    numbers = ["seed", *SCORES, *(score.name for score in COSTS), *TRANSFORMER_COLUMNS]
     texts = ["test_class_accuracy", "transformer.verdict", *MACHINE, "versions"]
     fixed = ["arm", "pose", "variant", "stage", "key", "status", "error", *numbers, *texts]
 

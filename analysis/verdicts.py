@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
 from analysis.formats import one_line
-from analysis.lost_runs import row_of, why_untested
+from analysis.lost_runs import why_untested
 from analysis.questions import Question, question_of
 from analysis.statistics import smallest_p
 from analysis.wording import cost_text, level, plain_points, points, risk_text
@@ -193,7 +193,7 @@ def needed(findings: Findings, results: Sequence[ClaimResult]) -> str:
 
 
 def cost_of(findings: Findings, claim: Claim) -> str:
-    rows = (row_of(findings, claim.pose, variant) for variant in (claim.variant, claim.baseline))
+    rows = (findings.row(claim.pose, variant) for variant in (claim.variant, claim.baseline))
     return cost_text(findings.study, *rows)
 
 

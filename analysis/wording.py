@@ -58,10 +58,8 @@ def p_text(name: str, p: float) -> str:
     return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.2g}"
 
 
-def cost_text(study: Study, row: Row | None, baseline: Row | None) -> str:
+def cost_text(study: Study, row: Row, baseline: Row) -> str:
     """` at 1.2 times the training time and 1.05 times the computation`; "" where nothing is known of either."""
-    if row is None or baseline is None:
-        return ""
     time = time_ratio(study, row.pose, row.variant, baseline.variant)
     flops = (row.train_flops or math.nan) / (baseline.train_flops or math.nan)
     if math.isnan(time):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger.config import hash_of, key_of
+from ledger.scores import robustness_scores
 
 STATUSES = ("completed", "pruned", "diverged", "failed")
 NUM_BINS = 15
@@ -111,14 +112,7 @@ def calibration_error(confidence_N: npt.NDArray[np.float64], correct_N: npt.NDAr
 
 
 def _of_robustness(record: Mapping[str, Any], robustness: Mapping[str, Any]) -> Iterator[str]:
-    points, corruptions = robustness["points"], robustness["corruptions"]
-    turned = [point["accuracy"] for point in points if point["kind"] == "rotation" and point["value"] != 180]
-    found = {
-        "rotation_accuracy": sum(turned) / len(turned),
-        "corruption_accuracy": sum(each["accuracy"] for each in corruptions) / len(corruptions),
-        "worst_of_grid_accuracy": robustness["worst_of_grid"]["accuracy"],
-    }
-    for name, value in found.items():
+    for name, value in robustness_scores(robustness).items():
         if not _same(value, record["result"][name], ROUNDING):
             yield f"its {name} comes to {_short(value)}, and run.json says {_short(record['result'][name])}"
 

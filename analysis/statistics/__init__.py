@@ -6,30 +6,25 @@ Scores have any unit and keep it. A score that is missing is NaN, and never coun
 from analysis.statistics.bca import Interval, bca_interval
 from analysis.statistics.equivalence import equivalence_p
 from analysis.statistics.families import holm
-from analysis.statistics.improvement import Improvement, probability_of_improvement
+from analysis.statistics.improvement import probability_of_improvement
 from analysis.statistics.interaction import interaction
 from analysis.statistics.intervals import CONFIDENCE, Estimate, Floats, mean_interval, paired_difference
 from analysis.statistics.ratio import Ratio, paired_ratio
 from analysis.statistics.seeds import MAX_SEEDS, POWER, seeds_needed_for_significance, seeds_to_decide
-from analysis.statistics.seeds_by_images import ImageTests, mcnemar_p, seeds_by_images_interval, seeds_by_images_tests
+from analysis.statistics.seeds_by_images import ImageTests, seeds_by_images_interval, seeds_by_images_tests
 from analysis.statistics.sign_flip import sign_flip_p, smallest_p
-from analysis.statistics.tasks import MIN_TASKS, Aggregate, Profile, interquartile_mean, performance_profile
 from analysis.statistics.trend import Direction, Trend, trends
 from analysis.statistics.tuning import TuningBudget, check_random_search, tuning_budget
 
 __all__ = [
     "CONFIDENCE",
     "MAX_SEEDS",
-    "MIN_TASKS",
     "POWER",
-    "Aggregate",
     "Direction",
     "Estimate",
     "Floats",
     "ImageTests",
-    "Improvement",
     "Interval",
-    "Profile",
     "Ratio",
     "Trend",
     "TuningBudget",
@@ -38,12 +33,9 @@ __all__ = [
     "equivalence_p",
     "holm",
     "interaction",
-    "interquartile_mean",
-    "mcnemar_p",
     "mean_interval",
     "paired_difference",
     "paired_ratio",
-    "performance_profile",
     "probability_of_improvement",
     "seeds_by_images_interval",
     "seeds_by_images_tests",

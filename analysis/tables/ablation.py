@@ -111,7 +111,7 @@ def _notes(findings: Findings, poses: list[str]) -> Iterator[str]:
         f"{STAR}."
     )
     yield from majority_note(study)
-    found = gaps(study.arms, findings.scores.array("test_accuracy"))
+    found = gaps(study.arms, findings.scores.test_AS)
     yield from gap_notes(found, several_poses=len(poses) > 1)
     num_trials = trials_of_a_tuning(study)
     if num_trials[-1]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from analysis.findings import Findings
 from analysis.formats import ABSENT, Cell, Section, Table, one_line, text_table
-from analysis.scores import SCORES, FinalScores
+from analysis.scores import SHOWN, FinalScores
 from analysis.statistics import Estimate, Floats, mean_interval
 from analysis.tables import table
 from analysis.tables.ranking import arms_by_pose, pose_heading, ranked, ranking_note
@@ -23,7 +23,7 @@ def classes(findings: Findings) -> Table | None:
     class_KAS = class_scores(scores)
     if np.isnan(class_KAS).all():
         return None
-    overall = [score for score in SCORES[:3] if not np.isnan(scores.array(score.name)).all()]
+    overall = [score for score in SHOWN[:3] if not np.isnan(scores.array(score.name)).all()]
     few, alpha = len(study.classes) <= MAX_COLUMNS, study.claims.alpha
     headings = ["Variant", *(score.heading for score in overall)]
     headings += map(one_line, study.classes) if few else [f"{end} {NUM_NAMED} classes %" for end in ("Worst", "Best")]

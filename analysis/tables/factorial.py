@@ -6,7 +6,6 @@ from typing import NamedTuple
 from analysis.findings import Findings
 from analysis.formats import Cell, Section, Table, text_table
 from analysis.means import Mean, mean_cell, mean_of
-from analysis.names import variant_parts
 from analysis.records import Arm
 from analysis.ripeness import is_ripe
 from analysis.scores import FinalScores
@@ -14,6 +13,7 @@ from analysis.statistics import CONFIDENCE, Floats, interaction, mean_interval, 
 from analysis.tables import table
 from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_column, section, table_of
 from analysis.tables.ranking import arms_by_pose, pose_heading
+from ledger.names import variant_parts
 
 
 class Crossing(NamedTuple):
@@ -86,7 +86,7 @@ def _effect_column(number: int, heading: str) -> Column[Interaction]:
 
 def _interaction(findings: Findings, pose: str, crossing: Crossing) -> Interaction:
     scores = findings.scores
-    effects = _effects(crossing, scores.array("test_accuracy"))
+    effects = _effects(crossing, scores.test_AS)
     arms = crossing.both, crossing.only_policy, crossing.only_model, crossing.neither
     ripe = is_ripe(findings.study, [findings.trained[i] for i in arms], effects[-1].value)
     keys = tuple(key for i in crossing[3:] for key in scores.keys[i])
@@ -148,7 +148,7 @@ def _accuracies(heading: str, found: list[Crossing], scores: FinalScores) -> Sec
         place[crossing.model, ""] = crossing.only_model
         place[crossing.model, crossing.policy] = crossing.both
     models = list(dict.fromkeys(model for model, _ in place))
-    estimate = mean_interval(scores.array("test_accuracy"))
+    estimate = mean_interval(scores.test_AS)
     ranked = [i for i in place.values() if estimate.num_X[i] and not scores.study.arms[i].sees_pose]
     best = max(ranked, key=lambda i: float(estimate.mean_X[i]), default=None)
 

@@ -9,13 +9,13 @@ import numpy as np
 from analysis.findings import Findings
 from analysis.formats import Cell, Section, Table
 from analysis.means import Mean, mean_cell, mean_of
-from analysis.names import name_and_options, variant_parts
 from analysis.records import Arm
 from analysis.ripeness import is_ripe
 from analysis.statistics import CONFIDENCE, mean_interval
 from analysis.tables import table
 from analysis.tables.ablation import STAR
 from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_names, section, table_of
+from ledger.names import name_and_options, variant_parts
 
 MAX_LEVELS = 6
 """Arms that differ in one factor alone and are compared each with each; of more, each with the first."""
@@ -93,7 +93,7 @@ def factors(findings: Findings) -> Table | None:
 def _changes(findings: Findings, found: Sequence[Pair]) -> Iterator[Change]:
     """The same change in each of these pairs, and the mean over them where there are several."""
     study, scores = findings.study, findings.scores
-    test_AS = scores.array("test_accuracy")
+    test_AS = scores.test_AS
     difference_PS = np.stack([test_AS[pair.after] - test_AS[pair.before] for pair in found])
     # A seed counts in the mean over pairs if all of them have it
     estimate = mean_interval(np.concatenate([difference_PS, difference_PS.mean(axis=0, keepdims=True)]))

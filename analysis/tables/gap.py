@@ -21,7 +21,7 @@ def gap(findings: Findings) -> Table | None:
     for number, (train_images, epochs) in enumerate(sizes):
         columns += _columns(number, train_images, epochs)
     columns.append(RUN_KEYS)
-    found = gaps(study.arms, findings.scores.array("test_accuracy"))
+    found = gaps(study.arms, findings.scores.test_AS)
     notes = (
         "Each column is a size of training (images x epochs), the last the study's own: the share of the gap closed, "
         "in per cent. Settings and seeds are the same at every size.",

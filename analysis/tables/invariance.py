@@ -3,7 +3,7 @@
 from analysis.evaluations import read_worst_of_grid
 from analysis.findings import Findings
 from analysis.formats import Table
-from analysis.scores import SCORES
+from analysis.scores import SHOWN
 from analysis.tables import table
 from analysis.tables.ranking import ranking_note
 from analysis.tables.score_grid import Grid, conditions_of, grid_sections, measured_keys, measured_rows
@@ -26,7 +26,7 @@ def invariance(findings: Findings) -> Table | None:
     if points.empty:
         return None
     keys = measured_keys(scores, points)
-    grids = [Grid("summary", {score.heading: scores.array(score.name) for score in SCORES if score.name in _SUMMARY})]
+    grids = [Grid("summary", {score.heading: scores.array(score.name) for score in SHOWN if score.name in _SUMMARY})]
     for kind, (over, _) in _KINDS.items():
         by_value = list(points[points["kind"] == kind].groupby("value"))
         for what in ("accuracy", "agreement"):

@@ -11,11 +11,12 @@ from analysis.chance import majority_note
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell, Table
-from analysis.scores import SCORES, Score
+from analysis.scores import SHOWN
 from analysis.statistics import CONFIDENCE, Floats
 from analysis.tables import table
 from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_names, pose_sections, table_of
 from analysis.tables.ranking import Ranked, arms_by_pose, ranked, ranking_note
+from ledger.scores import Score
 
 
 class Place(NamedTuple):
@@ -32,7 +33,7 @@ class Place(NamedTuple):
 def leaderboard(findings: Findings) -> Table | None:
     """A section a pose; None where no pose has two variants with a score."""
     study, rows, scores = findings.study, findings.rows, findings.scores
-    score_of = {score: scores.array(score.name) for score in SCORES}
+    score_of = {score: scores.array(score.name) for score in SHOWN}
     shown = [score for score, score_AS in score_of.items() if not np.isnan(score_AS).all()]
     by_pose = arms_by_pose(study.arms)
     if all(sum(bool(rows[i].keys) for i in places) < 2 for places in by_pose.values()):
@@ -43,7 +44,7 @@ def leaderboard(findings: Findings) -> Table | None:
         POSE,
         Column("", "rank", value=lambda place: place.rank),
         Column("Variant", "variant", "l", lambda place: place.arm.variant),
-        *(_score_column(score, score.heading if score in shown else "") for score in SCORES),
+        *(_score_column(score, score.heading if score in shown else "") for score in SHOWN),
         Column("n", cell=_num_cell),
         Column("Parameters", "num_parameters", "r", lambda place: count_cell(place.arm.num_parameters)),
         Column("Training FLOPs", "train_flops", "r", lambda place: flop_cell(place.arm.train_flops, unit)),

@@ -7,11 +7,12 @@ import numpy as np
 
 from analysis.formats import Cell
 from analysis.means import Mean, mean_cell, mean_of
-from analysis.names import variant_parts
 from analysis.records import Arm
-from analysis.scores import SCORES, Score
+from analysis.scores import SHOWN
 from analysis.statistics import Floats, mean_interval
 from analysis.statistics.ties import best_of
+from ledger.names import variant_parts
+from ledger.scores import Score
 from ledger.wording import listed
 
 TIED = "†"
@@ -31,7 +32,7 @@ def ranked(
     score_RS: Floats,
     arms: Sequence[Arm],
     alpha: float,
-    score: Score = SCORES[0],
+    score: Score = SHOWN[0],
     *,
     intervals: bool = True,
     ranking: bool = True,

@@ -7,9 +7,9 @@ import pandas as pd
 
 from analysis.findings import Findings
 from analysis.formats import Cell, Table, one_line
-from analysis.run_records import COSTS
 from analysis.tables import table
 from analysis.tables.columns import POSE, RUN_KEYS, Column, section, table_of
+from ledger.scores import COSTS
 
 _COSTS = {
     "train_seconds": "Training s a run",
@@ -45,7 +45,7 @@ def times(findings: Findings) -> Table:
         RUN_KEYS,
     ]
     rows = list(_times(findings))
-    measured = study.runs[study.runs[list(COSTS)].notna().any(axis=1)]
+    measured = study.runs[study.runs[[score.name for score in COSTS]].notna().any(axis=1)]
     machines = measured[["device", "device_name", "threads"]].drop_duplicates().itertuples(index=False)
     machines_text = sorted({_machine_text(*machine) for machine in machines})
     versions = sorted({one_line(text) for text in measured["versions"].dropna()})

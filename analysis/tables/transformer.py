@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from analysis.diagnostics import MEANS, TRANSFORMER_SCORES, Look
+from analysis.diagnostics import MEANS, SHOWN, Look
 from analysis.findings import Findings
 from analysis.formats import ABSENT, Cell, Table, one_line
 from analysis.means import mean_cell
-from analysis.scores import Score
 from analysis.statistics import CONFIDENCE
 from analysis.tables import table
 from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, by_pose, mean_names, section, table_of
+from ledger.scores import Score
 
 IMPORTANCE = (
     "Variant",
@@ -40,7 +40,7 @@ def transformer(findings: Findings) -> Table | None:
         Column("", "stage", value=lambda look: look.stage),
         Column("Verdict", "verdicts", "l", _verdict_text),
         Column("n", cell=lambda look: len(look.keys)),
-        *map(_score_column, TRANSFORMER_SCORES),
+        *map(_score_column, SHOWN),
         *map(_mean_column, MEANS),
         RUN_KEYS,
     ]
@@ -81,5 +81,5 @@ def _notes(stage: str) -> Iterator[str]:
         f"The numbers are means over the completed runs{spread}; n counts those runs. {ABSENT} stands where "
         "nothing can be said, such as the true pose's columns where it is the same for all images."
     )
-    for score in TRANSFORMER_SCORES:
+    for score in SHOWN:
         yield f"{score.heading}: {score.meaning}."

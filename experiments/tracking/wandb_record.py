@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ledger.names import variant_parts
+from ledger.scores import COSTS, RESULT
+
 CURVES = {"rotation": "deg", "scale": "factor", "shift_x": "px", "shift_y": "px"}
 """Curves over transformed test images, and the unit they are over: `rotation/accuracy` over `rotation/deg`."""
 
@@ -16,8 +19,8 @@ CORRUPTION = "corruption"
 MAX_CONFUSION_CLASSES = 40
 """With more classes a confusion matrix is not logged: nobody could read it."""
 
-_ON_TRANSFORMED_TEST_IMAGES = ("rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy")
-_COSTS = ("train_seconds", "seconds", "images_per_s", "peak_memory_mib")
+_ON_TRANSFORMED_TEST_IMAGES = [score.name for score in RESULT if score.file == "robustness.json"]
+_COSTS = [score.name for score in COSTS]
 _ABOUT_MACHINE = ("device", "device_name", "threads", "versions", "started")
 
 Json = dict[str, Any]
@@ -174,6 +177,5 @@ def _slashed_name(name: str) -> str:
 
 def _names(variant: str) -> dict[str, str]:
     """Of MODEL[@BACKBONE][+POLICY[+POLICY...]], each without its options; backbone: empty for the model's own."""
-    network, _, policy = re.sub(r":[^@+]*", "", variant).partition("+")
-    model, _, backbone = network.partition("@")
-    return {"model": model, "backbone": backbone, "policy": policy or "none"}
+    parts = variant_parts(re.sub(r":[^@+]*", "", variant))
+    return {**parts._asdict(), "policy": parts.policy or "none"}

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats import contingency_tables, multitest
+from statsmodels.stats import multitest
 
 from analysis.statistics import (
     equivalence_p,
     holm,
     interaction,
-    mcnemar_p,
     paired_difference,
     seeds_needed_for_significance,
     seeds_to_decide,
@@ -147,23 +146,6 @@ def test_equivalence_without_variance_or_pairs() -> None:
     rows = [[0.005, 0.005 + same, 0.005], [0.02, 0.02, 0.02], [0.0] * 3, [0.005, NAN, NAN], [NAN, NAN, NAN]]
     np.testing.assert_array_equal(equivalence_p(rows, 0.01), [0, 1, 0, NAN, NAN])
     assert equivalence_p([0.01, 0.01], 0.01) == 1
-
-
-def test_mcnemar() -> None:
-    # Agresti 1990, approval of a prime minister: 86 and 150 changed their minds; R's exact2x2: p = 3.716e-05
-    before = [True] * (794 + 150) + [False] * (86 + 570)
-    after = [True] * 794 + [False] * 150 + [True] * 86 + [False] * 570
-    assert mcnemar_p(before, after) == pytest.approx(3.716e-5, rel=1e-3)
-    assert mcnemar_p(after, before) == mcnemar_p(before, after)
-
-
-def test_mcnemar_is_statsmodels() -> None:
-    draw = np.random.default_rng(4)
-    one_XN, other_XN = draw.random((5, 80)) < 0.7, draw.random((5, 80)) < 0.6
-    tables = [[[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), 0]] for a, b in zip(one_XN, other_XN, strict=True)]
-    expected_X = [contingency_tables.mcnemar(table, exact=True).pvalue for table in tables]
-    np.testing.assert_allclose(mcnemar_p(one_XN, other_XN), expected_X, rtol=1e-12)
-    assert mcnemar_p([True, False], [True, False]) == 1
 
 
 def test_an_interaction_is_the_least_squares_coefficient() -> None:
