@@ -7,13 +7,23 @@ from analysis.ablation import Row, status_text, trials_of_a_tuning
 from analysis.chance import majority_note
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
-from analysis.formats import Cell, Table, one_line
+from analysis.formats import Cell, one_line
 from analysis.gap import GAP_COLUMN, gap_notes, gaps, share_text
 from analysis.means import MIN_SEEDS, mean_cell
 from analysis.statistics import CONFIDENCE
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, by_pose, mean_column, mean_names, section, table_of
-from analysis.tables.ranking import pose_heading
+from analysis.tables.building import table
+from analysis.tables.columns import (
+    POSE,
+    RUN_KEYS,
+    VARIANT,
+    Column,
+    Draft,
+    by_pose,
+    mean_column,
+    mean_names,
+    pose_heading,
+    section,
+)
 
 STAR = (
     "A * marks an interval that excludes 0, where both were trained long enough for a longer training not to turn it; "
@@ -21,8 +31,8 @@ STAR = (
 )
 
 
-@table("ablation")
-def ablation_table(findings: Findings) -> Table:
+@table("ablation", "Ablation")
+def ablation_table(findings: Findings) -> Draft[Row]:
     """A section a pose; accuracies as fractions in the rows for programs."""
     study, poses = findings.study, by_pose(findings.rows)
     task = study.task_label, study.task_hash, study.protocol_hash
@@ -64,7 +74,7 @@ def ablation_table(findings: Findings) -> Table:
         has_gap = any(row.gap_closed for row in rows)
         shown = [column for column in columns if has_gap or column.heading != GAP_COLUMN]
         sections.append(section(pose_heading(pose, study.arms), shown, rows))
-    return table_of(study, "ablation", "Ablation", sections, _notes(findings, list(poses)), columns, findings.rows)
+    return Draft(sections, _notes(findings, list(poses)), columns, findings.rows)
 
 
 def _difference(row: Row) -> Cell | None:

@@ -4,15 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from analysis.findings import Findings
-from analysis.formats import Cell, Section, Table, text_table
+from analysis.formats import Cell, Section, text_table
 from analysis.means import Mean, mean_cell, mean_of
 from analysis.records import Arm
 from analysis.ripeness import is_ripe
 from analysis.scores import FinalScores
 from analysis.statistics import CONFIDENCE, Floats, interaction, mean_interval, paired_difference
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_column, section, table_of
-from analysis.tables.ranking import arms_by_pose, pose_heading
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, Column, Draft, arms_by_pose, mean_column, pose_heading, section
 from ledger.names import variant_parts
 
 
@@ -41,8 +40,8 @@ class Interaction(NamedTuple):
     keys: tuple[str, ...]
 
 
-@table("factorial")
-def factorial(findings: Findings) -> Table | None:
+@table("factorial", "Models by policies")
+def factorial(findings: Findings) -> Draft[Interaction] | None:
     """Two sections a pose, accuracies and interactions; None where no model is crossed with a policy."""
     study, scores = findings.study, findings.scores
     sections, rows = [], []
@@ -77,7 +76,7 @@ def factorial(findings: Findings) -> Table | None:
         "partly the same work. Reading: by whether the interval excludes zero; it is not corrected for the number of "
         "interactions.",
     )
-    return table_of(study, "factorial", "Models by policies", sections, notes, columns, rows)
+    return Draft(sections, notes, columns, rows)
 
 
 def _effect_column(number: int, heading: str) -> Column[Interaction]:

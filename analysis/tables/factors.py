@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.findings import Findings
-from analysis.formats import Cell, Section, Table
+from analysis.formats import Cell, Section
 from analysis.means import Mean, mean_cell, mean_of
 from analysis.records import Arm
 from analysis.ripeness import is_ripe
 from analysis.statistics import CONFIDENCE, mean_interval
-from analysis.tables import table
 from analysis.tables.ablation import STAR
-from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_names, section, table_of
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, Column, Draft, mean_names, section
 from ledger.names import name_and_options, variant_parts
 
 MAX_LEVELS = 6
@@ -48,8 +48,8 @@ class Change(NamedTuple):
     keys: tuple[str, ...]
 
 
-@table("factors")
-def factors(findings: Findings) -> Table | None:
+@table("factors", "Ablation by factor")
+def factors(findings: Findings) -> Draft[Change] | None:
     """A section a factor, its changes with their mean over pairs; None where no two arms differ in one factor alone."""
     study = findings.study
     by_factor: dict[str, dict[tuple[str, str, str], list[Pair]]] = {}
@@ -87,7 +87,7 @@ def factors(findings: Findings) -> Table | None:
         "of them completed.",
         f"Where more than {MAX_LEVELS} arms differ in the same factor alone, each is compared with the first.",
     )
-    return table_of(study, "factors", "Ablation by factor", sections, notes, columns, rows)
+    return Draft(sections, notes, columns, rows)
 
 
 def _changes(findings: Findings, found: Sequence[Pair]) -> Iterator[Change]:

@@ -7,9 +7,9 @@ import pandas as pd
 
 from analysis.ablation import Row, status_text
 from analysis.findings import Findings
-from analysis.formats import Section, Table, one_line
-from analysis.tables import table
-from analysis.tables.columns import Column, table_of, text_of
+from analysis.formats import Section, one_line
+from analysis.tables.building import table
+from analysis.tables.columns import Column, Draft, text_of
 
 MAX_LISTED = 200
 """Runs that people's formats list; the rows for programs have all."""
@@ -30,8 +30,8 @@ class Ended(NamedTuple):
     error: str | None
 
 
-@table("failures")
-def failures(findings: Findings) -> Table | None:
+@table("failures", "Missing, failed and stopped runs")
+def failures(findings: Findings) -> Draft[Ended] | None:
     """The arms that lost runs, and the runs; None where every run is completed."""
     study = findings.study
     found = [row for row in findings.rows if {*row.final_statuses, *row.trial_statuses} - {"completed"}]
@@ -67,7 +67,7 @@ def failures(findings: Findings) -> Table | None:
     ]
     if len(lost) > MAX_LISTED:
         notes.append(f"The first {MAX_LISTED} of {len(lost):,} such runs are listed; the CSV file has all.")
-    return table_of(study, "failures", "Missing, failed and stopped runs", sections, notes, columns, ended)
+    return Draft(sections, notes, columns, ended)
 
 
 def _ended(findings: Findings) -> Iterator[Ended]:

@@ -2,11 +2,19 @@
 
 from analysis.evaluations import read_worst_of_grid
 from analysis.findings import Findings
-from analysis.formats import Table
 from analysis.scores import SHOWN
-from analysis.tables import table
+from analysis.tables.building import table
+from analysis.tables.columns import Draft
 from analysis.tables.ranking import ranking_note
-from analysis.tables.score_grid import Grid, conditions_of, grid_sections, measured_keys, measured_rows
+from analysis.tables.score_grid import (
+    Grid,
+    Measured,
+    conditions_of,
+    grid_sections,
+    measured_columns,
+    measured_keys,
+    measured_rows,
+)  # fmt: skip
 
 _KINDS = {
     "rotation": ("rotation, degrees anticlockwise", "°"),
@@ -17,8 +25,8 @@ _KINDS = {
 _SUMMARY = ("rotation_accuracy", "worst_of_grid_accuracy")
 
 
-@table("invariance")
-def invariance(findings: Findings) -> Table | None:
+@table("invariance", "Invariance")
+def invariance(findings: Findings) -> Draft[Measured] | None:
     """Accuracy and agreement by kind of transformation at each pose; None where no run was measured so."""
     study, scores = findings.study, findings.scores
     points = findings.robustness
@@ -40,12 +48,9 @@ def invariance(findings: Findings) -> Table | None:
         "untransformed, right or wrong; more of it is not always better.",
         *_worst_note(findings, str(points["key"].iloc[0])),
     )
-    columns: tuple[str, ...] = ("study", "pose", "variant")
-    columns += ("kind", "value", "accuracy", "accuracy_half_width", "accuracy_num_runs")
-    columns += ("agreement", "agreement_half_width", "agreement_num_runs", "run_keys")
-    rows = measured_rows(scores, keys, conditions_of(scores, points, ["kind", "value"], ["accuracy", "agreement"]))
-    title, sections = f"Invariance on {study.task_label}", tuple(grid_sections(grids, scores, keys))
-    return Table(study.name, "invariance", title, sections, notes, columns, rows)
+    measures = ["accuracy", "agreement"]
+    rows = measured_rows(scores, keys, conditions_of(scores, points, ["kind", "value"], measures))
+    return Draft(grid_sections(grids, scores, keys), notes, measured_columns("kind value", measures), rows)
 
 
 def _heading(kind: str, value: object) -> str:

@@ -10,12 +10,12 @@ from analysis.ablation import Row
 from analysis.chance import majority_note
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
-from analysis.formats import Cell, Table
+from analysis.formats import Cell
 from analysis.scores import SHOWN
 from analysis.statistics import CONFIDENCE, Floats
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_names, pose_sections, table_of
-from analysis.tables.ranking import Ranked, arms_by_pose, ranked, ranking_note
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, Column, Draft, arms_by_pose, mean_names, pose_sections
+from analysis.tables.ranking import Ranked, ranked, ranking_note
 from ledger.scores import Score
 
 
@@ -29,8 +29,8 @@ class Place(NamedTuple):
     scores: dict[str, Ranked]
 
 
-@table("leaderboard")
-def leaderboard(findings: Findings) -> Table | None:
+@table("leaderboard", "Leaderboard")
+def leaderboard(findings: Findings) -> Draft[Place] | None:
     """A section a pose; None where no pose has two variants with a score."""
     study, rows, scores = findings.study, findings.rows, findings.scores
     score_of = {score: scores.array(score.name) for score in SHOWN}
@@ -59,7 +59,7 @@ def leaderboard(findings: Findings) -> Table | None:
         *(f"{score.heading}: {score.meaning}." for score in shown[1:]),
     )
     sections = pose_sections(study, columns, found)
-    return table_of(study, "leaderboard", "Leaderboard", sections, notes, columns, found)
+    return Draft(sections, notes, columns, found)
 
 
 def _places(places: list[int], findings: Findings, score_of: Mapping[Score, Floats]) -> Iterator[Place]:

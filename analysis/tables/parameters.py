@@ -3,15 +3,15 @@
 from analysis.equal_parameters import PARAMETERS_TOLERANCE, ParametersRow, equal_parameters
 from analysis.findings import Findings
 from analysis.flops import count_cell
-from analysis.formats import Cell, Table
+from analysis.formats import Cell
 from analysis.means import mean_cell
 from analysis.statistics import CONFIDENCE
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, mean_names, pose_sections, table_of
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, Draft, mean_names, pose_sections
 
 
-@table("parameters")
-def parameters(findings: Findings) -> Table | None:
+@table("parameters", "Equal parameters")
+def parameters(findings: Findings) -> Draft[ParametersRow] | None:
     """A section a pose; None where no arm is as large as one of the other kind."""
     study = findings.study
     matched = [row for row in equal_parameters(study) if row.match is not None]
@@ -38,7 +38,7 @@ def parameters(findings: Findings) -> Table | None:
         "number of comparisons.",
     )
     sections = pose_sections(study, columns, matched)
-    return table_of(study, "parameters", "Equal parameters", sections, notes, columns, matched)
+    return Draft(sections, notes, columns, matched)
 
 
 def _difference(row: ParametersRow) -> Cell | None:

@@ -1,16 +1,17 @@
 """Columns of scores in which the best is bold and those that cannot be told apart from it have a mark."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from analysis.formats import Cell
 from analysis.means import Mean, mean_cell, mean_of
-from analysis.records import Arm
+from analysis.records import Arm, Study
 from analysis.scores import SHOWN
 from analysis.statistics import Floats, mean_interval
 from analysis.statistics.ties import best_of
+from analysis.tables.columns import Column
 from ledger.names import variant_parts
 from ledger.scores import Score
 from ledger.wording import listed
@@ -28,11 +29,56 @@ class Ranked(NamedTuple):
     p: float
 
 
+class Place(NamedTuple):
+    """An arm in columns of scores. keys: of its runs that they are over."""
+
+    pose: str
+    variant: str
+    keys: tuple[str, ...]
+    scores: list[Ranked]
+
+
+class ScoreColumn(NamedTuple):
+    """What a column shows of all arms, without intervals. score: how it is printed."""
+
+    heading: str
+    score_AS: Floats
+    score: Score = SHOWN[0]
+
+
+def places_of(
+    study: Study,
+    arms: Sequence[int],
+    keys: Sequence[tuple[str, ...]],
+    columns: Iterable[ScoreColumn],
+    *,
+    ranking: bool = True,
+) -> list[Place]:
+    """The arms of one pose, by their indices. keys: of the runs of each arm of the study."""
+    of_arms, alpha = [study.arms[i] for i in arms], study.claims.alpha
+    ranks = [
+        ranked(score_AS[arms], of_arms, alpha, score, intervals=False, ranking=ranking)
+        for _, score_AS, score in columns
+    ]
+    return [
+        Place(arm.pose, arm.variant, keys[i], [column[j] for column in ranks])
+        for j, (i, arm) in enumerate(zip(arms, of_arms, strict=True))
+    ]
+
+
+def score_columns(columns: Iterable[ScoreColumn]) -> list[Column[Place]]:
+    return [_score_column(number, column.heading) for number, column in enumerate(columns)]
+
+
+def _score_column(number: int, heading: str) -> Column[Place]:
+    return Column(heading, cell=lambda place: place.scores[number].cell)
+
+
 def ranked(
     score_RS: Floats,
     arms: Sequence[Arm],
     alpha: float,
-    score: Score = SHOWN[0],
+    score: Score,
     *,
     intervals: bool = True,
     ranking: bool = True,
@@ -64,18 +110,3 @@ def ranking_note(alpha: float, arms: Sequence[Arm]) -> str:
         f"not significant at the {100 * alpha:g} % level in a two-sided paired t test (Holm-corrected over the "
         f"column), or fewer than two seeds are common to both.{control}"
     )
-
-
-def pose_heading(pose: str, arms: Sequence[Arm], what: str = "") -> str:
-    """A section's heading, such as `Pose R: accuracy`; `Accuracy` where the study has one pose."""
-    if len({arm.pose for arm in arms}) == 1:
-        return what[:1].upper() + what[1:]
-    return f"Pose {pose}: {what}" if what else f"Pose {pose}"
-
-
-def arms_by_pose(arms: Sequence[Arm]) -> dict[str, list[int]]:
-    """Indices of the arms at each pose, in the order of the study."""
-    by_pose: dict[str, list[int]] = {}
-    for i, arm in enumerate(arms):
-        by_pose.setdefault(arm.pose, []).append(i)
-    return by_pose

@@ -4,19 +4,19 @@ import pandas as pd
 
 from analysis.ablation import Run
 from analysis.findings import Findings
-from analysis.formats import Cell, Section, Table, Value
+from analysis.formats import Cell, Section, Value
 from analysis.run_records import MACHINE
 from analysis.scores import SHOWN
-from analysis.tables import table
-from analysis.tables.columns import Column, table_of, text_of
+from analysis.tables.building import table
+from analysis.tables.columns import Column, Draft, text_of
 from ledger.scores import COSTS, Score
 
 MAX_LISTED = 200
 """Final runs that people's formats list; the rows for programs have all runs."""
 
 
-@table("runs")
-def runs_table(findings: Findings) -> Table | None:
+@table("runs", "Runs")
+def runs_table(findings: Findings) -> Draft[Run] | None:
     """One section, the final runs; None where none is in the ledger."""
     study = findings.study
     finals = study.runs[(study.runs["stage"] == "final") & (study.runs["status"] != "missing")]
@@ -40,7 +40,7 @@ def runs_table(findings: Findings) -> Table | None:
     notes = ["The final runs, one a row; the CSV file has the trials too, with all hyper-parameters and scores."]
     if len(finals) > MAX_LISTED:
         notes.append(f"The first {MAX_LISTED} of {len(finals):,} are listed here.")
-    return table_of(study, "runs", "Runs", sections, notes, columns, runs)
+    return Draft(sections, notes, columns, runs)
 
 
 def _score_column(score: Score) -> Column[Run]:

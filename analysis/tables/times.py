@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.findings import Findings
-from analysis.formats import Cell, Table, one_line
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, section, table_of
+from analysis.formats import Cell, one_line
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, Column, Draft, section
 from ledger.scores import COSTS
 
 _COSTS = {
@@ -31,8 +31,8 @@ class Took(NamedTuple):
     keys: tuple[str, ...]
 
 
-@table("times")
-def times(findings: Findings) -> Table:
+@table("times", "Times")
+def times(findings: Findings) -> Draft[Took]:
     """One section, a row an arm."""
     study = findings.study
     several = len(study.arms) > len({arm.variant for arm in study.arms})
@@ -55,7 +55,7 @@ def times(findings: Findings) -> Table:
         f"Measured on {'; '.join(machines_text) or 'no machine yet'}.",
         *(f"Versions: {text}." for text in versions),
     )
-    return table_of(study, "times", "Times", [section("", columns, rows)], notes, columns, rows)
+    return Draft([section("", columns, rows)], notes, columns, rows)
 
 
 def _cost_column(name: str, heading: str) -> Column[Took]:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from analysis.diagnostics import MEANS, SHOWN, Look
 from analysis.findings import Findings
-from analysis.formats import ABSENT, Cell, Table, one_line
+from analysis.formats import ABSENT, Cell, one_line
 from analysis.means import mean_cell
 from analysis.statistics import CONFIDENCE
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, by_pose, mean_names, section, table_of
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, Draft, by_pose, mean_names, section
 from ledger.scores import Score
 
 IMPORTANCE = (
@@ -28,8 +28,8 @@ IMPORTANCE = (
 """Headings in the order in which a narrow page should keep them."""
 
 
-@table("transformer")
-def transformer(findings: Findings) -> Table | None:
+@table("transformer", "Transformers")
+def transformer(findings: Findings) -> Draft[Look] | None:
     """A section a pose; None where no run has a record of its transformer. Rows are in the ledger's names and units."""
     looks = findings.looks
     if not looks:
@@ -45,7 +45,7 @@ def transformer(findings: Findings) -> Table | None:
         RUN_KEYS,
     ]
     sections = [section(f"Pose {pose}", columns, of_pose) for pose, of_pose in by_pose(looks).items()]
-    return table_of(findings.study, "transformer", "Transformers", sections, _notes(looks[0].stage), columns, looks)
+    return Draft(sections, _notes(looks[0].stage), columns, looks)
 
 
 def _verdict_text(look: Look) -> str:
