@@ -17,20 +17,14 @@ from analysis.questions import question_of
 from analysis.records import Study
 from analysis.ripeness import Trained, nothing_learned, too_short, trained_arms
 from analysis.scores import FinalScores, Pairs, final_scores, signed
-from analysis.statistics import (
-    Floats,
-    ImageTests,
-    Interval,
-    bca_interval,
-    equivalence_p,
-    holm,
-    mean_interval,
-    probability_of_improvement,
-    seeds_by_images_interval,
-    seeds_by_images_tests,
-    seeds_to_decide,
-    sign_flip_p,
-)
+from analysis.statistics import Floats, mean_interval
+from analysis.statistics.bca import Interval, bca_interval
+from analysis.statistics.equivalence import equivalence_p
+from analysis.statistics.families import holm
+from analysis.statistics.improvement import probability_of_improvement
+from analysis.statistics.seeds import seeds_to_decide
+from analysis.statistics.seeds_by_images import ImageTests, seeds_by_images_interval, seeds_by_images_tests
+from analysis.statistics.sign_flip import sign_flip_p
 from ledger.names import variant_parts
 from ledger.roles import WITH_TRANSFORMER
 from ledger.study import Claim, Claims

@@ -9,7 +9,8 @@ from analysis.formats import ABSENT
 from analysis.means import MIN_SEEDS, Mean, mean_of, percent_text
 from analysis.records import Arm, Study
 from analysis.scores import final_scores
-from analysis.statistics import CONFIDENCE, Floats, paired_difference, paired_ratio
+from analysis.statistics import CONFIDENCE, Floats, paired_difference
+from analysis.statistics.ratio import paired_ratio
 from ledger.names import variant_parts
 
 GAP_COLUMN = "Gap closed %"

@@ -13,7 +13,9 @@ from analysis.means import Mean, mean_of
 from analysis.records import Study
 from analysis.ripeness import TOO_SHORT
 from analysis.scores import final_scores
-from analysis.statistics import Direction, Floats, Trend, mean_interval, paired_ratio, trends
+from analysis.statistics import Floats, mean_interval
+from analysis.statistics.ratio import paired_ratio
+from analysis.statistics.trend import Direction, Trend, trends
 from ledger.study import Claim
 
 TREND_WORDS: dict[Direction, str] = {

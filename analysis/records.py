@@ -85,7 +85,6 @@ class Study:
 
     classes: of the task. images: what was read of them; None before format 4. overlap: of the task's two parts; None
     where nobody looked, as in older studies.
-    epochs: of the protocol; None if no run is in the ledger.
     protocol: its values by name, as runs have it; empty if no run is in the ledger.
     sampler: how hyper-parameters were proposed, `tpe` or `random`; None before format 3.
     tuning: `once`, for all final runs; or `per_seed`, anew for each of them.
@@ -112,7 +111,6 @@ class Study:
     overlap: Overlap | None
     arms: tuple[Arm, ...]
     claims: Claims
-    epochs: int | None
     protocol: dict[str, Any]
     sampler: str | None
     source: dict[str, Any]
@@ -126,6 +124,11 @@ class Study:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def epochs(self) -> int | None:
+        """Of the protocol; None if no run is in the ledger."""
+        return self.protocol.get("epochs")
 
     @property
     def sizes(self) -> tuple[Rung, ...]:
@@ -159,33 +162,28 @@ def read_study(ledger: Path, study: str) -> Study:
     """
     file = study_file(ledger, study)
     record = read_manifest(file)
-    arms = tuple(_arms(file, get(file, record, "arms", list)))
+    arms = tuple(_arms(file, record["arms"]))
     if not arms:
         raise UserError(f"{file}: 'arms' is empty: the study has no variant")
-    top, rungs = get(file, record, "protocol_hash", str), record.get("rungs") or []
+    top, task, rungs = record["protocol_hash"], record["task"], record.get("rungs") or []
     hashes = [get(file, rung, "protocol_hash", str) for rung in rungs]
     tuned_at = record.get("tuned_at") or 0
     trials_hash = hashes[tuned_at - 1] if 0 < tuned_at <= len(hashes) else top
     read = Runs(file, ledger)
     rows: list[dict[str, Any]] = []
-    places = [{"arm": i, "pose": arm.pose, "variant": arm.variant} for i, arm in enumerate(arms)]
-    for arm, place in zip(arms, places, strict=True):
+    rung_rows: list[list[dict[str, Any]]] = [[] for _ in hashes]
+    for i, arm in enumerate(arms):
+        place = {"arm": i, "pose": arm.pose, "variant": arm.variant}
         rows += read.rows(place, "trial", arm.trials, trials_hash)
         finals = read.rows(place, "final", arm.finals, top)
         _check_seeds(file, arm, finals)
         rows += finals
-    rung_rows = [
-        [
-            row
-            for arm, place in zip(arms, places, strict=True)
-            for row in read.rows(place, "rung", arm.rungs[number] if number < len(arm.rungs) else (), hashed)
-        ]
-        for number, hashed in enumerate(hashes)
-    ]
-    task_hash = get(file, record, "task.content_hash", str)
+        for of_rung, keys, hashed in zip(rung_rows, arm.rungs, hashes, strict=False):
+            of_rung += read.rows(place, "rung", keys, hashed)
     for hashed, found_hashes in read.protocols.items():
         _check_same(file, "protocol", hashed, found_hashes)
-    _check_same(file, "task", task_hash, read.tasks)
+    _check_same(file, "task", task["content_hash"], read.tasks)
+    classes = get(file, record, "task.classes", list)
     protocol = read.protocol_of.get(top, {})
     numbers = ["seed", *SCORES, *(score.name for score in COSTS), *TRANSFORMER_COLUMNS]
     texts = ["test_class_accuracy", "transformer.verdict", *MACHINE, "versions"]
@@ -199,16 +197,15 @@ def read_study(ledger: Path, study: str) -> Study:
     return Study(
         ledger=ledger,
         name=study,
-        budget=get(file, record, "budget", str),
+        budget=record["budget"],
         protocol_hash=top,
-        task_label=get(file, record, "task.label", str),
-        task_hash=task_hash,
-        classes=tuple(map(str, get(file, record, "task.classes", list))),
-        images=_images_read(file, record.get("images") or {}, len(get(file, record, "task.classes", list))),
+        task_label=task["label"],
+        task_hash=task["content_hash"],
+        classes=tuple(classes),
+        images=_images_read(file, record.get("images") or {}, len(classes)),
         overlap=_overlap(file, record.get("overlap") or {}),
         arms=arms,
         claims=_claims(file, record, arms),
-        epochs=protocol.get("epochs"),
         protocol=protocol,
         sampler=record.get("sampler"),
         source=record.get("source") or {},
@@ -239,8 +236,7 @@ def study_file(ledger: Path, study: str) -> Path:
 def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
     known: dict[str, list[str]] = {}
     for record in records:
-        variants = known.setdefault(get(file, record, "pose", str), [])
-        variants.append(get(file, record, "variant", str))
+        known.setdefault(record["pose"], []).append(record["variant"])
     for pose, variants in known.items():
         if len(set(variants)) < len(variants):
             twice = next(name for name in variants if variants.count(name) > 1)
@@ -252,7 +248,7 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
         if baseline not in names[pose]:
             hint = nearest(baseline, names[pose])
             raise UserError(f"{file}: baseline {baseline!r} of {variant!r} is no arm of pose {pose!r}; {hint}")
-        trials, finals = (tuple(get(file, record, stage, list)) for stage in ("trials", "finals"))
+        trials, finals = (tuple(record[stage]) for stage in ("trials", "finals"))
         winners = record["winners"] if "winners" in record else [record.get("winner")]
         for winner in winners:
             if winner is not None and winner not in trials:

@@ -10,7 +10,7 @@ from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.lost_runs import why_untested
 from analysis.questions import Question, question_of
-from analysis.statistics import smallest_p
+from analysis.statistics.sign_flip import smallest_p
 from analysis.wording import cost_text, level, plain_points, points, risk_text
 from ledger.study import Claim
 from ledger.wording import count

@@ -12,7 +12,8 @@ from scipy import stats
 
 from analysis.claims import ClaimResult, claim_results, judge
 from analysis.records import read_study
-from analysis.statistics import holm, sign_flip_p
+from analysis.statistics.families import holm
+from analysis.statistics.sign_flip import sign_flip_p
 from ledger.errors import UserError
 from tests.support import synthetic_ledger
 from tests.support.synthetic_ledger import (

@@ -6,10 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.statistics import (
-    check_random_search,
-    tuning_budget,
-)
+from analysis.statistics.tuning import check_random_search, tuning_budget
 from ledger.errors import UserError
 
 NAN = math.nan

@@ -10,13 +10,10 @@ import pytest
 from scipy import stats
 from scipy.special import ndtr
 
-from analysis.statistics import (
-    bca_interval,
-    mean_interval,
-    probability_of_improvement,
-    seeds_by_images,
-    seeds_by_images_interval,
-)
+from analysis.statistics import mean_interval, seeds_by_images
+from analysis.statistics.bca import bca_interval
+from analysis.statistics.improvement import probability_of_improvement
+from analysis.statistics.seeds_by_images import seeds_by_images_interval
 
 NAN = math.nan
 

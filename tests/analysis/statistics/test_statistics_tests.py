@@ -10,16 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats import multitest
 
-from analysis.statistics import (
-    equivalence_p,
-    holm,
-    interaction,
-    paired_difference,
-    seeds_needed_for_significance,
-    seeds_to_decide,
-    sign_flip_p,
-    smallest_p,
-)
+from analysis.scores import signed
+from analysis.statistics import mean_interval, paired_difference
+from analysis.statistics.equivalence import equivalence_p
+from analysis.statistics.families import holm
+from analysis.statistics.seeds import seeds_needed_for_significance, seeds_to_decide
+from analysis.statistics.sign_flip import sign_flip_p, smallest_p
 
 NAN = math.nan
 SLEEP = (
@@ -156,12 +152,12 @@ def test_an_interaction_is_the_least_squares_coefficient() -> None:
     stn, policy = np.repeat([1, 0, 1, 0], 6), np.repeat([1, 1, 0, 0], 6)
     design = np.column_stack([seeds, stn, policy, stn * policy])
     fitted = np.linalg.lstsq(design, np.concatenate([both, one, other, neither]), rcond=None)[0]
-    found = interaction(both, one, other, neither)
+    found = mean_interval(signed((both, one, other, neither)))
     assert found.mean_X == pytest.approx(fitted[-1])
     interval = stats.ttest_rel(both - one, other - neither).confidence_interval()
     assert found.mean_X + found.half_width_X == pytest.approx(interval.high)
     both[2] = NAN
-    assert interaction(both, one, other, neither).num_X == 5
+    assert mean_interval(signed((both, one, other, neither))).num_X == 5
 
 
 @pytest.mark.parametrize(("num_claims", "needed"), [(1, 6), (3, 7), (6, 8), (10, 9), (50, 11)])
