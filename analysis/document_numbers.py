@@ -4,7 +4,7 @@ A claim quotes a document with `{placeholders}` and says for each where its numb
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -64,7 +64,7 @@ def verify(claims: Path, root: Path) -> Verification:
         _check_claim(f"{claims}: claims[{i}]", claim)
         name = claim["in"]
         if name not in documents:
-            documents[name] = _Document(name, _read_document(root / name))
+            documents[name] = _Document(name, _read(root / name, str, "UTF-8"))
             counts[name] = 0
         try:
             for says, where in _texts(claim, results):
@@ -78,12 +78,7 @@ def verify(claims: Path, root: Path) -> Verification:
 
 
 def _read_claims(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}{remedy(error)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: is not YAML: {' '.join(str(error).split())}") from error
+    content = _read(file, yaml.safe_load, "YAML")
     check_keys(f"{file}", content, {"files": dict, "claims": list})
     if not content.get("claims"):
         raise UserError(f"{file}: 'claims' is missing: a list of claims was expected")
@@ -91,13 +86,13 @@ def _read_claims(file: Path) -> dict[str, Any]:
     return content
 
 
-def _read_document(file: Path) -> str:
+def _read(file: Path, parse: Callable[[str], Any], form: str) -> Any:
     try:
-        return file.read_text(encoding="utf-8")
+        return parse(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}{remedy(error)}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: is not UTF-8: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: is not {form}: {' '.join(str(error).split())}") from error
 
 
 def _check_claim(place: str, claim: Any) -> None:

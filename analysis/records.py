@@ -297,13 +297,11 @@ def _claims(file: Path, record: dict[str, Any], arms: tuple[Arm, ...]) -> Claims
 def _check_seeds(file: Path, arm: Arm, finals: list[dict[str, Any]]) -> None:
     key_of_seed: dict[int, str] = {}
     for row in finals:
-        seed = row.get("seed")
-        if seed is None:
-            continue
-        if seed in key_of_seed:
+        if (seed := row.get("seed")) in key_of_seed:
             both = f"{key_of_seed[seed]} and {row['key']}"
             raise UserError(f"{file}: final runs {both} of {arm.variant!r} have the same seed {seed}")
-        key_of_seed[seed] = row["key"]
+        if seed is not None:
+            key_of_seed[seed] = row["key"]
 
 
 def _check_same(file: Path, what: str, expected: str, key_of_hash: dict[str, str]) -> None:

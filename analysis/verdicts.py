@@ -162,7 +162,7 @@ def _told(findings: Findings, decision: Decision, best: ClaimResult, results: li
         why=best.why,
         num=len(results),
         tally=_tally(results),
-        needed=needed(findings, results),
+        needed=needed(findings, results) if decision == "undecided" else "",
     )
 
 

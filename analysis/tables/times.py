@@ -69,19 +69,17 @@ def _cost_column(name: str, heading: str) -> Column[Took]:
 def _times(findings: Findings) -> Iterator[Took]:
     """A row an arm."""
     study, by_arm = findings.study, findings.completed.groupby("arm")
-    took = pd.DataFrame(
-        {
-            "train_seconds": by_arm["train_seconds"].mean(),
-            "train_seconds_min": by_arm["train_seconds"].min(),
-            "train_seconds_max": by_arm["train_seconds"].max(),
-            "images_per_s": by_arm["images_per_s"].mean(),
-            "peak_memory_mib_max": by_arm["peak_memory_mib"].max(),
-            "all_runs_seconds": study.runs.groupby("arm")["seconds"].sum(min_count=1),
-        },
-        index=range(len(study.arms)),
-    ).to_dict("records")
+    took = by_arm.agg(
+        train_seconds=("train_seconds", "mean"),
+        train_seconds_min=("train_seconds", "min"),
+        train_seconds_max=("train_seconds", "max"),
+        images_per_s=("images_per_s", "mean"),
+        peak_memory_mib_max=("peak_memory_mib", "max"),
+    )
+    took = took.reindex(range(len(study.arms)))
+    took["all_runs_seconds"] = study.runs.groupby("arm")["seconds"].sum(min_count=1)
     num_runs, keys = by_arm["train_seconds"].count(), by_arm["key"].agg(tuple)
-    for i, (arm, costs) in enumerate(zip(study.arms, took, strict=True)):
+    for i, (arm, costs) in enumerate(zip(study.arms, took.to_dict("records"), strict=True)):
         yield Took(arm.pose, arm.variant, int(num_runs.get(i, 0)), costs, keys.get(i, ()))
 
 
