@@ -15,13 +15,13 @@ from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.leader import best_text
 from analysis.lost_runs import left_out, why_untested
+from analysis.means import percent
 from analysis.questions import Question, aside, question_of
 from analysis.verdicts import SHOWN, Verdict, cost_of, needed, verdicts
 from analysis.wording import (
     capital,
     level,
     p_text,
-    percent,
     plain_points,
     points,
     pose_words,
@@ -100,15 +100,17 @@ def _clauses(findings: Findings, found: Sequence[Verdict]) -> Iterator[str]:
     for verdict in found:
         if verdict.decision not in ("undecided", "untested", "unripe"):
             yield f"{verdict.subject} {verdict.verb} ({verdict.detail})"
-    unripe = [verdict for verdict in found if verdict.decision == "unripe"]
-    for (verb, why), unknown in groupby(unripe, key=lambda verdict: (verdict.verb, verdict.detail)):
-        yield f"{verb} whether {' or '.join(verdict.subject for verdict in unknown)} helps: {why}"
+    yield from _unknown(found, "unripe")
     if unsure := [verdict for verdict in found if verdict.decision == "undecided"]:
         asked = " or ".join(f"{verdict.subject} ({_brief(verdict.best)})" for verdict in unsure)
         yield f"cannot tell yet whether {asked} helps: {needed(findings, [r for v in unsure for r in v.results])}"
-    untested = [verdict for verdict in found if verdict.decision == "untested"]
-    for why, unknown in groupby(untested, key=lambda verdict: verdict.detail):
-        yield f"cannot tell yet whether {' or '.join(verdict.subject for verdict in unknown)} helps: {why}"
+    yield from _unknown(found, "untested")
+
+
+def _unknown(found: Sequence[Verdict], decision: Decision) -> Iterator[str]:
+    unknown = [verdict for verdict in found if verdict.decision == decision]
+    for (verb, why), alike in groupby(unknown, key=lambda verdict: (verdict.verb, verdict.detail)):
+        yield f"{verb} whether {' or '.join(verdict.subject for verdict in alike)} helps: {why}"
 
 
 def _brief(result: ClaimResult) -> str:

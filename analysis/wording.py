@@ -8,7 +8,7 @@ from scipy import stats
 from analysis.ablation import Row
 from analysis.claims import ClaimResult
 from analysis.formats import one_line
-from analysis.means import Mean, mean_text, percent_text
+from analysis.means import Mean, mean_text, percent, percent_text
 from analysis.records import Study
 from analysis.scores import completed_finals
 from analysis.statistics import CONFIDENCE
@@ -45,11 +45,6 @@ def plain_points(fraction: float) -> str:
     """A margin: `1 point`, `0.5 points`."""
     text = f"{100 * fraction:.3g}"
     return f"{text} point{'' if text == '1' else 's'}"
-
-
-def percent(fraction: float) -> str:
-    """In whole per cent: `−12`."""
-    return str(round(100 * fraction)).replace("-", "−")
 
 
 def p_text(name: str, p: float) -> str:

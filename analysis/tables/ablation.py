@@ -9,7 +9,7 @@ from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell, one_line
 from analysis.gap import GAP_COLUMN, gap_notes, gaps, share_text
-from analysis.means import MIN_SEEDS, mean_cell
+from analysis.means import MIN_SEEDS
 from analysis.statistics import CONFIDENCE
 from analysis.tables.building import table
 from analysis.tables.columns import (
@@ -20,9 +20,9 @@ from analysis.tables.columns import (
     Draft,
     by_pose,
     mean_column,
-    mean_names,
     pose_heading,
     section,
+    star,
 )
 
 STAR = (
@@ -48,7 +48,7 @@ def ablation_table(findings: Findings) -> Draft[Row]:
         mean_column("Validation %", "val_accuracy", lambda row: row.val_accuracy, num="val_accuracy_num_seeds"),
         mean_column("Test %", "test_accuracy", lambda row: row.test_accuracy, num="test_accuracy_num_seeds"),
         Column("n", cell=lambda row: row.test_accuracy.num),
-        Column("Difference", mean_names("difference"), "r", _difference, lambda row: row.difference or (None,) * 3),
+        mean_column("Difference", "difference", lambda row: row.difference, signed=True, mark=_mark),
         Column(
             "", "difference_excludes_zero",
             value=lambda row: row.difference.excludes_zero
@@ -77,14 +77,10 @@ def ablation_table(findings: Findings) -> Draft[Row]:
     return Draft(sections, _notes(findings, list(poses)), columns, findings.rows)
 
 
-def _difference(row: Row) -> Cell | None:
-    if row.difference is None:
-        return None
-    pairs = ""
-    if 0 < row.difference.num < row.test_accuracy.num:
-        pairs = f" ({row.difference.num} pair{'s' if row.difference.num > 1 else ''})"
-    star = " *" if row.is_ripe and row.difference.excludes_zero else ""
-    return mean_cell(row.difference, signed=True, mark=pairs + star)
+def _mark(row: Row) -> str:
+    num = row.difference.num if row.difference else 0
+    pairs = f" ({num} pair{'s' if num > 1 else ''})" if 0 < num < row.test_accuracy.num else ""
+    return pairs + star(row.difference, is_ripe=row.is_ripe)
 
 
 def _share(row: Row) -> Cell:

@@ -7,6 +7,7 @@ from dataclasses import astuple
 from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
 from analysis.formats import Cell
+from analysis.means import Mean, percent_text
 from analysis.statistics import CONFIDENCE
 from analysis.tables.building import table
 from analysis.tables.columns import RUN_KEYS, Column, Draft, mean_column, pose_sections
@@ -87,13 +88,8 @@ def claim_text(claim: Claim) -> str:
 def _interval_cell(ends: tuple[float, float]) -> Cell | None:
     if any(map(math.isnan, ends)):
         return None
-    low, high = (_signed_text(100 * end) for end in ends)
+    low, high = (percent_text(Mean(end, math.nan, 1), signed=True) for end in ends)
     return Cell(f"[{low}, {high}]", sum(ends) / 2)
-
-
-def _signed_text(number: float) -> str:
-    text = f"{number:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def p_cell(p: float) -> Cell | None:

@@ -41,7 +41,7 @@ def classes(findings: Findings) -> Draft[Measured] | None:
         ranking_note(study.claims.alpha, study.arms),
         "Numbers are means over the completed final runs; intervals, and every class, are in the CSV file. "
         + ("A column a class: the share of its test images, in per cent, that are right." if few else ""),
-        *(f"{score.heading}: {score.meaning}." for _, _, score in overall[1:]),
+        *(f"{score.heading}: {score.meaning}." for _, _, score, *_ in overall[1:]),
     )
     rows = measured_rows(scores, scores.keys, (((name,), [mean_interval(score_AS)]) for name, score_AS in by_class))
     return Draft(sections, notes, measured_columns("class", ["accuracy"], "seeds"), rows)
@@ -63,7 +63,7 @@ def _extremes(study: Study, class_KAS: Floats, end: str) -> Column[Place]:
     """The classes that an arm is worst or best at."""
 
     def cell(place: Place) -> Cell:
-        mean_K = mean_interval(class_KAS[:, study.places[place.pose, place.variant]]).mean_X
+        mean_K = mean_interval(class_KAS[:, place.arm]).mean_X
         order = [int(k) for k in np.argsort(mean_K, kind="stable") if not np.isnan(mean_K[k])]
         chosen = (order if end == "Worst" else order[::-1])[:NUM_NAMED]
         text = ", ".join(f"{one_line(study.classes[k])} {100 * mean_K[k]:.1f}" for k in chosen)

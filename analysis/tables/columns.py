@@ -66,15 +66,26 @@ _Compared = TypeVar("_Compared", bound=Compared)
 
 
 def mean_column(
-    heading: str, name: str, mean: Callable[[_Row], Mean | None], *, num: str = "", signed: bool = False
+    heading: str,
+    name: str,
+    mean: Callable[[_Row], Mean | None],
+    *,
+    num: str = "",
+    signed: bool = False,
+    mark: Callable[[_Row], str] = lambda row: "",
 ) -> Column[_Row]:
-    """A mean in per cent. signed: of a difference. num: what programs call the number that it is over."""
+    """A mean in per cent. signed: of a difference. num: the name of its count. mark: behind it."""
 
     def cell(row: _Row) -> Cell | None:
         found = mean(row)
-        return None if found is None else mean_cell(found, signed=signed)
+        return None if found is None else mean_cell(found, signed=signed, mark=mark(row))
 
     return Column(heading, mean_names(name, num), "r", cell, lambda row: mean(row) or (None,) * 3)
+
+
+def star(difference: Mean | None, *, is_ripe: bool = True) -> str:
+    """Marks a difference whose interval excludes 0."""
+    return " *" if difference and is_ripe and difference.excludes_zero else ""
 
 
 def mean_names(name: str, num: str = "") -> str:

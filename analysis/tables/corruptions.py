@@ -8,15 +8,7 @@ from analysis.statistics import Floats
 from analysis.tables.building import table
 from analysis.tables.columns import Draft
 from analysis.tables.ranking import ranking_note
-from analysis.tables.score_grid import (
-    Grid,
-    Measured,
-    conditions_of,
-    grid_sections,
-    measured_columns,
-    measured_keys,
-    measured_rows,
-)  # fmt: skip
+from analysis.tables.score_grid import Grid, Measured, points_draft
 
 _KINDS = ("geometric", "photometric")
 
@@ -29,7 +21,6 @@ def corruptions(findings: Findings) -> Draft[Measured] | None:
     points = points[points["kind"].isin(_KINDS) & points["key"].isin(scores.finals["key"])]
     if points.empty:
         return None
-    keys = measured_keys(scores, points)
     grids = []
     for kind in _KINDS:
         of_kind = points[points["kind"] == kind]
@@ -44,10 +35,8 @@ def corruptions(findings: Findings) -> Draft[Measured] | None:
         "Corruptions and severities 1 to 5 are in the manner of CIFAR-10-C and made anew from this task's images: "
         "numbers of the published files do not compare with these.",
     )
-    conditions = conditions_of(scores, points, ["kind", "name", "value"], ["accuracy"], sort=False)
-    rows = measured_rows(scores, keys, conditions)
-    columns = measured_columns("kind corruption severity", ["accuracy"])
-    return Draft(grid_sections(grids, scores, keys), notes, columns, rows)
+    names = {"kind": "kind", "name": "corruption", "value": "severity"}
+    return points_draft(scores, points, grids, notes, names, ["accuracy"], sort=False)
 
 
 def _means(scores: FinalScores, points: pd.DataFrame) -> Floats:

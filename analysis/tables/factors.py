@@ -14,7 +14,7 @@ from analysis.ripeness import is_ripe
 from analysis.statistics import CONFIDENCE, mean_interval
 from analysis.tables.ablation import STAR
 from analysis.tables.building import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, Draft, mean_names, section
+from analysis.tables.columns import POSE, RUN_KEYS, Column, Draft, mean_names, section, star
 from ledger.names import name_and_options, variant_parts
 
 MAX_LEVELS = 6
@@ -112,8 +112,8 @@ def _changes(findings: Findings, found: Sequence[Pair]) -> Iterator[Change]:
 
 
 def _difference(row: Change) -> Cell:
-    star = " *" if row.is_ripe and row.difference.excludes_zero else ""
-    return mean_cell(row.difference, signed=True, mark=star)._replace(strong=not row.compared_with)
+    mark = star(row.difference, is_ripe=row.is_ripe)
+    return mean_cell(row.difference, signed=True, mark=mark)._replace(strong=not row.compared_with)
 
 
 def settings(variant: str) -> dict[str, str]:

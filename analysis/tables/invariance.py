@@ -6,15 +6,7 @@ from analysis.scores import SHOWN
 from analysis.tables.building import table
 from analysis.tables.columns import Draft
 from analysis.tables.ranking import ranking_note
-from analysis.tables.score_grid import (
-    Grid,
-    Measured,
-    conditions_of,
-    grid_sections,
-    measured_columns,
-    measured_keys,
-    measured_rows,
-)  # fmt: skip
+from analysis.tables.score_grid import Grid, Measured, points_draft
 
 _KINDS = {
     "rotation": ("rotation, degrees anticlockwise", "°"),
@@ -33,7 +25,6 @@ def invariance(findings: Findings) -> Draft[Measured] | None:
     points = points[points["kind"].isin(list(_KINDS)) & points["key"].isin(scores.finals["key"])]
     if points.empty:
         return None
-    keys = measured_keys(scores, points)
     grids = [Grid("summary", {score.heading: scores.array(score.name) for score in SHOWN if score.name in _SUMMARY})]
     for kind, (over, _) in _KINDS.items():
         by_value = list(points[points["kind"] == kind].groupby("value"))
@@ -48,9 +39,8 @@ def invariance(findings: Findings) -> Draft[Measured] | None:
         "untransformed, right or wrong; more of it is not always better.",
         *_worst_note(findings, str(points["key"].iloc[0])),
     )
-    measures = ["accuracy", "agreement"]
-    rows = measured_rows(scores, keys, conditions_of(scores, points, ["kind", "value"], measures))
-    return Draft(grid_sections(grids, scores, keys), notes, measured_columns("kind value", measures), rows)
+    names = {"kind": "kind", "value": "value"}
+    return points_draft(scores, points, grids, notes, names, ["accuracy", "agreement"])
 
 
 def _heading(kind: str, value: object) -> str:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from analysis.findings import Findings
 from analysis.flops import count_cell
-from analysis.formats import Cell
-from analysis.means import Mean, mean_cell, mean_of
+from analysis.means import Mean, mean_of
 from analysis.scores import FinalScores
 from analysis.statistics import CONFIDENCE, paired_difference
 from analysis.tables.building import table
-from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, Draft, mean_names, pose_sections
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, Draft, mean_column, pose_sections, star
 from ledger.names import variant_parts
 from ledger.roles import WITH_TRANSFORMER
 from ledger.study import Claim
@@ -53,12 +52,13 @@ def parameters(findings: Findings) -> Draft[ParametersRow] | None:
         Column("Parameters", "num_parameters", "r", lambda row: count_cell(row.num_parameters)),
         Column("As large", "", "l", lambda row: row.match),
         Column("Its parameters", "compared_num_parameters", "r", lambda row: count_cell(row.match_parameters)),
-        Column(
-            "Test difference", mean_names("difference"), "r", _difference, lambda row: row.difference or (None,) * 3
+        mean_column(
+            "Test difference", "difference", lambda row: row.difference, signed=True,
+            mark=lambda row: star(row.difference),
         ),
         Column("n", cell=lambda row: row.difference.num if row.difference else 0),
         RUN_KEYS,
-    ]
+    ]  # fmt: skip
     notes = (
         "The test accuracy of an arm with a spatial transformer beside that of the arm without one, and of the same "
         f"policy, that is nearest in size, within {100 * PARAMETERS_TOLERANCE:g} %; and the other way round. "
@@ -68,11 +68,6 @@ def parameters(findings: Findings) -> Draft[ParametersRow] | None:
     )
     sections = pose_sections(study, columns, matched)
     return Draft(sections, notes, columns, matched)
-
-
-def _difference(row: ParametersRow) -> Cell | None:
-    difference = row.difference
-    return difference and mean_cell(difference, signed=True, mark=" *" if difference.excludes_zero else "")
 
 
 def equal_parameters(findings: Findings) -> tuple[ParametersRow, ...]:

@@ -29,40 +29,39 @@ class Ranked(NamedTuple):
     p: float
 
 
-class Place(NamedTuple):
-    """An arm in columns of scores. keys: of its runs that they are over."""
+class ScoreColumn(NamedTuple):
+    """A column of the scores of all arms. score: how it is printed; intervals: whether they are shown.
 
+    ranking: whether one arm is the best, and marked.
+    """
+
+    heading: str
+    score_AS: Floats
+    score: Score = SHOWN[0]
+    intervals: bool = False
+    ranking: bool = True
+
+
+class Place(NamedTuple):
+    """An arm, by its index, in columns of scores. keys: of its runs that they are over."""
+
+    arm: int
     pose: str
     variant: str
     keys: tuple[str, ...]
     scores: list[Ranked]
 
 
-class ScoreColumn(NamedTuple):
-    """What a column shows of all arms, without intervals. score: how it is printed."""
-
-    heading: str
-    score_AS: Floats
-    score: Score = SHOWN[0]
-
-
 def places_of(
-    study: Study,
-    arms: Sequence[int],
-    keys: Sequence[tuple[str, ...]],
-    columns: Iterable[ScoreColumn],
-    *,
-    ranking: bool = True,
+    study: Study, arms: Sequence[int], keys: Sequence[tuple[str, ...]], columns: Iterable[ScoreColumn]
 ) -> list[Place]:
-    """The arms of one pose, by their indices. keys: of the runs of each arm of the study."""
-    of_arms, alpha = [study.arms[i] for i in arms], study.claims.alpha
-    ranks = [
-        ranked(score_AS[arms], of_arms, alpha, score, intervals=False, ranking=ranking)
-        for _, score_AS, score in columns
-    ]
+    """The arms of one pose. keys: of the runs of each arm of the study."""
+    ranks = zip(
+        *(_ranked(column, [study.arms[i] for i in arms], arms, study.claims.alpha) for column in columns), strict=True
+    )
     return [
-        Place(arm.pose, arm.variant, keys[i], [column[j] for column in ranks])
-        for j, (i, arm) in enumerate(zip(arms, of_arms, strict=True))
+        Place(i, study.arms[i].pose, study.arms[i].variant, keys[i], list(scores))
+        for i, scores in zip(arms, ranks, strict=True)
     ]
 
 
@@ -74,30 +73,22 @@ def _score_column(number: int, heading: str) -> Column[Place]:
     return Column(heading, cell=lambda place: place.scores[number].cell)
 
 
-def ranked(
-    score_RS: Floats,
-    arms: Sequence[Arm],
-    alpha: float,
-    score: Score,
-    *,
-    intervals: bool = True,
-    ranking: bool = True,
-) -> list[Ranked]:
-    """Scores of R arms of one pose by seeds. intervals: whether cells show them. ranking: whether one is the best."""
+def _ranked(column: ScoreColumn, arms: Sequence[Arm], places: Sequence[int], alpha: float) -> list[Ranked]:
+    score_RS = column.score_AS[places]
     estimate = mean_interval(score_RS)
     ranked_RS = np.where(np.array([arm.sees_pose for arm in arms])[:, None], np.nan, score_RS)
-    best = best_of(ranked_RS, smaller_is_better=score.smaller_is_better)
+    best = best_of(ranked_RS, smaller_is_better=column.score.smaller_is_better)
     present_R = ~np.isnan(ranked_RS).all(axis=1)
-    compared = ranking and best.index is not None and present_R.sum() > 1
+    compared = column.ranking and best.index is not None and present_R.sum() > 1
     tied_R = best.tied(alpha) & present_R & compared
-    column = []
+    ranks = []
     for i, (is_tied, p) in enumerate(zip(tied_R.tolist(), best.p_A.tolist(), strict=True)):
         mean, is_best = mean_of(estimate, i), bool(compared and i == best.index)
-        shown = mean if intervals else mean._replace(half_width=np.nan)
-        mark = f" {TIED}" if is_tied else ""
-        cell = mean_cell(shown, score.decimals, factor=score.factor, dash=intervals, mark=mark)
-        column.append(Ranked(cell._replace(strong=is_best), mean, is_best, is_tied, p))
-    return column
+        shown = mean if column.intervals else mean._replace(half_width=np.nan)
+        mark, factor = f" {TIED}" if is_tied else "", column.score.factor
+        cell = mean_cell(shown, column.score.decimals, factor=factor, dash=column.intervals, mark=mark)
+        ranks.append(Ranked(cell._replace(strong=is_best), mean, is_best, is_tied, p))
+    return ranks
 
 
 def ranking_note(alpha: float, arms: Sequence[Arm]) -> str:

@@ -1,7 +1,7 @@
 """Sections whose columns are the same score under many conditions: means over runs, the best bold, ties marked."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -9,7 +9,17 @@ from analysis.formats import Section, Value
 from analysis.means import Mean, mean_of
 from analysis.scores import FinalScores
 from analysis.statistics import Estimate, Floats, mean_interval
-from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, arms_by_pose, mean_names, pose_heading, section
+from analysis.tables.columns import (
+    POSE,
+    RUN_KEYS,
+    VARIANT,
+    Column,
+    Draft,
+    arms_by_pose,
+    mean_names,
+    pose_heading,
+    section,
+)
 from analysis.tables.ranking import Place, ScoreColumn, places_of, score_columns
 
 MAX_COLUMNS = 13
@@ -34,9 +44,12 @@ def grid_sections(grids: Iterable[Grid], scores: FinalScores, keys: Sequence[tup
         arms = [i for i in arms if keys[i]]
         for grid in grids:
             if arms and grid.score_of:
-                shown = [ScoreColumn(name, grid.score_of[name]) for name in thinned(list(grid.score_of))]
+                shown = [
+                    ScoreColumn(name, grid.score_of[name], ranking=grid.ranking)
+                    for name in thinned(list(grid.score_of))
+                ]
                 columns: list[Column[Place]] = [VARIANT, Column("n", cell=lambda place: len(place.keys))]
-                rows = places_of(study, arms, keys, shown, ranking=grid.ranking)
+                rows = places_of(study, arms, keys, shown)
                 yield section(pose_heading(pose, study.arms, grid.heading), [*columns, *score_columns(shown)], rows)
 
 
@@ -50,16 +63,12 @@ class Measured(NamedTuple):
     means: list[Mean]
 
 
-Condition = tuple[tuple[Value, ...], list[Estimate]]
-"""Something that arms were measured under: how a row names it, and the means of all arms."""
-
-
 def measured_rows(
-    scores: FinalScores, keys: Sequence[tuple[str, ...]], conditions: Iterable[Condition]
+    scores: FinalScores, keys: Sequence[tuple[str, ...]], conditions: Iterable[tuple[tuple[Any, ...], list[Estimate]]]
 ) -> list[Measured]:
     """A row for programs for each arm and condition under which it has a score, arm by arm.
 
-    keys: of the runs of each arm that were measured.
+    keys: of the runs of each arm that were measured. conditions: as a row names them, with the means of all arms.
     """
     conditions = list(conditions)
     return [
@@ -82,18 +91,28 @@ def measured_columns(condition: str, measures: Sequence[str], over: str = "runs"
     ]
 
 
-def conditions_of(
-    scores: FinalScores, points: pd.DataFrame, by: list[str], measures: list[str], *, sort: bool = True
-) -> Iterator[Condition]:
-    """The conditions of points that differ in these columns: texts, and a number as the last."""
-    for (*names, number), at in points.groupby(by, sort=sort):
-        yield (*map(str, names), float(str(number))), [mean_interval(scores.spread(at, at[what])) for what in measures]
+def points_draft(
+    scores: FinalScores,
+    points: pd.DataFrame,
+    grids: Iterable[Grid],
+    notes: Iterable[str],
+    names: Mapping[str, str],
+    measures: Sequence[str],
+    *,
+    sort: bool = True,
+) -> Draft[Measured]:
+    """Grids of points that runs were measured at, which programs have by the columns that differ in them.
 
-
-def measured_keys(scores: FinalScores, points: pd.DataFrame) -> list[tuple[str, ...]]:
-    """The keys of each arm's runs that have points."""
+    names: by such columns, the last of numbers, what programs call them.
+    """
     measured = set(points["key"])
-    return [tuple(key for key in own if key in measured) for own in scores.keys]
+    keys = [tuple(key for key in of_arm if key in measured) for of_arm in scores.keys]
+    conditions = (
+        ((*map(str, texts), float(str(number))), [mean_interval(scores.spread(at, at[what])) for what in measures])
+        for (*texts, number), at in points.groupby(list(names), sort=sort)
+    )
+    columns = measured_columns(" ".join(names.values()), measures)
+    return Draft(grid_sections(grids, scores, keys), notes, columns, measured_rows(scores, keys, conditions))
 
 
 def thinned(names: list[str]) -> list[str]:
