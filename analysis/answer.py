@@ -52,7 +52,9 @@ class Statement:
 
 def answer(findings: Findings) -> tuple[str, ...]:
     """What the study says, claim by claim, in sentences that stand for themselves. Never empty."""
-    said = (*statements(findings), *_of_images(findings))
+    warnings = findings.study.images.warnings if findings.study.images else ()
+    of_images = (Statement(f"Warning: {one_line(text)}", "untested", None, ()) for text in warnings)
+    said = (*statements(findings), *of_images)
     several = len({statement.pose for statement in said if statement.pose}) > 1
     return tuple(
         f"{capital(pose_words(findings.study, statement.pose))}: {statement.text}"
@@ -102,7 +104,10 @@ def _clauses(findings: Findings, found: Sequence[Verdict]) -> Iterator[str]:
             yield f"{verdict.subject} {verdict.verb} ({verdict.detail})"
     yield from _unknown(found, "unripe")
     if unsure := [verdict for verdict in found if verdict.decision == "undecided"]:
-        asked = " or ".join(f"{verdict.subject} ({_brief(verdict.best)})" for verdict in unsure)
+        asked = " or ".join(
+            f"{verdict.subject} (so far {one_line(verdict.best.claim.variant)} {_signed(verdict.best)})"
+            for verdict in unsure
+        )
         yield f"cannot tell yet whether {asked} helps: {needed(findings, [r for v in unsure for r in v.results])}"
     yield from _unknown(found, "untested")
 
@@ -111,10 +116,6 @@ def _unknown(found: Sequence[Verdict], decision: Decision) -> Iterator[str]:
     unknown = [verdict for verdict in found if verdict.decision == decision]
     for (verb, why), alike in groupby(unknown, key=lambda verdict: (verdict.verb, verdict.detail)):
         yield f"{verb} whether {' or '.join(verdict.subject for verdict in alike)} helps: {why}"
-
-
-def _brief(result: ClaimResult) -> str:
-    return f"so far {one_line(result.claim.variant)} {_signed(result)}"
 
 
 def statements(findings: Findings) -> tuple[Statement, ...]:
@@ -259,11 +260,6 @@ def _idleness(findings: Findings, claim: Claim) -> Iterator[str]:
             yield f"Its transformer {often}{what}: idle in {idle} of {num} runs."
         if collapsed := look.verdicts.get("collapsed", 0):
             yield f"Its transformer loses most of the image: collapsed in {collapsed} of {num} runs."
-
-
-def _of_images(findings: Findings) -> Iterator[Statement]:
-    for text in findings.study.images.warnings if findings.study.images else ():
-        yield Statement(f"Warning: {one_line(text)}", "untested", None, ())
 
 
 def _of_overlap(findings: Findings) -> Iterator[Statement]:

@@ -61,12 +61,10 @@ def looks(study: Study) -> tuple[Look, ...]:
 
 
 def _look(pose: str, variant: str, runs: pd.DataFrame, recorded: "pd.Series[bool]", stage: str) -> Look:
-    verdicts: Counter[str] = Counter()
-    for verdict, status, has in zip(runs["transformer.verdict"], runs["status"], recorded, strict=True):
-        if has and isinstance(verdict, str):
-            verdicts[verdict] += 1
-        else:
-            verdicts[_UNMEASURED if status == "completed" else status] += 1
+    verdicts = Counter(
+        verdict if has and isinstance(verdict, str) else _UNMEASURED if status == "completed" else status
+        for verdict, status, has in zip(runs["transformer.verdict"], runs["status"], recorded, strict=True)
+    )
     order = [*_VERDICTS, *sorted(set(verdicts) - {*_VERDICTS, *_STATUSES}), *_STATUSES]
     averaged = runs[(runs["status"] == "completed") & recorded]
     estimate = mean_interval(averaged[[f"transformer.{name}" for name in MEANS]].to_numpy().T)

@@ -119,7 +119,9 @@ class Study:
     runs: pd.DataFrame
     rungs: tuple[Rung, ...] = ()
     tuned_at: int | None = None
-    histories: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    histories: dict[str, list[tuple[int, float | None, float | None]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def num_classes(self) -> int:
