@@ -52,6 +52,9 @@ class Findings:
         """What is known of each arm, in the order of the study."""
         return ablation_rows(self.study, self.scores, self.trained)
 
+    def row(self, pose: str, variant: str) -> Row:
+        return self.rows[self.study.places[pose, variant]]
+
     @cached_property
     def claims(self) -> tuple[ClaimResult, ...]:
         return claim_results(self.study)
@@ -63,7 +66,7 @@ class Findings:
     @cached_property
     def trained(self) -> tuple[Trained, ...]:
         """How the completed final runs of each arm were trained, in the order of the study."""
-        return trained_arms(self.study)
+        return trained_arms(self.scores)
 
     @cached_property
     def looks(self) -> tuple[Look, ...]:

@@ -49,6 +49,11 @@ def percent_text(mean: Mean, *, signed: bool = False, dash: bool = False) -> str
     return mean_text(Mean(100 * mean.value, 100 * mean.half_width, mean.num), 1, signed=signed, dash=dash)
 
 
+def percent(fraction: float) -> str:
+    """In whole per cent: `−12`."""
+    return str(round(100 * fraction)).replace("-", "−")
+
+
 def mean_cell(
     mean: Mean, decimals: int = 1, *, factor: float = 100, signed: bool = False, dash: bool = True, mark: str = ""
 ) -> Cell:

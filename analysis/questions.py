@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from analysis.names import variant_parts
+from ledger.names import variant_parts
 from ledger.roles import CONTROLS, PLAIN, Role
 from ledger.study import Claim
 

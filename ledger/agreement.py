@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger.config import protocol_hash, run_key
+from ledger.scores import robustness_scores
 
 STATUSES = ("completed", "pruned", "diverged", "failed")
 NUM_BINS = 15
@@ -106,14 +107,7 @@ def calibration_error(confidence_N: npt.NDArray[np.float64], correct_N: npt.NDAr
 
 
 def _of_robustness(record: Mapping[str, Any], robustness: Mapping[str, Any]) -> Iterator[str]:
-    points, corruptions = robustness["points"], robustness["corruptions"]
-    turned = [point["accuracy"] for point in points if point["kind"] == "rotation" and point["value"] != 180]
-    scores = {
-        "rotation_accuracy": sum(turned) / len(turned),
-        "corruption_accuracy": sum(corruption["accuracy"] for corruption in corruptions) / len(corruptions),
-        "worst_of_grid_accuracy": robustness["worst_of_grid"]["accuracy"],
-    }
-    yield from _compared(scores, record["result"], ROUNDING)
+    yield from _compared(robustness_scores(robustness), record["result"], ROUNDING)
 
 
 def _compared(scores: Mapping[str, Any], result: Mapping[str, Any], tolerance: float) -> Iterator[str]:

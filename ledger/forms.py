@@ -5,10 +5,11 @@ Names that are not mentioned may hold anything, since nothing reads them. docs/l
 
 import re
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeGuard, Union
 
 from ledger.roles import ROLES
+from ledger.scores import COSTS, RESULT, TRANSFORMER, TRANSFORMER_POSE, Score
 
 MAX_TEXT = 10_000
 """Characters of a text; the longest are error messages."""
@@ -145,13 +146,14 @@ PLAIN = _or_null(
     null=" or null",
 )
 
+
+def _numbers(scores: Iterable[Score]) -> dict[str, Shape]:
+    forms = {"count": COUNT, "share": SHARE, "amount": AMOUNT, "number": NUMBER}
+    return {score.name: forms[score.form] for score in scores if score.form in forms}
+
+
 _TRANSFORMER: Mapping[str, Shape] = {
-    "num_images": COUNT, "verdict": TEXT_OR_NULL, "identity_fraction": SHARE, "out_of_frame": SHARE,
-    "condition": AMOUNT, "zoom": AMOUNT, "angle_deg": NUMBER, "angle_sd_deg": AMOUNT, "spread_px": AMOUNT,
-    "pose": {
-        "angle_error_deg": AMOUNT, "angle_r2": NUMBER, "log_scale_r2": NUMBER, "shift_r2": NUMBER,
-        "shift_error_px": AMOUNT,
-    },
+    **_numbers(TRANSFORMER), "verdict": TEXT_OR_NULL, "pose": _numbers(TRANSFORMER_POSE)
 }  # fmt: skip
 RUN = Object(
     {
@@ -164,19 +166,13 @@ RUN = Object(
             "variant": TEXT, "pose": TEXT, "stage": TEXT, "seed": WHOLE, "protocol": Named(PLAIN),
             "optim": Named(PLAIN), "model": Named(PLAIN), "policy": Named(PLAIN),
         },
-        "result": {
-            "epochs": COUNT, "num_train_images": COUNT, "num_val_images": COUNT, "num_test_images": COUNT,
-            "num_parameters": COUNT, "train_flops": AMOUNT, "val_accuracy": SHARE, "val_loss": NUMBER,
-            "test_accuracy": SHARE, "test_loss": NUMBER, "test_ece": SHARE, "rotation_accuracy": SHARE,
-            "corruption_accuracy": SHARE, "worst_of_grid_accuracy": SHARE,
-            "transformer": _TRANSFORMER,
-        },
+        "result": {**_numbers(RESULT), "transformer": _TRANSFORMER},
     },
     needed=("format", "status"),
 )  # fmt: skip
 COST = Object(
     {
-        "train_seconds": AMOUNT, "seconds": AMOUNT, "images_per_s": AMOUNT, "peak_memory_mib": AMOUNT,
+        **_numbers(COSTS),
         "device": TEXT_OR_NULL, "device_name": TEXT_OR_NULL, "threads": COUNT, "versions": Named(TEXT),
     }
 )  # fmt: skip

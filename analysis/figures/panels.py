@@ -31,9 +31,9 @@ from analysis.figures.style import (
     wrapped_name,
 )
 from analysis.means import MIN_SEEDS
-from analysis.names import variant_parts
 from analysis.records import Study
 from analysis.statistics import Floats, mean_interval
+from ledger.names import variant_parts
 
 TOGETHER = 6
 """Variants of a pose that are told apart in one panel."""

@@ -10,8 +10,8 @@ from analysis.figures import figure
 from analysis.figures.panels import BANDS, MAX_LINES, Axis, Line, line_over, panels_figure
 from analysis.figures.selection import lines, selected_rows
 from analysis.findings import Findings
-from analysis.names import name_and_options
 from analysis.records import Study
+from ledger.names import name_and_options
 
 _PLAIN_RANGES_DEG = {"upright": 0.0, "R": 90.0}
 

@@ -22,8 +22,9 @@ from analysis.chance import majority
 from analysis.figures.as_delivered import quiet
 from analysis.figures.fonts import FONT, drawable, families
 from analysis.formats import one_line
-from analysis.names import variant_parts, wrapped
+from analysis.names import wrapped
 from analysis.records import Study
+from ledger.names import bare, variant_parts
 
 WIDTH_IN, COLUMN_IN = 7.0, 3.4
 COLORS: list[tuple[float, float, float]] = list(sns.color_palette("colorblind"))
@@ -130,7 +131,7 @@ def line_styles(names: Sequence[str]) -> dict[str, LineStyle]:
 
 def model_of(variant: str) -> str:
     """The variant without its policy."""
-    return variant.partition("+")[0]
+    return bare(variant)
 
 
 def shortened(text: str, width: int = MAX_LABEL) -> str:

@@ -8,10 +8,10 @@ from analysis.ablation import trials_of_a_tuning
 from analysis.chance import majority
 from analysis.findings import Findings
 from analysis.formats import one_line
-from analysis.names import name_and_options, variant_parts
 from analysis.records import Study
 from analysis.statistics import CONFIDENCE
 from analysis.wording import capital, plain_points, pose_words
+from ledger.names import name_and_options, variant_parts
 from ledger.roles import WITH_TRANSFORMER, Role
 from ledger.wording import count
 

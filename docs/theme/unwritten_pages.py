@@ -10,6 +10,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from ledger.scores import RESULT
+
 ROOT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
 FRONT = {"README.md": "index.md"}
 """Pages of the root that have another page of the site in their place."""
@@ -28,6 +30,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.src_uri.startswith("results/"):
         # Wide tables need the room, and a search should find what was written about them, not the keys of runs.
         page.meta.update(hide=["toc"], search={"exclude": True})
+    if page.file.src_uri == "ledger.md":
+        rows = "".join(f"| `{score.name}` | {score.form} | {score.meaning} |\n" for score in RESULT)
+        markdown = markdown.replace("<!-- scores -->", f"\n| number | form | meaning |\n|---|---|---|\n{rows}")
     if page.file.src_uri in ROOT_PAGES:
         markdown = re.sub(r"\]\(docs/", "](", markdown)
     names = "|".join(map(re.escape, (*ROOT_PAGES, *FRONT)))

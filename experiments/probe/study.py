@@ -10,6 +10,7 @@ from experiments.probe.augmentations import Augmentation
 from experiments.study.ladder import Ladder
 from experiments.study.study import Study, StudyVariant, load_study
 from ledger.errors import UserError
+from ledger.names import bare
 from ledger.study import Claims
 
 FILE = Path(__file__).parents[1] / "studies/advice.yaml"
@@ -64,8 +65,7 @@ def compared(study: Study, policy: str) -> Study:
     """The probe's study with this policy, or several, in place of its file's."""
 
     def named(variant: str) -> str:
-        model, plus, _ = variant.partition("+")
-        return f"{model}+{policy}" if plus else model
+        return f"{bare(variant)}+{policy}" if "+" in variant else variant
 
     variants = tuple(StudyVariant(named(entry.variant), named(entry.baseline)) for entry in study.variants)
     family = tuple(

@@ -7,7 +7,7 @@ P points, X logits.
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from experiments.machine.heartbeat import beat
 from experiments.networks.network import Batch, Network
 from experiments.runs.images import DeviceImages, stratified
 from ledger.config import Protocol
+from ledger.scores import robustness_scores
 from stn.affine import from_parts
 from stn.sampler import Sampler
 
@@ -106,14 +107,7 @@ class Robustness:
     corruptions: list[CorruptionPoint]
 
     def summary(self) -> dict[str, float]:
-        """Means over the rotations, where half a turn to either side counts once, and over the corruptions."""
-        rotations = [point.accuracy for point in self.points if point.kind == "rotation" and point.value != 180]
-        corrupted = [point.accuracy for point in self.corruptions]
-        return {
-            "rotation_accuracy": sum(rotations) / len(rotations),
-            "corruption_accuracy": sum(corrupted) / len(corrupted),
-            "worst_of_grid_accuracy": self.worst_of_grid.accuracy,
-        }
+        return robustness_scores(asdict(self))
 
 
 Transform = Callable[[Tensor, PoseMaps], tuple[Tensor, PoseMaps]]

@@ -29,6 +29,7 @@ from ledger.config import RESULT_FORMAT, RunConfig, protocol_hash, run_key
 from ledger.files import to_json
 from ledger.ledger import Ledger
 from ledger.private_text import without_folders
+from ledger.scores import RESULT
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc")
 """How torch's allocator on a CPU (Linux, Windows), CUDA, cuBLAS and cuDNN, and C++ say so."""
@@ -36,13 +37,6 @@ WHITENED = 5000
 """Training images at most that whitening goes by."""
 MAX_ERROR = 1000
 """Characters of an error that are kept: no reader refuses so many."""
-RESULT = (
-    *("epochs", "num_train_images", "num_val_images", "num_test_images", "num_parameters", "train_flops"),
-    *("val_accuracy", "val_loss", "val_class_accuracy"),
-    *("test_accuracy", "test_loss", "test_class_accuracy", "test_ece"),
-    *("rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy", "transformer"),
-)
-"""Fields of run.json's `result`, in its order."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +66,13 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What has become of a run so far. result: of the fields RESULT."""
+    """What has become of a run so far. result: RESULT's fields, and the transformer's."""
 
     status: str = "failed"
     error: str | None = None
-    result: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(RESULT))
+    result: dict[str, Any] = field(
+        default_factory=lambda: dict.fromkeys((*(score.name for score in RESULT), "transformer"))
+    )
     history: list[Row] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     train_seconds: float = 0.0

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from experiments.study.sweep_file import Section
 from ledger.errors import nearest
+from ledger.names import bare, variant_parts
 from ledger.study import Claim, Claims
 
 MAX_CLAIMS = 5000
@@ -62,10 +63,10 @@ def _expand(item: Section, poses: list[str], variants: list[str], of: str) -> li
 
 def _check_interaction(item: Section, variant: str, over: str, variants: list[str], of: str) -> None:
     """Raises UserError unless both have the same policy, and the same two without it take part."""
-    bare, policies = zip(*((name.partition("+")[0], name.partition("+")[2]) for name in (variant, over)), strict=True)
-    if not policies[0] or policies[0] != policies[1]:
+    policy = variant_parts(variant).policy
+    if not policy or policy != variant_parts(over).policy:
         raise item.error("interaction", f"needs two variants with the same policy, not {variant!r} and {over!r}")
-    for name in bare:
+    for name in map(bare, (variant, over)):
         if name not in variants:
             message = f"needs {name!r} as well, which is not among the variants{of}; {nearest(name, variants)}"
             raise item.error("interaction", message)

@@ -15,6 +15,7 @@ from experiments.study.search_space import Parameter, read_space
 from experiments.study.sweep_file import Section, read_mapping
 from ledger.config import Protocol
 from ledger.errors import nearest
+from ledger.names import name_and_options, variant_parts
 from ledger.study import Claims
 
 __all__ = ["BUDGETS", "Parameter", "Search", "Study", "StudyVariant", "Wandb", "load_study"]
@@ -323,7 +324,8 @@ def _search(section: Section) -> Search:
 
 def _names(variant: str) -> tuple[str, ...]:
     """The model's and the policies' names, by which a variant has its extras."""
-    return tuple(re.split("[:@]", part)[0] for part in variant.split("+"))
+    parts = variant_parts(variant)
+    return tuple(name_and_options(part)[0] for part in (parts.model, *parts.policies))
 
 
 def _check_extras(section: Section, studies: tuple[Study, ...]) -> None:

@@ -7,13 +7,16 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ledger.names import variant_parts
+from ledger.scores import COSTS, RESULT
+
 CURVES = {"rotation": "deg", "scale": "factor", "shift_x": "px", "shift_y": "px"}
 """Curves over transformed test images, and the unit they are over: `rotation/accuracy` over `rotation/deg`."""
 CORRUPTION = "corruption"
 """Another, over `corruption/severity`: mean accuracy, `corruption/geometric` and `corruption/photometric`."""
 MAX_CONFUSION_CLASSES = 40
 """With more classes a confusion matrix could not be read, and is not logged."""
-_ON_TRANSFORMED_TEST_IMAGES = ("rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy")
+_ON_TRANSFORMED_TEST_IMAGES = [score.name for score in RESULT if score.file == "robustness.json"]
 Json = dict[str, Any]
 
 
@@ -151,7 +154,7 @@ def summary(run: Json, cost: Json) -> Json:
         "error": run.get("error"),
         **_scores(run),
         **{f"transformer/{name}": value for name, value in transformer.items() if name != "pose"},
-        **{name: cost.get(name) for name in ("train_seconds", "seconds", "images_per_s", "peak_memory_mib")},
+        **{score.name: cost.get(score.name) for score in COSTS},
     }
     return {name: value for name, value in numbers.items() if value is not None}
 
@@ -168,7 +171,6 @@ def _slashed(numbers: Mapping[str, Any]) -> Json:
 
 
 def _names(variant: str) -> dict[str, str]:
-    """The parts of MODEL[@BACKBONE][+POLICY...], each without its options; backbone: empty for the model's own."""
-    network, _, policy = re.sub(r":[^@+]*", "", variant).partition("+")
-    model, _, backbone = network.partition("@")
-    return {"model": model, "backbone": backbone, "policy": policy or "none"}
+    """Of MODEL[@BACKBONE][+POLICY[+POLICY...]], each without its options; backbone: empty for the model's own."""
+    parts = variant_parts(re.sub(r":[^@+]*", "", variant))
+    return {**parts._asdict(), "policy": parts.policy or "none"}

@@ -20,15 +20,7 @@ from tests.support.synthetic_ledger import (
     transformer_record,
     write_arm,
     write_study,
-    write_tiny_study,
 )
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    ledger = tmp_path / "runs"
-    write_tiny_study(ledger)
-    return ledger
 
 
 def row_of(ledger: Path, variant: str) -> Row:

@@ -144,7 +144,8 @@ def prospects(claims: Claims, num_seeds: int) -> tuple[str, bool]:
 
     The smallest p of an exact paired test must stand Holm's correction over the family, however clear the difference.
     """
-    from analysis.statistics import seeds_needed_for_significance, smallest_p
+    from analysis.statistics.seeds import seeds_needed_for_significance
+    from analysis.statistics.sign_flip import smallest_p
 
     num_claims = len(claims.family)
     if not num_claims:

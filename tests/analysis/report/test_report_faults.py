@@ -41,7 +41,9 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseExc
 
     tables = analysis.tables.builders()
     monkeypatch.setattr("analysis.figures.builders", lambda: {n: (CAPTION, failing(n, draw)) for n in ("one", "two")})
-    monkeypatch.setattr("analysis.tables.builders", lambda: {name: failing(name, tables[name]) for name in tables})
+    monkeypatch.setattr(
+        "analysis.tables.building.builders", lambda: {name: failing(name, tables[name]) for name in tables}
+    )
     monkeypatch.setattr("analysis.report.facts", failing("page", facts))
     monkeypatch.setattr("analysis.answer.headline", failing("words", analysis.answer.headline))
     write_tiny_study(tmp_path / "runs")

@@ -12,7 +12,7 @@ from scipy import stats
 from analysis.findings import find
 from analysis.ladder import Climb, Step, missing_runs, still_changes, turn_of
 from analysis.means import Mean
-from analysis.statistics import Direction, Trend
+from analysis.statistics.trend import Direction, Trend
 from analysis.tables import build_tables
 from experiments.study.study import load_study
 from experiments.sweep.sweep import Sweep
