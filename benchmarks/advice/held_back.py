@@ -1,6 +1,6 @@
 """`python -m benchmarks.advice.held_back LEDGER...`: how often the rule of ripeness is right, on ladders that exist.
 
-Of each claim at each smaller size of training: whether the rule would hold it back there, and whether it came out
+For each claim at each smaller size of training: whether the rule would hold it back there, and whether it came out
 otherwise at the study's own size.
 """
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def told_early(findings: Any) -> Iterator[tuple[bool, str]]:
-    """Of each claim that is told at a smaller size: whether the rule holds it back, and what became of it."""
+    """For each claim that is told at a smaller size: whether the rule holds it back, and what became of it."""
     study: Study = findings.study
     for climb in findings.climbs:
         top = direction(climb.steps[-1], study.claims.margin)
@@ -61,9 +61,8 @@ def direction(step: Step, margin: float) -> str:
 
 
 def arm_of(study: Study, claim: Claim, variant: str, runs: Any) -> Trained:
-    of_arm = runs_by_seed(runs).get((claim.pose, variant), {})
-    found = list(of_arm.values())
-    return trained(study, variant, [run.key for run in found], np.array([run.accuracy for run in found]))
+    of_arm = runs_by_seed(runs).get((claim.pose, variant), {}).values()
+    return trained(study, variant, [run.key for run in of_arm], np.array([run.accuracy for run in of_arm]))
 
 
 if __name__ == "__main__":
