@@ -1,6 +1,6 @@
 """`python -m benchmarks.advice.held_back LEDGER...`: how often the rule of ripeness is right, on ladders that exist.
 
-Of each claim at each smaller size of training: whether the rule would hold it back there, and whether it came out
+For each claim at each smaller size of training: whether the rule would hold it back there, and whether it came out
 otherwise at the study's own size.
 """
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def told_early(findings: Any) -> Iterator[tuple[bool, str]]:
-    """Of each claim that is told at a smaller size: whether the rule holds it back, and what became of it."""
+    """For each claim that is told at a smaller size: whether the rule holds it back, and what became of it."""
     study: Study = findings.study
     of_rung = [final_scores(study, rung.runs) for rung in study.rungs]
     for climb in findings.climbs:

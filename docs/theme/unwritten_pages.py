@@ -1,4 +1,4 @@
-"""What the site shows that nobody wrote for it: pages of the tree's root, and tables that the program wrote.
+"""Pages of the site that do not lie in docs/: those of the tree's root, and tables that the program wrote.
 
 Pages of the root stay where a code host looks for them, and their links hold in both places.
 """
