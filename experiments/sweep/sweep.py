@@ -26,9 +26,7 @@ from experiments.study.search import ArmSearch, Score, Setting, open_storage
 from experiments.study.search_space import Parameter
 from experiments.study.settled import FOUND
 from experiments.study.shown import images_record
-from experiments.study.study import Search
 from experiments.study.tuning import Tuning
-from experiments.study.wandb_sweep import wandb_form
 from experiments.sweep.executors import Executor, WorkerDied
 from ledger.config import RESULT_FORMAT, Protocol, Stage, protocol_hash, run_key
 from ledger.errors import UserError
@@ -103,15 +101,14 @@ class Sweep:
         """Seeds of trials are 0 and below, those of final runs 1 and above: -3 tunes for 3."""
         study = self.plan.study
         if study.search.tuning == "once":
-            return [Tuning(self._search(arm, arm.name, study.search), TUNING_SEED, repeats=True)]
+            search = ArmSearch(arm.name, study.search, arm, self._storage)
+            return [Tuning(search, TUNING_SEED, repeats=True)]
         tunings = []
         for seed in self._seeds():
-            search = replace(study.search, seed=seed_of(study.search.seed, "tuning", seed) % 2**31)
-            tunings.append(Tuning(self._search(arm, f"{arm.name} seed {seed}", search), -seed, repeats=False))
+            of_seed = replace(study.search, seed=seed_of(study.search.seed, "tuning", seed) % 2**31)
+            search = ArmSearch(f"{arm.name} seed {seed}", of_seed, arm, self._storage)
+            tunings.append(Tuning(search, -seed, repeats=False))
         return tunings
-
-    def _search(self, arm: ArmPlan, name: str, search: Search) -> ArmSearch:
-        return ArmSearch(name, search, arm.parameters, arm.defaults, self._storage, arm.plain)
 
     def _seeds(self) -> range:
         """Of final runs."""
@@ -320,7 +317,7 @@ class Sweep:
 
 
 def _forms(parameters: Iterable[Parameter]) -> dict[str, Any]:
-    return {parameter.name: wandb_form(parameter) for parameter in parameters}
+    return {parameter.name: parameter.wandb_form() for parameter in parameters}
 
 
 def check_same_task(ledger: Ledger, plan: Plan) -> None:
