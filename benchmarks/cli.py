@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.machine import cores
-from experiments.terminal.cli import CommandLine, run_or_complain
+from experiments.terminal.arguments import CommandLine
+from experiments.terminal.cli import run_or_complain
 from ledger.errors import UserError
 
 

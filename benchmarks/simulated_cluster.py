@@ -27,7 +27,7 @@ from rich.console import Console
 from experiments.images.tasks import Images, Task
 from experiments.runs.costs import PeakMemory, environment
 from experiments.runs.run import Job, Outcome, Source, record_files
-from experiments.study.arms import check_arm
+from experiments.study.arms import check_arms
 from experiments.study.disk_space import disk_need
 from experiments.study.plan import Plan
 from experiments.study.study import load_study
@@ -87,7 +87,7 @@ def made_up_plan(folder: Path, number: int) -> Plan:
         task=task,
         source=Source("sprites", "made up", 32, folder),
         protocol=study.protocol,
-        arms=tuple(check_arm(study, pose, index) for pose in study.poses for index in range(num_variants)),
+        arms=check_arms(study),
     )
 
 
@@ -271,14 +271,9 @@ class Simulation:
         """What the same command does to train, but for W&B, until so many runs are in the ledger."""
         whole, cluster = Clock(), SimulatedCluster(self.plan, sweep.ledger, self.num_workers)
         with open(os.devnull, "w", encoding="utf-8") as out:
+            console = Console(file=out, force_terminal=self.terminal, width=100)
             progress = SweepProgress(
-                Console(file=out, force_terminal=self.terminal, width=100),
-                sweep.ledger,
-                expected.by_run,
-                expected.left_s,
-                num_runs=self.num_runs,
-                num_done=expected.num_done,
-                num_workers=self.num_workers,
+                console, sweep.ledger, expected, num_runs=self.num_runs, num_workers=self.num_workers
             )
 
             def finished(job: Job) -> None:

@@ -28,7 +28,6 @@ from experiments.study.search_space import Parameter
 from experiments.study.settled import FOUND
 from experiments.study.shown import images_record
 from experiments.study.tuning import Tuning
-from experiments.study.wandb_sweep import wandb_form
 from experiments.sweep.executors import Executor, WorkerDied
 from ledger.config import RESULT_FORMAT, Protocol, Stage, protocol_hash, run_key
 from ledger.errors import UserError
@@ -99,20 +98,16 @@ class Sweep:
 
     def _tunings(self, arm: ArmPlan) -> list[Tuning]:
         """Seeds of trials are 0 and below, those of final runs 1 and above: -3 tunes for 3."""
-        search = self.plan.study.search
-        if search.tuning == "once":
-            searches = {arm.name: (search, TUNING_SEED)}
-        else:
-            seeds = {seed: seed_of(search.seed, "tuning", seed) % 2**31 for seed in self._seeds()}
-            searches = {f"{arm.name} seed {n}": (replace(search, seed=seed), -n) for n, seed in seeds.items()}
-        return [
-            Tuning(
-                ArmSearch(name, search, arm.parameters, arm.defaults, self._storage, arm.plain),
-                seed,
-                repeats=search.tuning == "once",
-            )
-            for name, (search, seed) in searches.items()
-        ]
+        study = self.plan.study
+        if study.search.tuning == "once":
+            search = ArmSearch(arm.name, study.search, arm, self._storage)
+            return [Tuning(search, TUNING_SEED, repeats=True)]
+        tunings = []
+        for seed in self._seeds():
+            of_seed = replace(study.search, seed=seed_of(study.search.seed, "tuning", seed) % 2**31)
+            search = ArmSearch(f"{arm.name} seed {seed}", of_seed, arm, self._storage)
+            tunings.append(Tuning(search, -seed, repeats=False))
+        return tunings
 
     def _seeds(self) -> range:
         """Seeds of final runs."""
@@ -316,7 +311,7 @@ class Sweep:
 
 
 def _forms(parameters: Iterable[Parameter]) -> dict[str, Any]:
-    return {parameter.name: wandb_form(parameter) for parameter in parameters}
+    return {parameter.name: parameter.wandb_form() for parameter in parameters}
 
 
 def check_same_task(ledger: Ledger, plan: Plan) -> None:
