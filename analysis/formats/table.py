@@ -3,6 +3,7 @@
 Cells are plain Unicode: `±` and `−` are written as such, and every format spells them in its own way.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -13,6 +14,11 @@ ABSENT = "—"
 """What a cell shows where there is no value."""
 
 Value = str | int | float | bool | None
+
+
+def is_absent(value: object) -> bool:
+    """Whether it is None or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 class Cell(NamedTuple):
@@ -67,8 +73,9 @@ class Section:
     table: TextTable
     keys: tuple[tuple[str, ...], ...]
 
-    def part(self, start: int, stop: int, heading: str) -> "Section":
-        """Its rows from start to stop, under another heading."""
+    def part(self, start: int, stop: int) -> "Section":
+        """Its rows from start to stop."""
+        heading = f"{self.heading} (continued)" if start and self.heading else self.heading
         return Section(heading, replace(self.table, cells=self.table.cells[start:stop]), self.keys[start:stop])
 
 
