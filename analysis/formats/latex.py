@@ -99,7 +99,7 @@ def latex_document(table: Table) -> str:
 
 
 def _label(table: Table) -> str:
-    """With the numbers of letters of other scripts: two studies keep two labels."""
+    """What is not a letter or digit is a hyphen; letters of other scripts are numbers: two studies keep two labels."""
     name = f"{table.study}-{table.name}"
     return "".join(c if c.isalnum() and c.isascii() else "-" if c.isascii() else f"{ord(c):x}" for c in name)
 

@@ -29,7 +29,7 @@ class Cell(NamedTuple):
     strong: bool = False
 
     def spelled(self, text: Callable[[str], str], bold: Callable[[str], str]) -> str:
-        """In a format that spells plain text so, and spelled text that is strong so."""
+        """The cell in a format. text: how that spells plain text; bold: how it makes spelled text strong."""
         return bold(text(self.text)) if self.strong and self.text else text(self.text)
 
 

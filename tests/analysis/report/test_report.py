@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from jsonargparse import Namespace
 
-from analysis import figures
 from analysis.answer import answer, headline
 from analysis.earlier_names import model_said
+from analysis.figures import registry
 from analysis.findings import Findings, find
-from analysis.report import NAME, Picture, picture, report_html, write_report
 from analysis.report.method import variant_words
+from analysis.report.page import NAME, Picture, picture, report_html, write_report
 from analysis.report.reproduce import commands
 from analysis.tables import write_tables
 from experiments.terminal.commands import report
@@ -312,8 +312,8 @@ def test_the_command_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
     # In this locale the same bytes; all but the drawings for phones are read from the files, which takes less time
     before = contents(out)
-    figures.builders()  # registers the drawings for phones
-    monkeypatch.setattr("analysis.figures.write_figures", lambda findings, out: [*out.iterdir()])
+    registry.builders()  # registers the drawings for phones
+    monkeypatch.setattr("analysis.figures.registry.write_figures", lambda findings, out: [*out.iterdir()])
     findings = find_study(Ledger(ledger, read_only=True), STUDY)
     write_tables(findings, out)
     write_report(findings, out)
