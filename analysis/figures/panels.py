@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from analysis.figures import style
-from analysis.figures.grids import label_below
+from analysis.figures.grids import label_below, panel_grid
 from analysis.figures.selection import grouped
 from analysis.means import MIN_SEEDS
 from analysis.names import variant_parts
@@ -90,12 +90,7 @@ def line_over(pose: str, variant: str, x_X: Floats, score_XS: Floats) -> Line:
 
 
 def lines_figure(
-    study: Study,
-    columns: Sequence[Column],
-    *title: str,
-    score: str,
-    nothing: str,
-    together: int = TOGETHER,
+    study: Study, columns: Sequence[Column], *title: str, score: str, nothing: str, together: int = TOGETHER
 ) -> Figure:
     """A panel a pose, or a model and pose; with several columns, a row of panels each.
 
@@ -111,8 +106,9 @@ def lines_figure(
     styles = _styles([line.variant for line in lines], one_panel=one_panel)
     rows = _rows(list(dict.fromkeys(map(panel_of, lines))), 1 if len(columns) > 1 else _COLUMNS)
     num_columns = len(columns) if len(columns) > 1 else max(map(len, rows))
-    fig = Figure(figsize=(style.WIDTH_IN, 1.1 + (1.7 if num_columns > 1 else 2.6) * len(rows)))
-    grid = fig.subplots(len(rows), num_columns, squeeze=False, sharex="col" if len(columns) > 1 else True, sharey=True)
+    height_in, sharex = 1.7 if num_columns > 1 else 2.6, "col" if len(columns) > 1 else "all"
+    num = len(rows) * num_columns
+    drawn, grid = panel_grid(num, num_columns, height_in, rest_in=1.1, sharex=sharex, sharey=True)
     for ax in grid.flat:
         ax.set_autoscale_on(False)  # once, at the end: each look at shared limits visits all panels
     for row, panels in zip(grid, rows, strict=True):
@@ -131,11 +127,11 @@ def lines_figure(
         _set_axis(ax, columns[i % len(columns)])
     label_below(grid, *(column.label for column in columns))
     style.clip(grid[0, 0])
-    fig.supylabel(f"{score}, %")
+    drawn.supylabel(f"{score}, %")
     handles = _legend(lines, styles, nothing, one_panel=one_panel)
     if score.endswith("accuracy") and not any(column.reference for column in columns):
         handles += style.add_majority([ax for ax in grid.flat if ax.axison], study)
-    return style.finished(fig, study, handles, *title)
+    return style.finished(drawn, study, handles, *title)
 
 
 def _styles(variants: Sequence[str], *, one_panel: bool) -> Mapping[str, style.LineStyle]:

@@ -16,8 +16,8 @@ from analysis.figures.registry import builders, figure_files
 from analysis.findings import Findings, find
 from analysis.report import NAME
 from experiments.terminal.cli import main
-from tests.support.drawn_figures import built
-from tests.support.synthetic_ledger import SEEDS, STUDY, TASK, key_of, write_arm, write_evaluation, write_study
+from tests.support.drawn_figures import Scores, built, study_of
+from tests.support.synthetic_ledger import STUDY, TASK, write_arm, write_study
 
 CLASSES = ["猫", "🦊 fox"]
 
@@ -56,16 +56,10 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[
 
 
 def write_classes(ledger: Path, classes: list[str]) -> Findings:
-    task = TASK | {"classes": classes, "label": "鳥"}
-    arms = []
-    for name, accuracies in (("cnn", [0.5, 0.52, 0.54]), ("stn_affine", [0.6, 0.61, 0.63])):
-        arms.append(write_arm(ledger, name, "cnn", accuracies, task=task, trial_statuses=()))
-        for seed, accuracy in zip(SEEDS, accuracies, strict=False):
-            write_evaluation(ledger, key_of("upright", name, seed), accuracy=accuracy, seed=seed)
     family = [{"pose": "upright", "variant": "stn_affine", "baseline": "cnn", "interaction": False}]
     claims = {"alpha": 0.05, "margin": 0.01, "declared": True, "family": family}
-    write_study(ledger, arms, task=task, claims=claims)
-    return find(ledger, STUDY)
+    scores: Scores = {"cnn": [0.5, 0.52, 0.54], "stn_affine": [0.6, 0.61, 0.63]}
+    return study_of(ledger, scores, task=TASK | {"classes": classes, "label": "鳥"}, claims=claims)
 
 
 def test_an_installed_font_has_them(tmp_path: Path, installed: list[Path]) -> None:

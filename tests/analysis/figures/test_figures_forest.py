@@ -17,10 +17,10 @@ from analysis.figures.registry import NARROW, narrow_drawings
 from analysis.findings import Findings, find
 from analysis.means import Mean
 from ledger.study import Claim
-from tests.support.drawn_figures import built, drawn
-from tests.support.synthetic_ledger import SEEDS, TASK, write_arm, write_evaluation, write_study
+from tests.support.drawn_figures import Scores, built, drawn, study_of
+from tests.support.synthetic_ledger import TASK, write_arm, write_study
 
-ACCURACIES: dict[str, list[float | str | None]] = {
+ACCURACIES: Scores = {
     "cnn": [0.50, 0.51, 0.52, 0.53, 0.54],
     "cnn+affine": [0.60, 0.62, 0.61, 0.63, 0.65],
     "stn_affine": [0.50, 0.51, 0.52, 0.53, 0.54],
@@ -29,22 +29,16 @@ ACCURACIES: dict[str, list[float | str | None]] = {
 }
 
 
-def study_of(ledger: Path, *, evaluated: bool = False, alpha: float = 0.35, **changes: Any) -> Findings:
-    arms = []
-    for variant, by_seed in ACCURACIES.items():
-        arms.append(write_arm(ledger, variant, "cnn", by_seed))
-        for key, seed, accuracy in zip(arms[-1]["finals"], SEEDS, by_seed, strict=True):
-            if evaluated and isinstance(accuracy, float):
-                write_evaluation(ledger, key, accuracy=accuracy, seed=seed)
+def claimed(ledger: Path, *, evaluated: bool = False, **changes: Any) -> Findings:
+    """The study that claims of each variant that it is better than the first."""
     claim = {"pose": "upright", "baseline": "cnn", "interaction": False}
     family = [claim | {"variant": variant} for variant in ACCURACIES if variant != "cnn"]
-    claims = {"alpha": alpha, "margin": 0.01, "declared": True, "family": family}
-    write_study(ledger, arms, **({"claims": claims} | changes))
-    return find(ledger, "tiny-cpu")
+    claims = {"alpha": 0.35, "margin": 0.01, "declared": True, "family": family}
+    return study_of(ledger, ACCURACIES, evaluated=evaluated, claims=claims, **changes)
 
 
 def test_claims_are_drawn_as_they_were_judged(tmp_path: Path) -> None:
-    findings = study_of(tmp_path)
+    findings = claimed(tmp_path)
     assert [result.decision for result in findings.claims] == ["better", "equivalent", "undecided", "untested"]
     (ax,) = drawn("forest", findings).axes
     means = [line for line in ax.lines if line.get_zorder() == 4]
@@ -71,7 +65,7 @@ def test_claims_are_drawn_as_they_were_judged(tmp_path: Path) -> None:
 def test_intervals_stand_around_their_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluated: bool, only_t: bool
 ) -> None:
-    findings = study_of(tmp_path, evaluated=evaluated)
+    findings = claimed(tmp_path, evaluated=evaluated)
     if only_t:
         bare = tuple(replace(result, bca=(np.nan, np.nan)) for result in findings.claims)
         monkeypatch.setattr("analysis.findings.claim_results", lambda study: bare)
@@ -127,7 +121,7 @@ def test_wide_intervals_do_not_flatten_the_others(tmp_path: Path) -> None:
 
 
 def test_every_figure_is_legible_and_fits_a_page(tmp_path: Path) -> None:
-    findings = study_of(tmp_path, evaluated=True, task={**TASK, "label": "_Odd $x^2$ |name| <b> 100% 猫 =cmd"})
+    findings = claimed(tmp_path, evaluated=True, task={**TASK, "label": "_Odd $x^2$ |name| <b> 100% 猫 =cmd"})
     seen = set()
     for name in ("ablation", "corruptions", "cost", "curves", "forest", "rotation"):
         figure = drawn(name, findings)
@@ -152,7 +146,7 @@ def test_lines_differ_without_colour(variants: list[str]) -> None:
 
 
 def test_a_phone_s_form_says_the_same_in_half_the_width(tmp_path: Path) -> None:
-    findings = study_of(tmp_path, evaluated=True)
+    findings = claimed(tmp_path, evaluated=True)
     wide, narrow = drawn("forest", findings), NARROW["forest"](findings)
     assert narrow is not None and narrow.get_figwidth() == style.COLUMN_IN
     labels = [label.get_text() for label in wide.axes[0].get_yticklabels()]

@@ -9,25 +9,11 @@ import safetensors.numpy
 from matplotlib.axes import Axes
 
 from analysis.findings import Findings, find
-from tests.support.drawn_figures import built, drawn, legend_texts
-from tests.support.synthetic_ledger import SEEDS, write_arm, write_evaluation, write_study
-
-Scores = dict[str, list[float | str]]
+from tests.support.drawn_figures import Scores, built, drawn, legend_texts, study_of
+from tests.support.synthetic_ledger import write_arm, write_study
 
 FIGURES = ("rotation", "rotation_agreement", "scale_shift", "severity")
 ACCURACIES: Scores = {"cnn": [0.50, 0.52, 0.54], "cnn+affine": [0.60, 0.61, 0.65], "stn_affine": [0.56, "failed", 0.56]}
-
-
-def study_of(ledger: Path, accuracies: Scores, poses: tuple[str, ...] = ("upright",)) -> Findings:
-    arms = []
-    for pose in poses:
-        for variant, by_seed in accuracies.items():
-            arms.append(write_arm(ledger, variant, next(iter(accuracies)), by_seed, pose=pose))
-            for key, seed, accuracy in zip(arms[-1]["finals"], SEEDS, by_seed, strict=False):
-                if isinstance(accuracy, float):
-                    write_evaluation(ledger, key, accuracy=accuracy, seed=seed)
-    write_study(ledger, arms)
-    return find(ledger, "tiny-cpu")
 
 
 @pytest.fixture

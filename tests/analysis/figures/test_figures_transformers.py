@@ -246,11 +246,8 @@ def greys(figure: Figure) -> list[float]:
 
 
 def test_gallery_shows_the_images_once_and_each_variant(ledger: Path) -> None:
-    for variant, seed, before, after in (
-        ("stn_rotation", 11, 40, 80),
-        ("stn_rotation", 12, 9, 9),
-        ("stn_frozen", 11, 40, 120),
-    ):
+    pictures = ("stn_rotation", 11, 40, 80), ("stn_rotation", 12, 9, 9), ("stn_frozen", 11, 40, 120)
+    for variant, seed, before, after in pictures:
         picture(before, after).save(ledger / "runs" / key_of("R", variant, seed) / "transformer.png")
     figure = drawn("gallery", find(ledger, STUDY))
     assert greys(figure) == [40, 80, 120]

@@ -29,6 +29,7 @@ from experiments.terminal.commands.options import find_study
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from tests.support.command_line import contents, run
+from tests.support.drawn_figures import study_of
 from tests.support.synthetic_ledger import (
     SEEDS,
     STUDY,
@@ -36,7 +37,6 @@ from tests.support.synthetic_ledger import (
     edit_json,
     key_of,
     write_arm,
-    write_evaluation,
     write_study,
     write_tiny_study,
 )
@@ -284,12 +284,8 @@ def test_variants_in_words() -> None:
 
 
 def test_the_command_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger, arms, task = tmp_path / "runs", [], TASK | {"label": "Vögel 鳥"}
-    for name, accuracies in (("cnn", [0.50, 0.52]), ("stn_affine", [0.51, 0.50])):
-        arms.append(write_arm(ledger, name, "cnn", accuracies, task=task))
-        for seed, accuracy in zip(SEEDS, accuracies, strict=False):
-            write_evaluation(ledger, key_of("upright", name, seed), accuracy=accuracy, seed=seed)
-    write_study(ledger, arms, task=task)
+    ledger = tmp_path / "runs"
+    study_of(ledger, {"cnn": [0.50, 0.52], "stn_affine": [0.51, 0.50]}, task=TASK | {"label": "Vögel 鳥"})
     with monkeypatch.context() as patch:
         for name, value in {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "LC_ALL": "C"}.items():
             patch.setenv(name, value)
