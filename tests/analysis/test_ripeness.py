@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from analysis.answer import answer, headline
 from analysis.claims import judge
-from analysis.figures import builders
+from analysis.figures.registry import builders
 from analysis.findings import Findings, find
 from analysis.report import report_html
 from analysis.statistics.seeds_by_images import seeds_by_images_tests

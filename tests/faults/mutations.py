@@ -284,7 +284,7 @@ MUTATIONS = (
     Mutation(
         "text is LaTeX",
         "analysis/formats/latex.py",
-        '    "&": r"\\&",\n',
+        '"&": r"\\&", ',
         "",
         "tests/analysis/test_formats.py::test_latex_is_ascii_without_bare_specials",
     ),

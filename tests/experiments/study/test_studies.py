@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis import figures
+from analysis.figures import registry
 from baselines.policies import POLICIES
 from experiments.images.poses import spell_pose
 from experiments.networks.models import MODELS
@@ -47,7 +47,7 @@ def make_at_once(executor: LocalExecutor, job: Job) -> "Future[str]":
 def test_the_study_at_budget_smoke(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")  # what W&B gets is other tests' matter, and takes seconds
     monkeypatch.setattr(LocalExecutor, "submit", make_at_once)
-    monkeypatch.delitem(figures.FORMATS, "pdf")  # the report does without, and its fonts take the longest
+    monkeypatch.delitem(registry.FORMATS, "pdf")  # the report does without, and its fonts take the longest
     torch.set_num_threads(1)
     options = ["--budget", "smoke", "--runs", "ledger", "--reports", "out"]
     assert main(["sweep", "--sweep", str(STUDIES[name]), *options]) == 0
