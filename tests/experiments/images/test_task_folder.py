@@ -121,14 +121,6 @@ def test_every_format(suffix: str, tmp_path: Path) -> None:
     assert np.abs(got.astype(int) - [200, 100, 50]).max() <= 3
 
 
-def test_first_frame_of_an_animation(tmp_path: Path) -> None:
-    def write(path: Path) -> None:
-        frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
-        frames[0].save(path, save_all=True, append_images=frames[1:])
-
-    assert one_image(tmp_path, write, "x.gif")[3, 3].tolist() == [255, 0, 0]
-
-
 def write_16_bit_colour(path: Path) -> None:
     """A PNG of 16 bits a channel, which Pillow reads but does not write."""
     row = b"\0" + struct.pack(">3H", 0x8080, 0x4040, 0xFFFF) * 16

@@ -120,14 +120,7 @@ def _decode(file: Path | BytesIO, image_px: int, to_rgb: ToRgb) -> tuple[npt.NDA
         _check_tags(image)
         raw = _raw_mode(image)
         mode = image.mode + (";16" if ";16" in raw and not image.mode.startswith("I") else "")
-        # a JPEG much larger than needed is decoded at a fraction of its size, still at least twice the side wanted
-        image.draft(None, (2 * image_px, 2 * image_px))
-        # and yet the whole of one that comes in passes is held
-        num_pixels = width * height if image.info.get("progressive") else image.width * image.height
-        if num_pixels > MAX_IMAGE_PIXELS:
-            raise ValueError(
-                f"{width} x {height} pixels are too many ({MAX_IMAGE_PIXELS:,} are the limit): make the image smaller"
-            )
+        _draft(image, image_px)
         zero_is_white = image.format == "TIFF" and _tags(image).get(Base.PhotometricInterpretation) == 0
         orientation = _load_upright(image)
         if (image.width > image.height) != (width > height):
@@ -181,6 +174,21 @@ def _raw_mode(image: ImageFile.ImageFile) -> str:
     args = image.tile[0].args if image.tile else None
     raw = args[0] if isinstance(args, tuple) and args else args
     return raw if isinstance(raw, str) else ""
+
+
+def _draft(image: ImageFile.ImageFile, image_px: int) -> None:
+    """Have a JPEG much larger than needed decoded at a fraction of its size, still at least twice the side wanted.
+
+    Raises ValueError for an image of which too much would be decoded all the same.
+    """
+    width, height = image.size
+    image.draft(None, (2 * image_px, 2 * image_px))
+    # and yet the whole of one that comes in passes is held
+    num_pixels = width * height if image.info.get("progressive") else image.width * image.height
+    if num_pixels > MAX_IMAGE_PIXELS:
+        raise ValueError(
+            f"{width} x {height} pixels are too many ({MAX_IMAGE_PIXELS:,} are the limit): make the image smaller"
+        )
 
 
 def _load_upright(image: ImageFile.ImageFile) -> int | None:
