@@ -65,7 +65,7 @@ class Row:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Of the runs that the means are over."""
+        """The runs that the means are over."""
         return tuple(run.key for run in self.finals if run.averaged)
 
 
@@ -88,7 +88,7 @@ def ablation_rows(study: Study, scores: FinalScores, trained: Sequence[Trained])
     difference = paired_difference(test_AS, test_AS[baseline_A])
     gap_closed = shares(arms, test_AS)
     parts = tuple(f"{part}." for part in HYPER_PARAMETERS)
-    # Settings that are the same in every run, such as options that nobody tunes, say nothing about a row.
+    # Settings that are the same in every run, such as options that are not tuned, say nothing about a row.
     tunable = sorted(
         (
             str(name)

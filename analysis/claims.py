@@ -174,7 +174,7 @@ def claim_results(study: Study) -> tuple[ClaimResult, ...]:
 
 
 def _trained(scores: FinalScores, answers: Mapping[str, "_Answers"]) -> list[Trained]:
-    """Of each arm, with what its answers show."""
+    """What the runs and the answers of each arm show."""
     found = []
     for arm, keys in zip(trained_arms(scores), scores.keys, strict=True):
         given = [answers[key].one_answer for key in keys if key in answers]
@@ -240,7 +240,7 @@ def _lost(study: Study, claim: Claim) -> tuple[int, int]:
 
 
 class _Answers(NamedTuple):
-    """Of a run. correct_N: 1 for each test image that it is right about. one_answer: whether all are of one class."""
+    """A run's answers. correct_N: 1 where it is right about a test image. one_answer: whether all are of one class."""
 
     correct_N: npt.NDArray[np.int8]
     one_answer: bool

@@ -16,7 +16,7 @@ from ledger.errors import UserError
 
 
 class Predictions(NamedTuple):
-    """Of one final run, on the test images that its protocol draws, in the same order for every run of the study.
+    """A final run's answers on the test images that its protocol draws, in the same order for every run of the study.
 
     label_N, predicted_N: classes. confidence_N: probability of the predicted class; label_probability_N: of the label.
     """
@@ -54,7 +54,7 @@ def read_histories(study: Study, keys: Iterable[str]) -> pd.DataFrame:
 
 
 def epochs_of(study: Study, key: str) -> list[tuple[int, float | None, float | None]]:
-    """Of one run: for each epoch its number, the accuracy on training and that on validation images."""
+    """For each epoch of a run its number, the accuracy on training and that on validation images."""
     if key not in study.histories:
         file = study.ledger / "runs" / key / "history.json"
         study.histories[key] = [

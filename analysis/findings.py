@@ -32,10 +32,10 @@ class Importances:
 
 @dataclass(frozen=True)
 class Findings:
-    """A study that was read, and what follows from it. importances: None where nobody computed them.
+    """A study that was read, and what follows from it. importances: None where they were not computed.
 
-    faults: of the tables, figures and words that were wanted and could not be made. notes: what else whoever asked for
-    them should know.
+    faults: of the tables, figures and words that were wanted and could not be made. notes: what else a
+    reader of them should know.
     """
 
     study: Study
@@ -80,7 +80,7 @@ class Findings:
 
     @cached_property
     def robustness(self) -> pd.DataFrame:
-        """Of the completed final runs, as read_robustness has it, with the columns `arm` and `seed` of study.runs."""
+        """What read_robustness has of the completed final runs, with the columns `arm` and `seed` of study.runs."""
         found = read_robustness(self.study, self.completed["key"])
         return found.merge(self.completed[["key", "arm", "seed"]], on="key", how="left")
 

@@ -74,7 +74,7 @@ def gaps(arms: Sequence[Arm], test_AS: Floats) -> list[Gap]:
 
 
 def shares(arms: Sequence[Arm], test_AS: Floats) -> list[Share | None]:
-    """For each arm its share of the gap, paired by seed; None where an end of the gap is no arm of its pose."""
+    """For each arm its share of the gap, paired by seed; None where its pose lacks an arm at an end of the gap."""
     ends = _ends(arms)
     floor_A, ceiling_A = np.array(ends).T
     ratio = paired_ratio(test_AS - test_AS[floor_A], test_AS[ceiling_A] - test_AS[floor_A])
@@ -133,7 +133,7 @@ class SizedShares(NamedTuple):
 
 
 def shares_by_size(study: Study) -> tuple[SizedShares, ...]:
-    """Of each arm between the ends of a gap; none for a study without a ladder or without a gap."""
+    """The shares of each arm between the ends of a gap; none for a study without a ladder or without a gap."""
     scores = [final_scores(study, size.runs) for size in study.sizes]
     if len(scores) < 2:
         return ()

@@ -84,7 +84,7 @@ class Study:
     """A study and all runs that it lists.
 
     classes: of the task. images: what was read of them; None before format 4. overlap: of the task's two parts; None
-    where nobody looked, as in older studies.
+    where it was not looked for, as in older studies.
     protocol: its values by name, as runs have it; empty if no run is in the ledger.
     sampler: how hyper-parameters were proposed, `tpe` or `random`; None before format 3.
     tuning: `once`, for all final runs; or `per_seed`, anew for each of them.
@@ -129,7 +129,7 @@ class Study:
 
     @property
     def epochs(self) -> int | None:
-        """Of the protocol; None if no run is in the ledger."""
+        """Epochs of the protocol; None if no run is in the ledger."""
         return self.protocol.get("epochs")
 
     @property
@@ -142,7 +142,7 @@ class Study:
 
     @cached_property
     def places(self) -> dict[tuple[str, str], int]:
-        """Of the arms, by pose and variant."""
+        """Indices of the arms, by pose and variant."""
         return {(arm.pose, arm.variant): i for i, arm in enumerate(self.arms)}
 
     @cached_property
@@ -249,7 +249,7 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
         baseline = get(file, record, "baseline", str)
         if baseline not in names[pose]:
             hint = nearest(baseline, names[pose])
-            raise UserError(f"{file}: baseline {baseline!r} of {variant!r} is no arm of pose {pose!r}; {hint}")
+            raise UserError(f"{file}: baseline {baseline!r} of {variant!r} is not an arm of pose {pose!r}; {hint}")
         trials, finals = (tuple(record[stage]) for stage in ("trials", "finals"))
         winners = record["winners"] if "winners" in record else [record.get("winner")]
         for winner in winners:
@@ -290,7 +290,7 @@ def _claims(file: Path, record: dict[str, Any], arms: tuple[Arm, ...]) -> Claims
         claim = Claim(*(get(file, entry, name, str) for name in ("pose", "variant", "baseline")))
         for variant in (claim.variant, claim.baseline):
             if (claim.pose, variant) not in names:
-                raise UserError(f"{file}: a claim is about {variant!r}, which is no arm of pose {claim.pose!r}")
+                raise UserError(f"{file}: a claim is about {variant!r}, which is not an arm of pose {claim.pose!r}")
         family += (replace(claim, interaction=get(file, entry, "interaction", bool)),)
     alpha, margin = (float(get(file, found, name, (int, float))) for name in ("alpha", "margin"))
     return Claims(alpha, margin, declared=get(file, found, "declared", bool), family=family)

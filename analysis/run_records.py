@@ -32,7 +32,7 @@ class Runs:
         self.tasks: dict[str, str] = {}
 
     def rows(self, arm: Mapping[str, Any], stage: str, keys: Sequence[str], protocol_hash: str) -> list[dict[str, Any]]:
-        """Of runs of a stage, which all should have that protocol. arm: what all rows have of their arm."""
+        """The runs of a stage, which all should have that protocol. arm: what all rows have of their arm."""
         rows: list[dict[str, Any]] = []
         for key in keys:
             row = {**arm, "stage": stage, "key": key}

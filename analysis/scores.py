@@ -58,13 +58,13 @@ class FinalScores:
 
     @cached_property
     def keys(self) -> tuple[tuple[str, ...], ...]:
-        """Of each arm's runs, in the order of the study."""
+        """The keys of each arm's runs, in the order of the study."""
         by_arm = self.finals.groupby("arm")["key"].agg(tuple)
         return tuple(by_arm.get(i, ()) for i in range(len(self.study.arms)))
 
     @cached_property
     def key_AS(self) -> npt.NDArray[Any]:
-        """The same, arms by seeds; "" where an arm has no such run."""
+        """Keys, arms by seeds; "" where an arm has no such run."""
         key_AS = np.full((len(self.study.arms), len(self.seeds)), "", dtype=object)
         key_AS[self.places(self.finals)] = self.finals["key"]
         return key_AS

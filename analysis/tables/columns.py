@@ -50,7 +50,7 @@ class Compared(Protocol):
 
 
 class Named(Compared, Protocol):
-    """The same of a variant."""
+    """A variant at a pose."""
 
     @property
     def variant(self) -> str: ...
@@ -103,7 +103,7 @@ def text_of(columns: Sequence[Column[_Row]], rows: Iterable[_Row]) -> TextTable:
 
 
 def section(heading: str, columns: Sequence[Column[_Compared]], rows: Sequence[_Compared]) -> Section:
-    """The same under a heading, with the runs behind each row."""
+    """The rows under a heading, with the runs behind each."""
     return Section(heading, text_of(columns, rows), tuple(row.keys for row in rows))
 
 

@@ -91,7 +91,7 @@ def factors(findings: Findings) -> Draft[Change] | None:
 
 
 def _changes(findings: Findings, found: Sequence[Pair]) -> Iterator[Change]:
-    """The same change in each of these pairs, and the mean over them where there are several."""
+    """What one change does in each of these pairs, and the mean over them where there are several."""
     study, scores = findings.study, findings.scores
     test_AS = scores.test_AS
     difference_PS = np.stack([test_AS[pair.after] - test_AS[pair.before] for pair in found])
