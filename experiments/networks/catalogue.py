@@ -83,22 +83,22 @@ def _options_of(name: str) -> dict[tuple[str, str], Mapping[str, Value]]:
 
 
 def _entry(kind: str, owner: Any, given: Mapping[str, Value]) -> Entry:
-    own: dict[str, Value] = {"width": 1.0} if kind == "backbone" else {}
+    options: dict[str, Value] = {"width": 1.0} if kind == "backbone" else {}
     choices: dict[str, list[Value]] = {}
     # What a model inherits from a family of models is written where the family is.
     sources = [owner]
     if dataclasses.is_dataclass(owner) and isinstance(owner, type):
-        own = fields(owner)
+        options = fields(owner)
         hints = get_type_hints(owner)
-        choices = {key: list(get_args(hints[key])) for key in own if get_origin(hints[key]) is Literal}
-        sources = [each for each in owner.__mro__ if dataclasses.is_dataclass(each)]
-    about = "\n\n".join(inspect.cleandoc(each.__doc__ or "") for each in sources)
+        choices = {key: list(get_args(hints[key])) for key in options if get_origin(hints[key]) is Literal}
+        sources = [base for base in owner.__mro__ if dataclasses.is_dataclass(base)]
+    about = "\n\n".join(inspect.cleandoc(source.__doc__ or "") for source in sources)
     # What concerns programs only. Up to a point that ends a sentence: not the one of a number.
     about = re.sub(r"(?s)\s*\b(Raises \w+Error\b.*?|Arguments as of BuildTask)\.(?=\s|$)", "", about)
     return {
         "what": first_sentence(owner),
         "about": about,
-        "hyper-parameters": own,
+        "hyper-parameters": options,
         "choices": choices,
         "given": dict(given),
     }

@@ -34,6 +34,6 @@ class ShuffledNetwork(StnNetwork):
     """The last image's map goes to the first; the only image of a batch keeps its own."""
 
     def maps(self, batch: Batch) -> list[Map]:
-        (found,) = super().maps(batch)
-        assert isinstance(found, AffineMap)
-        return [AffineMap(found.theta_B23.roll(1, dims=0))]
+        (predicted,) = super().maps(batch)
+        assert isinstance(predicted, AffineMap)
+        return [AffineMap(predicted.theta_B23.roll(1, dims=0))]
