@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks COMMAND`. Errors are said as `python -m experiments` says them."""
+"""The command line: `python -m benchmarks COMMAND`. Errors are reported as those of `python -m experiments`."""
 
 from collections.abc import Sequence
 from pathlib import Path

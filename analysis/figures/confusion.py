@@ -3,6 +3,7 @@
 Legend: K classes, N images; KK the true class in rows, the predicted one in columns.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from analysis.figures.grids import panel_grid
 from analysis.figures.registry import figure
 from analysis.figures.selection import has_poses, has_predictions
 from analysis.findings import Findings
-from analysis.pairs import Run, pairs_of, runs_by_seed
 from analysis.records import Study
 from analysis.statistics import Floats
 from ledger.study import Claim
@@ -68,12 +68,11 @@ def _changes(findings: Findings) -> tuple[list[tuple[Claim, list[Floats]]], str]
     With each comparison the changes of its pairs of runs, (K, K), in percentage points of the true class's images.
     """
     study, runs = findings.study, findings.completed
-    by_arm = runs_by_seed(runs)
     accuracy = runs.groupby(["pose", "variant"])["test_accuracy"].mean()
-    claims: list[tuple[float, Claim, list[tuple[Run, ...]]]] = []
+    claims: list[tuple[float, Claim, list[list[str]]]] = []
     for claim in study.claims.family:
-        pairs = list(pairs_of(claim, by_arm).values())
-        if pairs and not claim.interaction and all(has_predictions(study, run.key) for run in pairs[0]):
+        pairs = findings.scores.pairs(claim).key_VP.T.tolist()
+        if pairs and not claim.interaction and all(has_predictions(study, key) for key in pairs[0]):
             difference = accuracy[claim.pose, claim.variant] - accuracy[claim.pose, claim.baseline]
             claims.append((abs(difference), claim, pairs))
     largest = sorted(range(len(claims)), key=lambda i: -claims[i][0])[:_MOST_PANELS]
@@ -86,9 +85,9 @@ def _changes(findings: Findings) -> tuple[list[tuple[Claim, list[Floats]]], str]
     return changes, most if len(claims) > len(changes) else ""
 
 
-def _points(study: Study, pair: tuple[Run, ...]) -> Floats | None:
+def _points(study: Study, pair: Sequence[str]) -> Floats | None:
     """The change from the second run to the first; rows of classes without images are NaN."""
-    both = [predictions for run in pair if (predictions := read_predictions(study, run.key))]
+    both = [predictions for key in pair if (predictions := read_predictions(study, key))]
     rates = [_rates(predictions, study.num_classes) for predictions in both]
     return 100 * (rates[0] - rates[1]) if len(rates) == 2 else None
 

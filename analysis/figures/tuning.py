@@ -20,7 +20,8 @@ from analysis.figures.selection import arm_label, grouped, has_poses, parameter_
 from analysis.findings import Findings
 from analysis.records import Arm, Study
 from analysis.run_records import HYPER_PARAMETERS
-from analysis.statistics import Floats, tuning_budget
+from analysis.statistics import Floats
+from analysis.statistics.tuning import tuning_budget
 
 _MOST_SLICES, _MOST_SHARES = 5, 8
 _LEAST_TRIALS = 4

@@ -238,7 +238,7 @@ PathFinder.find_spec = classmethod(
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu_check", "--device", "cpu", "--quick", "--out", tmp_path / "gpu.json"],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": paths, "OMP_WAIT_POLICY": "passive"},
+        env=os.environ | {"PYTHONPATH": paths},
         capture_output=True,
         text=True,
         timeout=280,
@@ -329,6 +329,13 @@ def test_without_real_images_it_is_said_how_to_name_some(monkeypatch):
             part(Asked("cpu"))
     with pytest.raises(UserError, match=r"^cifar10: cannot be downloaded$"):
         parts.images(Asked("cpu", data="nowhere"))
+
+
+def test_the_tests_that_need_a_gpu_are_found():
+    asked, messages = Asked("cpu", end_s=time.monotonic() + 200), list[tuple[Any, ...]]()
+    assert carry_out("benchmarks.gpu_check.parts:correctness", asked, messages.append)[:2] == ("done", "")
+    counts = messages[-1][3]
+    assert counts["passed"] + counts["skipped"] > 5 and counts["failed"] == counts["not_run"] == 0
 
 
 def recorded(folder: Path, text: str, **asked: Any) -> tuple[dict[str, Any], list[str], str]:
