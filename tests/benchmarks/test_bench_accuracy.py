@@ -8,6 +8,7 @@ import math
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -109,16 +110,9 @@ def test_what_cannot_be_measured_is_refused_at_once(here: Path, capsys, argument
 
 
 def test_a_side_that_cannot_be_trained_is_named(images: Path, here: Path, capsys, monkeypatch) -> None:
-    class Diverges:
-        def __init__(self, *arguments: object) -> None: ...
-        def __enter__(self) -> "Diverges":
-            return self
-
-        def __exit__(self, *error: object) -> None: ...
-        def follow(self, *arguments: object) -> list[object]:
-            return []
-
-    monkeypatch.setattr(time_to_accuracy, "Remote", Diverges)
+    diverges = MagicMock()
+    diverges.return_value.__enter__.return_value.follow.return_value = []
+    monkeypatch.setattr(time_to_accuracy, "Remote", diverges)
     assert main(["accuracy", str(images), *QUICK]) == 2
     said = f"error: these images cannot be trained on by the side {USUAL!r}: its loss is not finite\n"
     assert capsys.readouterr().err == said

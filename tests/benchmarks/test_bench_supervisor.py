@@ -67,9 +67,8 @@ def test_the_report_holds_every_figure(tmp_path: Path, capsys: pytest.CaptureFix
         assert study["num_manifests"] >= 5  # at each start and each end
     assert studies[0]["own_cpu_ratio"] == studies[0]["full_start_ratio"] == 1
     printed = capsys.readouterr().out
-    assert all(
-        heading in printed for heading in ("own CPU", "× linear", "runs/s", "full start", "peak MiB", "20 workers")
-    )
+    headings = ("own CPU", "× linear", "runs/s", "full start", "peak MiB", "20 workers")
+    assert all(heading in printed for heading in headings)
     assert list(folder.iterdir()) == []
 
 
@@ -82,9 +81,7 @@ def test_the_report_holds_every_figure(tmp_path: Path, capsys: pytest.CaptureFix
         ("--out", "gone/figures.json", "out: gone/figures.json cannot be written"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(
-    option: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_measured_is_refused(option, value, said, capsys) -> None:
     with pytest.raises(SystemExit) as stopped:
         supervisor.main([option, value])
     assert stopped.value.code == 2
