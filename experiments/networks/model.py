@@ -1,14 +1,11 @@
-"""What every model offers, and fields with a range for its hyper-parameters."""
+"""What every model offers."""
 
-import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol
 
+from baselines.ranges import Ranged
 from experiments.networks.network import Network, Site
 from ledger.roles import Role
-
-Number = TypeVar("Number", int, float)
 
 
 class Model(Protocol):
@@ -33,32 +30,11 @@ class Model(Protocol):
         ...
 
 
-class UsualModel(Model):
-    """A model that draws nothing and trains all parts at the base rate.
-
-    Raises ValueError for the first field that is not in its range; NaN never is.
-    """
+class UsualModel(Ranged, Model):
+    """A model that draws nothing and trains all parts at the base rate."""
 
     role: ClassVar[Role]
     num_draws: ClassVar[int] = 0
 
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # models are dataclasses
-            if "low" in field.metadata:
-                value, low, high = getattr(self, field.name), field.metadata["low"], field.metadata["high"]
-                bounds = f"between {low} and {high}" if high < math.inf else f"a number of {low} or more"
-                if not (low <= value <= high and value < math.inf):
-                    raise ValueError(f"{field.name}: {value} is not {bounds}")
-
     def lr_factors(self) -> Mapping[str, float]:
         return {}
-
-
-def within(low: float, high: float, default: Number, **metadata: Any) -> Number:
-    """A model's field that is from low to high, both included."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, **metadata})
-
-
-def at_least(low: float, default: Number, **metadata: Any) -> Number:
-    """A model's field that is low or more, and finite."""
-    return within(low, math.inf, default, **metadata)

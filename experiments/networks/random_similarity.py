@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from experiments.networks.model import UsualModel, within
+from baselines.ranges import within
+from experiments.networks.model import UsualModel
 from stn.affine import from_parts
 from stn.maps import AffineMap
 

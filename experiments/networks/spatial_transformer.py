@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.backbones import Backbone
-from experiments.networks.model import UsualModel, at_least, within
+from baselines.ranges import at_least, within
+from experiments.networks.model import UsualModel
 from experiments.networks.network import Batch, Network, Site
 from ledger.roles import Role
 from stn.blur import blur, sigma_px

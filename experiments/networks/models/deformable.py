@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from experiments.networks.model import UsualModel, at_least, within
+from baselines.ranges import at_least, within
+from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Network, Site
 

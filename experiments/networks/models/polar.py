@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.backbones.cnn4 import conv_bn_relu
-from experiments.networks.model import UsualModel, at_least, within
+from baselines.ranges import at_least, within
+from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
 from stn.sampler import Sampler, base_grid

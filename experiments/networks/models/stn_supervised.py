@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from experiments.networks.model import at_least
+from baselines.ranges import at_least
 from experiments.networks.models import MODELS
 from experiments.networks.spatial_transformer import Stn
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from experiments.networks.model import within
+from baselines.ranges import within
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
 from experiments.networks.random_similarity import DRAWS, SimilarityRanges

@@ -10,7 +10,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from experiments.networks.model import UsualModel, within
+from baselines.ranges import within
+from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
 from stn.affine import from_parts
