@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from analysis.formats import ABSENT, one_line
 from analysis.gap import Share, shares
@@ -64,7 +65,7 @@ class Row:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Of the runs that the means are over."""
+        """The runs that the means are over."""
         return tuple(run.key for run in self.finals if run.averaged)
 
 
@@ -80,15 +81,14 @@ def ablation_rows(study: Study, scores: FinalScores, trained: Sequence[Trained])
     finals: list[list[Run]] = [[] for _ in arms]
     for run in study.runs.to_dict("records"):
         (finals if run["stage"] == "final" else trials)[run["arm"]].append(run)
-    test_AS = scores.array("test_accuracy")
-    arm_index = {(arm.pose, arm.variant): i for i, arm in enumerate(arms)}
-    baseline_A = np.array([arm_index[arm.pose, arm.baseline] for arm in arms])
+    test_AS = scores.test_AS
+    baseline_A = np.array([study.places[arm.pose, arm.baseline] for arm in arms])
     pairs_AS = test_AS - test_AS[baseline_A]
     val, test = mean_interval(scores.array("val_accuracy")), mean_interval(test_AS)
     difference = paired_difference(test_AS, test_AS[baseline_A])
     gap_closed = shares(arms, test_AS)
     parts = tuple(f"{part}." for part in HYPER_PARAMETERS)
-    # Settings that are the same in every run, such as options that nobody tunes, say nothing about a row.
+    # Settings that are the same in every run, such as options that are not tuned, say nothing about a row.
     tunable = sorted(
         (
             str(name)
@@ -121,7 +121,7 @@ def ablation_rows(study: Study, scores: FinalScores, trained: Sequence[Trained])
                 train_flops=_first("train_flops", completed),
                 final_statuses=_count(finals[i]),
                 trial_statuses=_count(trials[i]),
-                finals=tuple(map(_final_run, finals[i])),
+                finals=tuple(FinalRun(run["key"], run["status"], run["key"] in scores.keys[i]) for run in finals[i]),
                 winners=arm.winners,
                 hyper_parameters={
                     name: value for name in tunable if (value := _common_value(chosen, name)) is not None
@@ -129,11 +129,6 @@ def ablation_rows(study: Study, scores: FinalScores, trained: Sequence[Trained])
             )
         )
     return tuple(rows)
-
-
-def _final_run(run: Run) -> FinalRun:
-    averaged = run["status"] == "completed" and not math.isnan(run["test_accuracy"])
-    return FinalRun(run["key"], run["status"], averaged)
 
 
 def _present(seeds: list[int], score_S: Floats) -> dict[int, float]:
@@ -146,16 +141,12 @@ def _first(name: str, runs: list[Run]) -> float | None:
 
 def _common_value(runs: list[Run], name: str) -> Any:
     """What the runs have of a hyper-parameter: one value, a range, or all values; None for none."""
-    values = list(dict.fromkeys(run[name] for run in runs if not _is_nan(run[name])))
+    values = list(dict.fromkeys(run[name] for run in runs if not pd.isna(run[name])))
     if len(values) < 2:
         return values[0] if values else None
     if any(isinstance(value, bool | str) for value in values):
         return ", ".join(sorted(map(value_text, values)))
     return f"{value_text(min(values))} to {value_text(max(values))}"
-
-
-def _is_nan(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _count(runs: list[Run]) -> dict[str, int]:
@@ -171,12 +162,11 @@ def _hyper_parameter_order(name: str) -> tuple[int, str]:
 def trials_of_a_tuning(study: Study) -> list[int]:
     """How many settings a tuning of an arm tried, as far as that differs; without repeats of the best ones."""
     runs = study.runs[study.runs["stage"] == "trial"]
-    found = set()
+    nums = set()
     for i, arm in enumerate(study.arms):
         seeds = runs[runs["arm"] == i].drop_duplicates("key")["seed"]
-        num = len(set(arm.trials)) if seeds.isna().any() or seeds.empty else int((seeds == seeds.max()).sum())
-        found.add(num)
-    return sorted(found)
+        nums.add(len(set(arm.trials)) if seeds.isna().any() or seeds.empty else int((seeds == seeds.max()).sum()))
+    return sorted(nums)
 
 
 def hyper_parameter_names(rows: Iterable[Row]) -> list[str]:

@@ -14,14 +14,14 @@ from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.leader import best_text
-from analysis.lost_runs import left_out, row_of, why_untested
+from analysis.lost_runs import left_out, why_untested
+from analysis.means import percent
 from analysis.questions import Question, aside, question_of
 from analysis.verdicts import SHOWN, Verdict, cost_of, needed, verdicts
 from analysis.wording import (
     capital,
     level,
     p_text,
-    percent,
     plain_points,
     points,
     pose_words,
@@ -52,7 +52,9 @@ class Statement:
 
 def answer(findings: Findings) -> tuple[str, ...]:
     """What the study says, claim by claim, in sentences that stand for themselves. Never empty."""
-    said = (*statements(findings), *_of_images(findings))
+    warnings = findings.study.images.warnings if findings.study.images else ()
+    of_images = (Statement(f"Warning: {one_line(text)}", "untested", None, ()) for text in warnings)
+    said = (*statements(findings), *of_images)
     several = len({statement.pose for statement in said if statement.pose}) > 1
     return tuple(
         f"{capital(pose_words(findings.study, statement.pose))}: {statement.text}"
@@ -100,19 +102,20 @@ def _clauses(findings: Findings, found: Sequence[Verdict]) -> Iterator[str]:
     for verdict in found:
         if verdict.decision not in ("undecided", "untested", "unripe"):
             yield f"{verdict.subject} {verdict.verb} ({verdict.detail})"
-    unripe = [verdict for verdict in found if verdict.decision == "unripe"]
-    for (verb, why), unknown in groupby(unripe, key=lambda verdict: (verdict.verb, verdict.detail)):
-        yield f"{verb} whether {' or '.join(verdict.subject for verdict in unknown)} helps: {why}"
+    yield from _unknown(found, "unripe")
     if unsure := [verdict for verdict in found if verdict.decision == "undecided"]:
-        asked = " or ".join(f"{verdict.subject} ({_brief(verdict.best)})" for verdict in unsure)
+        asked = " or ".join(
+            f"{verdict.subject} (so far {one_line(verdict.best.claim.variant)} {_signed(verdict.best)})"
+            for verdict in unsure
+        )
         yield f"cannot tell yet whether {asked} helps: {needed(findings, [r for v in unsure for r in v.results])}"
-    untested = [verdict for verdict in found if verdict.decision == "untested"]
-    for why, unknown in groupby(untested, key=lambda verdict: verdict.detail):
-        yield f"cannot tell yet whether {' or '.join(verdict.subject for verdict in unknown)} helps: {why}"
+    yield from _unknown(found, "untested")
 
 
-def _brief(result: ClaimResult) -> str:
-    return f"so far {one_line(result.claim.variant)} {_signed(result)}"
+def _unknown(found: Sequence[Verdict], decision: Decision) -> Iterator[str]:
+    unknown = [verdict for verdict in found if verdict.decision == decision]
+    for (verb, why), alike in groupby(unknown, key=lambda verdict: (verdict.verb, verdict.detail)):
+        yield f"{verb} whether {' or '.join(verdict.subject for verdict in alike)} helps: {why}"
 
 
 def statements(findings: Findings) -> tuple[Statement, ...]:
@@ -144,6 +147,43 @@ def _of_claims(findings: Findings) -> Iterator[Statement]:
                 yield Statement(text, decision, pose, (result,))
 
 
+_GAINS = "{subject} {verb} {size} {link} {other}{cost} {tests}."
+_STANDS = "With augmentation, {one} stands {size} {word} beside {other} than the two do without it {tests}."
+_TOO_SMALL = " That is less than the {margin} that would matter here."
+_SENTENCES: dict[Decision, str] = {
+    "better": _GAINS,
+    "worse": _GAINS,
+    "negligible": _GAINS + _TOO_SMALL,
+    "behind": f"{_GAINS} Yet {{why}}, more than both.",
+    "equivalent": "{subject} is as good as {other} to within {margin}: {signed}{comma}{cost} {tests}.",
+    "idle": "Whether looking pays is untested: {subject} did not learn to. So far it is {level} {other} {tests}.",
+    "unripe": "{short} whether {subject} is better or worse than {other}: {why}. So far it is {level} {other} {tests}.",
+    "undecided": "Cannot tell yet whether {subject} is better or worse than {other}: so far it is {level} it {tests}; "
+    "{needed}.",
+}
+_INTERACTIONS: dict[Decision, str] = {
+    "better": _STANDS,
+    "worse": _STANDS,
+    "negligible": _STANDS + _TOO_SMALL,
+    "equivalent": "Augmentation {changes} by less than {margin}: {signed} {tests}.",
+    "idle": "Whether augmentation {changes} is untested: it did not learn to look. So far by {signed} {tests}.",
+    "unripe": "{short} whether augmentation {changes}: {why}. So far by {signed} {tests}.",
+    "undecided": "Cannot tell yet whether augmentation {changes}: so far by {signed} {tests}; {needed}.",
+}
+"""What the variant has over its baseline with their policies, beside what it has without."""
+_MANY: dict[Decision, str] = {
+    "better": "{all_of} are better: {span}.",
+    "worse": "{all_of} are worse: {span}.",
+    "negligible": "{all_of} differ by less than the {margin} that matters: {span}.",
+    "behind": "{all_of} are better, yet {why}, more than both: {span}.",
+    "equivalent": "{all_of} make no difference beyond {margin}: {span}.",
+    "idle": "Whether looking pays is untested: {all_of} did not learn to. So far {span}.",
+    "unripe": "{short} of {all_of}: {why}. So far {span}.",
+    "undecided": "Cannot tell yet of {all_of}: so far {span}; {needed}.",
+    "untested": "Nothing can be said of {all_of} yet: fewer than two seeds completed {arms}.",
+}
+
+
 def _sentence(findings: Findings, result: ClaimResult) -> str:
     claim, difference = result.claim, result.difference
     one, other = one_line(claim.variant), one_line(claim.baseline)
@@ -152,57 +192,34 @@ def _sentence(findings: Findings, result: ClaimResult) -> str:
         if claim.interaction:
             what = f"what augmentation changes yet for {one} beside {other}"
         return f"Nothing can be said of {what}: {why_untested(findings, result)}."
-    if claim.interaction:
-        return _interaction(findings, result)
     subject, cost, tests = one + aside(claim, findings.study.roles), cost_of(findings, claim), _tests(findings, result)
-    margin, comma = plain_points(findings.study.claims.margin), "," if cost else ""
-    so_far = f"So far it is {level(difference)} {other} {tests}."
-    match result.decision:
-        case "better" | "worse" | "negligible" | "behind":
-            verb, link = ("gains", "over") if difference.value > 0 else ("loses", "against")
-            text = f"{subject} {verb} {points(difference)} {link} {other}{cost} {tests}."
-            if result.decision == "negligible":
-                return f"{text} That is less than the {margin} that would matter here."
-            return f"{text} Yet {result.why}, more than both." if result.decision == "behind" else text
-        case "equivalent":
-            if difference.value == 0 == difference.half_width:
-                return f"{subject} is exactly as good as {other}, seed by seed{comma}{cost} {tests}."
-            size = signed_points(difference)
-            return f"{subject} is as good as {other} to within {margin}: {size}{comma}{cost} {tests}."
-        case "idle":
-            return f"Whether looking pays is untested: {subject} did not learn to. {so_far}"
-        case "unripe":
-            return f"{_cannot(result, f'whether {subject} is better or worse than {other}')}. {so_far}"
-    return (
-        f"Cannot tell yet whether {subject} is better or worse than {other}: so far it is {level(difference)} it "
-        f"{tests}; {needed(findings, [result])}."
+    comma, is_gain = "," if cost else "", difference.value > 0
+    if result.decision == "equivalent" and difference.value == 0 == difference.half_width and not claim.interaction:
+        return f"{subject} is exactly as good as {other}, seed by seed{comma}{cost} {tests}."
+    return (_INTERACTIONS if claim.interaction else _SENTENCES)[result.decision].format(
+        subject=subject,
+        one=one,
+        other=other,
+        verb="gains" if is_gain else "loses",
+        link="over" if is_gain else "against",
+        word="better" if is_gain else "worse",
+        changes=f"changes what {one} has over {other}",
+        size=points(difference),
+        signed=_signed(result),
+        level=level(difference),
+        cost=cost,
+        comma=comma,
+        tests=tests,
+        **_shared(findings, [result]),
     )
 
 
-def _cannot(result: ClaimResult, what: str) -> str:
-    """`Trained too short to tell whether ...: ...`."""
-    verb, _, why = result.why.partition(": ")
-    return f"{capital(verb)} {what}: {why}"
-
-
-def _interaction(findings: Findings, result: ClaimResult) -> str:
-    """What the variant has over its baseline with their policies, beside what it has without."""
-    one, other, size = one_line(result.claim.variant), one_line(result.claim.baseline), points(result.difference)
-    tests, margin = _tests(findings, result), plain_points(findings.study.claims.margin)
-    changes = f"augmentation changes what {one} has over {other}"
-    match result.decision:
-        case "better" | "worse" | "negligible":
-            word = "better" if result.difference.value > 0 else "worse"
-            text = f"With augmentation, {one} stands {size} {word} beside {other} than the two do without it {tests}."
-            too_small = f"{text} That is less than the {margin} that would matter here."
-            return too_small if result.decision == "negligible" else text
-        case "equivalent":
-            return f"{capital(changes)} by less than {margin}: {_signed(result)} {tests}."
-        case "idle":
-            return f"Whether {changes} is untested: it did not learn to look. So far by {_signed(result)} {tests}."
-        case "unripe":
-            return f"{_cannot(result, f'whether {changes}')}. So far by {_signed(result)} {tests}."
-    return f"Cannot tell yet whether {changes}: so far by {_signed(result)} {tests}; {needed(findings, [result])}."
+def _shared(findings: Findings, results: Sequence[ClaimResult]) -> dict[str, str]:
+    """What sentences on one claim and on many may say. short, why: of what was trained too short to tell."""
+    short, colon, why = results[0].why.partition(": ")
+    margin = plain_points(findings.study.claims.margin)
+    needs = needed(findings, results) if results[0].decision == "undecided" else ""
+    return {"margin": margin, "needed": needs, "short": capital(short), "why": why if colon else short}
 
 
 def _remarks(findings: Findings, result: ClaimResult) -> Iterator[str]:
@@ -212,8 +229,7 @@ def _remarks(findings: Findings, result: ClaimResult) -> Iterator[str]:
         yield f"{capital(risk_text(result))}."
     if question == "ceiling" and result.decision == "better":
         yield "That much is there to be won by undoing each image's pose."
-    row = row_of(findings, claim.pose, claim.variant)
-    share = row.gap_closed if row else None
+    share = findings.row(claim.pose, claim.variant).gap_closed
     if question == "transformer" and share is not None and not math.isnan(share.low):
         span = f"{percent(share.value)} % [{percent(share.low)}, {percent(share.high)}]"
         gap = "the gap to a network that is told each image's true pose"
@@ -246,11 +262,6 @@ def _idleness(findings: Findings, claim: Claim) -> Iterator[str]:
             yield f"Its transformer loses most of the image: collapsed in {collapsed} of {num} runs."
 
 
-def _of_images(findings: Findings) -> Iterator[Statement]:
-    for text in findings.study.images.warnings if findings.study.images else ():
-        yield Statement(f"Warning: {one_line(text)}", "untested", None, ())
-
-
 def _of_overlap(findings: Findings) -> Iterator[Statement]:
     overlap = findings.study.overlap
     if overlap and overlap.num_test:
@@ -275,29 +286,15 @@ def _of_losses(findings: Findings) -> Iterator[Statement]:
 
 def _many(findings: Findings, results: Sequence[ClaimResult]) -> str:
     """One sentence on claims of one pose, baseline and decision."""
-    decision, claim = results[0].decision, results[0].claim
+    claim = results[0].claim
     what = "comparisons of what augmentation changes beside" if claim.interaction else "variants against"
-    all_of = f"{len(results)} {what} {one_line(claim.baseline)}"
-    if decision == "untested":
-        arms = "all four" if claim.interaction else "both"
-        return f"Nothing can be said of {all_of} yet: fewer than two seeds completed {arms}."
-    low, high = min(results, key=_value), max(results, key=_value)
-    span = f"from {_signed(low)} ({one_line(low.claim.variant)}) to {_signed(high)} ({one_line(high.claim.variant)})"
-    margin = plain_points(findings.study.claims.margin)
-    match decision:
-        case "undecided":
-            return f"Cannot tell yet of {all_of}: so far {span}; {needed(findings, results)}."
-        case "unripe":
-            return f"{_cannot(results[0], f'of {all_of}')}. So far {span}."
-        case "idle":
-            return f"Whether looking pays is untested: {all_of} did not learn to. So far {span}."
-        case "equivalent":
-            return f"{all_of} make no difference beyond {margin}: {span}."
-        case "negligible":
-            return f"{all_of} differ by less than the {margin} that matters: {span}."
-        case "behind":
-            return f"{all_of} are better, yet {results[0].why}, more than both: {span}."
-    return f"{all_of} are {decision}: {span}."
+    low, high = (pick(results, key=lambda result: result.difference.value) for pick in (min, max))
+    return _MANY[results[0].decision].format(
+        all_of=f"{len(results)} {what} {one_line(claim.baseline)}",
+        arms="all four" if claim.interaction else "both",
+        span=f"from {_signed(low)} ({one_line(low.claim.variant)}) to {_signed(high)} ({one_line(high.claim.variant)})",
+        **_shared(findings, results),
+    )
 
 
 def _tests(findings: Findings, result: ClaimResult) -> str:
@@ -310,7 +307,3 @@ def _tests(findings: Findings, result: ClaimResult) -> str:
 
 def _signed(result: ClaimResult) -> str:
     return signed_points(result.difference)
-
-
-def _value(result: ClaimResult) -> float:
-    return result.difference.value

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,25 +13,19 @@ from analysis.evaluations import read_predictions
 from analysis.formats import one_line
 from analysis.ladder import Climb, climbs, still_changes
 from analysis.means import Mean, mean_of
-from analysis.names import variant_parts
-from analysis.pairs import Arms, Run, pairs_of, runs_by_seed, signed, variants_of
 from analysis.questions import question_of
 from analysis.records import Study
-from analysis.ripeness import nothing_learned, too_short, trained
-from analysis.statistics import (
-    Floats,
-    ImageTests,
-    Interval,
-    bca_interval,
-    equivalence_p,
-    holm,
-    mean_interval,
-    probability_of_improvement,
-    seeds_by_images_interval,
-    seeds_by_images_tests,
-    seeds_to_decide,
-    sign_flip_p,
-)
+from analysis.ripeness import Trained, nothing_learned, too_short, trained_arms
+from analysis.scores import FinalScores, Pairs, final_scores, signed
+from analysis.statistics import Floats, mean_interval
+from analysis.statistics.bca import Interval, bca_interval
+from analysis.statistics.equivalence import equivalence_p
+from analysis.statistics.families import holm
+from analysis.statistics.improvement import probability_of_improvement
+from analysis.statistics.seeds import seeds_to_decide
+from analysis.statistics.seeds_by_images import ImageTests, seeds_by_images_interval, seeds_by_images_tests
+from analysis.statistics.sign_flip import sign_flip_p
+from ledger.names import variant_parts
 from ledger.roles import WITH_TRANSFORMER
 from ledger.study import Claim, Claims
 
@@ -142,93 +136,98 @@ def claim_results(study: Study) -> tuple[ClaimResult, ...]:
 
     An interaction is over four arms: those of the claim and the same two without their policies.
     """
-    claims = study.claims
+    claims, scores = study.claims, final_scores(study)
     if not claims.family:
         return ()
-    by_arm = runs_by_seed(study.runs)
-    pairs = [list(pairs_of(claim, by_arm).values()) for claim in claims.family]
-    width = max(2, *(len(runs) for runs in pairs))
-    difference_CS: Floats = np.full((len(pairs), width), np.nan)
-    for c, runs in enumerate(pairs):
-        # Rounded: four fractions that cancel leave a trace, which a test of signs would take for a difference
-        difference_CS[c, : len(runs)] = [round(signed(run.accuracy for run in seed), 12) for seed in runs]
-    mean, bca = mean_interval(difference_CS), bca_interval(difference_CS)
-    answers = _answers(study, sorted({run.key for runs in pairs if len(runs) >= 2 for seed in runs for run in seed}))
+    pairs = [scores.pairs(claim) for claim in claims.family]
+    difference_CS = np.array([each.difference_S for each in pairs])
+    tested = [each.key_VP for each in pairs if each.key_VP.shape[1] >= 2]
+    answers = _answers(study, sorted({key for key_VP in tested for key in key_VP.flat}))
     images, tests = _images(pairs, answers, claims.margin)
     num_images = study.runs["num_test_images"].max()
     judgements = judge(difference_CS, claims.alpha, claims.margin, tests, 1 / num_images if num_images > 0 else 0.0)
+    mean, bca, trained = mean_interval(difference_CS), bca_interval(difference_CS), _trained(scores, answers)
     ladder = {climb.claim: climb for climb in climbs(study)}
     results = []
-    for c, (claim, runs, judgement) in enumerate(zip(claims.family, pairs, judgements, strict=True)):
-        found = ClaimResult(
-            claim=claim,
-            difference=mean_of(mean, c),
-            bca=(float(bca.low_X[c]), float(bca.high_X[c])),
-            images=(float(images.low_X[c]), float(images.high_X[c])),
-            p=judgement.p,
-            p_holm=judgement.p_holm,
-            p_equivalent=judgement.p_equivalent,
-            improvement=math.nan if claim.interaction else _improvement(runs),
-            decision=judgement.decision,
-            seeds_needed=None,
-            keys=tuple(run.key for arm in zip(*runs, strict=True) for run in arm),
-            why=judgement.why,
-            lost=_lost(study, claim),
-            climb=ladder.get(claim),
-        )
-        decision, why = _bounded(study, found, by_arm, answers, ladder.get(claim))
+    for c, (claim, judgement) in enumerate(zip(claims.family, judgements, strict=True)):
+        of_arms, climb = [trained[i] for i in pairs[c].arms], ladder.get(claim)
+        decision, why = _bounded(scores, claim, judgement, float(mean.mean_X[c]), of_arms, climb)
         needed = _seeds_needed(claims, difference_CS[c]) if decision == "undecided" and not why else None
-        results.append(replace(found, decision=decision, why=why, seeds_needed=needed))
+        improvement = math.nan
+        if pairs[c].arms and not claim.interaction:
+            improvement = probability_of_improvement(*scores.test_AS[pairs[c].arms])
+        results.append(
+            ClaimResult(
+                claim=claim,
+                difference=mean_of(mean, c),
+                bca=(float(bca.low_X[c]), float(bca.high_X[c])),
+                images=(float(images.low_X[c]), float(images.high_X[c])),
+                improvement=improvement,
+                seeds_needed=needed,
+                keys=pairs[c].keys,
+                lost=_lost(study, claim),
+                climb=climb,
+                **judgement._replace(decision=decision, why=why)._asdict(),
+            )
+        )
     return tuple(results)
 
 
+def _trained(scores: FinalScores, answers: Mapping[str, "_Answers"]) -> list[Trained]:
+    """What the runs and the answers of each arm show."""
+    found = []
+    for arm, keys in zip(trained_arms(scores), scores.keys, strict=True):
+        given = [answers[key].one_answer for key in keys if key in answers]
+        found.append(arm._replace(one_answer=bool(given) and all(given)))
+    return found
+
+
 def _bounded(
-    study: Study, found: ClaimResult, by_arm: Arms, answers: Mapping[str, "_Answers"], climb: Climb | None
+    scores: FinalScores, claim: Claim, judged: Judgement, difference: float, arms: list[Trained], climb: Climb | None
 ) -> tuple[Decision, str]:
-    """The decision that may be told of what the tests decided, and why it is not theirs."""
-    claim = found.claim
-    if found.decision == "untested":
+    """The decision that may be told of what the tests decided, and why it is not theirs. arms: the claim's."""
+    study = scores.study
+    if judged.decision == "untested":
         return "untested", ""
-    arms = []
-    for variant in variants_of(claim):
-        runs = by_arm[claim.pose, variant].values()
-        given = [answers[run.key].one_answer for run in runs if run.key in answers]
-        tested_S = np.array([run.accuracy for run in runs])
-        arms.append(trained(study, variant, [run.key for run in runs], tested_S, one_answer=bool(given) and all(given)))
     if why := nothing_learned(arms, chance(study)):
         return "unripe", why
     if _is_idle(study, claim):
         return "idle", "did not learn to look"
-    if why := too_short(arms, found.decision, found.difference.value, study.claims.margin):
+    if why := too_short(arms, judged.decision, difference, study.claims.margin):
         return "unripe", why
-    if why := still_changes(climb, found.decision) if climb else "":
+    if why := still_changes(climb, judged.decision) if climb else "":
         return "unripe", why
-    if found.decision == "better" and (ahead := _ahead(study, claim, by_arm)):
+    if judged.decision == "better" and (ahead := _ahead(scores, claim)):
         return "behind", ahead
-    return found.decision, found.why
+    return judged.decision, judged.why
 
 
 def _is_idle(study: Study, claim: Claim) -> bool:
     """Whether the claim is about a transformer that was idle in every run of the variant."""
     if question_of(claim, study.roles) in ("augmentation", "ceiling", "control"):
         return False
-    stn = [variant for variant in variants_of(claim)[::2] if study.roles[variant] in WITH_TRANSFORMER]
+    stn = [variant for variant in claim.variants[::2] if study.roles[variant] in WITH_TRANSFORMER]
     runs = study.runs[(study.runs["stage"] == "final") & (study.runs["pose"] == claim.pose)]
     verdicts = runs[runs["variant"].isin(stn)]["transformer.verdict"].dropna()
     return bool(len(verdicts)) and bool((verdicts == "idle").all())
 
 
-def _ahead(study: Study, claim: Claim, by_arm: Arms) -> str:
+def _ahead(scores: FinalScores, claim: Claim) -> str:
     """Which plain network on the same backbone is above both sides of the claim; "" where none is."""
     if claim.interaction:
         return ""
-    means = {v: float(np.mean([run.accuracy for run in runs.values()])) for (p, v), runs in by_arm.items()
-             if p == claim.pose and runs}  # fmt: skip
+    study, mean_A = scores.study, mean_interval(scores.test_AS).mean_X
     backbone = variant_parts(claim.variant).backbone
-    plain = {arm.variant for arm in study.arms if arm.is_plain and variant_parts(arm.variant).backbone == backbone}
-    best = max((v for v in means if v in plain), key=means.__getitem__, default=claim.baseline)
-    above = means[best] > max(means[claim.variant], means[claim.baseline])
-    return f"{one_line(best)} by itself is right on {100 * means[best]:.1f} %" if above else ""
+    plain = [
+        i
+        for i, arm in enumerate(study.arms)
+        if arm.pose == claim.pose and arm.is_plain and variant_parts(arm.variant).backbone == backbone
+    ]
+    best = max((i for i in plain if scores.keys[i]), key=mean_A.__getitem__, default=None)
+    sides = [mean_A[study.places[claim.pose, variant]] for variant in claim.variants]
+    if best is None or not mean_A[best] > max(sides):
+        return ""
+    return f"{one_line(study.arms[best].variant)} by itself is right on {100 * mean_A[best]:.1f} %"
 
 
 def _lost(study: Study, claim: Claim) -> tuple[int, int]:
@@ -241,7 +240,7 @@ def _lost(study: Study, claim: Claim) -> tuple[int, int]:
 
 
 class _Answers(NamedTuple):
-    """Of a run. correct_N: 1 for each test image that it is right about. one_answer: whether all are of one class."""
+    """A run's answers. correct_N: 1 where it is right about a test image. one_answer: whether all are of one class."""
 
     correct_N: npt.NDArray[np.int8]
     one_answer: bool
@@ -262,24 +261,19 @@ def _answers(study: Study, keys: Sequence[str]) -> dict[str, _Answers]:
     return answers
 
 
-def _images(
-    pairs: list[list[tuple[Run, ...]]], answers: Mapping[str, _Answers], margin: float
-) -> tuple[Interval, ImageTests]:
+def _images(pairs: Sequence[Pairs], answers: Mapping[str, _Answers], margin: float) -> tuple[Interval, ImageTests]:
     """Intervals and tests over seeds and images; NaN for a claim with a run that has no answers."""
     tested = [
-        c for c, runs in enumerate(pairs) if len(runs) >= 2 and all(run.key in answers for seed in runs for run in seed)
+        c
+        for c, each in enumerate(pairs)
+        if each.key_VP.shape[1] >= 2 and all(key in answers for key in each.key_VP.flat)
     ]
-    signed_CSN = [np.stack([signed(answers[run.key].correct_N for run in seed) for seed in pairs[c]]) for c in tested]
+    signed_CSN = [
+        np.stack([signed(answers[key].correct_N for key in key_V) for key_V in pairs[c].key_VP.T]) for c in tested
+    ]
     found_4C = np.full((4, len(pairs)), np.nan)
     found_4C[:, tested] = *seeds_by_images_interval(signed_CSN), *seeds_by_images_tests(signed_CSN, margin)
     return Interval(*found_4C[:2]), ImageTests(*found_4C[2:])
-
-
-def _improvement(runs: list[tuple[Run, ...]]) -> float:
-    if len(runs) < 2:
-        return math.nan
-    accuracy_2S = np.transpose([[run.accuracy for run in seed] for seed in runs])
-    return probability_of_improvement(*accuracy_2S, num_resamples=0).probability
 
 
 def _seeds_needed(claims: Claims, difference_S: Floats) -> int | None:

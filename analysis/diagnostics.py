@@ -9,41 +9,15 @@ import pandas as pd
 from analysis.means import Mean, mean_of
 from analysis.records import Study
 from analysis.run_records import TRANSFORMER_COLUMNS
-from analysis.scores import Score
 from analysis.statistics import mean_interval
+from ledger.scores import TRANSFORMER, TRANSFORMER_POSE
 
-TRANSFORMER_SCORES = (
-    Score(
-        "Identity %", "identity_fraction", 100, 0,
-        "share of the images that the transformer leaves as they are: no point moves by 1/64 of the image's side",
-    ),
-    Score(
-        "Angle error °", "angle_error_deg", 1, 1,
-        "median distance between the predicted and the true angle, after the constant turn that fits best is removed, "
-        "since the classifier does not mind which way up all images are",
-    ),
-    Score(
-        "Angle R²", "angle_r2", 1, 2,
-        "how much of the true angles' variation the predicted ones explain, likewise: 1 is all, 0 none",
-    ),
-    Score("Scale R²", "log_scale_r2", 1, 2, "the same of the logarithm of the scale"),
-    Score("Shift R²", "shift_r2", 1, 2, "the same of the shift"),
-    Score(
-        "Spread px", "spread_px", 1, 2,
-        "how far the maps of single images are from the mean map: 0 where every image gets the same one",
-    ),
-    Score(
-        "Out of frame %", "out_of_frame", 100, 1, "mean share of the output's points that look outside the image"
-    ),
-    Score(
-        "Condition", "condition", 1, 2,
-        "median ratio of the map's longer to its shorter axis: 1 keeps shapes, a large one flattens them",
-    ),
-    Score(
-        "Zoom", "zoom", 1, 2,
-        "median size of what is seen: above 1 more than the image, which shrinks; below 1 a part of it, enlarged",
-    ),
-)  # fmt: skip
+_FIRST = ("identity_fraction", "angle_error_deg", "angle_r2", "log_scale_r2", "shift_r2", "spread_px")
+SHOWN = sorted(
+    (score for score in (*TRANSFORMER, *TRANSFORMER_POSE) if score.heading),
+    key=lambda score: _FIRST.index(score.name) if score.name in _FIRST else len(_FIRST),
+)
+"""What tables show people of transformers."""
 
 MEANS = tuple(
     name.removeprefix("transformer.")
@@ -87,12 +61,10 @@ def looks(study: Study) -> tuple[Look, ...]:
 
 
 def _look(pose: str, variant: str, runs: pd.DataFrame, recorded: "pd.Series[bool]", stage: str) -> Look:
-    verdicts: Counter[str] = Counter()
-    for verdict, status, has in zip(runs["transformer.verdict"], runs["status"], recorded, strict=True):
-        if has and isinstance(verdict, str):
-            verdicts[verdict] += 1
-        else:
-            verdicts[_UNMEASURED if status == "completed" else status] += 1
+    verdicts = Counter(
+        verdict if has and isinstance(verdict, str) else _UNMEASURED if status == "completed" else status
+        for verdict, status, has in zip(runs["transformer.verdict"], runs["status"], recorded, strict=True)
+    )
     order = [*_VERDICTS, *sorted(set(verdicts) - {*_VERDICTS, *_STATUSES}), *_STATUSES]
     averaged = runs[(runs["status"] == "completed") & recorded]
     estimate = mean_interval(averaged[[f"transformer.{name}" for name in MEANS]].to_numpy().T)

@@ -4,9 +4,8 @@ A claim quotes a document with `{placeholders}` and says for each where its numb
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from ledger.errors import UserError, remedy
 
 _CLAIM = {**SOURCE, "in": str, "within": str, "says": str, "each": str, "names": dict}
 _NUMBER = r"[−+-]?\d[\d,]*(?:\.\d+)?"
-_VALUE = rf"(?:{_NUMBER}(?: ± (?:{_NUMBER}|{ABSENT}))?(?: \[{_NUMBER}, {_NUMBER}\])?|{ABSENT})"
-_MEASURED = re.compile(rf"{_NUMBER} ± {_NUMBER}|{_NUMBER} \[{_NUMBER}, {_NUMBER}\]")
-_CODE = re.compile(r"```.*?```|`[^`]*`")
+_VALUE = rf"(?:{_NUMBER}(?:\s+±\s+(?:{_NUMBER}|{ABSENT}))?(?:\s+\[{_NUMBER},\s+{_NUMBER}\])?|{ABSENT})"
+_MEASURED = re.compile(rf"{_NUMBER}\s+±\s+{_NUMBER}|{_NUMBER}\s+\[{_NUMBER},\s+{_NUMBER}\]")
+_CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -65,7 +64,7 @@ def verify(claims: Path, root: Path) -> Verification:
         _check_claim(f"{claims}: claims[{i}]", claim)
         name = claim["in"]
         if name not in documents:
-            documents[name] = _Document(name, _read_document(root / name))
+            documents[name] = _Document(name, _read(root / name, str, "UTF-8"))
             counts[name] = 0
         try:
             for says, where in _texts(claim, results):
@@ -79,12 +78,7 @@ def verify(claims: Path, root: Path) -> Verification:
 
 
 def _read_claims(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}{remedy(error)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: is not YAML: {' '.join(str(error).split())}") from error
+    content = _read(file, yaml.safe_load, "YAML")
     check_keys(f"{file}", content, {"files": dict, "claims": list})
     if not content.get("claims"):
         raise UserError(f"{file}: 'claims' is missing: a list of claims was expected")
@@ -92,13 +86,13 @@ def _read_claims(file: Path) -> dict[str, Any]:
     return content
 
 
-def _read_document(file: Path) -> str:
+def _read(file: Path, parse: Callable[[str], Any], form: str) -> Any:
     try:
-        return file.read_text(encoding="utf-8")
+        return parse(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}{remedy(error)}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: is not UTF-8: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: is not {form}: {' '.join(str(error).split())}") from error
 
 
 def _check_claim(place: str, claim: Any) -> None:
@@ -146,7 +140,7 @@ def _compare(
     document.covered.append(match.span())
     shared = inherit(claim, {"where": where})
     for i, name in enumerate(_queries(claim), 1):
-        found, line = match[i], document.line(match.start(i))
+        found, line = " ".join(match[i].split()), document.line(match.start(i))
         try:
             computed = results.text(inherit(shared, claim[name]))
         except Unanswered as problem:
@@ -157,65 +151,47 @@ def _compare(
 
 
 def _pattern(says: str, claim: Mapping[str, Any]) -> re.Pattern[str]:
-    """What the text looks like whatever its numbers are; a group for each number."""
+    """What the text looks like whatever its numbers and line ends are; a group for each number."""
     says, parts, end = " ".join(says.split()), list[str](), 0
     for placeholder in _PLACEHOLDER.finditer(says):
-        parts.append(re.escape(says[end : placeholder.start()]))
+        parts.append(_literal(says[end : placeholder.start()]))
         end = placeholder.end()
         if placeholder[1] == "_":
             parts.append("[^|]*?")
             continue
         query = claim[placeholder[1]]
-        star = r"(?: \\\*)?" if "star" in query else ""
-        parts.append(rf"(?<![\d.,−+-])({_VALUE}(?:{re.escape(query.get('unit', ''))})?{star})(?!\d)")
-    return re.compile("".join([*parts, re.escape(says[end:])]))
+        star = r"(?:\s+\\\*)?" if "star" in query else ""
+        parts.append(rf"(?<![\d.,−+-])({_VALUE}(?:{_literal(query.get('unit', ''))})?{star})(?!\d)")
+    return re.compile("".join([*parts, _literal(says[end:])]))
+
+
+def _literal(text: str) -> str:
+    return re.escape(text).replace(r"\ ", r"\s+")
 
 
 @dataclass
 class _Document:
-    """A document. spaced: its text, each run of white space as one space. covered: what claims have found in that."""
+    """covered: where claims have found something in the text."""
 
     name: str
     text: str
     covered: list[tuple[int, int]] = field(default_factory=list)
 
-    @cached_property
-    def _pieces(self) -> list[str]:
-        return re.findall(r"\s+|\S+", self.text)
-
-    @cached_property
-    def spaced(self) -> str:
-        return "".join(" " if piece.isspace() else piece for piece in self._pieces)
-
-    @cached_property
-    def _places(self) -> list[tuple[int, int]]:
-        """Of each piece: where it begins in `spaced`, and its line."""
-        found, at, line = [], 0, 1
-        for piece in self._pieces:
-            found.append((at, line))
-            at += 1 if piece.isspace() else len(piece)
-            line += piece.count("\n")
-        return found
-
-    @cached_property
-    def _paragraphs(self) -> list[tuple[int, int]]:
-        """Where paragraphs and tables begin and end in `spaced`."""
-        gap = re.compile(r"\n\s*\n")
-        breaks = [at for (at, _), piece in zip(self._places, self._pieces, strict=True) if gap.search(piece)]
-        return list(pairwise([0, *breaks, len(self.spaced)]))
-
     def find(self, pattern: re.Pattern[str], within: str) -> list[re.Match[str]]:
         """All places of the pattern in the paragraphs and tables that hold the text `within`."""
         within = " ".join(within.split())
-        spans = [(start, end) for start, end in self._paragraphs if within in self.spaced[start:end]]
-        return [match for start, end in spans for match in pattern.finditer(self.spaced, start, end)]
+        ends = [gap.start() for gap in re.finditer(r"\n\s*\n", self.text)]
+        spans = pairwise([0, *ends, len(self.text)])
+        holding = [span for span in spans if within in " ".join(self.text[slice(*span)].split())]
+        return [match for span in holding for match in pattern.finditer(self.text, *span)]
 
     def line(self, position: int) -> int:
-        return next(line for at, line in reversed(self._places) if at <= position)
+        return self.text.count("\n", 0, position) + 1
 
     def unclaimed(self) -> Iterator[Difference]:
         """Measured numbers, such as `56.4 ± 0.9`, that no claim has found; code is left out."""
-        known = [*self.covered, *(match.span() for match in _CODE.finditer(self.spaced))]
-        for match in _MEASURED.finditer(self.spaced):
+        known = [*self.covered, *(match.span() for match in _CODE.finditer(self.text))]
+        for match in _MEASURED.finditer(self.text):
             if not any(start <= match.start() < end for start, end in known):
-                yield Difference(self.name, self.line(match.start()), match[0], "but no claim lists it")
+                number = " ".join(match[0].split())
+                yield Difference(self.name, self.line(match.start()), number, "but no claim lists it")

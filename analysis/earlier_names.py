@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from analysis.names import name_and_options, variant_parts
+from ledger.names import name_and_options, variant_parts
 from ledger.roles import Role
 
 _STN = "a spatial transformer in front of the network; it chooses"

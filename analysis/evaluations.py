@@ -16,7 +16,7 @@ from ledger.errors import UserError
 
 
 class Predictions(NamedTuple):
-    """Of one final run, on the test images that its protocol draws, in the same order for every run of the study.
+    """A final run's answers on the test images that its protocol draws, in the same order for every run of the study.
 
     label_N, predicted_N: classes. confidence_N: probability of the predicted class; label_probability_N: of the label.
     """
@@ -48,27 +48,20 @@ def read_histories(study: Study, keys: Iterable[str]) -> pd.DataFrame:
 
     A run without history.json has no rows. Raises UserError for a file that cannot be understood.
     """
-    rows: list[tuple[str, int, float | None, float | None]] = []
-    for key in keys:
-        rows += [(key, *epoch) for epoch in epochs_of(study, key)]
+    rows = [(key, *epoch) for key in keys for epoch in epochs_of(study, key)]
     frame = pd.DataFrame.from_records(rows, columns=["key", "epoch", "train_accuracy", "val_accuracy"])
     return frame.astype({"epoch": "int64", "train_accuracy": "float64", "val_accuracy": "float64"})
 
 
 def epochs_of(study: Study, key: str) -> list[tuple[int, float | None, float | None]]:
-    """The same of one run: for each epoch its number, the accuracy on training and that on validation images."""
+    """For each epoch of a run its number, the accuracy on training and that on validation images."""
     if key not in study.histories:
-        study.histories[key] = _read_history(study.ledger / "runs" / key / "history.json")
-    found: list[tuple[int, float | None, float | None]] = study.histories[key]
-    return found
-
-
-def _read_history(file: Path) -> list[tuple[int, float | None, float | None]]:
-    rows = []
-    for epoch in read_record(file) if is_there(file) else []:
-        accuracies = (epoch.get(name) for name in ("train_accuracy", "val_accuracy"))
-        rows.append((get(file, epoch, "epoch", int), *accuracies))
-    return rows
+        file = study.ledger / "runs" / key / "history.json"
+        study.histories[key] = [
+            (get(file, epoch, "epoch", int), epoch.get("train_accuracy"), epoch.get("val_accuracy"))
+            for epoch in (read_record(file) if is_there(file) else [])
+        ]
+    return study.histories[key]
 
 
 def read_robustness(study: Study, keys: Iterable[str]) -> pd.DataFrame:

@@ -32,10 +32,10 @@ class Importances:
 
 @dataclass(frozen=True)
 class Findings:
-    """A study that was read, and what follows from it. importances: None where nobody computed them.
+    """A study that was read, and what follows from it. importances: None where they were not computed.
 
-    faults: of the tables, figures and words that were wanted and could not be made. notes: what else whoever asked for
-    them should know.
+    faults: of the tables, figures and words that were wanted and could not be made. notes: what else a
+    reader of them should know.
     """
 
     study: Study
@@ -52,6 +52,9 @@ class Findings:
         """What is known of each arm, in the order of the study."""
         return ablation_rows(self.study, self.scores, self.trained)
 
+    def row(self, pose: str, variant: str) -> Row:
+        return self.rows[self.study.places[pose, variant]]
+
     @cached_property
     def claims(self) -> tuple[ClaimResult, ...]:
         return claim_results(self.study)
@@ -63,7 +66,7 @@ class Findings:
     @cached_property
     def trained(self) -> tuple[Trained, ...]:
         """How the completed final runs of each arm were trained, in the order of the study."""
-        return trained_arms(self.study)
+        return trained_arms(self.scores)
 
     @cached_property
     def looks(self) -> tuple[Look, ...]:
@@ -77,7 +80,7 @@ class Findings:
 
     @cached_property
     def robustness(self) -> pd.DataFrame:
-        """Of the completed final runs, as read_robustness has it, with the columns `arm` and `seed` of study.runs."""
+        """What read_robustness has of the completed final runs, with the columns `arm` and `seed` of study.runs."""
         found = read_robustness(self.study, self.completed["key"])
         return found.merge(self.completed[["key", "arm", "seed"]], on="key", how="left")
 

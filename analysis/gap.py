@@ -6,11 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.formats import ABSENT
-from analysis.means import MIN_SEEDS, Mean, mean_of, percent_text
-from analysis.names import variant_parts
+from analysis.means import MIN_SEEDS, Mean, mean_of, percent, percent_text
 from analysis.records import Arm, Study
-from analysis.scores import FinalScores, scored_finals
-from analysis.statistics import CONFIDENCE, Floats, paired_difference, paired_ratio
+from analysis.scores import final_scores
+from analysis.statistics import CONFIDENCE, Floats, paired_difference
+from analysis.statistics.ratio import paired_ratio
+from ledger.names import variant_parts
 
 GAP_COLUMN = "Gap closed %"
 
@@ -73,29 +74,25 @@ def gaps(arms: Sequence[Arm], test_AS: Floats) -> list[Gap]:
 
 
 def shares(arms: Sequence[Arm], test_AS: Floats) -> list[Share | None]:
-    """For each arm its share of the gap, paired by seed; None where an end of the gap is no arm of its pose."""
-    floor_A, ceiling_A = np.array(_ends(arms)).T
+    """For each arm its share of the gap, paired by seed; None where its pose lacks an arm at an end of the gap."""
+    ends = _ends(arms)
+    floor_A, ceiling_A = np.array(ends).T
     ratio = paired_ratio(test_AS - test_AS[floor_A], test_AS[ceiling_A] - test_AS[floor_A])
-    found: list[Share | None] = []
-    for i, (floor, ceiling) in enumerate(zip(floor_A, ceiling_A, strict=True)):
-        if min(floor, ceiling) < 0:
-            found.append(None)
-            continue
-        value, low, high, num = (float(part_A[i]) for part_A in ratio)
-        if num < MIN_SEEDS:
-            value = low = high = np.nan
-        is_end = i in (floor, ceiling)
-        found.append(Share(value, np.nan if is_end else low, np.nan if is_end else high, int(num)))
-    return found
+    few_A, i_A = ratio.num_X < MIN_SEEDS, np.arange(len(arms))
+    value_A = np.where(few_A, np.nan, ratio.ratio_X)
+    no_ends_A = few_A | (i_A == floor_A) | (i_A == ceiling_A)
+    low_A, high_A = (np.where(no_ends_A, np.nan, end_A) for end_A in (ratio.low_X, ratio.high_X))
+    found = zip(*(part_A.tolist() for part_A in (value_A, low_A, high_A, ratio.num_X)), strict=True)
+    return [Share(*share) if min(pair) >= 0 else None for pair, share in zip(ends, found, strict=True)]
 
 
 def share_text(share: Share | None, num_seeds: int) -> str:
     """`43 [31, 58]`, in per cent. num_seeds: of the variant; where fewer are paired, the text says how many."""
     if share is None or np.isnan(share.value):
         return ABSENT
-    text = _percent(share.value)
+    text = percent(share.value)
     if not np.isnan(share.low):
-        text += f" [{_percent(share.low)}, {_percent(share.high)}]"
+        text += f" [{percent(share.low)}, {percent(share.high)}]"
     return text if share.num == num_seeds else f"{text} ({share.num} pairs)"
 
 
@@ -126,11 +123,6 @@ def gap_notes(found: Sequence[Gap], *, several_poses: bool) -> Iterator[str]:
         yield f"No share of the gap is given{place}: {why}."
 
 
-def _percent(share: float) -> str:
-    text = f"{100 * share:.0f}"
-    return "0" if text == "-0" else text.replace("-", "−")
-
-
 class SizedShares(NamedTuple):
     """An arm's shares of the gap at each size of training, the study's own last. keys: of the runs they are over."""
 
@@ -141,11 +133,11 @@ class SizedShares(NamedTuple):
 
 
 def shares_by_size(study: Study) -> tuple[SizedShares, ...]:
-    """Of each arm between the ends of a gap; none for a study without a ladder or without a gap."""
-    scores = [FinalScores(study, scored_finals(runs)) for runs in (*(rung.runs for rung in study.rungs), study.runs)]
+    """The shares of each arm between the ends of a gap; none for a study without a ladder or without a gap."""
+    scores = [final_scores(study, size.runs) for size in study.sizes]
     if len(scores) < 2:
         return ()
-    found = [shares(study.arms, each.array("test_accuracy")) for each in scores]
+    found = [shares(study.arms, each.test_AS) for each in scores]
     ends = {place for pair in _ends(study.arms) for place in pair}
     return tuple(
         SizedShares(arm.pose, arm.variant, tuple(key for each in scores for key in each.keys[i]), own)

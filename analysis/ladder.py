@@ -10,10 +10,12 @@ import pandas as pd
 
 from analysis.flops import flop_cell, flop_unit
 from analysis.means import Mean, mean_of
-from analysis.pairs import pairs_of, runs_by_seed, signed
 from analysis.records import Study
 from analysis.ripeness import TOO_SHORT
-from analysis.statistics import Direction, Floats, Trend, mean_interval, paired_ratio, trends
+from analysis.scores import final_scores
+from analysis.statistics import Floats, mean_interval
+from analysis.statistics.ratio import paired_ratio
+from analysis.statistics.trend import Direction, Trend, trends
 from ledger.study import Claim
 
 TREND_WORDS: dict[Direction, str] = {
@@ -94,8 +96,7 @@ def missing_runs(study: Study) -> dict[tuple[int, int], int]:
 
 def sizes_of(study: Study) -> tuple[tuple[int, int], ...]:
     """Training images and epochs of each rung, the study's own last."""
-    own = (int(study.protocol.get("train_images", 0)), study.epochs or 0)
-    return (*((rung.train_images, rung.epochs) for rung in study.rungs), own)
+    return tuple((size.train_images, size.epochs) for size in study.sizes)
 
 
 def climbs(study: Study) -> tuple[Climb, ...]:
@@ -103,36 +104,24 @@ def climbs(study: Study) -> tuple[Climb, ...]:
     family = study.claims.family
     if not study.rungs or not family or not study.protocol or missing_runs(study):
         return ()
-    sizes = list(zip(sizes_of(study), (*(rung.runs for rung in study.rungs), study.runs), strict=True))
-    by_arm = [runs_by_seed(runs) for _, runs in sizes]
-    pairs = [[pairs_of(claim, arms) for arms in by_arm] for claim in family]
-    seeds = sorted({seed for of_claim in pairs for of_rung in of_claim for seed in of_rung})
-    difference_CRS: Floats = np.full((len(family), len(sizes), max(2, len(seeds))), np.nan)
-    for c, of_claim in enumerate(pairs):
-        for r, of_rung in enumerate(of_claim):
-            for seed, runs in of_rung.items():
-                difference_CRS[c, r, seeds.index(seed)] = round(signed(run.accuracy for run in runs), 12)
+    of_size = [final_scores(study, size.runs) for size in study.sizes]
+    pairs_CR = [[scores.pairs(claim) for scores in of_size] for claim in family]
+    difference_CRS = np.array([[pairs.difference_S for pairs in pairs_R] for pairs_R in pairs_CR])
     lacking_CS = np.any(np.isnan(difference_CRS), axis=1)
-    found = trends(difference_CRS, study.claims.alpha, study.claims.margin)
-    mean = mean_interval(difference_CRS.reshape(-1, difference_CRS.shape[-1]))
+    trend_C = trends(difference_CRS, study.claims.alpha, study.claims.margin)
     change = mean_interval(np.where(lacking_CS, np.nan, difference_CRS[:, -1] - difference_CRS[:, -2]))
     results = []
-    for c, (claim, trend) in enumerate(zip(family, found, strict=True)):
+    for c, (claim, pairs_R, trend) in enumerate(zip(family, pairs_CR, trend_C, strict=True)):
+        mean = mean_interval(difference_CRS[c])
+        arm = study.places[claim.pose, claim.variant]
         steps = tuple(
-            Step(
-                train_images,
-                epochs,
-                _train_flops(claim, runs),
-                mean_of(mean, c * len(sizes) + r),
-                tuple(run.key for arm in zip(*pairs[c][r].values(), strict=True) for run in arm),
-            )
-            for r, ((train_images, epochs), runs) in enumerate(sizes)
+            Step(size.train_images, size.epochs, _train_flops(arm, size.runs), mean_of(mean, r), pairs.keys)
+            for r, (size, pairs) in enumerate(zip(study.sizes, pairs_R, strict=True))
         )
         doublings = math.log2(steps[-1].train_flops / steps[-2].train_flops)
         of_change = mean_of(change, c)
         per_doubling = of_change.value / doublings if doublings > 0 else math.nan
-        turn = turn_of(steps, difference_CRS[c])
-        results.append(Climb(claim, steps, trend, of_change, per_doubling, turn))
+        results.append(Climb(claim, steps, trend, of_change, per_doubling, turn_of(steps, difference_CRS[c])))
     return tuple(results)
 
 
@@ -154,9 +143,8 @@ def still_changes(climb: Climb, decision: str) -> str:
     return f"{TOO_SHORT}: {what}; the last step in size moved it by {much}{of}"
 
 
-def _train_flops(claim: Claim, runs: pd.DataFrame) -> float:
-    of_arm = runs[(runs["stage"] != "trial") & (runs["pose"] == claim.pose) & (runs["variant"] == claim.variant)]
-    known = of_arm["train_flops"].dropna()
+def _train_flops(arm: int, runs: pd.DataFrame) -> float:
+    known = runs.loc[(runs["stage"] != "trial") & (runs["arm"] == arm), "train_flops"].dropna()
     return float(known.iloc[0]) if len(known) else math.nan
 
 

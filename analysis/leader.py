@@ -23,7 +23,7 @@ def best_text(findings: Findings, pose: str) -> Iterator[str]:
     places = [i for i, arm in enumerate(study.arms) if arm.pose == pose and scores.keys[i] and not arm.is_control]
     if len(places) < 2:
         return
-    score_AS = scores.array("test_accuracy")[places]
+    score_AS = scores.test_AS[places]
     best = best_of(score_AS)
     assert best.index is not None
     names = [one_line(study.arms[i].variant) for i in places]

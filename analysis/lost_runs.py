@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from analysis.ablation import Row, status_text
+from analysis.ablation import status_text
 from analysis.claims import ClaimResult
 from analysis.findings import Findings
 from analysis.formats import one_line
@@ -22,21 +22,18 @@ def unfinished(findings: Findings) -> str | None:
 def left_out(findings: Findings, claim: Claim) -> Iterator[str]:
     """That runs ended badly, and so have no say: those that are left may be the lucky ones."""
     for variant in (claim.variant, claim.baseline):
-        row = row_of(findings, claim.pose, variant)
-        lost = {end: num for end, num in (row.final_statuses if row else {}).items() if end in ("failed", "diverged")}
-        if row and lost and sum(lost.values()) < len(row.finals):
+        row = findings.row(claim.pose, variant)
+        lost = {end: num for end, num in row.final_statuses.items() if end in ("failed", "diverged")}
+        if lost and sum(lost.values()) < len(row.finals):
             yield f"This leaves out {status_text(lost)} of {len(row.finals)} runs of {one_line(variant)}."
 
 
 def why_untested(findings: Findings, result: ClaimResult) -> str:
     """Why a claim has fewer than two pairs of completed runs: the arm that lacks them, and how its runs ended."""
     claim = result.claim
-    variants = [claim.variant, claim.baseline]
-    if claim.interaction:
-        variants += [variant.partition("+")[0] for variant in variants]
-    for variant in variants:
-        row = row_of(findings, claim.pose, variant)
-        ends = row.final_statuses if row else {}
+    for variant in claim.variants:
+        is_there = (claim.pose, variant) in findings.study.places
+        ends = findings.row(claim.pose, variant).final_statuses if is_there else {}
         if not ends:
             return f"{one_line(variant)} has no final run"
         if "completed" not in ends:
@@ -47,9 +44,3 @@ def why_untested(findings: Findings, result: ClaimResult) -> str:
             return f"no run of {one_line(variant)} is completed ({status_text(ends)})"
     all_of = "all four" if claim.interaction else "both"
     return "one seed is no test" if result.difference.num == 1 else f"no seed completed {all_of}"
-
-
-def row_of(findings: Findings, pose: str, variant: str) -> Row | None:
-    """The row of a variant at a pose in the ablation table."""
-    rows = findings.rows
-    return next((row for row in rows if (row.pose, row.variant) == (pose, variant)), None)

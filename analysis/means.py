@@ -45,8 +45,13 @@ def mean_text(mean: Mean, decimals: int, *, signed: bool = False, dash: bool = F
 
 
 def percent_text(mean: Mean, *, signed: bool = False, dash: bool = False) -> str:
-    """The same of fractions, in per cent with one decimal."""
+    """A mean of fractions as mean_text has it, in per cent with one decimal."""
     return mean_text(Mean(100 * mean.value, 100 * mean.half_width, mean.num), 1, signed=signed, dash=dash)
+
+
+def percent(fraction: float) -> str:
+    """In whole per cent: `−12`."""
+    return str(round(100 * fraction)).replace("-", "−")
 
 
 def mean_cell(

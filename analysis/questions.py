@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from analysis.names import variant_parts
+from ledger.names import variant_parts
 from ledger.roles import CONTROLS, PLAIN, Role
 from ledger.study import Claim
 
@@ -12,7 +12,7 @@ Question = Literal[
 ]
 """What a claim is about: showing transformed copies; learning where to look; the second on top of the first; the two
 beside neither; the second in place of the first; knowing the true pose; a transformer that cannot help, or is told the
-pose; whether the first two add up. Policies that both variants have are no part of the question."""
+pose; whether the first two add up. Policies that both variants have do not count."""
 
 
 def question_of(claim: Claim, roles: Mapping[str, Role]) -> Question:

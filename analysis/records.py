@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from analysis.earlier_names import model_said, pose_said
-from analysis.run_records import COSTS, MACHINE, SCORES, TRANSFORMER_COLUMNS, Runs
+from analysis.run_records import MACHINE, SCORES, TRANSFORMER_COLUMNS, Runs
 from ledger.committed import get, read_manifest
 from ledger.errors import UserError, nearest, remedy
 from ledger.roles import CONTROLS, PLAIN, SEES_POSE, Role
+from ledger.scores import COSTS
 from ledger.study import Claim, Claims, Overlap
 
 
@@ -57,10 +58,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Rung:
-    """A smaller size of training, at which the study's final runs were made too.
-
-    runs: rows as those of Study.runs, of these alone.
-    """
+    """A size of training at which the study's final runs were made. runs: rows as those of Study.runs, of its own."""
 
     train_images: int
     epochs: int
@@ -86,8 +84,7 @@ class Study:
     """A study and all runs that it lists.
 
     classes: of the task. images: what was read of them; None before format 4. overlap: of the task's two parts; None
-    where nobody looked, as in older studies.
-    epochs: of the protocol; None if no run is in the ledger.
+    where it was not looked for, as in older studies.
     protocol: its values by name, as runs have it; empty if no run is in the ledger.
     sampler: how hyper-parameters were proposed, `tpe` or `random`; None before format 3.
     tuning: `once`, for all final runs; or `per_seed`, anew for each of them.
@@ -114,7 +111,6 @@ class Study:
     overlap: Overlap | None
     arms: tuple[Arm, ...]
     claims: Claims
-    epochs: int | None
     protocol: dict[str, Any]
     sampler: str | None
     source: dict[str, Any]
@@ -123,11 +119,31 @@ class Study:
     runs: pd.DataFrame
     rungs: tuple[Rung, ...] = ()
     tuned_at: int | None = None
-    histories: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    histories: dict[str, list[tuple[int, float | None, float | None]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs of the protocol; None if no run is in the ledger."""
+        return self.protocol.get("epochs")
+
+    @property
+    def sizes(self) -> tuple[Rung, ...]:
+        """Its rungs, and its own size as the last."""
+        return (
+            *self.rungs,
+            Rung(self.protocol.get("train_images", 0), self.epochs or 0, self.protocol_hash, self.runs),
+        )
+
+    @cached_property
+    def places(self) -> dict[tuple[str, str], int]:
+        """Indices of the arms, by pose and variant."""
+        return {(arm.pose, arm.variant): i for i, arm in enumerate(self.arms)}
 
     @cached_property
     def roles(self) -> dict[str, Role]:
@@ -148,35 +164,30 @@ def read_study(ledger: Path, study: str) -> Study:
     """
     file = study_file(ledger, study)
     record = read_manifest(file)
-    arms = tuple(_arms(file, get(file, record, "arms", list)))
+    arms = tuple(_arms(file, record["arms"]))
     if not arms:
         raise UserError(f"{file}: 'arms' is empty: the study has no variant")
-    top, rungs = get(file, record, "protocol_hash", str), record.get("rungs") or []
+    top, task, rungs = record["protocol_hash"], record["task"], record.get("rungs") or []
     hashes = [get(file, rung, "protocol_hash", str) for rung in rungs]
     tuned_at = record.get("tuned_at") or 0
     trials_hash = hashes[tuned_at - 1] if 0 < tuned_at <= len(hashes) else top
     read = Runs(file, ledger)
     rows: list[dict[str, Any]] = []
-    places = [{"arm": i, "pose": arm.pose, "variant": arm.variant} for i, arm in enumerate(arms)]
-    for arm, place in zip(arms, places, strict=True):
+    rung_rows: list[list[dict[str, Any]]] = [[] for _ in hashes]
+    for i, arm in enumerate(arms):
+        place = {"arm": i, "pose": arm.pose, "variant": arm.variant}
         rows += read.rows(place, "trial", arm.trials, trials_hash)
         finals = read.rows(place, "final", arm.finals, top)
         _check_seeds(file, arm, finals)
         rows += finals
-    rung_rows = [
-        [
-            row
-            for arm, place in zip(arms, places, strict=True)
-            for row in read.rows(place, "rung", arm.rungs[number] if number < len(arm.rungs) else (), hashed)
-        ]
-        for number, hashed in enumerate(hashes)
-    ]
-    task_hash = get(file, record, "task.content_hash", str)
+        for of_rung, keys, hashed in zip(rung_rows, arm.rungs, hashes, strict=False):
+            of_rung += read.rows(place, "rung", keys, hashed)
     for hashed, found_hashes in read.protocols.items():
         _check_same(file, "protocol", hashed, found_hashes)
-    _check_same(file, "task", task_hash, read.tasks)
+    _check_same(file, "task", task["content_hash"], read.tasks)
+    classes = get(file, record, "task.classes", list)
     protocol = read.protocol_of.get(top, {})
-    numbers = ["seed", *SCORES, *COSTS, *TRANSFORMER_COLUMNS]
+    numbers = ["seed", *SCORES, *(score.name for score in COSTS), *TRANSFORMER_COLUMNS]
     texts = ["test_class_accuracy", "transformer.verdict", *MACHINE, "versions"]
     fixed = ["arm", "pose", "variant", "stage", "key", "status", "error", *numbers, *texts]
 
@@ -188,16 +199,15 @@ def read_study(ledger: Path, study: str) -> Study:
     return Study(
         ledger=ledger,
         name=study,
-        budget=get(file, record, "budget", str),
+        budget=record["budget"],
         protocol_hash=top,
-        task_label=get(file, record, "task.label", str),
-        task_hash=task_hash,
-        classes=tuple(map(str, get(file, record, "task.classes", list))),
-        images=_images_read(file, record.get("images") or {}, len(get(file, record, "task.classes", list))),
+        task_label=task["label"],
+        task_hash=task["content_hash"],
+        classes=tuple(classes),
+        images=_images_read(file, record.get("images") or {}, len(classes)),
         overlap=_overlap(file, record.get("overlap") or {}),
         arms=arms,
         claims=_claims(file, record, arms),
-        epochs=protocol.get("epochs"),
         protocol=protocol,
         sampler=record.get("sampler"),
         source=record.get("source") or {},
@@ -228,8 +238,7 @@ def study_file(ledger: Path, study: str) -> Path:
 def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
     known: dict[str, list[str]] = {}
     for record in records:
-        variants = known.setdefault(get(file, record, "pose", str), [])
-        variants.append(get(file, record, "variant", str))
+        known.setdefault(record["pose"], []).append(record["variant"])
     for pose, variants in known.items():
         if len(set(variants)) < len(variants):
             twice = next(name for name in variants if variants.count(name) > 1)
@@ -240,8 +249,8 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
         baseline = get(file, record, "baseline", str)
         if baseline not in names[pose]:
             hint = nearest(baseline, names[pose])
-            raise UserError(f"{file}: baseline {baseline!r} of {variant!r} is no arm of pose {pose!r}; {hint}")
-        trials, finals = (tuple(get(file, record, stage, list)) for stage in ("trials", "finals"))
+            raise UserError(f"{file}: baseline {baseline!r} of {variant!r} is not an arm of pose {pose!r}; {hint}")
+        trials, finals = (tuple(record[stage]) for stage in ("trials", "finals"))
         winners = record["winners"] if "winners" in record else [record.get("winner")]
         for winner in winners:
             if winner is not None and winner not in trials:
@@ -281,7 +290,7 @@ def _claims(file: Path, record: dict[str, Any], arms: tuple[Arm, ...]) -> Claims
         claim = Claim(*(get(file, entry, name, str) for name in ("pose", "variant", "baseline")))
         for variant in (claim.variant, claim.baseline):
             if (claim.pose, variant) not in names:
-                raise UserError(f"{file}: a claim is about {variant!r}, which is no arm of pose {claim.pose!r}")
+                raise UserError(f"{file}: a claim is about {variant!r}, which is not an arm of pose {claim.pose!r}")
         family += (replace(claim, interaction=get(file, entry, "interaction", bool)),)
     alpha, margin = (float(get(file, found, name, (int, float))) for name in ("alpha", "margin"))
     return Claims(alpha, margin, declared=get(file, found, "declared", bool), family=family)
@@ -290,13 +299,11 @@ def _claims(file: Path, record: dict[str, Any], arms: tuple[Arm, ...]) -> Claims
 def _check_seeds(file: Path, arm: Arm, finals: list[dict[str, Any]]) -> None:
     key_of_seed: dict[int, str] = {}
     for row in finals:
-        seed = row.get("seed")
-        if seed is None:
-            continue
-        if seed in key_of_seed:
+        if (seed := row.get("seed")) in key_of_seed:
             both = f"{key_of_seed[seed]} and {row['key']}"
             raise UserError(f"{file}: final runs {both} of {arm.variant!r} have the same seed {seed}")
-        key_of_seed[seed] = row["key"]
+        if seed is not None:
+            key_of_seed[seed] = row["key"]
 
 
 def _check_same(file: Path, what: str, expected: str, key_of_hash: dict[str, str]) -> None:

@@ -29,9 +29,9 @@ def write_files(out: Path, content: dict[str, bytes], *, optional: Iterable[str]
 
 
 def _remove_drafts(out: Path, names: Collection[str]) -> None:
-    """Of these files, by processes that were killed while they wrote."""
+    """Drafts of these files, by processes that were killed while they wrote."""
     for draft in out.glob(".*.*"):
-        if draft.stem[1:] not in names:  # somebody else's
+        if draft.stem[1:] not in names:  # of another program
             continue
         pid = draft.suffix[1:]
         if pid.isdecimal() and pid.isascii() and draft.is_file() and not process_is_alive(int(pid)):

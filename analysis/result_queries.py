@@ -55,7 +55,7 @@ def check_query(place: str, query: Any) -> None:
 
 
 def check_keys(place: str, found: Any, known: Mapping[str, Any]) -> None:
-    """Raises UserError for what is no mapping, for unknown keys, and for values of another type."""
+    """Raises UserError for what is not a mapping, for unknown keys, and for values of another type."""
     if not isinstance(found, dict):
         raise UserError(f"{place}: {found!r} was found where keys and values were expected")
     for key, value in found.items():
@@ -179,5 +179,5 @@ def _number(query: Query, rows: list[Row], column: str) -> float | None:
     try:
         known = [float(cell) for cell in cells if cell not in ("", None)]
     except (TypeError, ValueError):
-        raise Unanswered(f"but {column!r} of {query['file']} is {cells[0]!r}, which is no number") from None
+        raise Unanswered(f"but {column!r} of {query['file']} is {cells[0]!r}, which is not a number") from None
     return float(_SEVERAL[query.get("of", "max")](known)) if known else None

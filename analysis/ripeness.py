@@ -6,7 +6,7 @@ accuracy rises with that. What a network has not yet learned of its own training
 can bring it: nothing is decided where the side that stands lower has more left than half of the difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +14,10 @@ import numpy as np
 from analysis.chance import chance
 from analysis.evaluations import epochs_of
 from analysis.formats import one_line
-from analysis.names import variant_parts
-from analysis.pairs import runs_by_seed
 from analysis.records import Study
+from analysis.scores import FinalScores
 from analysis.statistics import Floats
+from ledger.names import variant_parts
 
 TOO_SHORT, ALIKE = "trained too short to tell", "nothing to tell apart"
 """How a reason begins."""
@@ -42,7 +42,7 @@ class Trained(NamedTuple):
     train_SE: Floats
     val_SE: Floats
     test_S: Floats
-    one_answer: bool
+    one_answer: bool = False
 
     @property
     def fit(self) -> float:
@@ -54,24 +54,24 @@ class Trained(NamedTuple):
         return float(self.test_S.mean())
 
 
-def trained(study: Study, variant: str, keys: Sequence[str], test_S: Floats, *, one_answer: bool = False) -> Trained:
-    """What these runs of an arm show. Raises UserError for a history that cannot be understood."""
+def trained_arms(scores: FinalScores) -> tuple[Trained, ...]:
+    """What the runs of each arm show, in the order of the study.
+
+    Raises UserError for a history that cannot be understood.
+    """
+    return tuple(
+        _trained(scores.study, arm.variant, key_S[key_S != ""], test_S[key_S != ""])
+        for arm, key_S, test_S in zip(scores.study.arms, scores.key_AS, scores.test_AS, strict=True)
+    )
+
+
+def _trained(study: Study, variant: str, keys: Iterable[str], test_S: Floats) -> Trained:
     curves = [epochs_of(study, key) for key in keys]
-    curves_SE2 = np.full((len(keys), max(map(len, curves), default=0), 2), np.nan)
+    curves_SE2 = np.full((len(curves), max(map(len, curves), default=0), 2), np.nan)
     for s, curve in enumerate(curves):
         if curve:
             curves_SE2[s, -len(curve) :] = [accuracies for _, *accuracies in curve]
-    return Trained(variant, curves_SE2[..., 0], curves_SE2[..., 1], test_S, one_answer)
-
-
-def trained_arms(study: Study) -> tuple[Trained, ...]:
-    """The same of the completed final runs of each arm of the study."""
-    by_arm = runs_by_seed(study.runs)
-    own = [tuple(by_arm.get((arm.pose, arm.variant), {}).values()) for arm in study.arms]
-    return tuple(
-        trained(study, arm.variant, [run.key for run in runs], np.array([run.accuracy for run in runs]))
-        for arm, runs in zip(study.arms, own, strict=True)
-    )
+    return Trained(variant, curves_SE2[..., 0], curves_SE2[..., 1], test_S)
 
 
 def is_ripe(study: Study, arms: Sequence[Trained], difference: float) -> bool:
@@ -117,8 +117,8 @@ def too_short(arms: Sequence[Trained], decision: str, difference: float, margin:
 
 def _shown_more(variant: Trained, baseline: Trained) -> bool:
     """Whether the variant has all policies of the baseline, and another."""
-    one, other = (set(filter(None, variant_parts(arm.variant).policy.split("+"))) for arm in (variant, baseline))
-    return other < one
+    shown, shown_to_baseline = (set(variant_parts(arm.variant).policies) for arm in (variant, baseline))
+    return shown_to_baseline < shown
 
 
 def _right(arm: Trained) -> str:

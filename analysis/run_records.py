@@ -10,41 +10,11 @@ import numpy.typing as npt
 from ledger.committed import get, is_there, read_record
 from ledger.errors import UserError
 from ledger.forms import shown
+from ledger.scores import COSTS, RESULT, TRANSFORMER, TRANSFORMER_POSE
 
-SCORES = (
-    "epochs",
-    "num_train_images",
-    "num_val_images",
-    "num_test_images",
-    "num_parameters",
-    "train_flops",
-    "val_accuracy",
-    "val_loss",
-    "test_accuracy",
-    "test_loss",
-    "test_ece",
-    "rotation_accuracy",
-    "corruption_accuracy",
-    "worst_of_grid_accuracy",
-)
-COSTS = ("train_seconds", "seconds", "images_per_s", "peak_memory_mib")
+SCORES = tuple(score.name for score in RESULT if score.form != "shares")
 MACHINE = ("device", "device_name", "threads")
-TRANSFORMER = (
-    "num_images",
-    "identity_fraction",
-    "out_of_frame",
-    "condition",
-    "zoom",
-    "angle_deg",
-    "angle_sd_deg",
-    "spread_px",
-)
-"""Numbers of a run's transformer; their columns are `transformer.zoom`, ... beside `transformer.verdict` (text)."""
-
-TRANSFORMER_POSE = ("angle_error_deg", "angle_r2", "log_scale_r2", "shift_r2", "shift_error_px")
-"""What the transformer found of the true pose, where images differ in it; `transformer.angle_r2`, ..."""
-
-TRANSFORMER_COLUMNS = tuple(f"transformer.{name}" for name in (*TRANSFORMER, *TRANSFORMER_POSE))
+TRANSFORMER_COLUMNS = tuple(f"transformer.{score.name}" for score in (*TRANSFORMER, *TRANSFORMER_POSE))
 HYPER_PARAMETERS = ("optim", "model", "policy")
 """Parts of a run's configuration that are tuned; their columns are `optim.lr`, `model.loc_lr_factor`, ..."""
 
@@ -62,7 +32,7 @@ class Runs:
         self.tasks: dict[str, str] = {}
 
     def rows(self, arm: Mapping[str, Any], stage: str, keys: Sequence[str], protocol_hash: str) -> list[dict[str, Any]]:
-        """Of runs of a stage, which all should have that protocol. arm: what all rows have of their arm."""
+        """The runs of a stage, which all should have that protocol. arm: what all rows have of their arm."""
         rows: list[dict[str, Any]] = []
         for key in keys:
             row = {**arm, "stage": stage, "key": key}
@@ -110,17 +80,14 @@ def _class_accuracy(file: Path, values: list[Any]) -> npt.NDArray[np.float64]:
 
 
 def _transformer_row(transformer: dict[str, Any]) -> dict[str, Any]:
-    pose = transformer.get("pose") or {}
-    row = {name: transformer.get(name) for name in TRANSFORMER}
-    row |= {name: pose.get(name) for name in TRANSFORMER_POSE}
-    return {f"transformer.{name}": value for name, value in {"verdict": transformer.get("verdict"), **row}.items()}
+    values = (transformer.get("pose") or {}) | transformer
+    names = ("transformer.verdict", *TRANSFORMER_COLUMNS)
+    return {name: values.get(name.removeprefix("transformer.")) for name in names}
 
 
 def _cost_row(file: Path) -> dict[str, Any]:
     if not is_there(file):
         return {}
     cost = read_record(file)
-    row: dict[str, Any] = {name: cost.get(name) for name in COSTS}
-    row |= {name: cost.get(name) for name in MACHINE}
-    row["versions"] = ", ".join(f"{name} {version}" for name, version in sorted((cost.get("versions") or {}).items()))
-    return row
+    versions = ", ".join(f"{name} {version}" for name, version in sorted((cost.get("versions") or {}).items()))
+    return {name: cost.get(name) for name in (*(score.name for score in COSTS), *MACHINE)} | {"versions": versions}

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
 from analysis.formats import one_line
-from analysis.lost_runs import row_of, why_untested
+from analysis.lost_runs import why_untested
 from analysis.questions import Question, question_of
-from analysis.statistics import smallest_p
+from analysis.statistics.sign_flip import smallest_p
 from analysis.wording import cost_text, level, plain_points, points, risk_text
 from ledger.study import Claim
 from ledger.wording import count
@@ -26,40 +27,38 @@ _SUBJECTS: dict[Question, str] = {
 }
 """What the headline is about."""
 
-_VERBS: dict[Decision, str] = {
-    "better": "helps",
-    "worse": "hurts",
-    "negligible": "differs, by less than matters",
-    "equivalent": "adds nothing that matters",
-    "behind": "gains, yet stays behind the plain network",
-    "undecided": "cannot tell yet",
-    "untested": "cannot tell yet",
-    "idle": "is untested",
-    "unripe": "trained too short to tell",
-}
-_TALLY: dict[Decision, str] = {
-    "better": "better",
-    "worse": "worse",
-    "negligible": "different by less than matters",
-    "equivalent": "no different",
-    "behind": "better, yet behind the plain network",
-    "undecided": "undecided",
-    "untested": "not tested yet",
-    "idle": "untested, as no transformer learned to look",
-    "unripe": "trained too short to tell",
-}
-BADGES: dict[Decision, str] = {
-    "better": "better",
-    "worse": "worse",
-    "negligible": "too small",
-    "equivalent": "equivalent",
-    "behind": "behind",
-    "undecided": "undecided",
-    "untested": "untested",
-    "idle": "untested",
-    "unripe": "cannot tell",
-}
-"""A word before each sentence."""
+
+class Words(NamedTuple):
+    """How a decision is told: verb: in the headline; tally: of how many claims; badge: before a sentence; cell: in
+    tables."""
+
+    verb: str
+    tally: str
+    badge: str
+    cell: str
+
+
+WORDS: dict[Decision, Words] = {
+    "better": Words("helps", "better", "better", "better"),
+    "worse": Words("hurts", "worse", "worse", "worse"),
+    "negligible": Words(
+        "differs, by less than matters", "different by less than matters", "too small", "differs, by less than matters"
+    ),
+    "equivalent": Words("adds nothing that matters", "no different", "equivalent", "no difference that matters"),
+    "behind": Words(
+        "gains, yet stays behind the plain network", "better, yet behind the plain network", "behind",
+        "better, yet behind the plain network",
+    ),
+    "undecided": Words("cannot tell yet", "undecided", "undecided", "cannot tell yet"),
+    "untested": Words("cannot tell yet", "not tested yet", "untested", "not tested"),
+    "idle": Words(
+        "is untested", "untested, as no transformer learned to look", "untested", "did not learn to look; untested"
+    ),
+    "unripe": Words(
+        "trained too short to tell", "trained too short to tell", "cannot tell", "trained too short to tell"
+    ),
+}  # fmt: skip
+BADGES: dict[Decision, str] = {decision: words.badge for decision, words in WORDS.items()}
 
 SHOWN: tuple[Decision, ...] = ("better", "worse", "negligible", "equivalent")
 """Decisions that say how large a difference is."""
@@ -126,46 +125,49 @@ def _verdict(findings: Findings, pose: str, question: Question, results: list[Cl
     return Verdict(pose, decision, _SUBJECTS[question], verb, detail, risk, best, tuple(results))
 
 
+_DETAILS: dict[Decision, str] = {
+    "better": "by {size}: {one} over {other}{cost}",
+    "worse": "by {size}: {one} against {other}{cost}",
+    "negligible": "by {size}: {one} against {other}{cost}; {margin} would matter",
+    "equivalent": "within {margin}: {one} against {other}{cost}",
+    "behind": "by {size}: {one} over {other}, but {why}",
+    "undecided": "so far {one} is {level} {other}; {needed}",
+    "idle": "the transformer of {one} {why}",
+}
+_DETAILS_OF_SEVERAL = _DETAILS | {
+    "better": "by up to {mean}, the most of {num} ways: {one} over {other}{cost}; {tally}",
+    "worse": "by at least {size}: {one} against {other}{cost}",
+    "negligible": "all {num} ways; {margin} would matter",
+    "equivalent": "within {margin}: all {num} ways",
+    "undecided": "of {num} ways, the best so far: {one} is {level} {other}; {needed}",
+}
+
+
 def _told(findings: Findings, decision: Decision, best: ClaimResult, results: list[ClaimResult]) -> tuple[str, str]:
     """The verb of claims on one question, and its numbers in words."""
-    verb, several = _VERBS[decision], len(results) > 1
-    one, other, cost = one_line(best.claim.variant), one_line(best.claim.baseline), cost_of(findings, best.claim)
-    margin = plain_points(findings.study.claims.margin)
-    size = points(best.difference) if decision != "untested" else ""
-    match decision:
-        case "better" if several:
-            most = points(best.difference._replace(half_width=math.nan))
-            return (
-                verb,
-                f"by up to {most}, the most of {len(results)} ways: {one} over {other}{cost}; {_tally(results)}",
-            )
-        case "better":
-            return verb, f"by {size}: {one} over {other}{cost}"
-        case "worse":
-            return verb, f"by {'at least ' if several else ''}{size}: {one} against {other}{cost}"
-        case "negligible":
-            who = f"all {len(results)} ways" if several else f"by {size}: {one} against {other}{cost}"
-            return verb, f"{who}; {margin} would matter"
-        case "equivalent":
-            return verb, f"within {margin}: " + (
-                f"all {len(results)} ways" if several else f"{one} against {other}{cost}"
-            )
-        case "behind":
-            return verb, f"by {size}: {one} over {other}, but {best.why}"
-        case "undecided":
-            so_far = f"of {len(results)} ways, the best so far:" if several else "so far"
-            return verb, f"{so_far} {one} is {level(best.difference)} {other}; {needed(findings, results)}"
-        case "idle":
-            return verb, f"the transformer of {one} {best.why}"
-        case "unripe":
-            verb, _, why = best.why.partition(": ")
-            return verb, why
-        case "untested":
-            return verb, why_untested(findings, best)
+    if decision == "unripe":
+        verb, _, why = best.why.partition(": ")
+        return verb, why
+    if decision == "untested":
+        return WORDS[decision].verb, why_untested(findings, best)
+    details = _DETAILS_OF_SEVERAL if len(results) > 1 else _DETAILS
+    return WORDS[decision].verb, details[decision].format(
+        one=one_line(best.claim.variant),
+        other=one_line(best.claim.baseline),
+        cost=cost_of(findings, best.claim),
+        size=points(best.difference),
+        mean=points(best.difference._replace(half_width=math.nan)),
+        level=level(best.difference),
+        margin=plain_points(findings.study.claims.margin),
+        why=best.why,
+        num=len(results),
+        tally=_tally(results),
+        needed=needed(findings, results) if decision == "undecided" else "",
+    )
 
 
 def _tally(results: Sequence[ClaimResult]) -> str:
-    counts = {words: sum(result.decision == decision for result in results) for decision, words in _TALLY.items()}
+    counts = {words.tally: sum(r.decision == decision for r in results) for decision, words in WORDS.items()}
     return ", ".join(f"{num} {'is' if num == 1 else 'are'} {words}" for words, num in counts.items() if num)
 
 
@@ -193,7 +195,7 @@ def needed(findings: Findings, results: Sequence[ClaimResult]) -> str:
 
 
 def cost_of(findings: Findings, claim: Claim) -> str:
-    rows = (row_of(findings, claim.pose, variant) for variant in (claim.variant, claim.baseline))
+    rows = (findings.row(claim.pose, variant) for variant in (claim.variant, claim.baseline))
     return cost_text(findings.study, *rows)
 
 

@@ -1,15 +1,16 @@
 """Numbers, names and poses in plain words, for sentences. Fractions become percentage points here."""
 
 import math
+from statistics import median
 
 from scipy import stats
 
 from analysis.ablation import Row
 from analysis.claims import ClaimResult
-from analysis.costs import time_ratio
 from analysis.formats import one_line
-from analysis.means import Mean, mean_text, percent_text
+from analysis.means import Mean, mean_text, percent, percent_text
 from analysis.records import Study
+from analysis.scores import completed_finals
 from analysis.statistics import CONFIDENCE
 from ledger.wording import count
 
@@ -46,11 +47,6 @@ def plain_points(fraction: float) -> str:
     return f"{text} point{'' if text == '1' else 's'}"
 
 
-def percent(fraction: float) -> str:
-    """In whole per cent: `−12`."""
-    return str(round(100 * fraction)).replace("-", "−")
-
-
 def p_text(name: str, p: float) -> str:
     """`Holm p = 0.031`."""
     if math.isnan(p):
@@ -58,11 +54,9 @@ def p_text(name: str, p: float) -> str:
     return f"{name} < 0.001" if p < 0.001 else f"{name} = {p:.2g}"
 
 
-def cost_text(study: Study, row: Row | None, baseline: Row | None) -> str:
+def cost_text(study: Study, row: Row, baseline: Row) -> str:
     """` at 1.2 times the training time and 1.05 times the computation`; "" where nothing is known of either."""
-    if row is None or baseline is None:
-        return ""
-    time = time_ratio(study, row.pose, row.variant, baseline.variant)
+    time = _time_ratio(study, row.pose, row.variant, baseline.variant)
     flops = (row.train_flops or math.nan) / (baseline.train_flops or math.nan)
     if math.isnan(time):
         return "" if math.isnan(flops) else f" at {_times(flops, 0.005)} training computation"
@@ -70,6 +64,25 @@ def cost_text(study: Study, row: Row | None, baseline: Row | None) -> str:
     if math.isnan(flops) or took == computed == "the same":
         return f" at {took} training time{'' if math.isnan(flops) else ' and computation'}"
     return f" at {took} training time and {computed} computation"
+
+
+def _time_ratio(study: Study, pose: str, variant: str, baseline: str) -> float:
+    """Median training time an image of the variant's completed final runs, over that of the baseline's.
+
+    On the machine that most of both were made on; NaN where none is common to them.
+    """
+    runs = completed_finals(study.runs)
+    kept = runs[runs["pose"] == pose]
+    took: dict[tuple[object, ...], dict[str, list[float]]] = {}
+    names = ("variant", "device", "device_name", "threads", "train_seconds", "num_train_images", "epochs")
+    for name, *machine, seconds, num, epochs in zip(*(kept[name].tolist() for name in names), strict=True):
+        if name in (variant, baseline) and seconds > 0 and num * epochs > 0:
+            took.setdefault(tuple(map(str, machine)), {}).setdefault(name, []).append(seconds / num / epochs)
+    both = [by_name for by_name in took.values() if variant in by_name and baseline in by_name]
+    if not both:
+        return math.nan
+    most = max(both, key=lambda by_name: min(map(len, by_name.values())))
+    return median(most[variant]) / median(most[baseline])
 
 
 def _times(ratio: float, same: float) -> str:

@@ -1,10 +1,11 @@
-"""The command line: `python -m benchmarks COMMAND`. Errors are said as `python -m experiments` says them."""
+"""The command line: `python -m benchmarks COMMAND`. Errors are reported as those of `python -m experiments`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.machine import cores
-from experiments.terminal.cli import CommandLine, run_or_complain
+from experiments.terminal.arguments import CommandLine
+from experiments.terminal.cli import run_or_complain
 from ledger.errors import UserError
 
 

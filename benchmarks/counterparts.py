@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 Transform = Callable[[Tensor], Any]
-"""Of images (B, C, H, W) in [0, 1]."""
+"""Takes images (B, C, H, W) in [0, 1]."""
 
 GIVEN_MAPS = "given affine maps"
 """No policy: resampling alone, each image under a map of its own where the library can."""
@@ -63,7 +63,7 @@ def torchvision_transforms() -> dict[str, Transform]:
 
 
 def kornia_transforms() -> dict[str, Transform]:
-    """The same of kornia; empty where it is not installed."""
+    """By policy, as above; empty where kornia is not installed."""
     if importlib.util.find_spec("kornia") is None:
         return {}
     single = importlib.import_module("kornia.augmentation")

@@ -1,6 +1,7 @@
 """What this machine can do at best: the rate of dense matrix products."""
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,28 +32,32 @@ def wait_for(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def matrix_sizes(device: torch.device) -> tuple[int, ...]:
-    """Rows of the square matrices among which the fastest counts; a GPU needs larger ones."""
-    return (512, 1024, 2048) if device.type == "cpu" else (1024, 2048, 4096, 8192)
-
-
-def matrix_rate(device: torch.device, precision: str, size: int, *, seconds: float) -> float:
-    """GFLOP/s of the product of two square matrices, a multiplication and an addition counted as two."""
-    generator = torch.Generator(device).manual_seed(0)
-    a_XX, b_XX = (
-        torch.rand(size, size, device=device, generator=generator).to(PRECISIONS[precision]) for _ in range(2)
-    )
-    out_XX = torch.mm(a_XX, b_XX)
+def mean_seconds(call: Callable[[], object], device: torch.device, at_least: float, *, between_waits: int = 1) -> float:
+    """Seconds of one call, the mean of as many as take so long; the device is waited for after so many at a time."""
     wait_for(device)
-    start, num_products = time.perf_counter(), 0
-    while num_products == 0 or time.perf_counter() - start < seconds:
-        torch.mm(a_XX, b_XX, out=out_XX)
+    start, num_calls = time.perf_counter(), 0
+    while num_calls == 0 or time.perf_counter() - start < at_least:
+        for _ in range(between_waits):
+            call()
         wait_for(device)
-        num_products += 1
-    return 2 * size**3 * num_products / (time.perf_counter() - start) / 1e9
+        num_calls += between_waits
+    return (time.perf_counter() - start) / num_calls
 
 
-def best_matrix_rate(device: torch.device, precision: str, *, seconds: float) -> float:
-    """GFLOP/s at the size that is fastest. seconds: for all sizes together."""
-    sizes = matrix_sizes(device)
-    return max(matrix_rate(device, precision, size, seconds=seconds / len(sizes)) for size in sizes)
+def matrix_rate(device: torch.device, precision: str, *, seconds: float, sizes: Sequence[int] = ()) -> float:
+    """GFLOP/s of the product of two square matrices at the size that is fastest, a multiply-add counted as two.
+
+    seconds: for all sizes together. sizes: rows; a GPU needs larger matrices if none are given.
+    """
+    sizes = sizes or ((512, 1024, 2048) if device.type == "cpu" else (1024, 2048, 4096, 8192))
+    generator = torch.Generator(device).manual_seed(0)
+
+    def rate(size: int) -> float:
+        a_XX, b_XX = (
+            torch.rand(size, size, device=device, generator=generator).to(PRECISIONS[precision]) for _ in range(2)
+        )
+        out_XX = torch.mm(a_XX, b_XX)
+        each_s = mean_seconds(lambda: torch.mm(a_XX, b_XX, out=out_XX), device, seconds / len(sizes))
+        return 2 * size**3 / each_s / 1e9
+
+    return max(map(rate, sizes))

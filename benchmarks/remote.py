@@ -1,11 +1,10 @@
-"""Objects in processes of their own: what is set, timed and left behind there touches nobody else."""
+"""Objects in processes of their own: what is set, timed and left behind there touches no other process."""
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any
 
 
@@ -46,17 +45,23 @@ class Remote:
     def __enter__(self) -> "Remote":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._connection.close()
-        if error is not None:
+        if kind is not None:
             self._process.kill()
         self._process.join()
 
 
+def call_all(remotes: Sequence[Remote], method: str, *arguments: Any) -> None:
+    """Call a method of all of the objects at once, and wait until each has returned."""
+    for remote in remotes:
+        remote.send(method, *arguments)
+    for remote in remotes:
+        remote.receive()
+
+
 def _serve(connection: Connection, make: Callable[..., Any], *arguments: Any) -> None:
-    """The process: it ends when nobody is there to call any more."""
+    """The process: it ends when its caller has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle
     # A process that was spawned spawns its own too; here they shall start as in any program on this system.
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)

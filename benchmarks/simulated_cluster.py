@@ -1,7 +1,7 @@
 """A study of many runs that take no time, on many workers that do not exist, in a ledger that does.
 
-Plan, search, sweep, progress and ledger are the program's own. What is made up: the images, of which there are next to
-none; results, which follow from a run's setting; and the seconds that runs take, which nobody waits for. A worker is an
+Plan, search, sweep, progress and ledger are the program's own. The images, of which there are hardly any, the results,
+which follow from a run's setting, and the seconds that runs take, which do not really pass, are made up. A worker is an
 entry in a heap of the times at which runs end. All happens in one thread: each time the supervisor has nothing more to
 do, the next run ends. So what the supervisor takes can be told from what the simulation takes.
 """
@@ -13,7 +13,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from rich.console import Console
 from experiments.images.tasks import Images, Task
 from experiments.runs.costs import PeakMemory, environment
 from experiments.runs.run import Job, Outcome, Source, record_files
-from experiments.study.arms import check_arm
+from experiments.study.arms import check_arms
 from experiments.study.disk_space import disk_need
 from experiments.study.plan import Plan
 from experiments.study.study import load_study
@@ -45,19 +45,17 @@ RUNS_OF_ARM = num_runs(NUM_TRIALS, repeats=True) + NUM_FINALS
 MODELS = ("cnn", "stn_rotation", "stn_similarity", "stn_affine")
 POLICIES = ("none", "affine", "rotate", "translate", "scale")
 MEDIAN_S, SPREAD = 600.0, 0.7
-"""Of the seconds that a run is said to take: their median, and the standard deviation of their logarithm."""
+"""The seconds that a run is said to take: their median, and the standard deviation of their logarithm."""
 STARTS = ("first", "half", "full")
 """With an empty ledger, one that has half of the runs, and one that has them all."""
 
 
 def made_up_plan(folder: Path, number: int) -> Plan:
-    """A study of so many runs, in arms of 25: up to 20 variants under as many poses as it takes.
+    """A study of so many runs, in arms of RUNS_OF_ARM: up to 20 variants under as many poses as it takes.
 
-    folder: for its sweep file. Raises ValueError for a number of runs that makes no whole arms.
+    folder: for its sweep file.
     """
-    num_arms, left = divmod(number, RUNS_OF_ARM)
-    if left or not num_arms:
-        raise ValueError(f"{number} runs: must be a multiple of {RUNS_OF_ARM}")
+    num_arms = number // RUNS_OF_ARM
     names = [model if policy == "none" else f"{model}+{policy}" for policy in POLICIES for model in MODELS]
     num_variants = max(num for num in range(1, len(names) + 1) if num_arms % num == 0)
     rate = {"distribution": "log_uniform_values", "min": 0.02, "max": 0.5}
@@ -87,7 +85,7 @@ def made_up_plan(folder: Path, number: int) -> Plan:
         task=task,
         source=Source("sprites", "made up", 32, folder),
         protocol=study.protocol,
-        arms=tuple(check_arm(study, pose, index) for pose in study.poses for index in range(num_variants)),
+        arms=check_arms(study),
     )
 
 
@@ -133,9 +131,8 @@ class Clock:
             self.cpu_s += time.process_time() - cpu_s
             self.times += 1
 
-    def add(self, other: "Clock", factor: int = 1) -> None:
-        self.wall_s += factor * other.wall_s
-        self.cpu_s += factor * other.cpu_s
+    def without(self, other: "Clock") -> "Clock":
+        return Clock(self.wall_s - other.wall_s, self.cpu_s - other.cpu_s)
 
 
 class SimulatedCluster:
@@ -145,9 +142,9 @@ class SimulatedCluster:
     commit, which a cluster's supervisor has to do as well.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, num_workers: int) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, num_workers: int, elsewhere: Clock, commits: Clock) -> None:
         self.plan, self.ledger, self.num_idle = plan, ledger, num_workers
-        self.elsewhere, self.commits = Clock(), Clock()
+        self.elsewhere, self.commits = elsewhere, commits
         self._machine = environment(CPU)
         self._chance = random.Random(num_workers)
         self._now_s = 0.0
@@ -195,18 +192,6 @@ class SimulatedCluster:
             self.ledger.forget_running(job.key)
 
 
-class WatchedLedger(Ledger):
-    """A ledger that knows how often manifests were written, and what that took."""
-
-    def __init__(self, root: Path, manifests: Clock) -> None:
-        super().__init__(root)
-        self._manifests = manifests
-
-    def write_study(self, study: str, manifest: Mapping[str, Any]) -> None:
-        with self._manifests.running():
-            super().write_study(study, manifest)
-
-
 class _Stopped(Exception):
     """Enough runs have ended."""
 
@@ -218,7 +203,7 @@ class Simulation:
         torch.set_num_threads(1)
         self.plan, self.ledger_root = made_up_plan(folder, number), folder / "runs"
         self.num_runs, self.num_workers, self.terminal = number, num_workers, terminal
-        self.own, self.commits, self.manifests = Clock(), Clock(), Clock()
+        self.whole, self.elsewhere, self.commits, self.manifests = Clock(), Clock(), Clock(), Clock()
 
     def measure(self) -> dict[str, Any]:
         """Start, make half of the runs, start again, make the others, start again; what each took."""
@@ -235,29 +220,30 @@ class Simulation:
         if len(sweep.finished()) != self.num_runs or expected.left_s > 0:
             raise RuntimeError(f"{len(sweep.finished())} of {self.num_runs} runs were made")
         size = (self.ledger_root / "studies" / self.plan.name / "study.json").stat().st_size
+        own = self.whole.without(self.elsewhere)
+        of_a_run = {
+            f"{name}_{kind}": round(1e3 * seconds / self.num_runs, 3)
+            for name, clock in (("own", own), ("commit", self.commits), ("manifest", self.manifests))
+            for kind, seconds in (("ms", clock.wall_s), ("cpu_ms", clock.cpu_s))
+        }
         return {
             "num_runs": self.num_runs,
             "num_arms": len(self.plan.arms),
             "num_workers": self.num_workers,
             "terminal": self.terminal,
             **{f"{name}_start_s": round(clock.wall_s, 2) for name, clock in zip(STARTS, starts, strict=True)},
-            **self._of_a_run("own", self.own),
-            **self._of_a_run("commit", self.commits),
-            **self._of_a_run("manifest", self.manifests),
+            **of_a_run,
             "num_manifests": self.manifests.times,
             "manifest_kib": round(size / 1024, 1),
-            "runs_per_s": round(self.num_runs / self.own.wall_s, 1),
-            "runs_per_s_with_commits": round(self.num_runs / (self.own.wall_s + self.commits.wall_s), 1),
+            "runs_per_s": round(self.num_runs / own.wall_s, 1),
+            "runs_per_s_with_commits": round(self.num_runs / (own.wall_s + self.commits.wall_s), 1),
             "peak_memory_mib": round(memory.mib(), 1),
         }
 
-    def _of_a_run(self, name: str, clock: Clock) -> dict[str, float]:
-        seconds = {f"{name}_ms": clock.wall_s, f"{name}_cpu_ms": clock.cpu_s}
-        return {name: round(1e3 * each / self.num_runs, 3) for name, each in seconds.items()}
-
     def start(self, rates: Sequence[float] | None) -> tuple[Sweep, Estimate]:
         """What the command `sweep` does before it trains, but for W&B. rates: None for the ledger's."""
-        ledger = WatchedLedger(self.ledger_root, self.manifests)
+        ledger = Ledger(self.ledger_root)
+        ledger.write_study = self.manifests.running()(ledger.write_study)  # type: ignore[method-assign]
         ledger.sweep_up()
         check_same_task(ledger, self.plan)
         sweep = Sweep(self.plan, ledger, store=True)
@@ -269,16 +255,11 @@ class Simulation:
 
     def make_runs(self, sweep: Sweep, expected: Estimate, until: int) -> None:
         """What the same command does to train, but for W&B, until so many runs are in the ledger."""
-        whole, cluster = Clock(), SimulatedCluster(self.plan, sweep.ledger, self.num_workers)
+        cluster = SimulatedCluster(self.plan, sweep.ledger, self.num_workers, self.elsewhere, self.commits)
         with open(os.devnull, "w", encoding="utf-8") as out:
+            console = Console(file=out, force_terminal=self.terminal, width=100)
             progress = SweepProgress(
-                Console(file=out, force_terminal=self.terminal, width=100),
-                sweep.ledger,
-                expected.by_run,
-                expected.left_s,
-                num_runs=self.num_runs,
-                num_done=expected.num_done,
-                num_workers=self.num_workers,
+                console, sweep.ledger, expected, num_runs=self.num_runs, num_workers=self.num_workers
             )
 
             def finished(job: Job) -> None:
@@ -291,10 +272,7 @@ class Simulation:
                 cluster.end_next()
 
             try:
-                with whole.running(), progress:
+                with self.whole.running(), progress:
                     sweep.run(cluster, on_finish=finished, on_tick=tick)
             except _Stopped:
                 cluster.give_up()
-        self.own.add(whole)
-        self.own.add(cluster.elsewhere, -1)
-        self.commits.add(cluster.commits)

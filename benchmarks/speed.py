@@ -1,63 +1,43 @@
 """The comparison: the usual way, the bare step and this engine, in turns on the same images; then every method."""
 
-import os
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
-from benchmarks import methods
 from benchmarks.engine import Engine, epoch_rate, new_network
-from benchmarks.machine import PRECISIONS, describe, thread_counts
-from benchmarks.remote import Remote
-from benchmarks.report import median, print_report
+from benchmarks.machine import PRECISIONS, thread_counts
+from benchmarks.methods import measure_methods
+from benchmarks.remote import Remote, call_all
+from benchmarks.report import Measurement, median, print_note, print_report
 from benchmarks.usual_way import NUM_LOADERS, UsualWay
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads import FULL, QUICK, WORKLOADS, Effort, Workload
 from experiments.machine.device import find_device
 from experiments.networks.models.cnn_matched import count_parameters
 from experiments.runs.costs import count_train_flops
 from experiments.sweep.executors.local import default_num_workers, devices_of_workers
-from ledger.errors import UserError, remedy
-from ledger.files import to_json, write_atomically
 
-REPORT_FORMAT = 1
 WORKERS_PER_GPU = 4
 USUAL, BARE, ENGINE, PACKED = "usual way", "bare step", "engine", "engine, packed"
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How long to look. seconds: of each figure in each round; the engine's takes one whole epoch at least."""
-
-    num_rounds: int
-    num_images: int
-    seconds: float
-    num_skipped_batches: int
-
-
-FULL = Effort(num_rounds=3, num_images=6400, seconds=2.5, num_skipped_batches=16)
-QUICK = Effort(num_rounds=1, num_images=384, seconds=0.1, num_skipped_batches=2)
-
-
-@dataclass(frozen=True)
 class Side:
-    """One of those compared. threads: of each process."""
+    """One of those compared. side: its name. threads: of each process."""
 
-    name: str
+    side: str
     processes: int
     threads: int
 
 
-Rates = dict[Side, list[float]]
+Rates = Mapping[Side, list[float]]
 """Images/s of each side, a figure for each round."""
-MatrixRates = dict[tuple[str, int], list[float]]
+MatrixRates = Mapping[tuple[str, int], list[float]]
 """GFLOP/s by precision and threads, a figure for each round."""
 
 
@@ -66,11 +46,8 @@ def measure(out: Path, *, quick: bool) -> int:
 
     Raises UserError if the file cannot be written, before anything is measured.
     """
-    check_writable(out)
-    console, effort = Console(), QUICK if quick else FULL
-    device = torch.device(find_device("auto"))
-    load = os.getloadavg()[0]
-    start = time.perf_counter()
+    measurement, effort = Measurement(out, quick=quick), QUICK if quick else FULL
+    console, device = measurement.console, torch.device(find_device("auto"))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stn-bench-")))
         usual = stack.enter_context(Remote(UsualWay, device, effort.num_images))
@@ -78,55 +55,35 @@ def measure(out: Path, *, quick: bool) -> int:
             stack.enter_context(Remote(Engine, worker_device, effort.num_images, folder))
             for worker_device in devices_of_workers(device.type, max(packed_counts(device), default=1))
         ]
+        call_all([usual, *engines], "ready")
         sides = Sides(device, effort, usual, engines)
-        workloads = [sides.in_faster_precision(workload) for workload in WORKLOADS]
-        matrix_rates: MatrixRates = defaultdict(list)
-        rates: list[Rates] = [defaultdict(list) for _ in workloads]
+        matrix_rates = defaultdict[tuple[str, int], list[float]](list)
+        rates = [(sides.in_faster_precision(workload), defaultdict[Side, list[float]](list)) for workload in WORKLOADS]
         for number in range(effort.num_rounds):
-            console.print(f"round {number + 1} of {effort.num_rounds} ...", style="dim", highlight=False)
+            print_note(console, f"round {number + 1} of {effort.num_rounds} ...")
             for key, rate in sides.matrix_products():
                 matrix_rates[key].append(rate)
-            for workload, its_rates in zip(workloads, rates, strict=True):
+            for workload, of_workload in rates:
                 for side, rate in sides.train(workload):
-                    its_rates[side].append(rate)
-    its_effort = methods.QUICK if quick else methods.FULL
-    its_methods = methods.measure_methods(device, workloads[-1].protocol, its_effort, console)
-    report = {
-        "format": REPORT_FORMAT,
-        "quick": quick,
-        "num_rounds": effort.num_rounds,
-        "num_images": effort.num_images,
-        "seconds": round(time.perf_counter() - start, 1),
-        "load_average_before": round(load, 2),
-        "machine": describe(device),
-        "matrix_products": [
-            {"precision": precision, "threads": threads, **median("gflops_per_s", rounds)}
-            for (precision, threads), rounds in matrix_rates.items()
-        ],
-        "usual_way": f"PIL images, torchvision transforms, DataLoader with {NUM_LOADERS} processes, SGD, fp32; "
-        f"the first {effort.num_skipped_batches} batches are not timed",
-        "networks": [
-            network_report(workload, its_rates, matrix_rates)
-            for workload, its_rates in zip(workloads, rates, strict=True)
-        ],
-        "methods": its_methods,
-    }
-    print_report(console, report)
-    write_atomically(out, to_json(report))
+                    of_workload[side].append(rate)
+    methods = measure_methods(device, rates[-1][0].protocol, effort, console)
+    measurement.finish(
+        print_report,
+        device,
+        {"num_rounds": effort.num_rounds, "num_images": effort.num_images},
+        {
+            "matrix_products": [
+                {"precision": precision, "threads": threads, **median("gflops_per_s", rounds)}
+                for (precision, threads), rounds in matrix_rates.items()
+            ],
+            "usual_way": f"PIL images, torchvision transforms, DataLoader with {NUM_LOADERS} processes, SGD, fp32; "
+            f"the first {effort.num_skipped_batches} batches are not timed",
+            "networks": [network_report(*of_workload, matrix_rates) for of_workload in rates],
+            "methods": methods,
+        },
+    )
     console.print(f"Written to {out}", highlight=False, markup=False, soft_wrap=True)
     return 0
-
-
-def check_writable(out: Path) -> None:
-    """Raises UserError if the file cannot be written."""
-    try:
-        if out.is_dir():  # such as `.`, which has no name
-            raise IsADirectoryError(0, "it is a folder")
-        probe = out.with_name(f".{out.name}.{os.getpid()}")
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"out: {out} cannot be written ({error.strerror}){remedy(error)}") from None
 
 
 def packed_counts(device: torch.device) -> tuple[int, ...]:
@@ -137,19 +94,12 @@ def packed_counts(device: torch.device) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Sides:
-    """Those compared, each in its own processes.
-
-    engines: as many as are packed at most. They wait while others are timed.
-    """
+    """The sides of the comparison, each in its own processes. engines: as many as are packed at most."""
 
     device: torch.device
     effort: Effort
     usual: Remote
     engines: Sequence[Remote]
-
-    def __post_init__(self) -> None:
-        for process in (self.usual, *self.engines):
-            process.call("ready")
 
     def set_threads(self, threads: int) -> None:
         if self.device.type == "cpu":
@@ -158,7 +108,7 @@ class Sides:
     def in_faster_precision(self, workload: Workload) -> Workload:
         """In bf16 where the bare step gains a tenth from it, else in fp32: the rule that `auto` goes by."""
         fp32, bf16 = workload.with_precision("fp32"), workload.with_precision("bf16")
-        rates = [self.engines[0].call("bare_rate", each, self.effort.seconds / 5) for each in (fp32, bf16)]
+        rates = [self.engines[0].call("bare_rate", side, self.effort.seconds / 5) for side in (fp32, bf16)]
         return bf16 if rates[1] > 1.1 * rates[0] else fp32
 
     def matrix_products(self) -> Iterator[tuple[tuple[str, int], float]]:
@@ -198,10 +148,7 @@ def network_report(workload: Workload, rates: Rates, matrix_rates: MatrixRates) 
         "precision": workload.protocol.precision,
         "num_parameters": count_parameters(network),
         "train_flops_per_image": flops,
-        "rates": [
-            {"side": side.name, "processes": side.processes, "threads": side.threads, **median("images_per_s", rounds)}
-            for side, rounds in rates.items()
-        ],
+        "rates": [{**asdict(side), **median("images_per_s", rounds)} for side, rounds in rates.items()],
         "ratios": [
             {
                 "ratio": name,
@@ -221,17 +168,17 @@ def ratios(rates: Rates, matrix_rates: MatrixRates, flops: float) -> Iterator[tu
     flops: of one image. One process is held against the matrix products of its threads, several against those of
     all threads.
     """
-    usual = next(rounds for side, rounds in rates.items() if side.name == USUAL)
-    engine = {side: rounds for side, rounds in rates.items() if side.name in (ENGINE, PACKED)}
+    usual = next(rounds for side, rounds in rates.items() if side.side == USUAL)
+    engine = {side: rounds for side, rounds in rates.items() if side.side in (ENGINE, PACKED)}
     for side, rounds in engine.items():
-        yield f"{side.name} / {USUAL}", side, [a / b for a, b in zip(rounds, usual, strict=True)]
+        yield f"{side.side} / {USUAL}", side, [a / b for a, b in zip(rounds, usual, strict=True)]
     for side, rounds in engine.items():
         bare = rates.get(Side(BARE, side.processes, side.threads))
         if bare is not None:
-            yield f"{side.name} / {BARE}", side, [a / b for a, b in zip(rounds, bare, strict=True)]
+            yield f"{side.side} / {BARE}", side, [a / b for a, b in zip(rounds, bare, strict=True)]
     most_threads = max(threads for _, threads in matrix_rates)
     for precision in PRECISIONS:
         for side, rounds in engine.items():
             matrix = matrix_rates[precision, side.threads if side.processes == 1 else most_threads]
             share = [flops * a / (1e9 * b) for a, b in zip(rounds, matrix, strict=True)]
-            yield f"{side.name} / {precision} matrix rate", side, share
+            yield f"{side.side} / {precision} matrix rate", side, share

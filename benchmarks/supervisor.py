@@ -5,10 +5,8 @@ own (benchmarks/simulated_cluster.py). W&B is left out: its files are written by
 """
 
 import argparse
-import os
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks.machine import describe
 from benchmarks.remote import Remote
-from benchmarks.report import print_load, print_table
+from benchmarks.report import Measurement, print_load, print_note, print_table
 from benchmarks.simulated_cluster import MEDIAN_S, RUNS_OF_ARM, STARTS, Simulation
-from benchmarks.speed import check_writable
 from ledger.errors import UserError
-from ledger.files import to_json, write_atomically
 from ledger.plain_text import print_anything
 
-REPORT_FORMAT = 1
 FULL, QUICK = (625, 1250, 2500, 5000, 10000), (25, 50)
 TABLES = (
     {
@@ -48,55 +42,42 @@ NOTE = (
     "into the ledger, flushed, as the supervisor of a cluster does besides. Runs/s: at which own and commit take all "
     "the time. Starts: with an empty ledger (speed is not measured), with half of the runs and with all. × linear: own "
     "CPU a run, and the last start a run, over those of the first line. {workers} workers, whose runs take "
-    "{median_s:g} s of a time that nobody waits for, in the median."
+    "{median_s:g} s of simulated time, in the median."
 )
 
 
 def measure(sizes: Sequence[int], workers: int, folder: Path | None) -> list[dict[str, Any]]:
     """A study of each size with its progress in a terminal, then the middle one's in a file.
 
-    folder: for the ledgers, which are deleted; None for the system's.
+    folder: for the ledgers, which are deleted; None for the system's. Ratios: what each run costs over what it costs in
+    the first study.
     """
-    found = []
+    studies = list[dict[str, Any]]()
     for num_runs, terminal in [*((size, True) for size in sizes), (sizes[len(sizes) // 2], False)]:
         with (
             tempfile.TemporaryDirectory(prefix="stn-bench-", dir=folder) as scratch,
             Remote(Simulation, Path(scratch), num_runs, workers, terminal) as simulation,
         ):
-            found.append(simulation.call("measure"))
-    return found
-
-
-def with_ratios(studies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same with what each run costs over what it costs in the first study."""
-    first = studies[0]
-    return [
-        {
-            **each,
-            "own_cpu_ratio": round(each["own_cpu_ms"] / first["own_cpu_ms"], 2),
-            "full_start_ratio": round(
-                each["full_start_s"] / each["num_runs"] / (first["full_start_s"] / first["num_runs"]), 2
-            ),
-        }
-        for each in studies
-    ]
+            study = simulation.call("measure")
+        first = studies[0] if studies else study
+        scale = study["num_runs"] / first["num_runs"]
+        study["own_cpu_ratio"] = round(study["own_cpu_ms"] / first["own_cpu_ms"], 2)
+        study["full_start_ratio"] = round(study["full_start_s"] / first["full_start_s"] / scale, 2)
+        studies.append(study)
+    return studies
 
 
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
-    """The report as a table."""
+    """The report as tables."""
     print_load(console, report["load_average_before"])
     for columns in TABLES:
         rows = [
-            (
-                f"{each['num_runs']:,}{'' if each['terminal'] else '*'}",
-                *(cell.format(**each) for cell in columns.values()),
-            )
-            for each in report["studies"]
+            (f"{study['num_runs']:,}{'' if study['terminal'] else '*'}", *(c.format(**study) for c in columns.values()))
+            for study in report["studies"]
         ]
         print_table(console, ("runs", *columns), rows)
-    console.print("* Without a terminal: a line for each run, and no bar.", style="dim", highlight=False)
-    note = NOTE.format(workers=f"{report['num_workers']:,}", median_s=MEDIAN_S)
-    console.print(note, style="dim", highlight=False)
+    print_note(console, "* Without a terminal: a line for each run, and no bar.")
+    print_note(console, NOTE.format(workers=f"{report['num_workers']:,}", median_s=MEDIAN_S))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,26 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.workers < 1:
         parser.error(f"--workers: {options.workers} is less than 1")
     if options.folder and not options.folder.is_dir():
-        parser.error(f"--folder: {options.folder} is no folder")
+        parser.error(f"--folder: {options.folder} is not a folder")
     try:
-        if options.out:
-            check_writable(options.out)
+        measurement = Measurement(options.out, quick=options.quick)
     except UserError as error:
         parser.error(str(error))
-    console, load, start_s = Console(), os.getloadavg()[0], time.perf_counter()
-    studies = with_ratios(measure(sizes, options.workers, options.folder))
-    report = {
-        "format": REPORT_FORMAT,
-        "quick": options.quick,
-        "seconds": round(time.perf_counter() - start_s, 1),
-        "load_average_before": round(load, 2),
-        "machine": describe(torch.device("cpu")),
-        "num_workers": options.workers,
-        "studies": studies,
-    }
-    print_report(console, report)
-    if options.out:
-        write_atomically(options.out, to_json(report))
+    studies = measure(sizes, options.workers, options.folder)
+    measurement.finish(print_report, torch.device("cpu"), {}, {"num_workers": options.workers, "studies": studies})
     return 0
 
 

@@ -1,29 +1,14 @@
 """Seconds of training until a network is right about so many test images, beside the usual way to train one.
 
-Three sides train in turns on the same images:
-
-- the usual way: torchvision's transforms on PIL images, a DataLoader, a plain network, SGD, fp32;
-- this engine with the same network, optimiser, schedule and number of epochs;
-- this engine with its default recipe.
-
-The first over the second is what the engine is worth, the second over the third what the recipe is.
-
-A clock starts when the images are in memory and decoded, so building the network, its whitening and starting the
-loaders are counted. It stands while accuracy is measured, after each epoch, on all sides. Each training has a process
-of its own, with a thread for each core. The suite's sweeps train as many networks at once as there are cores, with one
-thread each, which is faster for all of them together and slower for each.
-
-All training images are trained on but those that a study would hold out. Accuracy is that on the test part: nothing is
-chosen by it here, and the numbers of epochs below go by validation images.
+Each training has a process of its own, with a thread for each core. Its clock starts when the images are decoded and
+stands while accuracy is measured, on the test part: nothing is chosen by it here, and the numbers of epochs below go by
+validation images.
 """
 
 import dataclasses
-import os
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +16,9 @@ import torch
 from rich.console import Console
 from torch.optim.lr_scheduler import OneCycleLR
 
-from benchmarks.machine import describe, wait_for
+from benchmarks.machine import wait_for
 from benchmarks.remote import Remote
-from benchmarks.report import median, print_load, print_machine, print_table
-from benchmarks.speed import check_writable
+from benchmarks.report import Measurement, median, print_load, print_machine, print_note, print_table
 from benchmarks.usual_way import AUGMENTATIONS, NUM_LOADERS, PilImages, PlainTraining, new_loader
 from benchmarks.workloads import OLD_RECIPE, WORKLOADS, Workload
 from experiments.images.tasks import Say, load_task
@@ -49,9 +33,7 @@ from experiments.runs.training import Row, train
 from experiments.terminal.display import say_to
 from ledger.config import Protocol, RunConfig
 from ledger.errors import UserError
-from ledger.files import to_json, write_atomically
 
-REPORT_FORMAT = 1
 OLD_EPOCHS, NEW_EPOCHS = 15, 4
 """A schedule has to know how long it is: as few as should come to 80 % of CIFAR-10's validation images. With 10 of the
 old recipe a trial came to 79.4 %, and with 13 to 79.7 % of the test images the usual way."""
@@ -67,17 +49,8 @@ NOTE = (
     "medians, ratios medians of the rounds' ratios. A side that misses the target in any round has none."
 )
 Point = dict[str, Any]
-"""Of a curve: seconds of training, whole epochs, and the share of the test images that are right then."""
+"""One point of a curve: seconds of training, whole epochs, and the share of the test images that are right then."""
 Tell = Callable[[Point], None]
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of those compared. method: of Training."""
-
-    name: str
-    method: str
-    workload: Workload
 
 
 class Clock:
@@ -150,97 +123,85 @@ def measure(path: Path, out: Path, *, target: float, num_rounds: int, quick: boo
         raise UserError(f"target: {target:g} is not a share of the images above 0 and up to 1, such as 0.8")
     if num_rounds < 1:
         raise UserError(f"rounds: {num_rounds} is less than 1")
-    check_writable(out)
-    console, cache, load = Console(), cache_folder(), os.getloadavg()[0]
-    say, few = say_to(console), QUICK_IMAGES if quick else 0
+    measurement, cache = Measurement(out, quick=quick), cache_folder()
+    say, few = say_to(measurement.console), QUICK_IMAGES if quick else 0
     task = load_task(f"folder:{path}", image_px=Protocol().image_px, cache=cache, say=say)
     fitted, shrunk = fit_to_task(resolve(Protocol(train_images=few, test_images=few), cache), task)
     if shrunk:
         say(shrunk)
     sides, device = sides_for(fitted, quick=quick), torch.device(fitted.device)
-    start, curves = time.perf_counter(), defaultdict[str, list[list[Point]]](list)
+    curves: dict[str, list[list[Point]]] = {side: [] for side in sides}
+    measurement.start_s = time.perf_counter()  # decoding is not counted
     for number in range(1, num_rounds + 1):
-        for side in sides:
+        for side, workload in sides.items():
             with Remote(Training, task.content_hash, cache, device) as training:
-                say(f"round {number} of {num_rounds}, {side.name}")
-                curves[side.name].append(curve_of(side, number, training, say))
-    reports = [side_report(side, curves[side.name], target) for side in sides]
-    report = {
-        "format": REPORT_FORMAT,
-        "quick": quick,
-        "target_accuracy": target,
-        "num_rounds": num_rounds,
-        "num_train_images": fitted.train_images,
-        "num_test_images": fitted.test_images,
-        "seconds": round(time.perf_counter() - start, 1),
-        "load_average_before": round(load, 2),
-        "machine": describe(device),
-        "task": task.record(),
-        "usual_way": f"PIL images, torchvision transforms, DataLoader with {NUM_LOADERS} processes, the plain network, "
-        "torch's SGD and one cycle, fp32",
-        "sides": reports,
-        "ratios": list(ratios(reports)),
-    }
-    print_report(console, report)
-    write_atomically(out, to_json(report))
+                say(f"round {number} of {num_rounds}, {side}")
+                curves[side].append(curve_of(side, workload, number, training, say))
+    reports = [side_report(side, workload, curves[side], target) for side, workload in sides.items()]
+    measurement.finish(
+        print_report,
+        device,
+        {
+            "target_accuracy": target,
+            "num_rounds": num_rounds,
+            "num_train_images": fitted.train_images,
+            "num_test_images": fitted.test_images,
+        },
+        {
+            "task": task.record(),
+            "usual_way": f"PIL images, torchvision transforms, DataLoader with {NUM_LOADERS} processes, the plain "
+            "network, torch's SGD and one cycle, fp32",
+            "sides": reports,
+            "ratios": list(ratios(reports)),
+        },
+    )
     say(f"Written to {out}")
     return 0
 
 
-def sides_for(fitted: Protocol, *, quick: bool) -> list[Side]:
-    """All sides, on as many images, on the device and in the precision of the protocol."""
-    same = {
-        field: getattr(fitted, field) for field in ("train_images", "val_images", "test_images", "device", "precision")
-    }
+def sides_for(fitted: Protocol, *, quick: bool) -> dict[str, Workload]:
+    """What each side trains, on as many images, on the device and in the precision of the protocol."""
+    shared = ("train_images", "val_images", "test_images", "device", "precision")
 
-    def side(name: str, method: str, workload: Workload, epochs: int) -> Side:
-        protocol = dataclasses.replace(workload.protocol, **same, epochs=QUICK_EPOCHS if quick else epochs)
-        return Side(name, method, dataclasses.replace(workload, protocol=protocol))
+    def fit(workload: Workload, epochs: int) -> Workload:
+        settings = {name: getattr(fitted, name) for name in shared} | {"epochs": QUICK_EPOCHS if quick else epochs}
+        return dataclasses.replace(workload, protocol=dataclasses.replace(workload.protocol, **settings))
 
-    return [
-        side(USUAL, "usual_way", OLD_RECIPE, OLD_EPOCHS),
-        side(OLD, "engine", OLD_RECIPE, OLD_EPOCHS),
-        side(NEW, "engine", WORKLOADS[-1], NEW_EPOCHS),
-    ]
+    old = fit(OLD_RECIPE, OLD_EPOCHS)
+    return {USUAL: old, OLD: old, NEW: fit(WORKLOADS[-1], NEW_EPOCHS)}
 
 
-def curve_of(side: Side, seed: int, training: Remote, say: Say) -> list[Point]:
+def curve_of(side: str, workload: Workload, seed: int, training: Remote, say: Say) -> list[Point]:
     """Train the side to its end. Raises UserError where its loss does not stay finite."""
-    run = dataclasses.replace(side.workload.run(side.workload.protocol.epochs), seed=seed)
+    run = dataclasses.replace(workload.run(workload.protocol.epochs), seed=seed)
     curve, epochs = list[Point](), run.protocol.epochs
-    for point in training.follow(side.method, side.workload, run):
+    for point in training.follow("usual_way" if side == USUAL else "engine", workload, run):
         curve.append(point)
         percent, seconds = 100 * point["accuracy"], point["seconds"]
         say(f"epoch {point['epoch']} of {epochs}, {percent:.1f} % right after {seconds:.1f} s")
     if len(curve) < epochs:
-        raise UserError(f"these images cannot be trained on by the side {side.name!r}: its loss is not finite")
+        raise UserError(f"these images cannot be trained on by the side {side!r}: its loss is not finite")
     return curve
 
 
 def seconds_to(target: float, curve: Sequence[Point]) -> float | None:
-    """Those of the first epoch after which accuracy is the target or more; None if it never is."""
+    """Seconds until the first epoch after which accuracy is the target or more; None if it never is."""
     return next((point["seconds"] for point in curve if point["accuracy"] >= target), None)
 
 
-def median_of_all(name: str, rounds: Sequence[float | None]) -> dict[str, Any]:
-    """The median, and what it is the median of; no median where a round has no figure."""
-    known = [value for value in rounds if value is not None]
-    return median(name, known) if len(known) == len(rounds) else {name: None, "rounds": list(rounds)}
-
-
-def side_report(side: Side, curves: Sequence[Sequence[Point]], target: float) -> dict[str, Any]:
+def side_report(side: str, workload: Workload, curves: Sequence[Sequence[Point]], target: float) -> dict[str, Any]:
     """What the JSON says of a side. curves: of each round."""
-    protocol = side.workload.protocol
+    protocol = workload.protocol
     rates = [protocol.epochs * protocol.train_images / curve[-1]["seconds"] for curve in curves]
     return {
-        "side": side.name,
-        "variant": side.workload.variant,
+        "side": side,
+        "variant": workload.variant,
         "epochs": protocol.epochs,
         "batch_size": protocol.batch_size,
-        "precision": "fp32" if side.name == USUAL else protocol.precision,
+        "precision": "fp32" if side == USUAL else protocol.precision,
         "images_per_s": round(statistics.median(rates), 1),
         "final_accuracy": round(statistics.median(curve[-1]["accuracy"] for curve in curves), 4),
-        **median_of_all("seconds_to_target", [seconds_to(target, curve) for curve in curves]),
+        **median("seconds_to_target", [seconds_to(target, curve) for curve in curves]),
         "curves": curves,
     }
 
@@ -250,7 +211,7 @@ def ratios(sides: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     seconds = {side["side"]: side["rounds"] for side in sides}
     for over, under, part, hoped_for in RATIOS:
         values = [a / b if a and b else None for a, b in zip(seconds[over], seconds[under], strict=True)]
-        yield {"ratio": f"{over} / {under}", "part": part, **median_of_all("value", values), "target": hoped_for}
+        yield {"ratio": f"{over} / {under}", "part": part, **median("value", values), "target": hoped_for}
 
 
 def print_report(console: Console, report: Mapping[str, Any]) -> None:
@@ -277,19 +238,11 @@ def print_report(console: Console, report: Mapping[str, Any]) -> None:
         console,
         ("ratio of seconds", "part", "value", "in each round", "target"),
         [
-            (
-                ratio["ratio"],
-                ratio["part"],
-                listed([ratio["value"]], 2),
-                listed(ratio["rounds"], 2),
-                f"{ratio['target'] or ''}",
-            )
-            for ratio in report["ratios"]
+            (r["ratio"], r["part"], listed([r["value"]], 2), listed(r["rounds"], 2), r["target"] or "")
+            for r in report["ratios"]
         ],
     )
-    console.print(
-        NOTE.format(percent=percent, precision=report["sides"][-1]["precision"], **report), style="dim", highlight=False
-    )
+    print_note(console, NOTE.format(percent=percent, precision=report["sides"][-1]["precision"], **report))
 
 
 def listed(values: Sequence[float | None], digits: int) -> str:

@@ -8,7 +8,8 @@ Legend: N images, B images of a batch, C channels, H rows, W columns, X logits.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import chain, repeat
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from experiments.runs.images import DeviceImages
 NUM_LOADERS = 2
 BATCHES_PER_LOG = 50
 MEAN, STD = 0.5, 0.25
-"""Of pixels, roughly: what they are normalised by."""
+"""Roughly those of the pixels, which are normalised by them."""
 
 
 class PlainLeNet(nn.Module):
@@ -106,10 +107,7 @@ PLAIN_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 
 AUGMENTATIONS: dict[str, list[nn.Module]] = {
     "stn_affine@lenet": [],
-    "cnn+flip_crop": [
-        transforms.RandomCrop(32, padding=2, padding_mode="reflect"),
-        transforms.RandomHorizontalFlip(),
-    ],
+    "cnn+flip_crop": [transforms.RandomCrop(32, padding=2, padding_mode="reflect"), transforms.RandomHorizontalFlip()],
     OLD_RECIPE.variant: [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()],
 }
 """By the variant whose policy they do the work of."""
@@ -133,12 +131,6 @@ class PilImages(Dataset[tuple[Tensor, int]]):
 def new_loader(images: PilImages, batch_size: int) -> DataLoader[Any]:
     """Each time through it is an epoch in a new random order; its processes stay alive in between."""
     return DataLoader(images, batch_size, shuffle=True, num_workers=NUM_LOADERS, persistent_workers=True)
-
-
-def for_ever(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Epoch after epoch."""
-    while True:
-        yield from loader
 
 
 class PlainTraining:
@@ -178,7 +170,7 @@ class PlainTraining:
 
 
 class UsualWay:
-    """The plain training loop, as it runs in a process whose settings nobody has touched."""
+    """The plain training loop, as it runs in a process with its default settings."""
 
     def __init__(self, device: torch.device, num_images: int) -> None:
         self.device = device
@@ -195,11 +187,11 @@ class UsualWay:
 
         num_skipped_batches: not timed, while the loaders start and their queues fill.
         """
-        images = PilImages(self.images, AUGMENTATIONS[workload.variant])
-        training = PlainTraining(workload, self.device)
+        images, training = PilImages(self.images, AUGMENTATIONS[workload.variant]), PlainTraining(workload, self.device)
+        epochs = repeat(new_loader(images, workload.protocol.batch_size))
         start, num_images, losses = 0.0, 0, []
         training.network.train()
-        for step, (x_BCHW, labels_B) in enumerate(for_ever(new_loader(images, workload.protocol.batch_size))):
+        for step, (x_BCHW, labels_B) in enumerate(chain.from_iterable(epochs)):
             if step == num_skipped_batches:
                 wait_for(self.device)
                 start = time.perf_counter()

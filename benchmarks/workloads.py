@@ -38,6 +38,24 @@ class Workload:
         return RunConfig(variant=self.variant, protocol=protocol, optim=self.optim)
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How long to look. seconds: of each figure in each round; the engine's takes one whole epoch at least.
+
+    method_batch, method_s: images of a batch, and seconds of each figure (one call at least), where methods are timed.
+    """
+
+    num_rounds: int
+    num_images: int
+    seconds: float
+    num_skipped_batches: int
+    method_batch: int
+    method_s: float
+
+
+FULL = Effort(3, num_images=6400, seconds=2.5, num_skipped_batches=16, method_batch=128, method_s=0.3)
+QUICK = Effort(1, num_images=384, seconds=0.1, num_skipped_batches=2, method_batch=8, method_s=0.0)
+
 WORKLOADS = (
     Workload(
         "PyTorch's tutorial network",
@@ -71,14 +89,7 @@ WORKLOADS = (
 OLD_RECIPE = Workload(
     "former default network, as it was trained",
     "cnn@cnn4+flip_crop:border=black:mirror=random:padding_px=4",
-    Protocol(
-        val_images=0,
-        batch_size=128,
-        optimiser="sgd",
-        momentum=0.9,
-        schedule="one_cycle",
-        averaging=False,
-    ),
+    Protocol(val_images=0, batch_size=128, optimiser="sgd", momentum=0.9, schedule="one_cycle", averaging=False),
     Optim(lr=0.1),
 )
 """That of this suite's first results: what a person would train with SGD."""

@@ -1,7 +1,4 @@
-"""Whether the files of a run say the same: what an edit leaves behind that also renews the checksums.
-
-In ledgers of older versions, which have none, it is all that can be looked at.
-"""
+"""Whether the files of a run agree: edits that renewed the checksums do not, and older ledgers have no checksums."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -10,11 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ledger.config import hash_of, key_of
+from ledger.config import protocol_hash, run_key
+from ledger.scores import robustness_scores
 
 STATUSES = ("completed", "pruned", "diverged", "failed")
 NUM_BINS = 15
-"""Of confidence, in the expected calibration error."""
+"""Bins of confidence, in the expected calibration error."""
 ROUNDING = 1e-6
 """Two sums of the same numbers, in another order, are closer than that."""
 LOSS_ROUNDING = 1e-3
@@ -26,15 +24,15 @@ def disagreements(key: str, values: Mapping[str, Any]) -> Iterator[tuple[str, st
 
     key: the name of the run's folder. values: by the files' names, what JSON and tensors hold; run.json among them.
     """
-    file = "run.json"
+    file, record = "run.json", values["run.json"]
     try:
-        yield from ((file, what) for what in _of_record(key, values[file]))
+        yield from ((file, what) for what in _of_record(key, record))
         file = "history.json"
-        yield from ((file, what) for what in _of_history(values["run.json"], values[file]))
-        yield from _of_files(values["run.json"], values.keys())
+        yield from ((file, what) for what in _of_history(record, values[file]))
+        yield from _of_files(record, values.keys())
         for file, check in (("predictions.safetensors", _of_predictions), ("robustness.json", _of_robustness)):
             if file in values:
-                yield from ((file, what) for what in check(values["run.json"], values[file]))
+                yield from ((file, what) for what in check(record, values[file]))
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as fault:
         yield file, f"lacks what it should hold ({type(fault).__name__}: {fault})"
 
@@ -43,9 +41,9 @@ def _of_record(key: str, record: Mapping[str, Any]) -> Iterator[str]:
     config = record["config"]
     if record["key"] != key:
         yield f"is of the run {record['key']}, but its folder is called {key}"
-    if key_of(config, record["task"]["content_hash"], record["format"]) != record["key"]:
+    if run_key(config, record["task"]["content_hash"], record["format"]) != record["key"]:
         yield "its key is not the hash of its configuration and its task"
-    if hash_of(config["protocol"]) != record["protocol_hash"]:
+    if protocol_hash(config["protocol"]) != record["protocol_hash"]:
         yield "its protocol_hash is not that of its protocol"
     if record["status"] not in STATUSES:
         yield f"its status {record['status']!r} is none of {', '.join(STATUSES)}"
@@ -92,15 +90,13 @@ def _of_predictions(record: Mapping[str, Any], arrays: Mapping[str, Any]) -> Ite
     )
     by_class = [hits / total if total else None for hits, total in zip(hits_K, totals_K, strict=True)]
     loss = float(-np.log(probability_N).mean()) if (probability_N > 0).all() else math.nan
-    found = {
+    scores = {
         "test_accuracy": int(correct_N.sum()) / len(label_N),
         "test_class_accuracy": by_class,
         "test_ece": calibration_error(confidence_N, correct_N),
-        "test_loss": loss,
     }
-    for name, value in found.items():
-        if not _same(value, result[name], LOSS_ROUNDING if name == "test_loss" else ROUNDING):
-            yield f"its {name} comes to {_short(value)}, and run.json says {_short(result[name])}"
+    yield from _compared(scores, result, ROUNDING)
+    yield from _compared({"test_loss": loss}, result, LOSS_ROUNDING)
 
 
 def calibration_error(confidence_N: npt.NDArray[np.float64], correct_N: npt.NDArray[np.bool_]) -> float:
@@ -111,25 +107,20 @@ def calibration_error(confidence_N: npt.NDArray[np.float64], correct_N: npt.NDAr
 
 
 def _of_robustness(record: Mapping[str, Any], robustness: Mapping[str, Any]) -> Iterator[str]:
-    points, corruptions = robustness["points"], robustness["corruptions"]
-    turned = [point["accuracy"] for point in points if point["kind"] == "rotation" and point["value"] != 180]
-    found = {
-        "rotation_accuracy": sum(turned) / len(turned),
-        "corruption_accuracy": sum(each["accuracy"] for each in corruptions) / len(corruptions),
-        "worst_of_grid_accuracy": robustness["worst_of_grid"]["accuracy"],
-    }
-    for name, value in found.items():
-        if not _same(value, record["result"][name], ROUNDING):
-            yield f"its {name} comes to {_short(value)}, and run.json says {_short(record['result'][name])}"
+    yield from _compared(robustness_scores(robustness), record["result"], ROUNDING)
 
 
-def _same(found: Any, said: Any, tolerance: float) -> bool:
+def _compared(scores: Mapping[str, Any], result: Mapping[str, Any], tolerance: float) -> Iterator[str]:
+    for name, score in scores.items():
+        if not _same(score, result[name], tolerance):
+            is_one = isinstance(score, float)
+            computed, recorded = (f"{value:.6g}" if is_one else f"{value!r:.80}" for value in (score, result[name]))
+            yield f"its {name} comes to {computed}, and run.json says {recorded}"
+
+
+def _same(computed: Any, recorded: Any, tolerance: float) -> bool:
     """A value that could not be worked out (NaN) agrees with everything."""
-    if isinstance(found, list):
-        pairs = zip(found, said, strict=True)
+    if isinstance(computed, list):
+        pairs = zip(computed, recorded, strict=True)
         return all(_same(*pair, tolerance) if None not in pair else pair[0] == pair[1] for pair in pairs)
-    return math.isnan(found) or abs(found - said) <= tolerance * max(1, abs(said))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, int | float) else f"{value!r:.80}"
+    return math.isnan(computed) or abs(computed - recorded) <= tolerance * max(1, abs(recorded))

@@ -1,10 +1,4 @@
-"""Whether a ledger is what was written: every file of it is read, and nothing is changed.
-
-A sweep may be at work in it meanwhile: what it has just taken away is passed over.
-
-Findings are what is damaged, edited, missing, too much, or of a newer version. Notes are what is as it may be: runs
-that are still to be made, what killed processes left, runs of older versions.
-"""
+"""Whether a ledger is what was written: all of it is read. What a sweep takes away meanwhile is passed over."""
 
 import hashlib
 import os
@@ -14,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ledger.checksums import digest_fits
-from ledger.committed import HOW_TO_MEND_A_STUDY, newer_format, parse_json, read_json
-from ledger.config import RESULT_FORMAT, hash_of
+from ledger.committed import HOW_TO_MEND_A_STUDY, parse_json, read_json
+from ledger.config import protocol_hash
 from ledger.errors import UserError
 from ledger.files import process_is_alive, to_json
 from ledger.forms import is_whole, misfit
 from ledger.ledger import Ledger
 from ledger.listed import keys_of, winners_of
-from ledger.markers import read_marker
-from ledger.run_audit import LET_ME_READ, UPDATE, CheckedRun, Finding, Kind, check_run
+from ledger.markers import SINGLE_RUNS, read_marker
+from ledger.run_audit import NOT_OURS, UPDATE, Checked, CheckedRun, Kind, check_run, is_too_new
 from ledger.started import program
 from ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
 from ledger.traces import JOURNAL, Traces
@@ -30,23 +24,22 @@ from ledger.winners import Tried, winner_of
 from ledger.wording import count
 
 SWEPT = "the next `make sweep` deletes it"
-JOURNAL_FILES = re.compile(rf"{re.escape(JOURNAL)}(\.lock.*)?")
-NUM_NAMED = 3
-"""Names that a note gives for examples."""
+STUDY_FILES = re.compile(rf"study\.json|{re.escape(JOURNAL)}(\.lock.*)?")
+SINGLE = SINGLE_RUNS[1]
 
 
-class Audit:
+class Audit(Checked):
     """What was found, in the order of the ledger's folders, and what was read.
 
-    lost: keys of runs that were made and are gone.
-    num_homeless: runs of which nothing says what study they are of.
+    findings: what is damaged, edited, missing, too much, or of a newer version. notes: what is as it may be, such as
+    runs that are still to be made, what killed processes left, and runs of older versions. lost: keys of runs that were
+    made and are gone. num_homeless: runs of which nothing says what study they are of.
     """
 
     def __init__(self, root: Path) -> None:
+        super().__init__(where="")
         self.root = root
-        self.findings: list[Finding] = []
-        self.notes: list[str] = []
-        self.num_runs = self.num_studies = self.num_files = self.num_bytes = self.num_homeless = 0
+        self.num_runs = self.num_studies = self.num_homeless = 0
         self.lost: set[str] = set()
         self.runs: dict[str, CheckedRun] = {}
         self._traces = Traces(root)
@@ -55,86 +48,94 @@ class Audit:
     def look_through(self, on_run: Callable[[int, int], None]) -> None:
         self._check_runs(on_run)
         self._miss_runs()
-        without = {name: self.root / "studies" / name for name in self._traces.studies()}
-        for folder in _entries(self.root / "studies"):
-            if not folder.is_dir() or folder.is_symlink():
-                self._note_stranger(folder)
-            elif self._check_study(folder):
-                without.pop(folder.name, None)
-            else:
-                without[folder.name] = folder
-        strays = self.runs.keys() - set().union(*self._listed.values())
-        for _, folder in sorted(without.items()):
+        folders = {folder.name: folder for folder in self._folders("studies")}
+        without = [folder for folder in folders.values() if not self._check_study(folder)]
+        without += [self.root / "studies" / name for name in self._traces.studies() - folders.keys()]
+        strays = sorted(self.runs.keys() - set().union(*self._listed.values()))
+        for folder in sorted(without):
             self._miss_study(folder, strays)
         self._check_running()
         self._check_markers()
         self._check_top()
-        self._say_of_strays(sorted(strays))
+        self._say_of_strays(strays)
+
+    def _folders(self, place: str) -> list[Path]:
+        """The folders in that folder of the ledger; what else lies there is noted."""
+        folders = []
+        for entry in _entries(self.root / place):
+            if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."):
+                folders.append(entry)
+            else:
+                self._note_stranger(entry)
+        return folders
 
     def _note(self, entry: Path, text: str) -> None:
         """Say it of a file or folder, if that is still there."""
         if os.path.lexists(entry):
-            self.notes.append(text)
+            self.notes.append(f"{entry.relative_to(self.root)}: {text}")
 
     def _note_stranger(self, entry: Path) -> None:
-        self._note(entry, _stranger(self.root, entry))
+        """Say whose a file is that holds no result: a living process's, a killed one's, or not the ledger's."""
+        suffix, is_mark = entry.name.rpartition(".")[2], entry.parent.name == "running"
+        try:
+            pid = int(suffix) if suffix.isdigit() else read_json(entry)["pid"] if is_mark else None
+        except (OSError, ValueError, LookupError, TypeError):
+            pid = None
+        if not is_whole(pid):
+            self._note(entry, NOT_OURS)
+        elif process_is_alive(pid):
+            self._note(entry, f"the process {pid} is at work on it")
+        else:
+            self._note(entry, f"left by a process that was killed; {SWEPT}")
 
     def _check_runs(self, on_run: Callable[[int, int], None]) -> None:
-        folders: list[Path] = []
-        for entry in _entries(self.root / "runs"):
-            if entry.name.startswith(".") or entry.is_symlink() or not entry.is_dir():
-                self._note_stranger(entry)
-            else:
-                folders.append(entry)
+        folders = self._folders("runs")
         for number, folder in enumerate(folders, 1):
             try:
-                run = self.runs[folder.name] = check_run(folder)
+                run = check_run(folder)
             except FileNotFoundError:  # a sweep that retries it has just taken it out
                 continue
             except OSError as error:  # such as of another user's folder; the others are read all the same
-                run = self.runs[folder.name] = CheckedRun(folder.name)
-                run.find("", "unreadable", f"cannot be read ({error.strerror})", LET_ME_READ)
+                run = CheckedRun(f"runs/{folder.name}")
+                run.find_unreadable("", error)
             self.findings += run.findings
             self.notes += run.notes
-            if run.is_copy:
-                del self.runs[folder.name]
-            self.num_runs += not run.is_copy
             self.num_files += run.num_files
             self.num_bytes += run.num_bytes
+            if not run.is_copy:
+                self.runs[folder.name] = run
             on_run(number, len(folders))
+        self.num_runs = len(self.runs)
         if old := [key for key, run in self.runs.items() if run.is_old]:
-            num = count(len(old), "run")
-            text = f"{num} without checksums, as older versions made them: only what they say was checked"
-            self.notes.append(text + _such_as(old))
+            without = "without checksums, as older versions made them: only what they say was checked"
+            self.notes.append(f"{count(len(old), 'run')} {without}{_such_as(old)}")
 
     def _miss_runs(self) -> None:
-        """Runs that were made and are gone; one that is being made again is none of them."""
+        """Runs that were made and are gone, but for those that are being made again."""
         gone = {key for key in self._traces.keys() - self.runs.keys() if not (self.root / "runs" / key).exists()}
         gone &= self._traces.keys()  # asked again: RETRY=1 takes the marker out before the run
         self.lost = gone - Ledger(self.root, read_only=True).running().keys()
         for key in sorted(self.lost):
-            is_single = self._traces.groups.get(key) == Traces.single_runs
-            todo = f"the same `{f'{program()} run' if is_single else 'make sweep'}` makes it again"
-            self.findings.append(Finding(f"runs/{key}", "missing", "was made and is gone", todo))
+            command = f"{program()} run" if self._traces.groups.get(key) == SINGLE else "make sweep"
+            self.find(f"runs/{key}", "missing", "was made and is gone", f"the same `{command}` makes it again")
 
     def _check_study(self, folder: Path) -> bool:
         """Whether the study has a manifest, in whatever state."""
         path = folder / "study.json"
         for entry in _entries(folder):
-            if entry.name != "study.json" and not JOURNAL_FILES.fullmatch(entry.name):
+            if not STUDY_FILES.fullmatch(entry.name):
                 self._note_stranger(entry)
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             return False
         except OSError as error:
-            what = f"cannot be read ({error.strerror})"
-            self.findings.append(Finding(f"studies/{folder.name}/study.json", "unreadable", what, LET_ME_READ))
+            self.count_file(0)
+            self.find_unreadable(f"studies/{folder.name}/study.json", error)
         else:
-            self.num_bytes += len(content)
+            self.count_file(len(content))
             self._check_manifest(path, content)
         self.num_studies += 1
-        self.num_files += 1
         return True
 
     def _miss_study(self, folder: Path, strays: Collection[str]) -> None:
@@ -148,84 +149,78 @@ class Audit:
         where, todo = f"studies/{folder.name}/study.json", "the same `make sweep` writes it"
         if any(self._traces.groups.get(key) == folder.name or f'"{key}"'.encode() in journal for key in strays):
             again = f"bring it back from a copy; {todo}, too, all but what was planned at first"
-            self.findings.append(Finding(where, "missing", "is gone, and runs of the study are here", again))
+            self.find(where, "missing", "is gone, and runs of the study are here", again)
         elif folder.name in self._traces.studies():
-            self.findings.append(Finding(where, "missing", "is gone, and runs were made for the study", todo))
-        else:
-            self._note(folder, f"{where}: was not written yet, as by a sweep that was ended at its start; {todo}")
+            self.find(where, "missing", "is gone, and runs were made for the study", todo)
+        elif folder.exists():
+            self.notes.append(f"{where}: was not written yet, as by a sweep that was ended at its start; {todo}")
 
     def _check_manifest(self, path: Path, content: bytes) -> None:
-        folder = path.parent
+        name = path.parent.name
 
         def find(kind: Kind, what: str, todo: str = HOW_TO_MEND_A_STUDY) -> None:
-            self.findings.append(Finding(f"studies/{folder.name}/study.json", kind, what, todo))
+            self.find(f"studies/{name}/study.json", kind, what, todo)
 
         try:
             value = parse_json(path, content)
         except UserError:
             return find("damaged", "is not JSON")
-        if version := newer_format(value):
-            return find("newer", f"format {version} is newer than this version knows ({RESULT_FORMAT})", UPDATE)
+        if too_new := is_too_new(value):
+            return find("newer", too_new, UPDATE)
         if what := misfit("study.json", value):
             return find("damaged", what)
-        keys = {key for arm in value["arms"] for key in keys_of(arm)}
-        self._listed[folder.name] = keys
+        keys = self._listed[name] = {key for arm in value["arms"] for key in keys_of(arm)}
         if not digest_fits(value):
             return find("edited", "does not fit its sha256")
         if "sha256" in value and content != to_json(value):
             return find("edited", "says the same in another spelling")
-        if "protocol" in value and hash_of(value["protocol"]) != value["protocol_hash"]:
+        if "protocol" in value and protocol_hash(value["protocol"]) != value["protocol_hash"]:
             find("edited", "its protocol_hash is not that of its protocol")
-        if value["study"] != folder.name:
-            find("edited", f"is of the study {value['study']}, but its folder is called {folder.name}")
+        if value["study"] != name:
+            find("edited", f"is of the study {value['study']}, but its folder is called {name}")
         for what in _disagreements(value, self.runs):
             find("edited", what)
         if missing := keys - self.runs.keys() - self.lost:
-            num, (verb, them) = count(len(keys), "run"), ("is", "it") if len(missing) == 1 else ("are", "them")
-            text = f"{len(missing):,} of {num} {verb} still to be made; the same `make sweep` makes {them}"
-            self.notes.append(f"{folder.name}: {text}")
+            are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
+            number = f"{len(missing):,} of {count(len(keys), 'run')} {are}"
+            self.notes.append(f"{name}: {number} still to be made; the same `make sweep` makes {them}")
         return None
 
     def _check_running(self) -> None:
-        for entry in _entries(self.root / "running"):
-            if not entry.is_dir():
-                self._note_stranger(entry)
-                continue
-            whole = 0
-            for path in _entries(entry):
+        for folder in self._folders("running"):
+            num_whole = 0
+            for path in _entries(folder):
                 promised = re.fullmatch(r"epoch-\d+-([0-9a-f]{64})\.safetensors", path.name)
                 if not promised or not path.is_file():
                     self._note_stranger(path)
                     continue
                 try:
                     with open(path, "rb") as file:
-                        num_bytes = os.fstat(file.fileno()).st_size
+                        self.count_file(os.fstat(file.fileno()).st_size)
                         is_whole_file = hashlib.file_digest(file, "sha256").hexdigest() == promised[1]
                 except FileNotFoundError:  # newer ones have just taken its place, or the run has ended
                     continue
-                self.num_files += 1
-                self.num_bytes += num_bytes
-                whole += is_whole_file
+                num_whole += is_whole_file
                 if not is_whole_file:
-                    where = str(path.relative_to(self.root))
                     todo = f"delete {path}; the run goes on from the checkpoint before it"
-                    self.findings.append(Finding(where, "damaged", "is not the bytes that its name promises", todo))
-            if whole:
-                self._note(entry, f"running/{entry.name}: checkpoints of a run that the same `make sweep` goes on with")
+                    name = str(path.relative_to(self.root))
+                    self.find(name, "damaged", "is not the bytes that its name promises", todo)
+            if num_whole:
+                self._note(folder, "checkpoints of a run that the same `make sweep` goes on with")
 
     def _check_markers(self) -> None:
         for entry in _entries(self.root / "wandb" / "logged"):
-            where = entry.relative_to(self.root)
-            if entry.name.startswith("."):
+            key = entry.name
+            if key.startswith("."):
                 self._note_stranger(entry)
-            elif entry.name in self.lost:
+            elif key in self.lost:
                 continue
-            elif entry.name not in self.runs and not (self.root / "runs" / entry.name).exists():
-                self._note(entry, f"{where}: is of a run that the ledger has not; harmless")
-            elif not (marker := read_marker(self.root, entry.name)):
-                self._note(entry, f"{where}: is damaged; the next `make sync` logs the run again")
+            elif key not in self.runs and not (self.root / "runs" / key).exists():
+                self._note(entry, "is of a run that the ledger has not; harmless")
+            elif not (marker := read_marker(self.root, key)):
+                self._note(entry, "is damaged; the next `make sync` logs the run again")
             elif not marker["uploaded"] and not (self.root / "wandb" / marker["folder"]).is_dir():
-                self._note(entry, f"{where}: points to a folder that is gone; `make sync` uploads from the ledger")
+                self._note(entry, "points to a folder that is gone; `make sync` uploads from the ledger")
 
     def _check_top(self) -> None:
         known = {"runs", "studies", "running", "wandb", LOCK, HOLDER}
@@ -233,62 +228,64 @@ class Audit:
             if entry.name not in known:
                 self._note_stranger(entry)
             elif entry.name == HOLDER and holder_was_killed(entry):
-                self._note(entry, f"{HOLDER}: names the host of a sweep that was killed; {SWEPT}")
+                self._note(entry, f"names the host of a sweep that was killed; {SWEPT}")
 
-    def _say_of_strays(self, strays: list[str]) -> None:
+    def _say_of_strays(self, strays: Collection[str]) -> None:
         """Runs in no study: those made one by one, those that a study lists no more, and those of unknown origin."""
-        for group in ("", Traces.single_runs, *sorted(self._listed)):
+        for group in ("", SINGLE, *sorted(self._listed)):
             keys = [key for key in strays if self._traces.groups.get(key, "") == group]
-            what = {"": "of no study that is here", Traces.single_runs: "made by the command `run`, in no study"}
-            if keys:
-                them = "it" if len(keys) == 1 else "them"
-                text = what.get(group, f"made for {group}, which does not list {them} now")
-                self.notes.append(f"{count(len(keys), 'run')} {text}{_such_as(keys)}")
             if not group:
                 self.num_homeless = len(keys)
+            if keys:
+                origins = {"": "of no study that is here", SINGLE: "made by the command `run`, in no study"}
+                dropped = f"made for {group}, which does not list {'it' if len(keys) == 1 else 'them'} now"
+                self.notes.append(f"{count(len(keys), 'run')} {origins.get(group, dropped)}{_such_as(keys)}")
 
 
 def audit(root: Path, on_run: Callable[[int, int], None] = lambda done, total: None) -> Audit:
     """Look through the ledger. on_run: called with the numbers of runs that were read and that there are.
 
-    Raises UserError for a folder that is no ledger.
+    Raises UserError for a folder that is not a ledger.
     """
     if not root.is_dir():
         raise UserError(f"runs: there is no ledger at {root}")
     if not (root / "runs").is_dir():
-        raise UserError(f"runs: {root} is no ledger: it has no folder `runs`")
-    found = Audit(root)
-    found.look_through(on_run)
-    return found
+        raise UserError(f"runs: {root} is not a ledger: it has no folder `runs`")
+    audited = Audit(root)
+    audited.look_through(on_run)
+    return audited
 
 
 def _disagreements(study: dict[str, Any], runs: dict[str, CheckedRun]) -> Iterator[str]:
     """What a study says of its arms that its runs contradict, or itself."""
     for arm in study["arms"]:
         name = f"the arm {arm['variant']} at {arm['pose']}"
-        if any(key not in (None, *arm["trials"]) for key in winners_of(arm)):
+        winners, trials = winners_of(arm), []
+        if any(key not in (None, *arm["trials"]) for key in winners):
             yield f"a winner of {name} is none of its trials"
-        records = {}
         for stage, hashed, keys in _stages(study, arm):
             if stage != "trial" and (len(set(keys)) != len(keys) or len(keys) not in (0, study["num_finals"])):
                 yield f"{name} lists {len(keys)} {stage} runs, {study['num_finals']} were planned"
+            task = study["task"]["content_hash"]
+            expected = {
+                "pose": arm["pose"],
+                "variant": arm["variant"],
+                "stage": stage,
+                "protocol": hashed,
+                "task": task,
+            }
             for key in keys:
-                record = runs[key].record if key in runs else None
-                if record is None:
+                if key not in runs or (record := runs[key].record) is None:
                     continue
-                records[key] = record
-                said = (arm["pose"], arm["variant"], stage, hashed, study["task"]["content_hash"])
-                try:
-                    is_so = _about(record)
-                except (LookupError, TypeError):
-                    continue  # found with the run
-                for what, one, other in zip(("pose", "variant", "stage", "protocol", "task"), said, is_so, strict=True):
-                    if one != other:
-                        yield f"the run {key} of {name} has another {what}: {other}, not {one}"
-        if arm["finals"] and all(key in records for key in arm["trials"]):
-            best = _best(study, [records[key] for key in arm["trials"]])
-            if (said_best := winners_of(arm)) != best:
-                yield f"the winners of {name} are {_listed(said_best)}, but the best of its trials {_listed(best)}"
+                if stage == "trial":
+                    trials.append(record)
+                hashes = {"protocol": record["protocol_hash"], "task": record["task"]["content_hash"]}
+                for what, wanted in expected.items():
+                    if (actual := (record["config"] | hashes).get(what)) != wanted:
+                        yield f"the run {key} of {name} has another {what}: {actual}, not {wanted}"
+        if arm["finals"] and len(trials) == len(arm["trials"]) and winners != (best := _best(study, trials)):
+            listed, judged = (", ".join(map(str, keys)) for keys in (winners, best))
+            yield f"the winners of {name} are {listed}, but the best of its trials {judged}"
 
 
 def _stages(study: dict[str, Any], arm: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
@@ -301,39 +298,15 @@ def _stages(study: dict[str, Any], arm: dict[str, Any]) -> Iterator[tuple[str, s
         yield "rung", hashed, keys
 
 
-def _listed(keys: list[str | None]) -> str:
-    return ", ".join(map(str, keys))
-
-
-def _about(record: dict[str, Any]) -> tuple[Any, ...]:
-    config = record["config"]
-    return (config["pose"], config["variant"], config["stage"], record["protocol_hash"], record["task"]["content_hash"])
-
-
 def _best(study: dict[str, Any], trials: list[dict[str, Any]]) -> list[str | None]:
     """Which trial of each tuning won."""
-    tried: dict[Any, list[Tried]] = {}
+    tunings: dict[Any, list[Tried]] = {}
     for trial in trials:
         config, seed = trial["config"], trial["config"]["seed"]
         setting = repr([sorted(config[part].items()) for part in ("optim", "model", "policy")])
-        found = Tried(trial["key"], setting, seed, trial["status"], trial["result"]["val_accuracy"])
-        tried.setdefault(seed if study.get("tuning") == "per_seed" else None, []).append(found)
-    return [winner_of(each) for each in tried.values()]
-
-
-def _stranger(root: Path, entry: Path) -> str:
-    """What is to be said of a file that holds no result: of a process that lives or was killed, or anybody's."""
-    where = entry.relative_to(root)
-    suffix = entry.name.rpartition(".")[2]
-    try:
-        pid = int(suffix) if suffix.isdigit() else read_json(entry)["pid"] if where.parts[0] == "running" else None
-    except (OSError, ValueError, LookupError, TypeError):
-        pid = None
-    if not is_whole(pid):
-        return f"{where}: is none of the ledger's files; nothing reads it"
-    if process_is_alive(pid):
-        return f"{where}: the process {pid} is at work on it"
-    return f"{where}: left by a process that was killed; {SWEPT}"
+        tried = Tried(trial["key"], setting, seed, trial["status"], trial["result"]["val_accuracy"])
+        tunings.setdefault(seed if study.get("tuning") == "per_seed" else None, []).append(tried)
+    return [winner_of(tuning) for tuning in tunings.values()]
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -344,4 +317,4 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _such_as(keys: list[str]) -> str:
-    return f" ({', '.join(keys[:NUM_NAMED])}{', ...' if len(keys) > NUM_NAMED else ''})"
+    return f" ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"

@@ -1,17 +1,13 @@
-"""Checksums of what the ledger holds, so that no damaged or hand-edited file counts. Older ledgers have none.
-
-A run's folder has them in SHA256SUMS, which `sha256sum -c SHA256SUMS` reads; a study's manifest in itself.
-"""
+"""Checksums of what the ledger holds: of a run in SHA256SUMS, as `sha256sum -c` reads it, of a manifest in itself."""
 
 import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from ledger.config import canonical
+from ledger.config import sha256_of
 
 SUMS = "SHA256SUMS"
-_LINES = re.compile(r"(?:[0-9a-f]{64}  [^/\\\n]+\n)+")
 
 
 def write_sums(files: Mapping[str, bytes]) -> bytes:
@@ -23,10 +19,9 @@ def write_sums(files: Mapping[str, bytes]) -> bytes:
 def read_sums(content: bytes) -> dict[str, str]:
     """Hashes by name. Raises ValueError for what `write_sums` never writes."""
     text = content.decode()
-    if not _LINES.fullmatch(text):
-        raise ValueError("is no list of checksums")
-    lines = text.splitlines()
-    return {line[66:]: line[:64] for line in lines}
+    if not re.fullmatch(r"(?:[0-9a-f]{64}  [^/\\\n]+\n)+", text):
+        raise ValueError("is not a list of checksums")
+    return {line[66:]: line[:64] for line in text.splitlines()}
 
 
 def fits(name: str, content: bytes, sums: bytes) -> bool:
@@ -37,7 +32,7 @@ def fits(name: str, content: bytes, sums: bytes) -> bool:
 def with_digest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest with `sha256` over the rest of it: its JSON in the one spelling that decides keys, too."""
     rest = {name: value for name, value in manifest.items() if name != "sha256"}
-    return {**rest, "sha256": hashlib.sha256(canonical(rest).encode()).hexdigest()}
+    return {**rest, "sha256": sha256_of(rest)}
 
 
 def digest_fits(manifest: Mapping[str, Any]) -> bool:

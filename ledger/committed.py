@@ -1,7 +1,4 @@
-"""Reads the ledger's files as they were committed: what was damaged or edited since then counts for nothing.
-
-Ledgers of older versions have no checksums, and are read as they are.
-"""
+"""Reads the ledger's files as they were committed; those of older versions, which have no checksums, as they are."""
 
 import json
 import os
@@ -20,20 +17,19 @@ HOW_TO_MEND_A_STUDY = (
 )
 
 
+def _verify(path: Path) -> str:
+    """The command that looks through the ledger of a run's or a study's file."""
+    return f"`{program()} verify {path.parents[min(2, len(path.parents) - 1)]}`"
+
+
 def who_knows(path: Path) -> str:
     """The hint that ends a message about a run's or a study's file."""
-    ledger = path.parents[min(2, len(path.parents) - 1)]
-    return f"`{program()} verify {ledger}` says what to do"
-
-
-def how_to_mend(folder: Path) -> str:
-    """What to do about a run of which a file is not as it was committed."""
-    more = f"`{program()} verify {folder.parents[min(1, len(folder.parents) - 1)]}` says more"
-    return f"delete {folder}, and the same `make sweep` makes that run again, unless an older version made it ({more})"
+    return f"{_verify(path)} says what to do"
 
 
 def not_as_committed(path: Path, what: str) -> UserError:
-    return UserError(f"{path}: {what}; {how_to_mend(path.parent)}")
+    mended = f"delete {path.parent}, and the same `make sweep` makes that run again, unless an older version made it"
+    return UserError(f"{path}: {what}; {mended} ({_verify(path)} says more)")
 
 
 def read_as_it_is(path: Path) -> bytes:
@@ -127,9 +123,6 @@ def get(file: Path, record: dict[str, Any], dotted: str, kind: type | tuple[type
             raise UserError(f"{file}: {dotted!r} is missing")
         value = value[name]
     if not isinstance(value, kind):
-        raise UserError(f"{file}: {dotted!r} is {shown(value)}, expected {_kind_text(kind)}")
+        expected = "a number" if isinstance(kind, tuple) else kind.__name__
+        raise UserError(f"{file}: {dotted!r} is {shown(value)}, expected {expected}")
     return value
-
-
-def _kind_text(kind: type | tuple[type, ...]) -> str:
-    return "a number" if isinstance(kind, tuple) else kind.__name__

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -116,31 +117,26 @@ def kind_of_run(run: RunConfig) -> RunKind:
 
 def canonical(value: Any) -> str:
     """JSON with one spelling for one value: sorted keys, no spaces, no NaN; 1.0 and 1 stay apart."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=dataclasses.asdict)
 
 
-def run_key(run: RunConfig, content_hash: str) -> str:
+def sha256_of(value: Any) -> str:
+    """64 hex digits over the value's one spelling."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def run_key(config: RunConfig | Mapping[str, Any], content_hash: str, version: int = RESULT_FORMAT) -> str:
     """The run's name everywhere: 16 hex digits over all that decides its result.
 
-    content_hash: of the task's images and labels. Where the images lie and what they are called has no say.
+    config: or what run.json of that format has of it. content_hash: of the task's images and labels. Where the images
+    lie and what they are called has no say.
     """
-    return key_of(dataclasses.asdict(run), content_hash)
+    return sha256_of({"format": version, "run": config, "task": content_hash})[:16]
 
 
-def key_of(config: dict[str, Any], content_hash: str, version: int = RESULT_FORMAT) -> str:
-    """The same of a configuration as run.json of that format has it."""
-    identity = {"format": version, "run": config, "task": content_hash}
-    return hashlib.sha256(canonical(identity).encode()).hexdigest()[:16]
-
-
-def protocol_hash(protocol: Protocol) -> str:
-    """8 hex digits that tell protocols apart; tables carry it and refuse to mix two."""
-    return hash_of(dataclasses.asdict(protocol))
-
-
-def hash_of(protocol: dict[str, Any]) -> str:
-    """The same of a protocol as run.json has it."""
-    return hashlib.sha256(canonical(protocol).encode()).hexdigest()[:8]
+def protocol_hash(protocol: Protocol | Mapping[str, Any]) -> str:
+    """8 hex digits that tell protocols, or what run.json has of them, apart; tables refuse to mix two."""
+    return sha256_of(protocol)[:8]
 
 
 def num_steps(num_images: int, batch_size: int, epochs: int) -> int:

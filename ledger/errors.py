@@ -5,7 +5,7 @@ import errno
 from ledger.nearest_names import nearest as nearest
 
 STATUS_INCOMPLETE = 1
-"""Of a sweep none of whose final runs was completed, and of a command that could not make a table or a figure."""
+"""Exit status of a sweep that completed no final run, and of a command that could not make a table or a figure."""
 
 
 class UserError(ValueError):

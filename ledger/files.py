@@ -32,7 +32,7 @@ NO_FLUSHING = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 def flush_folder(folder: Path) -> None:
-    """Renames are on disk only when their folder is; where it cannot be flushed, the mount sees to that, or nobody."""
+    """Renames are on disk only when their folder is; where it cannot be flushed, that is left to the mount."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

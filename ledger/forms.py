@@ -1,22 +1,22 @@
-"""What the ledger's JSON must hold, whoever wrote it: types and ranges by name, judged before anything is computed.
+"""What the ledger's JSON must hold: types and ranges by name, judged before anything is computed.
 
-Names that are not mentioned may hold anything, since nothing reads them. docs/architecture.md says what values mean.
+Names that are not mentioned may hold anything, since nothing reads them. docs/ledger.md says what values mean.
 """
 
 import re
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeGuard, Union
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, Union
 
 from ledger.roles import ROLES
+from ledger.scores import COSTS, RESULT, TRANSFORMER, TRANSFORMER_POSE, Score
 
 MAX_TEXT = 10_000
 """Characters of a text; the longest are error messages."""
 MAX_NUMBER = 1e60
 """Far above anything measured, and far from where sums of squares overflow."""
 MAX_WHOLE = 10**15
-"""Of whole numbers that are computed with; tables take them for floating-point ones."""
+"""The largest whole number that is computed with; tables take them for floating-point ones."""
 
 _show = reprlib.Repr()
 _show.maxstring = _show.maxother = 80
@@ -27,30 +27,26 @@ def shown(value: object) -> str:
     return _show.repr(value)
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A single value. what: in words; fits: whether this is one."""
 
     what: str
     fits: Callable[[Any], bool]
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """A list."""
 
     of: "Shape"
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(NamedTuple):
     """An object of any names."""
 
     of: "Shape"
 
 
-@dataclass(frozen=True)
-class Object:
+class Object(NamedTuple):
     """An object with these names. needed: those that are never absent, or several of which one is there: `a or b`."""
 
     names: Mapping[str, "Shape"]
@@ -77,30 +73,26 @@ def _misfits(value: Any, shape: Shape, name: str, whole: bool) -> Iterator[str]:
         case Rows():
             if not isinstance(value, list):
                 yield f"{name!r} is {shown(value)}, expected a list"
-                return
-            for item in value:
-                yield from _misfits(item, shape.of, name, whole)
-        case Named() | Object():
-            if not isinstance(value, dict):
-                yield f"{name!r} is {shown(value)}, expected an object"
-            elif isinstance(shape, Object):
-                yield from (f"{need!r} is missing" for need in shape.needed if whole and not _has(value, need))
-                yield from _misfits(value, shape.names, name, whole)
             else:
-                for key, item in value.items():
-                    yield from _misfits(key, TEXT, name, whole)
-                    yield from _misfits(item, shape.of, key, whole)
+                for item in value:
+                    yield from _misfits(item, shape.of, name, whole)
+        case Named() | Object() if not isinstance(value, dict):
+            yield f"{name!r} is {shown(value)}, expected an object"
+        case Object():
+            for need in shape.needed:
+                if whole and not value.keys() & set(need.split(" or ")):
+                    yield f"{need!r} is missing"
+            yield from _misfits(value, shape.names, name, whole)
+        case Named():
+            for key, item in value.items():
+                yield from _misfits(key, TEXT, name, whole)
+                yield from _misfits(item, shape.of, key, whole)
+        case _ if not isinstance(value, dict | None):
+            yield f"{name!r} is {shown(value)}, expected an object or null"
         case _:
-            if not isinstance(value, dict | None):
-                yield f"{name!r} is {shown(value)}, expected an object or null"
-                return
             for key, inner in shape.items():
                 if value and key in value:
                     yield from _misfits(value[key], inner, key, whole)
-
-
-def _has(value: Mapping[str, Any], need: str) -> bool:
-    return any(name in value for name in need.split(" or "))
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
@@ -108,7 +100,7 @@ def is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
 
 
-def is_key(value: Any) -> bool:
+def is_key(value: Any) -> TypeGuard[str]:
     """A run's key: a folder in the ledger, and never one beside it."""
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) is not None
 
@@ -122,45 +114,46 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_TEXT and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
+def _or_null(what: str, fits: Callable[[Any], bool], *, null: str = ", or null") -> Kind:
+    return Kind(f"{what}{null}", lambda value: value is None or fits(value))
+
+
+def _is_count(value: Any, low: int = 0) -> bool:
+    return isinstance(value, int) and _is_number(value, low, MAX_WHOLE)
+
+
 TEXT = Kind(f"text of at most {MAX_TEXT} characters", _is_text)
-TEXT_OR_NULL = Kind("text or null", lambda value: value is None or _is_text(value))
-NUMBER = Kind("a number or null", lambda value: value is None or _is_number(value))
-AMOUNT = Kind("a number of at least 0, or null", lambda value: value is None or _is_number(value, 0))
-SHARE = Kind("a number between 0 and 1, or null", lambda value: value is None or _is_number(value, -1e-6, 1 + 1e-6))
-COUNT = Kind(
-    "a whole number of at least 0, or null",
-    lambda value: value is None or (isinstance(value, int) and _is_number(value, 0, MAX_WHOLE)),
-)
-WHOLE = Kind(
-    "a whole number, or null",
-    lambda value: value is None or (isinstance(value, int) and _is_number(value, -MAX_WHOLE, MAX_WHOLE)),
-)
+TEXT_OR_NULL = _or_null("text", _is_text, null=" or null")
+NUMBER = _or_null("a number", _is_number, null=" or null")
+AMOUNT = _or_null("a number of at least 0", lambda value: _is_number(value, 0))
+SHARE = _or_null("a number between 0 and 1", lambda value: _is_number(value, -1e-6, 1 + 1e-6))
+COUNT = _or_null("a whole number of at least 0", _is_count)
+WHOLE = _or_null("a whole number", lambda value: _is_count(value, -MAX_WHOLE))
 INTEGER = Kind("a whole number", is_whole)
-TALLY = Kind(
-    "a whole number of at least 0",
-    lambda value: isinstance(value, int) and _is_number(value, 0, MAX_WHOLE),
-)
+TALLY = Kind("a whole number of at least 0", _is_count)
 PROBABILITY = Kind("a number between 1e-6 and 0.5", lambda value: _is_number(value, 1e-6, 0.5))
 HASH = Kind(
     "letters and digits",
     lambda value: isinstance(value, str) and value.isascii() and value.isalnum() and len(value) <= 128,
 )
 KEY = Kind("a run's key", is_key)
+KEY_OR_NULL = _or_null("a run's key", is_key)
 ROLE = Kind(f"one of {', '.join(ROLES)}", lambda value: value in ROLES)
-KEY_OR_NULL = Kind("a run's key, or null", lambda value: value is None or is_key(value))
-FLAG = Kind("true, false or null", lambda value: value is None or isinstance(value, bool))
-PLAIN = Kind(
-    "a number, text, true, false or null",
-    lambda value: value is None or isinstance(value, bool) or _is_number(value) or _is_text(value),
+FLAG = _or_null("true, false", lambda value: isinstance(value, bool), null=" or null")
+PLAIN = _or_null(
+    "a number, text, true, false",
+    lambda value: isinstance(value, bool) or _is_number(value) or _is_text(value),
+    null=" or null",
 )
 
+
+def _numbers(scores: Iterable[Score]) -> dict[str, Shape]:
+    forms = {"count": COUNT, "share": SHARE, "amount": AMOUNT, "number": NUMBER}
+    return {score.name: forms[score.form] for score in scores if score.form in forms}
+
+
 _TRANSFORMER: Mapping[str, Shape] = {
-    "num_images": COUNT, "verdict": TEXT_OR_NULL, "identity_fraction": SHARE, "out_of_frame": SHARE,
-    "condition": AMOUNT, "zoom": AMOUNT, "angle_deg": NUMBER, "angle_sd_deg": AMOUNT, "spread_px": AMOUNT,
-    "pose": {
-        "angle_error_deg": AMOUNT, "angle_r2": NUMBER, "log_scale_r2": NUMBER, "shift_r2": NUMBER,
-        "shift_error_px": AMOUNT,
-    },
+    **_numbers(TRANSFORMER), "verdict": TEXT_OR_NULL, "pose": _numbers(TRANSFORMER_POSE)
 }  # fmt: skip
 RUN = Object(
     {
@@ -173,19 +166,13 @@ RUN = Object(
             "variant": TEXT, "pose": TEXT, "stage": TEXT, "seed": WHOLE, "protocol": Named(PLAIN),
             "optim": Named(PLAIN), "model": Named(PLAIN), "policy": Named(PLAIN),
         },
-        "result": {
-            "epochs": COUNT, "num_train_images": COUNT, "num_val_images": COUNT, "num_test_images": COUNT,
-            "num_parameters": COUNT, "train_flops": AMOUNT, "val_accuracy": SHARE, "val_loss": NUMBER,
-            "test_accuracy": SHARE, "test_loss": NUMBER, "test_ece": SHARE, "rotation_accuracy": SHARE,
-            "corruption_accuracy": SHARE, "worst_of_grid_accuracy": SHARE,
-            "transformer": _TRANSFORMER,
-        },
+        "result": {**_numbers(RESULT), "transformer": _TRANSFORMER},
     },
     needed=("format", "status"),
 )  # fmt: skip
 COST = Object(
     {
-        "train_seconds": AMOUNT, "seconds": AMOUNT, "images_per_s": AMOUNT, "peak_memory_mib": AMOUNT,
+        **_numbers(COSTS),
         "device": TEXT_OR_NULL, "device_name": TEXT_OR_NULL, "threads": COUNT, "versions": Named(TEXT),
     }
 )  # fmt: skip

@@ -1,7 +1,5 @@
-"""The ledger: the folder of finished runs, and the only truth. The one place that writes runs.
-
-docs/ledger.md says what each file holds. A run's folder appears whole, by one rename, or not at all. What was
-damaged or edited since is not read: ledger/audit.py finds all of it.
+"""The ledger: the folder of finished runs, and the only truth; docs/ledger.md has its files. The one place that writes
+runs: a folder appears whole, by one rename, or not at all.
 """
 
 import json
@@ -14,15 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.checksums import SUMS, read_sums, with_digest, write_sums
-from ledger.committed import (
-    how_to_mend,
-    not_as_committed,
-    read_as_it_is,
-    read_committed,
-    read_json,
-    read_manifest,
-    read_record,
-)
+from ledger.committed import not_as_committed, read_as_it_is, read_committed, read_json, read_manifest, read_record
 from ledger.errors import UserError, remedy
 from ledger.files import flush_folder, process_is_alive, to_json, write_atomically
 from ledger.forms import is_whole
@@ -77,7 +67,7 @@ class Ledger:
         path = self.folder(key) / name
         value = read_record(path)
         if name == "run.json" and value.get("key", key) != key:
-            raise UserError(f"{path}: is of the run {value['key']!r:.80}; {how_to_mend(path.parent)}")
+            raise not_as_committed(path, f"is of the run {value['key']!r:.80}")
         return value
 
     def check(self, key: str) -> None:
@@ -127,7 +117,7 @@ class Ledger:
         shutil.rmtree(doomed, ignore_errors=True)
 
     def mark_running(self, key: str, progress: Mapping[str, Any]) -> None:
-        """Say how far a run is, for whoever watches. Not flushed: it is worth nothing after a crash."""
+        """Say how far a run is, for those who watch. Not flushed: it is worth nothing after a crash."""
         path = self.root / "running" / f"{key}.json"
         temporary = path.with_suffix(f".{os.getpid()}")
         try:
@@ -139,7 +129,7 @@ class Ledger:
 
     def forget_running(self, key: str) -> None:
         """A run that is committed, or given up, needs neither its mark nor its checkpoints."""
-        with suppress(OSError):  # they harm nobody; the next sweep tries again
+        with suppress(OSError):  # they do no harm; the next sweep tries again
             (self.root / "running" / f"{key}.json").unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints(key), ignore_errors=True)
 
@@ -149,15 +139,15 @@ class Ledger:
 
     def running(self) -> dict[str, dict[str, Any]]:
         """Runs in progress by key, of processes that live."""
-        found, alive = {}, cache(process_is_alive)  # a cluster's runs all have their supervisor's
+        progress_of, alive = {}, cache(process_is_alive)  # a cluster's runs all have their supervisor's
         for path in sorted((self.root / "running").glob("*.json")):
             try:
                 progress = read_json(path)
             except (OSError, ValueError):
                 continue  # it has just ended
             if isinstance(progress, dict) and is_whole(pid := progress.get("pid")) and alive(pid):
-                found[path.stem] = progress
-        return found
+                progress_of[path.stem] = progress
+        return progress_of
 
     def sweep_up(self) -> None:
         """Delete what killed processes left: half-written runs and manifests, marks of runs in progress.
@@ -174,28 +164,20 @@ class Ledger:
                 pid = int(suffix) if suffix.isdigit() else read_json(entry)["pid"]
             except (OSError, ValueError, LookupError, TypeError):
                 continue
-            if not is_whole(pid):
+            if not is_whole(pid) or process_is_alive(pid):
                 continue
-            if not process_is_alive(pid):
-                if entry.is_dir():
-                    shutil.rmtree(entry, ignore_errors=True)
-                else:
-                    entry.unlink(missing_ok=True)
-        self._sweep_up_checkpoints()
-
-    def _sweep_up_checkpoints(self) -> None:
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
         try:
-            wanted = self.running().keys() | self._listed()
+            arms = [arm for study in self.studies() for arm in self.read_study(study, whole=False).get("arms", ())]
+            wanted = self.running().keys() | {key for arm in arms for key in keys_of(arm)}
         except (OSError, ValueError, LookupError, TypeError):
-            return  # a study cannot be read, and may want any of them
+            return  # a study cannot be read, and may want any of the checkpoints
         for folder in (self.root / "running").glob("*/"):
             if folder.name in self or folder.name not in wanted:
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def _listed(self) -> set[str]:
-        """Keys of the runs that the studies here consist of, made or not."""
-        arms = [arm for study in self.studies() for arm in self.read_study(study, whole=False).get("arms", ())]
-        return {key for arm in arms for key in keys_of(arm)}
 
     def write_study(self, study: str, manifest: Mapping[str, Any]) -> None:
         """Write what a study consists of."""
@@ -205,10 +187,8 @@ class Ledger:
 
     def studies(self) -> list[str]:
         """Names of the studies whose manifest is here, the latest first."""
-        manifests = sorted(
-            (self.root / "studies").glob("*/study.json"), key=lambda path: path.stat().st_mtime, reverse=True
-        )
-        return [path.parent.name for path in manifests]
+        manifests = (self.root / "studies").glob("*/study.json")
+        return [path.parent.name for path in sorted(manifests, key=lambda path: path.stat().st_mtime, reverse=True)]
 
     def read_study(self, study: str, *, whole: bool = True) -> dict[str, Any]:
         """What a study consists of.

@@ -1,7 +1,7 @@
 """What is known of each run's replay to W&B: `<ledger>/wandb/logged/<key>`, one small JSON file a run.
 
-A marker that is damaged is none: its run is replayed again, which changes nothing for a run that is on the server,
-since the id of the run there is its key.
+A damaged marker does not count: its run is replayed again, which changes nothing on the server, where the run's id is
+its key.
 """
 
 import json
@@ -53,27 +53,30 @@ def is_uploaded(ledger: Path, key: str) -> bool:
     return marker is not None and marker["uploaded"]
 
 
+def job_of(key: str, marker: Marker) -> Job:
+    """The run's replay once more, to where it was replayed before."""
+    return Job(key=key, project=marker["project"], group=marker["group"], tags=marker["tags"], again=True)
+
+
 def not_uploaded(ledger: Path) -> list[Job]:
     """The ledger's runs that were replayed or belong to a study, and are not on the server.
 
     Raises UserError for a study that was damaged.
     """
-    studies: dict[str, Job] = {}
-    known = Ledger(ledger, read_only=True)
-    for study in map(known.read_study, sorted(known.studies())):
-        tags = [f"budget {study['budget']}"]
-        for arm in study["arms"]:
-            for key in keys_of(arm):
-                studies[key] = Job(key=key, project=study["wandb_project"], group=study["study"], tags=tags, again=True)
+    of_study: dict[str, Job] = {}
+    reader = Ledger(ledger, read_only=True)
+    for study in map(reader.read_study, sorted(reader.studies())):
+        project, group, tags = study["wandb_project"], study["study"], [f"budget {study['budget']}"]
+        for key in [key for arm in study["arms"] for key in keys_of(arm)]:
+            of_study[key] = Job(key=key, project=project, group=group, tags=tags, again=True)
     jobs = []
-    for folder in sorted(ledger.glob("runs/*/run.json")):
-        key = folder.parent.name
-        marker = read_marker(ledger, key)
-        if marker and not marker["uploaded"]:
-            jobs.append(Job(key=key, project=marker["project"], group=marker["group"], tags=marker["tags"], again=True))
-        elif marker is None and key in studies:
-            jobs.append(studies[key])
-        elif marker is None and (ledger / "wandb" / "logged" / key).exists():  # it was replayed, but to what is lost
+    for key in sorted(path.parent.name for path in ledger.glob("runs/*/run.json")):
+        if marker := read_marker(ledger, key):
+            if not marker["uploaded"]:
+                jobs.append(job_of(key, marker))
+        elif key in of_study:
+            jobs.append(of_study[key])
+        elif (ledger / "wandb" / "logged" / key).exists():  # it was replayed, but to what is lost
             project, group = SINGLE_RUNS
             jobs.append(Job(key=key, project=project, group=group, tags=[], again=True))
     return jobs

@@ -1,4 +1,4 @@
-"""What somebody may have meant by a name that is not known, judged by meaning as well as by letters."""
+"""What may be meant by a name that is not known, judged by meaning as well as by letters."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -89,30 +89,31 @@ def _meant(name: str, known: list[str]) -> list[str]:
     """Those that are alike in the surest way in which any are."""
     joined = set() if re.search("[@+]", "".join(known)) else set(re.split("[@+]", name))
     ways: list[Callable[[str], bool]] = [
-        lambda each: _is_same(name, each),
-        lambda each: each in joined,
-        lambda each: set(_letters(name)) <= set(_letters(each)) and _is_slip(name, each, 1),  # no letter is foreign
-        lambda each: _is_slip(name, each, 1),
-        lambda each: _is_slip(name, each, 2),
-        lambda each: _is_part(_meaning(_own(name)), _meaning(_own(each))),
+        lambda other: _is_same(name, other),
+        lambda other: other in joined,
+        lambda other: set(_letters(name)) <= set(_letters(other)) and _is_slip(name, other, 1),  # no letter is foreign
+        lambda other: _is_slip(name, other, 1),
+        lambda other: _is_slip(name, other, 2),
+        lambda other: _is_part(_meaning(_last(name)), _meaning(_last(other))),
     ]
-    return next((found for way in ways if (found := [each for each in known if way(each)])), [])
+    return next((meant for way in ways if (meant := [*filter(way, known)])), [])
 
 
 def _is_same(name: str, known: str) -> bool:
     """But for capitals, separators, plurals, synonyms, the group before a dot, and options."""
-    ours, said = (_meaning(re.sub(r":[^@+]*", "", _own(each))) for each in (known, name))
-    return bool(said) and (said == ours or _letters(name) == _letters(known))
+    meant, known_meant = (_meaning(re.sub(r":[^@+]*", "", _last(text))) for text in (name, known))
+    return bool(meant) and (meant == known_meant or _letters(name) == _letters(known))
 
 
 def _is_slip(name: str, known: str, most: int) -> bool:
     """Whether fingers may have slipped. Another first letter or number, and min for max, are another name."""
-    said, ours = _letters(_own(name)), _letters(known if "." not in name and name[:1] == known[:1] else _own(known))
-    marks, known_marks = (re.findall(r"\d+|min|max", each) for each in (said, ours))
-    short, long = sorted((len(said), len(ours)))
-    if said[:1] not in ours[:2] or (marks and marks != known_marks) or 3 * most > long or (most > 1 and short < 6):
+    known = _letters(known if "." not in name and name[:1] == known[:1] else _last(known))
+    name = _letters(_last(name))
+    marks, known_marks = (re.findall(r"\d+|min|max", text) for text in (name, known))
+    short, long = sorted((len(name), len(known)))
+    if name[:1] not in known[:2] or (marks and marks != known_marks) or 3 * most > long or (most > 1 and short < 6):
         return False
-    return _within(said, ours, most)
+    return _within(name, known, most)
 
 
 def _within(name: str, known: str, most: int) -> bool:
@@ -127,12 +128,12 @@ def _within(name: str, known: str, most: int) -> bool:
     return most > 0 and any(_within(*pair, most - 1) for pair in pairs)
 
 
-def _is_part(said: list[str], ours: list[str]) -> bool:
-    """Some of our words, or ours and nothing else that says anything."""
-    return bool(said and ours) and (set(said) <= set(ours) or set(ours) <= set(said) <= {*ours, *FILLERS})
+def _is_part(name: list[str], known: list[str]) -> bool:
+    """Some of the known words, or these and nothing else that says anything."""
+    return bool(name and known) and (set(name) <= set(known) or set(known) <= set(name) <= {*known, *FILLERS})
 
 
-def _own(name: str) -> str:
+def _last(name: str) -> str:
     """A dotted name without its groups."""
     return re.sub(r"^([a-z]\w*\.)*", "", name)
 
@@ -148,13 +149,12 @@ def _letters(name: str) -> str:
 
 @cache
 def _meaning(name: str) -> list[str]:
-    return _SAID.sub(lambda said: _MEANT[said[0]], " ".join(_words(name))).split()
+    return _SYNONYM.sub(lambda synonym: _MEANING[synonym[0]], " ".join(_words(name))).split()
 
 
-_MEANT = {
-    " ".join(_words(said)): " ".join(_words(ours))
-    for line in SYNONYMS.strip().splitlines()
-    for ours, others in [line.split(": ")]
-    for said in (ours, *others.split(", "))
+_MEANING = {
+    " ".join(_words(synonym)): " ".join(_words(word))
+    for word, synonyms in [line.split(": ") for line in SYNONYMS.strip().splitlines()]
+    for synonym in (word, *synonyms.split(", "))
 }
-_SAID = re.compile(rf"(?<!\S)(?:{'|'.join(sorted(_MEANT, key=len, reverse=True))})(?!\S)")
+_SYNONYM = re.compile(rf"(?<!\S)(?:{'|'.join(sorted(_MEANING, key=len, reverse=True))})(?!\S)")

@@ -1,18 +1,14 @@
-"""Names with options, `NAME:key=value:key=value`, and the dataclasses whose fields the options set.
-
-The colon needs no quotes in a shell and none in YAML.
-"""
+"""Names with options, `NAME:key=value:key=value`, and the dataclasses whose fields the options set."""
 
 import dataclasses
 import math
-import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ledger.errors import UserError, nearest
 
 Value = float | int | bool | str
-"""Of a hyper-parameter or another option."""
+"""What a hyper-parameter or another option may be."""
 
 
 def split_name(text: str, what: str) -> tuple[str, dict[str, str]]:
@@ -35,15 +31,12 @@ def split_name(text: str, what: str) -> tuple[str, dict[str, str]]:
 def fields(owner: Callable[..., Any]) -> dict[str, Value]:
     """The options of a registered dataclass and their defaults, as their types have them."""
     hints = get_type_hints(owner)
-    found: dict[str, Value] = {}
-    for field in dataclasses.fields(owner):  # type: ignore[arg-type]
-        if field.init:
-            found[field.name] = float(field.default) if hints[field.name] is float else field.default  # type: ignore[arg-type,assignment]
-    return found
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(owner) if field.init}  # type: ignore[arg-type]
+    return {name: float(value) if hints[name] is float else value for name, value in defaults.items()}
 
 
 def plain_values(owner: Callable[..., Any]) -> dict[str, Value]:
-    """Of options that a registered dataclass says it of: values with which it does nothing of its own."""
+    """The values with which a registered dataclass does nothing of its own, of options where it says so."""
     return {field.name: field.metadata["plain"] for field in dataclasses.fields(owner) if "plain" in field.metadata}  # type: ignore[arg-type]
 
 
@@ -70,29 +63,25 @@ def typed(owner: Callable[..., Any], name: str, key: str, value: Value) -> Value
 
 def _read_bool(value: Value) -> bool:
     words = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-    word = str(value).lower()
-    if word not in words:
+    if str(value).lower() not in words:
         raise ValueError
-    return words[word]
-
-
-def _read_int(value: Value) -> int:
-    number = float(value)
-    if isinstance(value, bool) or number != int(number):
-        raise ValueError
-    return int(number)
+    return words[str(value).lower()]
 
 
 def _read_float(value: Value) -> float:
-    number = float(value)
-    if isinstance(value, bool) or not math.isfinite(number):
+    if isinstance(value, bool) or not math.isfinite(number := float(value)):
         raise ValueError
     return number
 
 
-_READERS: Mapping[Any, Callable[[Any], Value]] = types.MappingProxyType(
-    {bool: _read_bool, int: _read_int, float: _read_float, str: str}
-)
+def _read_int(value: Value) -> int:
+    number = _read_float(value)
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+_READERS: Mapping[Any, Callable[[Any], Value]] = {bool: _read_bool, int: _read_int, float: _read_float, str: str}
 CALLED: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -108,14 +97,5 @@ def option_text(value: Value) -> str:
 
 def spell(name: str, options: Mapping[str, Value], owner: Callable[..., Any]) -> str:
     """The one spelling of a name with options: in the order of the fields, those at their defaults left out."""
-    defaults = fields(owner)
-    return ":".join(
-        [
-            name,
-            *(
-                f"{key}={option_text(options[key])}"
-                for key, default in defaults.items()
-                if key in options and options[key] != default
-            ),
-        ]
-    )
+    changed = {key: options[key] for key, default in fields(owner).items() if options.get(key, default) != default}
+    return ":".join([name, *(f"{key}={option_text(value)}" for key, value in changed.items())])

@@ -7,9 +7,6 @@ import unicodedata
 from collections.abc import Iterable
 from typing import TextIO
 
-JOINERS = "\u200c\u200d"
-"""Zero-width, but letters of some scripts, and emoji, are written with them."""
-
 
 def plain(text: object) -> str:
     """The text as one line, without escape sequences, changes of direction, invisible characters and halves of them."""
@@ -18,11 +15,9 @@ def plain(text: object) -> str:
 
 def visible(text: str) -> str:
     """With a space for each character that is not seen, such as one that turns the direction of what follows."""
-    return text if text.isprintable() else "".join(c if _is_seen(c) else " " for c in text)
-
-
-def _is_seen(character: str) -> bool:
-    return character in JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    unseen, joiners = ("Cc", "Cf", "Cs", "Zl", "Zp"), "\u200c\u200d"  # letters of some scripts, and emoji, need these
+    seen = (c if c in joiners or unicodedata.category(c) not in unseen else " " for c in text)
+    return text if text.isprintable() else "".join(seen)
 
 
 def listed(names: Iterable[str], most: int = 8, *, between: str = ", ") -> str:
@@ -32,7 +27,7 @@ def listed(names: Iterable[str], most: int = 8, *, between: str = ", ") -> str:
 
 
 def as_markup(text: object) -> str:
-    """The same for rich, which would take [red] for a colour."""
+    """One line of plain text for rich, which would take [red] for a colour."""
     from rich.markup import escape  # plain text does without
 
     return escape(plain(text))
@@ -46,10 +41,7 @@ STAND_INS = {
 
 
 def print_anything(stream: TextIO | None) -> None:
-    """From now on the stream prints every text, whatever its encoding; other letters that it lacks as Python's escapes.
-
-    Also file names that are no text: their bytes.
-    """
+    """From now on the stream prints every text: letters that its encoding lacks, and bytes of files' names, escaped."""
     if isinstance(stream, io.TextIOWrapper):  # None where it was closed, another kind in a notebook
         stream.reconfigure(errors=_stand_in.__name__)
 
@@ -60,10 +52,10 @@ def _stand_in(error: UnicodeError) -> tuple[str, int]:
     character, rest = error.object[error.start], error.start + 1
     if "\udc80" <= character <= "\udcff":  # how Python keeps a byte of a file's name
         return f"\\x{ord(character) - 0xDC00:02x}", rest
-    said = STAND_INS.get(character) or character.encode("ascii", "backslashreplace").decode()
+    stand_in = STAND_INS.get(character) or character.encode("ascii", "backslashreplace").decode()
     if character == "±" and re.match(r" \d", error.object[rest : rest + 2]):
         rest += 1  # `1.2 +-0.3` is as long as `1.2 ± 0.3`: columns stay below each other
-    return said, rest
+    return stand_in, rest
 
 
 codecs.register_error(_stand_in.__name__, _stand_in)

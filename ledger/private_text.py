@@ -5,19 +5,16 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-_FOLDERS = re.compile(r"(?<![\w.~/])(?:/[^\s/:'\"]+)+/")
-_END_OF_NAME = r"(?![\w-]|\.\w)"
-
 
 def without_folders(text: str) -> str:
     """The text, such as an error's, with the file's name alone where it names a path from the root."""
     folders: set[str] = set()
     for where in (os.getcwd, Path.home):
-        with suppress(OSError, RuntimeError):  # the folder was deleted; nobody knows the user's home
+        with suppress(OSError, RuntimeError):  # the folder was deleted; the user's home is not known
             folders |= {str(where()), os.path.realpath(where())}
     for folder in sorted(folders - {"/"}, key=len, reverse=True):  # they may have spaces in them
-        text = re.sub(re.escape(folder) + _END_OF_NAME, "...", text)
-    return _FOLDERS.sub(".../", text)
+        text = re.sub(re.escape(folder) + r"(?![\w-]|\.\w)", "...", text)
+    return re.sub(r"(?<![\w.~/])(?:/[^\s/:'\"]+)+/", ".../", text)
 
 
 def from_here(path: str) -> str:

@@ -11,6 +11,6 @@ told: a transformer that is told the true poses in training."""
 ROLES: tuple[str, ...] = get_args(Role)
 PLAIN: tuple[Role, ...] = ("plain", "matched")
 WITH_TRANSFORMER: tuple[Role, ...] = ("transformer", "floor", "told")
-"""Of networks that have one."""
+"""Roles of networks that have a transformer."""
 SEES_POSE: tuple[Role, ...] = ("ceiling", "told")
 CONTROLS: tuple[Role, ...] = ("floor", "ceiling", "told")

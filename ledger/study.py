@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ledger.names import bare
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -14,6 +16,12 @@ class Claim:
     variant: str
     baseline: str
     interaction: bool = False
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Of its arms: the variant, its baseline and, of an interaction, both without their policies."""
+        both = self.variant, self.baseline
+        return (*both, *map(bare, both)) if self.interaction else both
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
-"""One sweep at a time in a ledger, and which one that is.
+"""One sweep at a time in a ledger, and which one that is. Imports nothing slow: a second sweep is told at once.
 
-Imports nothing slow: a second sweep is told at once. The lock dies with its process, and processes that it starts do
-not inherit it, since filelock opens its file close-on-exec. Who holds it is written into a file beside it, because what
-the lock's own file holds is filelock's affair. That file counts only while the lock is held. Where a file system knows
-no locks, filelock would make do with a file that outlives a killed process: there, a sweep is refused.
+The lock dies with its process, and processes that it starts do not inherit it, since filelock opens its file
+close-on-exec. Who holds it is written into a file beside it, which counts only while the lock is held. Where a file
+system knows no locks, filelock would make do with a file that outlives a killed process: there, a sweep is refused.
 """
 
 import datetime
@@ -46,7 +45,11 @@ def only_sweep_of(root: Path) -> Iterator[None]:
             ) from None
         raise UserError(f"runs: the ledger {root} cannot be written ({error.strerror}){remedy(error)}") from None
     try:
-        _say_who(root / HOLDER)
+        with suppress(OSError):  # only the lock matters: no reason to stop where this cannot be written
+            since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+            (root / HOLDER).unlink(missing_ok=True)
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+            write_atomically(root / HOLDER, to_json(holder))
         yield
     finally:
         with suppress(OSError):
@@ -67,18 +70,10 @@ def _acquire(root: Path) -> FileLock:
         except Timeout:
             holder = _read(root / HOLDER)
             if time.monotonic() > deadline or (holder and _may_live(holder)):
-                who = _describe(holder) if holder else ""
-                then = "wait for it, or give RUNS= another folder"
-                raise UserError(f"runs: another sweep is at work in {root}{who}; {then}") from None
+                who = f"{root}{_describe(holder) if holder else ''}"
+                hint = "wait for it, or give RUNS= another folder"
+                raise UserError(f"runs: another sweep is at work in {who}; {hint}") from None
         time.sleep(0.05)
-
-
-def _say_who(path: Path) -> None:
-    """Only the lock matters: no reason to stop where this cannot be written."""
-    since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
-        write_atomically(path, to_json({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -101,19 +96,14 @@ def _may_live(holder: dict[str, Any]) -> bool:
 
 def _describe(holder: dict[str, Any]) -> str:
     """Such as ` since 10:00 (process 12 on box)`."""
+    state, since = "", holder["since"]
     if holder["host"] != socket.gethostname():
         state = ", which is another host"
-    elif process_is_alive(holder["pid"]):
-        state = ""
-    else:  # the ledger is shared with a container or a host of the same name, or the file is another sweep's
+    elif not process_is_alive(
+        holder["pid"]
+    ):  # of a container or a host of the same name, or it is another sweep's file
         state = ", which is not alive here"
-    return f" since {_clock(holder['since'])} (process {holder['pid']} on {holder['host']}{state})"
-
-
-def _clock(since: str) -> str:
-    """The time here, with the date if that is not today's; as it is where it is no time."""
-    try:
+    with suppress(ValueError, OverflowError):  # it is shown as it is where it is not a time
         then = datetime.datetime.fromisoformat(since).astimezone()
-    except (ValueError, OverflowError):
-        return since
-    return f"{then:%H:%M}" if then.date() == datetime.date.today() else f"{then:%Y-%m-%d %H:%M}"
+        since = f"{then:%H:%M}" if then.date() == datetime.date.today() else f"{then:%Y-%m-%d %H:%M}"
+    return f" since {since} (process {holder['pid']} on {holder['host']}{state})"

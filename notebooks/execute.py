@@ -7,9 +7,7 @@ shows is stored without anything of the machine that it ran on, its pictures wit
 import base64
 import hashlib
 import io
-import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,7 @@ from PIL import Image
 SOURCE = Path(__file__).with_name("quickstart.py")
 NOTEBOOK = SOURCE.with_suffix(".ipynb")
 CELL_TIMEOUT_S = 900
-"""Many times what the longest cell takes on two quiet cores: a machine that has other work is no fault."""
-KERNEL = "quickstart"
+"""Many times what the longest cell takes on two quiet cores: a busy machine is not a fault."""
 
 
 def read_source() -> NotebookNode:
@@ -41,16 +38,12 @@ def read_source() -> NotebookNode:
 def execute(notebook: NotebookNode, folder: Path) -> None:
     """Run the cells with this interpreter, in `folder/work`; outputs are added to them.
 
-    Nothing is written outside the folder, and nobody is logged in to W&B. Raises nbclient's CellExecutionError for a
+    Nothing is written outside the folder, and W&B is not logged in to. Raises nbclient's CellExecutionError for a
     cell that fails, CellTimeoutError for one that takes longer than CELL_TIMEOUT_S.
     """
     settings, work = folder / "jupyter", folder / "work"
-    spec = settings / "kernels" / KERNEL / "kernel.json"
-    spec.parent.mkdir(parents=True)
+    settings.mkdir()
     work.mkdir()
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec.write_text(json.dumps({"argv": argv, "display_name": KERNEL, "language": "python"}))
-    kernels = KernelSpecManager(kernel_dirs=[str(spec.parents[1])])
     places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "WANDB_CONFIG_DIR")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     environment |= dict.fromkeys(places, str(settings))
@@ -58,8 +51,8 @@ def execute(notebook: NotebookNode, folder: Path) -> None:
     environment["PYTHONPATH"] = str(SOURCE.parents[1])  # the kernel finds the project wherever it is started
     client = NotebookClient(
         notebook,
-        km=AsyncKernelManager(
-            kernel_name=KERNEL, kernel_spec_manager=kernels, connection_file=str(settings / "kernel.json")
+        km=AsyncKernelManager(  # without installed kernels to choose from, it is this interpreter's own
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), connection_file=str(settings / "kernel.json")
         ),
         timeout=CELL_TIMEOUT_S,
         record_timing=False,

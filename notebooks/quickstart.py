@@ -46,7 +46,7 @@ if importlib.util.find_spec("experiments") is None:
 
 # %% [markdown]
 # Everything below is written into a folder of its own, `quickstart`. The commands print plain lines, since a notebook's
-# cell is no terminal.
+# cell is not a terminal.
 
 # %%
 import html

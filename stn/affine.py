@@ -55,8 +55,3 @@ def inverse(theta_B23: Tensor) -> Tensor:
     adjugate_B22 = torch.stack([torch.stack([d_B, -b_B], -1), torch.stack([-c_B, a_B], -1)], -2)
     linear_B22 = adjugate_B22 / (a_B * d_B - b_B * c_B)[:, None, None]
     return torch.cat([linear_B22, -linear_B22 @ theta_B23[:, :, 2:]], dim=-1)
-
-
-def apply(theta_B23: Tensor, points_BN2: Tensor) -> Tensor:
-    """theta applied to points (x, y): (B, N, 2)."""
-    return points_BN2 @ theta_B23[:, :, :2].mT + theta_B23[:, None, :, 2]

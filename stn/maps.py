@@ -63,7 +63,7 @@ class AffineMap:
             return AffineMap(affine.inverse(self.theta_B23))
 
     def projective(self) -> "ProjectiveMap":
-        """The same maps as 3x3 matrices."""
+        """These maps as 3x3 matrices."""
         row_B13 = self.theta_B23.new_tensor([0.0, 0.0, 1.0]).expand(len(self), 1, 3)
         return ProjectiveMap(torch.cat([self.theta_B23, row_B13], dim=1))
 
@@ -110,7 +110,7 @@ def displacement(map_a: Map, map_b: Map, points: Tensor) -> Tensor:
     return (map_a.apply(points) - map_b.apply(points)).square().sum(-1).mean(-1)
 
 
-def circle(device: torch.device, num: int = 8) -> Tensor:
-    """Points evenly spread on the circle that touches the image's edges, (num, 2): a turn moves all alike."""
-    angle_N = torch.arange(num, device=device, dtype=torch.float32) * (2 * torch.pi / num)
+def circle(device: torch.device) -> Tensor:
+    """Points evenly spread on the circle that touches the image's edges, (8, 2): a turn moves all alike."""
+    angle_N = torch.arange(8, device=device, dtype=torch.float32) * (2 * torch.pi / 8)
     return torch.stack([angle_N.cos(), angle_N.sin()], dim=1)

@@ -72,12 +72,12 @@ class Sampler:
 
     def at(self, x_BCHW: Tensor, grid_BhwX: Tensor) -> Tensor:
         """float32 images at float32 points (B, h, w, 2)."""
-        if self.gradient == "bilinear" or not grid_BhwX.requires_grad:
-            return F.grid_sample(x_BCHW, grid_BhwX, "bilinear", self.padding, align_corners=False)
 
         def sample(points_BhwX: Tensor) -> Tensor:
             return F.grid_sample(x_BCHW, points_BhwX, "bilinear", self.padding, align_corners=False)
 
+        if self.gradient == "bilinear" or not grid_BhwX.requires_grad:
+            return sample(grid_BhwX)
         return sample(grid_BhwX.detach()) + linear_term(sample, grid_BhwX, x_BCHW.shape[2:])
 
 

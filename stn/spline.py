@@ -60,7 +60,7 @@ class SplineMap:
 
     def apply_inverse(self, points_BN2: Tensor, num_iterations: int = 20) -> Tensor:
         """The points that the map sends to these, by fixed-point iteration; for moves that fold nothing over."""
-        found_BN2 = points_BN2
+        source_BN2 = points_BN2
         for _ in range(num_iterations):
-            found_BN2 = found_BN2 + (points_BN2 - self.apply(found_BN2))
-        return found_BN2
+            source_BN2 = source_BN2 + (points_BN2 - self.apply(source_BN2))
+        return source_BN2

@@ -54,13 +54,13 @@ class SpatialTransformer:
         params_BS = localise(raw_BCHW)
         if self.heads > 1:
             return [self.transformation(params_BP) for params_BP in params_BS.chunk(self.heads, dim=1)]
-        found: Map = self.transformation(params_BS)
+        composed: Map = self.transformation(params_BS)
         for _ in range(self.steps - 1):
-            assert isinstance(found, MatrixMap)
-            correction = self.transformation(localise(self.sampler(raw_BCHW, found)))
+            assert isinstance(composed, MatrixMap)
+            correction = self.transformation(localise(self.sampler(raw_BCHW, composed)))
             assert isinstance(correction, MatrixMap)
-            found = found.compose(correction)
-        return [found]
+            composed = composed.compose(correction)
+        return [composed]
 
     def look(self, x_BCHW: Tensor, maps: list[Map], size_px: int | None = None) -> list[Tensor]:
         """What each head sees of the images: (B, C, size_px, size_px)."""
@@ -68,7 +68,7 @@ class SpatialTransformer:
         if self.heads == 1:
             return [self.sampler(x_BCHW, maps[0], size)]
         tiles = tile_maps(self.heads, x_BCHW.shape[0], x_BCHW.device)
-        return [self.sampler(x_BCHW, _Chain(tile, found), size) for tile, found in zip(tiles, maps, strict=True)]
+        return [self.sampler(x_BCHW, _Chain(tile, inner), size) for tile, inner in zip(tiles, maps, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,6 @@ def tile_maps(heads: int, num: int, device: torch.device) -> list[AffineMap]:
     tiles = []
     for row in range(rows):
         for column in range(columns):
-            theta_23 = torch.tensor(
-                [
-                    [1 / columns, 0, (2 * column + 1) / columns - 1],
-                    [0, 1 / rows, (2 * row + 1) / rows - 1],
-                ],
-                device=device,
-            )
-            tiles.append(AffineMap(theta_23.expand(num, 2, 3)))
+            theta = [[1 / columns, 0, (2 * column + 1) / columns - 1], [0, 1 / rows, (2 * row + 1) / rows - 1]]
+            tiles.append(AffineMap(torch.tensor(theta, device=device).expand(num, 2, 3)))
     return tiles

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,14 @@ def record_figures(request: pytest.FixtureRequest) -> Callable[..., None]:
             path.write_text(json.dumps(dict(sorted({**known, name: numbers}.items())), indent=1) + "\n")
 
     return record
+
+
+@pytest.fixture
+def dead_pid() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
 
 
 def pytest_configure() -> None:

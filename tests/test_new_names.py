@@ -11,12 +11,12 @@ import pytest
 
 from analysis.answer import answer, headline
 from analysis.earlier_names import model_said, pose_said
-from analysis.equal_parameters import equal_parameters
 from analysis.findings import Findings, find
 from analysis.questions import question_of
 from analysis.report import report_html
 from analysis.report.method import method, variant_facts
 from analysis.tables import builders
+from analysis.tables.parameters import equal_parameters
 from baselines.policies import POLICIES
 from baselines.registry import Registry
 from experiments.images.poses import POSES
@@ -29,7 +29,7 @@ MODEL = '''
 from dataclasses import dataclass
 from typing import ClassVar
 from experiments.networks.models import MODELS
-from experiments.networks.models.stn_affine import StnAffine
+from experiments.networks.models.stn import StnAffine
 from experiments.networks.models.stn_shuffled import StnShuffled
 from experiments.networks.network import Network, Site
 from ledger.roles import Role
@@ -142,7 +142,7 @@ def words_are_right(found: Findings) -> None:
 
 
 def tables_and_notes_are_right(found: Findings) -> None:
-    matches = {row.variant: row.match for row in equal_parameters(found.study)}
+    matches = {row.variant: row.match for row in equal_parameters(found)}
     assert (matches["warp_x"], matches["cnn_matched"]) == ("cnn_matched", "warp_x")
     assert {row[2] for row in builders()["parameters"](found).rows} >= {"warp_x", "cnn_matched"}  # type: ignore[union-attr]
     facts = {fact.name: fact.value for fact in variant_facts(found.study)}

@@ -26,18 +26,13 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _import_matplotlib() -> None:
-    found = importlib.util.find_spec("matplotlib")
+if "matplotlib" not in sys.modules:  # else it has to do that our style starts from the defaults
+    found, exists = importlib.util.find_spec("matplotlib"), os.path.exists
     assert found and found.origin
     defaults = Path(found.origin).with_name("mpl-data") / "matplotlibrc"
-    exists = os.path.exists
     with quiet(), patch.dict(os.environ, MPLBACKEND="agg", MATPLOTLIBRC=str(defaults)):
         with patch("os.path.exists", lambda path: path != "matplotlibrc" and exists(path)):  # the current folder's
             import matplotlib
         with patch("matplotlib.get_configdir", matplotlib.get_data_path):  # all styles are its own
             import matplotlib.font_manager
             import matplotlib.style
-
-
-if "matplotlib" not in sys.modules:  # else it has to do that our style starts from the defaults
-    _import_matplotlib()

@@ -4,14 +4,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.evaluations import Predictions, read_predictions
-from analysis.figures import figure
-from analysis.figures.panels import BANDS, MAX_LINES, Axis, Line, line_over, panels_figure
-from analysis.figures.selection import keys_of_arms, lines, selected
+from analysis.figures.panels import BANDS, MAX_LINES, Column, line_over, lines_figure
+from analysis.figures.registry import figure
+from analysis.figures.selection import has_predictions, keys_of_arms, selected
 from analysis.findings import Findings
 from analysis.statistics import Floats
 
 NUM_BINS = 15
-"""Of confidence, equally wide, as in the expected calibration error."""
+"""Bins of confidence, equally wide, as in the expected calibration error."""
 
 MIN_IMAGES = 20
 """Images without which a bin of a run says nothing."""
@@ -27,32 +27,25 @@ def calibration_figure(findings: Findings) -> Figure | None:
 
     Source: Guo et al. 2017, On calibration of modern neural networks, section 2 (arXiv:1706.04599).
     """
-    study, keys = findings.study, keys_of_arms(findings.completed)
-    kept = [
-        arm
-        for arm in keys
-        if any((study.ledger / "runs" / key / "predictions.safetensors").is_file() for key in keys[arm])
-    ]
-    arms, note = selected(study, kept, MAX_LINES)
-    found: list[Line] = []
-    for arm in arms:
-        predictions = [run for run in (read_predictions(study, key) for key in keys[arm]) if run is not None]
-        accuracy_BS = np.stack([_accuracy_by_bin(run) for run in predictions], axis=1)
+    study, keys = findings.study, keys_of_arms(findings)
+    predicted = [arm for arm in keys if any(has_predictions(study, key) for key in keys[arm])]
+    arms, note = selected(study, predicted, MAX_LINES)
+    middle_B = 100 * ((np.arange(NUM_BINS) + 0.5) / NUM_BINS)
+    lines = []
+    for i in arms:
+        arm, runs = study.arms[i], filter(None, (read_predictions(study, key) for key in keys[i]))
+        accuracy_BS = np.stack([_accuracy_by_bin(run) for run in runs], axis=1)
         filled_B = ~np.isnan(accuracy_BS).all(axis=1)
-        middle_B = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
-        found.append(
-            line_over(study.arms[arm].pose, study.arms[arm].variant, 100 * middle_B[filled_B], accuracy_BS[filled_B])
-        )
-    lowest = min((float(line.x_X[0]) for line in found if len(line.x_X)), default=None)
+        lines.append(line_over(arm.pose, arm.variant, middle_B[filled_B], accuracy_BS[filled_B]))
+    lowest = min((float(line.x_X[0]) for line in lines if len(line.x_X)), default=None)
     if lowest is None:
         return None
     ends = [lowest, 100.0]
-    ticks = [float(tick) for tick in range(0, 101, 20) if tick >= lowest - 5]
-    axis = Axis("confidence in the predicted class, %", ticks, [f"{tick:g}" for tick in ticks], reference=(ends, ends))
-    return panels_figure(
-        study, [found], [axis], title=lines("Accuracy over confidence", note), score="test accuracy",
-        nothing="too few test images",
-    )  # fmt: skip
+    ticks = [tick for tick in range(0, 101, 20) if tick >= lowest - 5]
+    column = Column("confidence in the predicted class, %", lines, ticks, list(map(str, ticks)), reference=(ends, ends))
+    return lines_figure(
+        study, [column], "Accuracy over confidence", note, score="test accuracy", nothing="too few test images"
+    )
 
 
 def _accuracy_by_bin(run: Predictions) -> Floats:

@@ -3,38 +3,31 @@
 Legend: K classes, N images; KK the true class in rows, the predicted one in columns.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from analysis.evaluations import Predictions, read_predictions
-from analysis.figures import figure, style
+from analysis.figures import style
 from analysis.figures.fonts import class_names
-from analysis.figures.selection import lines
+from analysis.figures.grids import panel_grid
+from analysis.figures.registry import figure
+from analysis.figures.selection import has_poses, has_predictions
 from analysis.findings import Findings
 from analysis.records import Study
 from analysis.statistics import Floats
 from ledger.study import Claim
+from ledger.wording import count
 
 _MOST_PANELS, _MOST_SEEDS = 4, 20
 _MOST_CLASSES = 12
-"""Of a matrix whose cells have room for a number; of more classes, the largest changes are listed."""
+"""More would leave no room for a number in a cell of the matrix: the largest changes are listed instead."""
 
 _MOST_CHANGES = 14
-_LABEL = 34
-
-
-class _Change(NamedTuple):
-    """A comparison. points_KK: change in percentage points of the true class's images, over so many pairs of seeds."""
-
-    claim: Claim
-    points_KK: Floats
-    num_seeds: int
 
 
 @figure(
@@ -45,70 +38,58 @@ class _Change(NamedTuple):
 def confusion(findings: Findings) -> Figure | None:
     """A panel a comparison: a matrix with a number a cell, or bars of the largest changes where classes are many."""
     study = findings.study
-    claims = [claim for claim in study.claims.family if not claim.interaction]
-    changes, num = _changes(study, findings.completed, claims)
+    changes, note = _changes(findings)
     if not changes:
         return None
-    note = f"the {len(changes)} of {num} comparisons whose accuracies differ most" if num > len(changes) else ""
     is_small = study.num_classes <= _MOST_CLASSES
-    columns = min(2, len(changes))
-    rows = -(-len(changes) // columns)
-    height = min(3.5, 1.2 + 0.28 * study.num_classes) if is_small else 0.19 * _MOST_CHANGES + 0.6
-    drawn = Figure(figsize=(style.WIDTH_IN, 0.9 + rows * (height + 0.3)))
-    axes = drawn.subplots(rows, columns, squeeze=False)
-    for ax in axes.flat[len(changes) :]:
-        ax.set_axis_off()
-    limit = max(1.0, *(float(np.nanmax(np.abs(change.points_KK))) for change in changes))
+    height_in = min(3.5, 1.2 + 0.28 * study.num_classes) if is_small else 0.19 * _MOST_CHANGES + 0.6
+    drawn, grid = panel_grid(len(changes), 2, height_in + 0.3, rest_in=0.9)
+    means = [np.mean(points, axis=0) for _, points in changes]
+    limit = max(1.0, *(float(np.nanmax(np.abs(mean_KK))) for mean_KK in means))
     names = [style.shortened(name, 12 if is_small else 16) for name in class_names(study)]
-    image: AxesImage | None = None
-    for i, (ax, change) in enumerate(zip(axes.flat, changes, strict=False)):
-        if is_small:
-            image = _draw_matrix(ax, change.points_KK, names, limit)
-        else:
-            _draw_changes(ax, change.points_KK, names, limit)
-        ax.set_title(_panel_title(study, change), fontsize=7.5)
-        if is_small and i % columns == 0:
-            ax.set_ylabel("true class")
-        if i >= len(changes) - columns:
-            ax.set_xlabel("predicted class" if is_small else "change, percentage points")
-    if image is not None:
-        bar = drawn.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=40)
+    for ax, mean_KK, (claim, points) in zip(grid.flat, means, changes, strict=False):
+        (_draw_matrix if is_small else _draw_changes)(ax, mean_KK, names, limit)
+        variant, baseline = (style.wrapped_name(name, 34) for name in (claim.variant, claim.baseline))
+        pose = f"pose {style.shortened(claim.pose, 24)}, " if has_poses(study) else ""
+        ax.set_title(f"{variant}\nagainst {baseline}\n{pose}{count(len(points), 'seed')}", fontsize=7.5)
+    for ax in grid.flat[max(0, len(changes) - grid.shape[1]) : len(changes)]:
+        ax.set_xlabel("predicted class" if is_small else "change, percentage points")
+    if is_small:
+        for row in grid:
+            row[0].set_ylabel("true class")
+        bar = drawn.colorbar(grid.flat[len(changes) - 1].images[0], ax=grid, location="bottom", shrink=0.6, aspect=40)
         bar.set_label("change in percentage points of the true class's images")
-    style.add_title(drawn, study, lines("Which answers change, and how", note))
-    return drawn
+    return style.finished(drawn, study, [], "Which answers change, and how", note)
 
 
-def _changes(study: Study, runs: pd.DataFrame, claims: list[Claim]) -> tuple[list[_Change], int]:
-    """Those that differ most in test accuracy, in the order of the study, and how many there are in all."""
-    keys: dict[tuple[str, str], dict[int, str]] = {}
-    for pose, variant, seed, key in runs[["pose", "variant", "seed", "key"]].itertuples(index=False):
-        keys.setdefault((pose, variant), {})[int(seed)] = key
-    accuracy = runs.groupby(["pose", "variant"])["test_accuracy"].mean().to_dict()
-    pairs: list[tuple[float, int, Claim, list[tuple[str, str]]]] = []
-    for i, claim in enumerate(claims):
-        own, others = (keys.get((claim.pose, name), {}) for name in (claim.variant, claim.baseline))
-        both = [(own[seed], others[seed]) for seed in sorted(own.keys() & others.keys())]
-        if both and _has_predictions(study, both[0]):
-            sides = (accuracy[claim.pose, name] for name in (claim.variant, claim.baseline))
-            pairs.append((-abs(np.subtract(*sides)), i, claim, both))
+def _changes(findings: Findings) -> tuple[list[tuple[Claim, list[Floats]]], str]:
+    """The comparisons that differ most in test accuracy, in the order of the study, and a line that says so.
+
+    With each comparison the changes of its pairs of runs, (K, K), in percentage points of the true class's images.
+    """
+    study, runs = findings.study, findings.completed
+    accuracy = runs.groupby(["pose", "variant"])["test_accuracy"].mean()
+    claims: list[tuple[float, Claim, list[list[str]]]] = []
+    for claim in study.claims.family:
+        pairs = findings.scores.pairs(claim).key_VP.T.tolist()
+        if pairs and not claim.interaction and all(has_predictions(study, key) for key in pairs[0]):
+            difference = accuracy[claim.pose, claim.variant] - accuracy[claim.pose, claim.baseline]
+            claims.append((abs(difference), claim, pairs))
+    largest = sorted(range(len(claims)), key=lambda i: -claims[i][0])[:_MOST_PANELS]
     changes = []
-    for _, _, claim, both in sorted(sorted(pairs, key=lambda pair: pair[:2])[:_MOST_PANELS], key=lambda pair: pair[1]):
-        found = [points for pair in both[:_MOST_SEEDS] if (points := _points(study, *pair)) is not None]
-        if found:
-            changes.append(_Change(claim, np.mean(found, axis=0), len(found)))
-    return changes, len(pairs)
+    for _, claim, pairs in (claims[i] for i in sorted(largest)):
+        points = [points_KK for pair in pairs[:_MOST_SEEDS] if (points_KK := _points(study, pair)) is not None]
+        if points:
+            changes.append((claim, points))
+    most = f"the {len(changes)} of {len(claims)} comparisons whose accuracies differ most"
+    return changes, most if len(claims) > len(changes) else ""
 
 
-def _has_predictions(study: Study, keys: tuple[str, str]) -> bool:
-    return all((study.ledger / "runs" / key / "predictions.safetensors").is_file() for key in keys)
-
-
-def _points(study: Study, key: str, baseline: str) -> Floats | None:
-    """The difference of a pair of runs, (K, K); rows of classes without images are NaN."""
-    own, other = read_predictions(study, key), read_predictions(study, baseline)
-    if own is None or other is None:
-        return None
-    return 100 * (_rates(own, study.num_classes) - _rates(other, study.num_classes))
+def _points(study: Study, pair: Sequence[str]) -> Floats | None:
+    """The change from the second run to the first; rows of classes without images are NaN."""
+    both = [predictions for key in pair if (predictions := read_predictions(study, key))]
+    rates = [_rates(predictions, study.num_classes) for predictions in both]
+    return 100 * (rates[0] - rates[1]) if len(rates) == 2 else None
 
 
 def _rates(predictions: Predictions, num_classes: int) -> Floats:
@@ -120,8 +101,8 @@ def _rates(predictions: Predictions, num_classes: int) -> Floats:
     return np.divide(count_KK, total_K1, out=np.full_like(count_KK, np.nan), where=total_K1 > 0)
 
 
-def _draw_matrix(ax: Axes, points_KK: Floats, names: list[str], limit: float) -> AxesImage:
-    image = ax.imshow(points_KK, cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
+def _draw_matrix(ax: Axes, points_KK: Floats, names: list[str], limit: float) -> None:
+    ax.imshow(points_KK, cmap=style.DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
     size = 7.0 if len(names) <= 10 else 6.0
     for row, column in np.ndindex(*points_KK.shape):
         value = float(points_KK[row, column])
@@ -132,7 +113,6 @@ def _draw_matrix(ax: Axes, points_KK: Floats, names: list[str], limit: float) ->
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(names)), names)
     ax.grid(visible=False)
-    return image
 
 
 def _draw_changes(ax: Axes, points_KK: Floats, names: list[str], limit: float) -> None:
@@ -160,10 +140,3 @@ def _signed(value: float) -> str:
         return ""
     text = f"{value:+.0f}" if abs(value) >= 9.95 else f"{value:+.1f}"
     return "0" if not text.strip("+-0.") else text.replace("-", "−")
-
-
-def _panel_title(study: Study, change: _Change) -> str:
-    claim = change.claim
-    variant, baseline = (style.wrapped_name(name, _LABEL) for name in (claim.variant, claim.baseline))
-    pose = f"pose {style.shortened(claim.pose, 24)}, " if len({arm.pose for arm in study.arms}) > 1 else ""
-    return f"{variant}\nagainst {baseline}\n{pose}{change.num_seeds} seed{'s' if change.num_seeds > 1 else ''}"

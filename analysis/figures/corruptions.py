@@ -1,22 +1,16 @@
 """Which corruptions of the test images which variant withstands."""
 
-from typing import NamedTuple, Self
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import figure
+from analysis.figures import style
+from analysis.figures.grids import pose_panels
 from analysis.figures.invariance import with_severity_0
-from analysis.figures.selection import lines, selected
-from analysis.figures.style import SEQUENTIAL, WIDTH_IN, add_title, shortened, wrapped_name
+from analysis.figures.registry import figure
+from analysis.figures.selection import grouped, selected
 from analysis.findings import Findings
-from analysis.records import Study
-from analysis.statistics import Floats
-
-_MAX_VARIANTS = 40
-_MAX_NAME = 30
 
 
 @figure(
@@ -30,41 +24,22 @@ def corruptions_figure(findings: Findings) -> Figure | None:
     if table.empty:
         return None
     study = findings.study
-    arms, note = selected(study, table.index, _MAX_VARIANTS)
-    of_pose: dict[str, list[int]] = {}
-    for arm in arms:
-        of_pose.setdefault(study.arms[arm].pose, []).append(arm)
-    grids = [_Grid.of(study, table.loc[of_arms]) for of_arms in of_pose.values()]
-    heights = [float(grid.edges_R[-1]) for grid in grids]
-    fig = Figure(figsize=(WIDTH_IN, 1.5 + 0.13 * sum(heights) + 0.3 * len(heights)))
-    axes = fig.subplots(len(grids), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights})[:, 0]
-    shown = np.concatenate([grid.accuracy_RC for grid in grids])
-    ends = float(np.nanmin(shown)), float(np.nanmax(shown))
-    for ax, pose, grid in zip(axes, of_pose, grids, strict=True):
-        _draw(ax, grid, ends)
-        if len(of_pose) > 1:
-            ax.set_title(f"pose {shortened(pose)}")
-    labels = [shortened(name.replace("_", " "), 20) for name in grids[0].corruptions]
-    axes[-1].set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=40, ha="right", rotation_mode="anchor")
-    add_title(fig, study, lines("Accuracy on corrupted images, %", note))
-    return fig
-
-
-class _Grid(NamedTuple):
-    """Of one pose: accuracy, variants (R) by corruptions (C), with the rows' edges in lines of text."""
-
-    names: tuple[str, ...]
-    kinds: tuple[str, ...]
-    corruptions: tuple[str, ...]
-    accuracy_RC: Floats
-    edges_R: Floats
-
-    @classmethod
-    def of(cls, study: Study, table: pd.DataFrame) -> Self:
-        names = tuple(wrapped_name(study.arms[arm].variant, _MAX_NAME) for arm in table.index)
-        kinds, corruptions = (tuple(table.columns.get_level_values(level)) for level in ("kind", "name"))
-        edges_R = np.cumsum([0.0, *(1.9 + max(0, name.count("\n") - 0.5) for name in names)])
-        return cls(names, kinds, corruptions, table.to_numpy(np.float64), edges_R)
+    arms, note = selected(study, table.index, most=40)
+    table = table.loc[arms]
+    accuracies = table.to_numpy(np.float64)
+    limits = float(np.nanmin(accuracies)), float(np.nanmax(accuracies))
+    names = {arm: style.wrapped_name(study.arms[arm].variant, 30) for arm in arms}
+    of_pose = grouped(arms, lambda arm: study.arms[arm].pose)
+    heights = {
+        pose: [1.9 + max(0, names[arm].count("\n") - 0.5) for arm in of_arms] for pose, of_arms in of_pose.items()
+    }
+    drawn, grid, ends = pose_panels(heights, 0.13, rest_in=1.5)
+    for ax, ends_y, of_arms in zip(grid[:, 0], ends, of_pose.values(), strict=True):
+        middles = _draw(ax, ends_y, table.loc[of_arms], limits)
+        ax.set_yticks(middles, [names[arm] for arm in of_arms])
+    labels = [style.shortened(name.replace("_", " "), 20) for name in table.columns.get_level_values("name")]
+    grid[-1, 0].set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=40, ha="right", rotation_mode="anchor")
+    return style.finished(drawn, study, [], "Accuracy on corrupted images, %", note)
 
 
 def _table(robustness: pd.DataFrame) -> pd.DataFrame:
@@ -77,28 +52,29 @@ def _table(robustness: pd.DataFrame) -> pd.DataFrame:
     return table[order]
 
 
-def _draw(ax: Axes, grid: _Grid, ends: tuple[float, float]) -> None:
-    num_columns = len(grid.kinds)
+def _draw(ax: Axes, ends_y: list[float], table: pd.DataFrame, limits: tuple[float, float]) -> list[float]:
+    """Draws a row of the table between each two y; returns their middles. limits: the accuracies of all tables."""
+    low, high = limits
     ax.pcolormesh(
-        np.arange(num_columns + 1), grid.edges_R, grid.accuracy_RC, cmap=SEQUENTIAL, vmin=ends[0], vmax=ends[1],
+        np.arange(len(table.columns) + 1), ends_y, table, cmap=style.SEQUENTIAL, vmin=low, vmax=high,
         edgecolor="white", linewidth=0.8,
     )  # fmt: skip
-    ax.set_ylim(grid.edges_R[-1], 0)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    for kind in dict.fromkeys(grid.kinds):
-        first, num = grid.kinds.index(kind), grid.kinds.count(kind)
+    kinds = table.columns.get_level_values("kind").tolist()
+    for kind in dict.fromkeys(kinds):
+        first, num = kinds.index(kind), kinds.count(kind)
         if first:
             ax.axvline(first, color="white", linewidth=4)
         if kind != "none":
             ax.text(first + num / 2, -0.3, kind, ha="center", va="bottom")
-    middles = ((grid.edges_R[:-1] + grid.edges_R[1:]) / 2).tolist()
-    ax.set_yticks(middles, grid.names)
-    for (row, column), value in np.ndenumerate(grid.accuracy_RC):
+    middles: list[float] = ((np.array(ends_y[:-1]) + ends_y[1:]) / 2).tolist()
+    for (row, column), value in np.ndenumerate(table.to_numpy(np.float64)):
         if not np.isnan(value):
-            share = (value - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 1.0
+            share = (value - low) / (high - low) if high > low else 1.0
             ax.text(
                 column + 0.5, middles[row], f"{100 * value:.0f}", ha="center", va="center", fontsize=7,
                 color="white" if share < 0.55 else "black",
             )  # fmt: skip
+    return middles

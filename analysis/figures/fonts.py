@@ -29,7 +29,7 @@ def families(study: Study) -> list[str]:
 @lru_cache
 def _installed(letters: frozenset[str]) -> tuple[str, ...]:
     """Files are looked through, since matplotlib's list of them may be older than the fonts: once, it takes seconds."""
-    wanted, found = set(letters), list[str]()
+    wanted, names = set(letters), list[str]()
     files = map(Path, font_manager.findSystemFonts()) if wanted else ()
     for file in sorted(files, key=lambda file: ("Sans" not in file.stem, "Regular" not in file.stem, file.name, file)):
         if not wanted:
@@ -42,9 +42,9 @@ def _installed(letters: frozenset[str]) -> tuple[str, ...]:
         except Exception:  # whatever is wrong with a font, another one may do
             continue
         if has:
-            found.append(font.family_name)
+            names.append(font.family_name)
             wanted -= has
-    return tuple(found)
+    return tuple(names)
 
 
 def missing(text: str, fonts: Iterable[str] = ()) -> set[str]:
@@ -71,7 +71,7 @@ def class_key(study: Study) -> str:
 
 
 def note(study: Study) -> str:
-    """That letters are missing, for the terminal; "" where none is."""
+    """A line for the terminal on the letters that are missing; "" where none is."""
     lacking = sorted(missing("".join(_texts(study))))
     if not lacking:
         return ""

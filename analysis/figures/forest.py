@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -13,25 +15,16 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from analysis.claims import ClaimResult
-from analysis.figures import figure, narrow
-from analysis.figures.style import (
-    COLORS,
-    COLUMN_IN,
-    MUTED,
-    REFERENCE,
-    WIDTH_IN,
-    add_legend,
-    add_title,
-    shortened,
-    wrapped_name,
-)
+from analysis.figures import style
+from analysis.figures.grids import pose_panels
+from analysis.figures.registry import NARROW, figure
+from analysis.figures.selection import first, grouped
 from analysis.findings import Findings
-from analysis.means import Mean, percent_text
+from analysis.means import percent_text
 from analysis.tables.claims import decision_words
 from analysis.wording import p_text, plain_points, size_text
 from ledger.wording import count
 
-MAX_CLAIMS = 60
 _MAX_NAME = 28
 _SPACE = 0.675
 """Between the intervals of a claim, in lines of text."""
@@ -39,16 +32,17 @@ _SPACE = 0.675
 _INTERVALS = 3.2
 """Lines of text that the intervals of a claim take where its words are above them."""
 
-_T, _BCA, _IMAGES, _BAND = COLORS[0], COLORS[1], COLORS[2], "0.9"
-_OPEN = "not decided"
-_WORDS = {
-    "better": "better",
-    "worse": "worse",
-    "negligible": "differs, by less than matters",
-    "equivalent": "equivalent",
+_BAND = "0.9"
+_T: dict[str, Any] = {"color": style.COLORS[0], "linewidth": 2.2}
+_BCA: dict[str, Any] = {"color": style.COLORS[1], "linewidth": 1.1, "marker": "|"}
+_IMAGES: dict[str, Any] = {"color": style.COLORS[2], "linewidth": 1.1, "linestyle": "--", "marker": "|"}
+_DECIDED = {
+    "better": (">", "better"),
+    "worse": ("<", "worse"),
+    "negligible": ("D", "differs, by less than matters"),
+    "equivalent": ("s", "equivalent"),
 }
-_MARKERS = {"better": ">", "worse": "<", "negligible": "D", "equivalent": "s"}
-"""Of what is decided; all else is an open circle."""
+"""The marker of each decision, and what the legend says; all others are an open circle."""
 
 _GREY = ("behind", "idle", "unripe")
 """Decisions that are drawn in grey: their intervals mislead."""
@@ -64,50 +58,36 @@ _GREY = ("behind", "idle", "unripe")
     "their intervals look. What is grey was trained too short to tell, or is of a transformer that did not learn to "
     "look, whatever its intervals. How many seeds could decide a claim supposes that what was seen is the truth.",
 )
-def forest_figure(findings: Findings) -> Figure | None:
-    """The claims, a panel a pose; None for a study without claims."""
-    fig = _forest(findings, is_narrow=False)
-    if fig is not None:
-        more = len(findings.claims) > MAX_CLAIMS
-        note = f"\nthe first {MAX_CLAIMS} of {len(findings.claims)} claims" if more else ""
-        size = size_text(findings.study)
-        holds = f"\ntrained on {size}" if size else ""
-        add_title(fig, findings.study, f"Differences, and what they decide{note}{holds}")
-    return fig
+def forest_figure(findings: Findings, *, width_in: float = style.WIDTH_IN) -> Figure | None:
+    """The claims, a panel a pose; None for a study without claims.
 
-
-@narrow("forest")
-def narrow_forest(findings: Findings) -> Figure | None:
-    """The same with the words on each claim above its intervals; its title is the page's."""
-    return _forest(findings, is_narrow=True)
-
-
-def _forest(findings: Findings, *, is_narrow: bool) -> Figure | None:
-    results, margin = findings.claims[:MAX_CLAIMS], findings.study.claims.margin
+    In a narrow figure the words on each claim stand above its intervals.
+    """
+    (results, note), margin = first(findings.claims, 60, "claims"), findings.study.claims.margin
     if not results:
         return None
-    of_pose: dict[str, list[ClaimResult]] = {}
-    for result in results:
-        of_pose.setdefault(result.claim.pose, []).append(result)
-    heights = [sum(_height(result, is_narrow) for result in of_pose[pose]) for pose in of_pose]
-    width_in = COLUMN_IN if is_narrow else WIDTH_IN
-    fig = Figure(figsize=(width_in, 1.3 + 0.14 * sum(heights) + 0.3 * len(heights)))
-    axes = fig.subplots(len(heights), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights})[:, 0]
-    for ax, (pose, shown) in zip(axes, of_pose.items(), strict=True):
-        _draw(ax, shown, margin, is_narrow=is_narrow)
-        if len(of_pose) > 1:
-            ax.set_title(f"pose {shortened(pose)}")
-    axes[-1].set_xlim(_limits(results, margin))
-    axes[-1].xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    axes[-1].set_xlabel("difference in test accuracy, percentage points")
-    add_legend(fig, _legend(results, margin))
-    return fig
+    is_narrow = width_in < style.WIDTH_IN
+    of_pose = grouped(results, lambda result: result.claim.pose)
+    heights = {pose: [_height(result, is_narrow) for result in of_claims] for pose, of_claims in of_pose.items()}
+    drawn, grid, ends = pose_panels(heights, 0.14, rest_in=1.3, width_in=width_in)
+    for ax, of_claims, ends_y in zip(grid[:, 0], of_pose.values(), ends, strict=True):
+        _draw(ax, of_claims, ends_y, margin, is_narrow=is_narrow)
+    lowest = grid[-1, 0]
+    lowest.set_xlim(_limits(results, margin))
+    lowest.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    lowest.set_xlabel("difference in test accuracy, percentage points")
+    size = size_text(findings.study)
+    title = "Differences, and what they decide", note, f"trained on {size}" if size else ""
+    return style.finished(drawn, findings.study, _legend(results, margin), *title)
+
+
+NARROW["forest"] = partial(forest_figure, width_in=style.COLUMN_IN)
 
 
 def claim_label(result: ClaimResult) -> str:
     """`stn_affine over cnn`, on a line or more."""
     claim = result.claim
-    variant, baseline = wrapped_name(claim.variant, _MAX_NAME), wrapped_name(claim.baseline, _MAX_NAME)
+    variant, baseline = (style.wrapped_name(name, _MAX_NAME) for name in (claim.variant, claim.baseline))
     joint = " " if len(variant) + len(baseline) + 6 <= _MAX_NAME else "\n"
     label = f"{variant}{joint}over {baseline}"
     return f"{label},\nminus the same without policies" if claim.interaction else label
@@ -134,35 +114,34 @@ def decision_text(result: ClaimResult, margin: float) -> str:
 
 
 def _height(result: ClaimResult, is_narrow: bool) -> float:
-    """In lines of text, with some space."""
+    """The height of a claim in lines of text, with some space."""
     num_lines = 1 + claim_label(result).count("\n")
     return num_lines + 2 + _INTERVALS if is_narrow else max(2, num_lines) + 1.0
 
 
-def _draw(ax: Axes, results: list[ClaimResult], margin: float, *, is_narrow: bool) -> None:
-    ends_y = np.cumsum([0.0, *(_height(result, is_narrow) for result in results)])
-    middle_y = ends_y[1:] - _INTERVALS / 2 if is_narrow else (ends_y[:-1] + ends_y[1:]) / 2
+def _draw(ax: Axes, results: list[ClaimResult], ends_y: list[float], margin: float, *, is_narrow: bool) -> None:
     ax.axvspan(-100 * margin, 100 * margin, color=_BAND, linewidth=0, zorder=0)
-    ax.axvline(0, color=REFERENCE, linewidth=0.8, zorder=1)
-    for y, result in zip(middle_y.tolist(), results, strict=True):
+    ax.axvline(0, color=style.REFERENCE, linewidth=0.8, zorder=1)
+    middles = []
+    for result, top, bottom in zip(results, ends_y, ends_y[1:], strict=False):
+        middles.append(bottom - _INTERVALS / 2 if is_narrow else (top + bottom) / 2)
         if result.difference.num:
-            _draw_claim(ax, y, result)
-    ax.set_ylim(ends_y[-1], 0)
-    ax.set_yticks(middle_y, ["" if is_narrow else claim_label(result) for result in results])
-    for y, top, result in zip(middle_y.tolist(), ends_y.tolist(), results, strict=False):
+            _draw_claim(ax, middles[-1], result)
+    ax.set_yticks(middles, ["" if is_narrow else claim_label(result) for result in results])
+    for result, top, middle in zip(results, ends_y, middles, strict=False):
+        look: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7}
         if is_narrow:
             text = f"{claim_label(result)}\n{_words(result, margin)}"
             box = {"facecolor": "white", "edgecolor": "none", "pad": 0}
-            ax.text(0, top + 0.2, text, transform=ax.get_yaxis_transform(), va="top", fontsize=7, bbox=box)
+            ax.text(0, top + 0.2, text, va="top", bbox=box, **look)
         else:
-            ax.text(1.02, y, _words(result, margin), transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+            ax.text(1.02, middle, _words(result, margin), va="center", **look)
     ax.tick_params(left=False)
-    ax.grid(visible=False, axis="y")
     sns.despine(ax=ax, left=True)
 
 
 def _limits(results: Sequence[ClaimResult], margin: float) -> tuple[float, float]:
-    """Of the panels, in points: intervals of two or three seeds may run out of them, that the others can be read."""
+    """The panels' ends, in points; intervals of two or three seeds may run out of them, that others can be read."""
     tested = [result for result in results if result.difference.num]
     ends = [end for result in tested for end in (result.difference.value, *result.bca, *result.images)]
     ends = [-1.3 * margin, 1.3 * margin, *(end for end in ends if not math.isnan(end))]
@@ -185,40 +164,36 @@ def _words(result: ClaimResult, margin: float) -> str:
 
 
 def _draw_claim(ax: Axes, y: float, result: ClaimResult) -> None:
-    mean: Mean = result.difference
-    value, half = 100 * mean.value, 100 * mean.half_width
-    color = MUTED if result.decision in _GREY else _T
-    colors = (MUTED, MUTED) if color == MUTED else (_BCA, _IMAGES)
-    others = [(result.bca, colors[0], "-"), (result.images, colors[1], "--")]
-    others = [other for other in others if not math.isnan(other[0][0])]
+    is_grey = result.decision in _GREY
+    grey = {"color": style.MUTED} if is_grey else {}
+    value, half = 100 * result.difference.value, 100 * result.difference.half_width
+    others = [(ends, look) for ends, look in ((result.bca, _BCA), (result.images, _IMAGES)) if not math.isnan(ends[0])]
     y -= _SPACE * len(others) / 2  # all of them together around the label
     if not math.isnan(half):
-        ax.plot([value - half, value + half], [y] * 2, color=color, linewidth=2.2, solid_capstyle="butt", zorder=3)
-    for i, ((low, high), own, dashes) in enumerate(others, start=1):
-        ax.plot(
-            [100 * low, 100 * high], [y + _SPACE * i] * 2, color=own, linestyle=dashes, linewidth=1.1, marker="|",
-            markersize=4, zorder=2,
-        )  # fmt: skip
-    ax.plot(
-        [value], [y], _MARKERS.get(result.decision, "o"), color=color, markersize=5.5,
-        markerfacecolor=color if result.decision in _MARKERS else "white", zorder=4,
-    )  # fmt: skip
+        ax.plot([value - half, value + half], [y] * 2, solid_capstyle="butt", zorder=3, **_T | grey)
+    for i, ((low, high), look) in enumerate(others, start=1):
+        ax.plot([100 * low, 100 * high], [y + _SPACE * i] * 2, markersize=4, zorder=2, **look | grey)
+    marker, _ = _DECIDED.get(result.decision, ("o", ""))
+    color = style.MUTED if is_grey else style.COLORS[0]
+    fill = color if result.decision in _DECIDED else "white"
+    ax.plot([value], [y], marker, color=color, markersize=5.5, markerfacecolor=fill, zorder=4)
 
 
 def _legend(results: Sequence[ClaimResult], margin: float) -> list[Artist]:
     handles: list[Artist] = []
-    if any(not math.isnan(result.difference.half_width) for result in results):
-        handles.append(Line2D([], [], color=_T, linewidth=2.2, label="95 % t interval over seeds"))
-    if any(not math.isnan(result.bca[0]) for result in results):
-        handles.append(Line2D([], [], color=_BCA, linewidth=1.1, marker="|", label="95 % bootstrap (BCa) over seeds"))
-    if any(not math.isnan(result.images[0]) for result in results):
-        label = "95 % bootstrap over seeds and images"
-        handles.append(Line2D([], [], color=_IMAGES, linewidth=1.1, linestyle="--", marker="|", label=label))
+    for look, label, ends in (
+        (_T, "95 % t interval over seeds", [result.difference.half_width for result in results]),
+        (_BCA, "95 % bootstrap (BCa) over seeds", [result.bca[0] for result in results]),
+        (_IMAGES, "95 % bootstrap over seeds and images", [result.images[0] for result in results]),
+    ):
+        if not np.isnan(ends).all():
+            handles.append(Line2D([], [], label=label, **look))
     handles.append(Patch(color=_BAND, linewidth=0, label=f"within {plain_points(margin)}: does not matter"))
-    found = {result.decision for result in results if result.difference.num}
-    for decision, words in _WORDS.items():
-        if decision in found:
-            handles.append(Line2D([], [], linestyle="", marker=_MARKERS[decision], color=_T, label=words))
-    if found - _WORDS.keys():
-        handles.append(Line2D([], [], linestyle="", marker="o", color=_T, markerfacecolor="white", label=_OPEN))
+    decisions = {result.decision for result in results if result.difference.num}
+    mark: dict[str, Any] = {"color": style.COLORS[0], "linestyle": ""}
+    for decision, (marker, label) in _DECIDED.items():
+        if decision in decisions:
+            handles.append(Line2D([], [], marker=marker, label=label, **mark))
+    if decisions - _DECIDED.keys():
+        handles.append(Line2D([], [], marker="o", markerfacecolor="white", label="not decided", **mark))
     return handles

@@ -9,15 +9,14 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import figure, style
-from analysis.figures.selection import lines, pose_label, selected
+from analysis.figures import style
+from analysis.figures.registry import figure
+from analysis.figures.selection import pose_label, selected
 from analysis.findings import Findings
 from analysis.records import Study
 from ledger.errors import UserError
 
-_MOST_ARMS = 10
 _LABEL = 21
-_MOST_HEIGHT_IN = 1.0
 
 Pixels = npt.NDArray[np.float32]
 """Rows, columns and three or four channels, in [0, 1]."""
@@ -44,12 +43,12 @@ def gallery(findings: Findings) -> Figure | None:
     runs = runs[np.array(has_picture, dtype=bool)]
     if runs.empty:
         return None
-    arms, note = selected(study, {int(arm) for arm in runs["arm"]}, _MOST_ARMS)
+    arms, note = selected(study, {int(arm) for arm in runs["arm"]}, most=10)
     strips = _strips(study, runs[runs["arm"].isin(arms)])
     left_in, gap_in = 1.45, 0.07
     width_in = style.WIDTH_IN - left_in - gap_in
     shapes = [strip.pixels.shape for strip in strips]
-    heights_in = [min(width_in * rows / columns, _MOST_HEIGHT_IN) for rows, columns, *_ in shapes]
+    heights_in = [min(width_in * rows / columns, 1.0) for rows, columns, *_ in shapes]
     strips_in = sum(heights_in) + gap_in * len(strips)
     total_in = (strips_in + (0.55 if note else 0.4)) / 0.98  # a title starts at 98 % of a figure's height
     # Placed by hand: a layout engine does not know how high an image of some width is.
@@ -67,8 +66,7 @@ def gallery(findings: Findings) -> Figure | None:
         place = (left - 0.015, bottom + height / 2)
         drawn.text(*place, strip.label, ha="right", va="center", fontsize=7.5, color=color, style=kind)
         bottom_in -= gap_in
-    style.add_title(drawn, study, lines("Images before and after the transformers", note))
-    return drawn
+    return style.finished(drawn, study, [], "Images before and after the transformers", note)
 
 
 def _strips(study: Study, runs: pd.DataFrame) -> list[_Strip]:
@@ -96,6 +94,6 @@ def _halves(study: Study, key: str) -> tuple[Pixels, Pixels]:
     try:
         pixels = matplotlib.image.imread(file, format="png")
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{file}: is no picture: {error}") from error
+        raise UserError(f"{file}: is not a picture: {error}") from error
     middle = pixels.shape[0] // 2
     return pixels[:middle], pixels[middle:]

@@ -1,95 +1,42 @@
 """How far the variants hold when test images are turned, scaled, shifted and corrupted."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures import figure
-from analysis.figures.panels import BANDS, MAX_LINES, Axis, Line, line_over, panels_figure
-from analysis.figures.selection import lines as text_lines
+from analysis.figures.panels import BANDS, MAX_LINES, Column, line_over, lines_figure
+from analysis.figures.registry import figure
 from analysis.figures.selection import selected
 from analysis.findings import Findings
 
-
-class _Quantity(NamedTuple):
-    """What is drawn in a column of panels. kind: of the rows of Findings.robustness; label: along the bottom."""
-
-    kind: str
-    label: str
-
-
-@figure(
-    "rotation",
-    f"Test accuracy when all test images are turned by an angle that training may never have shown. A line that stays "
-    f"level is invariant to rotation; one that peaks at 0 knows upright images only. {BANDS}",
-)
-def rotation_figure(findings: Findings) -> Figure | None:
-    """Accuracy over the angle, anticlockwise; None where no run was tested on turned images."""
-    return _figure(findings, [_Quantity("rotation", "test images turned by")], "accuracy", "Accuracy over angle")
+_LABELS = {
+    "rotation": "test images turned by",
+    "scale": "scaled by the factor",
+    "shift_x": "shifted to the right, px",
+    "shift_y": "shifted down, px",
+    "geometric": "severity of geometric corruptions",
+    "photometric": "severity of photometric corruptions",
+}
+"""What runs along the bottom of a column of panels, by the kind of rows of Findings.robustness."""
 
 
-@figure(
-    "rotation_agreement",
-    f"The share of test images that are given the same class when turned as when upright, right or wrong: 100 % is a "
-    f"network that rotation cannot change. {BANDS}",
-)
-def agreement_figure(findings: Findings) -> Figure | None:
-    """Agreement with the upright prediction over the angle; None where no run was tested on turned images."""
-    return _figure(
-        findings, [_Quantity("rotation", "test images turned by")], "agreement",
-        "Agreement with the upright prediction over angle",
-    )  # fmt: skip
-
-
-@figure(
-    "scale_shift",
-    f"Test accuracy when all test images are enlarged or shrunk (left), or shifted to the side (middle) or down "
-    f"(right). A line that stays level is not disturbed by it. {BANDS}",
-)
-def scale_shift_figure(findings: Findings) -> Figure | None:
-    """Accuracy over scale and both shifts; None where no run was tested on such images."""
-    quantities = [
-        _Quantity("scale", "scaled by the factor"),
-        _Quantity("shift_x", "shifted to the right, px"),
-        _Quantity("shift_y", "shifted down, px"),
-    ]
-    return _figure(findings, quantities, "accuracy", "Accuracy over scale and shift")
-
-
-@figure(
-    "severity",
-    f"Test accuracy over the severity of corruptions, averaged over all corruptions of a kind: geometric ones move "
-    f"pixels, photometric ones change their values. Severity 0 is the same images as they are. {BANDS}",
-)
-def severity_figure(findings: Findings) -> Figure | None:
-    """Mean accuracy over corruptions by severity; None where no run was tested on corrupted images."""
-    quantities = [
-        _Quantity("geometric", "severity of geometric corruptions"),
-        _Quantity("photometric", "severity of photometric corruptions"),
-    ]
-    return _figure(findings, quantities, "accuracy", "Accuracy over the severity of corruptions")
-
-
-def _figure(findings: Findings, quantities: Sequence[_Quantity], score: str, title: str) -> Figure | None:
-    found = with_severity_0(findings.robustness).dropna(subset=[score])
-    quantities = [quantity for quantity in quantities if (found["kind"] == quantity.kind).any()]
-    found = found[found["kind"].isin([quantity.kind for quantity in quantities])]
-    if found.empty:
+def _figure(findings: Findings, title: str, kinds: Sequence[str], score: str) -> Figure | None:
+    """A column of panels for each of the kinds that runs were tested on; None where they were tested on none."""
+    rows = with_severity_0(findings.robustness).dropna(subset=[score])
+    of_kind = {kind: rows[rows["kind"] == kind] for kind in kinds if (rows["kind"] == kind).any()}
+    if not of_kind:
         return None
-    most = MAX_LINES if len(quantities) == 1 else MAX_LINES // 2
-    arms, note = selected(findings.study, found["arm"].unique(), most)
-    lines = [[_line(findings, found, arm, quantity.kind, score) for arm in arms] for quantity in quantities]
-    axes = [_axis(quantity, found.loc[found["kind"] == quantity.kind, "value"]) for quantity in quantities]
-    return panels_figure(
-        findings.study, lines, axes, title=text_lines(title, note), score=f"test {score}", nothing="not tested"
-    )
+    tested = {arm for of_arms in of_kind.values() for arm in of_arms["arm"]}
+    arms, note = selected(findings.study, tested, MAX_LINES if len(of_kind) == 1 else MAX_LINES // 2)
+    columns = [_column(findings, kind, of_arms, arms, score) for kind, of_arms in of_kind.items()]
+    return lines_figure(findings.study, columns, title, note, score=f"test {score}", nothing="not tested")
 
 
 def with_severity_0(robustness: pd.DataFrame) -> pd.DataFrame:
-    """The same with images as they are as severity 0 of both kinds of corruptions, from the rotation by 0."""
+    """The rows, and images as they are, from the rotation by 0, as severity 0 of both kinds of corruptions."""
     plain = robustness[(robustness["kind"] == "rotation") & (robustness["value"] == 0)]
     corrupted = robustness.groupby("key")["kind"].agg(set)
     added = [
@@ -99,21 +46,21 @@ def with_severity_0(robustness: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([robustness, *added], ignore_index=True)
 
 
-def _line(findings: Findings, found: pd.DataFrame, arm: int, kind: str, score: str) -> Line:
-    rows = found[(found["arm"] == arm) & (found["kind"] == kind)]
-    scores = rows.pivot_table(index="value", columns="seed", values=score, aggfunc="mean")
-    pose, variant = findings.study.arms[arm].pose, findings.study.arms[arm].variant
-    return line_over(pose, variant, scores.index.to_numpy(np.float64), scores.to_numpy(np.float64))
-
-
-def _axis(quantity: _Quantity, values: pd.Series) -> Axis:
-    present = np.unique(values)
-    if quantity.kind == "rotation":
-        return Axis(quantity.label, *_angle_ticks(present))
-    if quantity.kind == "scale":
+def _column(findings: Findings, kind: str, rows: pd.DataFrame, arms: Sequence[int], score: str) -> Column:
+    """The lines of these arms over the values of a kind. rows: of Findings.robustness, of that kind."""
+    lines = []
+    for i in arms:
+        arm, of_arm = findings.study.arms[i], rows[rows["arm"] == i]
+        scores = of_arm.pivot_table(index="value", columns="seed", values=score, aggfunc="mean")
+        x_X = scores.index.to_numpy(np.float64)
+        lines.append(line_over(arm.pose, arm.variant, x_X, scores.to_numpy(np.float64)))
+    present = np.unique(rows["value"])
+    if kind == "rotation":
+        return Column(_LABELS[kind], lines, *_angle_ticks(present))
+    if kind == "scale":
         ends_and_one = sorted({present[0], present[-1], *present[present == 1]})
-        return Axis(quantity.label, ends_and_one, [f"{value:.3g}" for value in ends_and_one], scale="log")
-    return Axis(quantity.label)
+        return Column(_LABELS[kind], lines, ends_and_one, [f"{value:.3g}" for value in ends_and_one], scale="log")
+    return Column(_LABELS[kind], lines)
 
 
 def _angle_ticks(present: np.ndarray) -> tuple[list[float], list[str]]:
@@ -122,3 +69,28 @@ def _angle_ticks(present: np.ndarray) -> tuple[list[float], list[str]]:
     step = next((step for step in (90, 45, 30, 15, 10, 5) if (high - low) / step >= 4), 5)
     ticks = [float(tick) for tick in range(-360, 361, step) if low <= tick <= high]
     return ticks, [f"{tick:g}".replace("-", "−") + "°" for tick in ticks]
+
+
+for _name, _score, _title, _kinds, _caption in (
+    (
+        "rotation", "accuracy", "Accuracy over angle", ["rotation"],
+        "Test accuracy when all test images are turned by an angle that training may never have shown. A line that "
+        "stays level is invariant to rotation; one that peaks at 0 knows upright images only.",
+    ),
+    (
+        "rotation_agreement", "agreement", "Agreement with the upright prediction over angle", ["rotation"],
+        "The share of test images that are given the same class when turned as when upright, right or wrong: 100 % is "
+        "a network that rotation cannot change.",
+    ),
+    (
+        "scale_shift", "accuracy", "Accuracy over scale and shift", ["scale", "shift_x", "shift_y"],
+        "Test accuracy when all test images are enlarged or shrunk (left), or shifted to the side (middle) or down "
+        "(right). A line that stays level is not disturbed by it.",
+    ),
+    (
+        "severity", "accuracy", "Accuracy over the severity of corruptions", ["geometric", "photometric"],
+        "Test accuracy over the severity of corruptions, averaged over all corruptions of a kind: geometric ones move "
+        "pixels, photometric ones change their values. Severity 0 is the same images as they are.",
+    ),
+):  # fmt: skip
+    figure(_name, f"{_caption} {BANDS}")(partial(_figure, title=_title, kinds=_kinds, score=_score))

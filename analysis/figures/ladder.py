@@ -1,6 +1,8 @@
-"""The claims over the computation of a training: whether a difference still changes."""
+"""The claims, and the shares of the gap, at rising sizes of training: whether a difference still changes."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import seaborn as sns
@@ -10,14 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 
-from analysis.figures import figure, narrow, style
+from analysis.figures import style
+from analysis.figures.grids import label_below, panel_grid
+from analysis.figures.registry import NARROW, figure
+from analysis.figures.selection import first, grouped
 from analysis.findings import Findings
-from analysis.ladder import Climb, trend_text
+from analysis.gap import SizedShares, shares_by_size
+from analysis.ladder import Climb, sizes_of, trend_text
 from analysis.wording import plain_points
-
-MAX_CLAIMS = 12
-_COLUMNS = 3
-_NAME = 30
 
 
 @figure(
@@ -27,47 +29,54 @@ _NAME = 30
     "is as wide as a difference that does not matter, around the last one: a claim has settled where a test shows the "
     "last change to be no larger. One whose line heads for zero may not survive more training.",
 )
-def ladder_figure(findings: Findings) -> Figure | None:
+def ladder_figure(findings: Findings, *, width_in: float = style.WIDTH_IN, most_columns: int = 3) -> Figure | None:
     """A panel a claim; None for a study without a ladder."""
-    drawn = _draw(findings, _COLUMNS, style.WIDTH_IN)
-    if drawn is not None:
-        more = f"\nthe first {MAX_CLAIMS} of {len(findings.climbs)} claims" if len(findings.climbs) > MAX_CLAIMS else ""
-        style.add_title(drawn, findings.study, f"Does it still change with more training?{more}")
-    return drawn
-
-
-@narrow("ladder")
-def narrow_ladder(findings: Findings) -> Figure | None:
-    """The same, a claim below the other; its title is the page's."""
-    return _draw(findings, 1, style.COLUMN_IN)
-
-
-def _draw(findings: Findings, most_columns: int, width_in: float) -> Figure | None:
-    climbs, margin = findings.climbs[:MAX_CLAIMS], findings.study.claims.margin
+    (climbs, note), margin = first(findings.climbs, 12, "claims"), findings.study.claims.margin
     if not climbs or any(math.isnan(step.train_flops) for climb in climbs for step in climb.steps):
         return None
-    columns = min(most_columns, len(climbs))
-    rows = math.ceil(len(climbs) / columns)
-    drawn = Figure(figsize=(width_in, 1.0 + 2.0 * rows))
-    axes = drawn.subplots(rows, columns, squeeze=False, sharey=True)
-    several_poses = len({climb.claim.pose for climb in climbs}) > 1
-    for ax in axes.flat[len(climbs) :]:
-        ax.set_axis_off()
-    for ax, climb in zip(axes.flat, climbs, strict=False):
+    drawn, grid = panel_grid(len(climbs), most_columns, 2.0, rest_in=1.0, width_in=width_in, sharey=True)
+    several_poses = len({climb.pose for climb in climbs}) > 1
+    for ax, climb in zip(grid.flat, climbs, strict=False):
         _draw_claim(ax, climb, margin, several_poses=several_poses)
-    for row in axes:
+    for row in grid:
         row[0].set_ylabel("difference, points")
-    for column in range(columns):
-        lowest = max(i for i in range(rows) if axes[i, column].axison)
-        axes[lowest, column].set_xlabel("FLOPs of one training")
-    style.add_legend(
-        drawn,
-        [
-            Line2D([], [], color=style.MAIN, marker="o", label="mean and 95 % t interval over seeds"),
-            Patch(color="0.9", linewidth=0, label=f"within {plain_points(margin)} of the last difference"),
-        ],
-    )
-    return drawn
+    label_below(grid, "FLOPs of one training")
+    legend = [
+        Line2D([], [], color=style.MAIN, marker="o", label="mean and 95 % t interval over seeds"),
+        Patch(color="0.9", linewidth=0, label=f"within {plain_points(margin)} of the last difference"),
+    ]
+    return style.finished(drawn, findings.study, legend, "Does it still change with more training?", note)
+
+
+NARROW["ladder"] = partial(ladder_figure, width_in=style.COLUMN_IN, most_columns=1)
+
+
+@figure(
+    "gap",
+    "How much of the gap each variant closes at rising sizes of training: 0 is as good as the plain network, 100 as "
+    "the one that sees images turned back by their true pose. Bars are 95 % intervals (Fieller's), and not symmetric.",
+)
+def gap_figure(findings: Findings, *, width_in: float = style.WIDTH_IN, most_columns: int = 2) -> Figure | None:
+    """A panel a pose; None for a study without a ladder, or without both ends of a gap."""
+    rows = shares_by_size(findings.study)
+    if not any(math.isfinite(share.value) for row in rows for share in row.shares):
+        return None
+    variants, note = first(list(dict.fromkeys(row.variant for row in rows)), 8, "variants")
+    of_pose = grouped(rows, lambda row: row.pose)
+    drawn, grid = panel_grid(len(of_pose), most_columns, 2.4, rest_in=1.0, width_in=width_in, sharex=True, sharey=True)
+    for ax, (pose, of_variants) in zip(grid.flat, of_pose.items(), strict=False):
+        _draw_pose(ax, [row for row in of_variants if row.variant in variants], sizes_of(findings.study))
+        ax.set_title(f"pose {style.shortened(pose, 30)}", fontsize=8)
+    for row in grid:
+        row[0].set_ylabel("gap closed, %")
+    for ax in grid[-1]:
+        ax.set_xlabel("training images x epochs")
+    handles = next(ax.get_legend_handles_labels()[0] for ax in grid.flat if ax.lines)
+    title = "How much of the gap is closed, by size of training"
+    return style.finished(drawn, findings.study, handles, title, note, most_columns=2)
+
+
+NARROW["gap"] = partial(gap_figure, width_in=style.COLUMN_IN, most_columns=1)
 
 
 def _draw_claim(ax: Axes, climb: Climb, margin: float, *, several_poses: bool) -> None:
@@ -85,7 +94,27 @@ def _draw_claim(ax: Axes, climb: Climb, margin: float, *, several_poses: bool) -
     ax.yaxis.set_major_locator(MaxNLocator(nbins=5))
     claim = climb.claim
     pose = f", pose {style.shortened(claim.pose, 12)}" if several_poses else ""
-    names = f"{style.wrapped_name(claim.variant, _NAME)}\nover {style.wrapped_name(claim.baseline, _NAME)}{pose}"
-    names += ",\nless without policies" if claim.interaction else ""
-    ax.set_title(f"{names}\n{trend_text(climb)}", fontsize=7.5)
+    variant, baseline = (style.wrapped_name(name, 30) for name in (claim.variant, claim.baseline))
+    less = ",\nless without policies" if claim.interaction else ""
+    ax.set_title(f"{variant}\nover {baseline}{pose}{less}\n{trend_text(climb)}", fontsize=7.5)
+    sns.despine(ax=ax)
+
+
+def _draw_pose(ax: Axes, rows: list[SizedShares], sizes: Sequence[tuple[int, int]]) -> None:
+    images_P = np.array([train_images * epochs for train_images, epochs in sizes], float)
+    looks = style.variant_styles([row.variant for row in rows])
+    for number, row in enumerate(rows):
+        value_P, low_P, high_P = (np.array([100 * share[part] for share in row.shares]) for part in range(3))
+        ends_2P = np.nan_to_num([value_P - low_P, high_P - value_P])
+        at_P = images_P * 1.03 ** (number - len(rows) / 2)  # beside each other, so that bars do not hide bars
+        look = looks[row.variant]._asdict()
+        ax.errorbar(at_P, value_P, ends_2P, label=style.wrapped_name(row.variant), capsize=2, elinewidth=1, **look)
+    for share in (0, 100):
+        ax.axhline(share, color=style.REFERENCE, linewidth=0.8, zorder=1)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(images_P.tolist()))
+    names = {place: f"{images:,}\nx {epochs}" for place, (images, epochs) in zip(images_P.tolist(), sizes, strict=True)}
+    ax.xaxis.set_major_formatter(lambda place, _: names.get(place, ""))
+    ax.xaxis.set_minor_locator(NullLocator())
+    style.clip(ax, low=-100, high=200)  # an interval of a gap that is hardly there has no end
     sns.despine(ax=ax)

@@ -6,27 +6,24 @@ Legend: H heads, N images, M points of the output, 2 x and y; 23 rows and column
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Polygon, Rectangle
 
-from analysis.evaluations import Maps, read_maps
-from analysis.figures import figure, style
-from analysis.figures.selection import arm_label, grid_shape, keys_of_arms, lines, selected
+from analysis.evaluations import Maps
+from analysis.figures import style
+from analysis.figures.grids import panel_grid
+from analysis.figures.registry import figure
+from analysis.figures.selection import arm_label, maps_of_arms
 from analysis.findings import Findings
 from analysis.statistics import Floats
 
-_MOST_PANELS, _MOST_RUNS, _MOST_IMAGES = 12, 10, 160
-_COLUMNS = 4
-_LABEL = 24
-_OUTLINES = 12
+_COLUMNS, _MOST_IMAGES, _OUTLINES = 4, 160, 12
 _EDGE, _BINS, _POINTS = 1.6, 48, 90
 """How far panels reach in the image's half widths, cells a side, and points of each output a side: 3 x 3 a cell of an
 untouched image, so that it has the same density everywhere."""
 
-_MOST_DENSITY = 3.0
 _CORNERS_M2 = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 _COLORS = "Blues"  # from white, so that outlines show and little ink is spent
 _FRAME: dict[str, Any] = {"edgecolor": "0.15", "linestyle": (0, (3, 2)), "linewidth": 1.3}
@@ -40,44 +37,32 @@ _OUTLINE: dict[str, Any] = {"edgecolor": style.COLORS[1], "linewidth": 0.8}
 )
 def look(findings: Findings) -> Figure | None:
     """A panel a variant: outlines of what is seen of some images, over the density of what is seen of all."""
-    study = findings.study
-    keys_of_arm = keys_of_arms(findings.completed)
-    arms = [arm for arm, keys in keys_of_arm.items() if read_maps(study, keys[0])]
-    if not arms:
+    maps_of_arm, note = maps_of_arms(findings, most=12)
+    if not maps_of_arm:
         return None
-    arms, note = selected(study, arms, _MOST_PANELS)
-    rows, columns = grid_shape(len(arms), _COLUMNS)
-    panel_in = min(2.6, (style.WIDTH_IN - 0.7) / columns)
-    drawn = Figure(figsize=(style.WIDTH_IN, 1.2 + rows * (panel_in + 0.35)))
-    axes = drawn.subplots(rows, columns, squeeze=False)
-    for ax in axes.flat:
+    panel_in = min(2.6, (style.WIDTH_IN - 0.7) / min(len(maps_of_arm), _COLUMNS))
+    drawn, grid = panel_grid(len(maps_of_arm), _COLUMNS, panel_in + 0.35, rest_in=1.2)
+    for ax, (arm, maps) in zip(grid.flat, maps_of_arm.items(), strict=False):
         ax.set_axis_off()
-    for ax, arm in zip(axes.flat, arms, strict=False):
-        found = [maps for key in keys_of_arm[arm][:_MOST_RUNS] if (maps := read_maps(study, key))]
-        image = _draw(ax, found)
-        ax.set_title(arm_label(study, arm, _LABEL), fontsize=7.5)
-    bar = drawn.colorbar(
-        image, ax=axes, location="right", extend="max", aspect=30, shrink=min(1.0, 1.6 / rows), pad=0.02
-    )
+        image = _draw(ax, maps)
+        ax.set_title(arm_label(findings.study, arm, 24), fontsize=7.5)
+    shrink = min(1.0, 1.6 / len(grid))
+    bar = drawn.colorbar(image, ax=grid, location="right", extend="max", aspect=30, shrink=shrink, pad=0.02)
     bar.set_label("how much of the output shows a place")
-    style.add_title(drawn, study, lines("Where the transformers look", note))
-    style.add_legend(drawn, _legend())
-    return drawn
+    legend = [
+        Patch(facecolor="none", label=label, **edge)
+        for label, edge in (("the image", _FRAME), ("what is seen of single images", _OUTLINE))
+    ]
+    return style.finished(drawn, findings.study, legend, "Where the transformers look", note)
 
 
-def _draw(ax: Axes, found: list[Maps]) -> AxesImage:
-    step = -(-sum(len(maps.true_theta_N23) for maps in found) // _MOST_IMAGES)
+def _draw(ax: Axes, runs: list[Maps]) -> AxesImage:
+    step = -(-sum(len(maps.true_theta_N23) for maps in runs) // _MOST_IMAGES)
     # Runs have the same images: each shows others.
-    thetas = [_in_image(maps.theta_HN23[:, i % step :: step].astype(np.float64)) for i, maps in enumerate(found)]
+    thetas = [_in_image(maps.theta_HN23[:, i % step :: step].astype(np.float64)) for i, maps in enumerate(runs)]
     density = _density(np.concatenate([theta_HN23.reshape(-1, 2, 3) for theta_HN23 in thetas]))
-    image = ax.imshow(
-        density,
-        extent=(-_EDGE, _EDGE, _EDGE, -_EDGE),
-        vmin=0,
-        vmax=_MOST_DENSITY,
-        cmap=_COLORS,
-        interpolation="bilinear",
-    )
+    extent = (-_EDGE, _EDGE, _EDGE, -_EDGE)
+    image = ax.imshow(density, extent=extent, vmin=0, vmax=3, cmap=_COLORS, interpolation="bilinear")
     for theta_HN23 in thetas:
         shown = np.linspace(0, theta_HN23.shape[1] - 1, max(1, _OUTLINES // len(thetas))).astype(int)
         for head, theta_N23 in enumerate(theta_HN23):
@@ -122,10 +107,3 @@ def _density(theta_N23: Floats) -> Floats:
     count = np.bincount(cell_X, minlength=_BINS**2).reshape(_BINS, _BINS)
     of_identity = len(seen_X2) * (_EDGE / _BINS) ** 2  # in a cell
     return np.asarray(count / of_identity)
-
-
-def _legend() -> list[Artist]:
-    return [
-        Patch(facecolor="none", label="the image", **_FRAME),
-        Patch(facecolor="none", label="what is seen of single images", **_OUTLINE),
-    ]

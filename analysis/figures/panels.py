@@ -15,25 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import (
-    BACKGROUND,
-    MUTED,
-    WIDTH_IN,
-    LineStyle,
-    add_legend,
-    add_majority,
-    add_note,
-    add_title,
-    clip_accuracies,
-    line_styles,
-    model_of,
-    variant_styles,
-    wrapped_name,
-)
+from analysis.figures import style
+from analysis.figures.grids import label_below, panel_grid
+from analysis.figures.selection import grouped
 from analysis.means import MIN_SEEDS
-from analysis.names import variant_parts
 from analysis.records import Study
 from analysis.statistics import Floats, mean_interval
+from ledger.names import variant_parts
 
 TOGETHER = 6
 """Variants of a pose that are told apart in one panel."""
@@ -65,25 +53,31 @@ class Line(NamedTuple):
     seed_XS: Floats
     lost: Sequence[tuple[Floats, Floats]] = ()
 
+    @property
+    def has_band(self) -> bool:
+        return not np.isnan(self.half_width_X).all()
 
-class Axis(NamedTuple):
-    """What runs along the bottom of a column of panels.
+    @property
+    def is_drawn(self) -> bool:
+        return bool(len(self.x_X) or self.lost)
+
+
+class Column(NamedTuple):
+    """The lines of a column of panels, and what runs along its bottom.
 
     ticks: None for whole numbers. reference: a line to read others against, x and y in per cent.
     """
 
     label: str
+    lines: Sequence[Line]
     ticks: Sequence[float] | None = None
     tick_labels: Sequence[str] | None = None
     scale: str = "linear"
     reference: tuple[Sequence[float], Sequence[float]] | None = None
 
 
-class _Panel(NamedTuple):
-    pose: str
-    model: str
-    lines: list[list[Line]]
-    """By axis."""
+_Panel = tuple[str, str]
+"""The pose and the model of the lines that are told apart in it; the model is "" where it has those of all models."""
 
 
 def line_over(pose: str, variant: str, x_X: Floats, score_XS: Floats) -> Line:
@@ -95,146 +89,130 @@ def line_over(pose: str, variant: str, x_X: Floats, score_XS: Floats) -> Line:
     return Line(pose, variant, x_X, estimate.mean_X, half_width_X, seed_XS)
 
 
-def panels_figure(
-    study: Study,
-    lines: Sequence[Sequence[Line]],
-    axes: Sequence[Axis],
-    *,
-    title: str,
-    score: str,
-    nothing: str,
-    together: int = TOGETHER,
+def lines_figure(
+    study: Study, columns: Sequence[Column], *title: str, score: str, nothing: str, together: int = TOGETHER
 ) -> Figure:
-    """lines: for each axis. score: what they show. nothing: said in a panel without a line. together: as TOGETHER."""
-    poses = list(dict.fromkeys(line.pose for of_axis in lines for line in of_axis))
-    most = max(len({line.variant for of_axis in lines for line in of_axis if line.pose == pose}) for pose in poses)
-    one_panel = most <= together
-    styles = _styles([line.variant for of_axis in lines for line in of_axis], one_panel=one_panel)
-    rows = _rows(_panels(lines, poses, one_panel=one_panel), len(axes))
-    num_columns = len(axes) if len(axes) > 1 else max(map(len, rows))
-    height_in = 1.7 if len(axes) > 1 or num_columns > 1 else 2.6
-    fig = Figure(figsize=(WIDTH_IN, 1.1 + height_in * len(rows)))
-    grid = fig.subplots(len(rows), num_columns, squeeze=False, sharex="col" if len(axes) > 1 else True, sharey=True)
+    """A panel a pose, or a model and pose; with several columns, a row of panels each.
+
+    score: what the lines show. nothing: said in a panel without a line. together: as TOGETHER.
+    """
+    lines = [line for column in columns for line in column.lines]
+    of_pose = grouped(lines, lambda line: line.pose)
+    one_panel = max(len({line.variant for line in of_lines}) for of_lines in of_pose.values()) <= together
+
+    def panel_of(line: Line) -> _Panel:
+        return line.pose, "" if one_panel else style.model_of(line.variant)
+
+    styles = _styles([line.variant for line in lines], one_panel=one_panel)
+    rows = _rows(list(dict.fromkeys(map(panel_of, lines))), 1 if len(columns) > 1 else _COLUMNS)
+    num_columns = len(columns) if len(columns) > 1 else max(map(len, rows))
+    height_in, sharex = 1.7 if num_columns > 1 else 2.6, "col" if len(columns) > 1 else "all"
+    num = len(rows) * num_columns
+    drawn, grid = panel_grid(num, num_columns, height_in, rest_in=1.1, sharex=sharex, sharey=True)
     for ax in grid.flat:
         ax.set_autoscale_on(False)  # once, at the end: each look at shared limits visits all panels
     for row, panels in zip(grid, rows, strict=True):
-        for ax in row[len(panels) * len(axes) :]:
+        for ax in row[len(panels) * len(columns) :]:
             ax.set_axis_off()
-        cells = [(panel, a) for panel in panels for a in range(len(axes))]
-        for ax, (panel, a) in zip(row, cells, strict=False):
+        for ax, (panel, column) in zip(row, [(p, column) for p in panels for column in columns], strict=False):
             if not one_panel:
-                _draw_others(ax, [line for line in lines[a] if line.pose == panel.pose])
-            _draw(ax, panel.lines[a], styles, nothing)
-            reference = axes[a].reference
-            if reference is not None:
-                ax.plot(*reference, color=MUTED, linewidth=0.8, zorder=1)
-            if a == 0:
-                ax.set_title(_panel_title(panel, several_poses=len(poses) > 1))
+                _draw_others(ax, [line for line in column.lines if line.pose == panel[0]])
+            _draw(ax, [line for line in column.lines if panel_of(line) == panel], styles, nothing)
+            if column.reference is not None:
+                ax.plot(*column.reference, color=style.MUTED, linewidth=0.8, zorder=1)
+            if column is columns[0]:
+                ax.set_title(_panel_title(panel, several_poses=len(of_pose) > 1))
             sns.despine(ax=ax)
-    for column, ax in enumerate(grid[0]):
-        ax.set_autoscale_on(True)
-        axis = axes[column if len(axes) > 1 else 0]
-        ax.set_xscale(axis.scale)
-        if axis.ticks is None:
-            ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        else:
-            ax.minorticks_off()
-            ax.set_xticks(axis.ticks, axis.tick_labels)
-        ax.autoscale()
-        lowest = max(i for i, panels in enumerate(rows) if len(panels) * len(axes) > column)
-        grid[lowest, column].set_xlabel(axis.label)
-        grid[lowest, column].tick_params(labelbottom=True)
-    clip_accuracies(grid[0, 0])
-    fig.supylabel(f"{score}, %")
-    majority = score.endswith("accuracy") and all(axis.reference is None for axis in axes)
-    used = [ax for ax in grid.flat if ax.axison]
-    add_title(fig, study, title)
-    handles = [*_legend(lines, styles, nothing, one_panel=one_panel), *(add_majority(used, study) if majority else ())]
-    add_legend(fig, handles)
-    return fig
+    for i, ax in enumerate(grid[0]):
+        _set_axis(ax, columns[i % len(columns)])
+    label_below(grid, *(column.label for column in columns))
+    style.clip(grid[0, 0])
+    drawn.supylabel(f"{score}, %")
+    handles = _legend(lines, styles, nothing, one_panel=one_panel)
+    if score.endswith("accuracy") and not any(column.reference for column in columns):
+        handles += style.add_majority([ax for ax in grid.flat if ax.axison], study)
+    return style.finished(drawn, study, handles, *title)
 
 
-def _styles(variants: Sequence[str], *, one_panel: bool) -> Mapping[str, LineStyle]:
+def _styles(variants: Sequence[str], *, one_panel: bool) -> Mapping[str, style.LineStyle]:
     """By variant. In panels of one model, what differs is the policy."""
     if one_panel:
-        return variant_styles(variants)
-    of_policy = line_styles([variant_parts(variant).policy for variant in variants])
+        return style.variant_styles(variants)
+    of_policy = style.line_styles([variant_parts(variant).policy for variant in variants])
     return {variant: of_policy[variant_parts(variant).policy] for variant in variants}
 
 
-def _panels(lines: Sequence[Sequence[Line]], poses: Sequence[str], *, one_panel: bool) -> dict[str, list[_Panel]]:
-    """By pose."""
-    panels: dict[tuple[str, str], _Panel] = {}
-    for a, of_axis in enumerate(lines):
-        for line in of_axis:
-            model = "" if one_panel else model_of(line.variant)
-            panel = panels.setdefault((line.pose, model), _Panel(line.pose, model, [[] for _ in lines]))
-            panel.lines[a].append(line)
-    return {pose: [panel for panel in panels.values() if panel.pose == pose] for pose in poses}
-
-
-def _rows(panels: Mapping[str, list[_Panel]], num_axes: int) -> list[list[_Panel]]:
+def _rows(panels: list[_Panel], width: int) -> list[list[_Panel]]:
     """Each pose begins a row, unless it is one panel."""
-    width = _COLUMNS if num_axes == 1 else 1
-    if all(len(of_pose) == 1 for of_pose in panels.values()):
-        panels = {"": [panel for of_pose in panels.values() for panel in of_pose]}
-    return [of_pose[i : i + width] for of_pose in panels.values() for i in range(0, len(of_pose), width)]
+    of_pose = list(grouped(panels, lambda panel: panel[0]).values())
+    if len(of_pose) == len(panels):
+        of_pose = [panels]
+    return [of_row[i : i + width] for of_row in of_pose for i in range(0, len(of_row), width)]
 
 
 def _panel_title(panel: _Panel, *, several_poses: bool) -> str:
-    pose = f"pose {wrapped_name(panel.pose, _MAX_PANEL_TITLE - 5)}" if several_poses else ""
-    title = wrapped_name(panel.model, _MAX_PANEL_TITLE) if panel.model else ""
-    if not (pose and title):
-        return pose or title
-    fits = len(panel.model) + len(pose) + 2 <= _MAX_PANEL_TITLE
-    return f"{title}{', ' if fits else chr(10)}{pose}"
+    pose, model = panel
+    where = f"pose {style.wrapped_name(pose, _MAX_PANEL_TITLE - 5)}" if several_poses else ""
+    fits = len(model) + len(where) + 2 <= _MAX_PANEL_TITLE
+    return (", " if fits else "\n").join(filter(None, [model and style.wrapped_name(model, _MAX_PANEL_TITLE), where]))
+
+
+def _set_axis(ax: Axes, column: Column) -> None:
+    """Scale, ticks and limits for all panels of a column, which share them."""
+    ax.set_autoscale_on(True)
+    ax.set_xscale(column.scale)
+    if column.ticks is None:
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    else:
+        ax.minorticks_off()
+        ax.set_xticks(column.ticks, column.tick_labels)
+    ax.autoscale()
 
 
 def _draw_others(ax: Axes, lines: Sequence[Line]) -> None:
     """All lines as one with gaps."""
     if lines:
         x, y = (np.concatenate([np.append(line[field], np.nan) for line in lines]) for field in (2, 3))
-        ax.plot(x, 100 * y, color=BACKGROUND, linewidth=0.8, zorder=1)
+        ax.plot(x, 100 * y, color=style.BACKGROUND, linewidth=0.8, zorder=1)
 
 
-def _draw(ax: Axes, lines: Sequence[Line], styles: Mapping[str, LineStyle], nothing: str) -> None:
+def _draw(ax: Axes, lines: Sequence[Line], styles: Mapping[str, style.LineStyle], nothing: str) -> None:
     for i, line in enumerate(lines):
-        style = styles[line.variant]
-        if not np.isnan(line.half_width_X).all():
+        look = styles[line.variant]
+        if line.has_band:
             ends = 100 * (line.mean_X - line.half_width_X), 100 * (line.mean_X + line.half_width_X)
-            ax.fill_between(line.x_X, *ends, color=style.color, alpha=_BAND_ALPHA, linewidth=0)
+            ax.fill_between(line.x_X, *ends, color=look.color, alpha=_BAND_ALPHA, linewidth=0)
         step = max(1, len(line.x_X) // 5)
         # Not clipped: a marker at 0 or 100 % is at the axes' end.
-        ax.plot(
-            line.x_X, 100 * line.mean_X, zorder=3, markevery=(i % step, step), clip_on=False, in_layout=False,
-            **style._asdict(),
-        )  # fmt: skip
+        whole: dict[str, Any] = {"clip_on": False, "in_layout": False}
+        ax.plot(line.x_X, 100 * line.mean_X, zorder=3, markevery=(i % step, step), **whole, **look._asdict())
         for seed_X in line.seed_XS.T[~np.isnan(line.seed_XS).all(axis=0)]:
-            ax.plot(line.x_X, 100 * seed_X, zorder=2, color=style.color, **_SEED)
+            ax.plot(line.x_X, 100 * seed_X, zorder=2, color=look.color, **_SEED)
         for x_X, y_X in line.lost:
-            ax.plot(x_X, 100 * y_X, color=style.color, linestyle=":", linewidth=0.8, zorder=2)
-            ax.plot(x_X[-1:], 100 * y_X[-1:], "x", color=style.color, markersize=4, zorder=2)
-    if not any(len(line.x_X) or line.lost for line in lines):
-        add_note(ax, nothing)
+            ax.plot(x_X, 100 * y_X, color=look.color, linestyle=":", linewidth=0.8, zorder=2)
+            ax.plot(x_X[-1:], 100 * y_X[-1:], "x", color=look.color, markersize=4, zorder=2)
+    if not any(line.is_drawn for line in lines):
+        style.add_note(ax, nothing)
 
 
 def _legend(
-    lines: Sequence[Sequence[Line]], styles: Mapping[str, LineStyle], nothing: str, *, one_panel: bool
+    lines: Sequence[Line], styles: Mapping[str, style.LineStyle], nothing: str, *, one_panel: bool
 ) -> list[Artist]:
-    drawn = {line.variant for of_axis in lines for line in of_axis if len(line.x_X) or line.lost}
-    labels: dict[str, LineStyle] = {}
-    for variant, style in styles.items():
+    drawn = {line.variant for line in lines if line.is_drawn}
+    labels: dict[str, style.LineStyle] = {}
+    for variant, look in styles.items():
         policy = variant_parts(variant).policy
-        label = wrapped_name(variant if one_panel else f"+{policy}" if policy else "no policy")
-        labels.setdefault(label if variant in drawn or not one_panel else f"{label}  ({nothing})", style)
-    handles: list[Artist] = [Line2D([], [], label=label, **style._asdict()) for label, style in labels.items()]
-    all_lines = [line for of_axis in lines for line in of_axis]
-    if any(not np.isnan(line.half_width_X).all() for line in all_lines):
-        handles.append(Patch(color=MUTED, alpha=_BAND_ALPHA, linewidth=0, label="95 % interval over seeds"))
-    if any(not np.isnan(line.seed_XS).all() for line in all_lines):
-        handles.append(Line2D([], [], color=MUTED, label="one seed, of two", **_SEED))
-    if not one_panel and len({model_of(line.variant) for line in all_lines}) > 1:
-        handles.append(Line2D([], [], color=BACKGROUND, linewidth=0.8, label="other variants"))
-    if any(line.lost for line in all_lines):
-        handles.append(Line2D([], [], color=MUTED, linestyle=":", marker="x", linewidth=0.8, label="stopped early"))
+        label = style.wrapped_name(variant if one_panel else f"+{policy}" if policy else "no policy")
+        labels.setdefault(label if variant in drawn or not one_panel else f"{label}  ({nothing})", look)
+    handles: list[Artist] = [Line2D([], [], label=label, **look._asdict()) for label, look in labels.items()]
+    if any(line.has_band for line in lines):
+        handles.append(Patch(color=style.MUTED, alpha=_BAND_ALPHA, linewidth=0, label="95 % interval over seeds"))
+    if any(not np.isnan(line.seed_XS).all() for line in lines):
+        handles.append(Line2D([], [], color=style.MUTED, label="one seed, of two", **_SEED))
+    if not one_panel and len({style.model_of(line.variant) for line in lines}) > 1:
+        handles.append(Line2D([], [], color=style.BACKGROUND, linewidth=0.8, label="other variants"))
+    if any(line.lost for line in lines):
+        handles.append(
+            Line2D([], [], color=style.MUTED, linestyle=":", marker="x", linewidth=0.8, label="stopped early")
+        )
     return handles

@@ -4,7 +4,7 @@ Legend: P places for a label, T boxes that are taken, 4 a box in pixels: left, b
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from analysis.statistics import Floats
 
 
 class Point(NamedTuple):
-    """In data coordinates; half: of its error bar, up and down."""
+    """A point to be labelled, in data coordinates. half: the length of its error bar, up and down."""
 
     x: float
     y: float
@@ -27,7 +27,7 @@ class Point(NamedTuple):
 _DISTANCES_PT = (5, 10, 17, 26, 38, 52)
 _DIRECTIONS = ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1))
 _DIAGONAL = 0.75
-"""Of the distance, along both axes."""
+"""A step along both axes goes so far along each, as a share of the distance."""
 
 _MARKER_PT = 4.0
 _NEAR_PT = 10
@@ -50,7 +50,7 @@ def place_labels(ax: Axes, points: Sequence[Point], line: Line2D, fontsize: floa
     """
     px_per_pt = ax.figure.dpi / 72
     axes_4 = np.array(ax.get_window_extent().extents)
-    taken = [box for point in points for box in _boxes(ax, point, px_per_pt)] + list(_pieces(line, px_per_pt))
+    taken = [box for point in points for box in _boxes(ax, point, px_per_pt)] + _pieces(line, px_per_pt)
     marks = ax.transData.transform([(point.x, point.y) for point in points])
     for i, point in enumerate(points):
         x_px, y_px = marks[i].tolist()
@@ -79,7 +79,7 @@ def place_labels(ax: Axes, points: Sequence[Point], line: Line2D, fontsize: floa
 
 
 def _boxes(ax: Axes, point: Point, px_per_pt: float) -> Iterator[list[float]]:
-    """Around the marker and the error bar."""
+    """The boxes around the marker and the error bar."""
     half = _MARKER_PT * px_per_pt
     ends = [(point.x, point.y), (point.x, point.y - point.half), (point.x, point.y + point.half)]
     (x, y), (_, low), (_, high) = ax.transData.transform(ends).tolist()
@@ -87,29 +87,28 @@ def _boxes(ax: Axes, point: Point, px_per_pt: float) -> Iterator[list[float]]:
     yield [x - half / 4, low, x + half / 4, high]
 
 
-def _pieces(line: Line2D, px_per_pt: float) -> Iterator[list[float]]:
-    """Around the pieces of a line of level and upright ones."""
-    half = px_per_pt / 2
-    drawn = np.asarray(line.get_transform().transform_path(line.get_path()).vertices)
-    for (x0, y0), (x1, y1) in pairwise(drawn.tolist()):
-        yield [min(x0, x1) - half, min(y0, y1) - half, max(x0, x1) + half, max(y0, y1) + half]
+def _pieces(line: Line2D, px_per_pt: float) -> list[list[float]]:
+    """The boxes around the pieces of a line of level and upright ones."""
+    ends_T2 = np.asarray(line.get_transform().transform_path(line.get_path()).vertices)
+    low_T2, high_T2 = np.minimum(ends_T2[:-1], ends_T2[1:]), np.maximum(ends_T2[:-1], ends_T2[1:])
+    pieces: list[list[float]] = np.hstack([low_T2 - px_per_pt / 2, high_T2 + px_per_pt / 2]).tolist()
+    return pieces
 
 
 def _places(x_px: float, y_px: float, width: float, height: float, px_per_pt: float) -> tuple[Floats, Floats]:
     """Distances in points and boxes around a point, the nearest first."""
     distances, boxes = [], []
-    for distance_pt in _DISTANCES_PT:
-        for right, up in _DIRECTIONS:
-            gap = distance_pt * px_per_pt * (_DIAGONAL if right and up else 1.0)
-            left = x_px + right * (gap + width / 2) - width / 2
-            bottom = y_px + up * (gap + height / 2) - height / 2
-            distances.append(distance_pt)
-            boxes.append([left, bottom, left + width, bottom + height])
+    for distance_pt, (right, up) in product(_DISTANCES_PT, _DIRECTIONS):
+        gap = distance_pt * px_per_pt * (_DIAGONAL if right and up else 1.0)
+        left = x_px + right * (gap + width / 2) - width / 2
+        bottom = y_px + up * (gap + height / 2) - height / 2
+        distances.append(distance_pt)
+        boxes.append([left, bottom, left + width, bottom + height])
     return np.array(distances, dtype=np.float64), np.array(boxes)
 
 
 def _distance(box_P4: Floats, mark_M2: Floats) -> Floats:
-    """From each box to each of M marks, PM."""
+    """Distances from each box to each of M marks, PM."""
     nearest_PM2 = np.clip(mark_M2[None], box_P4[:, None, :2], box_P4[:, None, 2:])
     return np.asarray(np.linalg.norm(nearest_PM2 - mark_M2[None], axis=2))
 

@@ -4,6 +4,7 @@ Legend: N images; 23 rows and columns of affine maps.
 """
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,18 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from analysis.evaluations import Maps, read_maps
-from analysis.figures import figure, style
-from analysis.figures.selection import arm_label, grid_shape, keys_of_arms, lines, selected
+from analysis.evaluations import read_maps
+from analysis.figures import style
+from analysis.figures.grids import label_below, panel_grid
+from analysis.figures.registry import figure
+from analysis.figures.selection import MOST_RUNS, arm_label, keys_of_arms, selected
 from analysis.figures.thetas import Recovered, recover_angle, recover_scale, recover_shift
 from analysis.findings import Findings
 from analysis.records import Study
 from analysis.statistics import Floats
 
-_MOST_PANELS, _MOST_RUNS, _MOST_POINTS = 15, 10, 2000
-_COLUMNS = 3
-_LABEL = 24
-_STEPS_DEG = (90, 45, 30, 15, 10, 5, 2)
+_MOST_PANELS, _MOST_POINTS = 15, 2000
 
 
 class _Part(NamedTuple):
@@ -43,15 +43,7 @@ _PARTS = (
 
 
 _DOTS = ((style.COLORS[0], "o"), (style.COLORS[1], "^"))
-"""Of what is not a shift or goes to the right, and of what goes down."""
-
-
-class _Panel(NamedTuple):
-    """An arm and a part of the pose, as each of its runs recovers it."""
-
-    arm: int
-    part: _Part
-    runs: list[Recovered]
+"""The dots of shifts to the right and of all that is not a shift, and those of shifts down."""
 
 
 @figure(
@@ -65,72 +57,46 @@ def pose_scatter(findings: Findings) -> Figure | None:
 
     Which constant turn, size or place counts as upright is not known to anybody; the best one is taken, for each run.
     """
-    study = findings.study
-    keys_of_arm = keys_of_arms(findings.completed)
-    parts_of_arm = {arm: _parts(study, keys) for arm, keys in keys_of_arm.items()}
+    study, keys = findings.study, keys_of_arms(findings)
+    parts_of_arm = {arm: _parts(_maps(study, keys[arm][:1])) for arm in keys}
     arms = [arm for arm, parts in parts_of_arm.items() if parts]
     if not arms:
         return None
+    arms, note = selected(study, arms, _MOST_PANELS // len({part for arm in arms for part in parts_of_arm[arm]}))
     parts = [part for part in _PARTS if any(part in parts_of_arm[arm] for arm in arms)]
-    arms, note = selected(study, arms, _MOST_PANELS // len(parts))
-    parts = [part for part in parts if any(part in parts_of_arm[arm] for arm in arms)]
-    panels = [panel for arm in arms for panel in _panels(study, arm, keys_of_arm[arm], parts_of_arm[arm])]
-    by_part = len(parts) > 1
-    rows, columns = (len(arms), len(parts)) if by_part else grid_shape(len(panels), _COLUMNS)
-    drawn = Figure(figsize=(style.WIDTH_IN, 1.3 + 1.5 * rows))
-    axes = drawn.subplots(rows, columns, squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for i, panel in enumerate(panels):
-        row, column = (arms.index(panel.arm), parts.index(panel.part)) if by_part else divmod(i, columns)
-        axes[row, column].set_axis_on()
-        _draw(axes[row, column], panel)
-        if not by_part or column == 0:
-            axes[row, column].set_title(arm_label(study, panel.arm, _LABEL), fontsize=7.5)
-    for column in range(columns):
-        part = parts[column if by_part else 0]
-        lowest = max(i for i in range(rows) if axes[i, column].axison)
-        axes[lowest, column].set_xlabel(f"true {part.name}, {part.unit}")
-    drawn.supylabel(
-        "predicted, in the units of each column" if by_part else f"predicted {parts[0].name}, {parts[0].unit}"
-    )
-    style.add_title(drawn, study, lines("Do the transformers follow the pose?", note))
-    style.add_legend(drawn, _legend(parts), 4)
-    return drawn
+    maps = {arm: _maps(study, keys[arm][:MOST_RUNS]) for arm in arms}
+    drawn, grid = panel_grid(len(arms) * len(parts), len(parts) if len(parts) > 1 else 3, 1.5, rest_in=1.3)
+    for ax, (arm, part) in zip(grid.flat, product(arms, parts), strict=False):
+        if part not in parts_of_arm[arm]:
+            ax.set_axis_off()
+            continue
+        _draw(ax, part, [recovered for pair in maps[arm] if (recovered := part.recover(*pair))])
+        if part is parts[0]:
+            ax.set_title(arm_label(study, arm, 24), fontsize=7.5)
+    label_below(grid, *(f"true {part.name}, {part.unit}" for part in parts))
+    of_all = "in the units of each column"
+    drawn.supylabel(f"predicted, {of_all}" if len(parts) > 1 else f"predicted {parts[0].name}, {parts[0].unit}")
+    return style.finished(drawn, study, _legend(parts), "Do the transformers follow the pose?", note, most_columns=4)
 
 
-def _single_head(study: Study, key: str) -> Maps | None:
-    """Several heads recover no single pose."""
-    maps = read_maps(study, key)
-    return maps if maps and len(maps.theta_HN23) == 1 else None
+def _maps(study: Study, keys: list[str]) -> list[tuple[Floats, Floats]]:
+    """What each run predicts and what is true, both (N, 2, 3); without runs of several heads, which have no one map."""
+    runs = (maps for key in keys if (maps := read_maps(study, key)) and len(maps.theta_HN23) == 1)
+    return [(run.theta_HN23[0].astype(np.float64), run.true_theta_N23.astype(np.float64)) for run in runs]
 
 
-def _parts(study: Study, keys: list[str]) -> list[_Part]:
-    """What differs from image to image at the arm's pose, by its first run."""
-    maps = _single_head(study, keys[0])
-    if maps is None:
-        return []
-    true_N23 = maps.true_theta_N23.astype(np.float64)
-    return [part for part in _PARTS if part.recover(true_N23, true_N23)]
+def _parts(maps: list[tuple[Floats, Floats]]) -> list[_Part]:
+    """What differs from image to image at the pose."""
+    return [part for part in _PARTS if any(part.recover(true_N23, true_N23) for _, true_N23 in maps)]
 
 
-def _panels(study: Study, arm: int, keys: list[str], parts: list[_Part]) -> list[_Panel]:
-    found = [maps for key in keys[:_MOST_RUNS] if (maps := _single_head(study, key))]
-    arrays = [(maps.theta_HN23[0].astype(np.float64), maps.true_theta_N23.astype(np.float64)) for maps in found]
-    return [
-        _Panel(arm, part, [recovered for theta, true in arrays if (recovered := part.recover(theta, true))])
-        for part in parts
-    ]
-
-
-def _draw(ax: Axes, panel: _Panel) -> None:
-    factor = panel.part.factor
-    step = -(-sum(run.true_PN.shape[1] for run in panel.runs) // _MOST_POINTS)
-    true_PN = factor * np.concatenate([run.true_PN[:, ::step] for run in panel.runs], axis=1)
-    predicted_PN = factor * np.concatenate([run.predicted_PN[:, ::step] for run in panel.runs], axis=1)
-    low, high = np.quantile(true_PN, (0, 1))
+def _draw(ax: Axes, part: _Part, runs: list[Recovered]) -> None:
+    step = -(-sum(run.true_PN.shape[1] for run in runs) // _MOST_POINTS)
+    both = [np.stack([run.true_PN, run.predicted_PN])[:, :, ::step] for run in runs]
+    true_PN, predicted_PN = part.factor * np.concatenate(both, axis=2)
+    low, high = true_PN.min(), true_PN.max()
     margin = 0.06 * (high - low)
-    is_angle = panel.part.recover is recover_angle
+    is_angle = part.recover is recover_angle
     room = (0.5 if is_angle else 0.25) * (high - low)  # what is further off than that is simply wrong
     bottom, top = low - room, high + room
     if is_angle:
@@ -140,17 +106,17 @@ def _draw(ax: Axes, panel: _Panel) -> None:
         ax.plot(true_N, inside_N, marker, color=color, markersize=2, alpha=0.3, markeredgewidth=0, rasterized=True)
     ax.plot([low, high], [low, high], color=style.REFERENCE, linestyle="--", linewidth=0.8)
     for axis, ends in ((ax.xaxis, (low - margin, high + margin)), (ax.yaxis, (bottom, top))):
-        if panel.part.recover is recover_scale:
+        if part.recover is recover_scale:
             axis.set_ticks(*style.factor_ticks(*ends))
         elif is_angle:
-            step_deg = next((step for step in _STEPS_DEG if ends[1] - ends[0] >= 3 * step), 1)
+            step_deg = next((step for step in (90, 45, 30, 15, 10, 5, 2) if ends[1] - ends[0] >= 3 * step), 1)
             axis.set_major_locator(MultipleLocator(step_deg))
         else:
             axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
     ax.set_xlim(low - margin, high + margin)
     ax.set_ylim(bottom, top)
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-    text = _r2_text([run.r2 for run in panel.runs])
+    text = _r2_text([run.r2 for run in runs])
     ax.text(0.97, 0.04, text, transform=ax.transAxes, ha="right", fontsize=7, bbox=box)
 
 

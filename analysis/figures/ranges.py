@@ -3,15 +3,16 @@
 from contextlib import suppress
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.ablation import Row
-from analysis.figures import figure
-from analysis.figures.panels import BANDS, MAX_LINES, Axis, Line, line_over, panels_figure
-from analysis.figures.selection import lines, selected_rows
+from analysis.figures.panels import BANDS, MAX_LINES, Column, Line, line_over, lines_figure
+from analysis.figures.registry import figure
+from analysis.figures.selection import selected_rows
 from analysis.findings import Findings
-from analysis.names import name_and_options
 from analysis.records import Study
+from ledger.names import name_and_options
 
 _PLAIN_RANGES_DEG = {"upright": 0.0, "R": 90.0}
 
@@ -37,24 +38,23 @@ def ranges_figure(findings: Findings) -> Figure | None:
         for row in rows:
             by_variant.setdefault(row.variant, {})[ranges_deg[pose]] = row
     ticks = sorted(ranges_deg.values())
-    axis = Axis("range of the images' rotation", ticks, [f"±{deg:g}°" if deg else "0°" for deg in ticks])
-    return panels_figure(
-        findings.study, [[_line(variant, rows) for variant, rows in by_variant.items()]], [axis],
-        title=lines("Accuracy over the range of rotation", note), score="test accuracy",
-        nothing="no completed final run",
+    lines = [_line(variant, rows) for variant, rows in by_variant.items()]
+    labels = [f"±{deg:g}°" if deg else "0°" for deg in ticks]
+    return lines_figure(
+        findings.study, [Column("range of the images' rotation", lines, ticks, labels)],
+        "Accuracy over the range of rotation", note, score="test accuracy", nothing="no completed final run",
     )  # fmt: skip
 
 
 def _line(variant: str, row_of_range: dict[float, Row]) -> Line:
     by_seed = {deg: row.test_by_seed for deg, row in sorted(row_of_range.items()) if row.test_accuracy.num}
-    seeds = sorted({seed for scores in by_seed.values() for seed in scores})
-    score_RS = np.array([[scores.get(seed, np.nan) for seed in seeds] for scores in by_seed.values()], np.float64)
-    return line_over("", variant, np.array(list(by_seed), np.float64), score_RS.reshape(len(by_seed), len(seeds)))
+    scores = pd.DataFrame.from_dict(by_seed, orient="index").sort_index(axis="columns")
+    return line_over("", variant, scores.index.to_numpy(np.float64), scores.to_numpy(np.float64))
 
 
 def _ranges_deg(study: Study) -> dict[str, float]:
     """By pose, of those that differ in their range of rotation only; of poses of one range, the first."""
-    found: dict[float, str] = {}
+    poses: dict[float, str] = {}
     for full_name in dict.fromkeys(arm.pose for arm in study.arms):
         pose, options = name_and_options(full_name)
         max_deg = _PLAIN_RANGES_DEG.get(full_name)
@@ -62,5 +62,5 @@ def _ranges_deg(study: Study) -> dict[str, float]:
             with suppress(ValueError):
                 max_deg = float(options["max_deg"])
         if max_deg is not None:
-            found.setdefault(max_deg, full_name)
-    return {pose: deg for deg, pose in found.items()}
+            poses.setdefault(max_deg, full_name)
+    return {pose: deg for deg, pose in poses.items()}

@@ -22,8 +22,9 @@ from analysis.chance import majority
 from analysis.figures.as_delivered import quiet
 from analysis.figures.fonts import FONT, drawable, families
 from analysis.formats import one_line
-from analysis.names import variant_parts, wrapped
+from analysis.names import wrapped
 from analysis.records import Study
+from ledger.names import bare, variant_parts
 
 WIDTH_IN, COLUMN_IN = 7.0, 3.4
 COLORS: list[tuple[float, float, float]] = list(sns.color_palette("colorblind"))
@@ -32,7 +33,7 @@ DASHES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*X"
 
 MAIN = COLORS[0]
-"""Of means and whatever else a figure is about, where it needs one colour only."""
+"""The colour of means, and of whatever else a figure is about where it needs one colour only."""
 
 SEED, MUTED, BACKGROUND, REFERENCE = "0.55", "0.45", "0.82", "0.3"
 """Greys: dots of single seeds; words and lines of what is lost; lines that stand behind; zero and other references."""
@@ -47,25 +48,17 @@ _FACTORS = (
     (0.1, 0.3, 1, 3, 10, 30), (0.25, 0.5, 1, 2, 4, 8), (0.5, 0.7, 1, 1.4, 2, 3), (0.6, 0.8, 1, 1.2, 1.5),
     (0.8, 0.9, 1, 1.1, 1.2), (0.9, 0.95, 1, 1.05, 1.1),
 )  # fmt: skip
-"""Of which an axis has those that show most of themselves, coarse before fine."""
-
-_TICK_GAP = 0.2
-"""Between ticks, as a share of the axis."""
+"""An axis has the ones of which it shows the most, coarse before fine."""
 
 STYLE: dict[Any, Any] = {
     **sns.axes_style("whitegrid"),
     **sns.plotting_context("paper"),
     "figure.constrained_layout.use": True,
     "font.family": [FONT],
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize", "figure.labelsize"), 8),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 7),
     "figure.titlesize": 9,
-    "figure.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
     "legend.fontsize": 7.5,
-    "legend.title_fontsize": 7.5,
     "legend.frameon": False,
     "legend.handlelength": 2.8,  # so that dashes show
     "axes.titlelocation": "left",
@@ -130,7 +123,7 @@ def line_styles(names: Sequence[str]) -> dict[str, LineStyle]:
 
 def model_of(variant: str) -> str:
     """The variant without its policy."""
-    return variant.partition("+")[0]
+    return bare(variant)
 
 
 def shortened(text: str, width: int = MAX_LABEL) -> str:
@@ -140,41 +133,43 @@ def shortened(text: str, width: int = MAX_LABEL) -> str:
 
 
 def wrapped_name(name: str, width: int = MAX_LABEL) -> str:
-    """Of a variant or policy, on as many lines as it needs: names may differ in their last option only."""
+    """A variant's or policy's name on as many lines as it needs: names may differ in their last option only."""
     return wrapped(drawable(one_line(name)), width)
 
 
-def add_title(figure: Figure, study: Study, what: str = "") -> None:
-    """Over the figure: what it shows, and of which task, study and protocol."""
-    about = f"{shortened(study.task_label)} · {shortened(study.name)}, protocol {study.protocol_hash}"
-    figure.suptitle(f"{what}\n{about}" if what else about)
+def finished(figure: Figure, study: Study, handles: Sequence[Artist], *title: str, most_columns: int = 3) -> Figure:
+    """The figure with its title over it and one legend under it.
 
-
-def add_legend(figure: Figure, handles: Sequence[Artist], num_columns: int = 3) -> None:
-    """One legend under the figure, in at most so many columns, whose labels are shown as they are."""
+    handles: of the legend, whose labels are shown as they are, in at most so many columns. title: lines on what it
+    shows, without empty ones; task, study and protocol follow. A narrow figure has none: the page has one.
+    """
+    if figure.get_figwidth() > COLUMN_IN:
+        about = f"{shortened(study.task_label)} · {shortened(study.name)}, protocol {study.protocol_hash}"
+        figure.suptitle("\n".join(filter(None, [*title, about])))
     if handles:
         labels = [str(handle.get_label()) for handle in handles]
-        columns = min(num_columns, _fitting_columns(labels, figure.get_figwidth()))
+        columns = _num_columns(labels, most_columns, figure.get_figwidth())
         figure.legend(handles=list(handles), labels=labels, loc="outside lower center", ncols=columns)
+    return figure
 
 
-def legend_height_in(handles: Sequence[Artist], num_columns: int = 3) -> float:
+def legend_height_in(handles: Sequence[Artist]) -> float:
     """About how high such a legend is under a figure of WIDTH_IN."""
     labels = [str(handle.get_label()) for handle in handles]
-    columns = min(num_columns, _fitting_columns(labels, WIDTH_IN))
-    return 0.15 * sum(1 + 0.8 * label.count("\n") for label in labels) / columns + 0.1
+    num_lines = sum(1 + 0.8 * label.count("\n") for label in labels)
+    return 0.15 * num_lines / _num_columns(labels, 3, WIDTH_IN) + 0.1
 
 
-def _fitting_columns(labels: Sequence[str], width_in: float) -> int:
+def _num_columns(labels: Sequence[str], most: int, width_in: float) -> int:
     longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
     fitting = int(width_in / (0.45 + 0.062 * longest))  # inches for the line and for a character
-    return max(1, min(fitting, len(labels)))
+    return max(1, min(most, fitting, len(labels)))
 
 
-def clip_accuracies(ax: Axes, which: Literal["x", "y"] = "y") -> None:
-    """Ends that axis, of accuracies in per cent, at 0 and 100 at the latest: no interval reaches further."""
-    low, high = getattr(ax, f"get_{which}lim")()
-    ax.set(**{f"{which}lim": (max(low, 0.0), min(high, 100.0))})
+def clip(ax: Axes, which: Literal["x", "y"] = "y", low: float = 0, high: float = 100) -> None:
+    """Ends that axis there at the latest; accuracies in per cent at 0 and 100: no interval reaches further."""
+    ends = getattr(ax, f"get_{which}lim")()
+    ax.set(**{f"{which}lim": (max(ends[0], low), min(ends[1], high))})
 
 
 def add_majority(axes: Iterable[Axes], study: Study, which: Literal["x", "y"] = "y") -> list[Line2D]:
@@ -195,10 +190,10 @@ def add_majority(axes: Iterable[Axes], study: Study, which: Literal["x", "y"] = 
 
 
 def factor_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
-    """Places and labels of round factors on an axis of their logarithms to base 2, far enough apart to be read."""
+    """Places and labels of round factors on an axis of their logarithms to base 2, at least a fifth of it apart."""
 
     def fits(factors: Sequence[float]) -> bool:
-        return all(math.log2(b / a) >= _TICK_GAP * (high - low) for a, b in pairwise(factors))
+        return all(math.log2(b / a) >= 0.2 * (high - low) for a, b in pairwise(factors))
 
     inside = [[factor for factor in grid if low <= math.log2(factor) <= high] for grid in _FACTORS]
     factors = max(filter(fits, inside), key=len, default=[])
@@ -209,9 +204,9 @@ def factor_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
 
 def add_note(ax: Axes, text: str, y: float | None = None) -> None:
     """Words in place of data: in the middle of the panel, or of its line at the data's y."""
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-    place = ax.transAxes if y is None else ax.get_yaxis_transform()
-    ax.text(
-        0.5, 0.5 if y is None else y, text, transform=place, ha="center", va="center", color=MUTED, fontsize=7.5,
-        bbox=box,
-    )  # fmt: skip
+    look: dict[str, Any] = {"ha": "center", "va": "center", "color": MUTED, "fontsize": 7.5}
+    look |= {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+    if y is None:
+        ax.text(0.5, 0.5, text, transform=ax.transAxes, **look)
+    else:
+        ax.text(0.5, y, text, transform=ax.get_yaxis_transform(), **look)

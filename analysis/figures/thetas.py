@@ -26,7 +26,7 @@ class Recovered:
 
 
 def angle_rad(theta_X23: Floats) -> Floats:
-    """Of the rotation closest to each map, in radians, positive from x to y: clockwise as one looks at the picture."""
+    """The angle of the rotation closest to each map, in radians, positive from x to y: clockwise in the picture."""
     return np.asarray(
         np.arctan2(theta_X23[..., 1, 0] - theta_X23[..., 0, 1], theta_X23[..., 0, 0] + theta_X23[..., 1, 1]),
         dtype=np.float64,
@@ -68,7 +68,7 @@ def recover_angle(theta_N23: Floats, true_N23: Floats) -> Recovered | None:
 
 def recover_scale(theta_N23: Floats, true_N23: Floats) -> Recovered | None:
     """Logarithms of scales, after the best constant factor is removed; None where the true ones do not vary."""
-    true_N, predicted_N = (np.log(np.maximum(zoom(each), 1e-6)) for each in (true_N23, theta_N23))
+    true_N, predicted_N = (np.log(np.maximum(zoom(maps_N23), 1e-6)) for maps_N23 in (true_N23, theta_N23))
     truth = true_N.var()
     if truth <= 1e-5:
         return None

@@ -14,14 +14,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter1d
 
-from analysis.evaluations import read_maps
-from analysis.figures import figure, style, thetas
-from analysis.figures.selection import arm_label, keys_of_arms, lines, pose_label, selected
+from analysis.evaluations import Maps
+from analysis.figures import style, thetas
+from analysis.figures.registry import figure
+from analysis.figures.selection import arm_label, maps_of_arms, pose_label
 from analysis.findings import Findings
 from analysis.records import Study
 from analysis.statistics import Floats
 
-_MOST_ARMS, _MOST_RUNS = 12, 10
 _BINS, _SMOOTH_BINS = 140, 1.5
 _LABEL = 26
 _OVERLAP = 0.9
@@ -42,13 +42,9 @@ def _log(measure: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
 
 
 _QUANTITIES = (
-    _Quantity(
-        "turn of what is seen,\ndegrees clockwise",
-        lambda theta_R23: np.rad2deg(thetas.angle_rad(theta_R23)),
-        (-180, 180),
-    ),
+    _Quantity("turn of what is seen,\ndegrees clockwise", lambda maps: np.rad2deg(thetas.angle_rad(maps)), (-180, 180)),
     _Quantity("size of what is seen,\n1 = the whole image", _log(thetas.zoom), (-4, 4), is_log=True),
-    _Quantity("distance from the centre,\n% of the width", lambda theta_R23: 100 * thetas.shift(theta_R23), (0, 60)),
+    _Quantity("distance from the centre,\n% of the width", lambda maps: 100 * thetas.shift(maps), (0, 60)),
     _Quantity("stretch, longer over\nshorter axis", _log(thetas.condition), (0, 5), is_log=True),
 )
 
@@ -70,16 +66,16 @@ class _Row(NamedTuple):
 def transformations(findings: Findings) -> Figure | None:
     """A row a variant, a column a quantity: the density over all images and runs, and that of each run as a line."""
     study = findings.study
-    rows, note = _rows(study, keys_of_arms(findings.completed))
-    if not rows:
+    maps_of_arm, note = maps_of_arms(findings, most=12)
+    if not maps_of_arm:
         return None
+    rows = _rows(study, maps_of_arm)
     drawn = Figure(figsize=(style.WIDTH_IN, 1.5 + 0.4 * len(rows)))
     axes = drawn.subplots(1, len(_QUANTITIES), sharey=True)
     for ax, quantity in zip(axes, _QUANTITIES, strict=True):
         _draw(ax, quantity, rows)
     axes[0].set_yticks(np.arange(len(rows)) - 0.3, [row.label for row in rows])
     axes[0].set_ylim(len(rows) - 0.8, -_OVERLAP - 0.15)
-    style.add_title(drawn, study, lines("What the transformers do to single images", note))
     handles = [
         Patch(facecolor=style.MAIN, alpha=0.35, linewidth=0, label="all runs together"),
         Line2D([], [], color=style.MAIN, linewidth=0.7, label="a single run"),
@@ -87,25 +83,22 @@ def transformations(findings: Findings) -> Figure | None:
     ]
     if any(row.is_truth for row in rows):
         handles.insert(0, Patch(facecolor=style.BACKGROUND, label="what the pose asks for"))
-    style.add_legend(drawn, handles, 4)
-    return drawn
+    title = "What the transformers do to single images"
+    return style.finished(drawn, study, handles, title, note, most_columns=4)
 
 
-def _rows(study: Study, keys_of_arm: dict[int, list[str]]) -> tuple[list[_Row], str]:
-    arms = [arm for arm, keys in keys_of_arm.items() if read_maps(study, keys[0])]
-    arms, note = selected(study, arms, _MOST_ARMS)
+def _rows(study: Study, maps_of_arm: dict[int, list[Maps]]) -> list[_Row]:
     rows: list[_Row] = []
     posed: set[str] = set()
-    for arm in arms:
-        found = [each for key in keys_of_arm[arm][:_MOST_RUNS] if (each := read_maps(study, key))]
+    for arm, runs in maps_of_arm.items():
         pose = study.arms[arm].pose
-        true_N23 = found[0].true_theta_N23.astype(np.float64)
+        true_N23 = runs[0].true_theta_N23.astype(np.float64)
         if pose not in posed and true_N23.std(axis=0).max() > 1e-3:
             rows.append(_Row(f"{pose_label(pose, _LABEL)}\nasks for", [true_N23], is_truth=True))
         posed.add(pose)
-        thetas_of_run = [maps.theta_HN23.reshape(-1, 2, 3).astype(np.float64) for maps in found]
+        thetas_of_run = [maps.theta_HN23.reshape(-1, 2, 3).astype(np.float64) for maps in runs]
         rows.append(_Row(arm_label(study, arm, _LABEL), thetas_of_run, is_truth=False))
-    return rows, note
+    return rows
 
 
 def _draw(ax: Axes, quantity: _Quantity, rows: list[_Row]) -> None:
@@ -119,11 +112,8 @@ def _draw(ax: Axes, quantity: _Quantity, rows: list[_Row]) -> None:
         density_X = _density(np.concatenate(of_row), edges)
         color, alpha = (style.BACKGROUND, 1.0) if row.is_truth else (style.MAIN, 0.35)
         ax.fill_between(centre_X, y - _OVERLAP * density_X, y, color=color, alpha=alpha, linewidth=0, zorder=2 + y)
-        if not row.is_truth:
-            for value_R in of_row:
-                ax.plot(
-                    centre_X, y - _OVERLAP * _density(value_R, edges), color=style.MAIN, linewidth=0.7, zorder=2 + y
-                )
+        for value_R in () if row.is_truth else of_row:
+            ax.plot(centre_X, y - _OVERLAP * _density(value_R, edges), color=style.MAIN, linewidth=0.7, zorder=2 + y)
         ax.axhline(y, color="0.8", linewidth=0.6, zorder=2 + y)
     ax.set_xlim(low, high)
     ax.set_xlabel(quantity.label)
@@ -134,15 +124,13 @@ def _draw(ax: Axes, quantity: _Quantity, rows: list[_Row]) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=steps))
     ax.grid(visible=False, axis="y")
     ax.tick_params(left=False)
-    for side in ("left", "right", "top"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["left", "right", "top"]].set_visible(False)
 
 
 def _range(quantity: _Quantity, values: Iterable[Floats]) -> tuple[float, float]:
-    """Of an axis: where nearly all values of every run and the identity are, and no more than its limits."""
-    ends = [np.quantile(value_R, (0.01, 0.99)) for value_R in values]
-    low = min(0, *(float(end[0]) for end in ends))
-    high = max(0, *(float(end[1]) for end in ends))
+    """The ends of an axis: where nearly all values of every run and the identity are, at most its limits."""
+    ends = [np.quantile(value_R, (0.01, 0.99)).tolist() for value_R in values]
+    low, high = min(0, *(end[0] for end in ends)), max(0, *(end[1] for end in ends))
     margin = max(0.05 * (high - low), 0.02 * (quantity.limits[1] - quantity.limits[0]))
     return max(low - margin, quantity.limits[0]), min(high + margin, quantity.limits[1])
 

@@ -1,9 +1,9 @@
 """A table as Markdown, LaTeX, CSV and HTML, one file each; any text is safe in any of them."""
 
-from analysis.formats.csv import csv_document, csv_table
-from analysis.formats.html import html_document, html_table, html_text
-from analysis.formats.latex import latex_document, latex_tabular, latex_text
-from analysis.formats.markdown import markdown_document, markdown_table, markdown_text
+from analysis.formats.csv import csv_document
+from analysis.formats.html import html_document, html_table
+from analysis.formats.latex import latex_document, latex_text
+from analysis.formats.markdown import markdown_document
 from analysis.formats.table import ABSENT, Cell, Section, Shown, Table, TextTable, Value, text_table
 from ledger.plain_text import plain as one_line
 from ledger.plain_text import visible
@@ -21,16 +21,10 @@ __all__ = [
     "TextTable",
     "Value",
     "csv_document",
-    "csv_table",
-    "html_document",
     "html_table",
-    "html_text",
     "latex_document",
-    "latex_tabular",
     "latex_text",
     "markdown_document",
-    "markdown_table",
-    "markdown_text",
     "one_line",
     "text_table",
     "visible",

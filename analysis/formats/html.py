@@ -1,10 +1,9 @@
 """Tables for browsers, alone or in a page, safe for any text; a script can sort their rows by full-precision values."""
 
 import html
-import math
 from collections.abc import Sequence
 
-from analysis.formats.table import Table, TextTable, Value, places
+from analysis.formats.table import Table, TextTable, Value, is_absent, places
 from ledger.plain_text import plain
 
 _STYLE = """\
@@ -65,6 +64,4 @@ def html_document(table: Table) -> str:
 
 
 def _sort(value: Value) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f' data-sort="{html_text(str(value))}"'
+    return "" if is_absent(value) else f' data-sort="{html_text(str(value))}"'

@@ -15,59 +15,18 @@ NOTE_WIDTH, CAPTION_WIDTH = 90, 60
 """Characters of a line of notes, and of a caption, which takes as much room as two."""
 
 _LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "{''}",
-    "`": "`{}",
-    "[": "{[}",  # after the end of a row, [ and * would be read as its arguments
-    "]": "{]}",
-    "*": "{*}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "×": r"$\times$",
-    "°": r"$^\circ$",
-    "·": r"$\cdot$",
-    "µ": r"$\mu$",
-    "–": r"\textendash{}",
-    "—": r"\textemdash{}",
-    "…": r"\ldots{}",
-    "‘": "`",
-    "’": "'",
-    "“": "``",
-    "”": "''",
-    "†": r"$\dagger$",
-    "‡": r"$\ddagger$",
-    "²": r"$^2$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "→": r"$\to$",
-    "α": r"$\alpha$",
-    "Δ": r"$\Delta$",
-    "η": r"$\eta$",
-    "θ": r"$\theta$",
-    "\u00a0": "~",
-    "ß": r"\ss{}",
-    "æ": r"\ae{}",
-    "Æ": r"\AE{}",
-    "œ": r"\oe{}",
-    "Œ": r"\OE{}",
-    "ø": r"\o{}",
-    "Ø": r"\O{}",
-    "ł": r"\l{}",
-    "Ł": r"\L{}",
-    "ı": r"\i{}",
-}
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': "{''}", "`": "`{}",
+    "[": "{[}", "]": "{]}", "*": "{*}",  # after the end of a row, [ and * would be read as its arguments
+    "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "°": r"$^\circ$", "·": r"$\cdot$", "²": r"$^2$",
+    "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\to$", "†": r"$\dagger$", "‡": r"$\ddagger$",
+    "µ": r"$\mu$", "α": r"$\alpha$", "Δ": r"$\Delta$", "η": r"$\eta$", "θ": r"$\theta$",
+    "–": r"\textendash{}", "—": r"\textemdash{}", "…": r"\ldots{}", "\u00a0": "~",
+    "‘": "`", "’": "'", "“": "``", "”": "''",
+    "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}",
+    "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}",
+}  # fmt: skip
 _ACCENTS = dict(
     zip("\u0300\u0301\u0302\u0303\u0308\u0304\u0307\u0306\u030b\u030c\u030a\u0327\u0323", "`'^~\"=.uHvrcd", strict=True)
 )
@@ -140,14 +99,9 @@ def latex_document(table: Table) -> str:
 
 
 def _label(table: Table) -> str:
-    return "-".join("".join(map(_in_label, name)) for name in (table.study, table.name))
-
-
-def _in_label(character: str) -> str:
-    """Of other scripts, its number: two studies keep two labels."""
-    if character.isascii():
-        return character if character.isalnum() else "-"
-    return f"{ord(character):x}"
+    """What is not a letter or digit is a hyphen; letters of other scripts are numbers: two studies keep two labels."""
+    name = f"{table.study}-{table.name}"
+    return "".join(c if c.isalnum() and c.isascii() else "-" if c.isascii() else f"{ord(c):x}" for c in name)
 
 
 def _alike(sections: Sequence[Section]) -> Iterator[list[Section]]:
@@ -169,13 +123,8 @@ def _pages(sections: Sequence[Section], max_lines: int) -> Iterator[list[Section
         if page and _num_lines([*page, section]) > max_lines:
             yield page
             page = []
-        start, num_rows = 0, len(section.table.cells)
-        while num_rows - start > max_rows:
-            yield [section.part(start, start + max_rows, _again(section.heading, start))]
-            start += max_rows
-        page.append(section.part(start, num_rows, _again(section.heading, start)))
+        num_rows = len(section.table.cells)
+        *whole, last = (section.part(start, start + max_rows) for start in range(0, num_rows or 1, max_rows))
+        yield from ([part] for part in whole)
+        page.append(last)
     yield page
-
-
-def _again(heading: str, start: int) -> str:
-    return f"{heading} (continued)" if start and heading else heading

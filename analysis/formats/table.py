@@ -3,6 +3,7 @@
 Cells are plain Unicode: `±` and `−` are written as such, and every format spells them in its own way.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -15,6 +16,11 @@ ABSENT = "—"
 Value = str | int | float | bool | None
 
 
+def is_absent(value: object) -> bool:
+    """Whether it is None or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 class Cell(NamedTuple):
     """What a person reads, and the full-precision value that it sorts by; None where that is the text. strong: bold."""
 
@@ -23,7 +29,7 @@ class Cell(NamedTuple):
     strong: bool = False
 
     def spelled(self, text: Callable[[str], str], bold: Callable[[str], str]) -> str:
-        """In a format that spells plain text so, and spelled text that is strong so."""
+        """The cell in a format. text: how that spells plain text; bold: how it makes spelled text strong."""
         return bold(text(self.text)) if self.strong and self.text else text(self.text)
 
 
@@ -67,8 +73,9 @@ class Section:
     table: TextTable
     keys: tuple[tuple[str, ...], ...]
 
-    def part(self, start: int, stop: int, heading: str) -> "Section":
-        """Its rows from start to stop, under another heading."""
+    def part(self, start: int, stop: int) -> "Section":
+        """Its rows from start to stop."""
+        heading = f"{self.heading} (continued)" if start and self.heading else self.heading
         return Section(heading, replace(self.table, cells=self.table.cells[start:stop]), self.keys[start:stop])
 
 

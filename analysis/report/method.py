@@ -1,17 +1,18 @@
 """How a study was done, in plain words and in the numbers of its ledger: what the report says after the results."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from itertools import starmap
 from typing import Any, NamedTuple
 
 from analysis.ablation import trials_of_a_tuning
 from analysis.chance import majority
 from analysis.findings import Findings
 from analysis.formats import one_line
-from analysis.names import name_and_options, variant_parts
 from analysis.records import Study
 from analysis.statistics import CONFIDENCE
 from analysis.wording import capital, plain_points, pose_words
+from ledger.names import name_and_options, variant_parts
 from ledger.roles import WITH_TRANSFORMER, Role
 from ledger.wording import count
 
@@ -24,7 +25,7 @@ class Fact(NamedTuple):
 
 
 MAX_CLASSES = 40
-"""Of more, the first and the last are named."""
+"""Classes that are all named; of more, the first and the last are."""
 
 _IN_FRONT = "in front of the network"
 _ROLES: Mapping[Role, tuple[str, str]] = {
@@ -43,7 +44,7 @@ _OPTIONS = {
     ("prior", ""): "it is trained to move images no more than it must (weight {})",
     ("start_sd", ""): "it starts with small random moves (weights of standard deviation {}), not with none",
 }
-"""Of transformers, by name and value; "" stands for any value but the default."""
+"""The words on a transformer's options, by name and value; "" stands for any value but the default."""
 _PROTOCOL = {
     "image_px": "Side of an image, pixels",
     "train_images": "Training images",
@@ -65,22 +66,25 @@ _PROTOCOL = {
 }
 
 
-def facts(findings: Findings) -> tuple[Fact, ...]:
+_CHANGED = (
+    " Here the comparisons, the seeds, the training or the search were changed after the study had begun: take its "
+    "decisions for hints, and confirm them in a study of another name, whose first_seed leads to runs that nobody has "
+    "seen."
+)
+
+
+def facts(findings: Findings) -> Iterator[Fact]:
     """The size of the study at a glance."""
     study = findings.study
-    finals = study.runs[study.runs["stage"] == "final"]
-    num_trials = len(study.runs) - len(finals)
+    num_finals = int((study.runs["stage"] == "final").sum())
     seeds = sorted({len(arm.finals) for arm in study.arms})
-    found = [
-        Fact("Variants", f"{len({arm.variant for arm in study.arms}):,}"),
-        Fact("Poses", f"{len({arm.pose for arm in study.arms})}"),
-        Fact("Seeds a variant", str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"),
-        Fact("Final runs completed", f"{len(findings.completed):,} of {len(finals):,}"),
-        Fact("Tuning runs", f"{num_trials:,}"),
-    ]
+    yield Fact("Variants", f"{len({arm.variant for arm in study.arms}):,}")
+    yield Fact("Poses", f"{len({arm.pose for arm in study.arms})}")
+    yield Fact("Seeds a variant", str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}")
+    yield Fact("Final runs completed", f"{len(findings.completed):,} of {num_finals:,}")
+    yield Fact("Tuning runs", f"{len(study.runs) - num_finals:,}")
     if study.runs["seconds"].notna().any():
-        found.append(Fact("Worker time, all runs", _duration(float(study.runs["seconds"].sum()))))
-    return tuple(found)
+        yield Fact("Worker time, all runs", _duration(float(study.runs["seconds"].sum())))
 
 
 def variant_facts(study: Study) -> tuple[Fact, ...]:
@@ -92,122 +96,98 @@ def variant_facts(study: Study) -> tuple[Fact, ...]:
 def variant_words(variant: str, role: Role, words: str) -> str:
     """`a spatial transformer in front of the network; it chooses turns; shown changed copies in training (...)`."""
     parts = variant_parts(variant)
-    model, backbone = parts.model, parts.backbone
-    name, options = name_and_options(model)
+    name, options = name_and_options(parts.model)
     text = one_line(words) or f"the model {one_line(name)}"
-    said, known_by = _ROLES.get(role, ("", ""))
+    lead, known_by = _ROLES.get(role, ("", ""))
     if known_by not in text:
-        text = f"{said}: {text}"
+        text = f"{lead}: {text}"
     if role in WITH_TRANSFORMER:
-        place, clauses, options = _place_words(options)
-        if place and _IN_FRONT in text:
-            text = text.replace(_IN_FRONT, place)
-        elif place:
-            clauses = [f"it stands {place}", *clauses]
-        text = "; ".join([text, *clauses, *_clauses(options)])
-        options = _unsaid(options)
+        text, options = _transformer_words(text, options)
     if options:
         text += f", with {_options_text(options)}"
-    if backbone:
-        text += f"; on the network {one_line(backbone)}"
-    shown = (name_and_options(policy) for policy in parts.policies)
-    each = [one_line(name) + (f", {_options_text(options)}" if options else "") for name, options in shown]
-    return f"{text}; shown changed copies in training (augmentation {', then '.join(each)})" if each else text
+    if parts.backbone:
+        text += f"; on the network {one_line(parts.backbone)}"
+    policies = []
+    for policy, of_policy in map(name_and_options, parts.policies):
+        policies.append(one_line(policy) + (f", {_options_text(of_policy)}" if of_policy else ""))
+    return f"{text}; shown changed copies in training (augmentation {', then '.join(policies)})" if policies else text
 
 
-def _place_words(options: Mapping[str, str]) -> tuple[str, list[str], dict[str, str]]:
-    """Where a transformer stands ("" for its usual place), what is to be said of that, and the other options."""
-    rest = {name: value for name, value in options.items() if name not in ("place", "stage")}
-    stage = options.get("stage", "1")
+def _transformer_words(text: str, options: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The words on a transformer with those on its options, and the options that there are no words for."""
+    place, stage = options.get("place"), options.get("stage", "1")
     stages = "first stage" if stage == "1" else f"first {one_line(stage)} stages"
-    if options.get("place") == "feature":
-        return f"between the stages of the network, after the {stages}", [], rest
-    if options.get("place") == "shared":
-        return "", [f"it looks through the network's own {stages}"], rest
-    return "", [], dict(options)
-
-
-def _clauses(options: Mapping[str, str]) -> list[str]:
-    found = ((_OPTIONS.get((name, value)) or _OPTIONS.get((name, "")), value) for name, value in options.items())
-    return [words.format(one_line(value)) for words, value in found if words]
-
-
-def _unsaid(options: Mapping[str, str]) -> dict[str, str]:
-    return {name: v for name, v in options.items() if (name, v) not in _OPTIONS and (name, "") not in _OPTIONS}
+    clauses, others = [], {}
+    if place in ("feature", "shared"):
+        options = {name: value for name, value in options.items() if name not in ("place", "stage")}
+    if place == "shared":
+        clauses.append(f"it looks through the network's own {stages}")
+    if place == "feature":
+        where = f"between the stages of the network, after the {stages}"
+        clauses += [] if _IN_FRONT in text else [f"it stands {where}"]
+        text = text.replace(_IN_FRONT, where)
+    for name, value in options.items():
+        if words := _OPTIONS.get((name, value)) or _OPTIONS.get((name, "")):
+            clauses.append(words.format(one_line(value)))
+        else:
+            others[name] = value
+    return "; ".join([text, *clauses]), others
 
 
 def _options_text(options: Mapping[str, str]) -> str:
     return one_line(", ".join(f"{name} {value}" for name, value in options.items()))
 
 
-def image_facts(study: Study) -> tuple[Fact, ...]:
+def image_facts(study: Study) -> Iterator[Fact]:
     """The classes, how far one gets who always answers the largest, and what was read; none before format 4."""
     images = study.images
     if images is None:
-        return ()
+        return
     counts = zip(map(one_line, study.classes), images.num_train, images.num_test, strict=True)
     classes = [f"{name} {train:,} + {test:,}" for name, train, test in counts]
     if len(classes) > MAX_CLASSES:
         classes = [*classes[: MAX_CLASSES // 2], "...", *classes[-MAX_CLASSES // 2 :]]
-    found = [Fact("Classes, training + test images", "; ".join(classes))]
+    yield Fact("Classes, training + test images", "; ".join(classes))
     if commonest := majority(study):
         name, share = commonest
-        found.append(Fact(f"Always answering {one_line(name)}", f"right for {100 * share:.1f} % of the test images"))
-    return (*found, *(Fact(one_line(heading), one_line(text)) for heading, text in images.facts))
+        yield Fact(f"Always answering {one_line(name)}", f"right for {100 * share:.1f} % of the test images")
+    for heading, text in images.facts:
+        yield Fact(one_line(heading), one_line(text))
 
 
-def protocol_facts(study: Study) -> tuple[Fact, ...]:
+def protocol_facts(study: Study) -> Iterator[Fact]:
     """What is identical for all variants."""
-    found = [Fact(_PROTOCOL.get(name, one_line(name)), _value_text(name, v)) for name, v in study.protocol.items()]
-    found.append(Fact("Hash of the protocol", study.protocol_hash))
-    found.append(Fact("Hash of the images", study.task_hash))
-    return tuple(found)
+    for name, value in study.protocol.items():
+        yield Fact(_PROTOCOL.get(name, one_line(name)), _value_text(name, value))
+    yield Fact("Hash of the protocol", study.protocol_hash)
+    yield Fact("Hash of the images", study.task_hash)
 
 
-def machine_facts(study: Study) -> tuple[Fact, ...]:
+def machine_facts(study: Study) -> Iterator[Fact]:
     """Where the runs were made, and with what."""
     runs = study.runs
     measured = runs[runs["device"].notna()]
-    found = []
     machines = Counter(zip(measured["device"], measured["device_name"], measured["threads"].fillna(0), strict=True))
     for (device, name, threads), num in machines.items():
         text = one_line(f"{device}: {name}" if isinstance(name, str) else str(device))
         text += f"; {count(int(threads), 'thread')} a run" if threads else ""
-        found.append(Fact("Machine", f"{text}; {count(num, 'run')}"))
-    found += [Fact("Versions", one_line(text)) for text in sorted(runs["versions"].dropna().unique()) if text]
-    return tuple(found)
+        yield Fact("Machine", f"{text}; {count(num, 'run')}")
+    for text in sorted(filter(None, runs["versions"].dropna().unique())):
+        yield Fact("Versions", one_line(text))
 
 
 def method(findings: Findings) -> tuple[str, ...]:
     """How it was done, in sentences."""
-    study = findings.study
-    claims = study.claims
-    poses = dict.fromkeys(arm.pose for arm in study.arms)
-    poses_text = ", ".join(pose_words(study, pose) for pose in poses)
-    num_trials = trials_of_a_tuning(study)
-    trials = f"{num_trials[0]}" if len(num_trials) == 1 else f"{num_trials[0]} to {num_trials[-1]}"
-    proposed = {"tpe": "proposed by Optuna's TPE sampler", "random": "drawn at random"}.get(study.sampler or "", "")
-    tuned = f"Each variant was tuned with {trials} {'trial' if trials == '1' else 'trials'}"
-    tuned += (f", {proposed}," if proposed else "") + " judged on validation images only; the best setting won."
-    if study.tuning == "per_seed":
-        tuned = tuned.replace(
-            "Each variant was tuned with", "Each variant was tuned anew for each final seed, each time with"
-        )
-        tuned += (
-            " Every tuning has a validation split of its own, the same for all variants. Its winner was then trained "
-        )
-        tuned += "again with that final seed, which no tuning ever saw."
-    else:
-        tuned += " The winner was then trained again, once for each seed, with seeds that tuning never saw."
-    if not num_trials[-1]:
-        tuned = "Nothing was tuned: every variant has its default settings, and was trained once for each seed."
+    study, claims = findings.study, findings.study.claims
+    poses = [pose_words(study, pose) for pose in dict.fromkeys(arm.pose for arm in study.arms)]
     another = " or another draw of the tuning" if study.tuning == "once" else ""
     source = "the sweep file" if claims.declared else "the study's list of variants and baselines"
     return (
         f"Images: {one_line(study.task_label)}, {study.num_classes} classes; "
-        f"{'poses' if len(poses) > 1 else 'pose'}: {poses_text}. A pose is how each image was "
+        f"{'poses' if len(poses) > 1 else 'pose'}: {', '.join(poses)}. A pose is how each image was "
         "disturbed before anyone trained, the same for every variant.",
-        tuned + " The test images were read once in each of these final runs, and in no other." + _overlap_text(study),
+        f"{_tuning_text(study)} The test images were read once in each of these final runs, and in no other."
+        f"{_overlap_text(study)}",
         "All variants share one protocol: the same split, length of training, optimiser and precision. With the same "
         "seed, two variants see the same images in the same order, so their difference is taken seed by seed, which "
         "removes much of the luck.",
@@ -219,14 +199,7 @@ def method(findings: Findings) -> tuple[str, ...]:
         f"with Holm's method, so that the chance of any false alarm is at most {claims.alpha:g}. Where predictions are "
         "kept, a test that counts other images as well as other seeds must find the same. "
         "That holds for comparisons and a number of seeds that were settled before anyone saw results: whoever adds "
-        "seeds until a difference is found is fooled more often."
-        + (
-            ""
-            if study.is_as_planned
-            else " Here the comparisons, the seeds, the training or the search were changed after the study had begun: "
-            "take its decisions for hints, and confirm them in a study of another name, whose first_seed leads to runs "
-            "that nobody has seen."
-        ),
+        f"seeds until a difference is found is fooled more often.{'' if study.is_as_planned else _CHANGED}",
         "Is there none? No evidence of a difference is no evidence that there is none. Two one-sided t tests ask "
         f"whether the difference lies within ±{plain_points(claims.margin)}, the margin below which it would not "
         "matter; only then does this report say that two variants are as good as each other.",
@@ -236,6 +209,27 @@ def method(findings: Findings) -> tuple[str, ...]:
         "them is near chance on its own training images, or the one that stands lower has more left to learn of them "
         "than half of the difference. Nor is it of a transformer that was idle in every run, of runs that give one "
         "answer, or of runs without a mistake. What is decided holds for this size of training.",
+    )
+
+
+def _tuning_text(study: Study) -> str:
+    num_trials = trials_of_a_tuning(study)
+    if not num_trials[-1]:
+        return "Nothing was tuned: every variant has its default settings, and was trained once for each seed."
+    trials = count(num_trials[-1], "trial") if len(num_trials) == 1 else f"{num_trials[0]} to {num_trials[-1]} trials"
+    proposed = {"tpe": ", proposed by Optuna's TPE sampler,", "random": ", drawn at random,"}.get(
+        study.sampler or "", ""
+    )
+    judged = f"{trials}{proposed} judged on validation images only; the best setting won."
+    if study.tuning == "per_seed":
+        return (
+            f"Each variant was tuned anew for each final seed, each time with {judged} Every tuning has a validation "
+            "split of its own, the same for all variants. Its winner was then trained again with that final seed, "
+            "which no tuning ever saw."
+        )
+    return (
+        f"Each variant was tuned with {judged} The winner was then trained again, once for each seed, with seeds that "
+        "tuning never saw."
     )
 
 
@@ -249,39 +243,29 @@ def _overlap_text(study: Study) -> str:
     return f" {found}, compared pixel for pixel before any pose; near copies were not looked for."
 
 
-def glossary() -> tuple[Fact, ...]:
-    """Words that the report uses, for somebody who has not met them."""
-    return tuple(Fact(*entry) for entry in _GLOSSARY)
-
-
-_GLOSSARY: Sequence[tuple[str, str]] = (
-    ("accuracy", "share of test images that are given their right class"),
-    ("augmentation", "showing the network changed copies of its training images (turned, shifted, ...)"),
-    ("baseline", "what a variant is compared with"),
-    ("computation, FLOPs", "additions and multiplications of one whole training; sampling of images is not counted"),
-    ("collapse", "a run that fails, or whose transformer loses the image; clean seeds leave a rate of it open"),
-    ("equivalence", "evidence that a difference is too small to matter, which is more than no evidence of one"),
-    ("final run", "a training with the tuned settings and a fresh seed; the only kind that reads the test images"),
-    ("gap", "what a network gains when each image's true pose is undone for it: all that a transformer could win"),
-    (
-        "Holm p",
-        "how surprising a difference would be if there were none, corrected for the number of comparisons",
-    ),
-    ("idle, collapsed", "a transformer that moves no image, or all alike; one that loses most of the image"),
-    ("interaction", "whether two ingredients together give more, or less, than each of them by itself promises"),
-    (
-        "given one tuning",
-        "settings were found once, and all seeds share them: what other settings would do is not said",
-    ),
-    ("ledger", "the folder of finished runs that everything here is computed from"),
-    ("percentage point", "the unit of differences: from 60 % to 62 % are 2 points"),
-    ("pose", "how an image lies in its frame: upright, turned, shifted, ..."),
-    ("seed", "the number from which a run draws its luck: first weights, order of images, augmentation"),
-    ("spatial transformer", "a small network that looks at an image and decides how to turn, scale or shift it first"),
-    ("trial", "a training made while looking for good settings"),
-    ("trained too short to tell", "a longer training could turn the comparison, whatever its p-value"),
-    ("variant", "what is compared: a model, with or without augmentation, such as stn_affine+affine"),
-)
+GLOSSARY = tuple(starmap(Fact, {
+    "accuracy": "share of test images that are given their right class",
+    "augmentation": "showing the network changed copies of its training images (turned, shifted, ...)",
+    "baseline": "what a variant is compared with",
+    "computation, FLOPs": "additions and multiplications of one whole training; sampling of images is not counted",
+    "collapse": "a run that fails, or whose transformer loses the image; clean seeds leave a rate of it open",
+    "equivalence": "evidence that a difference is too small to matter, which is more than no evidence of one",
+    "final run": "a training with the tuned settings and a fresh seed; the only kind that reads the test images",
+    "gap": "what a network gains when each image's true pose is undone for it: all that a transformer could win",
+    "Holm p": "how surprising a difference would be if there were none, corrected for the number of comparisons",
+    "idle, collapsed": "a transformer that moves no image, or all alike; one that loses most of the image",
+    "interaction": "whether two ingredients together give more, or less, than each of them by itself promises",
+    "given one tuning": "settings were found once, and all seeds share them: what other settings would do is not said",
+    "ledger": "the folder of finished runs that everything here is computed from",
+    "percentage point": "the unit of differences: from 60 % to 62 % are 2 points",
+    "pose": "how an image lies in its frame: upright, turned, shifted, ...",
+    "seed": "the number from which a run draws its luck: first weights, order of images, augmentation",
+    "spatial transformer": "a small network that looks at an image and decides how to turn, scale or shift it first",
+    "trial": "a training made while looking for good settings",
+    "trained too short to tell": "a longer training could turn the comparison, whatever its p-value",
+    "variant": "what is compared: a model, with or without augmentation, such as stn_affine+affine",
+}.items()))  # fmt: skip
+"""Words that the report uses, for somebody who has not met them."""
 
 
 def _value_text(name: str, value: Any) -> str:

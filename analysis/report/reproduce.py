@@ -1,12 +1,13 @@
 """Commands that make a study's runs again."""
 
-import math
 import shlex
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from analysis.ablation import Run
 from analysis.findings import Findings
 from analysis.formats import one_line
+from analysis.formats.table import is_absent
 from analysis.records import Study
 from analysis.run_records import HYPER_PARAMETERS
 
@@ -14,8 +15,7 @@ UNKNOWN_SWEEP = "YOUR_SWEEP.yaml"
 UNKNOWN_DATA = "path/to/images"
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A line for a shell, and what it does."""
 
     does: str
@@ -25,57 +25,53 @@ class Command:
 def commands(findings: Findings) -> tuple[Command, ...]:
     """What carries the study out again, and what makes one of its runs, the best variant's first, by itself."""
     study = findings.study
-    found = [
-        Command("Carry out the whole study again; runs that are in the ledger are not made twice:", sweep_line(study)),
-        Command("Write these tables, figures and this report again, from the ledger:", "make report"),
-    ]
+    again = "Carry out the whole study again; runs that are in the ledger are not made twice:"
+    report = Command("Write these tables, figures and this report again, from the ledger:", "make report")
+    whole = Command(again, sweep_line(study)), report
     completed = findings.completed[findings.completed["test_accuracy"].notna()]
     ranked = [not study.arms[arm].sees_pose for arm in completed["arm"]]
     completed = completed[ranked] if any(ranked) else completed
-    if not completed.empty:
-        mean = completed.groupby("arm")["test_accuracy"].transform("mean")
-        run = completed[mean == mean.max()].to_dict("records")[0]
-        does = f"Make one run by itself ({run['key']}, the first of the most accurate variant):"
-        found.append(Command(does, run_line(study, run)))
-    return tuple(found)
+    if completed.empty:
+        return whole
+    mean = completed.groupby("arm")["test_accuracy"].transform("mean")
+    run = completed[mean == mean.max()].to_dict("records")[0]
+    does = f"Make one run by itself ({run['key']}, the first of the most accurate variant):"
+    return *whole, Command(does, run_line(study, run))
 
 
-def notes(study: Study) -> tuple[str, ...]:
+def notes(study: Study) -> Iterator[str]:
     """What the commands leave open."""
-    found = []
     if not study.source.get("file"):
-        found.append(f"This ledger does not say which sweep file it is of: put it in place of {UNKNOWN_SWEEP}.")
+        yield f"This ledger does not say which sweep file it is of: put it in place of {UNKNOWN_SWEEP}."
     if _has_data(study):
-        found.append(f"Put the folder of your images, {one_line(study.task_label)}, in place of {UNKNOWN_DATA}.")
-    return tuple(found)
+        yield f"Put the folder of your images, {one_line(study.task_label)}, in place of {UNKNOWN_DATA}."
 
 
 def sweep_line(study: Study) -> str:
     """`make sweep` with this study's file, budget and images, or the probe. Make takes $$ for a dollar sign."""
     if minutes := study.source.get("minutes"):
-        words = ["probe", UNKNOWN_DATA, "--minutes", f"{minutes:g}"]
+        words = [".venv/bin/stn-bench", "probe", UNKNOWN_DATA, "--minutes", f"{minutes:g}"]
         for name in ("turns", "mirror"):
             words += [f"--{name}", one_line(value)] if (value := study.source.get(name)) else []
-        words += ["--label", one_line(study.task_label)]
-        return " ".join([".venv/bin/stn-bench", *map(shlex.quote, words)])
+        return shlex.join([*words, "--label", one_line(study.task_label)])
     variables = {"SWEEP": _file(study), "BUDGET": study.budget}
     if _has_data(study):
         variables |= {"DATA": UNKNOWN_DATA, "LABEL": one_line(study.task_label)}
-    words = [f"{name}={value}".replace("$", "$$") for name, value in variables.items()]
-    return " ".join(["make sweep", *map(shlex.quote, words)])
+    return shlex.join(["make", "sweep", *(f"{name}={value}".replace("$", "$$") for name, value in variables.items())])
 
 
 def run_line(study: Study, run: Run) -> str:
     """`stn-bench run` with the settings of a row of study.runs."""
-    words: list[str] = ["--sweep", _file(study), "--budget", study.budget]
+    options = {"sweep": _file(study), "budget": study.budget}
     if _has_data(study):
-        words += ["--data", UNKNOWN_DATA, "--label", one_line(study.task_label)]
-    words += ["--variant", str(run["variant"]), "--pose", str(run["pose"])]
-    words += ["--stage", str(run["stage"]), "--seed", f"{run['seed']:.0f}"]
-    words += [f"--{name}={_value(value)}" for name, value in run.items() if _is_setting(str(name), value)]
+        options |= {"data": UNKNOWN_DATA, "label": one_line(study.task_label)}
+    options |= {name: str(run[name]) for name in ("variant", "pose", "stage")} | {"seed": f"{run['seed']:.0f}"}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    settings = {str(name): value for name, value in run.items() if str(name).split(".")[0] in HYPER_PARAMETERS}
+    words += [f"--{name}={_value(value)}" for name, value in settings.items() if not is_absent(value)]
     if study.source.get("minutes"):  # a probe's sizes are its own, not its file's
         words += [f"--protocol.{name}={_value(value)}" for name, value in study.protocol.items()]
-    return " ".join([".venv/bin/stn-bench run", *map(shlex.quote, words)])
+    return shlex.join([".venv/bin/stn-bench", "run", *words])
 
 
 def _file(study: Study) -> str:
@@ -85,14 +81,6 @@ def _file(study: Study) -> str:
 def _has_data(study: Study) -> bool:
     """Whether the images are the user's own folder; before format 3, a study does not say."""
     return bool(study.source.get("data"))
-
-
-def _is_setting(name: str, value: object) -> bool:
-    return name.startswith(tuple(f"{part}." for part in HYPER_PARAMETERS)) and not _is_missing(value)
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _value(value: object) -> str:

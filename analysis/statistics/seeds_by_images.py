@@ -18,21 +18,6 @@ _MANY, _FEWER = 20_000_000, 500
 _BLOCK_B, _BLOCK_R = 250, 256
 
 
-def mcnemar_p(correct_XN: npt.ArrayLike, baseline_XN: npt.ArrayLike) -> Floats:
-    """Two-sided p-values of McNemar's exact test that two classifiers are equally often right, over the same images.
-
-    Both: whether image n was classified correctly. It judges two trained networks, not two ways to train: it knows
-    nothing of what another seed would do.
-
-    Source: McNemar 1947, Note on the sampling error of the difference between correlated proportions.
-    """
-    correct_XN, baseline_XN = np.asarray(correct_XN, dtype=bool), np.asarray(baseline_XN, dtype=bool)
-    gained_X = (correct_XN & ~baseline_XN).sum(axis=-1)
-    lost_X = (~correct_XN & baseline_XN).sum(axis=-1)
-    p_X = 2 * stats.binom.cdf(np.minimum(gained_X, lost_X), gained_X + lost_X, 0.5)
-    return np.asarray(np.minimum(p_X, 1.0), dtype=np.float64)
-
-
 def seeds_by_images_interval(difference_XSN: Sequence[npt.NDArray[np.int8]]) -> Interval:
     """Intervals of mean differences between ways to train, over seeds and over images like these.
 

@@ -4,57 +4,6 @@ A builder takes the study's Findings and returns a Table, or None where the stud
 depend on study.json and on files of the ledger that are the same bytes on every repetition, and so are theirs.
 """
 
-import importlib
-import pkgutil
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from analysis.tables.building import Builder, build_tables, builders, write_tables
 
-from analysis.faults import kept
-from analysis.findings import Findings
-from analysis.formats import DOCUMENTS, Section, Table
-from analysis.reports import write_files
-
-__all__ = ["Section", "Table", "builders", "table", "write_tables"]
-
-Builder = Callable[[Findings], Table | None]
-_BUILDERS: dict[str, Builder] = {}
-
-
-def table(name: str) -> Callable[[Builder], Builder]:
-    """Registers the builder of the table that files `name.md`, `name.tex`, `name.csv` and `name.html` hold."""
-
-    def register(builder: Builder) -> Builder:
-        _BUILDERS[name] = builder
-        return builder
-
-    return register
-
-
-def builders() -> dict[str, Builder]:
-    """Every table's builder by name."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return dict(sorted(_BUILDERS.items()))
-
-
-def build_tables(findings: Findings) -> dict[str, Table]:
-    """The study's tables by name. One that cannot be made is among findings.faults instead."""
-    built = {}
-    for name, build in builders().items():
-        with kept(findings.faults, f"table {name}"):
-            if (found := build(findings)) is not None:
-                built[name] = found
-    return built
-
-
-def write_tables(findings: Findings, out: Path, tables: Mapping[str, Table] | None = None) -> list[Path]:
-    """Write each of the study's tables, or those given, into `out`, in every format, and return the paths.
-
-    Files of tables that say nothing about this study, or cannot be made, are deleted. Raises UserError (a
-    ValueError of one line) for a file of the ledger that cannot be understood, or if `out` cannot be written.
-    """
-    content: dict[str, bytes] = {}
-    for name, built in (build_tables(findings) if tables is None else tables).items():
-        with kept(findings.faults, f"table {name}"):
-            content |= {f"{name}.{ending}": document(built).encode() for ending, document in DOCUMENTS.items()}
-    return write_files(out, content, optional=[f"{name}.{ending}" for name in builders() for ending in DOCUMENTS])
+__all__ = ["Builder", "build_tables", "builders", "write_tables"]

@@ -7,13 +7,23 @@ from analysis.ablation import Row, status_text, trials_of_a_tuning
 from analysis.chance import majority_note
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
-from analysis.formats import Cell, Table, one_line
+from analysis.formats import Cell, one_line
 from analysis.gap import GAP_COLUMN, gap_notes, gaps, share_text
-from analysis.means import MIN_SEEDS, mean_cell
+from analysis.means import MIN_SEEDS
 from analysis.statistics import CONFIDENCE
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, by_pose, mean_column, mean_names, section, table_of
-from analysis.tables.ranking import pose_heading
+from analysis.tables.building import table
+from analysis.tables.columns import (
+    POSE,
+    RUN_KEYS,
+    VARIANT,
+    Column,
+    Draft,
+    by_pose,
+    mean_column,
+    pose_heading,
+    section,
+    star,
+)
 
 STAR = (
     "A * marks an interval that excludes 0, where both were trained long enough for a longer training not to turn it; "
@@ -21,8 +31,8 @@ STAR = (
 )
 
 
-@table("ablation")
-def ablation_table(findings: Findings) -> Table:
+@table("ablation", "Ablation")
+def ablation_table(findings: Findings) -> Draft[Row]:
     """A section a pose; accuracies as fractions in the rows for programs."""
     study, poses = findings.study, by_pose(findings.rows)
     task = study.task_label, study.task_hash, study.protocol_hash
@@ -38,7 +48,7 @@ def ablation_table(findings: Findings) -> Table:
         mean_column("Validation %", "val_accuracy", lambda row: row.val_accuracy, num="val_accuracy_num_seeds"),
         mean_column("Test %", "test_accuracy", lambda row: row.test_accuracy, num="test_accuracy_num_seeds"),
         Column("n", cell=lambda row: row.test_accuracy.num),
-        Column("Difference", mean_names("difference"), "r", _difference, lambda row: row.difference or (None,) * 3),
+        mean_column("Difference", "difference", lambda row: row.difference, signed=True, mark=_mark),
         Column(
             "", "difference_excludes_zero",
             value=lambda row: row.difference.excludes_zero
@@ -64,17 +74,13 @@ def ablation_table(findings: Findings) -> Table:
         has_gap = any(row.gap_closed for row in rows)
         shown = [column for column in columns if has_gap or column.heading != GAP_COLUMN]
         sections.append(section(pose_heading(pose, study.arms), shown, rows))
-    return table_of(study, "ablation", "Ablation", sections, _notes(findings, list(poses)), columns, findings.rows)
+    return Draft(sections, _notes(findings, list(poses)), columns, findings.rows)
 
 
-def _difference(row: Row) -> Cell | None:
-    if row.difference is None:
-        return None
-    pairs = ""
-    if 0 < row.difference.num < row.test_accuracy.num:
-        pairs = f" ({row.difference.num} pair{'s' if row.difference.num > 1 else ''})"
-    star = " *" if row.is_ripe and row.difference.excludes_zero else ""
-    return mean_cell(row.difference, signed=True, mark=pairs + star)
+def _mark(row: Row) -> str:
+    num = row.difference.num if row.difference else 0
+    pairs = f" ({num} pair{'s' if num > 1 else ''})" if 0 < num < row.test_accuracy.num else ""
+    return pairs + star(row.difference, is_ripe=row.is_ripe)
 
 
 def _share(row: Row) -> Cell:
@@ -111,7 +117,7 @@ def _notes(findings: Findings, poses: list[str]) -> Iterator[str]:
         f"{STAR}."
     )
     yield from majority_note(study)
-    found = gaps(study.arms, findings.scores.array("test_accuracy"))
+    found = gaps(study.arms, findings.scores.test_AS)
     yield from gap_notes(found, several_poses=len(poses) > 1)
     num_trials = trials_of_a_tuning(study)
     if num_trials[-1]:

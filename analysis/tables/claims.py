@@ -6,32 +6,22 @@ from dataclasses import astuple
 
 from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
-from analysis.formats import Cell, Table
+from analysis.formats import Cell
+from analysis.means import Mean, percent_text
 from analysis.statistics import CONFIDENCE
-from analysis.tables import table
-from analysis.tables.columns import RUN_KEYS, Column, mean_column, pose_sections, table_of
-from analysis.verdicts import SHOWN
+from analysis.tables.building import table
+from analysis.tables.columns import RUN_KEYS, Column, Draft, mean_column, pose_sections
+from analysis.verdicts import SHOWN, WORDS
 from analysis.wording import risk_of, tuning_text
 from ledger.study import Claim
 
 _MIN_IMPROVEMENT_SEEDS = 3
 """With fewer, the probability of improvement is nearly always 0, 50 or 100 %, and says nothing."""
-_WORDS: dict[Decision, str] = {
-    "better": "better",
-    "worse": "worse",
-    "negligible": "differs, by less than matters",
-    "equivalent": "no difference that matters",
-    "behind": "better, yet behind the plain network",
-    "undecided": "cannot tell yet",
-    "untested": "not tested",
-    "idle": "did not learn to look; untested",
-    "unripe": "trained too short to tell",
-}
 _INTERACTION_WORDS: dict[Decision, str] = {"better": "more with the policy", "worse": "less with the policy"}
 
 
-@table("claims")
-def claims(findings: Findings) -> Table | None:
+@table("claims", "Claims")
+def claims(findings: Findings) -> Draft[ClaimResult] | None:
     """A section a pose; None where the study compares nothing."""
     study, results = findings.study, findings.claims
     if not results:
@@ -66,9 +56,7 @@ def claims(findings: Findings) -> Table | None:
         Column("", "tuning alpha margin declared", value=lambda result: declared),
         RUN_KEYS,
     ]  # fmt: skip
-    return table_of(
-        study, "claims", "Claims", pose_sections(study, columns, results), _notes(findings), columns, results
-    )
+    return Draft(pose_sections(study, columns, results), _notes(findings), columns, results)
 
 
 def _decision_cell(result: ClaimResult) -> Cell:
@@ -83,7 +71,7 @@ def _risk_cell(result: ClaimResult) -> Cell | None:
 
 def decision_words(result: ClaimResult) -> str:
     """What follows, in the words of the answer."""
-    return result.why.partition(": ")[0] if result.decision == "unripe" else _WORDS[result.decision]
+    return result.why.partition(": ")[0] if result.decision == "unripe" else WORDS[result.decision].cell
 
 
 def _improvement_cell(result: ClaimResult) -> Cell | None:
@@ -100,13 +88,8 @@ def claim_text(claim: Claim) -> str:
 def _interval_cell(ends: tuple[float, float]) -> Cell | None:
     if any(map(math.isnan, ends)):
         return None
-    low, high = (_signed_text(100 * end) for end in ends)
+    low, high = (percent_text(Mean(end, math.nan, 1), signed=True) for end in ends)
     return Cell(f"[{low}, {high}]", sum(ends) / 2)
-
-
-def _signed_text(number: float) -> str:
-    text = f"{number:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def p_cell(p: float) -> Cell | None:

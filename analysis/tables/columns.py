@@ -6,8 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 from analysis.formats import Cell, Section, Shown, Table, TextTable, Value, text_table
 from analysis.means import Mean, mean_cell
-from analysis.records import Study
-from analysis.tables.ranking import pose_heading
+from analysis.records import Arm, Study
 
 Row = TypeVar("Row", contravariant=True)
 
@@ -26,6 +25,10 @@ class Column(Generic[Row]):
     align: str = "r"
     cell: Callable[[Row], Shown] = lambda row: None
     value: Callable[[Row], Value | tuple[Value, ...]] | None = None
+
+    @property
+    def all_names(self) -> Sequence[str]:
+        return self.names.split() if isinstance(self.names, str) else self.names
 
     def values(self, row: Row) -> tuple[Value, ...]:
         """What the row tells programs."""
@@ -47,7 +50,7 @@ class Compared(Protocol):
 
 
 class Named(Compared, Protocol):
-    """The same of a variant."""
+    """A variant at a pose."""
 
     @property
     def variant(self) -> str: ...
@@ -63,15 +66,26 @@ _Compared = TypeVar("_Compared", bound=Compared)
 
 
 def mean_column(
-    heading: str, name: str, mean: Callable[[_Row], Mean | None], *, num: str = "", signed: bool = False
+    heading: str,
+    name: str,
+    mean: Callable[[_Row], Mean | None],
+    *,
+    num: str = "",
+    signed: bool = False,
+    mark: Callable[[_Row], str] = lambda row: "",
 ) -> Column[_Row]:
-    """A mean in per cent. signed: of a difference. num: what programs call the number that it is over."""
+    """A mean in per cent. signed: of a difference. num: the name of its count. mark: behind it."""
 
     def cell(row: _Row) -> Cell | None:
         found = mean(row)
-        return None if found is None else mean_cell(found, signed=signed)
+        return None if found is None else mean_cell(found, signed=signed, mark=mark(row))
 
     return Column(heading, mean_names(name, num), "r", cell, lambda row: mean(row) or (None,) * 3)
+
+
+def star(difference: Mean | None, *, is_ripe: bool = True) -> str:
+    """Marks a difference whose interval excludes 0."""
+    return " *" if difference and is_ripe and difference.excludes_zero else ""
 
 
 def mean_names(name: str, num: str = "") -> str:
@@ -89,7 +103,7 @@ def text_of(columns: Sequence[Column[_Row]], rows: Iterable[_Row]) -> TextTable:
 
 
 def section(heading: str, columns: Sequence[Column[_Compared]], rows: Sequence[_Compared]) -> Section:
-    """The same under a heading, with the runs behind each row."""
+    """The rows under a heading, with the runs behind each."""
     return Section(heading, text_of(columns, rows), tuple(row.keys for row in rows))
 
 
@@ -101,25 +115,39 @@ def by_pose(rows: Iterable[_Compared]) -> dict[str, list[_Compared]]:
     return found
 
 
+def pose_heading(pose: str, arms: Sequence[Arm], what: str = "") -> str:
+    """A section's heading, such as `Pose R: accuracy`; `Accuracy` where the study has one pose."""
+    if len({arm.pose for arm in arms}) == 1:
+        return what[:1].upper() + what[1:]
+    return f"Pose {pose}: {what}" if what else f"Pose {pose}"
+
+
+def arms_by_pose(arms: Sequence[Arm]) -> dict[str, list[int]]:
+    """Indices of the arms at each pose, in the order of the study."""
+    by_pose: dict[str, list[int]] = {}
+    for i, arm in enumerate(arms):
+        by_pose.setdefault(arm.pose, []).append(i)
+    return by_pose
+
+
 def pose_sections(study: Study, columns: Sequence[Column[_Compared]], rows: Iterable[_Compared]) -> list[Section]:
     """A section a pose."""
     return [section(pose_heading(pose, study.arms), columns, of_pose) for pose, of_pose in by_pose(rows).items()]
 
 
-def table_of(
-    study: Study,
-    name: str,
-    title: str,
-    sections: Iterable[Section],
-    notes: Iterable[str],
-    columns: Iterable[Column[_Row]],
-    rows: Iterable[_Row],
-) -> Table:
-    """The table of that name. title: without the task that it is on. columns, rows: for programs."""
-    told = [column for column in columns if column.names]
-    names = (
-        each for column in told for each in (column.names.split() if isinstance(column.names, str) else column.names)
-    )
-    values = tuple((study.name, *(value for column in told for value in column.values(row))) for row in rows)
-    title = f"{title} on {study.task_label}"
-    return Table(study.name, name, title, tuple(sections), tuple(notes), ("study", *names), values)
+@dataclass(frozen=True)
+class Draft(Generic[_Row]):
+    """What a table is made of. sections: for people. columns, rows: for programs."""
+
+    sections: Iterable[Section]
+    notes: Iterable[str]
+    columns: Iterable[Column[_Row]]
+    rows: Iterable[_Row]
+
+    def table(self, study: Study, name: str, title: str) -> Table:
+        """title: without the task that the table is on."""
+        told = [column for column in self.columns if column.names]
+        names = (each for column in told for each in column.all_names)
+        values = tuple((study.name, *(value for column in told for value in column.values(row))) for row in self.rows)
+        title = f"{title} on {study.task_label}"
+        return Table(study.name, name, title, tuple(self.sections), tuple(self.notes), ("study", *names), values)

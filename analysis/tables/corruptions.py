@@ -3,25 +3,24 @@
 import pandas as pd
 
 from analysis.findings import Findings
-from analysis.formats import Table
 from analysis.scores import FinalScores
 from analysis.statistics import Floats
-from analysis.tables import table
+from analysis.tables.building import table
+from analysis.tables.columns import Draft
 from analysis.tables.ranking import ranking_note
-from analysis.tables.score_grid import Grid, conditions_of, grid_sections, measured_keys, measured_rows
+from analysis.tables.score_grid import Grid, Measured, points_draft
 
 _KINDS = ("geometric", "photometric")
 
 
-@table("corruptions")
-def corruptions(findings: Findings) -> Table | None:
+@table("corruptions", "Corrupted images")
+def corruptions(findings: Findings) -> Draft[Measured] | None:
     """Two sections a pose and kind of corruption; None where no run was measured so."""
     study, scores = findings.study, findings.scores
     points = findings.robustness
     points = points[points["kind"].isin(_KINDS) & points["key"].isin(scores.finals["key"])]
     if points.empty:
         return None
-    keys = measured_keys(scores, points)
     grids = []
     for kind in _KINDS:
         of_kind = points[points["kind"] == kind]
@@ -36,13 +35,8 @@ def corruptions(findings: Findings) -> Table | None:
         "Corruptions and severities 1 to 5 are in the manner of CIFAR-10-C and made anew from this task's images: "
         "numbers of the published files do not compare with these.",
     )
-    columns: tuple[str, ...] = ("study", "pose", "variant", "kind", "corruption", "severity")
-    columns += ("accuracy", "accuracy_half_width", "accuracy_num_runs", "run_keys")
-    rows = measured_rows(
-        scores, keys, conditions_of(scores, points, ["kind", "name", "value"], ["accuracy"], sort=False)
-    )
-    title, sections = f"Corrupted images on {study.task_label}", tuple(grid_sections(grids, scores, keys))
-    return Table(study.name, "corruptions", title, sections, notes, columns, rows)
+    names = {"kind": "kind", "name": "corruption", "value": "severity"}
+    return points_draft(scores, points, grids, notes, names, ["accuracy"], sort=False)
 
 
 def _means(scores: FinalScores, points: pd.DataFrame) -> Floats:

@@ -3,13 +3,13 @@
 from analysis.ablation import Row
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
-from analysis.formats import Cell, Table
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, pose_sections, table_of
+from analysis.formats import Cell
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, Draft, pose_sections
 
 
-@table("costs")
-def costs(findings: Findings) -> Table | None:
+@table("costs", "Costs")
+def costs(findings: Findings) -> Draft[Row] | None:
     """A section a pose; None where no run says what it cost."""
     study, rows = findings.study, findings.rows
     if all(row.num_parameters is None and row.train_flops is None for row in rows):
@@ -48,7 +48,7 @@ def costs(findings: Findings) -> Table | None:
         "count convolutions and matrix products. The last two columns are over all runs that say what they cost, "
         "trials and final runs. Times are in a table of their own.",
     )
-    return table_of(study, "costs", "Costs", pose_sections(study, columns, rows), notes, columns, rows)
+    return Draft(pose_sections(study, columns, rows), notes, columns, rows)
 
 
 def _ratio_cell(number: float | None, base: float | None) -> Cell | None:

@@ -4,16 +4,15 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from analysis.findings import Findings
-from analysis.formats import Cell, Section, Table, text_table
+from analysis.formats import Cell, Section, text_table
 from analysis.means import Mean, mean_cell, mean_of
-from analysis.names import variant_parts
 from analysis.records import Arm
 from analysis.ripeness import is_ripe
 from analysis.scores import FinalScores
-from analysis.statistics import CONFIDENCE, Floats, interaction, mean_interval, paired_difference
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_column, section, table_of
-from analysis.tables.ranking import arms_by_pose, pose_heading
+from analysis.statistics import CONFIDENCE, mean_interval
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, Column, Draft, arms_by_pose, mean_column, pose_heading, section
+from ledger.names import bare, variant_parts
 
 
 class Crossing(NamedTuple):
@@ -41,8 +40,8 @@ class Interaction(NamedTuple):
     keys: tuple[str, ...]
 
 
-@table("factorial")
-def factorial(findings: Findings) -> Table | None:
+@table("factorial", "Models by policies")
+def factorial(findings: Findings) -> Draft[Interaction] | None:
     """Two sections a pose, accuracies and interactions; None where no model is crossed with a policy."""
     study, scores = findings.study, findings.scores
     sections, rows = [], []
@@ -77,7 +76,7 @@ def factorial(findings: Findings) -> Table | None:
         "partly the same work. Reading: by whether the interval excludes zero; it is not corrected for the number of "
         "interactions.",
     )
-    return table_of(study, "factorial", "Models by policies", sections, notes, columns, rows)
+    return Draft(sections, notes, columns, rows)
 
 
 def _effect_column(number: int, heading: str) -> Column[Interaction]:
@@ -86,7 +85,10 @@ def _effect_column(number: int, heading: str) -> Column[Interaction]:
 
 def _interaction(findings: Findings, pose: str, crossing: Crossing) -> Interaction:
     scores = findings.scores
-    effects = _effects(crossing, scores.array("test_accuracy"))
+    neither_S, model_S, policy_S, both_S = (scores.test_AS[i] for i in crossing[3:])
+    beyond_S = (both_S - policy_S) - (model_S - neither_S)
+    estimate = mean_interval((model_S - neither_S, policy_S - neither_S, both_S - neither_S, beyond_S))
+    effects = tuple(mean_of(estimate, i) for i in range(4))
     arms = crossing.both, crossing.only_policy, crossing.only_model, crossing.neither
     ripe = is_ripe(findings.study, [findings.trained[i] for i in arms], effects[-1].value)
     keys = tuple(key for i in crossing[3:] for key in scores.keys[i])
@@ -105,27 +107,19 @@ def crossings(arms: Sequence[Arm], places: Sequence[int]) -> Iterator[Crossing]:
     for i in places:
         parts = variant_parts(arms[i].variant)
         if arms[i].role == "plain" and ":" not in parts.model:
-            plain.setdefault(parts.backbone, arms[i].variant.partition("+")[0])
+            plain.setdefault(parts.backbone, bare(arms[i].variant))
     for i in places:
         variant = arms[i].variant
         for model, policy in ((variant[:k], variant[k + 1 :]) for k, mark in enumerate(variant) if mark == "+"):
             if model not in index:
                 continue
-            network, plus, others = model.partition("+")
-            backbone = variant_parts(model).backbone
-            beside = arms[index[model]].baseline.partition("+")[0]
+            network, beside = bare(model), bare(arms[index[model]].baseline)
             if beside == network:
-                beside = plain.get(backbone, network)
-            reference = f"{beside}{plus}{others}"
+                beside = plain.get(variant_parts(model).backbone, network)
+            reference = model.replace(network, beside, 1)
             with_policy = f"{reference}+{policy}"
             if beside != network and reference in index and with_policy in index:
                 yield Crossing(model, reference, policy, index[reference], index[model], index[with_policy], i)
-
-
-def _effects(crossing: Crossing, test_AS: Floats) -> tuple[Mean, ...]:
-    neither_S, model_S, policy_S, both_S = (test_AS[[i]] for i in crossing[3:])
-    alone = (paired_difference(score_S, neither_S) for score_S in (model_S, policy_S, both_S))
-    return tuple(mean_of(estimate, 0) for estimate in (*alone, interaction(both_S, policy_S, model_S, neither_S)))
 
 
 def _reading(mean: Mean, *, ripe: bool) -> str:
@@ -148,7 +142,7 @@ def _accuracies(heading: str, found: list[Crossing], scores: FinalScores) -> Sec
         place[crossing.model, ""] = crossing.only_model
         place[crossing.model, crossing.policy] = crossing.both
     models = list(dict.fromkeys(model for model, _ in place))
-    estimate = mean_interval(scores.array("test_accuracy"))
+    estimate = mean_interval(scores.test_AS)
     ranked = [i for i in place.values() if estimate.num_X[i] and not scores.study.arms[i].sees_pose]
     best = max(ranked, key=lambda i: float(estimate.mean_X[i]), default=None)
 

@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.findings import Findings
-from analysis.formats import Cell, Section, Table
+from analysis.formats import Cell, Section
 from analysis.means import Mean, mean_cell, mean_of
-from analysis.names import name_and_options, variant_parts
 from analysis.records import Arm
 from analysis.ripeness import is_ripe
 from analysis.statistics import CONFIDENCE, mean_interval
-from analysis.tables import table
 from analysis.tables.ablation import STAR
-from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_names, section, table_of
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, Column, Draft, mean_names, section, star
+from ledger.names import name_and_options, variant_parts
 
 MAX_LEVELS = 6
 """Arms that differ in one factor alone and are compared each with each; of more, each with the first."""
@@ -48,8 +48,8 @@ class Change(NamedTuple):
     keys: tuple[str, ...]
 
 
-@table("factors")
-def factors(findings: Findings) -> Table | None:
+@table("factors", "Ablation by factor")
+def factors(findings: Findings) -> Draft[Change] | None:
     """A section a factor, its changes with their mean over pairs; None where no two arms differ in one factor alone."""
     study = findings.study
     by_factor: dict[str, dict[tuple[str, str, str], list[Pair]]] = {}
@@ -87,13 +87,13 @@ def factors(findings: Findings) -> Table | None:
         "of them completed.",
         f"Where more than {MAX_LEVELS} arms differ in the same factor alone, each is compared with the first.",
     )
-    return table_of(study, "factors", "Ablation by factor", sections, notes, columns, rows)
+    return Draft(sections, notes, columns, rows)
 
 
 def _changes(findings: Findings, found: Sequence[Pair]) -> Iterator[Change]:
-    """The same change in each of these pairs, and the mean over them where there are several."""
+    """What one change does in each of these pairs, and the mean over them where there are several."""
     study, scores = findings.study, findings.scores
-    test_AS = scores.array("test_accuracy")
+    test_AS = scores.test_AS
     difference_PS = np.stack([test_AS[pair.after] - test_AS[pair.before] for pair in found])
     # A seed counts in the mean over pairs if all of them have it
     estimate = mean_interval(np.concatenate([difference_PS, difference_PS.mean(axis=0, keepdims=True)]))
@@ -112,8 +112,8 @@ def _changes(findings: Findings, found: Sequence[Pair]) -> Iterator[Change]:
 
 
 def _difference(row: Change) -> Cell:
-    star = " *" if row.is_ripe and row.difference.excludes_zero else ""
-    return mean_cell(row.difference, signed=True, mark=star)._replace(strong=not row.compared_with)
+    mark = star(row.difference, is_ripe=row.is_ripe)
+    return mean_cell(row.difference, signed=True, mark=mark)._replace(strong=not row.compared_with)
 
 
 def settings(variant: str) -> dict[str, str]:

@@ -1,15 +1,14 @@
 """What went wrong: every run that is missing, failed or diverged, and how many were pruned."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.ablation import Row, status_text
+from analysis.ablation import Row, Run, status_text
 from analysis.findings import Findings
-from analysis.formats import Section, Table, one_line
-from analysis.tables import table
-from analysis.tables.columns import Column, table_of, text_of
+from analysis.formats import Section, one_line
+from analysis.tables.building import table
+from analysis.tables.columns import Column, Draft, text_of
 
 MAX_LISTED = 200
 """Runs that people's formats list; the rows for programs have all."""
@@ -17,21 +16,8 @@ MAX_LISTED = 200
 _LOST = ("missing", "failed", "diverged")
 
 
-class Ended(NamedTuple):
-    """A run that is not completed."""
-
-    key: str
-    variant: str
-    pose: str
-    stage: str
-    seed: int | None
-    status: str
-    epochs: int | None
-    error: str | None
-
-
-@table("failures")
-def failures(findings: Findings) -> Table | None:
+@table("failures", "Missing, failed and stopped runs")
+def failures(findings: Findings) -> Draft[Run] | None:
     """The arms that lost runs, and the runs; None where every run is completed."""
     study = findings.study
     found = [row for row in findings.rows if {*row.final_statuses, *row.trial_statuses} - {"completed"}]
@@ -43,20 +29,20 @@ def failures(findings: Findings) -> Table | None:
         Column("Final runs", "", "l", lambda row: status_text(row.final_statuses) or None),
         Column("Trials", "", "l", lambda row: status_text(row.trial_statuses) or None),
     ]
-    columns: list[Column[Ended]] = [
-        Column("Run", "", "l", lambda run: run.key),
-        Column("", "pose", value=lambda run: run.pose),
-        Column("Variant", "variant", "l", lambda run: run.variant),
-        Column("Pose", "", "l", lambda run: run.pose),
-        Column("Stage", "stage", "l", lambda run: run.stage),
-        Column("Seed", "seed", "r", lambda run: run.seed),
-        Column("Status", "status", "l", lambda run: run.status),
-        Column("Epochs", "epochs", "r", lambda run: run.epochs),
-        Column("Error", "error", "l", _short, lambda run: run.error),
-        Column("", "run_keys", value=lambda run: run.key),
+    columns: list[Column[Run]] = [
+        Column("Run", "", "l", lambda run: run["key"]),
+        Column("", "pose", value=lambda run: run["pose"]),
+        Column("Variant", "variant", "l", lambda run: run["variant"]),
+        Column("Pose", "", "l", lambda run: run["pose"]),
+        Column("Stage", "stage", "l", lambda run: run["stage"]),
+        Column("Seed", "seed", "r", lambda run: run["seed"]),
+        Column("Status", "status", "l", lambda run: run["status"]),
+        Column("Epochs", "epochs", "r", lambda run: run["epochs"]),
+        Column("Error", "error", "l", _short, lambda run: run["error"]),
+        Column("", "run_keys", value=lambda run: run["key"]),
     ]
     ended = list(_ended(findings))
-    lost = [run for run in ended if run.status in _LOST]
+    lost = [run for run in ended if run["status"] in _LOST]
     sections = [Section("How runs ended", text_of(counts, found), ())]
     if lost:
         sections.append(Section("Runs without a score", text_of(columns, lost[:MAX_LISTED]), ()))
@@ -67,16 +53,16 @@ def failures(findings: Findings) -> Table | None:
     ]
     if len(lost) > MAX_LISTED:
         notes.append(f"The first {MAX_LISTED} of {len(lost):,} such runs are listed; the CSV file has all.")
-    return table_of(study, "failures", "Missing, failed and stopped runs", sections, notes, columns, ended)
+    return Draft(sections, notes, columns, ended)
 
 
-def _ended(findings: Findings) -> Iterator[Ended]:
+def _ended(findings: Findings) -> Iterator[Run]:
+    """Runs that are not completed, as rows of study.runs; what they lack is None."""
     runs, seed_at = findings.study.runs, _planned_seeds(findings)
-    found = runs.loc[runs["status"] != "completed", list(Ended._fields)]
-    for run in map(Ended._make, zip(*(found[name].tolist() for name in found), strict=True)):
-        seed = seed_at.get(run.key) if pd.isna(run.seed) else int(run.seed or 0)
-        epochs = None if pd.isna(run.epochs) else int(run.epochs or 0)
-        yield run._replace(seed=seed, epochs=epochs, error=run.error if isinstance(run.error, str) else None)
+    for run in runs[runs["status"] != "completed"].to_dict("records"):
+        seed = seed_at.get(run["key"]) if pd.isna(run["seed"]) else int(run["seed"])
+        epochs = None if pd.isna(run["epochs"]) else int(run["epochs"])
+        yield run | {"seed": seed, "epochs": epochs, "error": run["error"] if isinstance(run["error"], str) else None}
 
 
 def _planned_seeds(findings: Findings) -> dict[str, int]:
@@ -89,6 +75,6 @@ def _planned_seeds(findings: Findings) -> dict[str, int]:
     return {key: seed_at[place] for arm in study.arms for place, key in enumerate(arm.finals) if place in seed_at}
 
 
-def _short(run: Ended) -> str | None:
-    error = one_line(run.error or "")
+def _short(run: Run) -> str | None:
+    error = one_line(run["error"] or "")
     return (error if len(error) <= 80 else error[:79] + "…") or None

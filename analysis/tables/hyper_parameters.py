@@ -2,15 +2,15 @@
 
 from analysis.ablation import Row, hyper_parameter_names, value_text
 from analysis.findings import Findings
-from analysis.formats import Cell, Section, Table, one_line
-from analysis.tables import table
-from analysis.tables.columns import POSE, VARIANT, Column, table_of, text_of
+from analysis.formats import Cell, Section, one_line
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, VARIANT, Column, Draft, text_of
 
 
-@table("hyper_parameters")
-def hyper_parameters(findings: Findings) -> Table | None:
+@table("hyper_parameters", "Hyper-parameters")
+def hyper_parameters(findings: Findings) -> Draft[Row] | None:
     """One section, a row an arm; None where no run has a hyper-parameter that says anything."""
-    study, rows = findings.study, findings.rows
+    rows = findings.rows
     names = hyper_parameter_names(rows)
     if not names:
         return None
@@ -27,7 +27,7 @@ def hyper_parameters(findings: Findings) -> Table | None:
         "was tuned. Settings that are the same in every run are left out, but for those of the optimiser.",
     )
     sections = [Section("", text_of(columns, rows), tuple(row.winners for row in rows))]
-    return table_of(study, "hyper_parameters", "Hyper-parameters", sections, notes, columns, rows)
+    return Draft(sections, notes, columns, rows)
 
 
 def _column(name: str) -> Column[Row]:

@@ -2,11 +2,11 @@
 
 from analysis.evaluations import read_worst_of_grid
 from analysis.findings import Findings
-from analysis.formats import Table
-from analysis.scores import SCORES
-from analysis.tables import table
+from analysis.scores import SHOWN
+from analysis.tables.building import table
+from analysis.tables.columns import Draft
 from analysis.tables.ranking import ranking_note
-from analysis.tables.score_grid import Grid, conditions_of, grid_sections, measured_keys, measured_rows
+from analysis.tables.score_grid import Grid, Measured, points_draft
 
 _KINDS = {
     "rotation": ("rotation, degrees anticlockwise", "°"),
@@ -17,16 +17,15 @@ _KINDS = {
 _SUMMARY = ("rotation_accuracy", "worst_of_grid_accuracy")
 
 
-@table("invariance")
-def invariance(findings: Findings) -> Table | None:
+@table("invariance", "Invariance")
+def invariance(findings: Findings) -> Draft[Measured] | None:
     """Accuracy and agreement by kind of transformation at each pose; None where no run was measured so."""
     study, scores = findings.study, findings.scores
     points = findings.robustness
     points = points[points["kind"].isin(list(_KINDS)) & points["key"].isin(scores.finals["key"])]
     if points.empty:
         return None
-    keys = measured_keys(scores, points)
-    grids = [Grid("summary", {score.heading: scores.array(score.name) for score in SCORES if score.name in _SUMMARY})]
+    grids = [Grid("summary", {score.heading: scores.array(score.name) for score in SHOWN if score.name in _SUMMARY})]
     for kind, (over, _) in _KINDS.items():
         by_value = list(points[points["kind"] == kind].groupby("value"))
         for what in ("accuracy", "agreement"):
@@ -40,12 +39,8 @@ def invariance(findings: Findings) -> Table | None:
         "untransformed, right or wrong; more of it is not always better.",
         *_worst_note(findings, str(points["key"].iloc[0])),
     )
-    columns: tuple[str, ...] = ("study", "pose", "variant")
-    columns += ("kind", "value", "accuracy", "accuracy_half_width", "accuracy_num_runs")
-    columns += ("agreement", "agreement_half_width", "agreement_num_runs", "run_keys")
-    rows = measured_rows(scores, keys, conditions_of(scores, points, ["kind", "value"], ["accuracy", "agreement"]))
-    title, sections = f"Invariance on {study.task_label}", tuple(grid_sections(grids, scores, keys))
-    return Table(study.name, "invariance", title, sections, notes, columns, rows)
+    names = {"kind": "kind", "value": "value"}
+    return points_draft(scores, points, grids, notes, names, ["accuracy", "agreement"])
 
 
 def _heading(kind: str, value: object) -> str:

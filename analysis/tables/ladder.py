@@ -5,19 +5,18 @@ from collections.abc import Iterator
 from dataclasses import astuple
 
 from analysis.findings import Findings
-from analysis.formats import Cell, Table
+from analysis.formats import Cell
 from analysis.ladder import Climb, Step, missing_runs, trend_text
 from analysis.means import mean_cell
 from analysis.statistics import CONFIDENCE
-from analysis.tables import table
+from analysis.tables.building import table
 from analysis.tables.claims import claim_text, p_cell
-from analysis.tables.columns import Column, by_pose, mean_names, section, table_of
-from analysis.tables.ranking import pose_heading
+from analysis.tables.columns import Column, Draft, by_pose, mean_names, pose_heading, section
 from ledger.wording import count
 
 
-@table("ladder")
-def ladder(findings: Findings) -> Table | None:
+@table("ladder", "Claims by size of training")
+def ladder(findings: Findings) -> Draft[tuple[Climb, Step]] | None:
     """A section a pose; None for a study without a ladder, or without claims."""
     study, found = findings.study, findings.climbs
     missing = missing_runs(study)
@@ -58,7 +57,7 @@ def ladder(findings: Findings) -> Table | None:
             for (train_images, epochs), num in missing.items()
         ),
     )
-    return table_of(study, "ladder", "Claims by size of training", sections, notes, columns, steps)
+    return Draft(sections, notes, columns, steps)
 
 
 def _columns(first: Climb) -> Iterator[Column[Climb]]:

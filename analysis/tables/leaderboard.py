@@ -1,53 +1,49 @@
 """Who is first: every variant of a pose, sorted by its test accuracy, with all that was measured on test images."""
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
-from analysis.ablation import Row
 from analysis.chance import majority_note
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
-from analysis.formats import Cell, Table
-from analysis.scores import SCORES, Score
-from analysis.statistics import CONFIDENCE, Floats
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, mean_names, pose_sections, table_of
-from analysis.tables.ranking import Ranked, arms_by_pose, ranked, ranking_note
+from analysis.formats import Cell
+from analysis.scores import SHOWN
+from analysis.statistics import CONFIDENCE
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, Draft, arms_by_pose, mean_names, pose_sections
+from analysis.tables.ranking import Place, ScoreColumn, places_of, ranking_note
 
 
-class Place(NamedTuple):
-    """An arm on the board. rank: from 1; None where it has none. scores: by name."""
-
-    pose: str
-    keys: tuple[str, ...]
-    arm: Row
-    rank: int | None
-    scores: dict[str, Ranked]
-
-
-@table("leaderboard")
-def leaderboard(findings: Findings) -> Table | None:
+@table("leaderboard", "Leaderboard")
+def leaderboard(findings: Findings) -> Draft[Place] | None:
     """A section a pose; None where no pose has two variants with a score."""
     study, rows, scores = findings.study, findings.rows, findings.scores
-    score_of = {score: scores.array(score.name) for score in SCORES}
-    shown = [score for score, score_AS in score_of.items() if not np.isnan(score_AS).all()]
     by_pose = arms_by_pose(study.arms)
-    if all(sum(bool(rows[i].keys) for i in places) < 2 for places in by_pose.values()):
+    if all(sum(bool(scores.keys[i]) for i in arms) < 2 for arms in by_pose.values()):
         return None
-    found = [place for places in by_pose.values() for place in _places(places, findings, score_of)]
+    score_of = {score: scores.array(score.name) for score in SHOWN}
+    shown = [
+        ScoreColumn("" if np.isnan(score_AS).all() else score.heading, score_AS, score, intervals=True)
+        for score, score_AS in score_of.items()
+    ]
+    found: list[Place] = []
+    rank_of: dict[int, int] = {}
+    for arms in by_pose.values():
+        order = sorted(arms, key=lambda i: -rows[i].test_accuracy.value if scores.keys[i] else math.inf)
+        found += places_of(study, order, scores.keys, shown)
+        ranked = [i for i in order if scores.keys[i] and not study.arms[i].sees_pose]
+        rank_of |= {i: rank for rank, i in enumerate(ranked, 1)}
     unit = flop_unit(row.train_flops for row in rows)
     columns: list[Column[Place]] = [
         POSE,
-        Column("", "rank", value=lambda place: place.rank),
-        Column("Variant", "variant", "l", lambda place: place.arm.variant),
-        *(_score_column(score, score.heading if score in shown else "") for score in SCORES),
-        Column("n", cell=_num_cell),
-        Column("Parameters", "num_parameters", "r", lambda place: count_cell(place.arm.num_parameters)),
-        Column("Training FLOPs", "train_flops", "r", lambda place: flop_cell(place.arm.train_flops, unit)),
-        Column("", "num_finals", value=lambda place: len(place.arm.finals)),
+        Column("", "rank", value=lambda place: rank_of.get(place.arm)),
+        VARIANT,
+        *(_score_column(number, column) for number, column in enumerate(shown)),
+        Column("n", cell=lambda place: _num_cell(len(place.keys), len(rows[place.arm].finals))),
+        Column("Parameters", "num_parameters", "r", lambda place: count_cell(rows[place.arm].num_parameters)),
+        Column("Training FLOPs", "train_flops", "r", lambda place: flop_cell(rows[place.arm].train_flops, unit)),
+        Column("", "num_finals", value=lambda place: len(rows[place.arm].finals)),
         RUN_KEYS,
     ]
     notes = (
@@ -55,35 +51,19 @@ def leaderboard(findings: Findings) -> Table | None:
         *majority_note(study),
         f"Numbers are means over the n completed final runs, ± the half width of their {100 * CONFIDENCE:g} % "
         "Student-t interval. Where runs are missing or failed, n says of how many; they are never averaged over.",
-        *(f"{score.heading}: {score.meaning}." for score in shown[1:]),
+        *(f"{column.heading}: {column.score.meaning}." for column in shown[1:] if column.heading),
     )
-    sections = pose_sections(study, columns, found)
-    return table_of(study, "leaderboard", "Leaderboard", sections, notes, columns, found)
+    return Draft(pose_sections(study, columns, found), notes, columns, found)
 
 
-def _places(places: list[int], findings: Findings, score_of: Mapping[Score, Floats]) -> Iterator[Place]:
-    """The arms of a pose, the most accurate first. places: their indices."""
-    rows = findings.rows
-    order = sorted(places, key=lambda i: -rows[i].test_accuracy.value if rows[i].keys else math.inf)
-    arms, alpha = [findings.study.arms[i] for i in order], findings.study.claims.alpha
-    columns = {score.name: ranked(score_AS[order], arms, alpha, score) for score, score_AS in score_of.items()}
-    rank = 0
-    for j, (arm, row) in enumerate(zip(arms, (rows[i] for i in order), strict=True)):
-        is_ranked = bool(row.keys) and not arm.sees_pose
-        rank += is_ranked
-        scores = {name: column[j] for name, column in columns.items()}
-        yield Place(row.pose, row.keys, row, rank if is_ranked else None, scores)
-
-
-def _num_cell(place: Place) -> Cell:
-    num, listed = len(place.keys), len(place.arm.finals)
+def _num_cell(num: int, listed: int) -> Cell:
     return Cell(str(num) if num == listed else f"{num} of {listed}", num)
 
 
-def _score_column(score: Score, heading: str) -> Column[Place]:
-    names = f"{mean_names(score.name, f'{score.name}_num_seeds')} {score.name}_is_best"
+def _score_column(number: int, column: ScoreColumn) -> Column[Place]:
+    name = column.score.name
+    names = f"{mean_names(name, f'{name}_num_seeds')} {name}_is_best {name}_tied_with_best {name}_p_best"
     return Column(
-        heading, f"{names} {score.name}_tied_with_best {score.name}_p_best", "r",
-        lambda place: place.scores[score.name].cell,
-        lambda place: (*place.scores[score.name].mean, *place.scores[score.name][2:]),
+        column.heading, names, "r", lambda place: place.scores[number].cell,
+        lambda place: (*place.scores[number].mean, *place.scores[number][2:]),
     )  # fmt: skip

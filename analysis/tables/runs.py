@@ -4,25 +4,26 @@ import pandas as pd
 
 from analysis.ablation import Run
 from analysis.findings import Findings
-from analysis.formats import Cell, Section, Table, Value
-from analysis.run_records import COSTS, MACHINE
-from analysis.scores import SCORES, Score
-from analysis.tables import table
-from analysis.tables.columns import Column, table_of, text_of
+from analysis.formats import Cell, Section, Value
+from analysis.run_records import MACHINE
+from analysis.scores import SHOWN
+from analysis.tables.building import table
+from analysis.tables.columns import Column, Draft, text_of
+from ledger.scores import COSTS, Score
 
 MAX_LISTED = 200
 """Final runs that people's formats list; the rows for programs have all runs."""
 
 
-@table("runs")
-def runs_table(findings: Findings) -> Table | None:
+@table("runs", "Runs")
+def runs_table(findings: Findings) -> Draft[Run] | None:
     """One section, the final runs; None where none is in the ledger."""
     study = findings.study
     finals = study.runs[(study.runs["stage"] == "final") & (study.runs["status"] != "missing")]
     if finals.empty:
         return None
     # Costs differ between repetitions; the key comes last, as in every table
-    left_out = {"arm", "key", *COSTS, *MACHINE, "versions", "test_class_accuracy"}
+    left_out = {"arm", "key", *(score.name for score in COSTS), *MACHINE, "versions", "test_class_accuracy"}
     names = [str(name) for name in study.runs if name not in left_out]
     columns: list[Column[Run]] = [
         Column("Run", "", "l", lambda run: run["key"]),
@@ -30,7 +31,7 @@ def runs_table(findings: Findings) -> Table | None:
         Column("Pose", "", "l", lambda run: run["pose"]),
         Column("Seed", cell=lambda run: Cell(f"{run['seed']:.0f}", run["seed"])),
         Column("Status", "", "l", lambda run: run["status"]),
-        *(_score_column(score) for score in SCORES if finals[score.name].notna().any()),
+        *(_score_column(score) for score in SHOWN if finals[score.name].notna().any()),
         *(_value_column(name) for name in names),
         Column("", "run_keys", value=lambda run: run["key"]),
     ]
@@ -39,7 +40,7 @@ def runs_table(findings: Findings) -> Table | None:
     notes = ["The final runs, one a row; the CSV file has the trials too, with all hyper-parameters and scores."]
     if len(finals) > MAX_LISTED:
         notes.append(f"The first {MAX_LISTED} of {len(finals):,} are listed here.")
-    return table_of(study, "runs", "Runs", sections, notes, columns, runs)
+    return Draft(sections, notes, columns, runs)
 
 
 def _score_column(score: Score) -> Column[Run]:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.findings import Findings
-from analysis.formats import Cell, Table, one_line
-from analysis.run_records import COSTS
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, Column, section, table_of
+from analysis.formats import Cell, one_line
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, Column, Draft, section
+from ledger.scores import COSTS
 
 _COSTS = {
     "train_seconds": "Training s a run",
@@ -31,8 +31,8 @@ class Took(NamedTuple):
     keys: tuple[str, ...]
 
 
-@table("times")
-def times(findings: Findings) -> Table:
+@table("times", "Times")
+def times(findings: Findings) -> Draft[Took]:
     """One section, a row an arm."""
     study = findings.study
     several = len(study.arms) > len({arm.variant for arm in study.arms})
@@ -45,7 +45,7 @@ def times(findings: Findings) -> Table:
         RUN_KEYS,
     ]
     rows = list(_times(findings))
-    measured = study.runs[study.runs[list(COSTS)].notna().any(axis=1)]
+    measured = study.runs[study.runs[[score.name for score in COSTS]].notna().any(axis=1)]
     machines = measured[["device", "device_name", "threads"]].drop_duplicates().itertuples(index=False)
     machines_text = sorted({_machine_text(*machine) for machine in machines})
     versions = sorted({one_line(text) for text in measured["versions"].dropna()})
@@ -55,7 +55,7 @@ def times(findings: Findings) -> Table:
         f"Measured on {'; '.join(machines_text) or 'no machine yet'}.",
         *(f"Versions: {text}." for text in versions),
     )
-    return table_of(study, "times", "Times", [section("", columns, rows)], notes, columns, rows)
+    return Draft([section("", columns, rows)], notes, columns, rows)
 
 
 def _cost_column(name: str, heading: str) -> Column[Took]:
@@ -69,19 +69,17 @@ def _cost_column(name: str, heading: str) -> Column[Took]:
 def _times(findings: Findings) -> Iterator[Took]:
     """A row an arm."""
     study, by_arm = findings.study, findings.completed.groupby("arm")
-    took = pd.DataFrame(
-        {
-            "train_seconds": by_arm["train_seconds"].mean(),
-            "train_seconds_min": by_arm["train_seconds"].min(),
-            "train_seconds_max": by_arm["train_seconds"].max(),
-            "images_per_s": by_arm["images_per_s"].mean(),
-            "peak_memory_mib_max": by_arm["peak_memory_mib"].max(),
-            "all_runs_seconds": study.runs.groupby("arm")["seconds"].sum(min_count=1),
-        },
-        index=range(len(study.arms)),
-    ).to_dict("records")
+    took = by_arm.agg(
+        train_seconds=("train_seconds", "mean"),
+        train_seconds_min=("train_seconds", "min"),
+        train_seconds_max=("train_seconds", "max"),
+        images_per_s=("images_per_s", "mean"),
+        peak_memory_mib_max=("peak_memory_mib", "max"),
+    )
+    took = took.reindex(range(len(study.arms)))
+    took["all_runs_seconds"] = study.runs.groupby("arm")["seconds"].sum(min_count=1)
     num_runs, keys = by_arm["train_seconds"].count(), by_arm["key"].agg(tuple)
-    for i, (arm, costs) in enumerate(zip(study.arms, took, strict=True)):
+    for i, (arm, costs) in enumerate(zip(study.arms, took.to_dict("records"), strict=True)):
         yield Took(arm.pose, arm.variant, int(num_runs.get(i, 0)), costs, keys.get(i, ()))
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from analysis.diagnostics import MEANS, TRANSFORMER_SCORES, Look
+from analysis.diagnostics import MEANS, SHOWN, Look
 from analysis.findings import Findings
-from analysis.formats import ABSENT, Cell, Table, one_line
+from analysis.formats import ABSENT, Cell, one_line
 from analysis.means import mean_cell
-from analysis.scores import Score
 from analysis.statistics import CONFIDENCE
-from analysis.tables import table
-from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, by_pose, mean_names, section, table_of
+from analysis.tables.building import table
+from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, Draft, by_pose, mean_names, section
+from ledger.scores import Score
 
 IMPORTANCE = (
     "Variant",
@@ -28,8 +28,8 @@ IMPORTANCE = (
 """Headings in the order in which a narrow page should keep them."""
 
 
-@table("transformer")
-def transformer(findings: Findings) -> Table | None:
+@table("transformer", "Transformers")
+def transformer(findings: Findings) -> Draft[Look] | None:
     """A section a pose; None where no run has a record of its transformer. Rows are in the ledger's names and units."""
     looks = findings.looks
     if not looks:
@@ -40,12 +40,12 @@ def transformer(findings: Findings) -> Table | None:
         Column("", "stage", value=lambda look: look.stage),
         Column("Verdict", "verdicts", "l", _verdict_text),
         Column("n", cell=lambda look: len(look.keys)),
-        *map(_score_column, TRANSFORMER_SCORES),
+        *map(_score_column, SHOWN),
         *map(_mean_column, MEANS),
         RUN_KEYS,
     ]
     sections = [section(f"Pose {pose}", columns, of_pose) for pose, of_pose in by_pose(looks).items()]
-    return table_of(findings.study, "transformer", "Transformers", sections, _notes(looks[0].stage), columns, looks)
+    return Draft(sections, _notes(looks[0].stage), columns, looks)
 
 
 def _verdict_text(look: Look) -> str:
@@ -81,5 +81,5 @@ def _notes(stage: str) -> Iterator[str]:
         f"The numbers are means over the completed runs{spread}; n counts those runs. {ABSENT} stands where "
         "nothing can be said, such as the true pose's columns where it is the same for all images."
     )
-    for score in TRANSFORMER_SCORES:
+    for score in SHOWN:
         yield f"{score.heading}: {score.meaning}."

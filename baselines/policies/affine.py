@@ -9,11 +9,12 @@ from torch import Tensor
 
 from baselines.policies import POLICIES, Warp
 from baselines.policies.rotate import rotation
+from baselines.ranges import Ranged, within
 
 
 @POLICIES.register("affine")
 @dataclass(frozen=True)
-class Affine:
+class Affine(Ranged):
     """Each image sheared, scaled, turned and shifted, bilinear, black outside.
 
     max_deg: rotation U(-max, max). max_shift: fraction of the image's side, each axis U(-max, max).
@@ -22,20 +23,10 @@ class Affine:
     """
 
     num_draws: ClassVar[int] = 5
-    max_deg: float = 15.0
-    max_shift: float = 0.1
-    max_scale: float = 1.2
-    max_shear_deg: float = 10.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_deg <= 180:
-            raise ValueError(f"max_deg: {self.max_deg} is not between 0 and 180")
-        if not 0 <= self.max_shift <= 1:
-            raise ValueError(f"max_shift: {self.max_shift} is not between 0 and 1")
-        if not 1 <= self.max_scale <= 10:
-            raise ValueError(f"max_scale: {self.max_scale} is not between 1 and 10")
-        if not -90 < self.max_shear_deg < 90:
-            raise ValueError(f"max_shear_deg: {self.max_shear_deg} is not between -90 and 90")
+    max_deg: float = within(0, 180, 15.0)
+    max_shift: float = within(0, 1, 0.1)
+    max_scale: float = within(1, 10, 1.2)
+    max_shear_deg: float = within(-90, 90, 10.0, ends="()")
 
     def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
         sign_BK = 2 * u_BK - 1

@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.policies import POLICIES, Warp
-from baselines.policies.photometric import OPERATIONS, Strength, operate
+from baselines.policies import POLICIES
+from baselines.policies.photometric import OPERATIONS, OperationPolicy, Strength
 
 SUB_POLICIES: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] = (
     (("invert", 0.1, 0), ("contrast", 0.2, 6)),
@@ -41,7 +41,7 @@ SUB_POLICIES: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] 
 
 @POLICIES.register("auto_augment")
 @dataclass(frozen=True)
-class AutoAugment:
+class AutoAugment(OperationPolicy):
     """Each image goes through one of 25 pairs of operations, each of the two applied with its own probability.
 
     The pairs alone: with the mirroring, crops and cutout that the source trains with besides, it is
@@ -61,6 +61,3 @@ class AutoAugment:
         operation_B2 = torch.where(u_BK[:, 1:3] < probability_B2, name_B2.long(), OPERATIONS.index("identity"))
         magnitude_B2 = strength.magnitudes(operation_B2, level_B2 / 9, u_BK[:, 3:5] < 0.5)
         return {"operation": operation_B2, "magnitude": magnitude_B2}
-
-    def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
-        return operate(x_BCHW, params["operation"], params["magnitude"], warp)

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from baselines.policies import POLICIES, Warp
+from baselines.ranges import Ranged, within
 
 
 @POLICIES.register("cutout")
 @dataclass(frozen=True)
-class Cutout:
+class Cutout(Ranged):
     """One square of each image painted over, its centre anywhere, clipped at the border.
 
     hole_px: side of the square in a 32-pixel image, in proportion for other sizes; from 0 to 64.
@@ -22,14 +23,8 @@ class Cutout:
     """
 
     num_draws: ClassVar[int] = 2
-    hole_px: float = 16.0
-    fill: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.hole_px <= 64:
-            raise ValueError(f"hole_px: {self.hole_px} is not between 0 and 64")
-        if not 0 <= self.fill <= 1:
-            raise ValueError(f"fill: {self.fill} is not between 0 and 1")
+    hole_px: float = within(0, 64, 16.0)
+    fill: float = within(0, 1, 0.5)
 
     def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
         return {"centre_px": (u_BK[:, :2] * image_px).floor().long()}

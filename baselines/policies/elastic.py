@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from baselines.policies import POLICIES, Warp
+from baselines.ranges import Ranged, within
 
 CONTROLS = 8
 """Control displacements along each axis of an image."""
@@ -33,7 +34,7 @@ def _smoothing(size_px: int, sigma_px: float, device: torch.device) -> Tensor:
 
 @POLICIES.register("elastic")
 @dataclass(frozen=True)
-class Elastic:
+class Elastic(Ranged):
     """Each pixel displaced by a smooth random field, bilinear, black outside.
 
     alpha: strength. Noise is U(-alpha/2, alpha/2) pixels before it is blurred, so that the displacements' standard
@@ -47,14 +48,8 @@ class Elastic:
     """
 
     num_draws: ClassVar[int] = 2 * CONTROLS**2
-    alpha: float = 50.0
-    sigma_px: float = 5.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1000:
-            raise ValueError(f"alpha: {self.alpha} is not between 0 and 1000")
-        if not 3 <= self.sigma_px <= 16:
-            raise ValueError(f"sigma_px: {self.sigma_px} is not between 3 and 16")
+    alpha: float = within(0, 1000, 50.0)
+    sigma_px: float = within(3, 16, 5.0)
 
     def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
         # alpha/2 of the 32 pixels that are 2 wide in normalised coordinates.

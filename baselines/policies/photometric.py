@@ -11,49 +11,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.policies import Warp
 from baselines.policies.rotate import rotation
+from baselines.ranges import Ranged
 
 
-def _affine(linear_B22: Tensor, shift_B2: Tensor) -> Tensor:
-    return torch.cat([linear_B22, shift_B2[:, :, None]], dim=-1)
+def _with_offset(offset_B: Tensor, *places: tuple[int, int]) -> Tensor:
+    """The identity, (B, 2, 3), with each image's offset added at these rows and columns."""
+    theta_B23 = torch.eye(2, 3, device=offset_B.device).repeat(len(offset_B), 1, 1)
+    for row, column in places:
+        theta_B23[:, row, column] = offset_B
+    return theta_B23
 
 
-def _identity(magnitude_B: Tensor) -> Tensor:
-    return torch.eye(2, device=magnitude_B.device).repeat(len(magnitude_B), 1, 1)
+MOVES: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "shear_x": lambda tangent_B, image_px: _with_offset(tangent_B, (0, 1), (0, 2)),
+    "shear_y": lambda tangent_B, image_px: _with_offset(tangent_B, (1, 0), (1, 2)),
+    "translate_x": lambda shift_px_B, image_px: _with_offset(-2 * shift_px_B / image_px, (0, 2)),
+    "translate_y": lambda shift_px_B, image_px: _with_offset(-2 * shift_px_B / image_px, (1, 2)),
+    "rotate": lambda angle_deg_B, image_px: F.pad(rotation(angle_deg_B.deg2rad()), (0, 1)),
+}
+"""Operations that move pixels: from magnitudes and the image's side to maps from output to input, (B, 2, 3).
 
-
-def shear_x(tangent_B: Tensor, image_px: int) -> Tensor:
-    """Map from output to input, (B, 2, 3), that moves rows left, about the top left corner."""
-    linear_B22 = _identity(tangent_B)
-    linear_B22[:, 0, 1] = tangent_B
-    return _affine(linear_B22, torch.stack([tangent_B, torch.zeros_like(tangent_B)], -1))
-
-
-def shear_y(tangent_B: Tensor, image_px: int) -> Tensor:
-    """Map from output to input, (B, 2, 3), that moves columns up, about the top left corner."""
-    linear_B22 = _identity(tangent_B)
-    linear_B22[:, 1, 0] = tangent_B
-    return _affine(linear_B22, torch.stack([torch.zeros_like(tangent_B), tangent_B], -1))
-
-
-def translate_x(shift_px_B: Tensor, image_px: int) -> Tensor:
-    """Map from output to input, (B, 2, 3), that moves the picture right."""
-    shift_B = -2 * shift_px_B / image_px
-    return _affine(_identity(shift_B), torch.stack([shift_B, torch.zeros_like(shift_B)], -1))
-
-
-def translate_y(shift_px_B: Tensor, image_px: int) -> Tensor:
-    """Map from output to input, (B, 2, 3), that moves the picture down."""
-    shift_B = -2 * shift_px_B / image_px
-    return _affine(_identity(shift_B), torch.stack([torch.zeros_like(shift_B), shift_B], -1))
-
-
-def rotate(angle_deg_B: Tensor, image_px: int) -> Tensor:
-    """Map from output to input, (B, 2, 3), that turns the picture anticlockwise about its centre."""
-    return _affine(rotation(angle_deg_B.deg2rad()), torch.zeros(len(angle_deg_B), 2, device=angle_deg_B.device))
+Shears move rows left and columns up, about the top left corner; shifts move the picture right and down; it is turned
+anticlockwise about its centre.
+"""
 
 
 def _rounded(x_BCHW: Tensor) -> Tensor:
@@ -111,8 +96,7 @@ def solarize(x_BCHW: Tensor, threshold_B: Tensor) -> Tensor:
 
 def auto_contrast(x_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
     """Each channel stretched to [0, 1]; one that has a single 8-bit value stays as it is."""
-    low_BC11, high_BC11 = _rounded(x_BCHW).aminmax(dim=-1, keepdim=True)
-    low_BC11, high_BC11 = low_BC11.amin(2, keepdim=True), high_BC11.amax(2, keepdim=True)
+    low_BC11, high_BC11 = (extreme(_rounded(x_BCHW), (2, 3), keepdim=True) for extreme in (torch.amin, torch.amax))
     range_BC11 = high_BC11 - low_BC11
     stretched_BCHW = ((255 * x_BCHW - low_BC11) / range_BC11.clamp(min=1)).clamp(0, 1)
     return torch.where(range_BC11 > 0, stretched_BCHW, x_BCHW)
@@ -141,25 +125,9 @@ def invert(x_BCHW: Tensor, magnitude_B: Tensor) -> Tensor:
     return 1 - x_BCHW
 
 
-MOVES: dict[str, Callable[[Tensor, int], Tensor]] = {
-    "shear_x": shear_x,
-    "shear_y": shear_y,
-    "translate_x": translate_x,
-    "translate_y": translate_y,
-    "rotate": rotate,
-}
-"""Operations that move pixels: from magnitudes and the image's side to maps from output to input."""
-
 PAINTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "brightness": brightness,
-    "saturation": saturation,
-    "contrast": contrast,
-    "sharpness": sharpness,
-    "posterize": posterize,
-    "solarize": solarize,
-    "auto_contrast": auto_contrast,
-    "equalize": equalize,
-    "invert": invert,
+    paint.__name__: paint
+    for paint in (brightness, saturation, contrast, sharpness, posterize, solarize, auto_contrast, equalize, invert)
 }
 """Operations that change values, from images and magnitudes. Those from auto_contrast on have no magnitude."""
 
@@ -189,15 +157,10 @@ class Strength:
         level_BN: between 0 and 1. negative_BN: whether to go the other way, where an operation has one.
         """
         neutral_span_signed = {
-            "shear_x": (0.0, self.max_shear, True),
-            "shear_y": (0.0, self.max_shear, True),
-            "translate_x": (0.0, self.max_shift_px, True),
-            "translate_y": (0.0, self.max_shift_px, True),
+            **dict.fromkeys(("shear_x", "shear_y"), (0.0, self.max_shear, True)),
+            **dict.fromkeys(("translate_x", "translate_y"), (0.0, self.max_shift_px, True)),
             "rotate": (0.0, self.max_angle_deg, True),
-            "brightness": (1.0, self.max_change, True),
-            "saturation": (1.0, self.max_change, True),
-            "contrast": (1.0, self.max_change, True),
-            "sharpness": (1.0, self.max_change, True),
+            **dict.fromkeys(("brightness", "saturation", "contrast", "sharpness"), (1.0, self.max_change, True)),
             "posterize": (8.0, self.min_bits - 8.0, False),
             "solarize": (255.0, -255.0, False),
         }
@@ -226,12 +189,16 @@ def operate(x_BCHW: Tensor, operation_BN: Tensor, magnitude_BN: Tensor, warp: Wa
         source_BCHW, x_BCHW = x_BCHW, x_BCHW.clone()
         moved_B = torch.cat([drawn[name] for name in MOVES])
         if len(moved_B):
-            theta_B23 = torch.cat(
-                [maps(magnitude_BN[drawn[name], n], x_BCHW.shape[-1]) for name, maps in MOVES.items()]
-            )
-            x_BCHW[moved_B] = warp(source_BCHW[moved_B], theta_B23).clamp(0, 1)
+            thetas = [maps(magnitude_BN[drawn[name], n], x_BCHW.shape[-1]) for name, maps in MOVES.items()]
+            x_BCHW[moved_B] = warp(source_BCHW[moved_B], torch.cat(thetas)).clamp(0, 1)
         for name, paint in PAINTS.items():
-            index_B = drawn[name]
-            if len(index_B):
+            if len(index_B := drawn[name]):
                 x_BCHW[index_B] = paint(source_BCHW[index_B], magnitude_BN[index_B, n])
     return x_BCHW
+
+
+class OperationPolicy(Ranged):
+    """Base of the policies that draw operations and their magnitudes."""
+
+    def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
+        return operate(x_BCHW, params["operation"], params["magnitude"], warp)

@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from baselines.policies import POLICIES, Warp
+from baselines.policies import POLICIES, Policy
 
 
 @POLICIES.register("posed")
 @dataclass(frozen=True)
-class Posed:
+class Posed(Policy):
     """Each image under the task's own pose, drawn anew whenever it is shown, from its upright pixels.
 
     `cnn+posed` at the pose R trains as `cnn` does at `R:fresh=true`. Where the pose is fresh already, and where images
@@ -19,9 +17,3 @@ class Posed:
 
     num_draws: ClassVar[int] = 0
     poses_anew: ClassVar[bool] = True
-
-    def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
-        return {}
-
-    def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
-        return x_BCHW

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from baselines.policies import POLICIES, Warp
+from baselines.ranges import Ranged, within
 
 
 def rotation(angle_rad_B: Tensor) -> Tensor:
@@ -18,15 +19,11 @@ def rotation(angle_rad_B: Tensor) -> Tensor:
 
 @POLICIES.register("rotate")
 @dataclass(frozen=True)
-class Rotate:
+class Rotate(Ranged):
     """Each image turned by an angle from U(-max_deg, max_deg), bilinear, black corners."""
 
     num_draws: ClassVar[int] = 1
-    max_deg: float = 15.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_deg <= 180:
-            raise ValueError(f"max_deg: {self.max_deg} is not between 0 and 180")
+    max_deg: float = within(0, 180, 15.0)
 
     def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
         return {"angle_rad": (2 * u_BK[:, 0] - 1) * math.radians(self.max_deg)}

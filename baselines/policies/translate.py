@@ -7,22 +7,19 @@ import torch
 from torch import Tensor
 
 from baselines.policies import POLICIES, Warp
+from baselines.ranges import Ranged, within
 
 
 @POLICIES.register("translate")
 @dataclass(frozen=True)
-class Translate:
+class Translate(Ranged):
     """Each image shifted along both axes, bilinear, black behind it.
 
     max_shift: fraction of the image's side, each axis U(-max, max). Raises ValueError unless it is from 0 to 1.
     """
 
     num_draws: ClassVar[int] = 2
-    max_shift: float = 0.125
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_shift <= 1:
-            raise ValueError(f"max_shift: {self.max_shift} is not between 0 and 1")
+    max_shift: float = within(0, 1, 0.125)
 
     def draw(self, u_BK: Tensor, image_px: int) -> dict[str, Tensor]:
         return {"shift": (2 * u_BK[:, :2] - 1) * self.max_shift}

@@ -5,15 +5,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from baselines.policies import POLICIES, Warp
-from baselines.policies.photometric import OPERATIONS, Strength, operate
+from baselines.policies import POLICIES
+from baselines.policies.photometric import OPERATIONS, OperationPolicy, Strength
 
 LEVELS = 31
 
 
 @POLICIES.register("trivial_augment")
 @dataclass(frozen=True)
-class TrivialAugment:
+class TrivialAugment(OperationPolicy):
     """Each image goes through one operation, drawn from all but invert, at one of 31 levels.
 
     Source: Müller & Hutter 2021, TrivialAugment, section 3 and the "wide" ranges of table 7: shifts of up to
@@ -27,6 +27,3 @@ class TrivialAugment:
         level_B1 = (u_BK[:, 1:2] * LEVELS).floor() / (LEVELS - 1)
         magnitude_B1 = Strength(0.99, 32, 135, 0.99, 2).magnitudes(operation_B1, level_B1, u_BK[:, 2:3] < 0.5)
         return {"operation": operation_B1, "magnitude": magnitude_B1}
-
-    def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
-        return operate(x_BCHW, params["operation"], params["magnitude"], warp)

@@ -1,1 +1,1 @@
-"""Whether the probe's advice is right: on folders of images whose truth a study long enough has found."""
+"""Whether the probe's advice is right: on folders of images of which a longer study has found the truth."""

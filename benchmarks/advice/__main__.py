@@ -18,7 +18,7 @@ from jsonargparse import Namespace
 from rich.console import Console
 
 from benchmarks.advice.folders import Folder, folders
-from benchmarks.advice.judged import QUESTIONS, Difference, differences, judged, of_probe
+from benchmarks.advice.judged import QUESTIONS, Difference, Outcome, differences, judged, of_probe
 from benchmarks.advice.truth import truth
 from experiments.study.plan import Plan
 from experiments.terminal.commands.probe import compare
@@ -29,9 +29,9 @@ SPEED = 1200.0
 else the machine does meanwhile."""
 NUM_WORKERS = 2
 STN_SPEED = 0.7
-"""Of a variant with a spatial transformer, as a share of the plain network's; 0.66 and 0.82 were measured."""
+"""The speed of a variant with a spatial transformer over the plain network's; 0.66 and 0.82 were measured."""
 TRUTH_SEED = 1000
-"""Of the images that the truth is found on: drawn ones that no probe sees; of photographs and digits, another draw."""
+"""Seed of the images for the truth: drawn ones that no probe sees; another draw of photographs and digits."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,15 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     known = folders(options.photos)
+    names = [folder.name for folder in known]
     for name in options.only:
-        if name not in [folder.name for folder in known]:
-            parser.error(f"only: {name!r} is not one of {', '.join(folder.name for folder in known)}")
+        if name not in names:
+            parser.error(f"only: {name!r} is not one of {', '.join(names)}")
     os.environ["WANDB_MODE"] = "disabled"
     for repeat in range(options.repeats):  # so that a part of the whole is of all folders
         for folder in known:
-            if not options.only or folder.name in options.only:
+            if folder.name in (options.only or names):
                 answer(folder, repeat, options)
-    answers = sorted(options.out.glob(f"*-{asked_of(options)}/answer.json"))
+    answers = sorted(options.out.glob(f"*-{settings_of(options)}/answer.json"))
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in answers]
     print(table(known, rows))
     return 0
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def answer(folder: Folder, repeat: int, options: argparse.Namespace) -> None:
     """Have the probe answer, find the truth of what it asked, and keep both in answer.json; unless it is there."""
-    place = options.out / f"{folder.name}-{repeat}-{asked_of(options)}"
+    place = options.out / f"{folder.name}-{repeat}-{settings_of(options)}"
     if (place / "answer.json").exists():
         return
     images = folder.write(options.out / "images", repeat)
@@ -76,64 +77,51 @@ def answer(folder: Folder, repeat: int, options: argparse.Namespace) -> None:
         plan, best, findings = compare(asked, Console(file=said, width=120), partial(speeds, options.speed))
     print(f"  {best.words}; the truth", flush=True)
     unseen = folder.write(options.out / "images", TRUTH_SEED)
-    true = truth(unseen, best.policy, options.out / f"{folder.name}-truth", NUM_WORKERS, quiet)
+    true = truth(unseen, best.policy, options.out / f"{folder.name}-truth", NUM_WORKERS)
     row = {
         "folder": folder.name,
         "repeat": repeat,
         "policy": best.policy,
         "margin": 100 * findings.study.claims.margin,
         "protocol": {key: getattr(plan.protocol, key) for key in ("train_images", "epochs", "batch_size")},
-        "probe": [asdict(each) for each in differences(findings)],
-        "truth": [asdict(each) for each in differences(true)],
+        "probe": [asdict(difference) for difference in differences(findings)],
+        "truth": [asdict(difference) for difference in differences(true)],
     }
     (place / "answer.json").write_text(json.dumps(row, indent=1), encoding="utf-8")
-    print("  " + "; ".join(said_text(row)), flush=True)
+    parts = zip(QUESTIONS, judged_answers(row), strict=True)
+    lines = [f"{question}: {answer} (truth {truth}): {outcome}" for question, (answer, truth, outcome) in parts]
+    print("  " + "; ".join(lines), flush=True)
 
 
 def speeds(speed: float, plan: Plan, ledger: Ledger) -> list[float]:
     return [speed * (STN_SPEED if arm.variant.startswith("stn_") else 1) for arm in plan.arms]
 
 
-def asked_of(options: argparse.Namespace) -> str:
+def settings_of(options: argparse.Namespace) -> str:
     return f"{options.minutes:g}min-{options.speed:g}"
 
 
-def quiet(line: str) -> None:
-    """Of what is said of the images."""
-
-
-def outcomes(row: dict[str, Any]) -> list[Any]:
-    pairs = zip(row["probe"], row["truth"], strict=True)
-    return [judged(Difference(**said), Difference(**true), row["margin"]) for said, true in pairs]
-
-
-def said_text(row: dict[str, Any]) -> list[str]:
-    parts = zip(QUESTIONS, row["probe"], row["truth"], outcomes(row), strict=True)
-    return [
-        f"{question}: {Difference(**said).text} {Difference(**said).badge} (truth {Difference(**true).text}): {outcome}"
-        for question, said, true, outcome in parts
-    ]
+def judged_answers(row: dict[str, Any]) -> list[tuple[str, str, Outcome]]:
+    """The probe's answer to each question, the truth, and how the one compares with the other."""
+    pairs = [(Difference(**a), Difference(**b)) for a, b in zip(row["probe"], row["truth"], strict=True)]
+    return [(f"{said.text} {said.badge}", true.text, judged(said, true, row["margin"])) for said, true in pairs]
 
 
 def table(known: Sequence[Folder], rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: a line for each probe, and how often it was right, could not tell, or was wrong."""
     headings = ["folder", "augmentation chosen", "images × epochs", *QUESTIONS, "probe"]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
-    tally, of_answers = Counter[str](), Counter[str]()
-    for folder in known:
-        for row in (row for row in rows if row["folder"] == folder.name):
-            found = outcomes(row)
-            whole = of_probe(found)
-            tally[whole] += 1
-            of_answers.update(found)
-            cells = [
-                f"{Difference(**said).text} {Difference(**said).badge} ({Difference(**true).text}): {outcome}"
-                for said, true, outcome in zip(row["probe"], row["truth"], found, strict=True)
-            ]
-            sizes = f"{row['protocol']['train_images']:,} × {row['protocol']['epochs']}"
-            lines.append(f"| {folder.name} | `{row['policy']}` | {sizes} | {' | '.join(cells)} | {whole} |")
-    said = [f"Of {sum(tally.values())} probes: {tally_text(tally)}. Of their answers: {tally_text(of_answers)}."]
-    return "\n".join([*lines, "", *said])
+    of_probes, of_answers = Counter[str](), Counter[str]()
+    for row in (row for folder in known for row in rows if row["folder"] == folder.name):
+        answers = judged_answers(row)
+        outcomes = [outcome for *_, outcome in answers]
+        of_probes[of_probe(outcomes)] += 1
+        of_answers.update(outcomes)
+        cells = [f"{answer} ({truth}): {outcome}" for answer, truth, outcome in answers]
+        sizes = f"{row['protocol']['train_images']:,} × {row['protocol']['epochs']}"
+        lines.append(f"| {row['folder']} | `{row['policy']}` | {sizes} | {' | '.join(cells)} | {of_probe(outcomes)} |")
+    counts = f"Of {len(lines) - 2} probes: {tally_text(of_probes)}. Of their answers: {tally_text(of_answers)}."
+    return "\n".join([*lines, "", counts])
 
 
 def tally_text(tally: Counter[str]) -> str:

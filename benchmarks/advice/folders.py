@@ -21,7 +21,6 @@ Labels = npt.NDArray[np.int64]
 Draw = np.random.Generator
 
 IMAGE_PX = 32
-TEST, TRAIN = 1, 0
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,9 @@ class Folder:
     """A kind of images.
 
     make: pixels (N, H, W) or (N, H, W, C) and labels of so many images of a part (0 training, 1 test) by a seed.
-    asks: what is particular about it.
     """
 
     name: str
-    asks: str
     make: Callable[[int, int, int], tuple[Pixels, Labels]]
     num_train: int = 600
     num_test: int = 600
@@ -41,7 +38,7 @@ class Folder:
     def write(self, root: Path, seed: int) -> Path:
         """The images as files, in train/ and test/, a folder for each class; unless they are there."""
         folder = root / f"{self.name}-{seed}"
-        for part, name, number in ((TRAIN, "train", self.num_train), (TEST, "test", self.num_test)):
+        for part, (name, number) in enumerate((("train", self.num_train), ("test", self.num_test))):
             if not (folder / name).is_dir():
                 pixels_N, labels_N = self.make(part, number, seed)
                 for index, (pixels, label) in enumerate(zip(pixels_N, labels_N, strict=True)):
@@ -54,34 +51,27 @@ class Folder:
 
 Outline = Sequence[tuple[float, float]]
 
-PARTS: Sequence[Sequence[Outline]] = (
-    ([(-0.8, -0.8), (-0.3, -0.8), (-0.3, 0.4), (0.8, 0.4), (0.8, 0.8), (-0.8, 0.8)],),  # a bracket
-    ([(0.8, -0.8), (0.3, -0.8), (0.3, 0.4), (-0.8, 0.4), (-0.8, 0.8), (0.8, 0.8)],),  # its mirror image
-    ([(-0.8, -0.3), (0.2, -0.3), (0.2, -0.7), (0.8, -0.7), (0.8, 0.7), (0.2, 0.7), (0.2, 0.3), (-0.8, 0.3)],),  # a bolt
-    (
-        [(-0.8, -0.7), (-0.3, -0.7), (-0.3, -0.2), (0.3, -0.2), (0.3, -0.7), (0.8, -0.7), (0.8, 0.7), (-0.8, 0.7)],
-    ),  # a clip
-)
+BRACKET = [(-0.8, -0.8), (-0.3, -0.8), (-0.3, 0.4), (0.8, 0.4), (0.8, 0.8), (-0.8, 0.8)]
+BOLT = [(-0.8, -0.3), (0.2, -0.3), (0.2, -0.7), (0.8, -0.7), (0.8, 0.7), (0.2, 0.7), (0.2, 0.3), (-0.8, 0.3)]
+CLIP = [(-0.8, -0.7), (-0.3, -0.7), (-0.3, -0.2), (0.3, -0.2), (0.3, -0.7), (0.8, -0.7), (0.8, 0.7), (-0.8, 0.7)]
+PARTS: Sequence[Outline] = (BRACKET, [(-x, y) for x, y in BRACKET], BOLT, CLIP)
 """Outlines in coordinates from -1 to 1, x to the right and y down."""
 
 
 def parts(part: int, number: int, seed: int, *, max_deg: float, kinds: Sequence[int]) -> tuple[Pixels, Labels]:
     """Grey pictures of machine parts, lit and placed a little differently, each turned by up to max_deg."""
     draw, labels_N = _draw_and_labels("parts", part, number, seed, len(kinds))
-    pixels_N = np.stack(
-        [_part(draw, PARTS[kinds[label]], math.radians(draw.uniform(-max_deg, max_deg))) for label in labels_N]
-    )
-    return pixels_N, labels_N
+    pixels_N = [_part(draw, PARTS[kinds[label]], math.radians(draw.uniform(-max_deg, max_deg))) for label in labels_N]
+    return np.stack(pixels_N), labels_N
 
 
-def _part(draw: Draw, outlines: Sequence[Outline], angle_rad: float) -> Pixels:
+def _part(draw: Draw, outline: Outline, angle_rad: float) -> Pixels:
     fine, ground, level = 4 * IMAGE_PX, draw.uniform(70, 130), draw.uniform(30, 60) * draw.choice([-1, 1])
     image = Image.new("F", (fine, fine), ground)
     cos, sin = math.cos(angle_rad), math.sin(angle_rad)
     radius, (x_shift, y_shift) = draw.uniform(0.5, 0.62), draw.uniform(-0.12, 0.12, 2)
-    for outline in outlines:
-        corners = [(radius * (cos * x - sin * y) + x_shift, radius * (sin * x + cos * y) + y_shift) for x, y in outline]
-        ImageDraw.Draw(image).polygon([(fine * (x + 1) / 2, fine * (y + 1) / 2) for x, y in corners], ground + level)
+    corners = [(radius * (cos * x - sin * y) + x_shift, radius * (sin * x + cos * y) + y_shift) for x, y in outline]
+    ImageDraw.Draw(image).polygon([(fine * (x + 1) / 2, fine * (y + 1) / 2) for x, y in corners], ground + level)
     pixels_HW = np.asarray(image.resize((IMAGE_PX, IMAGE_PX), Image.Resampling.BOX), np.float64)
     return _as_pixels(pixels_HW + draw.normal(0, 14, pixels_HW.shape))
 
@@ -103,16 +93,15 @@ def textures(part: int, number: int, seed: int) -> tuple[Pixels, Labels]:
             np.sin(u_HW) + np.sin(v_HW),
             draw.choice([-1.0, 1.0], (IMAGE_PX, IMAGE_PX)),
         )[label]
-        pictures.append(
-            _as_pixels(draw.uniform(90, 160) + draw.uniform(8, 20) * waves_HW + draw.normal(0, 22, y_HW.shape))
-        )
+        lit_HW = draw.uniform(90, 160) + draw.uniform(8, 20) * waves_HW
+        pictures.append(_as_pixels(lit_HW + draw.normal(0, 22, y_HW.shape)))
     return np.stack(pictures), labels_N
 
 
 def drawn_sprites(
     part: int, number: int, seed: int, *, kinds: Sequence[int], quarters: bool = False
 ) -> tuple[Pixels, Labels]:
-    """Of the program's own sprites, some kinds, as they are or each by a quarter turn more."""
+    """Some kinds of the program's own sprites, as they are, or each by 0 to 3 quarter turns."""
     draw = _draw("sprites", part, number, seed)
     first = 20_000_000 + 1_000_000 * seed  # images that the task `sprites` does not have
     indices = [first + i for i in range(number * 10 // len(kinds) + 10) if (first + i) % 10 in kinds][:number]
@@ -150,7 +139,7 @@ def digits(part: int, number: int, seed: int, *, max_deg: float) -> tuple[Pixels
 
 
 def photographs(part: int, number: int, seed: int, *, spec: str, classes: Sequence[str] = ()) -> tuple[Pixels, Labels]:
-    """Of a folder of photographs with train/ and test/, some of each class, or of some classes."""
+    """Some photographs of a folder with train/ and test/, of all its classes or of those named."""
     task = load_task(spec, image_px=IMAGE_PX, cache=cache_folder(), say=lambda line: None)
     images = (task.train, task.test)[part]
     kinds = [task.classes.index(name) for name in classes or task.classes]
@@ -161,47 +150,22 @@ def photographs(part: int, number: int, seed: int, *, spec: str, classes: Sequen
 
 def folders(photos: str = "") -> tuple[Folder, ...]:
     """All of them. photos: a folder with CIFAR-10's images; without it those made of them are left out."""
-    made = [
-        Folder(
-            "parts-any",
-            "turned by any angle, and two kinds are mirror images",
-            partial(parts, max_deg=180, kinds=range(4)),
-        ),
-        Folder("parts-small", "nearly upright", partial(parts, max_deg=10, kinds=range(4))),
-        Folder(
-            "brackets",
-            "mirroring makes one class the other; nearly upright",
-            partial(parts, max_deg=15, kinds=(0, 1)),
-            300,
-        ),
-        Folder("textures", "any direction", textures),
-        Folder("digits", "real, small, upright", partial(digits, max_deg=0), 600, 1000),
-        Folder("digits-any", "real, small, turned by any angle", partial(digits, max_deg=180), 600, 1000),
-        Folder("sprites", "small affine poses, clutter", partial(drawn_sprites, kinds=range(10)), 1000, 1000),
-        Folder(
-            "sprites-quarter",
-            "the same by quarter turns",
-            partial(drawn_sprites, kinds=range(10), quarters=True),
-            1000,
-            1000,
-        ),
-        Folder("nothing", "labels that say nothing of the images", nothing, 500),
-        Folder("one-class", "97 % of one class", one_class, 1000, 1000),
-    ]
-    if photos:
-        made += [
-            Folder(
-                "photos", "ten classes, 5,000 photographs", partial(photographs, spec=f"folder:{photos}"), 5000, 2000
-            ),
-            Folder(
-                "photos-few",
-                "three classes, few photographs",
-                partial(photographs, spec=f"folder:{photos}", classes=("automobile", "horse", "ship")),
-                400,
-                1000,
-            ),
-        ]
-    return tuple(made)
+    spec = f"folder:{photos}"
+    made = (
+        Folder("parts-any", partial(parts, max_deg=180, kinds=range(4))),  # two of the kinds are mirror images
+        Folder("parts-small", partial(parts, max_deg=10, kinds=range(4))),
+        Folder("brackets", partial(parts, max_deg=15, kinds=(0, 1)), 300),  # mirroring makes one class the other
+        Folder("textures", textures),
+        Folder("digits", partial(digits, max_deg=0), 600, 1000),
+        Folder("digits-any", partial(digits, max_deg=180), 600, 1000),
+        Folder("sprites", partial(drawn_sprites, kinds=range(10)), 1000, 1000),  # small affine poses, clutter
+        Folder("sprites-quarter", partial(drawn_sprites, kinds=range(10), quarters=True), 1000, 1000),
+        Folder("nothing", nothing, 500),
+        Folder("one-class", one_class, 1000, 1000),
+        Folder("photos", partial(photographs, spec=spec), 5000, 2000),
+        Folder("photos-few", partial(photographs, spec=spec, classes=("automobile", "horse", "ship")), 400, 1000),
+    )
+    return made if photos else made[:-2]
 
 
 def _draw(name: str, part: int, number: int, seed: int) -> Draw:

@@ -1,6 +1,6 @@
 """`python -m benchmarks.advice.held_back LEDGER...`: how often the rule of ripeness is right, on ladders that exist.
 
-Of each claim at each smaller size of training: whether the rule would hold it back there, and whether it came out
+For each claim at each smaller size of training: whether the rule would hold it back there, and whether it came out
 otherwise at the study's own size.
 """
 
@@ -10,16 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from analysis.chance import chance
 from analysis.findings import find
 from analysis.ladder import Step
-from analysis.pairs import runs_by_seed, variants_of
 from analysis.records import Study
-from analysis.ripeness import Trained, nothing_learned, too_short, trained
+from analysis.ripeness import nothing_learned, too_short, trained_arms
+from analysis.scores import final_scores
 from ledger.ledger import Ledger
-from ledger.study import Claim
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,15 +35,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def told_early(findings: Any) -> Iterator[tuple[bool, str]]:
-    """Of each claim that is told at a smaller size: whether the rule holds it back, and what became of it."""
+    """For each claim that is told at a smaller size: whether the rule holds it back, and what became of it."""
     study: Study = findings.study
+    of_rung = [final_scores(study, rung.runs) for rung in study.rungs]
     for climb in findings.climbs:
         top = direction(climb.steps[-1], study.claims.margin)
-        for rung, step in zip(study.rungs, climb.steps[:-1], strict=True):
+        for scores, step in zip(of_rung, climb.steps[:-1], strict=True):
             said = direction(step, study.claims.margin)
             if said == "undecided":
                 continue
-            arms = [arm_of(study, climb.claim, variant, rung.runs) for variant in variants_of(climb.claim)]
+            arms = [trained_arms(scores)[i] for i in scores.pairs(climb.claim).arms]
             why = nothing_learned(arms, chance(study))
             why = why or too_short(arms, said, step.difference.value, study.claims.margin)
             yield bool(why), "open" if top == "undecided" else "same" if top == said else "turned"
@@ -58,12 +56,6 @@ def direction(step: Step, margin: float) -> str:
     if abs(value) > half_width:
         return "better" if value > 0 else "worse"
     return "equivalent" if abs(value) + half_width < margin else "undecided"
-
-
-def arm_of(study: Study, claim: Claim, variant: str, runs: Any) -> Trained:
-    of_arm = runs_by_seed(runs).get((claim.pose, variant), {})
-    found = list(of_arm.values())
-    return trained(study, variant, [run.key for run in found], np.array([run.accuracy for run in found]))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from analysis.claims import Decision
 from analysis.findings import Findings
 from analysis.verdicts import BADGES
 
@@ -18,12 +19,12 @@ HELPS, HELPS_NOT = ("better",), ("worse", "negligible", "equivalent")
 
 @dataclass(frozen=True)
 class Difference:
-    """Of test accuracies, in points, and the ends of its 95 % interval. decision: of analysis/claims.py."""
+    """A difference of test accuracies, in points, and the ends of its 95 % interval."""
 
     points: float
     low: float
     high: float
-    decision: str
+    decision: Decision
 
     @property
     def text(self) -> str:
@@ -33,7 +34,7 @@ class Difference:
 
     @property
     def badge(self) -> str:
-        return {str(decision): badge for decision, badge in BADGES.items()}[self.decision]
+        return BADGES[self.decision]
 
 
 def differences(findings: Findings) -> tuple[Difference, ...]:
@@ -47,7 +48,7 @@ def differences(findings: Findings) -> tuple[Difference, ...]:
 def judged(said: Difference, true: Difference, margin: float) -> Outcome:
     """Whether what was said is so. margin: in points; a gain below it counts as none.
 
-    Of the truth its interval counts: "helps" is wrong where there is no gain, "does not help" where there is one of the
+    The interval of the truth counts: "helps" is wrong where there is no gain, "does not help" where there is one of the
     margin or more; `open` where the interval allows both. That something gains and stays behind the plain network is
     right where the truth says the same.
     """
@@ -61,7 +62,7 @@ def judged(said: Difference, true: Difference, margin: float) -> Outcome:
 
 
 def of_probe(outcomes: Sequence[Outcome]) -> Outcome:
-    """Of a probe's answers together: wrong if one is, and right if one is and none is wrong."""
+    """All answers of a probe together: wrong if one is, and right if one is and none is wrong."""
     for outcome in ("wrong", "right", "open"):
         if outcome in outcomes:
             return outcome

@@ -1,6 +1,6 @@
 """What is true of a folder: the probe's four variants on all of its images, trained until little changes."""
 
-from collections.abc import Callable
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,16 +20,13 @@ IMAGES_SHOWN, MAX_EPOCHS = 150_000, 200
 NUM_SEEDS = 5
 
 
-def truth(folder: Path, policy: str, runs: Path, num_workers: int, say: Callable[[str], None]) -> Findings:
+def truth(folder: Path, policy: str, runs: Path, num_workers: int) -> Findings:
     """The findings of the study, whose missing runs are made. Every variant has its default setting."""
-    study = compared(load_probe(folder, 10, "cpu"), policy)
+    study, name = compared(load_probe(folder, 10, "cpu"), policy), re.sub("[:=+]", "-", f"truth-{policy}")
     search = replace(study.search, trials=1, wave_size=1)
-    study = replace(
-        study, name=f"truth-{policy}".translate({ord(c): "-" for c in ":=+"}), search=search, final_seeds=NUM_SEEDS
-    )
-    plan = make_plan(study, label="", cache=cache_folder(), say=say)
+    study = replace(study, name=name, search=search, final_seeds=NUM_SEEDS)
+    plan = make_plan(study, label="", cache=cache_folder(), say=lambda line: None)
     num_images = plan.protocol.train_images
     epochs = min(MAX_EPOCHS, -(-IMAGES_SHOWN // num_images))
     plan = with_rungs(with_sizes(plan, num_images, epochs), ())
-    workers = Workers(num_workers, STALL_S)
-    return carry_out_study(plan, runs, None, Console(), ThisMachine(), workers)
+    return carry_out_study(plan, runs, None, Console(), ThisMachine(), Workers(num_workers, STALL_S))

@@ -1,1 +1,1 @@
-"""All that a machine with a CUDA GPU is asked for, in one command with a clock; what is found is one JSON file."""
+"""All measurements that need a CUDA GPU, in one command with a time limit; what they find is one JSON file."""

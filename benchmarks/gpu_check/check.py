@@ -1,4 +1,4 @@
-"""The check: which parts, how much of the time each has, which packages they need, and the file of what was found.
+"""The check: which parts, how much of the time each has, which packages they need, and the file of findings.
 
 Nothing here imports torch, but to see whether there is a GPU.
 """
@@ -11,25 +11,26 @@ import re
 import signal
 import sys
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_check.clock import GRACE_S, Asked, carry_out
+from benchmarks.report_file import REPORT_FORMAT, writing
 from experiments.machine.foreign_settings import drop_foreign_settings
-from ledger.errors import STATUS_INCOMPLETE, UserError, nearest, remedy
+from ledger.errors import STATUS_INCOMPLETE, UserError, nearest
 from ledger.files import to_json, write_atomically
 from ledger.plain_text import plain, print_anything
 
-REPORT_FORMAT = 1
 FUNCTIONS = "benchmarks.gpu_check.parts"
 ROOT = Path(__file__).parents[2]
 MIN_PART_S = 1.0
 """A part that would have less than this is left out."""
 ALWAYS = ("numpy", "torch")
 MODULES = {"pillow": "PIL", "pyyaml": "yaml"}
-"""Of packages whose modules have another name."""
+"""Names of modules that are not those of their packages."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,11 @@ class Part:
 
 
 IMAGES = ("filelock", "pillow")
+TESTS = ("hypothesis", "pytest", "rich", "safetensors", "torchvision")
 PARTS = (
     Part("machine", "the machine and what is installed", 40),
     Part("images", "real images", 60, IMAGES),
-    Part(
-        "correctness",
-        "the tests marked gpu",
-        150,
-        (*IMAGES, "hypothesis", "pytest", "rich", "safetensors", "torchvision"),
-    ),
+    Part("correctness", "the tests marked gpu", 150, (*IMAGES, *TESTS)),
     Part("precision", "fp32 against bf16: a short training's speed and accuracy", 40, (*IMAGES, "safetensors")),
     Part("matrix", "the rate of matrix products", 15),
     Part("workers", "1 to 8 workers that train on one GPU at once", 95),
@@ -71,26 +68,27 @@ class Package:
     wanted: str
 
     @property
-    def is_old(self) -> bool:
-        return bool(self.version) and _numbers(self.version) < _numbers(self.wanted)
+    def trouble(self) -> str:
+        """What keeps it from being used, in words; "" for nothing."""
+        if not self.version:
+            return "is not installed"
+        return f"is {self.version}" if _numbers(self.version) < _numbers(self.wanted) else ""
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", version.split("+")[0])[:3]))
+def _numbers(version: str) -> list[int]:
+    return list(map(int, re.findall(r"\d+", version.split("+")[0])[:3]))
 
 
 def find_packages() -> dict[str, Package]:
-    """Those that pyproject.toml asks for, as far as something needs them, without importing any of them."""
-    import tomllib
-
+    """The packages that pyproject.toml asks for, as far as something needs them; none is imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = {name for part in PARTS for name in part.needs}
-    lines = [
-        *project["dependencies"],
-        *(each for each in project["optional-dependencies"]["dev"] if re.split(r"[[>]", each)[0] in needed),
-    ]
-    wanted = {name: version for line in lines for name, version in re.findall(r"^([\w-]+)(?:\[.*\])?>=([\d.]+)", line)}
-    return {name: Package(name, _version(name), version) for name, version in wanted.items()}
+    for_tests = [line for line in project["optional-dependencies"]["dev"] if re.split(r"[[>]", line)[0] in needed]
+    packages = {}
+    for line in (*project["dependencies"], *for_tests):
+        name, oldest = re.findall(r"^([\w-]+)(?:\[.*\])?>=([\d.]+)", line)[0]
+        packages[name] = Package(name, _version(name), oldest)
+    return packages
 
 
 def _version(name: str) -> str:
@@ -107,12 +105,12 @@ def _version(name: str) -> str:
 def packages_line(packages: Mapping[str, Package], parts: Sequence[Part]) -> str:
     """What is missing or old of what the parts need, and what to do; "" where all is there."""
     needed = sorted({*ALWAYS, *(name for part in parts for name in part.needs)})
-    lacking = [packages[name] for name in needed if not packages[name].version or packages[name].is_old]
+    lacking = [packages[name] for name in needed if packages[name].trouble]
     if not lacking:
         return ""
-    names = ", ".join(f"{each.name} {f'is {each.version}' if each.version else 'is not installed'}" for each in lacking)
-    asked = " ".join(f"'{each.name}>={each.wanted}'" for each in lacking)
-    return f"{names}; run {sys.executable} -m pip install {asked}; without a package index, give pip their wheels"
+    names = ", ".join(f"{package.name} {package.trouble}" for package in lacking)
+    wanted = " ".join(f"'{package.name}>={package.wanted}'" for package in lacking)
+    return f"{names}; run {sys.executable} -m pip install {wanted}; without a package index, give pip their wheels"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,9 +145,8 @@ def check(options: argparse.Namespace) -> int:
         raise UserError(f"data: {options.data!r} is not a folder")
     parts = [part for part in PARTS if part.name in (options.parts or known)]
     packages = find_packages()
-    for name in ALWAYS:
-        if not packages[name].version or packages[name].is_old:
-            raise UserError(packages_line(packages, ()))
+    if line := packages_line(packages, ()):
+        raise UserError(line)
     if options.device == "cuda":
         import torch
 
@@ -170,7 +167,7 @@ def check(options: argparse.Namespace) -> int:
     finally:
         report.save()
         print(f"Written to {plain(options.out)}", flush=True)
-    return STATUS_INCOMPLETE if any(each["status"] == "failed" for each in report.parts.values()) else 0
+    return STATUS_INCOMPLETE if any(entry["status"] == "failed" for entry in report.parts.values()) else 0
 
 
 class Report:
@@ -191,28 +188,21 @@ class Report:
             "minutes": self.options.minutes,
             "device": self.options.device,
             "quick": self.options.quick,
-            "packages": {each.name: each.version or None for each in self.packages.values()},
+            "packages": {name: package.version or None for name, package in self.packages.items()},
             "parts": self.parts,
         }
-        try:
-            if self.options.out.is_dir():  # such as `.`, which has no name
-                raise IsADirectoryError(0, "it is a folder")
+        with writing(self.options.out):
             write_atomically(self.options.out, to_json(content))
-        except OSError as error:
-            raise UserError(f"out: {self.options.out} cannot be written ({error.strerror}){remedy(error)}") from None
 
-    def found(self, part: str) -> dict[str, Any]:
-        findings: dict[str, Any] = self.parts.get(part, {}).get("findings", {})
-        return findings
+    def findings(self, part: str) -> dict[str, Any]:
+        return self.parts.get(part, {}).get("findings") or {}
 
     def carry_out(self, part: Part, share_s: float) -> None:
         """In so many seconds."""
         print(f"{part.name}: {part.what}, up to {max(0.0, share_s):.0f} s", flush=True)
-        entry = self.parts[part.name]
+        entry, start_s, log = self.parts[part.name], time.monotonic(), ""
         entry |= {"status": "cut", "reason": "stopped", "limit_s": round(share_s, 1), "findings": {}, "left_out": []}
-        missing = [name for name in part.needs if not self.packages[name].version]
-        start_s, log = time.monotonic(), ""
-        if missing:
+        if missing := [name for name in part.needs if not self.packages[name].version]:
             entry |= {"status": "left out", "reason": f"needs {', '.join(missing)}"}
         elif share_s < MIN_PART_S:
             entry |= {"status": "left out", "reason": "no time was left"}
@@ -221,13 +211,12 @@ class Report:
                 self.options.device,
                 self.options.quick,
                 self.options.data,
-                self.found("images").get("task", {}).get("spec", ""),
-                {name: each["gflops_per_s"] for name, each in self.found("matrix").items()},
+                self.findings("images").get("task", {}).get("spec", ""),
+                {name: values["gflops_per_s"] for name, values in self.findings("matrix").items()},
                 start_s + share_s,
             )
-            function = f"{FUNCTIONS}:{part.name}"
             entry["status"], entry["reason"], log = carry_out(
-                function, asked, lambda message: self.take(entry, message)
+                f"{FUNCTIONS}:{part.name}", asked, lambda message: self.take(entry, message)
             )
         entry["seconds"] = round(time.monotonic() - start_s, 1)
         if log:
@@ -241,9 +230,9 @@ class Report:
         match message:
             case ("found", name, text, values):
                 entry["findings"][name] = {**({"text": text} if text else {}), **values}
-            case (_, text):
-                entry["left_out"].append(text)
-                text = f"no time for {text}"
+            case (_, what):
+                entry["left_out"].append(what)
+                text = f"no time for {what}"
         if text:
             print(f"  {plain(text)}", flush=True)
         self.save()

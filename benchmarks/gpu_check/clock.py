@@ -52,7 +52,7 @@ class Asked:
         return self.end_s - time.monotonic()
 
     def tell(self, name: str, text: str, **values: Any) -> None:
-        """A finding, which takes the place of an earlier one of that name. text: for people; "" where it is no news."""
+        """A finding, which takes the place of an earlier one of that name. text: for people; "" for none."""
         self.send(("found", name, text, values))
 
     def leave_out(self, what: str) -> None:
@@ -66,23 +66,23 @@ def carry_out(function: str, asked: Asked, on_message: Callable[[tuple[Any, ...]
     on_message: is given what the part tells, as it comes. status: done, cut (by the clock), failed, or left out.
     """
     spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe(duplex=False)
+    incoming, outgoing = spawn.Pipe(duplex=False)
     with tempfile.TemporaryDirectory(prefix="stn-bench-") as folder:
         log = Path(folder, "log")
-        process = spawn.Process(target=_begin, args=(theirs, os.getpid(), str(log), function, asked))
+        process = spawn.Process(target=_begin, args=(outgoing, os.getpid(), str(log), function, asked))
         try:
             process.start()
-            theirs.close()
-            status, reason = _listen(ours, process, asked, on_message)
+            outgoing.close()
+            status, reason = _listen(incoming, process, asked, on_message)
         finally:
             _end(process)
             with suppress(EOFError, OSError):
-                while ours.poll():  # told just before it was ended
-                    if (message := ours.recv())[0] != "ended":
+                while incoming.poll():  # told just before it was ended
+                    if (message := incoming.recv())[0] != "ended":
                         on_message(message)
-            ours.close()
-        said = log.read_text(encoding="utf-8", errors="replace")[-MAX_LOG:] if log.exists() else ""
-    return status, reason, said if status in ("failed", "cut") else ""
+            incoming.close()
+        printed = log.read_text(encoding="utf-8", errors="replace")[-MAX_LOG:] if log.exists() else ""
+    return status, reason, printed if status in ("failed", "cut") else ""
 
 
 def _listen(

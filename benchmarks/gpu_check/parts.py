@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -14,31 +15,32 @@ import torch
 
 from benchmarks.engine import Engine, epoch_rate, new_network
 from benchmarks.gpu_check.clock import Asked, LeftOut
-from benchmarks.machine import PRECISIONS, best_matrix_rate, describe, matrix_rate
-from benchmarks.remote import Remote
+from benchmarks.machine import PRECISIONS, describe, matrix_rate
+from benchmarks.remote import Remote, call_all
 from benchmarks.workloads import Workload
 from experiments.images.tasks import load_task
 from experiments.images.tasks.cache import cache_folder
 from experiments.machine.device import prepare_device
-from experiments.networks.variants import build_model_recipe, build_network, parse_variant
 from experiments.runs.costs import count_train_flops
 from experiments.runs.evaluation import evaluate_on_test
 from experiments.runs.images import to_device
-from experiments.runs.run import Outcome, train_and_score
+from experiments.runs.run import Outcome, train_and_score, untrained_network
 from ledger.config import Optim, Protocol, RunConfig
 from ledger.errors import UserError
+from ledger.wording import count
 
 ROOT = Path(__file__).parents[2]
 VARIANT = "cnn+flip_crop"
 """Mirrored and shifted images."""
 MIRRORED = "cnn_tta:num_turns=1:mirrored=true+flip_crop"
-"""The same in training; in evaluation the mean of an image's and its mirror image's probabilities."""
+"""VARIANT in training; in evaluation the mean of an image's and its mirror image's probabilities."""
 
 
 @dataclass(frozen=True)
 class Sizes:
     """seconds: of each figure of speed. num_images: of noise, in an epoch of each worker. train_images, test_images: 0
-    for all. targets: test accuracies, and with how many epochs they are tried for, one after the other."""
+    for all. targets: test accuracies, and with how many epochs they are tried for, one after the other. matrices: rows;
+    those that suit the device if none are given."""
 
     seconds: float
     widths: tuple[float, ...]
@@ -49,10 +51,11 @@ class Sizes:
     precision_epochs: int
     target_width: float
     targets: tuple[tuple[float, tuple[int, ...]], ...]
+    matrices: tuple[int, ...] = ()
 
 
 FULL = Sizes(4.0, (1, 4), (1, 2, 4, 8), 12800, 0, 0, 2, 4, ((0.80, (1, 2, 3)), (0.94, (8, 10, 12, 16))))
-QUICK = Sizes(0.02, (0.25,), (1, 2), 768, 200, 100, 1, 0.25, ((0.01, (1, 2)), (1.01, (1,))))
+QUICK = Sizes(0.02, (0.25,), (1, 2), 768, 200, 100, 1, 0.25, ((0.01, (1, 2)), (1.01, (1,))), (256,))
 
 
 def sizes_of(asked: Asked) -> Sizes:
@@ -64,13 +67,12 @@ def faster(asked: Asked) -> Literal["fp32", "bf16"]:
 
 
 def machine(asked: Asked) -> None:
-    found = describe(torch.device(asked.device))
-    text = (
-        f"{found['device_name']}, {found['cores']} cores, Python {platform.python_version()}, torch {torch.__version__}"
-    )
+    facts = describe(torch.device(asked.device))
+    python, cores = platform.python_version(), facts["cores"]
+    text = f"{facts['device_name']}, {cores} cores, Python {python}, torch {torch.__version__}"
     if asked.device == "cuda":
         gpu = torch.cuda.get_device_properties(0)
-        found |= {
+        facts |= {
             "gpus": torch.cuda.device_count(),
             "memory_gib": round(gpu.total_memory / 2**30, 1),
             "multiprocessors": gpu.multi_processor_count,
@@ -78,8 +80,8 @@ def machine(asked: Asked) -> None:
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
         }
-        text += f", CUDA {found['cuda']}, {found['memory_gib']} GiB, {found['multiprocessors']} multiprocessors"
-    asked.tell("machine", text, **found)
+        text += f", CUDA {facts['cuda']}, {facts['memory_gib']} GiB, {facts['multiprocessors']} multiprocessors"
+    asked.tell("machine", text, **facts)
 
 
 def images(asked: Asked) -> None:
@@ -99,9 +101,8 @@ def images(asked: Asked) -> None:
 def correctness(asked: Asked) -> None:
     import pytest
 
-    files = [
-        path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in path.read_text(encoding="utf-8")
-    ]
+    tests = sorted((ROOT / "tests").rglob("test_*.py"))
+    files = [path for path in tests if "mark.gpu" in path.read_text(encoding="utf-8")]
     recorder = Recorder(asked)
     # Without the project's own options, which ask for pytest's plugins.
     options = ("-m", "gpu", "-o", "addopts=", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml")
@@ -185,30 +186,20 @@ class Trainer:
         return run, outcome
 
     def warm_up(self, width: float, precision: str) -> None:
-        """A few steps that nobody times: libraries load, and choose their kernels."""
+        """A few steps that are not timed: libraries load, and choose their kernels."""
         self.train(1, width, precision, train_images=min(3 * Protocol().batch_size, len(self.pool)))
 
     def mirrored_accuracy(self, run: RunConfig, outcome: Outcome) -> float:
         """The trained network's when it is shown each image and its mirror image."""
         import safetensors.torch
 
-        variant = parse_variant(MIRRORED)
-        network = build_network(
-            variant,
-            build_model_recipe(variant, {}),
-            num_classes=len(self.task.classes),
-            image_px=run.protocol.image_px,
-            mean_C=torch.zeros(3),  # the trained network's, as all else
-            std_C=torch.ones(3),
-            seed=0,
-            width=run.protocol.width,
-        )
+        mirrored = dataclasses.replace(run, variant=MIRRORED)
+        network = untrained_network(mirrored, self.pool, len(self.task.classes))
         network.load_state_dict(safetensors.torch.load(outcome.files["weights.safetensors"]))
-        network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        found = evaluate_on_test(network, self.task, dataclasses.replace(run, variant=MIRRORED), self.device)
-        if found is None:
+        evaluation = evaluate_on_test(network, self.task, mirrored, self.device)
+        if evaluation is None:
             raise RuntimeError("the loss on the test images is not a number")
-        return found.scores.accuracy
+        return evaluation.scores.accuracy
 
 
 def figures(run: RunConfig, outcome: Outcome) -> dict[str, Any]:
@@ -227,7 +218,7 @@ def figures(run: RunConfig, outcome: Outcome) -> dict[str, Any]:
 def precision(asked: Asked) -> None:
     sizes, trainer, last_s = sizes_of(asked), Trainer(asked), 0.0
     for width in sizes.widths:
-        found = {}
+        by_precision = {}
         for name in PRECISIONS:
             what = f"{name} at width {width:g}"
             if asked.left_s() < 1.2 * last_s:
@@ -235,20 +226,16 @@ def precision(asked: Asked) -> None:
                 continue
             start_s = time.monotonic()
             trainer.warm_up(width, name)
-            found[name] = figures(*trainer.train(sizes.precision_epochs, width, name))
+            values = by_precision[name] = figures(*trainer.train(sizes.precision_epochs, width, name))
             last_s = time.monotonic() - start_s
-            text = f"{found[name]['images_per_s']:,.0f} images/s, {percent(found[name]['test_accuracy'])} right"
-            asked.tell(what, f"{what}, {trainer.task.label}: {text}", task=trainer.task.label, **found[name])
-        if len(found) == len(PRECISIONS):
-            fp32, bf16 = (found[name] for name in ("fp32", "bf16"))
+            text = f"{values['images_per_s']:,.0f} images/s, {percent(values['test_accuracy'])} right"
+            asked.tell(what, f"{what}, {trainer.task.label}: {text}", task=trainer.task.label, **values)
+        if len(by_precision) == len(PRECISIONS):
+            fp32, bf16 = by_precision["fp32"], by_precision["bf16"]
             ratio = round(bf16["images_per_s"] / fp32["images_per_s"], 3)
             difference = round(bf16["test_accuracy"] - fp32["test_accuracy"], 5)
             text = f"bf16 at width {width:g}: {ratio:.2f} x as fast, {100 * difference:+.2f} points"
             asked.tell(f"width {width:g}", text, speed_ratio=ratio, accuracy_difference=difference)
-
-
-def plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def percent(share: float) -> str:
@@ -256,15 +243,10 @@ def percent(share: float) -> str:
 
 
 def matrix(asked: Asked) -> None:
-    device = torch.device(asked.device)
+    device, sizes = torch.device(asked.device), sizes_of(asked)
     prepare_device(device)
     for name in PRECISIONS:
-        seconds = sizes_of(asked).seconds / 2
-        rate = (
-            matrix_rate(device, name, 256, seconds=seconds)
-            if asked.quick
-            else best_matrix_rate(device, name, seconds=seconds)
-        )
+        rate = matrix_rate(device, name, seconds=sizes.seconds / 2, sizes=sizes.matrices)
         asked.tell(name, f"{name}: {rate / 1000:,.4g} TFLOP/s", gflops_per_s=round(rate, 1))
 
 
@@ -276,28 +258,26 @@ def workers(asked: Asked) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stn-bench-")))
         engines = [stack.enter_context(Remote(Engine, gpu, sizes.num_images, folder)) for _ in range(sizes.workers[-1])]
-        for engine in engines:
-            engine.call("ready")
+        call_all(engines, "ready")
         for width in sizes.widths:
             workload = Workload("", VARIANT, Protocol(val_images=0, width=width, precision=name), Optim())
             flops = count_train_flops(new_network(workload, torch.device("cpu")), workload.protocol.image_px)
             alone = 0.0
-            for count in sizes.workers:
-                what = f"{plural(count, 'worker')} at width {width:g}"
+            for number in sizes.workers:
+                what = f"{count(number, 'worker')} at width {width:g}"
                 if asked.left_s() < 1.5 * last_s:
                     asked.leave_out(what)
                     continue
                 start_s = time.monotonic()
-                rate = epoch_rate(engines[:count], workload, sizes.num_images, 1)  # also warms up
-                epochs = max(1, round(sizes.seconds * rate / (count * sizes.num_images)))
-                rate = epoch_rate(engines[:count], workload, sizes.num_images, epochs)
+                rate = epoch_rate(engines[:number], workload, sizes.num_images, 1)  # also warms up
+                epochs = max(1, round(sizes.seconds * rate / (number * sizes.num_images)))
+                rate = epoch_rate(engines[:number], workload, sizes.num_images, epochs)
                 last_s, alone = time.monotonic() - start_s, alone or rate
                 values: dict[str, Any] = {"images_per_s": round(rate, 1), "times_one_worker": round(rate / alone, 3)}
-                values |= {"precision": name, "width": width, "workers": count, "train_flops_per_image": flops}
-                share = f"{rate:,.0f} images/s, {rate / alone:.2f} x one worker" + share_of_matrix(
-                    asked, name, rate * flops, values
-                )
-                asked.tell(what, f"{what}, {name}: {share}", **values)
+                values |= {"precision": name, "width": width, "workers": number, "train_flops_per_image": flops}
+                share = share_of_matrix(asked, name, rate * flops, values)
+                text = f"{what}, {name}: {rate:,.0f} images/s, {rate / alone:.2f} x one worker{share}"
+                asked.tell(what, text, **values)
 
 
 def share_of_matrix(asked: Asked, name: str, flop_per_s: float, values: dict[str, Any]) -> str:
@@ -311,42 +291,43 @@ def share_of_matrix(asked: Asked, name: str, flop_per_s: float, values: dict[str
 def accuracy(asked: Asked) -> None:
     if not asked.task:
         raise LeftOut("no real images; name a folder of them: DATA=path/to/images")
-    sizes, trainer, faster_one, epoch_s = sizes_of(asked), Trainer(asked), faster(asked), 0.0
-    trainer.warm_up(sizes.target_width, faster_one)
+    sizes, trainer, name, epoch_s = sizes_of(asked), Trainer(asked), faster(asked), 0.0
+    trainer.warm_up(sizes.target_width, name)
     for target, schedules in sizes.targets:
         tried: list[dict[str, Any]] = []
         for epochs in schedules:
+            what = f"{target:.0%} with {count(epochs, 'epoch')}"
             if asked.left_s() < 1.1 * epochs * epoch_s:
-                asked.leave_out(f"{target:.0%} with {plural(epochs, 'epoch')}")
+                asked.leave_out(what)
                 break
             start_s = time.monotonic()
-            run, outcome = trainer.train(epochs, sizes.target_width, faster_one)
+            run, outcome = trainer.train(epochs, sizes.target_width, name)
             values = {**figures(run, outcome), "mirrored_accuracy": trainer.mirrored_accuracy(run, outcome)}
             epoch_s = (time.monotonic() - start_s) / epochs
             tried.append(values)
-            what = f"{plural(epochs, 'epoch')} at width {sizes.target_width:g}, {faster_one}"
+            one, two = percent(values["test_accuracy"]), percent(values["mirrored_accuracy"])
             text = (
-                f"{what}: {percent(values['test_accuracy'])}, of two mirrored views "
-                f"{percent(values['mirrored_accuracy'])}; {values['seconds']:.2f} s of training, "
-                f"{values['train_flops'] / 1e15:.4g} PFLOP, {values['pflop_per_s']:.3g} PFLOP/s"
+                f"{count(epochs, 'epoch')} at width {sizes.target_width:g}, {name}: {one}, of two mirrored views "
+                f"{two}; {values['seconds']:.2f} s of training, {values['train_flops'] / 1e15:.4g} PFLOP, "
+                f"{values['pflop_per_s']:.3g} PFLOP/s"
             )
-            text += share_of_matrix(asked, faster_one, 1e15 * values["pflop_per_s"], values)
-            asked.tell(f"{target:.0%} with {plural(epochs, 'epoch')}", text, **values)
+            text += share_of_matrix(asked, name, 1e15 * values["pflop_per_s"], values)
+            asked.tell(what, text, **values)
             if min(values["test_accuracy"], values["mirrored_accuracy"]) >= target:
                 break
         if tried:
-            one, two = (reached(tried, target, name) for name in ("test_accuracy", "mirrored_accuracy"))
-            text = f"to {target:.0%}: {said(one)}; of two mirrored views: {said(two)}"
-            asked.tell(f"{target:.0%}", text, target=target, one_view=one, two_views=two)
+            one_view, two_views = (reached(tried, target, score) for score in ("test_accuracy", "mirrored_accuracy"))
+            text = f"to {target:.0%}: {effort(one_view)}; of two mirrored views: {effort(two_views)}"
+            asked.tell(f"{target:.0%}", text, target=target, one_view=one_view, two_views=two_views)
 
 
-def reached(tried: list[dict[str, Any]], target: float, name: str) -> dict[str, Any]:
+def reached(tried: list[dict[str, Any]], target: float, score: str) -> dict[str, Any]:
     """The first training that came to the target, or by how much the best one missed it."""
-    best = next((each for each in tried if each[name] >= target), max(tried, key=lambda each: float(each[name])))
-    missed = max(0.0, round(target - best[name], 5))
-    return {"seconds": best["seconds"], "epochs": best["epochs"], "accuracy": best[name], "missed_by": missed}
+    best = next((values for values in tried if values[score] >= target), max(tried, key=itemgetter(score)))
+    missed = max(0.0, round(target - best[score], 5))
+    return {"seconds": best["seconds"], "epochs": best["epochs"], "accuracy": best[score], "missed_by": missed}
 
 
-def said(found: dict[str, Any]) -> str:
-    effort = f"{found['seconds']:.2f} s ({plural(found['epochs'], 'epoch')})"
-    return f"missed by {100 * found['missed_by']:.2f} points with {effort}" if found["missed_by"] else effort
+def effort(training: dict[str, Any]) -> str:
+    text = f"{training['seconds']:.2f} s ({count(training['epochs'], 'epoch')})"
+    return f"missed by {100 * training['missed_by']:.2f} points with {text}" if training["missed_by"] else text

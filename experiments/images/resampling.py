@@ -33,7 +33,7 @@ def _waves(num: int, finer: int, device: torch.device) -> Tensor:
 
 
 def _gain(num: int, device: torch.device) -> Tensor:
-    """Of each wave how much is kept, over what a spline's values have left of its coefficients, (H, W)."""
+    """How much of each wave is kept, over what a spline's values have left of its coefficients, (H, W)."""
     cycles_H = torch.arange(num, dtype=torch.float64, device=device) / (2 * num)
     beyond_HW = (torch.hypot(cycles_H[:, None], cycles_H) - KEPT) / (CUT - KEPT)
     kept_HW = 0.5 + 0.5 * (math.pi * beyond_HW.clamp(0, 1)).cos()

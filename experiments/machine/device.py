@@ -131,15 +131,10 @@ def resolve(protocol: Protocol, cache: Path, call: Call = here, settled: Protoco
     device, precision = call(find_device, protocol.device), protocol.precision
     if settled and protocol.device == "auto" and settled.device in call(available_devices):
         device = settled.device
-    if precision == "auto" and settled:
-        precision = settled.precision
-    elif precision == "auto":
-        precision = measured_precision(torch.device(device), cache, call)  # type: ignore[assignment]
+    if precision == "auto":
+        measured = settled.precision if settled else measured_precision(torch.device(device), cache, call)
+        precision = measured  # type: ignore[assignment]
     return replace(protocol, device=device, precision=precision)  # type: ignore[arg-type]
-
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Names and numbers of glibc's malloc.h."""
 
 
 def prepare_device(device: torch.device) -> None:
@@ -149,7 +144,7 @@ def prepare_device(device: torch.device) -> None:
             torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; who wants speed has bf16
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; bf16 is there for speed
     else:
         torch.set_num_threads(1)
         keep_freed_memory()
@@ -163,5 +158,5 @@ def keep_freed_memory() -> None:
     """
     with suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
-        for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+        for parameter in (-1, -3):  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
             mallopt(parameter, 2**30)

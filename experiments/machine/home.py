@@ -11,8 +11,8 @@ def user_path(path: str | Path, name: str) -> Path:
 
     Raises UserError where that home is not known: a folder called `~` would be made otherwise.
     """
-    found = Path(os.path.expanduser(path))
-    if found.parts[:1] and found.parts[0].startswith("~") and not os.path.lexists(found):
-        user = found.parts[0]
+    expanded = Path(os.path.expanduser(path))
+    user = expanded.parts[0] if expanded.parts else ""
+    if user.startswith("~") and not os.path.lexists(expanded):
         raise UserError(f"{name}: {str(path)!r}: no home folder is known for {user}; write the path from / on")
-    return found
+    return expanded

@@ -6,10 +6,9 @@ from time import monotonic
 
 
 class Pace:
-    """When the work is due again: at first at once, later after a pause in proportion to what it took the last time.
+    """When the work is due: at once the first time, then after a pause in proportion to its last duration.
 
-    share: of the time that the work may take. So small work is hardly ever put off, and large work for as long as it
-    takes itself, over the share.
+    share: largest share of the time for the work; its pause is its last duration over that.
     """
 
     def __init__(self, share: float) -> None:

@@ -11,7 +11,7 @@ from baselines.policies import POLICIES
 from experiments.images.poses import POSES, spell_pose
 from experiments.images.tasks import TASKS
 from experiments.networks.models import MODELS
-from experiments.networks.variants import DEFAULT_BACKBONE, build_model_recipe, build_policy, parse_variant
+from experiments.networks.variants import DEFAULT_BACKBONE, REGISTRIES, build_model, build_policy, parse_variant
 from ledger.errors import UserError, nearest
 from ledger.options import Value, fields, split_name, typed
 
@@ -28,13 +28,7 @@ Entry = TypedDict(
 """What a name stands for in one sentence and in full; its options with their defaults, what words they may be, and what
 the name that was asked for sets them to."""
 
-KINDS: Mapping[str, Mapping[str, Any]] = {
-    "model": MODELS,
-    "backbone": BACKBONES,
-    "policy": POLICIES,
-    "task": TASKS,
-    "pose": POSES,
-}
+KINDS: Mapping[str, Mapping[str, Any]] = {**REGISTRIES, "task": TASKS, "pose": POSES}
 
 
 def catalogue(name: str = "") -> dict[str, dict[str, Entry]]:
@@ -43,18 +37,14 @@ def catalogue(name: str = "") -> dict[str, dict[str, Entry]]:
     Raises UserError if nothing has the name, or a part or an option of it does not exist.
     """
     given = _options_of(name) if re.search("[:@+]", name) else {}
-    found = {
-        kind: {
-            each: _entry(kind, owner, given.get((kind, each), {}))
-            for each, owner in known.items()
-            if (kind, each) in given or name in ("", each)
-        }
-        for kind, known in KINDS.items()
-    }
-    if not any(found.values()):
-        names = {each for known in KINDS.values() for each in known}
-        raise UserError(f"variants: {name!r} is unknown; {nearest(name, names)}")
-    return {kind: entries for kind, entries in found.items() if entries}
+    entries: dict[str, dict[str, Entry]] = {}
+    for kind, known in KINDS.items():
+        for entry, owner in known.items():
+            if (kind, entry) in given or name in ("", entry):
+                entries.setdefault(kind, {})[entry] = _entry(kind, owner, given.get((kind, entry), {}))
+    if not entries:
+        raise UserError(f"variants: {name!r} is unknown; {nearest(name, set().union(*KINDS.values()))}")
+    return entries
 
 
 def first_sentence(owner: Any) -> str:
@@ -80,35 +70,35 @@ def _options_of(name: str) -> dict[tuple[str, str], Mapping[str, Value]]:
             return {}
         whole = f"{DEFAULT_BACKBONE}{mark}{name}"
     variant = parse_variant(whole)
-    build_model_recipe(variant, {})
+    build_model(variant, {})
     build_policy(variant, {})
-    found: dict[tuple[str, str], Mapping[str, Value]] = {}
+    given: dict[tuple[str, str], Mapping[str, Value]] = {}
     if whole == name:
-        found["model", variant.model] = variant.model_options
+        given["model", variant.model] = variant.model_options
     if "@" in whole:
-        found["backbone", variant.backbone] = {"width": variant.width} if variant.width != 1 else {}
+        given["backbone", variant.backbone] = {"width": variant.width} if variant.width != 1 else {}
     if "+" in whole:
-        found |= {("policy", policy): variant.options_of(policy) for policy in variant.policies}
-    return found
+        given |= {("policy", policy): variant.options_of(policy) for policy in variant.policies}
+    return given
 
 
 def _entry(kind: str, owner: Any, given: Mapping[str, Value]) -> Entry:
-    own: dict[str, Value] = {"width": 1.0} if kind == "backbone" else {}
+    options: dict[str, Value] = {"width": 1.0} if kind == "backbone" else {}
     choices: dict[str, list[Value]] = {}
     # What a model inherits from a family of models is written where the family is.
     sources = [owner]
     if dataclasses.is_dataclass(owner) and isinstance(owner, type):
-        own = fields(owner)
+        options = fields(owner)
         hints = get_type_hints(owner)
-        choices = {key: list(get_args(hints[key])) for key in own if get_origin(hints[key]) is Literal}
-        sources = [each for each in owner.__mro__ if dataclasses.is_dataclass(each)]
-    about = "\n\n".join(inspect.cleandoc(each.__doc__ or "") for each in sources)
+        choices = {key: list(get_args(hints[key])) for key in options if get_origin(hints[key]) is Literal}
+        sources = [base for base in owner.__mro__ if dataclasses.is_dataclass(base)]
+    about = "\n\n".join(inspect.cleandoc(source.__doc__ or "") for source in sources)
     # What concerns programs only. Up to a point that ends a sentence: not the one of a number.
     about = re.sub(r"(?s)\s*\b(Raises \w+Error\b.*?|Arguments as of BuildTask)\.(?=\s|$)", "", about)
     return {
         "what": first_sentence(owner),
         "about": about,
-        "hyper-parameters": own,
+        "hyper-parameters": options,
         "choices": choices,
         "given": dict(given),
     }

@@ -13,6 +13,7 @@ from baselines.backbones import Backbone
 from baselines.whitening import Whitening
 from experiments.images.poses import PoseMaps, no_pose
 from stn.maps import Map
+from stn.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Batch:
     @classmethod
     def of(cls, raw_BCHW: Tensor, num_draws: int = 0) -> "Batch":
         """Images of no known pose, with draws of one half."""
+        # shape[0], since len() would fix it while a model is exported
         u_BK = torch.full((raw_BCHW.shape[0], num_draws), 0.5, device=raw_BCHW.device)
         return cls(raw_BCHW, no_pose(raw_BCHW.shape[0], raw_BCHW.device), u_BK)
 
@@ -86,7 +88,7 @@ class Network(nn.Module):
 
     @property
     def num_channels(self) -> int:
-        """Of the images that it takes."""
+        """Channels of the images that it takes: 1 for grey ones, else 3."""
         return self.gain_1C11.shape[1]
 
     def normalise(self, raw_BCHW: Tensor) -> Tensor:
@@ -112,9 +114,24 @@ class Network(nn.Module):
         return None
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (B, num_classes)."""
-        return self.backbone(self.normalise(batch.raw_BCHW))
+        """Logits (B, num_classes) of what there is to see."""
+        seen_BCHW = self.look(batch)
+        return self.backbone(self.normalise(batch.raw_BCHW if seen_BCHW is None else seen_BCHW))
 
     def logits_and_penalty(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """For a training step: the logits, and what is to be added to the classification loss, if anything."""
         return self(batch), None
+
+
+class GivenMapsNetwork(Network):
+    """A backbone behind maps that are not learned. choose: gives a batch its maps."""
+
+    def __init__(self, site: Site, choose: Callable[[Batch], Map]) -> None:
+        super().__init__(site, site.backbone())
+        self.choose = choose
+
+    def maps(self, batch: Batch) -> list[Map]:
+        return [self.choose(batch)]
+
+    def look(self, batch: Batch) -> Tensor:
+        return Sampler()(batch.raw_BCHW, self.choose(batch))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from baselines.ranges import within
+from experiments.networks.model import UsualModel
 from stn.affine import from_parts
 from stn.maps import AffineMap
 
@@ -13,24 +15,16 @@ DRAWS = 4
 
 
 @dataclass(frozen=True)
-class SimilarityRanges:
+class SimilarityRanges(UsualModel):
     """Base of the models that draw similarities.
 
     max_deg: turns U(-max, max). max_scale: scale log-uniform between its inverse and itself, 1 or more.
     max_shift: fraction of the side, each axis U(-max, max).
     """
 
-    max_deg: float
-    max_scale: float
-    max_shift: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_deg <= 180:
-            raise ValueError(f"max_deg: {self.max_deg} is not between 0 and 180")
-        if not 1 <= self.max_scale <= 10:
-            raise ValueError(f"max_scale: {self.max_scale} is not between 1 and 10")
-        if not 0 <= self.max_shift <= 1:
-            raise ValueError(f"max_shift: {self.max_shift} is not between 0 and 1")
+    max_deg: float = within(0, 180, 90.0)
+    max_scale: float = within(1, 10, 1.2)
+    max_shift: float = within(0, 1, 0.1)
 
     def maps(self, u_BK: Tensor) -> AffineMap:
         """The maps of these draws, (B, DRAWS)."""

@@ -6,13 +6,15 @@ Legend: B images, C channels, H rows, W columns, S parameters of all heads.
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from baselines.backbones import Backbone
+from baselines.ranges import at_least, within
+from experiments.networks.model import UsualModel
 from experiments.networks.network import Batch, Network, Site
 from ledger.roles import Role
 from stn.blur import blur, sigma_px
@@ -25,7 +27,7 @@ from stn.transformer import SpatialTransformer
 
 
 @dataclass(frozen=True)
-class Stn:
+class Stn(UsualModel):
     """A spatial transformer in or before a backbone. Every field is a factor that can be tuned or ablated.
 
     loc_lr_factor: learning rate of the localisation network as a factor of the base rate
@@ -46,32 +48,25 @@ class Stn:
 
     family: ClassVar[str]
 
-    loc_lr_factor: float = field(default=0.1, metadata={"plain": 0.0})
+    loc_lr_factor: float = at_least(0, 0.1, plain=0.0)
     place: Literal["input", "feature", "shared"] = "input"
-    stage: int = 1
+    stage: int = within(1, 16, 1)
     localisation: Literal["lenet", "paper", "deep"] = "lenet"
-    steps: int = 1
-    heads: int = 1
+    steps: int = within(1, 16, 1)
+    heads: int = within(1, 16, 1)
     padding: Padding = "zeros"
     anti_alias: bool = False
     gradient: Gradient = "bilinear"
     warp: Literal["raw", "normalised"] = "raw"
-    size: float = 1.0
-    start_sd: float = 0.0
-    blur_px: float = 0.0
-    consistency: float = 0.0
-    prior: float = 0.0
-    supervision: float = 0.0
+    size: float = within(0.1, 2, 1.0)
+    start_sd: float = at_least(0, 0.0)
+    blur_px: float = at_least(0, 0.0)
+    consistency: float = at_least(0, 0.0)
+    prior: float = at_least(0, 0.0)
+    supervision: float = at_least(0, 0.0)
 
     def __post_init__(self) -> None:
-        for name in ("loc_lr_factor", "start_sd", "blur_px", "consistency", "prior", "supervision"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: {getattr(self, name)} is not a number of 0 or more")
-        for name in ("stage", "steps", "heads"):
-            if not 1 <= getattr(self, name) <= 16:
-                raise ValueError(f"{name}: {getattr(self, name)} is not between 1 and 16")
-        if not 0.1 <= self.size <= 2:
-            raise ValueError(f"size: {self.size} is not between 0.1 and 2")
+        super().__post_init__()
         if self.consistency and not TRANSFORMATIONS[self.family].turns:
             raise ValueError(f"consistency: images are turned for it, and a transformer of {self.family} cannot turn")
         if self.heads > 1 and (self.consistency or self.prior or self.supervision):
@@ -90,11 +85,11 @@ class Stn:
         self.transformer()  # refuses what cannot go together
 
     @property
-    def role(self) -> Role:
+    def role(self) -> Role:  # type: ignore[override]
         return "told" if self.supervision else "transformer"
 
     @property
-    def num_draws(self) -> int:
+    def num_draws(self) -> int:  # type: ignore[override]
         return 1 if self.consistency else 0
 
     def transformer(self) -> SpatialTransformer:
@@ -126,32 +121,32 @@ def statistics_kept(network: nn.Module) -> Iterator[None]:
 class StnNetwork(Network):
     """A backbone with a spatial transformer."""
 
-    def __init__(self, site: Site, factors: Stn) -> None:
-        self.factors = factors
-        self.transformer = factors.transformer()
-        self.seen_px = max(1, round(factors.size * site.image_px))
-        backbone = site.backbone(image_px=self.seen_px, in_channels=factors.heads * site.num_channels)
+    def __init__(self, site: Site, model: Stn) -> None:
+        self.model = model
+        self.transformer = model.transformer()
+        self.seen_px = max(1, round(model.size * site.image_px))
+        backbone = site.backbone(image_px=self.seen_px, in_channels=model.heads * site.num_channels)
         super().__init__(site, backbone)
-        self.num_heads = factors.heads
+        self.num_heads = model.heads
         self.localisation = self._localisation(site, backbone)
-        disturb(self.localisation, factors.start_sd)
+        disturb(self.localisation, model.start_sd)
 
     def _localisation(self, site: Site, backbone: Backbone) -> nn.Sequential:
-        factors, num_params = self.factors, self.transformer.num_params
-        if factors.place == "input":
-            return LOCALISATIONS[factors.localisation](site.num_channels, num_params, site.image_px)
-        if factors.place == "shared" and factors.heads > 1:
+        model, num_params = self.model, self.transformer.num_params
+        if model.place == "input":
+            return LOCALISATIONS[model.localisation](site.num_channels, num_params, site.image_px)
+        if model.place == "shared" and model.heads > 1:
             raise ValueError("heads: several go with place=input only")
-        if not factors.stage <= len(backbone.stages):
-            raise ValueError(f"stage: the backbone has {len(backbone.stages)} stages, {factors.stage} is none of them")
-        channels, map_px = backbone.map_shape(factors.stage, site.image_px, site.num_channels)
+        if not model.stage <= len(backbone.stages):
+            raise ValueError(f"stage: the backbone has {len(backbone.stages)} stages, {model.stage} is none of them")
+        channels, map_px = backbone.map_shape(model.stage, site.image_px, site.num_channels)
         return of_map(channels, num_params, map_px)
 
     def localise(self, raw_BCHW: Tensor) -> Tensor:
         """Raw images to the parameters of all heads, (B, S)."""
         x_BCHW = self.normalise(raw_BCHW)
-        if self.factors.place != "input":
-            x_BCHW = self.backbone.features(x_BCHW, stop=self.factors.stage)
+        if self.model.place != "input":
+            x_BCHW = self.backbone.features(x_BCHW, stop=self.model.stage)
         return predict(self.localisation, x_BCHW)
 
     def maps(self, batch: Batch) -> list[Map]:
@@ -168,9 +163,9 @@ class StnNetwork(Network):
     def logits_of(self, batch: Batch, maps: list[Map]) -> Tensor:
         """Logits of what the transformer passes on under these maps."""
         raw_BCHW = batch.raw_BCHW
-        if self.training and self.factors.blur_px:
-            raw_BCHW = blur(raw_BCHW, sigma_px(self.factors.blur_px, batch.progress))
-        if self.factors.warp == "normalised":
+        if self.training and self.model.blur_px:
+            raw_BCHW = blur(raw_BCHW, sigma_px(self.model.blur_px, batch.progress))
+        if self.model.warp == "normalised":
             seen = self.transformer.look(self.normalise(raw_BCHW), maps, self.seen_px)
         else:
             # Black stays black outside the image, where normalised pixels would turn mean-coloured.
@@ -179,11 +174,11 @@ class StnNetwork(Network):
 
     def find_and_classify(self, batch: Batch) -> tuple[Tensor, list[Map]]:
         """Logits and the maps behind them."""
-        if self.factors.place == "feature":
-            map_BCHW = self.backbone.features(self.normalise(batch.raw_BCHW), stop=self.factors.stage)
+        if self.model.place == "feature":
+            map_BCHW = self.backbone.features(self.normalise(batch.raw_BCHW), stop=self.model.stage)
             found: Map = self.transformer.transformation(predict(self.localisation, map_BCHW))
             warped_BCHW = self.transformer.sampler(map_BCHW, found)
-            rest_BCHW = self.backbone.features(warped_BCHW, start=self.factors.stage)
+            rest_BCHW = self.backbone.features(warped_BCHW, start=self.model.stage)
             return self.backbone.head(rest_BCHW), [found]
         maps = self.maps(batch)
         return self.logits_of(batch, maps), maps
@@ -193,15 +188,15 @@ class StnNetwork(Network):
 
     def logits_and_penalty(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         logits_BX, maps = self.find_and_classify(batch)
-        factors, terms = self.factors, []
-        if factors.consistency:
+        model, terms = self.model, []
+        if model.consistency:
             angle_rad_B = (2 * batch.u_BK[:, 0] - 1) * math.pi / 2
             plain = replace(self.transformer.sampler, gradient="bilinear", anti_alias=False)
             term = consistency(batch.raw_BCHW, maps[0], self.find, angle_rad_B, plain)
-            terms.append(factors.consistency * term)
-        if factors.prior:
-            terms.append(factors.prior * prior(maps[0], len(batch), batch.raw_BCHW.device))
-        if factors.supervision:
+            terms.append(model.consistency * term)
+        if model.prior:
+            terms.append(model.prior * prior(maps[0], len(batch), batch.raw_BCHW.device))
+        if model.supervision:
             true_BN2 = batch.poses.from_upright().apply(circle(batch.raw_BCHW.device))
-            terms.append(factors.supervision * supervision(maps[0], true_BN2))
+            terms.append(model.supervision * supervision(maps[0], true_BN2))
         return logits_BX, torch.stack(terms).sum() if terms else None

@@ -15,13 +15,17 @@ from baselines.composition import Composition, own_values
 from baselines.policies import POLICIES, Policy, asks_for_poses
 from baselines.registry import Registry
 from experiments.images.draws import seed_of
-from experiments.networks.models import MODELS, Model
+from experiments.images.poses import posed_px
+from experiments.networks.model import Model
+from experiments.networks.models import MODELS
 from experiments.networks.network import Network, Site
+from ledger.config import RunConfig
 from ledger.errors import UserError, nearest
 from ledger.options import Value, fields, option_text, spell, split_name, typed
 from ledger.roles import ROLES
 
 DEFAULT_BACKBONE = "cnn"
+REGISTRIES: Mapping[str, Registry[Any]] = {"model": MODELS, "backbone": BACKBONES, "policy": POLICIES}
 
 
 @dataclass(frozen=True)
@@ -66,18 +70,15 @@ class Variant:
 
 
 def parse_variant(name: str) -> Variant:
-    """Raises UserError that names the part or the option nobody knows."""
+    """Raises UserError that names the part or the option that does not exist."""
     head, *policy_texts = name.split("+")
     model_text, at, backbone_text = head.partition("@")
     texts = [("model", model_text), ("backbone", backbone_text if at else DEFAULT_BACKBONE)]
     texts += [("policy", text) for text in policy_texts or ["none"]]
-    registries: dict[str, Registry[Any]] = {"model": MODELS, "backbone": BACKBONES, "policy": POLICIES}
     parts = [(part, *split_name(text, "variant")) for part, text in texts]
-    for part, own_name, _ in parts:
-        if own_name not in registries[part]:
-            raise UserError(
-                f"variant: {name!r} has the unknown {part} {own_name!r}; {_hint(own_name, part, registries)}"
-            )
+    for part, known_as, _ in parts:
+        if known_as not in REGISTRIES[part]:
+            raise UserError(f"variant: {name!r} has the unknown {part} {known_as!r}; {_hint(known_as, part)}")
     (_, model, model_texts), (_, backbone, backbone_texts), *policies = parts
     try:
         _check_order([policy for _, policy, _ in policies])
@@ -90,7 +91,7 @@ def parse_variant(name: str) -> Variant:
         width = _width(backbone, backbone_texts)
     except UserError as error:
         raise UserError(f"variant: {name!r}: {error}") from None
-    return Variant(model, backbone, "+".join(each for _, each, _ in policies), model_options, policy_options, width)
+    return Variant(model, backbone, "+".join(policy for _, policy, _ in policies), model_options, policy_options, width)
 
 
 def _check_order(policies: list[str]) -> None:
@@ -106,13 +107,12 @@ def _check_order(policies: list[str]) -> None:
             )
 
 
-def _hint(name: str, part: str, registries: Mapping[str, Registry[Any]]) -> str:
+def _hint(name: str, part: str) -> str:
     """Where the name belongs, if it is one of another part; else the nearest known one."""
-    places = {"model": f"{name}", "backbone": f"cnn@{name}", "policy": f"cnn+{name}"}
-    for other, registry in registries.items():
-        if other != part and name in registry:
-            return f"it is a {other}: write {places[other]}"
-    return nearest(name, registries[part])
+    for other, prefix in (("model", ""), ("backbone", "cnn@"), ("policy", "cnn+")):
+        if name in REGISTRIES[other]:
+            return f"it is a {other}: write {prefix}{name}"
+    return nearest(name, REGISTRIES[part])
 
 
 def _width(backbone: str, options: Mapping[str, str]) -> float:
@@ -136,30 +136,33 @@ def hyperparameters(variant: Variant) -> dict[str, Value]:
     """
     fixed = {f"model.{key}": value for key, value in variant.model_options.items()}
     fixed |= {f"policy.{key}": value for key, value in variant.policy_options.items()}
-    owned = ((group, fields(owner)) for group, owner in variant.owners().items())
-    defaults = {f"{group}.{name}": default for group, found in owned for name, default in found.items()}
-    return {name: default for name, default in defaults.items() if fixed.get(name, default) == default}
+    return {
+        f"{group}.{name}": default
+        for group, owner in variant.owners().items()
+        for name, default in fields(owner).items()
+        if fixed.get(f"{group}.{name}", default) == default
+    }
 
 
 def _configured(
-    part: str, name: str, registered: Callable[..., Any], fixed: Mapping[str, Value], values: Mapping[str, Value]
+    part: str, name: str, fixed: Mapping[str, Value], values: Mapping[str, Value], registry: Registry[Any]
 ) -> Any:
     try:
-        given = {key: typed(registered, name, key, value) for key, value in values.items()}
+        given = {key: typed(registry[name], name, key, value) for key, value in values.items()}
         for key in given:
             if key in fixed and given[key] != fixed[key]:
                 raise UserError(f"{key}: {given[key]} contradicts the variant's name, which has {fixed[key]}")
-        return registered(**{**fixed, **given})
+        return registry[name](**{**fixed, **given})
     except (UserError, ValueError) as error:
         raise UserError(f"{part}.{error}") from None
 
 
-def build_model_recipe(variant: Variant, values: Mapping[str, Value]) -> Model:
+def build_model(variant: Variant, values: Mapping[str, Value]) -> Model:
     """The variant's model with these hyper-parameters. Raises UserError for one that it does not have or allow."""
-    registered = MODELS[variant.model]
-    model: Model = _configured("model", variant.model, registered, variant.model_options, values)
+    model: Model = _configured("model", variant.model, variant.model_options, values, MODELS)
     if (role := getattr(model, "role", None)) not in ROLES:
-        raise UserError(f"{registered.__module__}: role: {role!r} is not one of {', '.join(ROLES)} (ledger/roles.py)")
+        module = MODELS[variant.model].__module__
+        raise UserError(f"{module}: role: {role!r} is not one of {', '.join(ROLES)} (ledger/roles.py)")
     return model
 
 
@@ -167,8 +170,8 @@ def build_policy(variant: Variant, values: Mapping[str, Value]) -> Policy:
     """The variant's policy with these hyper-parameters. Raises UserError for one that it does not have or allow."""
 
     def build(group: str, name: str, values: Mapping[str, Value]) -> Policy:
-        built: Policy = _configured(group, name, POLICIES[name], variant.options_of(name), values)
-        return built
+        policy: Policy = _configured(group, name, variant.options_of(name), values, POLICIES)
+        return policy
 
     if len(variant.policies) == 1:
         return build("policy", variant.policy, values)
@@ -179,39 +182,29 @@ def build_policy(variant: Variant, values: Mapping[str, Value]) -> Policy:
     return Composition({name: build(f"policy.{name}", name, own_values(name, values)) for name in variant.policies})
 
 
-def build_network(
-    variant: Variant,
-    recipe: Model,
-    *,
-    num_classes: int,
-    image_px: int,
-    mean_C: Tensor,
-    std_C: Tensor,
-    seed: int,
-    width: float = 1.0,
-) -> Network:
-    """The variant's network with its start weights, on the CPU. width: the protocol's.
+def assemble(run: RunConfig, num_classes: int, mean_C: Tensor, std_C: Tensor) -> Network:
+    """The run's network with its start weights, on the CPU.
 
+    mean_C, std_C: of the training images, pixels in [0, 1].
     Each part has its own random stream, so a backbone starts the same with and without a transformer before it.
     Raises UserError if the images are too small for a part, or parts cannot go together.
     """
+    variant, image_px = parse_variant(run.variant), posed_px(run.pose, run.protocol.image_px)
+    model = build_model(variant, run.model)
 
     def build_backbone(factor: float, image_px: int, in_channels: int) -> Backbone:
+        width = factor * variant.width * run.protocol.width
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(seed, "start of the backbone"))
+            torch.manual_seed(seed_of(run.seed, "start of the backbone"))
             return BACKBONES[variant.backbone](
-                num_classes=num_classes,
-                image_px=image_px,
-                in_channels=in_channels,
-                width=factor * variant.width * width,
+                num_classes=num_classes, image_px=image_px, in_channels=in_channels, width=width
             )
 
-    site = Site(build_backbone, image_px, num_classes, mean_C, std_C)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(seed, "start of the model"))
-            network = recipe.build(site)
+            torch.manual_seed(seed_of(run.seed, "start of the model"))
+            network = model.build(Site(build_backbone, image_px, num_classes, mean_C, std_C))
     except ValueError as error:
         raise UserError(f"{variant} on images of {image_px} px: {error}") from None
-    network.num_draws = recipe.num_draws
+    network.num_draws = model.num_draws
     return network

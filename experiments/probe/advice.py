@@ -28,22 +28,22 @@ class Answer(NamedTuple):
     is_solved: bool = False
 
 
-def advice(found: Sequence[Answer], shown: str, minutes: float) -> str:
+def advice(answers: Sequence[Answer], shown: str, minutes: float) -> str:
     """Whether a transformer would help, or augmentation is enough, in a sentence.
 
     shown: what the augmentation shows, in words. It says no more than what was decided of each question: that a
     transformer adds nothing to augmentation does not say which of the two is better by itself.
     """
-    augmentation, transformer, both = [answer.decision for answer in found]
+    augmentation, transformer, both = [answer.decision for answer in answers]
     if augmentation == both == "better":
         return f"Yes: showing {shown} helps here, and a spatial transformer on top of it helps further."
     if augmentation == "better" and both in FAILS and transformer != "better":
         what = "on top does harm" if both == "worse" else "adds nothing to it that matters"
         return f"Augmentation is enough here ({shown}): a spatial transformer {what}."
     if not {"better", "behind", *FAILS} & {augmentation, transformer, both}:
-        return _open(found, minutes)
+        return _open(answers, minutes)
     names = (f"augmentation ({shown})", *NAMES[1:])
-    told = {
+    words = {
         "better": ("{} helps here", "{} help here"),
         "fails": ("{} does not help here", "{} do not help here"),
         "relative": ("{} is better than that augmentation alone", ""),
@@ -51,33 +51,29 @@ def advice(found: Sequence[Answer], shown: str, minutes: float) -> str:
         "idle": ("{} did not learn to look, and so is untested", "{} did not learn to look, and so are untested"),
         "open": ("whether {} helps cannot be told yet", "whether {} help cannot be told yet"),
     }
-    kinds = [_kind(answer.decision) for answer in found]
+    kinds = ["fails" if decision in FAILS else decision for decision in (augmentation, transformer, both)]
+    kinds = [kind if kind in words else "open" for kind in kinds]
     if both == "better" and augmentation != "better":
         kinds[2] = "relative"
     parts = []
-    for kind, (one, several) in told.items():
-        if subjects := [name for name, own in zip(names, kinds, strict=True) if own == kind]:
+    for kind, (one, several) in words.items():
+        if subjects := [
+            name for name, its in zip(names, kinds, strict=True) if kind == (its if its in words else "open")
+        ]:
             parts.append((one if len(subjects) == 1 else several).format(listed(subjects)))
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _kind(decision: str) -> str:
-    if decision in FAILS:
-        return "fails"
-    return decision if decision in ("better", "behind", "idle") else "open"
-
-
-def _open(found: Sequence[Answer], minutes: float) -> str:
-    """Where nothing is decided: why, and what would decide it."""
-    if all(answer.is_solved for answer in found):
-        return f"There is {found[0].why}."
-    if any(answer.decision == "untested" for answer in found):
+def _open(answers: Sequence[Answer], minutes: float) -> str:
+    """Why nothing is decided, and what would decide it."""
+    if all(answer.is_solved for answer in answers):
+        return f"There is {answers[0].why}."
+    why = ""
+    if any(answer.decision == "untested" for answer in answers):
         why = ", since too few runs were completed"
-    elif all(answer.decision in ("unripe", "idle") for answer in found):
+    elif all(answer.decision in ("unripe", "idle") for answer in answers):
         why = ", since the networks learned too little in that time"
-    else:
-        why = ""
     longer = min(3 * minutes, MAX_MINUTES)
     could = f" `make probe DATA=... MINUTES={longer:g}` might." if longer > minutes else ""
     time = f"{minutes:g} minute{'' if minutes == 1 else 's'}"

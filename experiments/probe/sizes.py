@@ -1,19 +1,21 @@
-"""How many images, epochs, rungs and seeds of a probe fit the minutes that a person has.
+"""How many epochs, rungs and seeds of a probe fit the minutes that a person has, and on how many images.
 
-Epochs come first, until nothing is left to learn, since a short training tells the opposite of the truth; then another
-rung of the ladder; then seeds. They are never fewer than it takes to decide; of many images, some are left out.
+Epochs come first, until nothing is left to learn (a short training tells the opposite of the truth), then rungs, then
+seeds, never fewer than it takes to decide; of many images, some are left out.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from experiments.runs.robustness import num_evaluations
 from experiments.study.ladder import Ladder, Rung, rung_protocols
 from experiments.study.plan import Plan
 from experiments.study.settled import num_finished
 from experiments.sweep.estimate import EVALUATION_COST, seconds_of_runs
-from ledger.config import Protocol
+from ledger.config import Protocol, num_steps
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 
@@ -48,8 +50,8 @@ def earlier_sizes(plan: Plan, ledger: Ledger) -> Plan | None:
         return None
     known = ledger.read_study(plan.name)
     protocol = replace(plan.settled, device=plan.protocol.device, precision=plan.protocol.precision)
-    rungs = [rung["epochs"] for rung in known["rungs"]]
-    return with_rungs(with_seeds(replace(plan, protocol=protocol), known["num_finals"]), rungs)
+    sized = with_seeds(replace(plan, protocol=protocol), known["num_finals"])
+    return with_rungs(sized, [rung["epochs"] for rung in known["rungs"]])
 
 
 def fit_to_time(plan: Plan, rates: Sequence[float], seconds: float, num_workers: int, num_tried: int = 0) -> Plan:
@@ -86,29 +88,23 @@ def fit_to_time(plan: Plan, rates: Sequence[float], seconds: float, num_workers:
 
 def most_that_fits(low: int, high: int, fits: Callable[[int], bool]) -> int:
     """The largest number from low to high that fits, where low does and what fits has no gaps."""
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
+    return low + bisect_left(range(low + 1, high + 1), True, key=lambda number: not fits(number))
 
 
 def time_text(least: Plan, missing_s: float) -> str:
     """That the minutes are too few, by missing_s, for the least that tells anything; and how many would do."""
-    minutes = float(least.study.asked["minutes"])
-    steps = num_steps(least.protocol.train_images, least.protocol.epochs, least.protocol)
+    minutes, protocol = float(least.study.asked["minutes"]), least.protocol
+    steps = num_steps(protocol.train_images, protocol.batch_size, protocol.epochs)
     return (
         f"minutes: {minutes:g} are too few here to train {len(least.arms)} variants {least.study.final_seeds} times "
         f"for {steps:,} steps, the least that tells anything; about {math.ceil(minutes + missing_s / 60)} would do"
     )
 
 
-def num_steps(train_images: int, epochs: int, protocol: Protocol) -> int:
-    return epochs * math.ceil(train_images / protocol.batch_size)
-
-
 def min_epochs(train_images: int, protocol: Protocol) -> int:
     """On so many images; not more than the protocol's."""
-    return min(protocol.epochs, max(MIN_EPOCHS, math.ceil(MIN_STEPS / num_steps(train_images, 1, protocol))))
+    steps = num_steps(train_images, protocol.batch_size, epochs=1)
+    return min(protocol.epochs, max(MIN_EPOCHS, math.ceil(MIN_STEPS / steps)))
 
 
 def with_sizes_of(plan: Plan, other: Plan) -> Plan:
@@ -123,7 +119,7 @@ def with_seeds(plan: Plan, num: int) -> Plan:
 
 def with_rungs(plan: Plan, epochs: Sequence[int]) -> Plan:
     """The plan with a ladder of so many epochs, in rising order, without those of none."""
-    ladder = Ladder(tuple(Rung(None, each) for each in epochs if each))
+    ladder = Ladder(tuple(Rung(None, number) for number in epochs if number))
     study = replace(plan.study, ladder=ladder)
     return replace(plan, study=study, rungs=rung_protocols(ladder, study.file, plan.protocol, plan.protocol))
 
@@ -153,12 +149,12 @@ def wall_seconds(plan: Plan, rates: Sequence[float], num_workers: int, num_tried
     num_tried: runs of the slowest arm that come before.
     """
     runs = [seconds_of_runs(plan, arm, rate) for arm, rate in zip(plan.arms, rates, strict=True)]
-    of_kind = [
-        [(kind.number, of_arm[k]) for of_arm in runs] for k, kind in enumerate(plan.kinds)
-    ]  # of trials, then of final runs at each size
-    longest = max((of_arm[0] for of_arm in runs), default=0.0)
-    phases = [[(num_tried, longest)], of_kind[0], [pair for pairs in of_kind[1:] for pair in pairs]]
-    return sum(_phase_seconds(phase, num_workers) for phase in phases)
+    trials, *finals = [
+        [(kind.number, seconds) for seconds in of_arms]
+        for kind, of_arms in zip(plan.kinds, zip(*runs, strict=True), strict=True)
+    ]
+    tried = [(num_tried, max(seconds for _, seconds in trials))]
+    return sum(_phase_seconds(phase, num_workers) for phase in (tried, trials, list(chain(*finals))))
 
 
 def _phase_seconds(phase: Sequence[tuple[int, float]], num_workers: int) -> float:

@@ -4,17 +4,58 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from experiments.probe.advice import MAX_MINUTES
-from experiments.probe.augmentations import Augmentation
 from experiments.study.ladder import Ladder
-from experiments.study.study import Study, StudyVariant, load_study
-from ledger.errors import UserError
+from experiments.study.study import Study, load_study
+from ledger.errors import UserError, nearest
+from ledger.names import bare
 from ledger.study import Claims
 
 FILE = Path(__file__).parents[1] / "studies/advice.yaml"
 
 MIN_MINUTES = 0.5
+
+
+class Augmentation(NamedTuple):
+    """A policy, or several with `+`, as a variant names them, and what it shows, in words.
+
+    turns, mirror: of what kind of images it would be right for.
+    """
+
+    policy: str
+    words: str
+    turns: str
+    mirror: bool
+
+
+AUGMENTATIONS = (
+    Augmentation("flip_crop:mirror=none", "small shifts", "none", False),
+    Augmentation("flip_crop", "mirror images and small shifts", "none", True),
+    Augmentation("affine", "small turns, scalings, shears and shifts", "small", False),
+    Augmentation("affine+flip_crop", "small turns, scalings and shears, mirrored and shifted", "small", True),
+    Augmentation("d4:mirror=false", "quarter turns", "quarter", False),
+    Augmentation("d4", "quarter turns and mirror images", "quarter", True),
+    Augmentation("rotate:max_deg=180", "turns by any angle", "any", False),
+    Augmentation("rotate:max_deg=180+flip_crop", "turns by any angle, mirrored and shifted", "any", True),
+)
+"""The weakest first."""
+
+TURNS, MIRROR = tuple(dict.fromkeys(each.turns for each in AUGMENTATIONS)), ("yes", "no")
+
+
+def augmentations(turns: str, mirror: str) -> Sequence[Augmentation]:
+    """The augmentations that a probe tries. turns, mirror: what the user knows; "" where it is to be found out.
+
+    turns: by what angles things are found turned; mirror: whether a mirrored image is still of its class.
+    Raises UserError for other values.
+    """
+    for name, value, known in (("turns", turns, TURNS), ("mirror", mirror, MIRROR)):
+        if value and value not in known:
+            raise UserError(f"{name}: {value!r} is not one of {', '.join(known)}; {nearest(value, known)}")
+    right = [each for each in AUGMENTATIONS if turns in ("", each.turns)]
+    return [each for each in right if mirror in ("", "yes" if each.mirror else "no")]
 
 
 def load_probe(path: Path, minutes: float, budget: str, turns: str = "", mirror: str = "") -> Study:
@@ -26,13 +67,8 @@ def load_probe(path: Path, minutes: float, budget: str, turns: str = "", mirror:
         raise UserError(f"minutes: {minutes:g} is not between {MIN_MINUTES:g} and {MAX_MINUTES:g}")
     study = load_study(FILE, budget, task=f"folder:{path}")
     asked = {name: value for name, value in (("turns", turns), ("mirror", mirror)) if value}
-    name = "-".join([study.name, f"{minutes:g}min", *itertools.chain(*asked.items())])
-    return replace(
-        study,
-        name=name.replace(".", "-"),
-        file=str(Path("experiments/studies", FILE.name)),
-        asked={"minutes": minutes, **asked},
-    )
+    name = "-".join([study.name, f"{minutes:g}min", *itertools.chain(*asked.items())]).replace(".", "-")
+    return replace(study, name=name, file=f"experiments/studies/{FILE.name}", asked={"minutes": minutes, **asked})
 
 
 def with_margin(study: Study, commonest: float) -> Study:
@@ -46,28 +82,20 @@ def with_margin(study: Study, commonest: float) -> Study:
 
 def trying(study: Study, tried: Sequence[Augmentation]) -> Study:
     """A study of one run for each augmentation, judged on validation images; it has no final runs."""
-    (model, *_) = (entry.variant for entry in study.variants)
-    variants = tuple(StudyVariant(name, name) for name in (f"{model}+{each.policy}" for each in tried))
+    (model, *_) = study.variants
+    variants = {name: name for name in (f"{model}+{augmentation.policy}" for augmentation in tried)}
     search = replace(study.search, trials=1, wave_size=1)
-    return replace(
-        study,
-        name=f"{study.name}-tried",
-        variants=variants,
-        search=search,
-        claims=Claims(),
-        final_seeds=0,
-        ladder=Ladder(),
-    )
+    study = replace(study, name=f"{study.name}-tried", variants=variants, search=search)
+    return replace(study, claims=Claims(), final_seeds=0, ladder=Ladder())
 
 
 def compared(study: Study, policy: str) -> Study:
     """The probe's study with this policy, or several, in place of its file's."""
 
     def named(variant: str) -> str:
-        model, plus, _ = variant.partition("+")
-        return f"{model}+{policy}" if plus else model
+        return f"{bare(variant)}+{policy}" if "+" in variant else variant
 
-    variants = tuple(StudyVariant(named(entry.variant), named(entry.baseline)) for entry in study.variants)
+    variants = {named(variant): named(baseline) for variant, baseline in study.variants.items()}
     family = tuple(
         replace(claim, variant=named(claim.variant), baseline=named(claim.baseline)) for claim in study.claims.family
     )

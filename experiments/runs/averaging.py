@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 AVERAGE_EVERY = 5
-"""Steps."""
+"""Steps between two averages."""
 DECAY = 0.95**AVERAGE_EVERY
 
 

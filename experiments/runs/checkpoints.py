@@ -24,7 +24,7 @@ CHECKPOINT_FORMAT = 1
 EVERY_S = 1.0
 """Work that may be lost without regret: where epochs are shorter, some are not kept."""
 COST_SHARE = 0.03
-"""Of a run's time that checkpoints may take: where one takes long, fewer are made."""
+"""Largest share of a run's time for checkpoints: where one takes long, fewer are made."""
 
 
 @dataclass(frozen=True)

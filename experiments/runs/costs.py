@@ -68,7 +68,10 @@ class PeakMemory:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """What differs between two machines that make the same run."""
-    versions = _versions("torch", "torchvision", "numpy", "optuna", "wandb")
+    versions = {"python": platform.python_version()}
+    for library in ("torch", "torchvision", "numpy", "optuna", "wandb"):
+        with suppress(importlib.metadata.PackageNotFoundError):  # a run needs torch and numpy only
+            versions[library] = importlib.metadata.version(library)
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "device": device.type,
@@ -76,14 +79,5 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cores": num_cores(),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions,
     }
-
-
-def _versions(*libraries: str) -> dict[str, str]:
-    """Of those that are installed: a run needs torch and numpy only."""
-    found = {}
-    for library in libraries:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[library] = importlib.metadata.version(library)
-    return found

@@ -79,13 +79,58 @@ class FoundMaps:
     grid_M2: Tensor
     image_px: int
 
-    def describe(self) -> Diagnosis:
-        return describe(self.found_HNM2, self.true_NM2, self.grid_M2, self.image_px)
-
     def closest_affine(self) -> tuple[Tensor, Tensor]:
         """The affine maps closest to the transformer's (H, N, 2, 3) and to the true ones (N, 2, 3)."""
         theta_N23 = fit_affine(self.found_HNM2.flatten(0, 1), self.grid_M2)
         return theta_N23.view(*self.found_HNM2.shape[:2], 2, 3), fit_affine(self.true_NM2, self.grid_M2)
+
+    def describe(self) -> Diagnosis:
+        """The diagnosis; several heads are described together, and recover no single pose."""
+        num_heads, num_images = self.found_HNM2.shape[:2]
+        seen_HNM2, start_HM2 = self.found_HNM2, self.grid_M2.expand(num_heads, -1, 2)
+        if num_heads > 1:
+            seen_HNM2, start_HM2 = _on_tiles(seen_HNM2), _on_tiles(start_HM2)
+        theta_HN23, true_theta_N23 = self.closest_affine()
+        theta_N23 = theta_HN23.flatten(0, 1)
+        linear_N22, px = theta_N23[:, :, :2], self.image_px / 2
+        singular_N2 = torch.linalg.svdvals(linear_N22)
+        condition = (singular_N2[:, 0] / singular_N2[:, 1].clamp_min(1e-9)).median().item()
+        zoom = torch.linalg.det(linear_N22).abs().sqrt().median().item()
+        moved_px_HN = px * (seen_HNM2 - start_HM2[:, None]).norm(dim=3).amax(2)
+        out_of_frame = (~(seen_HNM2.abs() <= 1).all(3)).double().mean().item()
+        spread_px = px * (seen_HNM2 - seen_HNM2.mean(1, keepdim=True)).square().sum(3).mean().sqrt().item()
+        angle_N = turn(linear_N22)
+        resultant = torch.complex(angle_N.cos().mean(), angle_N.sin().mean())
+        angle_sd = (-2 * resultant.abs().clamp(1e-12, 1).log()).clamp_min(0).sqrt()
+        verdict: Literal["working", "idle", "collapsed"] = "working"
+        if not (
+            self.found_HNM2.isfinite().all()
+            and COLLAPSED_ZOOM[0] <= zoom <= COLLAPSED_ZOOM[1]
+            and condition <= COLLAPSED_CONDITION
+            and out_of_frame <= COLLAPSED_OUT_OF_FRAME
+        ):
+            verdict = "collapsed"
+        elif spread_px < SAME * self.image_px:
+            verdict = "idle"
+        return Diagnosis(
+            num_images=num_images,
+            verdict=verdict,
+            identity_fraction=_number((moved_px_HN < SAME * self.image_px).double().mean()),
+            out_of_frame=_number(out_of_frame),
+            condition=_number(condition),
+            zoom=_number(zoom),
+            angle_deg=_number(resultant.angle().rad2deg()),
+            angle_sd_deg=_number(angle_sd.rad2deg()),
+            spread_px=_number(spread_px),
+            pose=recover(theta_N23, true_theta_N23, self.image_px) if num_heads == 1 else None,
+        )
+
+
+def _on_tiles(points: Tensor) -> Tensor:
+    """Points (H, ..., 2) relative to each head's tile to points of the image."""
+    tiles = tile_maps(len(points), 1, torch.device("cpu"))
+    pairs = zip(tiles, points, strict=True)
+    return torch.stack([tile.apply(own.reshape(-1, 2).float())[0] for tile, own in pairs]).double().view(points.shape)
 
 
 @torch.inference_mode()
@@ -102,67 +147,10 @@ def find_maps(network: Network, images: DeviceImages, precision: str) -> FoundMa
             maps = network.maps(batch)
         if maps is None:
             return None
-        found.append(torch.stack([each.apply(grid_M2).float() for each in maps]))
+        found.append(torch.stack([head.apply(grid_M2).float() for head in maps]))
         true.append(batch.poses.from_upright().apply(grid_M2))
     found_HNM2, true_NM2 = torch.cat(found, dim=1).double().cpu(), torch.cat(true).double().cpu()
     return FoundMaps(found_HNM2, true_NM2, grid_M2.double().cpu(), image_px)
-
-
-def diagnose(network: Network, images: DeviceImages, precision: str) -> Diagnosis | None:
-    """The diagnosis over some of the images, in evaluation mode; None for a network without a transformer."""
-    maps = find_maps(network, images, precision)
-    return maps.describe() if maps else None
-
-
-def describe(found_HNM2: Tensor, true_NM2: Tensor, grid_M2: Tensor, image_px: int) -> Diagnosis:
-    """The diagnosis of maps by where they send a grid's points, float64, and where the true ones send them.
-
-    found_HNM2: for each head, relative to its tile. Several heads are described together, and recover no single pose.
-    """
-    tiles = tile_maps(len(found_HNM2), 1, torch.device("cpu"))
-    seen_HNM2, start_HM2 = (
-        torch.stack([tile.apply(each.reshape(-1, 2).float())[0] for tile, each in zip(tiles, points, strict=True)])
-        .double()
-        .view(points.shape)
-        if len(found_HNM2) > 1
-        else points
-        for points in (found_HNM2, grid_M2.expand(len(found_HNM2), -1, 2))
-    )
-    theta_N23 = fit_affine(found_HNM2.flatten(0, 1), grid_M2)
-    linear_N22 = theta_N23[:, :, :2]
-    singular_N2 = torch.linalg.svdvals(linear_N22)
-    condition = (singular_N2[:, 0] / singular_N2[:, 1].clamp_min(1e-9)).median().item()
-    zoom = torch.linalg.det(linear_N22).abs().sqrt().median().item()
-    px = image_px / 2
-    moved_px_HN = px * (seen_HNM2 - start_HM2[:, None]).norm(dim=3).amax(2)
-    out_of_frame = (~(seen_HNM2.abs() <= 1).all(3)).double().mean().item()
-    spread_px = px * (seen_HNM2 - seen_HNM2.mean(1, keepdim=True)).square().sum(3).mean().sqrt().item()
-    angle_N = turn(linear_N22)
-    resultant = torch.complex(angle_N.cos().mean(), angle_N.sin().mean())
-    angle_sd = (-2 * resultant.abs().clamp(1e-12, 1).log()).clamp_min(0).sqrt()
-    low, high = COLLAPSED_ZOOM
-    verdict: Literal["working", "idle", "collapsed"] = "working"
-    if not (
-        found_HNM2.isfinite().all()
-        and low <= zoom <= high
-        and condition <= COLLAPSED_CONDITION
-        and out_of_frame <= COLLAPSED_OUT_OF_FRAME
-    ):
-        verdict = "collapsed"
-    elif spread_px < SAME * image_px:
-        verdict = "idle"
-    return Diagnosis(
-        num_images=found_HNM2.shape[1],
-        verdict=verdict,
-        identity_fraction=_number((moved_px_HN < SAME * image_px).double().mean()),
-        out_of_frame=_number(out_of_frame),
-        condition=_number(condition),
-        zoom=_number(zoom),
-        angle_deg=_number(resultant.angle().rad2deg()),
-        angle_sd_deg=_number(angle_sd.rad2deg()),
-        spread_px=_number(spread_px),
-        pose=recover(theta_N23, fit_affine(true_NM2, grid_M2), image_px) if len(found_HNM2) == 1 else None,
-    )
 
 
 def fit_affine(points_NM2: Tensor, grid_M2: Tensor) -> Tensor:

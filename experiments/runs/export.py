@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
@@ -19,9 +20,32 @@ from ledger.options import Value, fields
 from ledger.wording import count
 
 MAX_DIFFERENCE = 1e-5
-"""Of probabilities, between the network and its exported form."""
+"""Largest difference of probabilities between the network and its exported form."""
 NUM_CHECKED = 64
+SCORES = {
+    "test accuracy": "test_accuracy",
+    "test accuracy, mean over rotations": "rotation_accuracy",
+    "test accuracy, mean over corruptions": "corruption_accuracy",
+    "test accuracy, right wherever moved": "worst_of_grid_accuracy",
+    "validation accuracy": "val_accuracy",
+}
+"""By their name on the card: of run.json's `result`."""
 COPIED = ("weights.safetensors", "transformer.png", "robustness.json", "run.json")
+
+
+def plain(text: str) -> str:
+    """The text without what Markdown would take for more."""
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>()#+-.!|~$&" else letter for letter in text)
+
+
+TEMPLATES = Environment(
+    loader=PackageLoader("experiments", "runs"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+TEMPLATES.filters |= {"quoted": json.dumps, "plain": plain, "count": count}  # YAML reads JSON's texts
 
 
 def export(trained: Trained, out: Path) -> list[Path]:
@@ -50,14 +74,13 @@ def export(trained: Trained, out: Path) -> list[Path]:
 
 
 def check_folder(trained: Trained, out: Path) -> None:
+    """Raises UserError if the folder holds something else than an export of this run."""
     if not out.exists() or not any(out.iterdir()):
         return
-    try:
-        same = json.loads((out / "config.json").read_text(encoding="utf-8"))["key"] == trained.key
-    except (OSError, ValueError, LookupError, TypeError):
-        same = False
-    if not same:
-        raise UserError(f"out: {out} is not empty, and holds no export of {trained.key}; give another folder")
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        if json.loads((out / "config.json").read_text(encoding="utf-8"))["key"] == trained.key:
+            return
+    raise UserError(f"out: {out} is not empty, and holds no export of {trained.key}; give another folder")
 
 
 def exported_program(trained: Trained) -> ExportedProgram:
@@ -91,7 +114,7 @@ def check_model(trained: Trained, model: Path) -> None:
 
 def description(trained: Trained) -> dict[str, object]:
     """What a program needs to know of the model, and where it came from."""
-    record = trained.record
+    record, colours = trained.record, "RGB" if trained.num_channels == 3 else "grey"
     return {
         "key": trained.key,
         "variant": trained.variant,
@@ -100,142 +123,38 @@ def description(trained: Trained) -> dict[str, object]:
         "task": record["task"],
         "image_px": trained.image_px,
         "classes": trained.classes,
-        "input": f"pixels in [0, 1], (B, {trained.num_channels}, image_px, image_px), {_colours(trained)}",
+        "input": f"pixels in [0, 1], (B, {trained.num_channels}, image_px, image_px), {colours}",
         "output": "logits, (B, number of classes)",
         "result": record["result"],
     }
 
 
-def _colours(trained: Trained) -> str:
-    return "RGB" if trained.num_channels == 3 else "grey"
-
-
 def loading_code(trained: Trained) -> str:
     """How to run model.pt2 in a program that has torch and pillow, and nothing of this project."""
-    more = "import torchvision  # its deformable convolutions\n" if "deformable" in trained.variant else ""
-    to_rgb = trained.to_rgb
-    brightest, ground = 2**to_rgb.grey_bits - 1, f'Image.new("RGBA", image.size, "{to_rgb.ground}")'
-    deep = (
-        f"""if image.mode.startswith("I"):  # 16-bit grey, on the scale of the training images
-    values = numpy.asarray(image).clip(0, {brightest}).astype("uint32")
-    image = Image.fromarray((values * 255 // {brightest}).astype("uint8"))
-image = image.convert("RGBA")
-if not image.getchannel("A").getbbox():  # transparent throughout: read as if it were opaque
-    image.putalpha(255)
-"""
-        if trained.record["task"]["name"] == "folder"
-        else ""
-    )
-    pixels = "image)).permute(2, 0, 1)[None]" if trained.num_channels == 3 else 'image.convert("L")))[None, None]'
-    return f"""import json, numpy, torch
-{more}from PIL import Image, ImageOps
-
-config = json.load(open("config.json"))
-model = torch.export.load("model.pt2").module()
-image = ImageOps.exif_transpose(Image.open("image.png"))
-{deep}image = Image.alpha_composite({ground}, image.convert("RGBA")).convert("RGB")
-image = ImageOps.fit(image, (config["image_px"],) * 2, Image.Resampling.BICUBIC)  # the square in the middle
-pixels = torch.from_numpy(numpy.array({pixels} / 255
-probabilities = model(pixels).softmax(1)[0].detach()
-print(config["classes"][int(probabilities.argmax())], float(probabilities.max()))
-"""
+    return TEMPLATES.get_template("load.py.jinja").render(trained=trained)
 
 
 def card(trained: Trained) -> str:
     """The model card, in Markdown as Hugging Face's hub reads it."""
-    record, result, protocol = trained.record, trained.record["result"], trained.record["config"]["protocol"]
-    label = record["task"]["label"]
-    quoted = json.dumps  # YAML reads JSON's texts
-    scores = {
-        "test accuracy": result["test_accuracy"],
-        "test accuracy, mean over rotations": result.get("rotation_accuracy"),
-        "test accuracy, mean over corruptions": result.get("corruption_accuracy"),
-        "test accuracy, right wherever moved": result.get("worst_of_grid_accuracy"),
-        "validation accuracy": result["val_accuracy"],
-    }
-    rows = "\n".join(f"| {name} | {value:.1%} |" for name, value in scores.items() if value is not None)
-    loss = f"| test loss | {result['test_loss']:.3f} nats |\n| expected calibration error | {result['test_ece']:.3f} |"
-    settings = "\n\n".join(
-        f"| {title} | |\n|---|---|\n" + "\n".join(f"| `{name}` | {value} |" for name, value in values.items())
-        for title, values in (*chosen(trained), (f"fixed by the protocol `{record['protocol_hash']}`", protocol))
-        if values
+    record, config = trained.record, trained.record["config"]
+    fixed = (f"fixed by the protocol `{record['protocol_hash']}`", config["protocol"])
+    return TEMPLATES.get_template("card.md.jinja").render(
+        trained=trained,
+        task=record["task"],
+        config=config,
+        result=dict.fromkeys(SCORES.values()) | record["result"],
+        scores=SCORES,
+        settings=(*chosen(trained), fixed),
+        has_picture=(trained.folder / "transformer.png").exists(),
     )
-    picture = ""
-    if (trained.folder / "transformer.png").exists():
-        picture = (
-            "\n## What the transformer does\n\n![Images before and after the transformer](transformer.png)\n\n"
-            "Above: images as they are; below: as the rest of the network sees them.\n"
-        )
-    notes = []
-    if trained.network.num_draws:
-        notes.append("The network draws at random; `model.pt2` has every draw at one half.")
-    if protocol["precision"] != "fp32":
-        notes.append(f"The run was tested in {protocol['precision']}; `model.pt2` computes in fp32, so digits differ.")
-    if trained.to_rgb.grey_bits < 16:
-        bits = trained.to_rgb.grey_bits
-        notes.append(
-            f"Values of 16 bits are read as {bits} bits; 16-bit colour must be shifted right by {bits - 8} and saved as"
-            " 8-bit colour before."
-        )
-    noted = "".join(f"\n{note}\n" for note in notes)
-    shape = f"(B, {trained.num_channels}, {trained.image_px}, {trained.image_px})"
-    posed = "as they are" if trained.pose == "upright" else f"under the pose `{trained.pose}`"
-    return f"""---
-library_name: pytorch
-pipeline_tag: image-classification
-tags: [image-classification, spatial-transformer, stn-bench]
-model-index:
-- name: {quoted(trained.variant)}
-  results:
-  - task: {{type: image-classification}}
-    dataset: {{name: {quoted(label)}, type: {quoted(record["task"]["name"])}}}
-    metrics: [{{type: accuracy, value: {result["test_accuracy"]:.4f}}}]
----
-
-# `{trained.variant}` on {_plain(label)}
-
-One final run of an stn-bench study: seed {record["config"]["seed"]}, trained from scratch for
-{count(result["epochs"], "epoch")} on {result["num_train_images"]:,} images {posed}, tested once on
-{result["num_test_images"]:,}.
-
-| score | |
-|---|---|
-{rows}
-{loss}
-{picture}
-## Use
-
-`model.pt2` takes pixels in [0, 1], {shape}, and gives logits; it needs torch
-alone:
-
-```python
-{loading_code(trained)}```
-{noted}
-`weights.safetensors` holds the same network's weights by name, `config.json` the classes and where the model comes
-from, `run.json` all that the study knows of the run.
-
-## Limits
-
-One seed of one variant, chosen on validation images; its study compares it with others over several seeds. It knows
-images like those of {_plain(label)}, {len(trained.classes)} classes, at {trained.image_px} px; on anything else its
-confidence means nothing.
-
-## Settings
-
-{settings}
-
-Hyper-parameters that are not listed have their defaults, or are in the variant's name; `run.json` has all.
-
-Run `{trained.key}`, task {record["task"]["content_hash"][:16]}.
-"""
 
 
 def chosen(trained: Trained) -> tuple[tuple[str, dict[str, Value]], ...]:
     """The hyper-parameters that the run's study tuned, and others that are not at their defaults, with titles."""
-    config, variant = trained.record["config"], parse_variant(trained.variant)
+    config, names = trained.record["config"], tuned_names(trained)
     values = {f"{part}.{name}": config[part][name] for part in ("optim", "model", "policy") for name in config[part]}
-    defaults = {f"optim.{name}": value for name, value in fields(Optim).items()} | hyperparameters(variant)
-    names = tuned_names(trained)
+    defaults = {f"optim.{name}": value for name, value in fields(Optim).items()}
+    defaults |= hyperparameters(parse_variant(trained.variant))
     tuned = {name: values[name] for name in names if name in values}
     other = {name: value for name, value in values.items() if name not in tuned and value != defaults.get(name)}
     return ("tuned", tuned), ("set, not tuned", other)
@@ -250,8 +169,3 @@ def tuned_names(trained: Trained) -> list[str]:
                 if trained.key in arm["finals"]:
                     return [name for name, form in arm.get("space", {}).items() if "value" not in form]
     return []
-
-
-def _plain(text: str) -> str:
-    """The text without what Markdown would take for more."""
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>()#+-.!|~$&" else letter for letter in text)

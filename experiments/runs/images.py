@@ -186,17 +186,11 @@ def fit_to_task(protocol: Protocol, task: Task) -> tuple[Protocol, str]:
     if train_images < 2 or test_images < 1 or (protocol.val_images and val_images < 1):
         raise UserError(f"{task.label}: {num_images} training and {num_test} test images are too few to compare on")
     fitted = replace(protocol, train_images=train_images, val_images=val_images, test_images=test_images)
-    shrunk = [
-        f"{name.removesuffix('_images')} {asked:,} -> {getattr(fitted, name):,}"
-        for name, asked in (
-            ("train_images", protocol.train_images),
-            ("val_images", protocol.val_images),
-            ("test_images", protocol.test_images),
-        )
-        if asked > getattr(fitted, name)
-    ]
-    said = f"{task.label} has too few images for what was asked: {', '.join(shrunk)} (validation: a fifth at most)"
-    return fitted, said if shrunk else ""
+    names = ("train_images", "val_images", "test_images")
+    numbers = [(name.removesuffix("_images"), getattr(protocol, name), getattr(fitted, name)) for name in names]
+    shrunk = [f"{name} {wanted:,} -> {there:,}" for name, wanted, there in numbers if wanted > there]
+    line = f"{task.label} has too few images for what was asked: {', '.join(shrunk)} (validation: a fifth at most)"
+    return fitted, line if shrunk else ""
 
 
 def channel_statistics(images: DeviceImages) -> tuple[Tensor, Tensor]:

@@ -64,13 +64,14 @@ class Optimiser:
 
     def momenta(self, network: nn.Module) -> dict[str, Tensor]:
         """By the parameter's name, as far as there are any yet."""
-        found = {}
-        for name, parameter in network.named_parameters():
-            for part in self.parts:
-                momentum = part.state.get(parameter, {}).get("momentum_buffer")
-                if momentum is not None:
-                    found[name] = momentum
-        return found
+        buffers = {
+            parameter: state.get("momentum_buffer") for part in self.parts for parameter, state in part.state.items()
+        }
+        return {
+            name: buffers[parameter]
+            for name, parameter in network.named_parameters()
+            if buffers.get(parameter) is not None
+        }
 
     def take_momenta(self, network: nn.Module, momenta: Mapping[str, Tensor]) -> None:
         """Go on with these."""

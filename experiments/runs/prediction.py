@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -16,12 +15,12 @@ from experiments.images.tasks.image_files.decoding import decode, reason
 from experiments.images.tasks.reading import USUAL, ToRgb
 from experiments.networks.network import Batch
 from experiments.runs.diagnostics import POINTS, fit_affine, turn
+from experiments.runs.pictures import seen
 from experiments.runs.trained import Classifier, Trained
 from ledger.errors import UserError
 from stn.sampler import base_grid
 
 MAX_COLUMNS = 10
-"""Of a picture."""
 CAPTION_PX = 16
 FONT = ImageFont.load_default(12)
 
@@ -77,26 +76,22 @@ def read_image(file: Path, image_px: int, to_rgb: ToRgb = USUAL, num_channels: i
 def predict(trained: Trained, files: list[Path]) -> list[Prediction]:
     """What the network says of each image file, in their order. Raises UserError for one that cannot be read."""
     images = [read_image(file, trained.image_px, trained.to_rgb, trained.num_channels) for file in files]
-    found = []
-    classifier = Classifier(trained)
+    predictions = []
     for file, image_HWC in zip(files, images, strict=True):
         raw_1CHW = torch.tensor(image_HWC).permute(2, 0, 1)[None].float() / 255
-        probability_K = classifier(raw_1CHW).softmax(1)[0]
-        ranked = [
-            (trained.classes[index], probability_K[index].item()) for index in probability_K.argsort(descending=True)
-        ]
-        found.append(Prediction(file, ranked, image_HWC, look_at(trained, raw_1CHW)))
-    return found
+        probability_K, place_K = Classifier(trained)(raw_1CHW).softmax(1)[0].sort(descending=True)
+        names = [trained.classes[place] for place in place_K.tolist()]
+        ranked = list(zip(names, probability_K.tolist(), strict=True))
+        predictions.append(Prediction(file, ranked, image_HWC, look_at(trained, raw_1CHW)))
+    return predictions
 
 
 def look_at(trained: Trained, raw_1CHW: Tensor) -> Look | None:
     """What the transformer does to the image; None without one."""
     batch = Batch.of(raw_1CHW, trained.network.num_draws)
-    maps, seen_1CHW = trained.network.maps(batch), trained.network.look(batch)
+    maps, seen_1CHW = trained.network.maps(batch), seen(trained.network, batch)
     if maps is None or seen_1CHW is None:
         return None
-    if seen_1CHW.shape != raw_1CHW.shape:
-        seen_1CHW = F.interpolate(seen_1CHW, raw_1CHW.shape[2:], mode="nearest")
     grid_M2 = base_grid(POINTS, POINTS, raw_1CHW.device)
     theta_123 = fit_affine(maps[0].apply(grid_M2).double(), grid_M2.double())
     linear_122 = theta_123[:, :, :2]
@@ -125,19 +120,18 @@ def picture(predictions: list[Prediction], enlargement: int = 4) -> Image.Image:
     return whole
 
 
-def _tile(each: Prediction, enlargement: int) -> Image.Image:
-    parts = [each.image_HWC] + ([each.look.seen_HWC] if each.look else [])
+def _tile(prediction: Prediction, enlargement: int) -> Image.Image:
+    parts = [prediction.image_HWC] + ([prediction.look.seen_HWC] if prediction.look else [])
     parts = [np.broadcast_to(part, (*part.shape[:2], 3)) for part in parts]  # grey has one channel
     pixels = np.concatenate([np.pad(part, ((1, 1), (1, 1), (0, 0)), constant_values=255) for part in parts])
     shown = Image.fromarray(pixels)
     shown = shown.resize((shown.width * enlargement, shown.height * enlargement), Image.Resampling.NEAREST)
     tile = Image.new("RGB", (shown.width, shown.height + 2 * CAPTION_PX), "white")
     tile.paste(shown, (0, CAPTION_PX))
-    name, probability = each.classes[0]
-    for top, text in ((0, each.file.name), (tile.height - CAPTION_PX, f"{name} {probability:.0%}")):
-        ImageDraw.Draw(tile).text(
-            (enlargement, top + 1), _shortened(text, shown.width - 2 * enlargement), "black", FONT
-        )
+    name, probability = prediction.classes[0]
+    for top, text in ((0, prediction.file.name), (tile.height - CAPTION_PX, f"{name} {probability:.0%}")):
+        caption = _shortened(text, shown.width - 2 * enlargement)
+        ImageDraw.Draw(tile).text((enlargement, top + 1), caption, "black", FONT)
     return tile
 
 

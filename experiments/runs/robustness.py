@@ -1,11 +1,5 @@
 """Robustness: how a trained network does on images that are turned, scaled, shifted and corrupted after training.
 
-The images are those of the run's pose, with all that it put around them, transformed further and resampled once:
-bilinear, black outside, as in Engstrom et al. 2019. Their true poses are those of both together, so that
-`oracle_unwarp` undoes the transformation as well: it stays the ceiling of what knowing the geometry can bring, and
-loses only what resampling and the frame have taken.
-All draws are functions of the image and their purpose: every variant and every seed sees the same images.
-
 Legend: N images that are transformed, B images of a batch, C channels, H rows, W columns, K uniform numbers an image,
 P points, X logits.
 """
@@ -13,7 +7,8 @@ P points, X logits.
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +21,7 @@ from experiments.machine.heartbeat import beat
 from experiments.networks.network import Batch, Network
 from experiments.runs.images import DeviceImages, stratified
 from ledger.config import Protocol
+from ledger.scores import robustness_scores
 from stn.affine import from_parts
 from stn.sampler import Sampler
 
@@ -36,21 +32,17 @@ WORST_DEG, WORST_PX = 30.0, 3.0
 the Landscape of Spatial Robustness, arXiv:1712.02779, section 4."""
 
 
-@dataclass(frozen=True)
-class Density:
-    """Numbers of points. worst: of the grid of angles and of shifts along each axis, odd so that 0 is among them."""
+class Density(NamedTuple):
+    """Numbers of points; of the worst's grid, angles and shifts along each axis, odd so that 0 is among them."""
 
     rotation: int
     scale: int
     shift: int
-    worst: tuple[int, int]
-
-    @property
-    def num_worst(self) -> int:
-        return self.worst[0] * self.worst[1] ** 2
+    worst_angles: int
+    worst_shifts: int
 
 
-DENSITIES = {"quick": Density(13, 5, 5, (7, 3)), "full": Density(25, 9, 9, (31, 5))}
+DENSITIES = {"quick": Density(13, 5, 5, 7, 3), "full": Density(25, 9, 9, 31, 5)}
 """The full grid of the worst point is Engstrom's, 5 x 5 shifts and 31 angles."""
 
 
@@ -64,15 +56,16 @@ class Placement:
     right_px: float = 0.0
     down_px: float = 0.0
 
-    def maps(self, num: int, size_px: int, device: torch.device) -> PoseMaps:
-        """From the moved images' coordinates to the images', the same for each."""
+    def move(self, raw_BCHW: Tensor, poses: PoseMaps) -> tuple[Tensor, PoseMaps]:
+        """The images, square and moved, and the true poses that they have then."""
+        device = raw_BCHW.device
         # On the screen, where y points down, positive angles turn clockwise. The image is 2 wide.
         theta_in_to_out_123 = from_parts(
             angle_rad_B=torch.tensor([-math.radians(self.angle_deg)], device=device),
             log_scale_B=torch.tensor([math.log(self.scale)], device=device),
-            shift_B2=torch.tensor([[self.right_px, self.down_px]], device=device) * 2 / size_px,
+            shift_B2=torch.tensor([[self.right_px, self.down_px]], device=device) * 2 / raw_BCHW.shape[-1],
         )
-        return PoseMaps(affine_pose(theta_in_to_out_123).theta_N33.expand(num, 3, 3))
+        return moved(raw_BCHW, poses, PoseMaps(affine_pose(theta_in_to_out_123).theta_N33.expand(len(raw_BCHW), 3, 3)))
 
 
 @dataclass(frozen=True)
@@ -114,48 +107,40 @@ class Robustness:
     corruptions: list[CorruptionPoint]
 
     def summary(self) -> dict[str, float]:
-        """Means over the rotations, where half a turn to either side counts once, and over the corruptions."""
-        rotations = [point.accuracy for point in self.points if point.kind == "rotation" and point.value != 180]
-        corrupted = [point.accuracy for point in self.corruptions]
-        return {
-            "rotation_accuracy": sum(rotations) / len(rotations),
-            "corruption_accuracy": sum(corrupted) / len(corrupted),
-            "worst_of_grid_accuracy": self.worst_of_grid.accuracy,
-        }
+        return robustness_scores(asdict(self))
 
 
-Transform = Callable[[Tensor, PoseMaps, Tensor], tuple[Tensor, PoseMaps]]
-"""From images, their true poses and their places among the subjects to transformed images and their true poses."""
+Transform = Callable[[Tensor, PoseMaps], tuple[Tensor, PoseMaps]]
+"""From images and their true poses to transformed images and their true poses."""
 
 
 class Subjects:
-    """The images that a network is asked about, transformed in many ways, and what it said of them as they are."""
+    """The images that a network is asked about, transformed in many ways, and what it said of them as they are.
+
+    They are those of the run's pose, with all that it put around them, transformed further and resampled once:
+    bilinear, black outside, as in Engstrom et al. 2019. Their true poses are those of both together, so that
+    `oracle_unwarp` undoes the transformation as well: it stays the ceiling of what knowing the geometry can bring, and
+    loses only what resampling and the frame have taken.
+    All draws are functions of the image and their purpose: every variant and every seed sees the same images.
+    """
 
     def __init__(self, network: Network, images: DeviceImages, protocol: Protocol) -> None:
-        device = images.labels_N.device
-        part_N = torch.arange(len(images), device=device)
+        part_N = torch.arange(len(images), device=images.labels_N.device)
         order_N = permutation(part_N, seed=0, epoch=0, purpose="robustness")
-        num = protocol.robustness_images or len(images)
-        self.index_N, _ = stratified(order_N, images.labels_N, num)
+        self.index_N, _ = stratified(order_N, images.labels_N, protocol.robustness_images or len(images))
         self.images = images.subset(self.index_N)
+        self.size_px = images.pixels_NHWC.shape[1]
         self.u_NK = uniform(self.index_N, network.num_draws, seed=0, epoch=0, purpose="evaluate")
         self.network, self.precision = network.eval(), protocol.precision
-        self.places_N = torch.arange(len(self.images), device=device)
-        self.untransformed_N = self.predict(self.places_N, lambda raw_BCHW, poses, place_B: (raw_BCHW, poses))
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def size_px(self) -> int:
-        return self.images.pixels_NHWC.shape[1]
+        self.places_N = part_N[: len(self.images)]
+        self.untransformed_N = self.predict(self.places_N, lambda raw_BCHW, poses: (raw_BCHW, poses))
 
     def predict(self, place_N: Tensor, transform: Transform) -> Tensor:
         """The classes that are given to these subjects once they are transformed."""
         predicted = []
         for place_B in place_N.split(BATCH_SIZE):
             beat()
-            raw_BCHW, poses = transform(self.images.raw(place_B), self.images.poses[place_B], place_B)
+            raw_BCHW, poses = transform(self.images.raw(place_B), self.images.poses[place_B])
             raw_BCHW = raw_BCHW.clamp(0, 1).contiguous(memory_format=torch.channels_last)
             with autocast(raw_BCHW.device, self.precision):
                 logits_BX = self.network(Batch(raw_BCHW, poses, self.u_NK[place_B]))
@@ -165,11 +150,7 @@ class Subjects:
     def predict_placed(self, place_N: Tensor, placement: Placement) -> Tensor:
         if placement == Placement():
             return self.untransformed_N[place_N]
-
-        def transform(raw_BCHW: Tensor, poses: PoseMaps, place_B: Tensor) -> tuple[Tensor, PoseMaps]:
-            return moved(raw_BCHW, poses, placement.maps(len(place_B), self.size_px, place_B.device))
-
-        return self.predict(place_N, transform)
+        return self.predict(place_N, placement.move)
 
 
 def moved(raw_BCHW: Tensor, poses: PoseMaps, maps: PoseMaps) -> tuple[Tensor, PoseMaps]:
@@ -185,10 +166,9 @@ def measure_robustness(network: Network, images: DeviceImages, protocol: Protoco
     """
     if protocol.robustness == "none":
         return None
-    density = DENSITIES[protocol.robustness]
-    subjects = Subjects(network, images, protocol)
+    density, subjects = DENSITIES[protocol.robustness], Subjects(network, images, protocol)
     return Robustness(
-        num_images=len(subjects),
+        num_images=len(subjects.images),
         points=list(measure_curves(subjects, density)),
         worst_of_grid=measure_worst_of_grid(subjects, density),
         corruptions=list(measure_corruptions(subjects, chosen_corruptions(protocol))),
@@ -201,10 +181,9 @@ def placements(density: Density, size_px: int) -> Iterator[tuple[str, float, Pla
         yield "rotation", value, Placement(angle_deg=value)
     for value in spread(math.log2(MAX_SCALE), density.scale):
         yield "scale", 2**value, Placement(scale=2**value)
-    for value in spread(MAX_SHIFT * size_px, density.shift):
-        yield "shift_x", value, Placement(right_px=value)
-    for value in spread(MAX_SHIFT * size_px, density.shift):
-        yield "shift_y", value, Placement(down_px=value)
+    for kind, axis in (("shift_x", "right_px"), ("shift_y", "down_px")):
+        for value in spread(MAX_SHIFT * size_px, density.shift):
+            yield kind, value, Placement(**{axis: value})
 
 
 def measure_curves(subjects: Subjects, density: Density) -> Iterator[Point]:
@@ -221,12 +200,10 @@ def measure_worst_of_grid(subjects: Subjects, density: Density) -> WorstOfGrid:
     (stn_shuffled) those that are left keep company only with each other, in an order that is always the same.
     """
     max_px = WORST_PX * subjects.size_px / CIFAR_PX
-    num_angles, num_shifts = density.worst
+    angles_deg, shifts_px = spread(WORST_DEG, density.worst_angles), spread(max_px, density.worst_shifts)
     grid = [
         Placement(angle_deg=angle_deg, right_px=right_px, down_px=down_px)
-        for angle_deg, right_px, down_px in itertools.product(
-            spread(WORST_DEG, num_angles), spread(max_px, num_shifts), spread(max_px, num_shifts)
-        )
+        for angle_deg, right_px, down_px in itertools.product(angles_deg, shifts_px, shifts_px)
     ]
     # The far ends first, where most images fail.
     grid.sort(key=lambda at: -max(abs(at.angle_deg) / WORST_DEG, abs(at.right_px) / max_px, abs(at.down_px) / max_px))
@@ -235,11 +212,12 @@ def measure_worst_of_grid(subjects: Subjects, density: Density) -> WorstOfGrid:
     for placement in grid:
         if len(right_N):
             right_N = right_N[subjects.predict_placed(right_N, placement) == labels_N[right_N]]
-    return WorstOfGrid(WORST_DEG, max_px, len(grid), len(right_N) / len(subjects))
+    return WorstOfGrid(WORST_DEG, max_px, len(grid), len(right_N) / len(subjects.images))
 
 
 def chosen_corruptions(protocol: Protocol) -> dict[str, Corruption]:
-    return {name: each for name, each in CORRUPTIONS.items() if protocol.robustness == "full" or not each.is_extra}
+    full = protocol.robustness == "full"
+    return {name: corruption for name, corruption in CORRUPTIONS.items() if full or not corruption.is_extra}
 
 
 def measure_corruptions(subjects: Subjects, corruptions: dict[str, Corruption]) -> Iterator[CorruptionPoint]:
@@ -253,14 +231,14 @@ def measure_corruptions(subjects: Subjects, corruptions: dict[str, Corruption]) 
                 predicted_B = subjects.predict(place_B, corrupting(corruption, u, severity))
                 hits[severity - 1] += int((predicted_B == subjects.images.labels_N[place_B]).sum())
         for severity in SEVERITIES:
-            yield CorruptionPoint(name, corruption.kind, severity, hits[severity - 1] / len(subjects))
+            yield CorruptionPoint(name, corruption.kind, severity, hits[severity - 1] / len(subjects.images))
 
 
 def corrupting(corruption: Corruption, u: Tensor, severity: int) -> Transform:
     """u: draws for the images that it will be applied to."""
     level = corruption.levels[severity - 1]
 
-    def transform(raw_BCHW: Tensor, poses: PoseMaps, place_B: Tensor) -> tuple[Tensor, PoseMaps]:
+    def transform(raw_BCHW: Tensor, poses: PoseMaps) -> tuple[Tensor, PoseMaps]:
         if corruption.kind == "geometric":
             return moved(raw_BCHW, poses, corruption.change(u, raw_BCHW.shape[3], level))
         return corruption.change(raw_BCHW, u, level), poses
@@ -277,7 +255,8 @@ def num_evaluations(protocol: Protocol, num_test: int) -> float:
     num_curves = density.rotation + density.scale + 2 * density.shift - 4  # nothing moves in the middle of each
     num_corruptions = len(SEVERITIES) * len(chosen_corruptions(protocol))
     num_images = min(protocol.robustness_images or num_test, num_test)
-    return num_images * (1 + num_curves + density.num_worst / 3 + num_corruptions)
+    num_worst = density.worst_angles * density.worst_shifts**2
+    return num_images * (1 + num_curves + num_worst / 3 + num_corruptions)
 
 
 def spread(end: float, num: int) -> list[float]:

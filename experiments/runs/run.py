@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,10 +16,10 @@ from experiments.images.tasks import Task, load_task
 from experiments.images.tasks.cache import held
 from experiments.networks.models.cnn_matched import count_parameters
 from experiments.networks.network import Network
-from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.networks.variants import assemble, build_policy, parse_variant
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.costs import PeakMemory, count_train_flops, environment
-from experiments.runs.diagnostics import Diagnosis, diagnose
+from experiments.runs.diagnostics import FoundMaps, find_maps
 from experiments.runs.evaluation import Evaluation, evaluate, evaluate_on_test
 from experiments.runs.images import DeviceImages, channel_statistics, is_posed_anew, posed_anew, split, to_device
 from experiments.runs.pictures import before_and_after
@@ -29,6 +29,7 @@ from ledger.config import RESULT_FORMAT, RunConfig, protocol_hash, run_key
 from ledger.files import to_json
 from ledger.ledger import Ledger
 from ledger.private_text import without_folders
+from ledger.scores import RESULT
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc")
 """How torch's allocator on a CPU (Linux, Windows), CUDA, cuBLAS and cuDNN, and C++ say so."""
@@ -65,36 +66,33 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What has become of a run so far; result has the fields of run.json's `result`."""
+    """What has become of a run so far. result: RESULT's fields, and the transformer's."""
 
     status: str = "failed"
     error: str | None = None
     result: dict[str, Any] = field(
-        default_factory=lambda: dict.fromkeys(
-            (
-                *("epochs", "num_train_images", "num_val_images", "num_test_images", "num_parameters", "train_flops"),
-                *("val_accuracy", "val_loss", "val_class_accuracy"),
-                *("test_accuracy", "test_loss", "test_class_accuracy", "test_ece"),
-                *("rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy"),
-                "transformer",
-            )
-        )
+        default_factory=lambda: dict.fromkeys((*(score.name for score in RESULT), "transformer"))
     )
     history: list[Row] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     train_seconds: float = 0.0
 
+    def images_per_s(self) -> float | None:
+        """Training images seen in whole epochs, over the seconds of the training loop, validation included."""
+        if not self.train_seconds:
+            return None
+        return round(self.result["num_train_images"] * len(self.history) / self.train_seconds, 1)
+
 
 @lru_cache(maxsize=1)
 def _load(source: Source) -> Task:
-    if source.content_hash:
-        images = held(source.content_hash, source.cache)
-        if images is None:
-            raise ValueError(f"{source.label}: the images have gone from the cache")
-        return Task(source.task, source.label, *images)
-    return load_task(
-        source.task, image_px=source.image_px, cache=source.cache, say=lambda line: None, label=source.label
-    )
+    task, label, cache = source.task, source.label, source.cache
+    if not source.content_hash:
+        return load_task(task, image_px=source.image_px, cache=cache, say=lambda line: None, label=label)
+    images = held(source.content_hash, cache)
+    if images is None:
+        raise ValueError(f"{label}: the images have gone from the cache")
+    return Task(task, label, *images)
 
 
 @lru_cache(maxsize=2)
@@ -138,8 +136,8 @@ def make_run(
         pool = _train_images(job.source, job.run.pose, device)
         train_and_score(job.run, task, pool, outcome, mark, checkpoints)
     except (MemoryError, RuntimeError) as problem:
-        said = f"{type(problem).__name__}: {problem}".splitlines()[0]
-        outcome.status, outcome.error = "failed", without_folders(said)
+        line = f"{type(problem).__name__}: {problem}".splitlines()[0]
+        outcome.status, outcome.error = "failed", without_folders(line)
         if is_out_of_memory(problem):
             if not is_last:
                 raise MemoryError from problem
@@ -147,12 +145,10 @@ def make_run(
     cost = {
         "train_seconds": round(outcome.train_seconds, 3),
         "seconds": round(checkpoints.earlier_s + time.perf_counter() - start, 3),
-        "images_per_s": images_per_s(outcome),
+        "images_per_s": outcome.images_per_s(),
         "peak_memory_mib": round(memory.mib(), 1),
-        **environment(device),
-        "sums": SUMS,
     }
-    ledger.commit(job.key, {**record_files(job, task, outcome), "cost.json": to_json(cost)})
+    ledger.commit(job.key, _files(job, task, outcome, cost, device))
     return job.key
 
 
@@ -171,18 +167,14 @@ def is_out_of_memory(problem: Exception) -> bool:
 def failed_run_files(job: Job, task: Task, error: str) -> dict[str, bytes]:
     """The files of a run whose worker could not say itself what happened."""
     cost = dict.fromkeys(("train_seconds", "seconds", "images_per_s", "peak_memory_mib"))
-    device = torch.device(job.run.protocol.device)
-    return {
-        **record_files(job, task, Outcome(error=error)),
-        "cost.json": to_json({**cost, **environment(device), "sums": SUMS}),
-    }
+    return _files(job, task, Outcome(error=error), cost, torch.device(job.run.protocol.device))
 
 
-def images_per_s(outcome: Outcome) -> float | None:
-    """Training images seen in whole epochs, over the seconds of the training loop, validation included."""
-    if not outcome.train_seconds:
-        return None
-    return round(outcome.result["num_train_images"] * len(outcome.history) / outcome.train_seconds, 1)
+def _files(
+    job: Job, task: Task, outcome: Outcome, cost: Mapping[str, float | None], device: torch.device
+) -> dict[str, bytes]:
+    measured = to_json({**cost, **environment(device), "sums": SUMS})
+    return {**record_files(job, task, outcome), "cost.json": measured}
 
 
 def record_files(job: Job, task: Task, outcome: Outcome) -> dict[str, bytes]:
@@ -242,58 +234,51 @@ def train_and_score(
     precision = run.protocol.precision
     if val_images is not None:
         result["val_class_accuracy"] = evaluate(network, val_images, precision).class_accuracy
-    diagnosis: Diagnosis | None
     if picture := before_and_after(network, val_images or images):
         outcome.files["transformer.png"] = picture
-    if run.stage != "trial":
-        found = evaluate_on_test(network, task, run, device)
-        if found is None:  # the last step broke the weights, and no validation images saw it
-            outcome.status = "diverged"
-            return
-        # All of it before any of it counts: a run that fails here has no test scores.
-        files = {"weights.safetensors": _saved(network.state_dict()), **evaluation_files(found)}
-        scores, diagnosis = test_scores(found), found.maps.describe() if found.maps else None
-        outcome.files |= files
-        result |= scores
-    else:
-        diagnosis = diagnose(network, val_images or images, precision)
-    result["transformer"] = diagnosis and dataclasses.asdict(diagnosis)
+    if run.stage == "trial":
+        result["transformer"] = described(find_maps(network, val_images or images, precision))
+        return
+    evaluation = evaluate_on_test(network, task, run, device)
+    if evaluation is None:  # the last step broke the weights, and no validation images saw it
+        outcome.status = "diverged"
+        return
+    # All of it before any of it counts: a run that fails here has no test scores.
+    files = {"weights.safetensors": _saved(network.state_dict()), **evaluation_files(evaluation)}
+    scores = {**test_scores(evaluation), "transformer": described(evaluation.maps)}
+    outcome.files |= files
+    result |= scores
 
 
 def untrained_network(run: RunConfig, images: DeviceImages, num_classes: int) -> Network:
     """The run's network as its training starts, where the images are; it normalises and whitens by them."""
     device = images.labels_N.device
-    mean_C, std_C = channel_statistics(images)
-    variant = parse_variant(run.variant)
-    network = build_network(
-        variant,
-        build_model_recipe(variant, run.model),
-        num_classes=num_classes,
-        image_px=posed_px(run.pose, run.protocol.image_px),
-        mean_C=mean_C,
-        std_C=std_C,
-        seed=run.seed,
-        width=run.protocol.width,
-    )
+    network = assemble(run, num_classes, *channel_statistics(images))
     network.whiten(images.raw(torch.arange(min(WHITENED, len(images)), device=device)).cpu())
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def test_scores(found: Evaluation) -> dict[str, Any]:
+def described(maps: FoundMaps | None) -> dict[str, Any] | None:
+    """What run.json's `result` says of the transformer."""
+    return dataclasses.asdict(maps.describe()) if maps else None
+
+
+def test_scores(evaluation: Evaluation) -> dict[str, Any]:
     """What run.json's `result` says of the test part."""
-    scores = {
-        "num_test_images": found.scores.num_images,
-        "test_accuracy": found.scores.accuracy,
-        "test_loss": found.scores.loss,
-        "test_class_accuracy": found.scores.class_accuracy,
-        "test_ece": found.ece,
+    scores = evaluation.scores
+    return {
+        "num_test_images": scores.num_images,
+        "test_accuracy": scores.accuracy,
+        "test_loss": scores.loss,
+        "test_class_accuracy": scores.class_accuracy,
+        "test_ece": evaluation.ece,
+        **(evaluation.robustness.summary() if evaluation.robustness else {}),
     }
-    return scores | (found.robustness.summary() if found.robustness else {})
 
 
-def evaluation_files(found: Evaluation) -> dict[str, bytes]:
+def evaluation_files(evaluation: Evaluation) -> dict[str, bytes]:
     """Predictions, robustness and maps as files, as far as there are any."""
-    answers = found.answers
+    answers = evaluation.answers
     tensors = {
         "label": answers.label_N.short(),
         "predicted": answers.predicted_N.short(),
@@ -301,10 +286,10 @@ def evaluation_files(found: Evaluation) -> dict[str, bytes]:
         "label_probability": answers.label_probability_N,
     }
     files = {"predictions.safetensors": _saved(tensors)}
-    if found.robustness:
-        files["robustness.json"] = to_json(dataclasses.asdict(found.robustness))
-    if found.maps:
-        theta_HN23, true_theta_N23 = found.maps.closest_affine()
+    if evaluation.robustness:
+        files["robustness.json"] = to_json(dataclasses.asdict(evaluation.robustness))
+    if evaluation.maps:
+        theta_HN23, true_theta_N23 = evaluation.maps.closest_affine()
         files["maps.safetensors"] = _saved({"theta": theta_HN23.float(), "true_theta": true_theta_N23.float()})
     return files
 

@@ -9,10 +9,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from experiments.images.poses import no_pose, posed_px
+from experiments.images.poses import posed_px
 from experiments.images.tasks.reading import USUAL, ToRgb
 from experiments.networks.network import Batch, Network
-from experiments.networks.variants import DEFAULT_BACKBONE, build_model_recipe, build_network, parse_variant
+from experiments.networks.variants import DEFAULT_BACKBONE, assemble, parse_variant
+from ledger.config import Protocol, RunConfig
 from ledger.errors import UserError, nearest
 from ledger.ledger import Ledger
 
@@ -71,20 +72,19 @@ class Classifier(nn.Module):
         self.network = trained.network
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        num_images = image_BCHW.shape[0]  # len() would fix it while the model is exported
-        u_BK = image_BCHW.new_full((num_images, self.network.num_draws), 0.5)
-        logits_BK: Tensor = self.network(Batch(image_BCHW, no_pose(num_images, image_BCHW.device), u_BK))
+        logits_BK: Tensor = self.network(Batch.of(image_BCHW, self.network.num_draws))
         return logits_BK
 
 
 def find_run(ledger: Ledger, name: str) -> str:
     """The key of the run whose key begins like that. Raises UserError if there is none, or more than one."""
     keys = sorted(path.parent.name for path in (ledger.root / "runs").glob("*/run.json"))
-    found = [key for key in keys if key.startswith(name)] if len(name) >= MIN_PREFIX else []
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"run: {name!r} is the beginning of {len(found)} keys in {ledger.root}: {', '.join(found[:3])}")
+    fitting = [key for key in keys if key.startswith(name)] if len(name) >= MIN_PREFIX else []
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        these = f"{len(fitting)} keys in {ledger.root}: {', '.join(fitting[:3])}"
+        raise UserError(f"run: {name!r} is the beginning of {these}")
     hint = nearest(name, keys) if len(keys) < 10 else "runs.md, among the tables of its study, lists them"
     raise UserError(f"run: no key in {ledger.root} begins with {name!r} ({MIN_PREFIX} characters or more); {hint}")
 
@@ -105,22 +105,14 @@ def load_trained(ledger: Ledger, name: str) -> Trained:
     variant = parse_variant(config["variant"])
     if record["format"] < 5 and variant.backbone == DEFAULT_BACKBONE:
         variant = replace(variant, backbone="cnn4")  # as the default one is called since
-    image_px = posed_px(config["pose"], config["protocol"]["image_px"])
+    protocol = Protocol(image_px=config["protocol"]["image_px"], width=config["protocol"].get("width", 1.0))
+    run = RunConfig(variant=str(variant), pose=config["pose"], protocol=protocol, model=config["model"])
     num_channels = record["task"].get("channels", 3)
-    network = build_network(
-        variant,
-        build_model_recipe(variant, config["model"]),
-        num_classes=len(record["task"]["classes"]),
-        image_px=image_px,
-        # The weights hold the true ones.
-        mean_C=torch.zeros(num_channels),
-        std_C=torch.ones(num_channels),
-        seed=config["seed"],
-        width=config["protocol"].get("width", 1.0),
-    )
+    # The weights hold the true statistics.
+    network = assemble(run, len(record["task"]["classes"]), torch.zeros(num_channels), torch.ones(num_channels))
     try:
         network.load_state_dict(safetensors.torch.load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{file}: are not the weights of {config['variant']} ({reason})") from None
-    return Trained(record, folder, network.eval(), image_px)
+    return Trained(record, folder, network.eval(), posed_px(run.pose, protocol.image_px))

@@ -16,7 +16,7 @@ from experiments.machine.device import autocast
 from experiments.machine.heartbeat import beat
 from experiments.networks.models.cnn_recipe import CnnRecipe
 from experiments.networks.network import Batch, Network
-from experiments.networks.variants import build_model_recipe, parse_variant
+from experiments.networks.variants import build_model, parse_variant
 from experiments.runs.averaging import AVERAGE_EVERY, Averages
 from experiments.runs.checkpoints import Checkpoints
 from experiments.runs.evaluation import evaluate
@@ -45,7 +45,7 @@ def train(
     A loss that is not finite stops the run before the optimiser steps.
     """
     device = images.labels_N.device
-    model = build_model_recipe(parse_variant(run.variant), run.model)
+    model = build_model(parse_variant(run.variant), run.model)
     protocol = model.train_under(run.protocol) if isinstance(model, CnnRecipe) else run.protocol
     optimiser = Optimiser(network, protocol, run.optim, model.lr_factors())
     total_steps = num_steps(len(images), protocol.batch_size, protocol.epochs)

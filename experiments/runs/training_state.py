@@ -35,8 +35,8 @@ class TrainingState:
 
     def checkpoint(self) -> Checkpoint:
         """Refers to the tensors that go on changing: to be written before the next step."""
-        values = {"rows": self.rows, "num_done": self.num_done}
-        return Checkpoint(self._tensors(), values)
+        momenta = {f"{MOMENTUM}{name}": value for name, value in self.optimiser.momenta(self.network).items()}
+        return Checkpoint(self._kept() | momenta, {"rows": self.rows, "num_done": self.num_done})
 
     def take_up(self, checkpoint: Checkpoint) -> bool:
         """Go on from the checkpoint, if it is one of this network: all of it, or none."""
@@ -58,15 +58,10 @@ class TrainingState:
         averages = self.averages.of_network if self.averages else {}
         return tensors | {f"average.{name}": value for name, value in averages.items()}
 
-    def _tensors(self) -> dict[str, Tensor]:
-        momenta = self.optimiser.momenta(self.network)
-        return self._kept() | {f"{MOMENTUM}{name}": value for name, value in momenta.items()}
-
     def _fits(self, tensors: dict[str, Tensor]) -> bool:
-        """Whether these are tensors of such a network: whoever changes a model's code keeps the run's key."""
-        kept = self._kept()
-        trained = {name: value for name, value in self.network.named_parameters() if value.requires_grad}
-        known = kept | {f"{MOMENTUM}{name}": value for name, value in trained.items()}
+        """Whether these are tensors of such a network: a change of a model's code does not change the run's key."""
+        kept, trained = self._kept(), self.network.named_parameters()
+        known = kept | {f"{MOMENTUM}{name}": value for name, value in trained if value.requires_grad}
         return kept.keys() <= tensors.keys() <= known.keys() and all(
             (value.shape, value.dtype) == (known[name].shape, known[name].dtype) for name, value in tensors.items()
         )

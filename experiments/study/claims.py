@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from experiments.study.sweep_file import Section
 from ledger.errors import nearest
+from ledger.names import bare, variant_parts
 from ledger.study import Claim, Claims
 
 MAX_CLAIMS = 5000
@@ -18,16 +19,17 @@ def read_claims(
     poses, baselines: that the study has at this budget, each variant with its baseline. of: says which, in messages.
     Raises UserError for a claim about what does not take part: a family that shrank with the budget would be another.
     """
-    for each in (section, budget):
-        each.only(("alpha", "margin", "family"))
-    own = {key: budget if key in budget.values else section for key in ("alpha", "margin", "family")}
-    poses, default = list(poses), Claims()
-    alpha = float(own["alpha"].number("alpha", 1e-6, 0.5, default.alpha))
-    margin = float(own["margin"].number("margin", 1e-6, 0.5, default.margin))
-    if "family" not in own["family"].values:
-        family = [Claim(pose, *names) for pose in poses for names in baselines.items() if names[0] != names[1]]
+    keys = ("alpha", "margin", "family")
+    section.only(keys)
+    budget.only(keys)
+    of_alpha, of_margin, of_family = (budget if key in budget.values else section for key in keys)
+    poses = list(poses)
+    alpha = float(of_alpha.number("alpha", 1e-6, 0.5, Claims.alpha))
+    margin = float(of_margin.number("margin", 1e-6, 0.5, Claims.margin))
+    if "family" not in of_family.values:
+        family = [Claim(pose, *pair) for pose in poses for pair in baselines.items() if pair[0] != pair[1]]
         return Claims(alpha, margin, declared=False, family=tuple(family))
-    items = own["family"].items("family")
+    items = of_family.items("family")
     declared: dict[Claim, None] = {}  # in order
     for key in items.values:
         for claim in _expand(items.section(key), poses, list(baselines), of):
@@ -43,29 +45,29 @@ def read_claims(
 def _expand(item: Section, poses: list[str], variants: list[str], of: str) -> list[Claim]:
     """The claim at its pose, or at every pose where it names none."""
     item.only(("variant", "over", "pose", "interaction"))
-    names = {}
-    for key in ("variant", "over"):
-        names[key] = item.text(key)
-        if names[key] not in variants:
-            raise item.error(key, f"{names[key]!r} is not among the variants{of}; {nearest(names[key], variants)}")
-    if names["variant"] == names["over"]:
-        raise item.error("over", f"{names['over']!r} is the variant itself")
-    if "pose" in item.values and item.text("pose") not in poses:
+    variant, over = item.text("variant"), item.text("over")
+    for key, name in (("variant", variant), ("over", over)):
+        if name not in variants:
+            raise item.error(key, f"{name!r} is not among the variants{of}; {nearest(name, variants)}")
+    if variant == over:
+        raise item.error("over", f"{over!r} is the variant itself")
+    if "pose" in item.values:
         pose = item.text("pose")
-        raise item.error("pose", f"{pose!r} is not among the poses{of}; {nearest(pose, poses)}")
+        if pose not in poses:
+            raise item.error("pose", f"{pose!r} is not among the poses{of}; {nearest(pose, poses)}")
+        poses = [pose]
     interaction = item.boolean("interaction", False)
     if interaction:
-        _check_interaction(item, names["variant"], names["over"], variants, of)
-    at = [item.text("pose")] if "pose" in item.values else poses
-    return [Claim(pose, names["variant"], names["over"], interaction) for pose in at]
+        _check_interaction(item, variant, over, variants, of)
+    return [Claim(pose, variant, over, interaction) for pose in poses]
 
 
 def _check_interaction(item: Section, variant: str, over: str, variants: list[str], of: str) -> None:
     """Raises UserError unless both have the same policy, and the same two without it take part."""
-    bare, policies = zip(*((name.partition("+")[0], name.partition("+")[2]) for name in (variant, over)), strict=True)
-    if not policies[0] or policies[0] != policies[1]:
+    policy = variant_parts(variant).policy
+    if not policy or policy != variant_parts(over).policy:
         raise item.error("interaction", f"needs two variants with the same policy, not {variant!r} and {over!r}")
-    for name in bare:
+    for name in map(bare, (variant, over)):
         if name not in variants:
             message = f"needs {name!r} as well, which is not among the variants{of}; {nearest(name, variants)}"
             raise item.error("interaction", message)

@@ -1,15 +1,14 @@
-"""Disk space: how much a study will still write, and whether there is room for it before anything trains.
+"""How much a study will still write, in whole blocks of a disk, and whether there is room before anything trains.
 
-Sizes are bytes as files take them from a disk, in whole blocks. They are worked out from what is written (weights from
-parameters, predictions from images, ...) and meant to be a little too large, never too small. What a quota leaves
-cannot be known: there is no call for it that all systems have.
+Bytes are worked out from what is written, a little too large, never too small; no call tells what a quota leaves.
 """
 
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from rich.filesize import decimal
@@ -22,7 +21,7 @@ from experiments.networks.network import Network
 from experiments.runs.diagnostics import MAX_IMAGES as MAX_MAPS
 from experiments.runs.pictures import NUM_IMAGES as NUM_PICTURED
 from experiments.runs.robustness import DENSITIES, chosen_corruptions
-from experiments.study.arms import ArmPlan, ends_of, first_setting, network_of
+from experiments.study.arms import ArmPlan
 from experiments.study.plan import Kind, Plan
 from experiments.tracking.wandb_record import MAX_CONFUSION_CLASSES
 from ledger.config import Protocol
@@ -68,30 +67,24 @@ def disk_need(plan: Plan, left: Sequence[Sequence[int]], num_workers: int) -> Di
     num_left = sum(map(sum, left))
     if not num_left:
         return DiskNeed(0, 0)
-    sizes = [[_size(plan, arm, kind) for kind in plan.kinds] for arm in plan.arms]
-    runs = sum(
-        number * size.run
-        for numbers, of_arm in zip(left, sizes, strict=True)
-        for number, size in zip(numbers, of_arm, strict=True)
-    )
-    largest = max(size.checkpoint for of_arm in sizes for size in of_arm)
-    checkpoints = min(num_workers, num_left) * NUM_CHECKPOINTS * largest
+    sizes = [_run_and_checkpoint(plan, arm, kind) for arm in plan.arms for kind in plan.kinds]
+    runs = sum(number * run for number, (run, _) in zip(chain(*left), sizes, strict=True))
+    checkpoints = min(num_workers, num_left) * NUM_CHECKPOINTS * max(checkpoint for _, checkpoint in sizes)
     return DiskNeed(runs + checkpoints + STUDY + num_left * TRIAL, REPORTS + len(plan.arms) * REPORTS_ARM)
 
 
 def check_room(need: DiskNeed, runs: Path, reports: Path) -> None:
     """Raises UserError where a folder's file system has less room than the study needs there."""
-    runs, reports = runs.absolute(), reports.absolute()
+    wanted = {"runs": (runs, need.ledger), "reports": (reports, need.reports)}
     if _existing(runs).stat().st_dev == _existing(reports).stat().st_dev:
-        wanted = [("runs", "RUNS", runs, need.total)]
-    else:
-        wanted = [("runs", "RUNS", runs, need.ledger), ("reports", "REPORTS", reports, need.reports)]
-    for name, variable, folder, size in wanted:
+        wanted = {"runs": (runs, need.total)}
+    for name, (folder, size) in wanted.items():
         free = free_space(folder)
         if free is not None and free < size:
             raise UserError(
                 f"{name}: the study will still write about {decimal(size)}, and only {decimal(free)} are free for "
-                f"{folder}; make room there, give {variable}= on another disk, or take fewer seeds or variants"
+                f"{folder.absolute()}; make room there, give {name.upper()}= on another disk, or take fewer seeds or "
+                "variants"
             )
 
 
@@ -109,52 +102,40 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-@dataclass(frozen=True)
-class _Size:
-    """Of one run of an arm with all that W&B keeps of it, and of one of its checkpoints."""
-
-    run: int
-    checkpoint: int
-
-
-def _size(plan: Plan, arm: ArmPlan, kind: Kind) -> _Size:
-    protocol, num_classes = kind.protocol, len(plan.task.classes)
-    image_px = posed_px(arm.pose, protocol.image_px)
-    network = _largest_network(arm, protocol, image_px, plan.task)
-    state = [_num_bytes(network.state_dict().values()), len(network.state_dict()) * TENSOR]
+def _run_and_checkpoint(plan: Plan, arm: ArmPlan, kind: Kind) -> tuple[int, int]:
+    """Bytes of one run of an arm with all that W&B keeps of it, and of one of its checkpoints."""
+    protocol, num_classes, is_tested = kind.protocol, len(plan.task.classes), kind.stage != "trial"
+    network = _largest_network(arm, protocol, plan.task)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    momenta = [_num_bytes(trained), len(trained) * TENSOR]
-    epochs = protocol.epochs
+    states = network.state_dict().values(), trained
+    weights, momenta = (_num_bytes(tensors) + len(tensors) * TENSOR for tensors in states)
     # Enlarging them costs the picture little; noise cannot be packed.
-    picture = _blocks(2 * NUM_PICTURED * image_px**2 * 3 * 5 // 4) if type(network).look is not Network.look else 0
-    records = FOLDER_AND_RECORDS + _blocks(epochs * EPOCH) + _blocks(num_classes * WANDB_CELL)
-    run = records + picture
-    if kind.stage != "trial":
-        run += _blocks(sum(state)) + _blocks(protocol.test_images * 12 + BLOCK) + _blocks(_num_points(protocol) * POINT)
-        if picture:
+    image_px, has_look = posed_px(arm.pose, protocol.image_px), type(network).look is not Network.look
+    picture = _blocks(2 * NUM_PICTURED * image_px**2 * 3 * 5 // 4) if has_look else 0
+    epochs, num_points = protocol.epochs, _num_points(protocol) if is_tested else 0
+    run = FOLDER_AND_RECORDS + _blocks(epochs * EPOCH) + _blocks(num_classes * WANDB_CELL) + picture
+    if is_tested:
+        run += _blocks(weights) + _blocks(protocol.test_images * 12 + BLOCK) + _blocks(num_points * POINT)
+        if has_look:
             run += _blocks((network.num_heads + 1) * min(protocol.test_images, MAX_MAPS) * 24 + BLOCK)
     if plan.study.wandb.mode != "disabled":
-        cells, points = num_classes, 0
-        if kind.stage != "trial":
-            cells += num_classes**2 if num_classes <= MAX_CONFUSION_CLASSES else 0
-            points = _num_points(protocol)
-        run += picture + (WANDB_FINAL_RUN if kind.stage != "trial" else WANDB_RUN)
-        run += _blocks(epochs * WANDB_EPOCH + points * WANDB_POINT + cells * WANDB_CELL)
-    return _Size(run, _blocks((1 + protocol.averaging) * sum(state) + sum(momenta) + epochs * EPOCH))
+        has_confusion = is_tested and num_classes <= MAX_CONFUSION_CLASSES
+        cells = num_classes + has_confusion * num_classes**2
+        run += picture + (WANDB_FINAL_RUN if is_tested else WANDB_RUN)
+        run += _blocks(epochs * WANDB_EPOCH + num_points * WANDB_POINT + cells * WANDB_CELL)
+    return run, _blocks((1 + protocol.averaging) * weights + momenta + epochs * EPOCH)
 
 
-def _largest_network(arm: ArmPlan, protocol: Protocol, image_px: int, task: Task) -> Network:
+def _largest_network(arm: ArmPlan, protocol: Protocol, task: Task) -> Network:
     """The arm's largest network that its search may come to, without numbers."""
-    setting, num_classes = first_setting("model", arm.parameters, arm.defaults), len(task.classes)
-    largest = network_of(arm.variant, protocol, image_px, num_classes, setting, task.num_channels)
-    for parameter in arm.parameters:
-        part, _, name = parameter.name.partition(".")
-        for value in ends_of(parameter) if part == "model" else ():
+    setting = arm.first("model")
+    largest = arm.network(protocol, task, setting)
+    for name, ends in arm.ends("model").items():
+        for value in ends:
             with suppress(UserError):  # more than two values at once, which the plan did not try
-                changed = {**setting, name: value}
-                network = network_of(arm.variant, protocol, image_px, num_classes, changed, task.num_channels)
+                network = arm.network(protocol, task, setting | {name: value})
                 if _num_bytes(network.state_dict().values()) > _num_bytes(largest.state_dict().values()):
-                    largest, setting = network, changed
+                    largest, setting = network, setting | {name: value}
     return largest
 
 
@@ -167,7 +148,7 @@ def _num_points(protocol: Protocol) -> int:
     return num_curves + len(SEVERITIES) * len(chosen_corruptions(protocol))
 
 
-def _num_bytes(tensors: Iterable[Tensor]) -> int:
+def _num_bytes(tensors: Collection[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 

@@ -1,11 +1,9 @@
-"""The ladder of a study: smaller sizes of training at which its final runs are repeated.
+"""The ladder of a study: smaller sizes of training at which its final runs are repeated, each a protocol of its own.
 
-A decision at one size may be another at twice that size. Rungs that come before the study's own size show whether it
-still changes. Each is a protocol of its own, with a hash of its own; seeds and settings are the study's.
+A decision at one size may be another at twice that size: rungs show whether it still changes.
 """
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from experiments.study.sweep_file import Section
@@ -13,14 +11,15 @@ from ledger.config import Protocol
 from ledger.errors import UserError
 
 MAX_RUNGS = 8
+LOWEST = {"train_images": 2, "epochs": 1}
 
 
 @dataclass(frozen=True)
 class Rung:
     """A size of training; what is None is as in the study's protocol."""
 
-    train_images: int | None
-    epochs: int | None
+    train_images: int | None = None
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,26 +43,22 @@ def read_ladder(section: Section) -> Ladder:
         raise section.error("rungs", f"has {len(items.values)} entries; {MAX_RUNGS} are the most")
     for key in items.values:
         item = items.section(key)
-        item.only(("train_images", "epochs"))
+        item.only(LOWEST)
         if not item.values:
             raise items.error(key, "has neither train_images nor epochs")
-        train_images, epochs = (
-            item.integer(name, low, 10_000_000) if name in item.values else None
-            for name, low in (("train_images", 2), ("epochs", 1))
-        )
-        rungs.append(Rung(train_images, epochs))
+        rungs.append(Rung(**{name: item.integer(name, LOWEST[name], 10_000_000) for name in item.values}))
     tuned_at = section.integer("tuned_at", 1, len(rungs)) if "tuned_at" in section.values else None
     return Ladder(tuple(rungs), tuned_at)
 
 
-def rung_protocols(ladder: Ladder, file: str, asked: Protocol, fitted: Protocol) -> tuple[Protocol, ...]:
+def rung_protocols(ladder: Ladder, file: str, written: Protocol, fitted: Protocol) -> tuple[Protocol, ...]:
     """The protocols of the rungs below the study's own size.
 
-    asked: the study's, as its file has it. fitted: the same on images of which there are fewer, perhaps: rungs shrink
-    by as much. They measure no robustness, which no claim is about.
+    written: as the study's file has it. fitted: on images of which there are fewer, perhaps: rungs shrink by as much.
+    They measure no robustness, which no claim is about.
     Raises UserError for rungs that do not rise, up to the study's own size.
     """
-    share = fitted.train_images / asked.train_images if asked.train_images else 1.0
+    share = fitted.train_images / written.train_images if written.train_images else 1.0
     protocols = [
         replace(
             fitted,
@@ -74,7 +69,8 @@ def rung_protocols(ladder: Ladder, file: str, asked: Protocol, fitted: Protocol)
         for rung in ladder.rungs
     ]
     for number, (low, high) in enumerate(itertools.pairwise([*protocols, fitted]), start=1):
-        if not rises(low, high) or low.train_images < 2:
+        grows = low.train_images * low.epochs < high.train_images * high.epochs  # images seen, all epochs counted
+        if not (2 <= low.train_images <= high.train_images and grows):
             after = f"rung {number + 1}" if number < len(protocols) else "the study's own size"
             raise UserError(
                 f"{file}: ladder: rung {number} ({size_text(low)}) does not rise to {after} ({size_text(high)})"
@@ -82,17 +78,6 @@ def rung_protocols(ladder: Ladder, file: str, asked: Protocol, fitted: Protocol)
     return tuple(protocols)
 
 
-def rises(low: Protocol, high: Protocol) -> bool:
-    """Whether the second sees more images in its training, all epochs counted, and draws them from as many at least."""
-    seen = [protocol.train_images * protocol.epochs for protocol in (low, high)]
-    return low.train_images <= high.train_images and seen[0] < seen[1]
-
-
 def size_text(protocol: Protocol) -> str:
     """Such as `5,000 images x 3 epochs`."""
-    return f"{protocol.train_images:,} images x {protocol.epochs} epoch{'' if protocol.epochs == 1 else 's'}"
-
-
-def tuning_protocol(ladder: Ladder, rungs: Sequence[Protocol], top: Protocol) -> Protocol:
-    """What trials are made under."""
-    return top if ladder.tuned_at is None else rungs[ladder.tuned_at - 1]
+    return f"{protocol.train_images:,} images x {protocol.epochs} epoch{'s' * (protocol.epochs != 1)}"

@@ -1,7 +1,6 @@
-"""Memory: how much a worker on a CPU takes, and how many of them there is room for.
+"""How much memory a worker on a CPU takes, and how many of them there is room for.
 
-The figures were measured, and are meant to be a little too large, never too small. What the cache has decoded is mapped
-and shared by all workers; each has copies of its own of what it trains on.
+Figures were measured, a little too large, never too small. Workers share what the cache has decoded, mapped.
 """
 
 import torch
@@ -12,8 +11,9 @@ from experiments.images.poses import posed_px
 from experiments.images.tasks import Say
 from experiments.machine.cores import free_memory
 from experiments.networks.network import Batch
-from experiments.networks.variants import build_model_recipe, build_network, parse_variant
+from experiments.study.arms import network_of
 from experiments.study.plan import Plan
+from ledger.config import Protocol
 from ledger.wording import count
 
 PROCESS = 400 * 2**20
@@ -28,10 +28,7 @@ SMALL_PX = 32
 
 
 def fit_to_memory(plan: Plan, number: int, processes: int, say: Say) -> int:
-    """So many workers on CPUs, or as many as there is memory for, at least 1. `say` hears where it is too little.
-
-    processes: that each of them takes.
-    """
+    """So many workers of so many processes, or as many as there is memory for, at least 1; `say` hears of these."""
     need, free = worker_bytes(plan) + (processes - 1) * PROCESS, free_memory()
     spare = free - PROCESS  # that one is W&B's
     if number * need <= spare:
@@ -47,31 +44,20 @@ def fit_to_memory(plan: Plan, number: int, processes: int, say: Say) -> int:
 
 def worker_bytes(plan: Plan) -> float:
     """Bytes of memory that a worker takes at most, by the largest of the plan's arms."""
-    protocol, poses = plan.protocol, {arm.pose for arm in plan.arms}
-    size_of = {pose: posed_px(pose, protocol.image_px) for pose in poses}
-    num_copies = COPIES + (len(poses) > 1)  # a worker keeps the images of two poses
-    posed = num_copies * plan.task.num_bytes * (max(size_of.values()) / protocol.image_px) ** 2
-    images = posed + any(arm.posed_anew for arm in plan.arms) * plan.task.num_bytes
+    protocol, task = plan.protocol, plan.task
+    size_of = {arm.pose: posed_px(arm.pose, protocol.image_px) for arm in plan.arms}
+    num_copies = COPIES + (len(size_of) > 1)  # a worker keeps the images of two poses
+    posed = num_copies * task.num_bytes * (max(size_of.values()) / protocol.image_px) ** 2
+    images = posed + any(arm.posed_anew for arm in plan.arms) * task.num_bytes
     kinds = {(arm.variant, size_of[arm.pose]) for arm in plan.arms}
-    num_classes, num_channels = len(plan.task.classes), plan.task.num_channels
-    step = max(kept_bytes(name, image_px, num_classes, protocol.width, num_channels) for name, image_px in kinds)
+    step = max(kept_bytes(name, protocol, px, len(task.classes), task.num_channels) for name, px in kinds)
     return PROCESS + images + WORKSPACE * min(protocol.batch_size, protocol.train_images) * step
 
 
-def kept_bytes(variant_name: str, image_px: int, num_classes: int, width: float = 1.0, num_channels: int = 3) -> float:
+def kept_bytes(variant: str, protocol: Protocol, image_px: int, num_classes: int, num_channels: int = 3) -> float:
     """Bytes of an image's tensors, without weights, that the forward pass keeps for the backward pass."""
-    variant = parse_variant(variant_name)
     small_px = min(image_px, SMALL_PX)
-    network = build_network(
-        variant,
-        build_model_recipe(variant, {}),
-        num_classes=num_classes,
-        image_px=small_px,
-        mean_C=torch.zeros(num_channels),
-        std_C=torch.ones(num_channels),
-        seed=0,
-        width=width,
-    )
+    network = network_of(variant, protocol, small_px, num_classes, {}, num_channels, device="cpu")
     weights = {weight.untyped_storage().data_ptr() for weight in network.state_dict().values()}
     kept: dict[int, int] = {}
 

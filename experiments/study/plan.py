@@ -9,13 +9,11 @@ from experiments.images.tasks import Say, Task, load_task
 from experiments.images.tasks.downloads import DownloadError
 from experiments.images.tasks.overlap import find_overlap, overlap_text
 from experiments.machine.device import Call, find_device, here, resolve
-from experiments.networks.variants import (
-    parse_variant,
-)
+from experiments.networks.variants import parse_variant
 from experiments.runs.images import fit_to_task
 from experiments.runs.run import Source
 from experiments.study.arms import ArmPlan, check_arms, check_networks, posed_in_vain
-from experiments.study.ladder import rung_protocols, tuning_protocol
+from experiments.study.ladder import rung_protocols
 from experiments.study.settled import num_finished, settled_protocol
 from experiments.study.study import Study
 from experiments.study.tuning import num_runs
@@ -41,7 +39,7 @@ class Plan:
     """A study with the task, the protocol and the arms that it really has on this machine.
 
     rungs: smaller sizes of training, in rising order.
-    overlap: of the task's two parts; None where nobody looked. settled: the protocol that the ledger's study of that
+    overlap: of the task's two parts; None if not looked for. settled: the protocol that the ledger's study of that
     name has. notes: what keeps the study from being what it may be held for, in sentences.
     """
 
@@ -75,7 +73,7 @@ class Plan:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """Of each arm's runs: trials, then final runs at the study's own size and at each smaller one."""
+        """The kinds of an arm's runs: trials, then final runs at the study's own size and at each smaller one."""
         num_seeds = self.study.final_seeds
         rungs = (Kind("rung", protocol, num_seeds) for protocol in self.rungs)
         tuning = Kind("trial", self.tuning_protocol, self.trials_an_arm)
@@ -88,7 +86,8 @@ class Plan:
     @property
     def tuning_protocol(self) -> Protocol:
         """What trials are made under."""
-        return tuning_protocol(self.study.ladder, self.rungs, self.protocol)
+        tuned_at = self.study.ladder.tuned_at
+        return self.protocol if tuned_at is None else self.rungs[tuned_at - 1]
 
     @property
     def protocol_hash(self) -> str:
@@ -105,7 +104,7 @@ class Plan:
     def claims(self) -> Claims:
         """The study's, in the one spelling of poses and variants that the arms have."""
         poses = {pose: spell_pose(pose) for pose in self.study.poses}
-        names = {entry.variant: str(parse_variant(entry.variant)) for entry in self.study.variants}
+        names = {variant: str(parse_variant(variant)) for variant in self.study.variants}
         family = tuple(
             Claim(poses[claim.pose], names[claim.variant], names[claim.baseline], claim.interaction)
             for claim in self.study.claims.family
@@ -130,16 +129,19 @@ def load(study: Study, *, label: str, cache: Path, say: Say, call: Call = here) 
     """
     check_arms(study)
     call(find_device, study.protocol.device)
-    spec, wanted, image_px = study.task, "", study.protocol.image_px
-    try:
+    image_px = study.protocol.image_px
+
+    def load_as(spec: str, label: str, wanted: str) -> Loaded:
         task = load_task(spec, image_px=image_px, cache=cache, say=say, label=label)
+        return Loaded(task, Source(task=spec, label=label, image_px=image_px, cache=cache), wanted)
+
+    try:
+        return load_as(study.task, label, wanted="")
     except DownloadError as error:
         say(f"{error}")
         instead = "so this study runs on the built-in task `sprites` instead, and says so."
         say(f"{error.label} cannot be had here, {instead}")
-        spec, label, wanted = "sprites", "", label or error.label
-        task = load_task(spec, image_px=image_px, cache=cache, say=say, label=label)
-    return Loaded(task, Source(task=spec, label=label, image_px=image_px, cache=cache), wanted)
+        return load_as("sprites", "", wanted=label or error.label)
 
 
 def make_plan(
@@ -161,7 +163,7 @@ def make_plan(
     """
     if loaded is None or loaded.source.image_px != study.protocol.image_px:
         loaded = load(study, label=label, cache=cache, say=say, call=call)
-    arms, found = check_arms(study), call(find_device, study.protocol.device)
+    arms, device = check_arms(study), call(find_device, study.protocol.device)
     task, name = loaded.task, study.full_name(loaded.task.label)
     settled = settled_protocol(ledger, name, task.content_hash) if ledger else None
     overlap = find_overlap(task)
@@ -169,9 +171,13 @@ def make_plan(
     for line in filter(None, (overlap_text(task, overlap), shrunk)):
         say(line)
     notes = [left_for_others(ledger, study, loaded) if ledger else "", posed_in_vain(arms)]
-    if settled and study.protocol.device == "auto" and protocol.device != found:
-        notes.append(f"This study was begun on {protocol.device} and goes on there, although there is {found} here.")
-    check_splits(study, protocol)
+    if settled and study.protocol.device == "auto" and protocol.device != device:
+        notes.append(f"This study was begun on {protocol.device} and goes on there, although there is {device} here.")
+    if study.search.tuning == "per_seed" and protocol.val_images < MIN_VAL_IMAGES:
+        raise UserError(
+            f"{study.file}: tuning: per_seed needs {MIN_VAL_IMAGES} validation images or more, and there are "
+            f"{protocol.val_images}; write tuning: once, or give more images"
+        )
     plan = Plan(
         name=name,
         study=study,
@@ -187,15 +193,6 @@ def make_plan(
     for arm in arms:
         check_networks(study, arm, protocol, task)
     return plan
-
-
-def check_splits(study: Study, protocol: Protocol) -> None:
-    """Raises UserError where each seed's tuning would go by too few validation images of its own."""
-    if study.search.tuning == "per_seed" and protocol.val_images < MIN_VAL_IMAGES:
-        raise UserError(
-            f"{study.file}: tuning: per_seed needs {MIN_VAL_IMAGES} validation images or more, and there are "
-            f"{protocol.val_images}; write tuning: once, or give more images"
-        )
 
 
 def left_for_others(ledger: Ledger, study: Study, loaded: Loaded) -> str:

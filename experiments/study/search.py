@@ -1,25 +1,20 @@
 """Tuning one arm of a study. Optuna proposes, the ledger remembers; the one place that imports optuna.
 
-Trials are proposed in waves of a fixed size and told in order, with a sampler seeded from (study seed, arm, wave).
-So the proposals do not depend on how many workers ran, in which order they ended, or what was killed: a restarted
-sweep asks the same questions again and finds the answers in the ledger.
-
-As long as a sampler has little to learn from, trials are draws that are spread evenly over each parameter's range.
-These are the same in every arm for the parameters that arms share, so that no variant wins by a luckier draw.
+Waves of a fixed size are told in order, to a sampler seeded from (study seed, arm, wave). So the proposals do not
+depend on how many workers ran, which ended first, or what was killed: a restarted sweep asks the same questions again.
+As long as a sampler has little to learn from, trials are draws that are spread evenly over each parameter's range, and
+the same in every arm for the parameters that arms share, so that no variant wins by a luckier draw.
 """
 
 import itertools
 import json
-import math
 import os
 import random
 import statistics
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -28,6 +23,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import Trial, TrialState
 
 from experiments.images.draws import seed_of
+from experiments.study.arms import ArmPlan
 from experiments.study.search_space import Parameter
 from experiments.study.study import Search
 from ledger.errors import UserError, remedy
@@ -37,16 +33,12 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 NUM_COMMON_TRIALS = 10
 """Trials of an arm that must be told before its own results steer the search; Optuna's TPE waits for as many."""
-
 NUM_IMPORTANCE_TRIALS = 20
 """Completed trials below which nothing is said of importance: the best tenth of them must be more than one."""
-
 IMPORTANCE_EVALUATOR = "PED-ANOVA, best tenth of the trials"
 """Optuna's default, and its default share: what tells the best trials from the rest (Watanabe et al. 2023)."""
-
 MAX_UNWRITTEN = 10_000
 """Lines that the journal may lack; they are a few megabytes in memory."""
-
 Setting = dict[str, Value]
 """Hyper-parameters by dotted name."""
 
@@ -63,28 +55,10 @@ def distribution(parameter: Parameter) -> BaseDistribution:
     """Optuna's form of a parameter."""
     if parameter.kind == "categorical":
         return CategoricalDistribution(parameter.choices)
+    low, high, log, step = parameter.low, parameter.high, parameter.log, parameter.step
     if parameter.kind == "int":
-        return IntDistribution(
-            int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
-        )
-    return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-
-
-def nearest_allowed(parameter: Parameter, value: Value) -> Value:
-    """The value of the parameter's range that is closest to this one."""
-    if parameter.kind == "categorical":
-        return value if value in parameter.choices else min(parameter.choices, key=lambda each: _distance(each, value))
-    value = float(value)
-    value = min(max(value, parameter.low), parameter.high)
-    if parameter.step:
-        steps = round((value - parameter.low) / parameter.step)
-        value = min(parameter.low + steps * parameter.step, parameter.high)  # 0.3 + 6 * 0.1 is above 0.9
-    return round(value) if parameter.kind == "int" else value
-
-
-def _distance(choice: Value, value: Value) -> float:
-    """Between numbers; texts are either the same or not."""
-    return math.inf if isinstance(choice, str) or isinstance(value, str) else abs(choice - value)
+        return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
+    return FloatDistribution(low, high, log=log, step=step)
 
 
 def independent_draws(seed: int, name: str) -> Iterator[float]:
@@ -94,30 +68,19 @@ def independent_draws(seed: int, name: str) -> Iterator[float]:
 
 
 def spread_draws(seed: int, name: str) -> Iterator[float]:
-    """The same, the first 2, 4, 8, ... of which have one number in each half, quarter, eighth, ... of [0, 1).
+    """Such numbers, the first 2, 4, 8, ... of which have one in each half, quarter, eighth, ... of [0, 1).
 
     So two trials are never alike by bad luck, however many there are to be. Which part follows which is random: two
     parameters' numbers have nothing to do with each other.
     """
     draw = random.Random(seed_of(seed, "spread", name))
-    found = [draw.random()]
-    yield found[0]
+    drawn = [draw.random()]
+    yield drawn[0]
     while True:
-        num = 2 * len(found)
-        for part in sorted(set(range(num)) - {int(u * num) for u in found}, key=lambda _: draw.random()):
-            found.append((part + draw.random()) / num)
-            yield found[-1]
-
-
-def value_at(parameter: Parameter, u: float) -> Value:
-    """The value of the parameter's range at this share of it."""
-    if parameter.kind == "categorical":
-        return parameter.choices[int(u * len(parameter.choices))]
-    if parameter.log:
-        value = math.exp(math.log(parameter.low) + u * (math.log(parameter.high) - math.log(parameter.low)))
-    else:
-        value = parameter.low + u * (parameter.high - parameter.low)
-    return nearest_allowed(parameter, value)
+        num = 2 * len(drawn)
+        for part in sorted(set(range(num)) - {int(u * num) for u in drawn}, key=lambda _: draw.random()):
+            drawn.append((part + draw.random()) / num)
+            yield drawn[-1]
 
 
 def open_storage(path: Path) -> "Storage":
@@ -131,39 +94,33 @@ def open_storage(path: Path) -> "Storage":
             old.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"runs: {old}: cannot be replaced ({error.strerror}); move it away") from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return Storage(path)
+    return Storage(path)
 
 
 class Storage(optuna.storages.JournalStorage):
     """All that searches ask and are told, in memory; in the journal as far as it was flushed."""
 
     def __init__(self, path: Path) -> None:
-        self._journal = _Journal(path)
-        super().__init__(self._journal)
-
-    def flush(self) -> None:
-        """Write what was said since. Raises UserError where the journal cannot be written."""
-        self._journal.flush()
+        journal = _Journal(path)
+        super().__init__(journal)
+        self.flush = journal.flush
 
 
 class _Journal(JournalFileBackend):
     """Optuna writes, flushes to disk and reads back each of the dozens of things that are said of a trial.
 
-    Here they are written together, and this process reads what it has said from memory: nobody else writes.
+    Here they are written together, and this process, the only one that writes, reads what it has said from memory.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), JournalFileOpenLock(str(path)))
         self._path = path
         self._unread: list[dict[str, Any]] = []
-        self._unwritten: list[str] = []
+        self._unwritten: list[dict[str, Any]] = []
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        lines = [json.dumps(log) for log in logs]
-        self._unread += map(json.loads, lines)  # the storage keeps and changes what it reads
-        self._unwritten += lines
+        self._unread += json.loads(json.dumps(logs))  # the storage keeps and changes what it reads
+        self._unwritten += logs
         if len(self._unwritten) >= MAX_UNWRITTEN:
             self.flush()
 
@@ -173,12 +130,12 @@ class _Journal(JournalFileBackend):
         return iter(unread)
 
     def flush(self) -> None:
-        """Raises UserError where the file cannot be written; it is as it was before then."""
+        """Write what was said since. Raises UserError where the file cannot be written; it is as it was before then."""
         if not self._unwritten:
             return
         size = self._path.stat().st_size
         try:
-            super().append_logs([json.loads(line) for line in self._unwritten])
+            super().append_logs(self._unwritten)
         except (OSError, RuntimeError) as fault:  # Optuna makes a RuntimeError of a lock that cannot be let go
             error = fault if isinstance(fault, OSError) else fault.__context__
             if not isinstance(error, OSError):
@@ -192,31 +149,20 @@ class _Journal(JournalFileBackend):
 
 
 class ArmSearch:
-    """The trials of one arm: a variant under a pose.
+    """The trials of one arm.
 
-    name: of the arm; part of every wave's seed.
-    defaults: the setting that the first trial tries, and that stands for what is not tuned.
-    plain: values with which the variant is almost the one that lacks what is tuned; the second trial tries them, so
-        that tuning may find that it is better to do without.
+    The first tries its defaults, which also stand for what is not tuned. The second tries the plain values, with which
+    it is almost the variant that lacks what is tuned, so that tuning may find that it is better to do without.
+    name: of the search; part of every wave's seed.
     """
 
-    def __init__(
-        self,
-        name: str,
-        search: Search,
-        parameters: Sequence[Parameter],
-        defaults: Mapping[str, Value],
-        storage: Storage | None = None,
-        plain: Mapping[str, Value] = MappingProxyType({}),
-    ) -> None:
-        self.name, self.search, self.parameters = name, search, parameters
-        self.distributions = {parameter.name: distribution(parameter) for parameter in parameters}
-        self.defaults, self.plain = dict(defaults), plain
+    def __init__(self, name: str, search: Search, arm: ArmPlan, storage: Storage | None = None) -> None:
+        self.name, self.search, self.arm = name, search, arm
+        self.distributions = {parameter.name: distribution(parameter) for parameter in arm.parameters}
         draws = independent_draws if search.sampler == "random" else spread_draws
-        self._draws = {parameter.name: draws(search.seed, parameter.name) for parameter in parameters}
+        self._draws = {parameter.name: draws(search.seed, parameter.name) for parameter in arm.parameters}
         self.study = optuna.create_study(study_name=name, direction="maximize", storage=storage)
         self.num_proposed = 0
-        self.num_waves = 0
         self._open: list[Trial] = []
 
     def next_wave(self) -> list[Setting]:
@@ -225,35 +171,30 @@ class ArmSearch:
             raise ValueError(f"{self.name}: the last wave has not been told")
         first = self.num_proposed
         numbers = range(first, min(first + self.search.wave_size, self.search.trials))
-        self.study.sampler = self._sampler()
-        self._open = []
+        seed = seed_of(self.search.seed, self.name, "wave", first // self.search.wave_size) % 2**32
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1)  # it steers the later waves
         for number in numbers:
             if self.search.sampler == "random" or first < NUM_COMMON_TRIALS:
                 self.study.enqueue_trial(self._common_point(number))
             self._open.append(self.study.ask(self.distributions))
         self.num_proposed += len(numbers)
-        self.num_waves += 1
-        return [self.defaults | self._setting(trial) for trial in self._open]
+        return [{**self.arm.defaults, **self._setting(trial)} for trial in self._open]
 
     def _setting(self, trial: Trial) -> Setting:
         """The trial's values in the types of the defaults: 1 and 1.0 make different keys."""
-        return {name: type(self.defaults[name])(value) for name, value in trial.params.items()}
+        return {name: type(self.arm.defaults[name])(value) for name, value in trial.params.items()}
 
     def _common_point(self, number: int) -> Setting:
         if number == 0:
-            return {p.name: nearest_allowed(p, self.defaults[p.name]) for p in self.parameters}
-        point = {p.name: value_at(p, next(self._draws[p.name])) for p in self.parameters}
+            return {p.name: p.nearest(self.arm.defaults[p.name]) for p in self.arm.parameters}
+        point = {p.name: p.at(next(self._draws[p.name])) for p in self.arm.parameters}
         if number == 1:
-            point |= {p.name: nearest_allowed(p, self.plain[p.name]) for p in self.parameters if p.name in self.plain}
+            plain = self.arm.plain
+            point |= {p.name: p.nearest(plain[p.name]) for p in self.arm.parameters if p.name in plain}
         return point
 
-    def _sampler(self) -> optuna.samplers.BaseSampler:
-        """Steers the waves after the common ones."""
-        seed = seed_of(self.search.seed, self.name, "wave", self.num_waves) % 2**32
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=1)
-
     def tell(self, scores: Sequence[Score], keys: Sequence[str]) -> None:
-        """The results of the last wave, in its order. keys: of the runs, for whoever browses the Optuna study."""
+        """The results of the last wave, in its order. keys: of the runs, for people who browse the Optuna study."""
         for trial, score, key in zip(self._open, scores, keys, strict=True):
             trial.set_user_attr("run", key)
             trial.set_user_attr("status", score.status)

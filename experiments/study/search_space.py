@@ -1,6 +1,5 @@
 """The search space of a sweep file: W&B's parameter grammar, as far as Optuna can honour it."""
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,22 +8,19 @@ from typing import Any, Literal
 from experiments.study.sweep_file import Section, shown, unquoted
 from ledger.config import Optim
 from ledger.errors import nearest
-from ledger.options import Value
+from ledger.options import Value, fields
 
 _NUMERIC = ("uniform", "q_uniform", "int_uniform", "log_uniform_values", "q_log_uniform_values")
 _BOUNDS = (-1e12, 1e12)  # of any value: differences and logarithms of them stay finite
 
+_OF_VALUES = "log_uniform_values, with the values themselves as min and max rather than their exponents,"
+_OF_INVERSE = "log_uniform_values, for one minus or one over the value,"
 _INSTEAD = {
-    "normal": "uniform",
-    "q_normal": "q_uniform",
-    "log_normal": "log_uniform_values",
-    "q_log_normal": "log_uniform_values",
-    "log_uniform": "log_uniform_values, with the values themselves as min and max rather than their exponents,",
-    "q_log_uniform": "log_uniform_values, with the values themselves as min and max rather than their exponents,",
-    "inv_log_uniform": "log_uniform_values, for one minus or one over the value,",
-    "inv_log_uniform_values": "log_uniform_values, for one minus or one over the value,",
-    "beta": "uniform",
-    "q_beta": "q_uniform",
+    **dict.fromkeys(("normal", "beta"), "uniform"),
+    **dict.fromkeys(("q_normal", "q_beta"), "q_uniform"),
+    **dict.fromkeys(("log_normal", "q_log_normal"), "log_uniform_values"),
+    **dict.fromkeys(("log_uniform", "q_log_uniform"), _OF_VALUES),
+    **dict.fromkeys(("inv_log_uniform", "inv_log_uniform_values"), _OF_INVERSE),
     "categorical_w_probabilities": "values alone",
 }
 """W&B's distributions that Optuna does not have, and what comes nearest."""
@@ -58,6 +54,47 @@ class Parameter:
             return len(self.choices)
         return math.floor((self.high - self.low) / self.step + 1e-9) + 1 if self.step else math.inf
 
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """All choices, or both bounds."""
+        return self.choices or (self.low, self.high)
+
+    def nearest(self, value: Value) -> Value:
+        """The value of its range that is closest to this one."""
+        if self.choices:
+            return value if value in self.choices else min(self.choices, key=lambda each: _distance(each, value))
+        value = min(max(float(value), self.low), self.high)
+        if self.step:
+            steps = round((value - self.low) / self.step)
+            value = min(self.low + steps * self.step, self.high)  # 0.3 + 6 * 0.1 is above 0.9
+        return round(value) if self.kind == "int" else value
+
+    def at(self, share: float) -> Value:
+        """The value of its range at this share of it."""
+        if self.choices:
+            return self.choices[int(share * len(self.choices))]
+        if self.log:
+            return self.nearest(math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low))))
+        return self.nearest(self.low + share * (self.high - self.low))
+
+    def wandb_form(self) -> dict[str, Any]:
+        """In W&B's grammar, as study.json and a W&B sweep have it."""
+        if len(self.choices) == 1:
+            return {"distribution": "constant", "value": self.choices[0]}
+        if self.choices:
+            return {"distribution": "categorical", "values": list(self.choices)}
+        bounds = {"min": self.low, "max": self.high}
+        if self.kind == "int" and not self.log and self.step in (None, 1):
+            return {"distribution": "int_uniform", **bounds}
+        distribution = "log_uniform_values" if self.log else "uniform"
+        stepped = {"q": self.step} if self.step is not None else {}
+        return {"distribution": f"q_{distribution}" if stepped else distribution, **bounds, **stepped}
+
+
+def _distance(choice: Value, value: Value) -> float:
+    """Between numbers; texts are either the same or not."""
+    return math.inf if isinstance(choice, str) or isinstance(value, str) else abs(choice - value)
+
 
 def read_space(space: Section) -> tuple[Parameter, ...]:
     """The parameters of a section in the order they are written, each a dotted name with W&B's keys under it."""
@@ -65,19 +102,19 @@ def read_space(space: Section) -> tuple[Parameter, ...]:
 
 
 def _parameter(space: Section, name: str) -> Parameter:
-    group, *fields = name.split(".")
+    part, *names = name.split(".")
     # Of several policies that a variant has: policy.POLICY.NAME.
-    is_known = group in ("optim", "model", "policy") and 1 <= len(fields) <= (2 if group == "policy" else 1)
-    if not (is_known and all(field.isidentifier() for field in fields)):
+    is_known = part in ("optim", "model", "policy") and 1 <= len(names) <= (2 if part == "policy" else 1)
+    if not (is_known and all(map(str.isidentifier, names))):
         raise space.error(name, "is not named optim.NAME, model.NAME or policy.NAME")
-    optim = [f"optim.{known.name}" for known in dataclasses.fields(Optim)]
-    if group == "optim" and name not in optim:
+    optim = [f"optim.{known}" for known in fields(Optim)]
+    if part == "optim" and name not in optim:
         raise space.error(name, f"unknown parameter; {nearest(name, optim)}")
     section = space.section(name)
     if "probabilities" in section.values:
         raise section.error("probabilities", "Optuna draws values with equal chances; write values alone")
     parameter = _categorical(section, name) or _numeric(section, name)
-    for value in parameter.choices or (parameter.low,) if group == "optim" else ():
+    for value in parameter.ends if part == "optim" else ():
         if isinstance(value, str | bool):
             raise space.error(name, f"{shown(value)} is not a number")
         if value < 0:
@@ -87,16 +124,13 @@ def _parameter(space: Section, name: str) -> Parameter:
 
 def _categorical(section: Section, name: str) -> Parameter | None:
     """The parameter that `value` or `values` describe; None where neither is there."""
-    if "value" in section.values:
-        _distribution(section, ("constant",))
-        section.only(("distribution", "value"))
-        return Parameter(name, "categorical", choices=(_choice(section, "value"),))
-    if "values" not in section.values:
+    key = "value" if "value" in section.values else "values"
+    if key not in section.values:
         return None
-    _distribution(section, ("categorical",))
-    section.only(("distribution", "values"))
-    items = section.items("values")
-    choices = tuple(_choice(items, key) for key in items.values)
+    _distribution(section, ("constant" if key == "value" else "categorical",))
+    section.only(("distribution", key))
+    items = section.items(key) if key == "values" else section.part((key,))
+    choices = tuple(_choice(items, each) for each in items.values)
     if len(set(choices)) < len(choices):
         raise section.error("values", "holds the same value twice")
     return Parameter(name, "categorical", choices=choices)
@@ -145,16 +179,11 @@ def _numeric(section: Section, name: str) -> Parameter:
         raise section.error("distribution", "int_uniform needs whole numbers as min and max")
     if distribution == "q_log_uniform_values" and not (whole and step == 1):
         raise section.error("distribution", "Optuna has it for whole numbers and q 1 only; write log_uniform_values")
-    if step is not None:
-        _check_step(section, low, high, step)
+    if step is not None and step <= 0:
+        raise section.error("q", f"{step} is not above 0")
+    if step is not None and any(Fraction(str(bound)) % Fraction(str(step)) for bound in (low, high)):
+        # W&B rounds to multiples of q, Optuna counts steps from min: only then do both mean the same values
+        raise section.error("q", f"min {low} and max {high} are not both multiples of {step}")
     if distribution == "int_uniform" or (stepped and whole and isinstance(step, int)):
         return Parameter(name, "int", low, high, log, step or 1)
     return Parameter(name, "float", float(low), float(high), log, None if step is None else float(step))
-
-
-def _check_step(section: Section, low: float, high: float, step: float) -> None:
-    if step <= 0:
-        raise section.error("q", f"{step} is not above 0")
-    if any(Fraction(str(bound)) % Fraction(str(step)) for bound in (low, high)):
-        # W&B rounds to multiples of q, Optuna counts steps from min: only then do both mean the same values
-        raise section.error("q", f"min {low} and max {high} are not both multiples of {step}")

@@ -1,11 +1,8 @@
 """What a study in the ledger has settled of what the command leaves to the machine, so that it stays settled.
 
-A device and a precision that were found are part of every run's key, and a budget and a data set that were found are
-part of the study's name: found anew on another machine, finished runs would not count.
+Device and precision are part of every run's key, budget and data set of the study's name: finished runs would not count
+where they were found anew.
 """
-
-from collections.abc import Mapping
-from typing import Any
 
 from experiments.machine.device import Call, available_devices
 from experiments.study.study import Study, read_protocol
@@ -14,6 +11,7 @@ from ledger.config import RESULT_FORMAT, Protocol
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.listed import keys_of
+from ledger.wording import count
 
 FOUND = ("device", "precision")
 """What of a protocol may be `auto`."""
@@ -22,41 +20,38 @@ FOUND = ("device", "precision")
 def settled_protocol(ledger: Ledger, name: str, content_hash: str = "") -> Protocol | None:
     """The protocol of the ledger's study of that name; None where none is there that this version can go on with.
 
-    Of what `auto` may find it has what was found first, whatever the sweep file has said in the meantime.
-
+    What `auto` finds is as it was found first, whatever the sweep file has said in the meantime.
     content_hash: of the images that it must be of; empty for any. Raises UserError for a damaged manifest.
     """
-    if name not in ledger.studies():
+    known = ledger.read_study(name) if name in ledger.studies() else {}
+    if known.get("format") != RESULT_FORMAT or "protocol" not in known:
         return None
-    known = ledger.read_study(name)
-    if known["format"] != RESULT_FORMAT or content_hash not in ("", known["task"]["content_hash"]):
+    if content_hash not in ("", known["task"]["content_hash"]):
         return None
     file = str(ledger.root / "studies" / name / "study.json")
-    if "protocol" not in known:
-        return None
     return read_protocol(Protocol(), Section(file, "protocol", known["protocol"] | known.get("found", {})))
 
 
 def num_finished(ledger: Ledger, name: str) -> int:
     """Runs that the ledger's study of that name lists and has; none where it has no such study, or a damaged one."""
     try:
-        known: Mapping[str, Any] = ledger.read_study(name) if name in ledger.studies() else {"arms": []}
+        arms = ledger.read_study(name)["arms"] if name in ledger.studies() else []
     except UserError:
         return 0
-    return len({key for arm in known["arms"] for key in keys_of(arm) if key in ledger})
+    return len({key for arm in arms for key in keys_of(arm) if key in ledger})
 
 
-def begun_budget(ledger: Ledger, found: Study, other: Study, label: str, call: Call) -> tuple[Study, str]:
-    """Of a study at the budget that was found here and at the other, the one to go on with, and what is to be said.
+def begun_budget(ledger: Ledger, study: Study, other: Study, label: str, call: Call) -> tuple[Study, str]:
+    """The study to go on with, at the budget that this machine suggests or at the other one, and why, in words.
 
     label: of their images. It is the other one if that alone was begun in the ledger, on a device that is here too.
     """
-    this, that = found.full_name(label), other.full_name(label)
+    this, that = study.full_name(label), other.full_name(label)
     num = num_finished(ledger, that)
-    if not num or found.task != other.task:
-        return found, ""
+    if not num or study.task != other.task:
+        return study, ""
     settled = settled_protocol(ledger, that)
-    runs = f"{num:,} finished run{'s' if num != 1 else ''}"
+    runs = count(num, "finished run")
     if this not in ledger.studies() and settled and settled.device in call(available_devices):
         return other, f"Budget {other.budget}, at which this study was begun: it has {runs} here."
-    return found, f"At budget {other.budget} this study has {runs} here, which budget {found.budget} does not use."
+    return study, f"At budget {other.budget} this study has {runs} here, which budget {study.budget} does not use."

@@ -23,7 +23,7 @@ def image_facts(task: Task) -> tuple[tuple[str, str], ...]:
     """Headings and texts: the classes, how far one gets who always answers the largest, and the reading's facts."""
     train, test = task.num_by_class
     names = [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..." for name in map(plain, task.classes)]
-    classes = [f"{name} {ours:,}/{theirs:,}" for name, ours, theirs in zip(names, train, test, strict=True)]
+    classes = [f"{name} {in_train:,}/{in_test:,}" for name, in_train, in_test in zip(names, train, test, strict=True)]
     if len(classes) > MAX_CLASSES:
         classes = [*classes[: MAX_CLASSES // 2], "...", *classes[-MAX_CLASSES // 2 + 1 :]]
     most = max(test)
@@ -44,11 +44,10 @@ def _too_rare(task: Task, protocol: Protocol) -> Iterator[str]:
     # The seed only matters among equally rare classes: which of them go without, but not how many.
     train, val = split(train_N, protocol, seed=0)
     test = stratified(torch.arange(len(test_N)), test_N, protocol.test_images or len(test_N))[0]
-    for part, labels_N in (("train", train_N[train]), ("val", train_N[val]), ("test", test_N[test])):
-        found = set(labels_N.tolist())
-        missing = [repr(name) for i, name in enumerate(task.classes) if found and i not in found]
-        if missing:
-            kind = {"train": "training", "val": "validation", "test": "test"}[part]
+    parts = (("train", "training", train_N[train]), ("val", "validation", train_N[val]), ("test", "test", test_N[test]))
+    for part, kind, labels_N in parts:
+        present = set(labels_N.tolist())
+        if missing := [repr(name) for i, name in enumerate(task.classes) if present and i not in present]:
             yield (
                 f"None of the {len(labels_N):,} {kind} images is of class{'es' * (len(missing) > 1)} {listed(missing)},"
                 f" too rare for so few images: plan more (protocol.{part}_images), or leave such classes out."

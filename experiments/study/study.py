@@ -3,10 +3,10 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from unicodedata import category, normalize
 
 from experiments.study.claims import read_claims
@@ -15,45 +15,39 @@ from experiments.study.search_space import Parameter, read_space
 from experiments.study.sweep_file import Section, read_mapping
 from ledger.config import Protocol
 from ledger.errors import nearest
+from ledger.names import name_and_options, variant_parts
 from ledger.study import Claims
 
-__all__ = ["BUDGETS", "Parameter", "Search", "Study", "StudyVariant", "Wandb", "load_study"]
-
-TuningKind = Literal["once", "per_seed"]
+T = TypeVar("T", bound="Protocol | Search | Study | Wandb")
 
 BUDGETS = ("smoke", "cpu", "night", "gpu")
-
-SEEDS = ("final_seeds", "first_seed")
-
+_SEEDS = ("final_seeds", "first_seed")
+_OF_BOTH = ("task", "poses", "variants", "claims", "protocol", "ladder", *_SEEDS)
+"""Keys of the file's top that a budget may have as well."""
 MAX_SLUG = 48
 """Characters of a file's name that a task's label makes."""
-
 MAX_ARMS = 5000
 """Far more than anybody trains."""
 
 _OPTIONS = r"(?::[a-z_]+=[A-Za-z0-9_.-]+)*"
+_POSE = rf"[A-Za-z][A-Za-z0-9_]*{_OPTIONS}"
 _VARIANT = rf"[a-z][a-z0-9_]*{_OPTIONS}(@[a-z][a-z0-9_]*{_OPTIONS})?(\+[a-z][a-z0-9_]*{_OPTIONS})*"
 _FORM = "of the form MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY+POLICY, each with :key=value where it has options"
 
-_WHOLE_BOUNDS = {
+_BOUNDS: dict[str, tuple[Any, Any]] = {
     "image_px": (8, 1024),
-    "train_images": (0, 10_000_000),
-    "val_images": (0, 10_000_000),
-    "test_images": (0, 10_000_000),
+    **dict.fromkeys(("train_images", "val_images", "test_images", "robustness_images"), (0, 10_000_000)),
     "epochs": (1, 10_000),
     "batch_size": (1, 65_536),
-    "robustness_images": (0, 10_000_000),
+    "width": (0.01, 100.0),
+    **dict.fromkeys(("momentum", "label_smoothing"), (0.0, 0.9999)),
+    **dict.fromkeys(("trials", "wave_size", "pruner_warmup_trials"), (1, 10_000)),
+    "pruner_warmup_epochs": (0, 10_000),
+    "seed": (0, 2**31 - 1),
+    "final_seeds": (1, 1000),
+    "first_seed": (1, 1_000_000),
 }
-_NUMBER_BOUNDS = {"width": (0.01, 100.0), "momentum": (0.0, 0.9999), "label_smoothing": (0.0, 0.9999)}
-"""Lowest and highest sensible value of the protocol's numbers."""
-
-
-@dataclass(frozen=True)
-class StudyVariant:
-    """A variant that takes part, and the one of the same study that it is compared with (itself: with none)."""
-
-    variant: str
-    baseline: str
+"""Lowest and highest sensible value of each number of a protocol, a search and a study."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +68,16 @@ class Search:
         extras: a model's or a policy's own parameters, by its name.
     """
 
-    sampler: Literal["tpe", "random"]
-    trials: int
-    wave_size: int
-    pruner: Literal["none", "median"]
-    pruner_warmup_trials: int
-    pruner_warmup_epochs: int
-    seed: int
-    tuning: TuningKind
-    space: tuple[Parameter, ...]
-    extras: dict[str, tuple[Parameter, ...]]
+    sampler: Literal["tpe", "random"] = "tpe"
+    trials: int = 20
+    wave_size: int = 4
+    pruner: Literal["none", "median"] = "none"
+    pruner_warmup_trials: int = 5
+    pruner_warmup_epochs: int = 1
+    seed: int = 0
+    tuning: Literal["once", "per_seed"] = "once"
+    space: tuple[Parameter, ...] = ()
+    extras: Mapping[str, tuple[Parameter, ...]] = field(default_factory=dict)
 
     def parameters(self, variant: str) -> tuple[Parameter, ...]:
         """What is tuned for a variant: the shared space, its model's own and its policies' own.
@@ -91,20 +85,20 @@ class Search:
         Where it has several policies, `policy.NAME` of one becomes `policy.POLICY.NAME`.
         """
         model, *policies = _names(variant)
-        found = [*self.space, *self.extras.get(model, ())]
+        parameters = [*self.space, *self.extras.get(model, ())]
         for policy in dict.fromkeys(policies):  # one that is there twice is refused with the other names
             place = f"policy.{policy}." if len(policies) > 1 else "policy."
-            own = self.extras.get(policy, ())
-            found += [dataclasses.replace(each, name=re.sub(r"^policy\.(?=\w+$)", place, each.name)) for each in own]
-        return tuple(found)
+            for each in self.extras.get(policy, ()):
+                parameters.append(replace(each, name=re.sub(r"^policy\.(?=\w+$)", place, each.name)))
+        return tuple(parameters)
 
 
 @dataclass(frozen=True)
 class Wandb:
     """Where runs are logged; mode `auto` is online where the user is logged in and offline elsewhere."""
 
-    project: str
-    mode: Literal["auto", "offline", "online", "disabled"]
+    project: str = "stn-bench"
+    mode: Literal["auto", "offline", "online", "disabled"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -114,8 +108,9 @@ class Study:
     Args:
         file: the path it was read from, for messages.
         task: `cifar10`, `mnist`, `sprites` or `folder:PATH`.
+        variants: those that take part, each with the one that it is compared with (itself: with none).
         final_seeds: number of final runs for each variant and pose; tuning uses seed 0.
-        first_seed: of the final runs; the others follow it. Another one repeats a study with runs that nobody has seen.
+        first_seed: of the final runs; the others follow it. Another one repeats a study with fresh runs.
         own_images: whether a folder of the user's own images took the place of the file's task.
         asked: what a probe was asked, by the names of its options; empty for a study whose sizes are its file's.
         has_budget: whether the file says anything of this budget.
@@ -126,21 +121,21 @@ class Study:
     name: str
     budget: str
     task: str
-    poses: tuple[str, ...]
-    variants: tuple[StudyVariant, ...]
-    protocol: Protocol
+    variants: Mapping[str, str]
     search: Search
-    final_seeds: int
-    claims: Claims
     wandb: Wandb
-    own_images: bool = False
-    asked: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
-    has_budget: bool = True
+    poses: tuple[str, ...] = ("upright",)
+    protocol: Protocol = field(default_factory=Protocol)
+    final_seeds: int = 5
     first_seed: int = 1
-    ladder: Ladder = dataclasses.field(default_factory=Ladder)
+    claims: Claims = field(default_factory=Claims)
+    own_images: bool = False
+    asked: Mapping[str, float | str] = field(default_factory=dict)
+    has_budget: bool = True
+    ladder: Ladder = field(default_factory=Ladder)
 
     def full_name(self, label: str) -> str:
-        """Of the study on images of that label: of its folder in the ledger, and of its group in W&B."""
+        """The name of its folder in the ledger and of its group in W&B, on images of that label."""
         return f"{self.name}-{slug(label)}-{self.budget}"
 
 
@@ -178,122 +173,107 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
     Raises UserError for anything in the file, of this budget or another, that is not as it should be.
     """
     top = read_mapping(path)
-    top.only(
-        ("name", "task", "poses", "variants", "claims", "protocol", "search", *SEEDS, "wandb", "budgets", "ladder")
-    )
+    top.only(("name", *_OF_BOTH, "search", "wandb", "budgets"))
     if budget not in BUDGETS:
         raise top.error("budgets", f"there is no budget {budget!r}; {nearest(budget, BUDGETS)}")
-    name = top.text(
-        "name", pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", what="a name of the letters a to z, digits, - and _"
-    )
-    wandb = top.section("wandb")
-    wandb.only(("project", "mode"))
     base = Study(
         file=str(path),
-        name=name,
+        name=top.text(
+            "name", pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", what="a name of the letters a to z, digits, - and _"
+        ),
         budget=budget,
         task=top.text("task"),
-        poses=("upright",),
         variants=_variants(top),
-        protocol=Protocol(),
         search=_search(top.section("search")),
-        final_seeds=5,
-        claims=Claims(),
-        wandb=Wandb(
-            wandb.text("project", "stn-bench", pattern=r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}", what="a project's name"),
-            cast(Any, wandb.choice("mode", ("auto", "offline", "online", "disabled"), "auto")),
-        ),
+        wandb=_wandb(top.section("wandb")),
     )
     base = _override(base, top)
     sections = top.section("budgets")
     sections.only(BUDGETS)
     studies = {each: _budget(base, sections.section(each), top.section("claims")) for each in BUDGETS}
     _check_extras(top.section("search").section("extras"), (base, *studies.values()))
-    study = dataclasses.replace(studies[budget], has_budget=budget in sections.values)
-    return dataclasses.replace(study, task=task, own_images=True) if task is not None else study
+    study = replace(studies[budget], has_budget=budget in sections.values)
+    return replace(study, task=task, own_images=True) if task is not None else study
 
 
 def _budget(base: Study, section: Section, claims: Section) -> Study:
-    section.only(("task", "poses", "variants", "claims", "protocol", "trials", "wave_size", "tuning", "ladder", *SEEDS))
-    trials = section.integer("trials", 1, 10_000, base.search.trials)
-    wave_size = section.integer("wave_size", 1, 10_000, base.search.wave_size)
-    tuning = cast(TuningKind, section.choice("tuning", get_args(TuningKind), base.search.tuning))
-    search = dataclasses.replace(base.search, trials=trials, wave_size=wave_size, tuning=tuning)
-    study = _override(dataclasses.replace(base, search=search), section)
-    baselines = {entry.variant: entry.baseline for entry in study.variants}
-    if len(study.poses) * len(baselines) > MAX_ARMS:
-        arms = f"{len(study.poses)} poses of {len(baselines)} variants"
+    searched = ("trials", "wave_size", "tuning")
+    section.only((*_OF_BOTH, *searched))
+    study = _override(replace(base, search=_with_fields(base.search, section.part(searched))), section)
+    if len(study.poses) * len(study.variants) > MAX_ARMS:
+        arms = f"{len(study.poses)} poses of {len(study.variants)} variants"
         raise section.error("", f"{arms} are more than the {MAX_ARMS} arms that a study may have")
     of = f" of {section.path}" if {"poses", "variants"} & set(section.values) else ""
-    found = read_claims(claims, section.section("claims"), poses=study.poses, baselines=baselines, of=of)
-    return dataclasses.replace(study, claims=found)
+    family = read_claims(claims, section.section("claims"), poses=study.poses, baselines=study.variants, of=of)
+    return replace(study, claims=family)
 
 
 def _override(study: Study, section: Section) -> Study:
     """The study with what the section says of it instead; the file's top and its budgets share these keys."""
-    given: dict[str, Any] = {}
-    if "task" in section.values:
-        given["task"] = section.text("task")
-    if "poses" in section.values:
-        given["poses"] = _poses(section)
-    if "variants" in section.values:
-        given["variants"] = _variants(section)
-    if "final_seeds" in section.values:
-        given["final_seeds"] = section.integer("final_seeds", 1, 1000)
-    if "first_seed" in section.values:
-        given["first_seed"] = section.integer("first_seed", 1, 1_000_000)
-    if "ladder" in section.values:
-        given["ladder"] = read_ladder(section.section("ladder"))
+    readers: dict[str, Callable[[Section], Any]] = {
+        "task": lambda section: section.text("task"),
+        "poses": _poses,
+        "variants": _variants,
+        "ladder": lambda section: read_ladder(section.section("ladder")),
+    }
+    given = {key: read(section) for key, read in readers.items() if key in section.values}
     protocol = read_protocol(study.protocol, section.section("protocol"))
     if protocol.val_images == 0:
         raise section.section("protocol").error("val_images", "0 leaves nothing to tune on")
-    return dataclasses.replace(study, protocol=protocol, **given)
+    return replace(_with_fields(study, section.part(_SEEDS)), protocol=protocol, **given)
 
 
 def read_protocol(base: Protocol, section: Section) -> Protocol:
     """The protocol with what the section says of it instead. Raises UserError for values that make no sense."""
-    types = get_type_hints(Protocol)
-    section.only(types)
-    given: dict[str, Any] = {}
-    for key in section.values:
-        kind = types[key]
-        if get_origin(kind) is Literal:
-            given[key] = section.choice(key, get_args(kind))
-        elif kind is bool:
-            given[key] = section.boolean(key)
-        elif kind is int:
-            given[key] = section.integer(key, *_WHOLE_BOUNDS[key])
-        else:
-            given[key] = float(section.number(key, *_NUMBER_BOUNDS[key]))
-    protocol = dataclasses.replace(base, **given)
-    if protocol.nesterov and protocol.momentum == 0 and {"nesterov", "momentum"} & set(given):
+    section.only(get_type_hints(Protocol))
+    protocol = _with_fields(base, section)
+    if protocol.nesterov and protocol.momentum == 0 and {"nesterov", "momentum"} & set(section.values):
         raise section.error("momentum", "0 does not go with nesterov: true; write nesterov: false")
     return protocol
 
 
+def _with_fields(base: T, section: Section) -> T:
+    """The dataclass with what the section says of fields that are words, truth values or numbers."""
+    types = get_type_hints(type(base))
+    given: dict[str, Any] = {}
+    for key in section.values:
+        if get_origin(types[key]) is Literal:
+            given[key] = section.choice(key, get_args(types[key]))
+        elif types[key] is bool:
+            given[key] = section.boolean(key)
+        elif types[key] is int:
+            given[key] = section.integer(key, *_BOUNDS[key])
+        else:
+            given[key] = float(section.number(key, *_BOUNDS[key]))
+    return replace(base, **given)
+
+
+def _wandb(section: Section) -> Wandb:
+    section.only(("project", "mode"))
+    pattern = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
+    project = section.text("project", Wandb.project, pattern=pattern, what="a project's name")
+    return _with_fields(Wandb(project), section.part(("mode",)))
+
+
 def _poses(section: Section) -> tuple[str, ...]:
     items, what = section.items("poses"), "of the form POSE or POSE:key=value"
-    poses = tuple(items.text(key, pattern=rf"[A-Za-z][A-Za-z0-9_]*{_OPTIONS}", what=what) for key in items.values)
+    poses = tuple(items.text(key, pattern=_POSE, what=what) for key in items.values)
     _check_unique(items, poses)
     return poses
 
 
-def _variants(section: Section) -> tuple[StudyVariant, ...]:
-    items = section.items("variants")
-    entries = []
-    for key in items.values:
-        item = items.section(key)
+def _variants(section: Section) -> dict[str, str]:
+    items, entries = section.items("variants"), []
+    for item in map(items.section, items.values):
         item.only(("variant", "baseline"))
-        entries.append(
-            StudyVariant(*(item.text(part, pattern=_VARIANT, what=_FORM) for part in ("variant", "baseline")))
-        )
-    names = [entry.variant for entry in entries]
+        entries.append([item.text(part, pattern=_VARIANT, what=_FORM) for part in ("variant", "baseline")])
+    names = [name for name, _ in entries]
     _check_unique(items, names)
-    for key, entry in zip(items.values, entries, strict=True):
-        if entry.baseline not in names:
-            message = f"{entry.baseline!r} is not among the variants; {nearest(entry.baseline, names)}"
+    for key, (_, baseline) in zip(items.values, entries, strict=True):
+        if baseline not in names:
+            message = f"{baseline!r} is not among the variants; {nearest(baseline, names)}"
             raise items.section(key).error("baseline", message)
-    return tuple(entries)
+    return dict(entries)
 
 
 def _check_unique(items: Section, names: Iterable[str]) -> None:
@@ -305,17 +285,11 @@ def _check_unique(items: Section, names: Iterable[str]) -> None:
 
 
 def _search(section: Section) -> Search:
-    section.only(field.name for field in dataclasses.fields(Search))
+    known = {each.name for each in dataclasses.fields(Search)}
+    section.only(known)
     extras = section.section("extras")
-    return Search(
-        sampler=cast(Any, section.choice("sampler", ("tpe", "random"), "tpe")),
-        trials=section.integer("trials", 1, 10_000, 20),
-        wave_size=section.integer("wave_size", 1, 10_000, 4),
-        pruner=cast(Any, section.choice("pruner", ("none", "median"), "none")),
-        pruner_warmup_trials=section.integer("pruner_warmup_trials", 1, 10_000, 5),
-        pruner_warmup_epochs=section.integer("pruner_warmup_epochs", 0, 10_000, 1),
-        seed=section.integer("seed", 0, 2**31 - 1, 0),
-        tuning=cast(Any, section.choice("tuning", get_args(TuningKind), "once")),
+    return replace(
+        _with_fields(Search(), section.part(known - {"space", "extras"})),
         space=read_space(section.section("space")),
         extras={name: read_space(extras.section(name)) for name in extras.values},
     )
@@ -323,18 +297,18 @@ def _search(section: Section) -> Search:
 
 def _names(variant: str) -> tuple[str, ...]:
     """The model's and the policies' names, by which a variant has its extras."""
-    return tuple(re.split("[:@]", part)[0] for part in variant.split("+"))
+    parts = variant_parts(variant)
+    return tuple(name_and_options(part)[0] for part in (parts.model, *parts.policies))
 
 
 def _check_extras(section: Section, studies: tuple[Study, ...]) -> None:
     """Refuse extras of what takes part at no budget, and a parameter that a variant would have twice."""
-    known = {name for study in studies for entry in study.variants for name in _names(entry.variant)}
+    known = {name for study in studies for variant in study.variants for name in _names(variant)}
     for name in section.values:
         if name not in known:
             raise section.error(name, f"no variant has this model or policy; {nearest(name, known)}")
     for study in studies:
-        for entry in study.variants:
-            names = [parameter.name for parameter in study.search.parameters(entry.variant)]
-            twice = next((name for name in names if names.count(name) > 1), None)
-            if twice:
-                raise section.error("", f"{entry.variant} would have {twice} twice")
+        for variant in study.variants:
+            names = [parameter.name for parameter in study.search.parameters(variant)]
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise section.error("", f"{variant} would have {twice} twice")

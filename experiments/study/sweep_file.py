@@ -47,7 +47,7 @@ for _tag, _pattern in _PLAIN.items():
 def read_mapping(path: Path) -> "Section":
     """The file as nested dicts, lists, texts, numbers, truth values and None, as one section.
 
-    Raises UserError if the file cannot be read, is no YAML, or is larger or deeper than a study can be.
+    Raises UserError if the file cannot be read, is not YAML, or is larger or deeper than a study can be.
     """
     try:
         with path.open("rb") as file:
@@ -65,8 +65,8 @@ def read_mapping(path: Path) -> "Section":
         raise UserError(f"{path}: {place}{' '.join(what.split())}") from None
     except RecursionError:
         raise UserError(f"{path}: is nested deeper than {MAX_DEPTH} levels") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: text that is no UTF-8, wild escapes
-        raise UserError(f"{path}: is no YAML in UTF-8: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: text that is not UTF-8, wild escapes
+        raise UserError(f"{path}: is not YAML in UTF-8: {' '.join(str(error).split())}") from None
     value = None if root is None else _Values(str(path)).of(root, depth=0)
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds no keys")
@@ -102,7 +102,7 @@ class _Values:
                 raise self.error(key_node, "'<<' does not merge keys here; write out the keys that it would bring")
             key = self.of(key_node, depth + 1)
             if not isinstance(key, str):
-                raise self.error(key_node, f"the key {shown(key)} is no text")
+                raise self.error(key_node, f"the key {shown(key)} is not a text")
             if key in values:
                 raise self.error(key_node, f"the key {shown(key)} is there twice")
             values[key] = self.of(value_node, depth + 1)
@@ -124,7 +124,7 @@ class _Values:
                     return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
             return text
         except (KeyError, ValueError):  # an explicit tag: !!int "ten"
-            raise self.error(node, f"{shown(text)} is no {tag}") from None
+            raise self.error(node, f"{shown(text)} is not a valid {tag}") from None
 
 
 def unquoted(value: object) -> str:
@@ -136,7 +136,7 @@ def unquoted(value: object) -> str:
 def _rounded(value: object) -> str:
     """The hint for 1e3, which YAML takes for a number with decimals; "" for other values."""
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
-    return f"; write {int(value)}" if is_whole and isinstance(value, float) else ""
+    return f"; write {value:.0f}" if is_whole else ""
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,11 @@ class Section:
     def text(self, key: str, default: str | None = None, *, pattern: str = ".{1,1000}", what: str = "a text") -> str:
         """A printable text that `pattern` matches in full; `what` says in words what is expected."""
         value = self._get(key, default)
-        if not (isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable()):
-            what = f"{what}, in printable characters, at most {MAX_TEXT}" if isinstance(value, str) else what
-            raise self.error(key, f"{shown(value)} is not {what}")
-        if not re.fullmatch(pattern, value):
-            raise self.error(key, f"{shown(value)} is not {what}")
-        return value
+        if isinstance(value, str) and not (len(value) <= MAX_TEXT and value.isprintable()):
+            what += f", in printable characters, at most {MAX_TEXT}"
+        elif isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        raise self.error(key, f"{shown(value)} is not {what}")
 
     def choice(self, key: str, known: Iterable[str], default: str | None = None) -> str:
         """One of the words `known`."""
@@ -229,3 +228,7 @@ class Section:
         if not isinstance(value, dict | None):
             raise self.error(key, f"{shown(value)} is not a set of keys with values")
         return Section(self.file, self._dotted(key), value or {})
+
+    def part(self, keys: Iterable[str]) -> "Section":
+        """These keys alone, those of them that it has."""
+        return Section(self.file, self.path, {key: value for key, value in self.values.items() if key in keys})

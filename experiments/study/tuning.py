@@ -31,11 +31,10 @@ class Trial:
 
 @dataclass
 class Tuning:
-    """How far it is.
+    """How far the tuning of an arm is.
 
     seed: of its trials' runs, which final runs do not have. repeats: whether the best settings are tried again, with
-    seeds below that one.
-    jobs: those trials that are being made. missing: keys of those of them that are not in the ledger yet.
+    seeds below that one. jobs: the trials that are being made. missing: keys of those that are not in the ledger yet.
     """
 
     search: ArmSearch
@@ -49,21 +48,21 @@ class Tuning:
 
     def next_trials(self) -> list[Trial]:
         """The trials to be made now that all earlier ones were told; none where the tuning is done."""
-        asked = [Trial(setting, self.seed) for setting in self.search.next_wave()]
-        if not asked and self.repeats and not self.has_repeated:
+        trials = [Trial(setting, self.seed) for setting in self.search.next_wave()]
+        if not trials and self.repeats and not self.has_repeated:
             self.has_repeated = True
-            asked = list(self._again())
-        self.is_done = not asked
-        self.trials += asked
-        return asked
+            trials = list(self._again())
+        self.is_done = not trials
+        self.trials += trials
+        return trials
 
     def tell(self, scores: Sequence[Score]) -> None:
         """The scores of the trials that were asked for last."""
-        told = self.trials[-len(scores) :]
-        for trial, score in zip(told, scores, strict=True):
+        trials = self.trials[-len(scores) :]
+        for trial, score in zip(trials, scores, strict=True):
             trial.status, trial.accuracy = score.status, score.val_accuracies[-1] if score.val_accuracies else None
         if not self.has_repeated:
-            self.search.tell(scores, [trial.key for trial in told])
+            self.search.tell(scores, [trial.key for trial in trials])
 
     def _again(self) -> Iterator[Trial]:
         completed = [trial for trial in self.trials if trial.status == "completed"]

@@ -32,10 +32,6 @@ MEASURING_S = 3.0
 SAY_EVERY_S = 5.0
 
 
-def silent(line: str) -> None:
-    """Say nothing."""
-
-
 @dataclass(frozen=True)
 class Estimate:
     """Seconds that the runs of a plan are expected to take on this machine.
@@ -62,7 +58,7 @@ def estimate(
     num_workers: int,
     rates: Sequence[float] | None = None,
     call: Call = here,
-    say: Say = silent,
+    say: Say = lambda line: None,
 ) -> Estimate:
     """What is left of the plan, by the speed of earlier runs, or as measured now by training for a moment.
 
@@ -77,22 +73,16 @@ def estimate(
         for kind, seconds in zip(plan.kinds, of_arm, strict=True)
     }
     left = runs_left(plan, sweep, ledger)
-    begun = [
-        (epochs, by_run[kind_of_run(job.run)] * epochs / job.run.protocol.epochs)
-        for arm in sweep.arms
-        for job in {job.key: job for job in arm.jobs if job.key not in ledger}.values()
-        if (epochs := latest_epoch(ledger.checkpoints(job.key)))
-    ]
-    left_s = sum(
-        number * seconds
-        for numbers, of_arm in zip(left, runs, strict=True)
-        for number, seconds in zip(numbers, of_arm, strict=True)
-    ) - sum(seconds for _, seconds in begun)
+    begun = {job.key: job.run for arm in sweep.arms for job in arm.jobs if job.key not in ledger}
+    kept = [(epochs, run) for key, run in begun.items() if (epochs := latest_epoch(ledger.checkpoints(key)))]
+    of_arms = zip(left, runs, strict=True)
+    left_s = sum(number * seconds for of_arm in of_arms for number, seconds in zip(*of_arm, strict=True))
+    left_s -= sum(by_run[kind_of_run(run)] * epochs / run.protocol.epochs for epochs, run in kept)
     return Estimate(
         runs=runs,
         by_run=by_run,
         num_done=plan.num_runs - sum(map(sum, left)),
-        kept_epochs=[epochs for epochs, _ in begun],
+        kept_epochs=[epochs for epochs, _ in kept],
         left_s=left_s,
         wall_s=left_s / num_workers,
     )
@@ -110,7 +100,7 @@ def runs_left(plan: Plan, sweep: Sweep, ledger: Ledger) -> list[list[int]]:
     return left
 
 
-def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = silent) -> list[float]:
+def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = lambda line: None) -> list[float]:
     """Training images/s of one worker in each arm: of its variant as the ledger's runs of this study had it.
 
     Where it has none, measured for a moment, once for arms that differ in the pose alone, and not in its size or in
@@ -124,10 +114,9 @@ def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = sile
             unknown.setdefault(kind, arm)
     if unknown:
         say(f"Measuring how fast {len(unknown)} variant{'s train' if len(unknown) > 1 else ' trains'} ...")
-    measured, last_s = dict[tuple[str, int, bool], float](), time.monotonic()
-    num_classes, num_channels = len(plan.task.classes), plan.task.num_channels
+    measured, last_s, task = dict[tuple[str, int, bool], float](), time.monotonic(), plan.task
     for kind, arm in unknown.items():
-        measured[kind] = call(measure_images_per_s, arm, plan.protocol, num_classes, num_channels)
+        measured[kind] = call(measure_images_per_s, arm, plan.protocol, len(task.classes), task.num_channels)
         if time.monotonic() - last_s > SAY_EVERY_S and len(measured) < len(unknown):
             last_s = time.monotonic()
             say(f"{len(measured)} of {len(unknown)} measured")
@@ -136,13 +125,12 @@ def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = sile
 
 def known_rates(plan: Plan, ledger: Ledger) -> dict[str, float]:
     """By variant, the mean training images/s of the last few runs that the ledger has of each of its arms."""
-    found: dict[str, list[float]] = {}
-    if plan.name in ledger.studies():
-        for arm in ledger.read_study(plan.name)["arms"]:
-            keys = [key for key in keys_of(arm) if key in ledger]
-            rates = [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
-            found.setdefault(arm["variant"], []).extend(rate for rate in rates if rate)
-    return {variant: sum(rates) / len(rates) for variant, rates in found.items() if rates}
+    rates_of: dict[str, list[float]] = {}
+    for arm in ledger.read_study(plan.name)["arms"] if plan.name in ledger.studies() else ():
+        keys = [key for key in keys_of(arm) if key in ledger]
+        rates = [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
+        rates_of.setdefault(arm["variant"], []).extend(filter(None, rates))
+    return {variant: sum(rates) / len(rates) for variant, rates in rates_of.items() if rates}
 
 
 def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channels: int = 3) -> float:
@@ -164,7 +152,7 @@ def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num
 
 
 def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channels: int, num_steps: int) -> float:
-    """Of epochs of so many steps; the first warms up."""
+    """Training images/s over epochs of so many steps; the first warms up."""
     device = torch.device(protocol.device)
     num_images = num_steps * protocol.batch_size
     protocol = dataclasses.replace(protocol, epochs=1 + num_steps)
@@ -191,14 +179,11 @@ def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channe
 
 def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> list[float]:
     """Expected seconds of one run of each kind of the arm in one worker, given training images/s."""
-    found = []
-    for kind in plan.kinds:
-        protocol = kind.protocol
+    seconds = []
+    for stage, protocol in [(kind.stage, kind.protocol) for kind in plan.kinds]:
         num_images = protocol.epochs * (protocol.train_images + EVALUATION_COST * protocol.val_images)
-        seconds = num_images / rate + RUN_OVERHEAD_S
-        if kind.stage != "trial":
-            # Compared with a forward pass it costs little to transform an image.
+        if stage != "trial":  # compared with a forward pass it costs little to transform an image
             num_tested = protocol.test_images + num_evaluations(protocol, protocol.test_images)
-            seconds += EVALUATION_COST * num_tested / rate
-        found.append(seconds)
-    return found
+            num_images += EVALUATION_COST * num_tested
+        seconds.append(num_images / rate + RUN_OVERHEAD_S)
+    return seconds

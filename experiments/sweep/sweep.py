@@ -5,13 +5,14 @@ killed sweep, started again, does what was left to do and nothing else.
 
 There may be ten thousand runs, so what is done when one of them ends does not depend on how many there are. The
 manifest lists all of them and is written whole: where that takes long, the arms that moved on wait for each other, are
-listed together, and their runs begin then. So each run that was ever begun is listed, as those who clean up rely on.
+listed together, and their runs begin then. So each run that was ever begun is listed, as `Ledger.sweep_up` relies on.
 """
 
 import dataclasses
 import queue
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import cycle
@@ -26,9 +27,7 @@ from experiments.study.search import ArmSearch, Score, Setting, open_storage
 from experiments.study.search_space import Parameter
 from experiments.study.settled import FOUND
 from experiments.study.shown import images_record
-from experiments.study.study import Search
 from experiments.study.tuning import Tuning
-from experiments.study.wandb_sweep import wandb_form
 from experiments.sweep.executors import Executor, WorkerDied
 from ledger.config import RESULT_FORMAT, Protocol, Stage, protocol_hash, run_key
 from ledger.errors import UserError
@@ -37,12 +36,10 @@ from ledger.listed import keys_of
 from ledger.private_text import from_here
 
 TUNING_SEED = 0
-"""Of the first trials where tuning is for all final runs."""
-BAD = ("failed", "diverged")
-"""Statuses of runs that nobody wanted."""
+"""Seed of the first trials where tuning is for all final runs."""
 POLL_S = 0.25
 MANIFEST_SHARE = 0.1
-"""Of the supervisor's time that writing the manifest may take."""
+"""The share of the supervisor's time that writing the manifest may take."""
 
 
 @dataclass
@@ -67,8 +64,8 @@ class Arm:
 
     @property
     def keys(self) -> list[str]:
-        """Of all runs of the arm that are known so far, trials before final runs."""
-        return [*self.trials, *self.finals, *(key for rung in self.rungs for key in rung)]
+        """Keys of all runs of the arm that are known so far, trials before final runs."""
+        return keys_of({"trials": self.trials, "finals": self.finals, "rungs": self.rungs})
 
     @property
     def jobs(self) -> list[Job]:
@@ -77,14 +74,15 @@ class Arm:
 
     @property
     def winners(self) -> list[str | None]:
-        """Of each tuning; none until all of them are done."""
+        """The key of each tuning's winner; none until all of them are done."""
         return [tuning.winner for tuning in self.tunings] if self.finals else []
 
 
 class Sweep:
     """A study under way.
 
-    store: whether to write the study's manifest and Optuna journal; a mere look writes nothing.
+    store: whether to write the study's manifest and Optuna journal; a mere look writes nothing. num_finished: as many
+    as `finished` names.
     """
 
     def __init__(self, plan: Plan, ledger: Ledger, *, store: bool) -> None:
@@ -92,7 +90,6 @@ class Sweep:
         self._storage = open_storage(ledger.root / "studies" / plan.name / "optuna.log") if store else None
         self.arms = [Arm(arm, self._tunings(arm)) for arm in plan.arms]
         self.num_finished = 0
-        """As many as `finished` names."""
         self._made: set[str] = set()
         self._asked: set[str] = set()
         self._futures: dict[Future[str], tuple[Job, Arm]] = {}
@@ -103,18 +100,17 @@ class Sweep:
         """Seeds of trials are 0 and below, those of final runs 1 and above: -3 tunes for 3."""
         study = self.plan.study
         if study.search.tuning == "once":
-            return [Tuning(self._search(arm, arm.name, study.search), TUNING_SEED, repeats=True)]
+            search = ArmSearch(arm.name, study.search, arm, self._storage)
+            return [Tuning(search, TUNING_SEED, repeats=True)]
         tunings = []
         for seed in self._seeds():
-            search = replace(study.search, seed=seed_of(study.search.seed, "tuning", seed) % 2**31)
-            tunings.append(Tuning(self._search(arm, f"{arm.name} seed {seed}", search), -seed, repeats=False))
+            of_seed = replace(study.search, seed=seed_of(study.search.seed, "tuning", seed) % 2**31)
+            search = ArmSearch(f"{arm.name} seed {seed}", of_seed, arm, self._storage)
+            tunings.append(Tuning(search, -seed, repeats=False))
         return tunings
 
-    def _search(self, arm: ArmPlan, name: str, search: Search) -> ArmSearch:
-        return ArmSearch(name, search, arm.parameters, arm.defaults, self._storage, arm.plain)
-
     def _seeds(self) -> range:
-        """Of final runs."""
+        """Seeds of final runs."""
         first = self.plan.study.first_seed
         return range(first, first + self.plan.study.final_seeds)
 
@@ -164,10 +160,9 @@ class Sweep:
 
     def _wait(self, seconds: float) -> "Future[str] | None":
         """A future that is done, if there is one by then."""
-        try:
+        with suppress(queue.Empty):
             return self._ended.get(timeout=seconds)
-        except queue.Empty:
-            return None
+        return None
 
     def _finish(self, future: "Future[str]") -> tuple[Job, Arm]:
         job, arm = self._futures.pop(future)
@@ -176,7 +171,7 @@ class Sweep:
         except WorkerDied as error:
             self.ledger.commit(job.key, failed_run_files(job, self.plan.task, str(error)))
         self._made.add(job.key)
-        self.num_finished += sum(job.key == each.key for each in arm.jobs)
+        self.num_finished += [other.key for other in arm.jobs].count(job.key)
         for tuning in arm.tunings:
             tuning.missing.discard(job.key)
         return job, arm
@@ -188,12 +183,9 @@ class Sweep:
         moved = [self._advance_tuning(arm, tuning) for tuning in arm.tunings]
         if not all(tuning.is_done for tuning in arm.tunings):
             return any(moved)
-        settings = [tuning.setting for tuning in arm.tunings]
+        settings = [*zip(self._seeds(), cycle(tuning.setting for tuning in arm.tunings), strict=False)]
         sizes = [
-            [
-                self._job(arm, setting, kind.stage, seed, (), kind.protocol)
-                for seed, setting in zip(self._seeds(), cycle(settings), strict=False)
-            ]
+            [self._job(arm, setting, kind.stage, seed, (), kind.protocol) for seed, setting in settings]
             for kind in self.plan.kinds[1:]
         ]
         arm.finals, *arm.rungs = [[job.key for job in jobs] for jobs in sizes]
@@ -202,7 +194,7 @@ class Sweep:
         return True
 
     def _advance_tuning(self, arm: Arm, tuning: Tuning) -> bool:
-        """The same of one of its tunings."""
+        """Move one of the arm's tunings on as far as the ledger's runs allow; returns whether it has new jobs."""
         moved, protocol = False, self.plan.tuning_protocol
         while not tuning.is_done and not tuning.missing:
             moved = True
@@ -210,7 +202,7 @@ class Sweep:
                 tuning.tell([self._score(job.key) for job in tuning.jobs])
             trials = tuning.next_trials()
             bars = () if tuning.has_repeated else tuning.search.prune_below(protocol.epochs)
-            tuning.jobs = [self._job(arm, each.setting, "trial", each.seed, bars, protocol) for each in trials]
+            tuning.jobs = [self._job(arm, trial.setting, "trial", trial.seed, bars, protocol) for trial in trials]
             for trial, job in zip(trials, tuning.jobs, strict=True):
                 trial.key = job.key
             tuning.missing = self._look(tuning.jobs)
@@ -240,7 +232,7 @@ class Sweep:
         """Say what the study consists of, so far, and what the searches were told."""
         if self._storage is None:
             return
-        arms: list[dict[str, Any]] = [
+        arms = [
             {
                 "pose": arm.plan.pose,
                 "variant": arm.plan.variant,
@@ -259,7 +251,7 @@ class Sweep:
             self.ledger.write_study(self.plan.name, self.about | {"arms": arms})
 
     def left_behind(self) -> int:
-        """How many finished runs the manifest, as it was, lists that are none of the study as it is now.
+        """How many finished runs the manifest, as it was, lists that do not belong to the study as it is now.
 
         Where an arm's tuning goes on from what it lists, what it lists beyond that may yet be the study's.
         """
@@ -267,8 +259,8 @@ class Sweep:
         listed: set[str] = set()
         for was in self.known.get("arms", ()):
             arm = arms.get((was["pose"], was["variant"]))
-            ours, theirs = set(arm.trials) if arm else set[str](), set(was["trials"])
-            if arm is None or arm.finals or not (ours <= theirs or theirs <= ours):
+            now, before = set(arm.trials) if arm else set[str](), set(was["trials"])
+            if arm is None or arm.finals or not (now <= before or before <= now):
                 listed.update(keys_of(was))
         listed.difference_update(key for arm in self.arms for key in arm.keys)
         return sum(key in self.ledger for key in listed)
@@ -293,8 +285,7 @@ class Sweep:
             "sampler": study.search.sampler,
             "tuning": study.search.tuning,
             "rungs": [
-                {name: getattr(rung, name) for name in ("train_images", "epochs")}
-                | {"protocol_hash": protocol_hash(rung)}
+                {"train_images": rung.train_images, "epochs": rung.epochs, "protocol_hash": protocol_hash(rung)}
                 for rung in self.plan.rungs
             ],
             "tuned_at": study.ladder.tuned_at,
@@ -320,7 +311,7 @@ class Sweep:
 
 
 def _forms(parameters: Iterable[Parameter]) -> dict[str, Any]:
-    return {parameter.name: wandb_form(parameter) for parameter in parameters}
+    return {parameter.name: parameter.wandb_form() for parameter in parameters}
 
 
 def check_same_task(ledger: Ledger, plan: Plan) -> None:
@@ -356,7 +347,7 @@ def remove_failed(under_way: Sweep) -> int:
     Those that the plan has no longer stay: nothing would take their place, and a failure is a result.
     """
     ledger = under_way.ledger
-    failed = {key for key in under_way.finished() if ledger.read(key)["status"] in BAD}
+    failed = {key for key in under_way.finished() if ledger.read(key)["status"] in ("failed", "diverged")}
     for key in failed:
         ledger.remove(key)
     return len(failed)

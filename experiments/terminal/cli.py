@@ -8,14 +8,13 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser
 
 from experiments.machine.home import user_path
-from experiments.terminal.arguments import HelpFormatter
+from experiments.terminal.arguments import CommandLine
 from experiments.terminal.stopping import STATUS_STOPPED, STOPPED
 from ledger.config import RunConfig
 from ledger.errors import UserError, nearest, remedy
@@ -34,170 +33,105 @@ NOT_LOADED = {
 """What the loader of shared libraries says, and what that means."""
 ONE_AT_A_TIME = ("sweep", "probe")
 """Commands that hold the ledger from their start to their end."""
-POSITIONAL = ("path", "ledger")
-"""Paths that are arguments of their own."""
+TRIED = "tried out if not given"
 
 
-def add_study_arguments(parser: ArgumentParser) -> None:
-    """Which study, on what images, at what size, in which ledger."""
-    parser.add_argument("--sweep", type=Path, default=Path("sweep.yaml"), help="file that describes the study")
-    parser.add_argument("--budget", default="auto", help="smoke, cpu, night or gpu; auto goes by the device found")
-    parser.add_argument("--data", type=Path, help="folder of images to use as the task, in place of the file's task")
-    parser.add_argument("--label", default="", help="what tables call the task; its own name by default")
-    add_ledger_argument(parser)
+def option(help: str, default: Any = None, **about: Any) -> dict[str, Any]:
+    """What argparse is told of an option; its type is that of its default, unless that is a text."""
+    kind = next(({"type": kind} for kind in (int, float, Path) if isinstance(default, kind)), {})
+    return {"help": help, "default": default, **kind, **about}
 
 
-def add_ledger_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the ledger: folder of finished runs")
+OPTIONS = {
+    "--sweep": option("file that describes the study", Path("sweep.yaml")),
+    "--budget": option("smoke, cpu, night or gpu; auto goes by the device found", "auto"),
+    "--data": option("folder of images to use as the task, in place of the file's task", type=Path),
+    "--label": option("what tables call the task; its own name by default", ""),
+    "--runs": option("the ledger: folder of finished runs", Path("runs")),
+    "--reports": option("folder for tables and figures", Path("reports")),
+    "--jobs": option("worker processes; 0 takes as many as pay", 0),
+    "--executor": option("local: this machine; ray: a Ray cluster, docs/cluster.md", "local"),
+    "--workers_per_gpu": option("workers that share a GPU, where --jobs is 0", 1),
+    "--retry_failed": {"help": "make runs again that failed or diverged", "action": "store_true"},
+    "--stall_s": option("a run counts as hung after so long; 0: never", 900.0),
+    "--config": {"help": "YAML file with any of these arguments", "action": "config"},
+    "--task": option("cifar10, mnist, sprites or folder:PATH; the study's by default", ""),
+    "--json": {"help": "print JSON", "action": "store_true"},
+    "--study": option("name of the study; the latest of the ledger by default", ""),
+    "path": {"help": "folder of images: train/ and test/, or one folder for each class", "type": Path},
+    "--minutes": option("time that the whole may take, roughly", 10.0),
+    "--turns": option(f"how things are found turned: any (angle), small, quarter, none; {TRIED}", "", type=str),
+    "--mirror": option(f"whether a mirrored image keeps its class: yes, no; {TRIED}", "", type=str),
+    "probe --label": option("what to call the images; the folder's name by default", ""),
+    "ledger": option("the ledger; runs by default", Path("runs"), nargs="?"),
+    "--claims": option("file that lists the numbers", Path("docs/claims.yaml")),
+    "run": {"help": "the run's key, or its beginning"},
+    "images": {"help": "image files, and folders of them", "nargs": "+", "type": Path},
+    "export --out": option("folder to write; exports/KEY by default", type=Path),
+    "predict --out": option("PNG to write: the images, and what the transformer makes of them", type=Path),
+    "wandb-report --out": option("write both as JSON into this folder instead, offline", type=Path),
+    "--entity": option("W&B user or team; your default one if not given", ""),
+    "name": option("the name to say all about; without one, all are listed", "", nargs="?"),
+    "--variant": option("the variant whose search to print", "cnn"),
+}
+"""By name, or by the command's and its own where commands have different ones of a name."""
 
-
-def add_reports_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--reports", type=Path, default=Path("reports"), help="folder for tables and figures")
-
-
-class CommandLine:
-    """A program's parser, and by its name each command's."""
-
-    def __init__(self, prog: str, description: str) -> None:
-        self.parser = ArgumentParser(
-            prog=prog, description=description, exit_on_error=False, allow_abbrev=False, formatter_class=HelpFormatter
-        )
-        self.commands: dict[str, ArgumentParser] = {}
-        self._subcommands = self.parser.add_subcommands(dest="command", metavar="COMMAND")
-
-    def add(self, name: str, help: str) -> ArgumentParser:
-        command = ArgumentParser(description=help, exit_on_error=False, formatter_class=HelpFormatter)
-        self._subcommands.add_subcommand(name, command, help=help)
-        self.commands[name] = command
-        return command
-
-    def parse(self, arguments: Sequence[str]) -> tuple[str, Namespace]:
-        """The command and its options, `~` in paths resolved. Raises ArgumentError, and UserError for a path."""
-        options = self.parser.parse_args(arguments)
-        chosen = options[options.command]
-        for option, value in vars(chosen).items():
-            if isinstance(value, Path):
-                given = {f"--{option}=", (f"--{option}", "")} & {*arguments, *pairwise(arguments)}
-                if given or (option in POSITIONAL and arguments[1:2] == [""]):
-                    raise UserError(
-                        f"{option}: is empty, as a variable of the shell is that was not set; give it a path"
-                    )
-                chosen[option] = user_path(value, option)
-            elif isinstance(value, list):
-                chosen[option] = [user_path(each, option) if isinstance(each, Path) else each for each in value]
-        return options.command, chosen
+STUDY, WORKERS = "--sweep --budget --data --label --runs", "--jobs --executor --workers_per_gpu"
+COMMANDS = {
+    "sweep": (
+        "carry out a study: tune every variant, train the winners with fresh seeds, write tables",
+        f"{STUDY} --reports {WORKERS} --retry_failed --stall_s",
+    ),
+    "plan": ("say what a sweep would do and how long it would take, without training", f"{STUDY} {WORKERS}"),
+    "run": (
+        "make one run; its protocol, task and pose are the study's unless said otherwise",
+        f"--config {STUDY} --task",
+    ),
+    "status": ("show the studies of the ledger and the runs in progress", "--runs --json"),
+    "tables": (
+        "write the tables of a study again, from the ledger; report writes the figures as well",
+        "--runs --reports --study",
+    ),
+    "report": (
+        "write a study's report: one HTML file that needs no network, with the tables and figures",
+        "--runs --reports --study",
+    ),
+    "probe": (
+        "say whether augmentation or a spatial transformer would help on a folder of images, in minutes",
+        "path --minutes --turns --mirror --label --runs --reports --jobs",
+    ),
+    "verify": ("read every file of a ledger and name what was damaged or edited", "ledger"),
+    "verify-docs": ("compute the numbers of README and docs again from the committed results", "--claims"),
+    "export": ("hand a final run over: weights, a file that torch alone can run, a model card", "run --runs --out"),
+    "predict": (
+        "ask a final run's network about images: class, confidence, what it looks at; "
+        "exit status 1 where some images cannot be read, 2 where none can",
+        "run images --runs --out --json",
+    ),
+    "wandb-report": (
+        "build a saved workspace and a report of a study in its W&B project",
+        "--runs --study --entity --out",
+    ),
+    "variants": ("list models, backbones, policies, tasks and poses; with a NAME, its hyper-parameters", "name --json"),
+    "dashboard": ("open W&B's terminal dashboard on the ledger's runs", "--runs"),
+    "sync": ("upload the ledger's runs to W&B", "--runs"),
+    "wandb-sweep": ("print the search of one variant as a W&B sweep file", f"{STUDY} --variant"),
+}
 
 
 def command_line(run_defaults: dict[str, Any] | None = None) -> CommandLine:
     """All commands of `stn-bench`. run_defaults: of `run`, where the sweep file has some."""
-    line = CommandLine(
-        program(),
-        "Compare learned with shown spatial invariance: spatial transformers and augmentation.",
-    )
-    add = line.add
-    command = add("sweep", "carry out a study: tune every variant, train the winners with fresh seeds, write tables")
-    add_study_arguments(command)
-    add_reports_argument(command)
-    add_worker_arguments(command)
-    command.add_argument("--retry_failed", action="store_true", help="make runs again that failed or diverged")
-    command.add_argument("--stall_s", type=float, default=900.0, help="a run counts as hung after so long; 0: never")
-
-    command = add("plan", "say what a sweep would do and how long it would take, without training")
-    add_study_arguments(command)
-    add_worker_arguments(command)
-
-    command = add("run", "make one run; its protocol, task and pose are the study's unless said otherwise")
-    command.add_argument("--config", action="config", help="YAML file with any of these arguments")
-    add_study_arguments(command)
-    command.add_argument("--task", default="", help="cifar10, mnist, sprites or folder:PATH; the study's by default")
-    command.add_class_arguments(RunConfig, None)
+    about = "Compare learned with shown spatial invariance: spatial transformers and augmentation."
+    line = CommandLine(program(), about)
+    for name, (help, options) in COMMANDS.items():
+        command = line.add(name, help)
+        for each in options.split():
+            command.add_argument(each, **(OPTIONS.get(f"{name} {each}") or OPTIONS[each]))
+    run = line.commands["run"]
+    run.add_class_arguments(RunConfig, None)
     # The test set is for those who ask for it: trying settings out must not read it.
-    command.set_defaults({"stage": "trial", **(run_defaults or {})})
-
-    command = add("status", "show the studies of the ledger and the runs in progress")
-    add_ledger_argument(command)
-    command.add_argument("--json", action="store_true", help="print JSON")
-
-    command = add("tables", "write the tables of a study again, from the ledger; report writes the figures as well")
-    add_ledger_argument(command)
-    add_reports_argument(command)
-    command.add_argument("--study", default="", help="name of the study; the latest of the ledger by default")
-
-    command = add("report", "write a study's report: one HTML file that needs no network, with the tables and figures")
-    add_ledger_argument(command)
-    add_reports_argument(command)
-    command.add_argument("--study", default="", help="name of the study; the latest of the ledger by default")
-
-    command = add(
-        "probe", "say whether augmentation or a spatial transformer would help on a folder of images, in minutes"
-    )
-    command.add_argument("path", type=Path, help="folder of images: train/ and test/, or one folder for each class")
-    command.add_argument("--minutes", type=float, default=10.0, help="time that the whole may take, roughly")
-    command.add_argument(
-        "--turns",
-        type=str,
-        default="",
-        help="how things are found turned: any (angle), small, quarter, none; tried out if not given",
-    )
-    command.add_argument(
-        "--mirror",
-        type=str,
-        default="",
-        help="whether a mirrored image keeps its class: yes, no; tried out if not given",
-    )
-    command.add_argument("--label", default="", help="what to call the images; the folder's name by default")
-    add_ledger_argument(command)
-    add_reports_argument(command)
-    command.add_argument("--jobs", type=int, default=0, help="worker processes; 0 takes as many as pay")
-
-    command = add("verify", "read every file of a ledger and name what was damaged or edited")
-    command.add_argument("ledger", nargs="?", type=Path, default=Path("runs"), help="the ledger; runs by default")
-
-    command = add("verify-docs", "compute the numbers of README and docs again from the committed results")
-    command.add_argument("--claims", type=Path, default=Path("docs/claims.yaml"), help="file that lists the numbers")
-
-    command = add("export", "hand a final run over: weights, a file that torch alone can run, a model card")
-    command.add_argument("run", help="the run's key, or its beginning")
-    add_ledger_argument(command)
-    command.add_argument("--out", type=Path, help="folder to write; exports/KEY by default")
-
-    command = add(
-        "predict",
-        "ask a final run's network about images: class, confidence, what it looks at; "
-        "exit status 1 where some images cannot be read, 2 where none can",
-    )
-    command.add_argument("run", help="the run's key, or its beginning")
-    command.add_argument("images", nargs="+", type=Path, help="image files, and folders of them")
-    add_ledger_argument(command)
-    command.add_argument("--out", type=Path, help="PNG to write: the images, and what the transformer makes of them")
-    command.add_argument("--json", action="store_true", help="print JSON")
-
-    command = add("wandb-report", "build a saved workspace and a report of a study in its W&B project")
-    add_ledger_argument(command)
-    command.add_argument("--study", default="", help="name of the study; the latest of the ledger by default")
-    command.add_argument("--entity", default="", help="W&B user or team; your default one if not given")
-    command.add_argument("--out", type=Path, help="write both as JSON into this folder instead, offline")
-
-    command = add("variants", "list models, backbones, policies, tasks and poses; with a NAME, its hyper-parameters")
-    command.add_argument("name", nargs="?", default="", help="the name to say all about; without one, all are listed")
-    command.add_argument("--json", action="store_true", help="print JSON")
-
-    for name, help in (
-        ("dashboard", "open W&B's terminal dashboard on the ledger's runs"),
-        ("sync", "upload the ledger's runs to W&B"),
-    ):
-        add_ledger_argument(add(name, help))
-
-    command = add("wandb-sweep", "print the search of one variant as a W&B sweep file")
-    add_study_arguments(command)
-    command.add_argument("--variant", default="cnn", help="the variant whose search to print")
+    run.set_defaults({"stage": "trial", **(run_defaults or {})})
     return line
-
-
-def add_worker_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=int, default=0, help="worker processes; 0 takes as many as pay")
-    parser.add_argument("--executor", default="local", help="local: this machine; ray: a Ray cluster, docs/cluster.md")
-    parser.add_argument("--workers_per_gpu", type=int, default=1, help="workers that share a GPU, where --jobs is 0")
 
 
 def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
@@ -209,21 +143,18 @@ def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
     finder.add_argument("--sweep")
     finder.add_argument("--budget", default="auto")
     try:
-        found, _ = finder.parse_known_args(list(arguments))
+        given, _ = finder.parse_known_args(list(arguments))
     except argparse.ArgumentError:
         return {}
-    path = user_path(found.sweep or "sweep.yaml", "sweep")
-    if found.sweep is None and not path.exists():
+    path = user_path(given.sweep or "sweep.yaml", "sweep")
+    if given.sweep is None and not path.exists():
         return {}
-    study = load_study(path, choose_budget(found.budget))
+    study = load_study(path, choose_budget(given.budget))
     return {"protocol": dataclasses.asdict(study.protocol), "pose": study.poses[0]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the process's exit status. Bad input is one line on stderr and status 2.
-
-    Status 1 says that no final run was completed, or that a table or a figure could not be made (STATUS_INCOMPLETE).
-    """
+    """Run a command; returns the process's exit status. Bad input is one line on stderr and status 2."""
     return run_or_complain(run_command, command_line, arguments)
 
 
@@ -266,8 +197,7 @@ def run_or_complain(
             raise
         return complain("this machine allows no more threads: raise `ulimit -u`, or ask for fewer workers with JOBS=")
     except ImportError as error:
-        why = next((why for words, why in NOT_LOADED.items() if words in str(error)), "")
-        if not why:
+        if not (why := next((why for words, why in NOT_LOADED.items() if words in str(error)), "")):
             raise
         return complain(f"a library cannot be loaded: {error}; {why}")
     except KeyboardInterrupt:
@@ -307,7 +237,7 @@ def output_is_stuck() -> bool:
 
 def complain(message: str) -> int:
     """Print the message as one line without control characters."""
-    with suppress(OSError):  # nobody is left to tell
+    with suppress(OSError):  # as where standard error is closed
         print("error:", plain(message), file=sys.stderr)
     return STATUS_BAD_INPUT
 
@@ -328,18 +258,14 @@ def explain(error: ArgumentError, arguments: Sequence[str], commands: Mapping[st
     if unknown:
         return f"unknown command {unknown[2]!r}; {nearest(unknown[2], commands)}"
     message = re.sub(r"""Unable to load config '(.*)' - .* config "\1"$""", r"Expected a dict. Got value: \1", message)
-    several = re.match(r"(--\S+): Expected a (tuple|dict)\. Got value: (.*)", message)
-    if several:
-        form = (
-            f"in the form {several[1]}=[0.1,0.2]" if several[2] == "tuple" else f"one by one: {several[1]}.NAME=VALUE"
-        )
-        return f"{several[1]}: {several[3]!r} is not a list of values; write them {form}"
-    number = re.match(r"(--\S+): Expected a (int|float|bool)\. Got value: (.*)", message)
-    if number:
-        (kind,) = (said for kind, said in CALLED.items() if kind.__name__ == number[2])
-        return f"{number[1]}: {number[3]!r} is not {kind}"
-    choice = re.match(r"(--\S+): Expected a typing\.Literal\[(.*)\]\. Got value: (.*)", message)
-    if choice:
-        known = re.findall(r"'([^']*)'", choice[2])
-        return f"{choice[1]}: {choice[3]!r} is unknown; {nearest(choice[3], known)}"
-    return message
+    expected = r"(tuple|dict|int|float|bool|typing\.Literal\[.*\])"
+    if not (refused := re.match(rf"(--\S+): Expected a {expected}\. Got value: (.*)", message)):
+        return message
+    option, kind, value = refused.groups()
+    if kind in ("tuple", "dict"):
+        form = f"in the form {option}=[0.1,0.2]" if kind == "tuple" else f"one by one: {option}.NAME=VALUE"
+        return f"{option}: {value!r} is not a list of values; write them {form}"
+    if words := [words for known, words in CALLED.items() if known.__name__ == kind]:
+        return f"{option}: {value!r} is not {words[0]}"
+    choices = re.findall(r"'([^']*)'", kind)
+    return f"{option}: {value!r} is unknown; {nearest(value, choices)}"

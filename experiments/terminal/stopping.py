@@ -1,9 +1,8 @@
 """Ctrl-C, SIGTERM and a closed terminal: the program ends within seconds, with one line, whatever it is doing.
 
-What is on disk is made for a process that ends anywhere, so nothing must be finished first. The first signal is raised
-as KeyboardInterrupt, which lets workers and the tracker go in order; more of them change nothing. A library may lose
-that exception (in an import, in a destructor), or its C code may not come back to see it. So a thread, which the
-system tells of the signal through a pipe, ends the program when its time is up.
+The first signal is raised as KeyboardInterrupt, which lets workers and the tracker go in order; more of them change
+nothing. A library may lose that exception (in an import, in a destructor), or its C code may not come back to see it.
+So a thread, which the system tells of the signal through a pipe, ends the program when its time is up.
 """
 
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 STATUS_STOPPED = 130
 STOPPED = "\nStopped. Finished runs are in the ledger; the same command goes on from here."
 LIMIT_S = 6.0
@@ -32,10 +32,9 @@ def listen() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
+    for number in SIGNALS:
         # Ignored under nohup, and where a shell has put the command in the background.
-        if number and signal.getsignal(number) is not signal.SIG_IGN:
+        if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     threading.Thread(target=_end_in_time, args=(reader,), daemon=True).start()
 
@@ -54,9 +53,8 @@ def finish(status: int) -> None:
     Python's own end waits for whatever a library left, such as a process that the kernel holds; and in it signals have
     Python's answers again, which would make a failure of what is done.
     """
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if number := getattr(signal, name, None):
-            signal.signal(number, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     timer = threading.Timer(LIMIT_S, os._exit, (status,))
     timer.daemon = True
     timer.start()

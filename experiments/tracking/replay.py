@@ -1,7 +1,6 @@
 """A run of the ledger as a W&B run, and what W&B's client knows of its server. The only file that imports wandb.
 
-W&B writes the paths it is told into its files and uploads some of them. So the working directory is the ledger, paths
-are relative to it, and copies that W&B makes for an upload lie in a temporary folder, which is gone with the process.
+The working directory is the ledger: W&B writes the paths it is told into its files, and uploads some of those.
 """
 
 import json
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.machine.parent_death import end_with_parent
 from experiments.tracking import wandb_record
 from experiments.tracking.upload import Server
+from experiments.tracking.wandb_record import Json
 from ledger.ledger import Ledger
 from ledger.markers import Job, Marker, write_marker
 
@@ -23,6 +23,30 @@ if TYPE_CHECKING:
     import wandb
 
 WANDB = Path("wandb")
+SETTINGS: dict[str, Any] = {
+    "mode": "offline",
+    "root_dir": ".",
+    "use_dot_wandb": False,
+    # Nothing of the machine, the user, the command or the repository.
+    "host": "",
+    "program": "stn-bench",
+    "x_executable": "python",
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+    "disable_job_creation": True,
+    "label_disable": True,
+    "sagemaker_disable": True,
+    "console": "off",
+    "silent": True,
+    "symlink": False,
+    "reinit": "finish_previous",
+}
+"""What W&B does with every run."""
 
 
 def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
@@ -36,41 +60,18 @@ def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     import wandb
 
     folder = Path("runs") / key
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    cost = _read_json(folder / "cost.json", {})
+    run, epochs, cost, robustness = wandb_record.read_files(folder)
     run_id = agent.get("WANDB_RUN_ID", key)
-    marker = Marker(project=job["project"], group=job["group"], tags=job["tags"], folder="", uploaded=False)
-
     (WANDB / "logged" / key).unlink(missing_ok=True)
     for leftover in [*WANDB.glob(f"offline-run-*-{run_id}"), *WANDB.glob(f"offline-run-*-{run_id}-*")]:
         shutil.rmtree(leftover, ignore_errors=True)
 
     settings = wandb.Settings(
-        mode="offline",
-        root_dir=".",
-        use_dot_wandb=False,
         run_name=wandb_record.run_name(run),
         run_group=job["group"],
         run_job_type=run["config"]["stage"],
         run_tags=wandb_record.tags(run, job["tags"]),
-        # Nothing of the machine, the user, the command or the repository.
-        host="",
-        program="stn-bench",
-        x_executable="python",
-        x_disable_meta=True,
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-        disable_git=True,
-        disable_code=True,
-        save_code=False,
-        disable_job_creation=True,
-        label_disable=True,
-        sagemaker_disable=True,
-        console="off",
-        silent=True,
-        symlink=False,
-        reinit="finish_previous",
+        **SETTINGS,
     )
     if not agent:  # otherwise the agent has named both
         settings.run_id, settings.project = key, job["project"]
@@ -78,8 +79,8 @@ def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     logged = wandb.init(settings=settings, config=wandb_record.config(run, cost))
     written = Path(logged.dir).parent
     try:
-        summary = wandb_record.summary(run, cost) | _tables(run, folder, logged)
-        for number, row in enumerate(_rows(run, folder, logged)):
+        summary = wandb_record.summary(run, cost) | _tables(run, robustness, folder, logged)
+        for number, row in enumerate(_rows(run, epochs, robustness, folder, logged)):
             if number >= num_there:
                 logged.log(row, step=number)
             else:
@@ -103,19 +104,20 @@ def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
     written = written.rename(
         WANDB / f"offline-run-{wandb_record.file_name(run)}-{written.name.removeprefix('offline-')}"
     )
-    marker["folder"] = written.name
+    marker = Marker(project=job["project"], group=job["group"], tags=job["tags"], folder=written.name, uploaded=False)
     write_marker(Path(), key, marker)
     return marker
 
 
-def _rows(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> Iterator[dict[str, Any]]:
+def _rows(
+    run: Json, epochs: list[Json], robustness: Json, folder: Path, logged: "wandb.Run"
+) -> Iterator[dict[str, Any]]:
     """What the run logs, row by row; says first what each number is over.
 
     The picture comes with the last epoch; the curves over transformed images follow it.
     """
     import wandb
 
-    robustness = _read_json(folder / "robustness.json", {})
     curves = list(wandb_record.curves(robustness))
     logged.define_metric("epoch", hidden=True)
     logged.define_metric("lr", step_metric="epoch", summary="none")  # at the end it is nearly 0, whatever it was
@@ -126,35 +128,32 @@ def _rows(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> Iterator[di
         logged.define_metric(name, step_metric=axis, summary="none")
     logged.define_metric("*", step_metric="epoch")
 
-    epochs = wandb_record.history(run, _read_json(folder / "history.json", [])) or [{}]
-    if (folder / "transformer.png").exists():
-        caption = "images before and after the transformer"
-        epochs[-1]["transformer"] = wandb.Image(str(folder / "transformer.png"), caption=caption)
-    yield from (row for row in [*epochs, *curves] if row)
+    rows = wandb_record.history(run, epochs) or [{}]
+    if (picture := folder / "transformer.png").exists():
+        rows[-1]["transformer"] = wandb.Image(str(picture), caption="images before and after the transformer")
+    yield from (row for row in [*rows, *curves] if row)
 
 
-def _tables(run: dict[str, Any], folder: Path, logged: "wandb.Run") -> dict[str, Any]:
+def _tables(run: Json, robustness: Json, folder: Path, logged: "wandb.Run") -> dict[str, Any]:
     """The run's tables, for its summary: in its history W&B's terminal dashboard draws how many rows each has."""
     import wandb
 
-    found = wandb_record.tables(run, _read_json(folder / "robustness.json", {}))
-    tables: dict[str, Any] = {name: wandb.Table([*table.columns], [*table.rows]) for name, table in found.items()}
-    classes = run["task"]["classes"]
-    if (folder / "predictions.safetensors").exists() and len(classes) <= wandb_record.MAX_CONFUSION_CLASSES:
+    tables: dict[str, Any] = {
+        name: wandb.Table([*table.columns], [*table.rows])
+        for name, table in wandb_record.tables(run, robustness).items()
+    }
+    classes, predictions = run["task"]["classes"], folder / "predictions.safetensors"
+    if predictions.exists() and len(classes) <= wandb_record.MAX_CONFUSION_CLASSES:
         import safetensors.numpy
 
-        said = safetensors.numpy.load_file(folder / "predictions.safetensors")
+        arrays = safetensors.numpy.load_file(predictions)
         tables["confusion"] = wandb.plot.confusion_matrix(
-            y_true=said["label"].tolist(),
-            preds=said["predicted"].tolist(),
+            y_true=arrays["label"].tolist(),
+            preds=arrays["predicted"].tolist(),
             class_names=classes,
             title="Confusion (test images)",
         )
     return logged._serialize_custom_charts(tables)
-
-
-def _read_json(file: Path, missing: Any) -> Any:
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else missing
 
 
 def find_server(account: Mapping[str, str], folder: str, patience_s: Callable[[], float]) -> Server:

@@ -1,6 +1,7 @@
 """The tracker's process: has the runs that it is told of replayed, and uploads them."""
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -20,19 +21,15 @@ from experiments.tracking.replay import WANDB, find_server, replay
 from experiments.tracking.settings import at_home, upload_environment
 from experiments.tracking.tracker import offline_env, slow_s
 from experiments.tracking.upload import Upload
-from ledger.markers import Job, Marker, read_marker, write_marker
+from ledger.markers import Job, Marker, job_of, read_marker, write_marker
 
 UPLOAD_BATCH = 20
 """Runs that one `wandb sync` uploads; starting it costs as much as ten small runs."""
-
 _KEPT = "upload failed, runs are kept here until the next sync"
-
 _SECRET = re.compile(r"[A-Za-z0-9_=+]{32,}|//[^/\s@]*@")
 """What may be an API key, or credentials in an address: a careless server sends back what it was sent."""
-
 # How an agent of a W&B sweep tells the program it starts which run of the sweep to be.
 _AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_PROJECT", "WANDB_ENTITY")
-
 _CLIENT = (sys.executable, "-P", "-m", "experiments.tracking.replay")
 
 
@@ -52,9 +49,8 @@ def serve(order: dict[str, Any]) -> None:
 class Replayer:
     """Writes W&B's files of runs, and uploads them.
 
-    jobs: runs to write; None after the last.
-    waiting: runs that are written and not uploaded.
-    is_proven: an upload has worked.
+    jobs: runs to write; None after the last. waiting: runs that are written and not uploaded. is_proven: an upload has
+    worked.
     """
 
     def __init__(self, order: dict[str, Any]) -> None:
@@ -78,9 +74,10 @@ class Replayer:
         self.is_proven, self.num_failures, self.away, self.ask_again_at = False, 0, "", 0.0
 
     def report(self, problem: str) -> None:
+        """Tell of the first problem; that says enough."""
         if not self.reports.closed:
             self.reports.write(json.dumps(_SECRET.sub("...", " ".join(problem.split()))[:400]) + "\n")
-            self.reports.close()  # the first says enough
+            self.reports.close()
 
     def leave(self, *_: object) -> NoReturn:
         if self.upload:
@@ -90,8 +87,7 @@ class Replayer:
 
     def listen(self) -> None:
         for line in self.commands:
-            job = json.loads(line)
-            if job is None:
+            if (job := json.loads(line)) is None:
                 self.is_last.set()
             self.jobs.put(job)
             if job is None:
@@ -103,16 +99,16 @@ class Replayer:
         (WANDB / "logged").mkdir(parents=True, exist_ok=True)
         if self.order["online"]:
             try:
-                server = find_server(
-                    self.account,
-                    self.scratch.name,
-                    lambda: self.order["hurry_s" if self.is_last.is_set() else "patience_s"],
-                )
+                server = find_server(self.account, self.scratch.name, self.patience_s)
                 command = [*_CLIENT, "--sync", str(os.getpid())]
                 self.upload = Upload(command, self.account, Path(self.scratch.name), server, self.order["stall_s"])
             except Exception as fault:  # the files are written all the same
                 self.report(f"{_KEPT}: W&B's settings cannot be read: {type(fault).__name__}: {fault}")
         os.environ.update(offline_env(self.scratch.name) | self.agent)
+
+    def patience_s(self) -> float:
+        """For how long the server may be silent now."""
+        return float(self.order["hurry_s" if self.is_last.is_set() else "patience_s"])
 
     def replay_all(self) -> None:
         while job := self.jobs.get():
@@ -183,8 +179,7 @@ class Replayer:
                 return "the server does not say what it has of runs that are there already"
             for key in keys:
                 if (num_rows := known.get(self.run_id(key))) is not None:
-                    marker = self.waiting[key]
-                    job = Job(key=key, project=project, group=marker["group"], tags=marker["tags"], again=True)
+                    job = job_of(key, self.waiting[key])
                     self.waiting[key] = replay(job, self.agent, num_rows)
         return self.send(upload, keys, resume=True)
 
@@ -207,8 +202,6 @@ def _take_environment(online: bool) -> tuple[dict[str, str], dict[str, str]]:
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
     """Keeps two trackers of one ledger from writing at once."""
-    import fcntl
-
     with open(WANDB / "lock", "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also by a kill
         yield

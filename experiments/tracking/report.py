@@ -1,12 +1,10 @@
 """A study as a saved workspace and a report of its W&B project. The only file that imports wandb_workspaces.
 
-Both are specifications, built from what the ledger says the study's runs have logged; nothing is asked of a server
-before they are saved. docs/wandb.md shows how to read them.
+Both are built from what the ledger says the study's runs have logged; a server is asked nothing before they are saved.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,9 @@ from wandb_workspaces import expr
 from experiments.tracking import wandb_record
 from ledger.files import write_atomically
 
-WIDTH = 24
-"""Columns of a report's grid."""
-
 MAX_TITLE = 128
 MAX_GROUPS = 50
 """Lines or bars that a panel shows at most; W&B's own choice is ten."""
-
-_BY_VARIANT = reports.Config("variant")
 _SCORES = {
     "test/accuracy": "Test accuracy",
     "test/loss": "Test loss (nats)",
@@ -39,6 +32,18 @@ _TRANSFORMER = {
     "transformer/shift_r2": "How much of the true shift the transformer finds (R²)",
     "transformer/identity_fraction": "Share of images that it leaves as they are",
     "transformer/zoom": "Its zoom (above 1 it sees more than the image)",
+}
+_LEARNING = {
+    "val/accuracy": ("epoch", "Validation accuracy over epochs"),
+    "train/loss": ("epoch", "Training loss over epochs"),
+}
+_CURVES = {
+    "rotation/accuracy": ("rotation/deg", "Accuracy over the angle an image is turned by (degrees anticlockwise)"),
+    "scale/accuracy": ("scale/factor", "Accuracy over the factor an image is enlarged by"),
+    "shift_x/accuracy": ("shift_x/px", "Accuracy over the shift to the right (pixels)"),
+    "shift_y/accuracy": ("shift_y/px", "Accuracy over the shift down (pixels)"),
+    "corruption/geometric": ("corruption/severity", "Accuracy over the severity of geometric changes"),
+    "corruption/photometric": ("corruption/severity", "Accuracy over the severity of photometric changes"),
 }
 _TABLES = ("class_accuracy", "robustness")
 _HOW_TO_READ = (
@@ -55,7 +60,7 @@ _HOW_TO_READ = (
 class Shown:
     """What the workspace and the report show.
 
-    entity: "" for nobody's, in a file. answer: a headline, then sentences, as plain text. poses: of the study.
+    entity: "" in a file. answer: a headline, then sentences, as plain text. poses: of the study.
     hyperparameters: that were tuned, by dotted name. logged: names of all that its runs have logged. strays: keys of
     runs that belong to the study but were logged in another group, since they were made for that.
     """
@@ -87,10 +92,7 @@ def logged_names(ledger: Path, keys: Iterable[str]) -> frozenset[str]:
     names: set[str] = set()
     for key in keys:
         folder = ledger / "runs" / key
-        run, epochs, cost, robustness = (
-            json.loads(file.read_text(encoding="utf-8")) if (file := folder / f"{name}.json").exists() else empty
-            for name, empty in (("run", {}), ("history", []), ("cost", {}), ("robustness", {}))
-        )
+        run, epochs, cost, robustness = wandb_record.read_files(folder)
         rows = [*wandb_record.history(run, epochs), *wandb_record.curves(robustness)]
         names.update(name for row in rows for name in row)
         names.update(wandb_record.summary(run, cost), wandb_record.tables(run, robustness))
@@ -103,19 +105,26 @@ def build_report(shown: Shown) -> reports.Report:
     """The report: the answer, final runs, where they hold, transformers, tuning, single runs, how to read it."""
     headline, *sentences = shown.answer
     blocks: list[Any] = [reports.H2("The answer"), reports.CalloutBlock(headline), *map(reports.P, sentences)]
+
+    def add(heading: str, runsets: list[reports.Runset], at: str = "") -> None:
+        """Append a heading and a grid, two panels a row; nothing if there is no panel."""
+        panels = _panels(shown, reports.Config("variant"))[heading]
+        height, half = 8, 12  # a report's grid has 24 columns
+        for i, panel in enumerate(panels):
+            panel.layout = reports.Layout(x=i % 2 * half, y=i // 2 * height, w=half, h=height)
+        if panels:
+            blocks.extend([reports.H2(heading + at), reports.PanelGrid(runsets=runsets, panels=panels)])
+
     for pose in shown.poses:
         finals = [_runs(shown, "Final runs", pose, "final", "finished")]
-        at = f" at pose {pose}" if len(shown.poses) > 1 else ""
-        _section(blocks, f"Final runs{at}", finals, [*_score_panels(shown), *_learning_panels(shown)])
-        _section(blocks, f"Where it holds{at}", finals, _curve_panels(shown))
-        _section(blocks, f"What the transformers do{at}", finals, _transformer_panels(shown))
-    trials = [_runs(shown, "Trials", None, "trial", "finished")]
-    _section(blocks, "Tuning", trials, _tuning_panels(shown))
+        for heading in ("Final runs", "Where it holds", "What the transformers do"):
+            add(heading, finals, f" at pose {pose}" if len(shown.poses) > 1 else "")
+    add("Tuning", [_runs(shown, "Trials", None, "trial", "finished")])
     singles = [
         _runs(shown, "Final runs", None, "final", "finished", groupby=()),
         _runs(shown, "Failed or diverged", None, None, "failed", groupby=()),
     ]
-    _section(blocks, "Run by run", singles, _single_panels(shown))
+    add("Run by run", singles)
     blocks += [reports.H2("How to read this"), reports.UnorderedList([*_HOW_TO_READ])]
     title = f"{shown.task}: shown or learned? ({shown.study})"
     return reports.Report(
@@ -125,13 +134,6 @@ def build_report(shown: Shown) -> reports.Report:
 
 def build_workspace(shown: Shown) -> workspaces.Workspace:
     """The workspace: the study's runs grouped by stage, pose and variant, and the report's panels."""
-    sections = {
-        "Final runs": [*_score_panels(shown, None), *_learning_panels(shown, None)],
-        "Where it holds": _curve_panels(shown, None),
-        "What the transformers do": _transformer_panels(shown, None),
-        "Tuning": _tuning_panels(shown),
-        "Run by run": _single_panels(shown),
-    }
     poses = [expr.Config("pose")] if len(shown.poses) > 1 else []
     groupby: list[expr.MetricType] = [expr.Metric("JobType"), *poses, expr.Config("variant")]
     scores = [name for name in ("test/accuracy", "val/accuracy") if name in shown.logged]
@@ -141,7 +143,7 @@ def build_workspace(shown: Shown) -> workspaces.Workspace:
         name=shown.study,
         sections=[
             workspaces.Section(name=name, panels=panels, is_open=name == "Final runs")
-            for name, panels in sections.items()
+            for name, panels in _panels(shown, None).items()
             if panels
         ],
         settings=workspaces.WorkspaceSettings(x_axis="epoch", max_runs=100),
@@ -160,16 +162,15 @@ def default_entity() -> str:
 
 
 def write(shown: Shown, out: Path) -> list[Path]:
-    """Both specifications as JSON files, without a network.
-
-    shown.entity must be "", since W&B is asked for somebody's project.
-    """
+    """Both specifications as JSON files, without a network: no entity is named, since W&B would be asked for it."""
     assert not shown.entity
     out.mkdir(parents=True, exist_ok=True)
     models = {"workspace": build_workspace(shown)._to_model(), "report": build_report(shown)._to_model()}
-    paths = [out / f"{name}.json" for name in models]
-    for path, model in zip(paths, models.values(), strict=True):
-        write_atomically(path, f"{model.model_dump_json(by_alias=True, exclude_none=True, indent=1)}\n".encode())
+    paths = []
+    for name, model in models.items():
+        paths.append(out / f"{name}.json")
+        text = model.model_dump_json(by_alias=True, exclude_none=True, indent=1)
+        write_atomically(paths[-1], f"{text}\n".encode())
     return paths
 
 
@@ -217,60 +218,46 @@ def _runs(
     )
 
 
-def _section(blocks: list[Any], heading: str, runsets: list[reports.Runset], panels: list[Any]) -> None:
-    """Append a heading and a grid, two panels a row; nothing if there is no panel."""
-    if not panels:
-        return
-    height, half = 8, WIDTH // 2
-    for i, panel in enumerate(panels):
-        panel.layout = reports.Layout(x=i % 2 * half, y=i // 2 * height, w=half, h=height)
-    blocks += [reports.H2(heading), reports.PanelGrid(runsets=runsets, panels=panels)]
+def _panels(shown: Shown, by: reports.Config | None) -> dict[str, list[Any]]:
+    """Panels by their section's heading, of what the runs have logged.
 
+    by: what panels group by themselves; a workspace's panels follow the grouping of its runs.
+    """
+    means: dict[str, Any] = {"groupby": by, "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
 
-def _score_panels(shown: Shown, by: reports.Config | None = _BY_VARIANT) -> list[Any]:
-    """by: what panels group by themselves; a workspace's panels follow the grouping of its runs."""
-    return [_bars(title, name, by) for name, title in _SCORES.items() if name in shown.logged]
+    def bars(titles: Mapping[str, str]) -> list[Any]:
+        logged = {name: title for name, title in titles.items() if name in shown.logged}
+        return [
+            reports.BarPlot(title=title, metrics=[name], max_bars_to_show=MAX_GROUPS, **means)
+            for name, title in logged.items()
+        ]
 
+    def lines(titles: Mapping[str, tuple[str, str]]) -> list[Any]:
+        """titles: by the number's name, what it is over, and the title."""
+        style: dict[str, Any] = {"smoothing_type": "none", "max_runs_to_show": MAX_GROUPS, **means}
+        logged = {name: place for name, place in titles.items() if name in shown.logged}
+        return [reports.LinePlot(title=title, x=x, y=[name], **style) for name, (x, title) in logged.items()]
 
-def _learning_panels(shown: Shown, by: reports.Config | None = _BY_VARIANT) -> list[Any]:
-    titles = {"val/accuracy": "Validation accuracy over epochs", "train/loss": "Training loss over epochs"}
-    panels = [_line(title, "epoch", [name], by) for name, title in titles.items() if name in shown.logged]
-    if {"train_flops", "test/accuracy"} <= shown.logged:
-        panels.append(
-            reports.ScatterPlot(
-                title="Test accuracy over training FLOPs",
-                x=reports.SummaryMetric("train_flops"),
-                y=reports.SummaryMetric("test/accuracy"),
-                log_x=True,
-            )
-        )
-    return panels
-
-
-def _curve_panels(shown: Shown, by: reports.Config | None = _BY_VARIANT) -> list[Any]:
-    titles = {
-        "rotation": "Accuracy over the angle an image is turned by (degrees anticlockwise)",
-        "scale": "Accuracy over the factor an image is enlarged by",
-        "shift_x": "Accuracy over the shift to the right (pixels)",
-        "shift_y": "Accuracy over the shift down (pixels)",
+    flops = reports.ScatterPlot(
+        title="Test accuracy over training FLOPs",
+        x=reports.SummaryMetric("train_flops"),
+        y=reports.SummaryMetric("test/accuracy"),
+        log_x=True,
+    )
+    title = "Images before (above) and after (below) the transformer"
+    pictures = reports.MediaBrowser(title=title, media_keys=["transformer"], num_columns=1)
+    tables = [reports.WeavePanelSummaryTable(table_name=name) for name in _TABLES if name in shown.logged]
+    return {
+        "Final runs": [
+            *bars(_SCORES),
+            *lines(_LEARNING),
+            *([flops] if {"train_flops", "test/accuracy"} <= shown.logged else []),
+        ],
+        "Where it holds": lines(_CURVES),
+        "What the transformers do": [*bars(_TRANSFORMER), *([pictures] if "transformer" in shown.logged else [])],
+        "Tuning": _tuning_panels(shown),
+        "Run by run": [*tables, reports.RunComparer(diff_only="split")],
     }
-    axes = {f"{kind}/accuracy": (f"{kind}/{unit}", titles[kind]) for kind, unit in wandb_record.CURVES.items()}
-    axes |= {
-        f"{wandb_record.CORRUPTION}/{kind}": (
-            f"{wandb_record.CORRUPTION}/severity",
-            f"Accuracy over the severity of {kind} changes",
-        )
-        for kind in ("geometric", "photometric")
-    }
-    return [_line(title, x, [name], by) for name, (x, title) in axes.items() if name in shown.logged]
-
-
-def _transformer_panels(shown: Shown, by: reports.Config | None = _BY_VARIANT) -> list[Any]:
-    panels: list[Any] = [_bars(title, name, by) for name, title in _TRANSFORMER.items() if name in shown.logged]
-    if "transformer" in shown.logged:
-        title = "Images before (above) and after (below) the transformer"
-        panels.append(reports.MediaBrowser(title=title, media_keys=["transformer"], num_columns=1))
-    return panels
 
 
 def _tuning_panels(shown: Shown) -> list[Any]:
@@ -284,32 +271,3 @@ def _tuning_panels(shown: Shown) -> list[Any]:
         reports.ParallelCoordinatesPlot(title="Hyper-parameters and validation accuracy", columns=columns),
         reports.ParameterImportancePlot(with_respect_to=score),
     ]
-
-
-def _single_panels(shown: Shown) -> list[Any]:
-    tables = [reports.WeavePanelSummaryTable(table_name=name) for name in _TABLES if name in shown.logged]
-    return [*tables, reports.RunComparer(diff_only="split")]
-
-
-def _bars(title: str, metric: str, by: reports.Config | None) -> Any:
-    return reports.BarPlot(
-        title=title,
-        metrics=[metric],
-        groupby=by,
-        groupby_aggfunc="mean",
-        groupby_rangefunc="stddev",
-        max_bars_to_show=MAX_GROUPS,
-    )
-
-
-def _line(title: str, x: str, y: list[str], by: reports.Config | None) -> Any:
-    return reports.LinePlot(
-        title=title,
-        x=x,
-        y=[*y],
-        groupby=by,
-        groupby_aggfunc="mean",
-        groupby_rangefunc="stddev",
-        smoothing_type="none",
-        max_runs_to_show=MAX_GROUPS,
-    )

@@ -1,7 +1,4 @@
-"""What the user has told W&B's client: its environment variables, then its settings files, read as it reads them.
-
-The client is not started for this, which would cost a second.
-"""
+"""What the user has told W&B's client by variables and files, read as it does; to start it would cost a second."""
 
 import configparser
 import os
@@ -12,7 +9,6 @@ from typing import Literal, NamedTuple
 from ledger.errors import UserError, nearest
 
 Mode = Literal["online", "offline", "disabled"]
-
 MODES: dict[str, Mode] = {
     "online": "online",
     "offline": "offline",
@@ -21,7 +17,6 @@ MODES: dict[str, Mode] = {
     "dryrun": "offline",
 }
 """W&B's names for them; the last two are old ones."""
-
 # Of the user's W&B variables, those that say where and as whom to upload; the rest describe some other run.
 _ACCOUNT = (
     "WANDB_API_KEY",
@@ -52,19 +47,19 @@ def client_mode() -> Setting:
 
     Raises UserError for a mode that is not one of MODES, and for a settings file that cannot be read.
     """
-    found = Setting(os.environ.get("WANDB_MODE", ""), "WANDB_MODE")
-    if not found.value:
-        found = file_settings().get("mode", Setting("online", ""))
+    mode = Setting(os.environ.get("WANDB_MODE", ""), "WANDB_MODE")
+    if not mode.value:
+        mode = file_settings().get("mode", Setting("online", ""))
         # With this variable `wandb offline` writes its file there, although the client then reads it nowhere.
-        if MODES.get(found.value) == "online" and (elsewhere := os.environ.get("WANDB_DIR")):
-            asked = _read(_workspace(Path(elsewhere).absolute())).get("mode", found)
-            found = found if MODES.get(asked.value) == "online" else asked
-    if found.value not in MODES:
-        where = "environment: WANDB_MODE" if found.source == "WANDB_MODE" else f"{found.source}: mode"
-        if found.value == "shared":
+        if MODES.get(mode.value) == "online" and (elsewhere := os.environ.get("WANDB_DIR")):
+            written = _read(_workspace(Path(elsewhere).absolute())).get("mode", mode)
+            mode = mode if MODES.get(written.value) == "online" else written
+    if mode.value not in MODES:
+        where = "environment: WANDB_MODE" if mode.source == "WANDB_MODE" else f"{mode.source}: mode"
+        if mode.value == "shared":
             raise UserError(f"{where}: 'shared' is W&B's, but not supported here; use online, offline or disabled")
-        raise UserError(f"{where}: {found.value!r} is not a mode; {nearest(found.value, MODES.values())}")
-    return found
+        raise UserError(f"{where}: {mode.value!r} is not a mode; {nearest(mode.value, MODES.values())}")
+    return mode
 
 
 def file_settings() -> dict[str, Setting]:
@@ -72,8 +67,8 @@ def file_settings() -> dict[str, Setting]:
 
     Raises UserError for a file that cannot be read.
     """
-    own = at_home(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb")
-    return {**(_read(own / "settings") if own else {}), **_read(_workspace(Path()))}
+    users = at_home(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb")
+    return {**(_read(users / "settings") if users else {}), **_read(_workspace(Path()))}
 
 
 def upload_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -83,9 +78,9 @@ def upload_environment(environment: Mapping[str, str]) -> dict[str, str]:
         files.pop("WANDB_API_KEY", None)
     files.pop("WANDB_IDENTITY_TOKEN_FILE", None)  # the client takes that from a variable only
     kept = {name: value for name, value in environment.items() if name in _ACCOUNT or not name.startswith("WANDB_")}
-    found = files | kept
+    account = files | kept
     # The upload runs in another folder.
-    return found | {name: os.path.abspath(os.path.expanduser(found[name])) for name in _PATHS if found.get(name)}
+    return account | {name: os.path.abspath(os.path.expanduser(account[name])) for name in _PATHS if account.get(name)}
 
 
 def at_home(path: str) -> Path | None:

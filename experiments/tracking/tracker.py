@@ -1,12 +1,9 @@
 """W&B: the runs of the ledger, replayed to it.
 
-A run never talks to W&B. When it is committed to the ledger, one other process replays it from the ledger's files, so
-that no fault of W&B can fail, slow or change a run, and every run of the ledger is one W&B run, whose id is its key.
-A replay first writes W&B's offline files, which needs no account and no network. Online, `wandb sync` then uploads
-them; where that fails they stay, and `sync` uploads them later. experiments/tracking/replayer.py is that process.
-
-Inside `<ledger>/wandb/`: `offline-run-*/` are W&B's files, and `logged/<key>` says that a run was replayed and whether
-it was uploaded.
+A run never talks to W&B. When it is committed, one other process (replayer.py) replays it from the ledger's files, so
+that no fault of W&B can fail, slow or change a run, and every run of the ledger is one W&B run, whose id is its key. A
+replay first writes W&B's offline files into `<ledger>/wandb/offline-run-*/`, which needs no account and no network.
+Online, `wandb sync` then uploads them; where that fails they stay, and `sync` uploads them later.
 """
 
 import collections
@@ -18,9 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, NoReturn, Self, cast
 
 from experiments.tracking.settings import MODES, Mode, at_home, client_mode, file_settings
@@ -29,24 +26,15 @@ from ledger.markers import Job, is_uploaded, not_uploaded, read_marker
 
 TRACKING_WAIT_S = 60.0
 """How long a command that is done waits for the next of its runs to be logged, while W&B's server answers."""
-
 WAIT_S = 30.0
 """How long a tracker that is closed normally may go on logging what it was given."""
-
-STALL_S = 60.0
-"""An upload in the background that finishes no run for so long, and the time to send one, has failed."""
-
-SYNC_STALL_S = 600.0
-"""The same for an upload that somebody asked for and waits for."""
-
+STALL_S, SYNC_STALL_S = 60.0, 600.0
+"""An upload that finishes no run for so long, and the time to send one, has failed: beside a sweep, and in `sync`."""
 SLOWEST_LINE = 20e3
 """Bytes per second that a run is allowed to take; several share a line."""
-
-PATIENCE_S = 15.0
-"""For how long the server may be silent before it is taken to be away, and from then to when it is asked again."""
-
-HURRY_S = 2.5
-"""The same where a command is done but for its uploads."""
+PATIENCE_S, HURRY_S = 15.0, 2.5
+"""For how long the server may be silent before it is taken to be away, and from then to when it is asked again; and
+the same where a command is done but for its uploads."""
 
 
 def resolve_mode(mode: str) -> Mode:
@@ -66,20 +54,17 @@ def find_mode(mode: str) -> tuple[Mode, str]:
         raise UserError(f"W&B mode: {mode!r} is not a mode; {nearest(mode, known)}")
     if mode not in ("auto", "online"):
         return MODES[mode], ""
-    said = client_mode()
-    found = MODES[said.value]
-    why = f"as {said.source} says" if said.source else ""
-    if found != "online" and mode == "online":
-        raise UserError(
-            f"W&B mode: 'online', but {said.source} says {said.value!r}, so nothing is uploaded; change one"
-        )
-    if found == "online":
-        file_settings()  # which say where to: a file that cannot be read stops a command here or never
-        if not _logged_in():
-            if mode == "online" or said.source == "WANDB_MODE":
-                raise UserError(_NOT_LOGGED_IN)
-            return "offline", "as you are not logged in"
-    return found, why
+    setting = client_mode()
+    if MODES[setting.value] != "online":
+        if mode == "online":
+            says = f"{setting.source} says {setting.value!r}"
+            raise UserError(f"W&B mode: 'online', but {says}, so nothing is uploaded; change one")
+        return MODES[setting.value], f"as {setting.source} says"
+    if _logged_in():
+        return "online", f"as {setting.source} says" if setting.source else ""
+    if mode == "online" or setting.source == "WANDB_MODE":
+        raise UserError(_NOT_LOGGED_IN)
+    return "offline", "as you are not logged in"
 
 
 def check_may_upload() -> None:
@@ -87,10 +72,9 @@ def check_may_upload() -> None:
 
     That it is offline does not matter: what was written offline may be uploaded when that is asked for.
     """
-    said = client_mode()
-    if MODES[said.value] == "disabled":
-        raise UserError(f"W&B: {said.source} says {said.value!r}, so nothing is uploaded; change that first")
-    file_settings()
+    setting = client_mode()
+    if MODES[setting.value] == "disabled":
+        raise UserError(f"W&B: {setting.source} says {setting.value!r}, so nothing is uploaded; change that first")
     if not _logged_in():
         raise UserError(_NOT_LOGGED_IN)
 
@@ -99,22 +83,26 @@ _NOT_LOGGED_IN = "not logged in to W&B: run `python -m wandb login`, or set WAND
 
 
 def _logged_in() -> bool:
-    """Whether there are credentials for the server that W&B is set up for; says nothing on whether they are valid."""
+    """Whether there are credentials for the server that W&B is set up for; says nothing on whether they are valid.
+
+    Raises UserError for a settings file that cannot be read: it stops a command here or never.
+    """
+    settings = file_settings()
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     places = [at_home(place) for place in (os.environ.get("NETRC") or "~/.netrc", "~/_netrc")]
-    if not any(place and place.exists() for place in places) and "api_key" not in file_settings():
+    if not any(place and place.exists() for place in places) and "api_key" not in settings:
         return False  # without starting W&B, which costs a second
     try:
-        asked = subprocess.run(
+        answer = subprocess.run(
             [*_PYTHON, "experiments.tracking.replay", "--logged-in"],
-            env=_with_project(os.environ),
+            env=_with_project(),
             timeout=30,
             capture_output=True,
         )
     except (OSError, subprocess.SubprocessError):
         return False
-    return asked.returncode == 0
+    return answer.returncode == 0
 
 
 class Tracker:
@@ -162,9 +150,7 @@ class Tracker:
                 self.log(key)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, fault: object, trace: object) -> None:
         self.close(WAIT_S, at_most_s=math.inf if kind is None else 2.0)
 
     def log(self, key: str) -> None:
@@ -184,15 +170,14 @@ class Tracker:
         Returns how many of the runs it was given are not logged, which online means uploaded. The next tracker takes
         up those that were not logged at all, and `sync` all of them.
         """
-        if self._process and not self._closed:
-            self._closed = True
+        is_open, self._closed = not self._closed, True
+        if self._process and is_open:
             try:
                 self._outbox.append(b"null\n")
                 self._send()
                 self._wait(self._process, wait_s, at_most_s, meanwhile)
             finally:
                 self._end(self._process)
-        self._closed = True
         return self._num_missing()
 
     def _wait(
@@ -219,9 +204,7 @@ class Tracker:
     def problem(self) -> str | None:
         """The first thing that went wrong, in one line, or None."""
         if self._process and not self._closed:
-            self._hear(self._process)
-            if self._process.poll():
-                self._problem = self._problem or f"the tracker ended with status {self._process.returncode}"
+            self._hear(self._process, status=self._process.poll())
         return self._problem
 
     def _put(self, job: Job) -> None:
@@ -238,7 +221,7 @@ class Tracker:
         try:
             self._process = subprocess.Popen(
                 [*_PYTHON, "experiments.tracking.replayer", json.dumps(order | self._limits)],
-                env=_with_project(os.environ),
+                env=_with_project(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -262,27 +245,25 @@ class Tracker:
                 return
             self._outbox.popleft()
 
-    def _hear(self, process: "subprocess.Popen[bytes]") -> None:
-        try:
+    def _hear(self, process: "subprocess.Popen[bytes]", status: int | None) -> None:
+        """Take what it has reported. status: how it ended by itself; None if it has not."""
+        with suppress(BlockingIOError):
             while chunk := os.read(cast(IO[bytes], process.stdout).fileno(), 1 << 16):
                 self._heard += chunk
-        except BlockingIOError:
-            pass
         if self._heard.endswith(b"\n"):
             self._problem = self._problem or json.loads(self._heard)
+        if status:
+            self._problem = self._problem or f"the tracker ended with status {status}"
 
     def _end(self, process: "subprocess.Popen[bytes]") -> None:
-        if process.poll() is None:
+        if (status := process.poll()) is None:
             process.terminate()
             try:
                 process.wait(2)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)  # with the upload that it started
                 process.wait()
-        elif process.returncode:
-            self._hear(process)
-            self._problem = self._problem or f"the tracker ended with status {process.returncode}"
-        self._hear(process)
+        self._hear(process, status)
         for pipe in (process.stdin, process.stdout):
             cast(IO[bytes], pipe).close()
 
@@ -299,15 +280,15 @@ def sync(ledger: Path, say: Callable[[str], None]) -> int:
         return 0
     check_may_upload()
     say(f"W&B: uploading {len(jobs)} runs")
-    num_said, said_at = 0, time.monotonic()
+    num_said, looked_s = 0, time.monotonic()
 
     def num_uploaded() -> int:
         return sum(is_uploaded(ledger, job["key"]) for job in jobs)
 
     def progress() -> None:
-        nonlocal num_said, said_at
-        if time.monotonic() - said_at > 2:
-            said_at = time.monotonic()
+        nonlocal num_said, looked_s
+        if time.monotonic() - looked_s > 2:
+            looked_s = time.monotonic()
             if num_said < (num := num_uploaded()) < len(jobs):
                 say(f"W&B: {num} of {len(jobs)} runs uploaded")
                 num_said = num
@@ -335,9 +316,10 @@ def dashboard(ledger: Path) -> NoReturn:
         raise UserError("the dashboard needs a terminal; docs/wandb.md says how to print one run instead")
     folder = folder.absolute()
     command = [sys.executable, "-P", "-m", "wandb", "leet", str(folder)]
-    places = offline_env(str(folder)) | {"WANDB_DIR": tempfile.gettempdir()}  # for its log, named for the user
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= offline_env(str(folder)) | {"WANDB_DIR": tempfile.gettempdir()}  # for its log, named for the user
     os.chdir(folder)  # where no settings file is that W&B would complain about
-    os.execve(command[0], command, without_wandb(os.environ) | places)
+    os.execve(command[0], command, environment)
 
 
 def slow_s(ledger: Path, keys: Iterable[str]) -> float:
@@ -350,16 +332,10 @@ _PYTHON = (sys.executable, "-P", "-m")
 """Starts a module. -P: the folder it is started in has no say in what is imported."""
 
 
-def _with_project(environment: Mapping[str, str]) -> dict[str, str]:
+def _with_project() -> dict[str, str]:
     """An environment in which Python finds this project from any folder, and W&B's text is UTF-8 in any locale."""
-    places = [str(Path(__file__).resolve().parents[2]), environment.get("PYTHONPATH", "")]
-    found = os.pathsep.join(place for place in places if place)
-    return {**environment, "PYTHONPATH": found, "PYTHONUTF8": "1"}
-
-
-def without_wandb(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment that says nothing about W&B."""
-    return {name: value for name, value in environment.items() if not name.startswith("WANDB_")}
+    places = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places)), "PYTHONUTF8": "1"}
 
 
 def offline_env(folder: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ import json
 import math
 import re
 import signal
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -19,15 +20,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-ASK_EVERY_S = 5.0
-"""From one question to the server to the next, while runs are uploaded."""
-
-ASK_IN_A_HURRY_S = 0.5
-"""The same where the patience is shorter than that."""
-
+ASK_EVERY_S, ASK_IN_A_HURRY_S = 5.0, 0.5
+"""From one question to the server to the next, while runs are uploaded; and where the patience is shorter than that."""
 # What makes an upload fail in seconds rather than hours: W&B's own defaults retry for as long as the server is away.
 FEW_RETRIES = {
     "WANDB_HTTP_TIMEOUT": "20",
@@ -37,14 +35,10 @@ FEW_RETRIES = {
     **{f"WANDB__{part}_RETRY_WAIT_MIN_SECONDS": "1" for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")},
     **{f"WANDB__{part}_RETRY_WAIT_MAX_SECONDS": "2" for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")},
 }
-
 NO_ANSWER = "the server does not answer"
-
 UNREACHED = r"connection refused|no such host|(?:host|network) is unreachable|deadline exceeded|i/o timeout"
-"""Of what W&B's client says at length, the part that says why nothing arrived."""
-
+"""Why nothing arrived, out of what W&B's client says at length."""
 NO_LOG = "W&B's log of the upload is not as expected, so nothing shows that the runs arrived"
-
 REFUSALS = {
     401: "the server does not know this login (HTTP 401): run `python -m wandb login`",
     403: "the server does not let this login write there (HTTP 403): run `python -m wandb login` as somebody who may",
@@ -69,7 +63,7 @@ class Server:
         self._opener = _opener(parts, proxies.get(parts.scheme, ""))
         self._url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         self._patience_s = patience_s
-        self._question: _Question | None = None
+        self._question: Future[str] | None = None
         self._asked, self._silent_since = -math.inf, math.inf  # by time.monotonic()
         self.trouble = ""
         """What came instead of the last answer."""
@@ -94,10 +88,10 @@ class Server:
             self._silent_since = math.inf
         elif self._question is None:
             if now >= self._asked + (ASK_EVERY_S if patience_s > ASK_EVERY_S else ASK_IN_A_HURRY_S):
-                self._question, self._asked = _Question(self._opener, self._url, patience_s), now
+                self._question, self._asked = _asked(self._opener, self._url, patience_s), now
                 self._silent_since = min(self._silent_since, now)
-        elif self._question.is_answered.is_set():
-            self.trouble = self._question.trouble
+        elif self._question.done():
+            self.trouble = self._question.result()
             if not self.trouble:
                 self._silent_since = math.inf
             self._question = None
@@ -109,9 +103,12 @@ def _opener(url: urllib.parse.SplitResult, proxy: str) -> urllib.request.OpenerD
     proxy: as W&B's settings have it, before those of the environment.
     """
     environment, is_exempt = urllib.request.getproxies(), bool(urllib.request.proxy_bypass(url.netloc))
+    is_this_machine = url.hostname == "localhost"
+    with contextlib.suppress(ValueError):
+        is_this_machine = is_this_machine or ipaddress.ip_address(url.hostname or "").is_loopback
     if proxy and is_exempt:  # those of W&B's settings know no exemptions, but urllib does
         return None
-    if not proxy and not is_exempt and not _is_this_machine(url.hostname or ""):
+    if not proxy and not is_exempt and not is_this_machine:
         proxy = environment.get(url.scheme, "")
         if proxy and re.search("[*/]", environment.get("no", "")):  # patterns and networks, which urllib does not know
             return None
@@ -120,57 +117,48 @@ def _opener(url: urllib.parse.SplitResult, proxy: str) -> urllib.request.OpenerD
     return urllib.request.build_opener(urllib.request.ProxyHandler({url.scheme: proxy} if proxy else {}), _Stay())
 
 
-def _is_this_machine(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
 class _Stay(urllib.request.HTTPRedirectHandler):
     """Follows no redirection: that is an answer as well."""
 
     def redirect_request(self, *_: object) -> None: ...
 
 
-class _Question:
-    """One question, asked in a thread: looking up a name takes no time limit, and bytes may drip in for ever.
+def _asked(opener: urllib.request.OpenerDirector, url: str, patience_s: float) -> "Future[str]":
+    """What comes instead of an answer, or "": asked in a thread, as looking up a name may take for ever.
 
     It may wait for patience_s: where an upload fills the line, even an answer takes seconds.
     """
-
-    def __init__(self, opener: urllib.request.OpenerDirector, url: str, patience_s: float) -> None:
-        self.trouble, self.is_answered = "", threading.Event()
-        threading.Thread(target=self._ask, args=(opener, url, patience_s), daemon=True).start()
-
-    def _ask(self, opener: urllib.request.OpenerDirector, url: str, patience_s: float) -> None:
-        headers = {"Content-Type": "application/json", "User-Agent": "stn-bench"}
-        try:
-            request = urllib.request.Request(url, b'{"query": "{ __typename }"}', headers)
-            with opener.open(request, timeout=patience_s):
-                pass
-        except urllib.error.HTTPError as answer:
-            self.trouble = f"the server answers with HTTP {answer.code}" if answer.code >= 500 else ""
-        except TimeoutError:
-            self.trouble = NO_ANSWER
-        except (http.client.InvalidURL, ValueError):
-            pass  # urllib cannot ask this server; W&B's client may
-        except (OSError, http.client.HTTPException) as fault:
-            reason = getattr(fault, "reason", fault)  # of a URLError
-            # Somebody is there: whether to trust them, and what a proxy that refuses wants, W&B's client sees to.
-            if not _is_of_tls(reason) and not re.match("Tunnel connection failed: 4", str(reason)):
-                words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-                self.trouble = f"{NO_ANSWER} ({words[:1].lower()}{words[1:]})"
-        self.is_answered.set()
+    trouble: Future[str] = Future()
+    threading.Thread(target=lambda: trouble.set_result(_ask(opener, url, patience_s)), daemon=True).start()
+    return trouble
 
 
-def _is_of_tls(reason: object) -> bool:
-    import ssl
-
-    return isinstance(reason, ssl.SSLError)
+def _ask(opener: urllib.request.OpenerDirector, url: str, patience_s: float) -> str:
+    headers = {"Content-Type": "application/json", "User-Agent": "stn-bench"}
+    try:
+        request = urllib.request.Request(url, b'{"query": "{ __typename }"}', headers)
+        with opener.open(request, timeout=patience_s):
+            return ""
+    except urllib.error.HTTPError as answer:
+        return f"the server answers with HTTP {answer.code}" if answer.code >= 500 else ""
+    except TimeoutError:
+        return NO_ANSWER
+    except (http.client.InvalidURL, ValueError):
+        return ""  # urllib cannot ask this server; W&B's client may
+    except (OSError, http.client.HTTPException) as fault:
+        reason = getattr(fault, "reason", fault)  # of a URLError
+        # A server is there: whether to trust it, and what a proxy that refuses wants, W&B's client sees to.
+        if not isinstance(reason, ssl.SSLError) and not re.match("Tunnel connection failed: 4", str(reason)):
+            words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+            return f"{NO_ANSWER} ({words[:1].lower()}{words[1:]})"
+        return ""
 
 
 class Upload:
     """`wandb sync`, as one process that can be stopped at any time.
+
+    is_refused: the server turned this account away when it was last tried. is_away: it did not answer, so that the same
+    may succeed later. there: ids of runs that were left alone, since the server has something of them.
 
     Args:
         command: what starts it, up to the folders of the runs.
@@ -192,12 +180,8 @@ class Upload:
         if entity := account.get("WANDB_ENTITY"):  # it does not read this one itself
             self._command += ["--entity", entity]
         self._process: subprocess.Popen[bytes] | None = None
-        self.is_refused = False
-        """Whether the server turned this account away when it was last tried."""
-        self.is_away = False
-        """Whether the server did not answer when it was last tried, so that the same may succeed later."""
+        self.is_refused, self.is_away = False, False
         self.there: set[str] = set()
-        """Ids of runs that were left alone, since the server has something of them."""
 
     def run(
         self, folders: Iterable[Path], on_done: Callable[[Path], None], *, slow_s: float = 0.0, resume: bool = False
@@ -216,19 +200,14 @@ class Upload:
         for log in self._logs.iterdir():
             log.unlink()
         with tempfile.TemporaryFile() as output:
-            self._process = subprocess.Popen(
-                [*self._command, *map(str, left)],
-                env=self._environment | ({} if resume else {"WANDB_RESUME": "never"}),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-            stopped = self._watch(self._process, left, on_done, self._stall_s + slow_s)
-            self.stop()
+            command = [*self._command, *map(str, left)]
+            environment = self._environment | ({} if resume else {"WANDB_RESUME": "never"})
+            process = self._start(command, environment, stdout=output, stderr=output)
+            stopped = self._watch(process, left, on_done, self._stall_s + slow_s)
             output.seek(0)
-            said = output.read().decode("utf-8", errors="replace").splitlines()
+            printed = output.read().decode("utf-8", errors="replace").splitlines()
         self._take(left, on_done)
-        self.there = set(re.findall(r"Run \(([^)]+)\) already exists", "\n".join(said)))
+        self.there = set(re.findall(r"Run \(([^)]+)\) already exists", "\n".join(printed)))
         if not left:
             return ""
         entries = list(self._logged())
@@ -236,7 +215,7 @@ class Upload:
         refusals = [REFUSALS[trouble["status"]] for trouble in troubles if trouble.get("status") in REFUSALS]
         self.is_refused = bool(refusals)
         self.is_away = not refusals and (bool(self._server.trouble) or not self._server.answers())
-        errors = [line.partition("ERROR ")[2] or line.partition("Error: ")[2] for line in said]
+        errors = [line.partition("ERROR ")[2] or line.partition("Error: ")[2] for line in printed]
         errors = [error for error in errors if error and not error.startswith("Find detailed error logs")]
         logged = [f"{trouble.get('msg')} {trouble.get('error', '')}" for trouble in troubles]
         broken = re.findall(r"HTTP (?:status )?(5\d\d)", "\n".join(logged))
@@ -250,25 +229,23 @@ class Upload:
             or logged
             or [NO_LOG] * (not entries)
         )
-        return ", ".join([*dict.fromkeys(errors)][:2]) or f"`wandb sync` ended with status {self._process.returncode}"
+        return ", ".join([*dict.fromkeys(errors)][:2]) or f"`wandb sync` ended with status {process.returncode}"
 
     def ask(self, command: Iterable[str]) -> Any:
         """What a program says of the server, as JSON in its last line; None if it does not know."""
         with tempfile.TemporaryFile() as output:
-            self._process = subprocess.Popen(
-                [*command],
-                env={**self._environment, "WANDB_SILENT": "true"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.DEVNULL,
-            )
-            self._watch(self._process, {}, lambda folder: None, self._stall_s)
-            self.stop()
+            environment = self._environment | {"WANDB_SILENT": "true"}
+            process = self._start([*command], environment, stdout=output, stderr=subprocess.DEVNULL)
+            self._watch(process, {}, lambda folder: None, self._stall_s)
             output.seek(0)
             try:
                 return json.loads(output.read().splitlines()[-1])
             except (ValueError, IndexError):
                 return None
+
+    def _start(self, command: list[str], environment: dict[str, str], **streams: Any) -> "subprocess.Popen[bytes]":
+        self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, **streams)
+        return self._process
 
     def _watch(
         self,
@@ -277,18 +254,21 @@ class Upload:
         on_done: Callable[[Path], None],
         stall_s: float,
     ) -> str:
-        """Wait until it has ended, or should; returns why it should."""
+        """Wait until it has ended, or has to be; ends it, and returns why."""
         since = time.monotonic()
-        while process.poll() is None:
-            time.sleep(0.05)
-            if self._take(left, on_done):
-                since = time.monotonic()
-            if self._server.is_silent():
-                self._server.trouble = self._server.trouble or NO_ANSWER
-                return self._server.trouble
-            if time.monotonic() - since > stall_s:
-                return f"no run finished within {stall_s:.0f} s"
-        return ""
+        try:
+            while process.poll() is None:
+                time.sleep(0.05)
+                if self._take(left, on_done):
+                    since = time.monotonic()
+                if self._server.is_silent():
+                    self._server.trouble = self._server.trouble or NO_ANSWER
+                    return self._server.trouble
+                if time.monotonic() - since > stall_s:
+                    return f"no run finished within {stall_s:.0f} s"
+            return ""
+        finally:
+            self.stop()
 
     def _take(self, left: dict[Path, None], on_done: Callable[[Path], None]) -> bool:
         """Strike out the runs that are on the server; returns whether there were any."""

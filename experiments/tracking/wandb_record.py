@@ -1,31 +1,38 @@
-"""What W&B is told of a run of the ledger: its name, tags, configuration, curves, summary and tables, as plain values.
+"""What W&B is told of a run of the ledger, as plain values. docs/wandb.md lists the names; a slash makes a section."""
 
-Names are made for W&B's own views: what stands before a slash is a section of charts. docs/wandb.md lists them.
-"""
-
+import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import reduce
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from ledger.names import variant_parts
+from ledger.scores import COSTS, RESULT
 
 CURVES = {"rotation": "deg", "scale": "factor", "shift_x": "px", "shift_y": "px"}
 """Curves over transformed test images, and the unit they are over: `rotation/accuracy` over `rotation/deg`."""
-
 CORRUPTION = "corruption"
 """Another, over `corruption/severity`: mean accuracy, `corruption/geometric` and `corruption/photometric`."""
-
 MAX_CONFUSION_CLASSES = 40
-"""With more classes a confusion matrix is not logged: nobody could read it."""
-
-_ON_TRANSFORMED_TEST_IMAGES = ("rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy")
-_COSTS = ("train_seconds", "seconds", "images_per_s", "peak_memory_mib")
-_ABOUT_MACHINE = ("device", "device_name", "threads", "versions", "started")
-
+"""With more classes a confusion matrix could not be read, and is not logged."""
+_ON_TRANSFORMED_TEST_IMAGES = [score.name for score in RESULT if score.file == "robustness.json"]
 Json = dict[str, Any]
 
 
 class Table(NamedTuple):
     columns: list[str]
     rows: list[list[Any]]
+
+
+def read_files(folder: Path) -> tuple[Json, list[Json], Json, Json]:
+    """The run's record, and its history, cost and robustness: empty where it does not have the file."""
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    epochs, cost, robustness = (
+        json.loads(file.read_text(encoding="utf-8")) if (file := folder / f"{name}.json").exists() else missing
+        for name, missing in (("history", []), ("cost", {}), ("robustness", {}))
+    )
+    return run, epochs, cost, robustness
 
 
 def run_name(run: Json) -> str:
@@ -45,7 +52,7 @@ def size_of(run: Json) -> str:
 
 
 def file_name(run: Json) -> str:
-    """The same where a file system and a shell must bear it; the pose last, since the end may not be seen."""
+    """The run's name as a file system and a shell bear it; the pose last, since the end may not be seen."""
     name, pose = run_name(run), run["config"]["pose"]
     if pose != "upright":
         name = f"{name.replace(f' at {pose} ', ' ')} {pose}"
@@ -57,8 +64,8 @@ def tags(run: Json, more: list[str]) -> tuple[str, ...]:
     names = _names(run["config"]["variant"])
     pose = run["config"]["pose"]
     policies = [f"policy {name}" for name in names["policy"].split("+")]
-    found = [run["task"]["label"], names["model"], f"pose {pose}", *policies, run["status"], *more]
-    return tuple(dict.fromkeys(tag[:64] for tag in found if tag))  # W&B refuses longer ones
+    all_tags = [run["task"]["label"], names["model"], f"pose {pose}", *policies, run["status"], *more]
+    return tuple(dict.fromkeys(tag[:64] for tag in all_tags if tag))  # W&B refuses longer ones
 
 
 def config(run: Json, cost: Json) -> Json:
@@ -77,20 +84,17 @@ def config(run: Json, cost: Json) -> Json:
             "num_classes": len(task["classes"]),
         },
         "protocol_hash": run["protocol_hash"],
-        **{name: cost[name] for name in _ABOUT_MACHINE if name in cost},
+        **{name: cost[name] for name in ("device", "device_name", "threads", "versions", "started") if name in cost},
     }
 
 
 def _nested(values: Json) -> Json:
     """`{"affine.max_deg": 5}` as `{"affine": {"max_deg": 5}}`: in W&B's own names a dot leads into an object."""
-    found: Json = {}
+    nested: Json = {}
     for name, value in values.items():
-        *groups, own = name.split(".")
-        place = found
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[own] = value
-    return found
+        *groups, last = name.split(".")
+        reduce(lambda place, group: place.setdefault(group, {}), groups, nested)[last] = value
+    return nested
 
 
 def history(run: Json, epochs: list[Json]) -> list[Json]:
@@ -123,12 +127,11 @@ def curve_axes(rows: list[Json]) -> dict[str, str]:
 
 def tables(run: Json, robustness: Json) -> dict[str, Table]:
     """Accuracy by class, and over all transformed and corrupted images; what the run does not have is left out."""
-    found = {}
-    columns = {part: run["result"].get(f"{part}_class_accuracy") for part in ("val", "test")}
-    columns = {f"{part}_accuracy": values for part, values in columns.items() if values}
-    if columns:
+    tables = {}
+    by_part = {part: run["result"].get(f"{part}_class_accuracy") for part in ("val", "test")}
+    if columns := {f"{part}_accuracy": values for part, values in by_part.items() if values}:
         rows = zip(run["task"]["classes"], *columns.values(), strict=True)
-        found["class_accuracy"] = Table(["class", *columns], [list(row) for row in rows])
+        tables["class_accuracy"] = Table(["class", *columns], [list(row) for row in rows])
     points = [
         [point["kind"], point["kind"], float(point["value"]), point["accuracy"], point.get("agreement")]
         for point in robustness.get("points", [])
@@ -138,22 +141,22 @@ def tables(run: Json, robustness: Json) -> dict[str, Table]:
         for corruption in robustness.get("corruptions", [])
     ]
     if points:
-        found["robustness"] = Table(["kind", "name", "value", "accuracy", "agreement"], points)
-    return found
+        tables["robustness"] = Table(["kind", "name", "value", "accuracy", "agreement"], points)
+    return tables
 
 
 def summary(run: Json, cost: Json) -> Json:
     """The numbers a run is compared by; what it does not have is left out."""
-    seen = run["result"].get("transformer") or {}
-    seen = {**seen, **(seen.get("pose") or {})}
-    found = {
+    transformer = run["result"].get("transformer") or {}
+    transformer = {**transformer, **(transformer.get("pose") or {})}
+    numbers = {
         "status": run["status"],
         "error": run.get("error"),
         **_scores(run),
-        **{f"transformer/{name}": value for name, value in seen.items() if name != "pose"},
-        **{name: cost.get(name) for name in _COSTS},
+        **{f"transformer/{name}": value for name, value in transformer.items() if name != "pose"},
+        **{score.name: cost.get(score.name) for score in COSTS},
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
 def _scores(run: Json) -> Json:
@@ -162,18 +165,12 @@ def _scores(run: Json) -> Json:
 
 def _slashed(numbers: Mapping[str, Any]) -> Json:
     """The numbers by W&B's names; what was not measured is left out."""
-    return {_slashed_name(name): value for name, value in numbers.items() if value is not None}
-
-
-def _slashed_name(name: str) -> str:
-    if name in _ON_TRANSFORMED_TEST_IMAGES:
-        return f"test/{name}"
-    part, _, rest = name.partition("_")
-    return f"{part}/{rest}" if part in ("train", "val", "test") and name != "train_flops" else name
+    slashed = {name: f"test/{name}" for name in _ON_TRANSFORMED_TEST_IMAGES} | {"train_flops": "train_flops"}
+    names = {name: slashed.get(name, re.sub("^(train|val|test)_", r"\1/", name)) for name in numbers}
+    return {names[name]: value for name, value in numbers.items() if value is not None}
 
 
 def _names(variant: str) -> dict[str, str]:
     """Of MODEL[@BACKBONE][+POLICY[+POLICY...]], each without its options; backbone: empty for the model's own."""
-    network, _, policy = re.sub(r":[^@+]*", "", variant).partition("+")
-    model, _, backbone = network.partition("@")
-    return {"model": model, "backbone": backbone, "policy": policy or "none"}
+    parts = variant_parts(re.sub(r":[^@+]*", "", variant))
+    return {**parts._asdict(), "policy": parts.policy or "none"}

@@ -25,10 +25,10 @@ def consistency(
     """
     turn = AffineMap(from_parts(angle_rad_B=angle_rad_B))  # turned(y) = image(turn y)
     turned_BCHW = sampler(raw_BCHW, turn)
-    found = find_maps(turned_BCHW)
-    # Both see the same picture if turned(found y) = image(turn found y) is image(maps y).
+    turned_maps = find_maps(turned_BCHW)
+    # Both see the same picture if turned(turned_maps y) = image(turn turned_maps y) is image(maps y).
     points = circle(raw_BCHW.device)
-    seen_BN2, again_BN2 = maps.apply(points), turn.apply(found.apply(points))
+    seen_BN2, again_BN2 = maps.apply(points), turn.apply(turned_maps.apply(points))
     size_B = (_spread(seen_BN2) + _spread(again_BN2)) / 2
     return ((seen_BN2 - again_BN2).square().sum(-1).mean(-1) / size_B.clamp_min(1e-6)).mean()
 

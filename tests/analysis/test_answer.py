@@ -22,13 +22,6 @@ from tests.support.synthetic_ledger import (
 )
 
 CNN = [0.50, 0.52, 0.54, 0.53, 0.51]
-SEEDS = (11, 12, 13, 14, 15, 16, 17, 18)
-
-
-@pytest.fixture
-def seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight seeds for every arm."""
-    monkeypatch.setattr("tests.support.synthetic_ledger.SEEDS", SEEDS)
 
 
 def study_of(ledger: Path, by_variant: dict[str, list[Any]], *, pose: str = "upright", **changes: Any) -> Findings:

@@ -8,13 +8,7 @@ import pytest
 
 from analysis.answer import answer, headline
 from analysis.verdicts import verdicts
-from tests.analysis.test_answer import SEEDS, shifted, study_of
-
-
-@pytest.fixture
-def seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight seeds for every arm."""
-    monkeypatch.setattr("tests.support.synthetic_ledger.SEEDS", SEEDS)
+from tests.analysis.test_answer import shifted, study_of
 
 
 def test_the_gap_is_no_more_certain_than_the_claim(tmp_path: Path) -> None:

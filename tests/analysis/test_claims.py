@@ -12,10 +12,11 @@ from scipy import stats
 
 from analysis.claims import ClaimResult, claim_results, judge
 from analysis.records import read_study
-from analysis.statistics import holm, sign_flip_p
+from analysis.statistics.families import holm
+from analysis.statistics.sign_flip import sign_flip_p
 from ledger.errors import UserError
-from tests.support import synthetic_ledger
 from tests.support.synthetic_ledger import (
+    EIGHT_SEEDS,
     STUDY,
     edit_json,
     key_of,
@@ -25,14 +26,9 @@ from tests.support.synthetic_ledger import (
 )
 
 NAN = math.nan
-SEEDS = tuple(range(11, 19))
+pytestmark = pytest.mark.usefixtures("seeds")
 SPREAD = np.array([0.001, -0.002, 0.003, 0.0, -0.001, 0.002, -0.003, 0.0])
 """What a seed adds to a difference."""
-
-
-@pytest.fixture(autouse=True)
-def eight_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic_ledger, "SEEDS", SEEDS)
 
 
 def claim(variant: str, baseline: str, *, interaction: bool = False, pose: str = "upright") -> dict[str, Any]:
@@ -46,7 +42,7 @@ def write_claims(
     arms = [write_arm(ledger, variant, variant, row, trial_statuses=()) for variant, row in scores.items()]
     if images:
         for variant, row in scores.items():
-            for seed, accuracy in zip(SEEDS, row, strict=False):
+            for seed, accuracy in zip(EIGHT_SEEDS, row, strict=False):
                 if isinstance(accuracy, float):
                     key = key_of("upright", variant, seed)
                     write_evaluation(ledger, key, accuracy=accuracy, seed=seed, num_images=images)
@@ -79,7 +75,7 @@ def test_each_decision(tmp_path: Path) -> None:
     assert up.p == 2 / 2**8
     assert up.p_holm == 5 * up.p  # the untested claim counts
     assert up.improvement > 0.9
-    assert up.keys == tuple(key_of("upright", variant, seed) for variant in ("up", "cnn") for seed in SEEDS)
+    assert up.keys == tuple(key_of("upright", variant, seed) for variant in ("up", "cnn") for seed in EIGHT_SEEDS)
     assert [result.seeds_needed for result in (up, same, absent)] == [None] * 3
     assert noisy.seeds_needed is not None and 9 <= noisy.seeds_needed <= 100
     assert np.isnan(
@@ -180,7 +176,7 @@ def test_images_widen_the_interval_where_predictions_are_kept(tmp_path: Path) ->
     write_claims(tmp_path, arms, family, images=400)
     right = {variant: np.random.default_rng(i).random(400) < 0.5 + 0.1 * i for i, variant in enumerate(arms)}
     for variant in arms:
-        for seed in SEEDS:  # every seed is right about the same images
+        for seed in EIGHT_SEEDS:  # every seed is right about the same images
             file = tmp_path / "runs" / key_of("upright", variant, seed) / "predictions.safetensors"
             arrays = safetensors.numpy.load_file(file)
             predicted = np.where(right[variant], arrays["label"], 1 - arrays["label"]).astype(np.int16)

@@ -12,7 +12,7 @@ import safetensors.numpy
 from matplotlib.figure import Figure
 
 from analysis.answer import answer, headline
-from analysis.figures import FORMATS, figure_files
+from analysis.figures.registry import FORMATS, figure_files
 from analysis.report import write_report
 from analysis.tables import write_tables
 from experiments.terminal.commands.options import find_study
@@ -51,7 +51,7 @@ def pixels_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def files(drawn: Figure, kinds: Iterable[str] = tuple(FORMATS)) -> dict[str, bytes]:
         return dict.fromkeys(kinds, b"<svg/>") | figure_files(drawn, ("png",))
 
-    monkeypatch.setattr("analysis.figures.figure_files", files)
+    monkeypatch.setattr("analysis.figures.registry.figure_files", files)
 
 
 def write(ledger: Path, arms: dict[str, Scores], *, evaluated: bool = True, **task: Any) -> None:

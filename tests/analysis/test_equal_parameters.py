@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from analysis.equal_parameters import ParametersRow, equal_parameters
 from analysis.findings import find
-from analysis.records import read_study
 from analysis.tables import builders
+from analysis.tables.parameters import ParametersRow, equal_parameters
 from tests.support.synthetic_ledger import STUDY, key_of, write_arm, write_study
 
 
@@ -33,7 +32,7 @@ def test_equal_parameters(tmp_path: Path) -> None:
         for v, size in sizes.items()
     ]
     write_study(tmp_path, arms)
-    found: dict[str, ParametersRow] = by_variant(equal_parameters(read_study(tmp_path, STUDY)))
+    found: dict[str, ParametersRow] = by_variant(equal_parameters(find(tmp_path, STUDY)))
     assert {variant: row.match for variant, row in found.items()} == {
         "cnn": None,
         "cnn@cnn:width=1.2": "stn",  # 6,000 off, and 10,000 is more than 5 %
@@ -56,7 +55,7 @@ def test_equal_parameters_of_controls(tmp_path: Path) -> None:
     sizes |= {"stn_affine": 146_000, "stn_shuffled": 146_000, "stn_affine:padding=border": 146_000}
     arms = [write_arm(tmp_path, v, "cnn", [0.5, 0.6], num_parameters=n, trial_statuses=()) for v, n in sizes.items()]
     write_study(tmp_path, arms)
-    found: dict[str, ParametersRow] = by_variant(equal_parameters(read_study(tmp_path, STUDY)))
+    found: dict[str, ParametersRow] = by_variant(equal_parameters(find(tmp_path, STUDY)))
     assert {variant: row.match for variant, row in found.items()} == {
         "cnn": None,
         "oracle_unwarp": None,
@@ -70,7 +69,7 @@ def test_equal_parameters_of_controls(tmp_path: Path) -> None:
 def test_equal_parameters_of_arms_without_runs(tmp_path: Path) -> None:
     arms = [write_arm(tmp_path, "cnn", "cnn", [None, "failed"]), write_arm(tmp_path, "stn", "cnn", [0.5, 0.6])]
     write_study(tmp_path, arms)
-    cnn, stn = equal_parameters(read_study(tmp_path, STUDY))
+    cnn, stn = equal_parameters(find(tmp_path, STUDY))
     assert (cnn.num_parameters, cnn.match, stn.match) == (None, None, None)
 
 

@@ -13,22 +13,10 @@ from pathlib import Path
 import pytest
 
 from analysis.findings import find
-from analysis.formats import (
-    Cell,
-    Section,
-    Table,
-    csv_table,
-    html_document,
-    html_table,
-    latex_document,
-    latex_tabular,
-    latex_text,
-    markdown_document,
-    markdown_table,
-    markdown_text,
-    one_line,
-    text_table,
-)
+from analysis.formats import Cell, Section, Table, Value, csv_document, one_line, text_table
+from analysis.formats.html import html_document, html_table
+from analysis.formats.latex import latex_document, latex_tabular, latex_text
+from analysis.formats.markdown import markdown_document, markdown_table, markdown_text
 from analysis.tables import write_tables
 from tests.support.shown_markdown import html, shown
 from tests.support.synthetic_ledger import STUDY, TASK, transformer_record, write_arm, write_evaluation, write_study
@@ -88,19 +76,23 @@ def test_latex_accents() -> None:
     assert latex_text("a--b − ±") == r"a-{}-b $-$ $\pm$"
 
 
+def csv_of(columns: tuple[str, ...], *rows: tuple[Value, ...]) -> str:
+    return csv_document(Table("s", "t", "Title", (), (), columns, rows))
+
+
 @pytest.mark.parametrize("text", ["=1+1", "+x", "-x", "@x", "=cmd|' /C calc'!A0", "\t=1", "\n@x"])
 def test_csv_holds_no_formula(text: str) -> None:
-    (cell,) = next(csv.reader(io.StringIO(csv_table(("name",), [(text,)]).partition("\n")[2])))
+    (cell,) = next(csv.reader(io.StringIO(csv_of(("name",), (text,)).partition("\n")[2])))
     assert cell == "'" + text.strip()
 
 
 def test_csv_keeps_numbers() -> None:
-    text = csv_table(("a", "b", "c", "d", "e"), [(-0.1234567890123456, -3, None, float("nan"), True)])
+    text = csv_of(("a", "b", "c", "d", "e"), (-0.1234567890123456, -3, None, float("nan"), True))
     assert text == "a,b,c,d,e\n-0.1234567890123456,-3,,,true\n"
 
 
 def test_csv_quotes() -> None:
-    text = csv_table(("name", "b"), [('a,"b"\nc', "é猫")])
+    text = csv_of(("name", "b"), ('a,"b"\nc', "é猫"))
     assert list(csv.reader(io.StringIO(text)))[1] == ['a,"b" c', "é猫"]
 
 

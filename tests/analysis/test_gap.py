@@ -10,7 +10,7 @@ import pytest
 from analysis.findings import find
 from analysis.formats import csv_document, latex_document, markdown_document
 from analysis.gap import GAP_COLUMN, Share, share_text
-from analysis.statistics import paired_ratio
+from analysis.statistics.ratio import paired_ratio
 from analysis.tables import write_tables
 from tests.support.built_tables import built
 from tests.support.shown_markdown import shown

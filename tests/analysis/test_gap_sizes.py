@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.figures.gap import gap_figure
+from analysis.figures.ladder import gap_figure
 from analysis.findings import Findings, find
 from analysis.gap import shares_by_size
 from analysis.tables import build_tables

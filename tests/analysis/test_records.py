@@ -20,15 +20,7 @@ from tests.support.synthetic_ledger import (
     transformer_record,
     write_arm,
     write_study,
-    write_tiny_study,
 )
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    ledger = tmp_path / "runs"
-    write_tiny_study(ledger)
-    return ledger
 
 
 def row_of(ledger: Path, variant: str) -> Row:
@@ -144,9 +136,12 @@ def test_what_a_study_declares(ledger: Path) -> None:
         (CLAIMS | {"family": [CLAIM | {"interaction": "yes"}]}, "'interaction' is 'yes', expected bool"),
         (
             CLAIMS | {"family": [CLAIM | {"variant": "stm"}]},
-            "a claim is about 'stm', which is no arm of pose 'upright'",
+            "a claim is about 'stm', which is not an arm of pose 'upright'",
         ),
-        (CLAIMS | {"family": [CLAIM | {"pose": "R"}]}, "a claim is about 'stn_affine', which is no arm of pose 'R'"),
+        (
+            CLAIMS | {"family": [CLAIM | {"pose": "R"}]},
+            "a claim is about 'stn_affine', which is not an arm of pose 'R'",
+        ),
         (CLAIMS | {"family": ["stn_affine"]}, "'pose' is missing"),
     ],
 )
@@ -253,7 +248,7 @@ def test_two_runs_of_one_seed(ledger: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"baseline": "cnm"}, "baseline 'cnm' of 'stn' is no arm of pose 'upright'; did you mean 'cnn'"),
+        ({"baseline": "cnm"}, "baseline 'cnm' of 'stn' is not an arm of pose 'upright'; did you mean 'cnn'"),
         ({"variant": "cnn"}, "arm 'cnn' at pose 'upright' is listed twice"),
         ({"winner": "k"}, "winner 'k' of 'stn' is none of its trials"),
         ({"finals": [1]}, "'finals' is 1, expected a run's key"),

@@ -9,10 +9,10 @@ import safetensors.numpy
 
 from analysis.answer import answer, headline
 from analysis.claims import judge
-from analysis.figures import builders
+from analysis.figures.registry import builders
 from analysis.findings import Findings, find
 from analysis.report import report_html
-from analysis.statistics import seeds_by_images_tests
+from analysis.statistics.seeds_by_images import seeds_by_images_tests
 from analysis.tables import build_tables
 from analysis.wording import risk_of
 from tests.support import synthetic_ledger

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from analysis.answer import answer, headline
-from analysis.figures import builders, style
+from analysis.figures import style
+from analysis.figures.registry import builders
 from analysis.findings import Findings, find
 from analysis.means import Mean, mean_text
 from analysis.report import report_html

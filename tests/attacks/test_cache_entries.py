@@ -20,13 +20,16 @@ from ledger.errors import UserError
 from tests.experiments.images.test_tasks import build_some, same, silent, some_images
 from tests.support.forged_data_sets import Harm
 
+Attack = Callable[[Path, Path], object]
+"""What is done to an entry, and to a file that must not come to be."""
+
 
 def write_npy(path: Path, shape: str, dtype: str = "|u1", data: bytes = b"") -> None:
     header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data)
 
 
-def edit_meta(**changes: Any) -> Callable[[Path, Path], None]:
+def edit_meta(**changes: Any) -> Attack:
     def edit(entry: Path, mark: Path) -> None:
         meta = json.loads((entry / "meta.json").read_text())
         (entry / "meta.json").write_text(json.dumps(meta | changes))
@@ -34,16 +37,12 @@ def edit_meta(**changes: Any) -> Callable[[Path, Path], None]:
     return edit
 
 
-def in_meta(text: str) -> Callable[[Path, Path], None]:
-    return lambda entry, mark: void((entry / "meta.json").write_text(text))
+def in_meta(text: str) -> Attack:
+    return lambda entry, mark: (entry / "meta.json").write_text(text)
 
 
-def pixels(shape: str, dtype: str = "|u1") -> Callable[[Path, Path], None]:
+def pixels(shape: str, dtype: str = "|u1") -> Attack:
     return lambda entry, mark: write_npy(entry / "train_pixels.npy", shape, dtype, bytes(7 * 192))
-
-
-def void(_: object) -> None:
-    """Nothing, of anything."""
 
 
 def with_code(entry: Path, mark: Path) -> None:
@@ -54,7 +53,7 @@ def only_code(entry: Path, mark: Path) -> None:
     (entry / "test_theta.npy").write_bytes(pickle.dumps(Harm(mark)))
 
 
-def pipe(name: str) -> Callable[[Path, Path], None]:
+def pipe(name: str) -> Attack:
     def make(entry: Path, mark: Path) -> None:
         (entry / name).unlink()
         os.mkfifo(entry / name)
@@ -110,7 +109,7 @@ def huge_meta(entry: Path, mark: Path) -> None:
         }.items()
     ],
 )
-def test_a_cache_entry_made_to_do_harm_is_built_again(attack: Callable[[Path, Path], None], tmp_path: Path) -> None:
+def test_a_cache_entry_made_to_do_harm_is_built_again(attack: Attack, tmp_path: Path) -> None:
     cache, mark = tmp_path / "cache", tmp_path / "mark"
     cached("x", 1, cache, build_some, silent)
     (entry,) = cache.iterdir()

@@ -118,7 +118,7 @@ def test_code_in_a_pickle_is_never_run(
         with monkeypatch.context() as patch:
             patch.setitem(cifar10.SHA256, name, sha256(files[name]))
             said = refusal(own, cache, monkeypatch)
-        assert f"{name}: cannot be loaded: names posix.mkdir, which is no array" in said
+        assert f"{name}: cannot be loaded: names posix.mkdir, which is not an array" in said
     assert not mark.exists()
     pickle.loads(files[name])
     assert mark.exists()  # it would have

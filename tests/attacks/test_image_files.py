@@ -16,7 +16,17 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from experiments.images.tasks.image_files.decoding import decode, reason
-from tests.support.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal
+from tests.support.image_folders import (
+    encoded,
+    load,
+    make_classes,
+    make_parts,
+    one_image,
+    pixels_of,
+    png,
+    png_chunk,
+    refusal,
+)
 
 
 def test_postscript_is_not_handed_to_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,22 +45,7 @@ def test_postscript_is_not_handed_to_ghostscript(tmp_path: Path, monkeypatch: py
     assert mark.exists()  # and yet it would have been run
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    stream = BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
 SMALL = Image.fromarray(pixels_of(1))
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(width: int, height: int, *chunks: bytes) -> bytes:
-    header = chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def zeros(num: int) -> bytes:
@@ -89,11 +84,11 @@ def jpeg(side: int) -> bytes:
 
 def bombs() -> dict[str, bytes]:
     side = 20_000
-    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes(48) for _ in range(16))))
+    pixels = png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + bytes(48) for _ in range(16))))
     return {
-        "large.png": png(side, side, chunk(b"IDAT", zeros(2**28))),
-        "largest.png": png(2**31 - 1, 2**31 - 1, pixels),
-        "thin.png": png(2**31 - 1, 16, pixels),
+        "large.png": png(side, side, 8, 2, png_chunk(b"IDAT", zeros(2**28))),
+        "largest.png": png(2**31 - 1, 2**31 - 1, 8, 2, pixels),
+        "thin.png": png(2**31 - 1, 16, 8, 2, pixels),
         "large.tif": tiff(side, side),
         "large.jpg": jpeg(side),
         "large.bmp": patched("BMP", 18, "<2i", side),
@@ -104,18 +99,18 @@ def bombs() -> dict[str, bytes]:
 
 
 def pixels_chunk(seed: int) -> bytes:
-    return chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels_of(seed))))
+    return png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels_of(seed))))
 
 
 def metadata_bombs() -> dict[str, bytes]:
     """Small images, whole, with texts and profiles that take hundreds of MiB when they are unpacked."""
     text = zeros(2**28)
     return {
-        "text.png": png(16, 16, chunk(b"zTXt", b"a\0\0" + text), pixels_chunk(1)),
-        "texts.png": png(16, 16, *[chunk(b"zTXt", b"a\0\0" + zeros(2**20))] * 200, pixels_chunk(2)),
-        "late.png": png(16, 16, pixels_chunk(3), *[chunk(b"zTXt", b"a\0\0" + zeros(2**20))] * 200),
-        "unicode.png": png(16, 16, chunk(b"iTXt", b"a\0\1\0\0\0" + text), pixels_chunk(4)),
-        "profile.png": png(16, 16, chunk(b"iCCP", b"a\0\0" + text), pixels_chunk(5)),
+        "text.png": png(16, 16, 8, 2, png_chunk(b"zTXt", b"a\0\0" + text), pixels_chunk(1)),
+        "texts.png": png(16, 16, 8, 2, *[png_chunk(b"zTXt", b"a\0\0" + zeros(2**20))] * 200, pixels_chunk(2)),
+        "late.png": png(16, 16, 8, 2, pixels_chunk(3), *[png_chunk(b"zTXt", b"a\0\0" + zeros(2**20))] * 200),
+        "unicode.png": png(16, 16, 8, 2, png_chunk(b"iTXt", b"a\0\1\0\0\0" + text), pixels_chunk(4)),
+        "profile.png": png(16, 16, 8, 2, png_chunk(b"iCCP", b"a\0\0" + text), pixels_chunk(5)),
     }
 
 
@@ -186,14 +181,14 @@ def test_the_first_of_several_frames_counts(kind: str, tmp_path: Path) -> None:
     data = encoded(red, kind, save_all=True, append_images=[blue], **options)
     assert Image.open(BytesIO(data)).n_frames == 2  # type: ignore[attr-defined]
     suffix = {"MPO": "jpg", "TIFF": "tif"}.get(kind, kind.lower())
-    got = one_image(tmp_path, lambda path: void(path.write_bytes(data)), f"x.{suffix}")
+    got = one_image(tmp_path, lambda path: path.write_bytes(data), f"x.{suffix}")
     assert np.abs(got.astype(int) - [255, 0, 0]).max() <= 2
 
 
 @pytest.mark.parametrize(("kind", "name"), [("PNG", "x.jpg"), ("JPEG", "x.png"), ("GIF", "x.tiff"), ("BMP", "x.webp")])
 def test_a_wrong_extension_does_not_matter(kind: str, name: str, tmp_path: Path) -> None:
     grey = Image.new("RGB", (16, 16), (90, 90, 90))
-    got = one_image(tmp_path, lambda path: void(path.write_bytes(encoded(grey, kind))), name)
+    got = one_image(tmp_path, lambda path: path.write_bytes(encoded(grey, kind)), name)
     assert np.abs(got.astype(int) - 90).max() <= 2
 
 
@@ -203,10 +198,6 @@ def test_other_formats_are_refused_whatever_they_are_called(tmp_path: Path) -> N
         (root / f"train/ant/x{i}.png").write_bytes(encoded(SMALL, kind))
     said = refusal(root, tmp_path / "cache")
     assert "7 of 25 images cannot be read, first 'train/ant/x0.png': not an image" in said
-
-
-def void(_: object) -> None:
-    """Nothing, of anything."""
 
 
 def test_damaged_tags_and_profiles_leave_the_pixels_alone(whole: bool, tmp_path: Path) -> None:
@@ -225,8 +216,8 @@ def test_damaged_tags_and_profiles_leave_the_pixels_alone(whole: bool, tmp_path:
         body = bytes(tags[6:]) if i % 3 else draw.randbytes(draw.randrange(200))
         profile = zlib.compress(draw.randbytes(300))
         pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels_of(5000 + i)))
-        extra = [chunk(b"eXIf", body), chunk(b"iCCP", b"p\0\0" + profile), chunk(b"IDAT", pixels)]
-        (root / "ant" / f"x{i:04}.png").write_bytes(png(16, 16, *extra))
+        extra = [png_chunk(b"eXIf", body), png_chunk(b"iCCP", b"p\0\0" + profile), png_chunk(b"IDAT", pixels)]
+        (root / "ant" / f"x{i:04}.png").write_bytes(png(16, 16, 8, 2, *extra))
     task = load(root, tmp_path / "cache")
     found = {image.tobytes() for part in (task.train, task.test) for image in part.pixels_NHWC}
     assert {pixels_of(5000 + i).tobytes() for i in range(num)} <= found
@@ -254,13 +245,13 @@ def test_metadata_that_pillow_refuses_does_not_refuse_an_image(tmp_path: Path) -
     exif[0x0112] = 3
     jpeg = encoded(image, "JPEG", exif=exif)
     expected = {"png": upright, "jpg": np.array(Image.open(BytesIO(jpeg))), "tif": upright}
-    damaged = chunk(b"tEXt", b"a\0b")[:-1] + b"!"
+    damaged = png_chunk(b"tEXt", b"a\0b")[:-1] + b"!"
     turned = encoded(image, "PNG", exif=exif)
     end = turned.index(b"IEND") - 4
     found = {
         "profile.png": encoded(image, "PNG", exif=exif, icc_profile=bytes(2**21)),
-        "text.png": turned[:end] + chunk(b"iTXt", b"a\0\0\0\0\0" + b"b" * 2**21) + turned[end:],
-        "packed.png": turned[:33] + chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(2**21)) + turned[33:],
+        "text.png": turned[:end] + png_chunk(b"iTXt", b"a\0\0\0\0\0" + b"b" * 2**21) + turned[end:],
+        "packed.png": turned[:33] + png_chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(2**21)) + turned[33:],
         "damaged.png": turned[:33] + damaged + turned[33:],
         "profile.jpg": jpeg[:2] + app(2, b"ICC_PROFILE\0") + jpeg[2:],
         "preview.jpg": jpeg[:2] + app(2, b"MPF\0II*\0\x08\0\0\0") + app(2, b"ICC_PROFILE\0\1") + jpeg[2:],

@@ -10,11 +10,10 @@ from torch import nn
 
 from baselines.deformable import DeformableConv2d
 from experiments.networks.models.deformable import DeformableNetwork
-from experiments.networks.variants import build_model_recipe, parse_variant
 from experiments.runs.costs import count_train_flops
 from experiments.runs.optimiser import Optimiser
 from ledger.config import Optim, Protocol
-from tests.support.rival_networks import at, batch_of, build
+from tests.support.networks import at, build, model_of, some_batch
 
 
 def deformed_by_loops(
@@ -89,7 +88,7 @@ def test_any_offsets_against_loops():
     ],
 )
 def test_the_network_starts_as_the_plain_one(name, num_convs):
-    batch, plain, rival = batch_of(name, 3), build(f"cnn@{name.split('@')[1]}"), build(name)
+    batch, plain, rival = some_batch(name, 3), build(f"cnn@{name.split('@')[1]}"), build(name)
     assert sum(isinstance(module, DeformableConv2d) for module in rival.modules()) == num_convs
     for training in (True, False):
         logits = []
@@ -104,7 +103,7 @@ def test_the_offsets_learn_at_a_rate_of_their_own():
     network = build(name)
     assert isinstance(network, DeformableNetwork)
     assert not any("offsets" in key for key, _ in network.backbone.named_parameters())
-    factors = build_model_recipe(parse_variant(name), {}).lr_factors()
+    factors = model_of(name).lr_factors()
     groups = Optimiser(network, Protocol(optimiser="sgd"), Optim(lr=0.2), factors).groups
     rates: dict[int, object] = {}
     for group in groups:
@@ -119,7 +118,7 @@ def test_the_offsets_learn_at_a_rate_of_their_own():
 
 
 def test_a_copy_bends_by_its_own_offsets():
-    network, batch = build("deformable").eval(), batch_of("deformable", 2)
+    network, batch = build("deformable").eval(), some_batch("deformable", 2)
     assert isinstance(network, DeformableNetwork)
     before, other = network(batch), copy.deepcopy(network)
     for parameter in other.offsets.parameters():

@@ -16,11 +16,6 @@ every_turn = pytest.mark.parametrize("turns", range(4))
 every_mode = pytest.mark.parametrize("training", [False, True])
 
 
-@pytest.fixture(autouse=True)
-def same_numbers() -> None:
-    torch.manual_seed(0)
-
-
 def disturbed(module: nn.Module) -> nn.Module:
     """Its numbers replaced by others, as after training: no orientation is like another by chance."""
     for name, value in itertools.chain(module.named_parameters(), module.named_buffers()):

@@ -9,13 +9,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, autoaugment
 from torchvision.transforms.v2 import functional as TF
 
-from baselines.policies import POLICIES, Policy, photometric
+from baselines.policies import POLICIES, photometric
 from baselines.policies.auto_augment import SUB_POLICIES, AutoAugment
 from baselines.policies.photometric import OPERATIONS, Strength, operate
 from baselines.policies.rand_augment import RandAugment
 from baselines.policies.trivial_augment import TrivialAugment
-from experiments.images.draws import uniform
 from stn.sampler import warp
+from tests.support.policies import draws
 
 BILINEAR = InterpolationMode.BILINEAR
 THEIRS = {
@@ -36,10 +36,6 @@ THEIRS = {
     "invert": "Invert",
 }
 FACTORS = ("brightness", "saturation", "contrast", "sharpness")
-
-
-def draws(policy: Policy, num: int) -> Tensor:
-    return uniform(torch.arange(num), policy.num_draws, seed=0, epoch=1, purpose="augment")
 
 
 def bytes_of(x: Tensor) -> Tensor:

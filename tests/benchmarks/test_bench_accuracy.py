@@ -6,16 +6,17 @@ Nothing is timed.
 import json
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
 from benchmarks import time_to_accuracy
 from benchmarks.cli import main
-from benchmarks.time_to_accuracy import NEW, OLD, USUAL, Clock, median_of_all, ratios, seconds_to, sides_for
+from benchmarks.report import median
+from benchmarks.time_to_accuracy import NEW, OLD, USUAL, Clock, ratios, seconds_to, sides_for
 from ledger.config import Protocol
 from tests.support.command_line import run
 from tests.support.image_folders import make_parts
@@ -30,17 +31,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_parts(tmp_path_factory.mktemp("bench") / "images", per_class=20)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def patient() -> Iterator[None]:
-    """Threads that wait for each other sleep: where the machine has other work, those that spin take minutes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_WAIT_POLICY", "passive")
-        yield
-
-
 @pytest.fixture(scope="module")
 def report(images: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Of a target that a guess reaches, from the command line."""
+    """The report on a target that a guess reaches, from the command line."""
     out = tmp_path_factory.mktemp("report") / "figures.json"
     assert main(["accuracy", str(images), *QUICK, "--target", "0.01", "--out", str(out)]) == 0
     assert [path.name for path in out.parent.iterdir()] == ["figures.json"]
@@ -117,25 +110,17 @@ def test_what_cannot_be_measured_is_refused_at_once(here: Path, capsys, argument
 
 
 def test_a_side_that_cannot_be_trained_is_named(images: Path, here: Path, capsys, monkeypatch) -> None:
-    class Diverges:
-        def __init__(self, *arguments: object) -> None: ...
-        def __enter__(self) -> "Diverges":
-            return self
-
-        def __exit__(self, *error: object) -> None: ...
-        def follow(self, *arguments: object) -> list[object]:
-            return []
-
-    monkeypatch.setattr(time_to_accuracy, "Remote", Diverges)
+    diverges = MagicMock()
+    diverges.return_value.__enter__.return_value.follow.return_value = []
+    monkeypatch.setattr(time_to_accuracy, "Remote", diverges)
     assert main(["accuracy", str(images), *QUICK]) == 2
     said = f"error: these images cannot be trained on by the side {USUAL!r}: its loss is not finite\n"
     assert capsys.readouterr().err == said
 
 
 def test_sides_last_as_long_as_they_need_and_have_all_else_in_common() -> None:
-    usual, old, new = (
-        side.workload for side in sides_for(Protocol(train_images=45000, precision="bf16", device="cpu"), quick=False)
-    )
+    fitted = Protocol(train_images=45000, precision="bf16", device="cpu")
+    usual, old, new = sides_for(fitted, quick=False).values()
     assert usual == old and old.protocol.epochs > new.protocol.epochs
     for workload in (old, new):
         protocol = workload.protocol
@@ -167,7 +152,7 @@ def test_the_first_epoch_that_reaches_the_target_counts() -> None:
 
 
 def test_a_round_that_misses_the_target_leaves_no_median() -> None:
-    assert median_of_all("value", [3.0, 1.0, 2.5]) == {"value": 2.5, "rounds": [3.0, 1.0, 2.5]}
+    assert median("value", [3.0, 1.0, 2.5]) == {"value": 2.5, "rounds": [3.0, 1.0, 2.5]}
     rounds = {USUAL: [80.0, 90.0], OLD: [40.0, None], NEW: [8.0, 10.0]}
     engine, recipe, both = ratios([{"side": side, "rounds": seconds} for side, seconds in rounds.items()])
     assert (engine["value"], engine["rounds"]) == (None, [2.0, None])

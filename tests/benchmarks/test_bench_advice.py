@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analysis.claims import Decision
 from benchmarks.advice.__main__ import main, table
 from benchmarks.advice.folders import Folder, folders, parts
 from benchmarks.advice.judged import Difference, judged, of_probe
@@ -38,7 +39,7 @@ def test_a_bracket_mirrored_is_of_the_other_class() -> None:
 
 
 def test_a_folder_is_written_once(tmp_path: Path) -> None:
-    folder = Folder("parts", "", DRAWN[0].make, num_train=12, num_test=8)
+    folder = Folder("parts", DRAWN[0].make, num_train=12, num_test=8)
     place = folder.write(tmp_path, 3)
     files = sorted(place.rglob("*.png"))
     assert len(files) == 20 and {path.relative_to(place).parts[0] for path in files} == {"train", "test"}
@@ -47,7 +48,7 @@ def test_a_folder_is_written_once(tmp_path: Path) -> None:
     assert folder.write(tmp_path, 3) == place and not files[0].exists()
 
 
-def difference(decision: str, points: float = 0.0, half_width: float = 0.5) -> Difference:
+def difference(decision: Decision, points: float = 0.0, half_width: float = 0.5) -> Difference:
     return Difference(points, points - half_width, points + half_width, decision)
 
 
@@ -70,9 +71,7 @@ def difference(decision: str, points: float = 0.0, half_width: float = 0.5) -> D
         ("untested", (0, 1), "cannot tell"),
     ],
 )
-def test_an_answer_is_judged_by_the_interval_of_the_truth(
-    decision: str, true: tuple[float, float], expected: str
-) -> None:
+def test_an_answer_is_judged_by_the_interval_of_the_truth(decision, true, expected) -> None:
     assert judged(difference(decision), difference("undecided", *true), 2.0) == expected
 
 
@@ -103,7 +102,7 @@ def test_an_unknown_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_folder_that_was_stopped_goes_on(tmp_path: Path) -> None:
-    folder = Folder("parts", "", DRAWN[0].make, num_train=12, num_test=8)
+    folder = Folder("parts", DRAWN[0].make, num_train=12, num_test=8)
     place = folder.write(tmp_path, 3)
     (place / "test").rename(place / "test-unfinished")
     assert len(list(folder.write(tmp_path, 3).glob("*/*/*.png"))) == 20

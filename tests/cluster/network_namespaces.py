@@ -24,8 +24,8 @@ from tests.cluster.two_hosts import (
     Hosts,
     Unavailable,
     environment_of,
-    finish,
 )
+from tests.support.command_line import finish
 
 HERE = Path(__file__).parent
 OWN = ("--net", "--uts", "--ipc", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc")

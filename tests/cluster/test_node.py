@@ -22,7 +22,7 @@ from ledger.errors import UserError
 from ledger.ledger import Ledger
 from tests.faults import faulty_worker
 from tests.faults.faulty_worker import ALWAYS, MET, SEEDS
-from tests.support.stopped_runs import CPU, as_in_a_worker, files_of, job_of
+from tests.support.stopped_runs import CPU, as_in_a_worker, job_of
 
 EPOCHS = 12
 
@@ -67,18 +67,6 @@ def told_of(job: Job, *kept: Kept, fetch: Callable[[], Decoded] = fetch_never) -
 def files_in(folder: Path) -> list[str]:
     found = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
     return [name for name in found if not name.endswith(f"/{MET}")]
-
-
-@pytest.fixture
-def made_here(cache: Path, tmp_path: Path) -> Callable[..., dict[str, bytes]]:
-    """What a run leaves that is carried out on this machine; but for what differs between repetitions."""
-
-    def make(**changes: Any) -> dict[str, bytes]:
-        job = job_of(cache, tmp_path / "here", **changes)
-        make_run(job, CPU)
-        return files_of(job)
-
-    return make
 
 
 def without_cost(finished: News) -> dict[str, bytes]:

@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -101,13 +100,11 @@ def test_a_machine_that_cannot_keep_the_images_is_a_misfit(
         next(node.make_run_on_node(job, node.versions(), fetch_never, (), 900.0))
 
 
-def test_what_killed_processes_left_is_removed(scratch: Path) -> None:
-    dead = subprocess.Popen(["true"])
-    dead.wait()
+def test_what_killed_processes_left_is_removed(scratch: Path, dead_pid: int) -> None:
     ours = f"{SCRATCH}-{platform.node()}"
     # Who has that number on another host may be alive.
-    others = {f"{ours}.{os.getpid()}.a", f"{ours}.1.a", f"{ours}.x.a", f"{SCRATCH}-elsewhere.{dead.pid}.a", "other.1.a"}
-    for name in (*others, f"{ours}.{dead.pid}.a"):
+    others = {f"{ours}.{os.getpid()}.a", f"{ours}.1.a", f"{ours}.x.a", f"{SCRATCH}-elsewhere.{dead_pid}.a", "other.1.a"}
+    for name in (*others, f"{ours}.{dead_pid}.a"):
         (scratch / name / "running").mkdir(parents=True)
     own = node._ledger().root
     assert own == node._ledger().root and own.name.startswith(f"{ours}.{os.getpid()}.")

@@ -25,8 +25,8 @@ from tests.support.stopped_runs import CPU, Stopped, as_in_a_worker, files_of, j
 from tests.support.tiny_study import plan_of
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
-from experiments.sweep.executors import ray as module  # noqa: E402  which says the same as an error
 from experiments.sweep.executors.ray import Cluster, nodes, tasks  # noqa: E402
+from experiments.sweep.executors.ray import cluster as module  # noqa: E402  which says the same as an error
 from experiments.sweep.executors.ray.tasks import RayExecutor  # noqa: E402
 
 pytestmark = pytest.mark.long
@@ -83,16 +83,6 @@ def open_executor(place: Cluster, plan: Plan, said: list[str]) -> Callable[..., 
 @pytest.fixture
 def make_job(cache: Path, tmp_path: Path) -> Callable[..., Job]:
     return lambda **changes: job_of(cache, Ledger(tmp_path / "runs").root, **changes)
-
-
-@pytest.fixture
-def made_here(cache: Path, tmp_path: Path) -> Callable[..., dict[str, bytes]]:
-    def make(**changes: Any) -> dict[str, bytes]:
-        job = job_of(cache, tmp_path / "here", **changes)
-        make_run(job, CPU)
-        return files_of(job)
-
-    return make
 
 
 def processes() -> list[int]:

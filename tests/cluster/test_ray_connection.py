@@ -26,9 +26,16 @@ from tests.support.tiny_study import write_sweep
 @pytest.fixture
 def module() -> Any:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
-    from experiments.sweep.executors import ray
+    from experiments.sweep.executors.ray import cluster
 
-    return ray
+    return cluster
+
+
+@pytest.fixture
+def settings(module: Any) -> Any:
+    from experiments.sweep.executors.ray import settings
+
+    return settings
 
 
 @pytest.fixture
@@ -95,9 +102,9 @@ def test_where_somebody_listens_who_is_no_cluster(silent_port: int, module: Any,
     program = textwrap.dedent(
         """
         import sys
-        from experiments.sweep.executors import ray
+        from experiments.sweep.executors.ray import cluster
         from experiments.terminal.cli import main
-        ray.JOIN_S = 1.0
+        cluster.JOIN_S = 1.0
         sys.exit(main(["sweep", "--budget", "smoke", "--executor", "ray"]))
         """
     )
@@ -130,7 +137,8 @@ def test_without_ray_its_command_is_one_line(
 ) -> None:
     write_sweep(here)
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, "experiments.sweep.executors.ray", raising=False)
+    for name in [name for name in sys.modules if name.startswith("experiments.sweep.executors.ray")]:
+        monkeypatch.delitem(sys.modules, name)
     assert main(["sweep", "--budget", "smoke", "--executor", "ray"]) == 2
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == (
@@ -167,12 +175,12 @@ def test_a_place_that_nobody_knows(name: str, hint: str, here: Path, capsys: pyt
         open_place(name)
 
 
-def test_a_cluster_of_our_own_starts_from_defaults(module: Any) -> None:
+def test_a_cluster_of_our_own_starts_from_defaults(settings: Any) -> None:
     """And one of others as they have set it; what `uv run` would do to workers is done in neither."""
     theirs = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 64}', "RAY_RUNTIME_ENV_HOOK": "theirs.hook", "RAY_JOB_ID": "1"}
     own, other = dict(theirs), theirs | {"RAY_ADDRESS": "head:6379"}
     for environment in (own, other):
-        module.settings.prepare(environment)
+        settings.prepare(environment)
         assert environment["RAY_ENABLE_AUTO_CONNECT"] == environment["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] == "0"
     assert theirs.items() <= other.items()
     assert theirs.keys() & own.keys() == {"RAY_JOB_ID"}
@@ -180,9 +188,8 @@ def test_a_cluster_of_our_own_starts_from_defaults(module: Any) -> None:
 
 
 def test_a_temporary_folder_that_ray_cannot_use_is_passed_over(
-    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = module.settings
     monkeypatch.setattr(settings, "MAX_BYTES", 10_000)
     assert settings.choose_folder({"TMPDIR": str(tmp_path)}) == tmp_path
     assert settings.choose_folder({"RAY_TMPDIR": str(tmp_path / "new"), "TMPDIR": "/tmp"}) == tmp_path / "new"
@@ -192,8 +199,7 @@ def test_a_temporary_folder_that_ray_cannot_use_is_passed_over(
     assert settings.choose_folder({"TMPDIR": str(tmp_path / "file")}) == Path("/tmp")
 
 
-def test_where_ray_can_have_no_folder(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = module.settings
+def test_where_ray_can_have_no_folder(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError) as refused:
         settings.choose_folder({"RAY_TMPDIR": "/" + 50 * "x"})
     said = f"/{50 * 'x'} has a name of more than {settings.MAX_BYTES} bytes"
@@ -204,8 +210,7 @@ def test_where_ray_can_have_no_folder(module: Any, tmp_path: Path, monkeypatch: 
         settings.choose_folder({})
 
 
-def test_sockets_fit_where_the_folder_does(module: Any) -> None:
-    settings = module.settings
+def test_sockets_fit_where_the_folder_does(settings: Any) -> None:
     with closing(socket.socket(socket.AF_UNIX)) as one:
         longest = f"{settings.MAX_BYTES * 'x'}{settings.SOCKET}"
         with pytest.raises(OSError, match="No such file"):  # and not: path too long
@@ -215,7 +220,7 @@ def test_sockets_fit_where_the_folder_does(module: Any) -> None:
 BROKEN_WORKERS = """
 import os, sys
 from pathlib import Path
-from experiments.sweep.executors import ray as module
+from experiments.sweep.executors.ray import cluster as module
 from experiments.terminal.cli import main
 real = module.ray.init
 def init(**options):

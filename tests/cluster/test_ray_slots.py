@@ -12,8 +12,8 @@ from ledger.errors import UserError
 from tests.support.tiny_study import plan_of
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'stn-bench[cluster]'")
-from experiments.sweep.executors import ray as module  # which says the same as an error
 from experiments.sweep.executors.ray import Cluster, nodes, tasks
+from experiments.sweep.executors.ray import cluster as module  # which says the same as an error
 from experiments.sweep.executors.ray.tasks import RayExecutor
 
 

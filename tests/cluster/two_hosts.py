@@ -6,7 +6,6 @@ two nodes of Ray on one machine, as anyone may. Tests use both in the same way.
 
 import importlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from tests.support.command_line import PATIENCE_S
+from tests.support.command_line import PATIENCE_S, finish
 from tests.support.project import ROOT
 
 CHECKOUT = ROOT
@@ -126,12 +125,3 @@ def environment_of(home: Path) -> dict[str, str]:
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     ours = {"HOME": str(home), "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
     return passed_on | ours | {"PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-
-
-def finish(process: "subprocess.Popen[str]", patience_s: float) -> "subprocess.CompletedProcess[str]":
-    try:
-        stdout, stderr = process.communicate(timeout=patience_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)

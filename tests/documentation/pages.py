@@ -74,7 +74,7 @@ def find_blocks(text: str, page: str) -> list[Block]:
             title = re.fullmatch(r'title="([^"]+)"', rest)
             at = f"{page}:{token.map[0] + 1}"
             assert language in LANGUAGES, f"{at}: {language!r} is none of {', '.join(LANGUAGES)}"
-            assert title or not rest, f"{at}: {rest!r} is no title"
+            assert title or not rest, f"{at}: {rest!r} is not a title"
             marker, argument = _marker(above, at)
             name = title[1] if title else ""
             assert not Path(name).is_absolute() and ".." not in Path(name).parts, f"{at}: {name} leaves the tree"

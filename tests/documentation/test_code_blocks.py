@@ -37,7 +37,7 @@ SMALLER = {
 """Commands that are run with arguments that make them small."""
 
 NUM_TRAIN, NUM_TEST = 220, 60
-"""Of the images that a reader has in path/to/images."""
+"""How many images a reader has in path/to/images."""
 
 Follow = Callable[[str], Walk]
 
@@ -104,9 +104,17 @@ def _starts(text: str, begins: str) -> bool:
     return " ".join(text.split()).startswith(" ".join(begins.split()))
 
 
-def _no_images(folder: Path) -> Path:
-    (folder / "images").mkdir()
-    return folder / "images"
+@pytest.fixture
+def walk_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Follow:
+    """Follows a page of this text."""
+    (tmp_path / "images").mkdir()
+
+    def walk_text(text: str) -> Walk:
+        monkeypatch.setattr("tests.documentation.walk.blocks_of", lambda page: find_blocks(text, page))
+        monkeypatch.setattr("tests.documentation.walk.ledger_of", lambda page: None)
+        return walk("page.md", tmp_path / "walk", None, tmp_path / "images")
+
+    return walk_text
 
 
 def test_finder_finds_blocks_with_their_markers() -> None:
@@ -128,7 +136,7 @@ def test_finder_finds_blocks_with_their_markers() -> None:
     [
         ("```\na\n```", "page.md:1: '' is none of sh"),
         ("```console\na\n```", "page.md:1: 'console' is none of sh"),
-        ("```sh hl_lines=1\na\n```", "'hl_lines=1' is no title"),
+        ("```sh hl_lines=1\na\n```", "'hl_lines=1' is not a title"),
         ("<!-- never run: b -->\n```sh\na\n```", "page.md:2: the marker 'never run' is none of"),
         ("<!-- not run -->\n```sh\na\n```", "'not run' has no argument"),
         ('```sh title="../a"\na\n```', "leaves the tree"),
@@ -147,26 +155,21 @@ def test_what_it_cannot_make_sense_of_is_an_error(text: str, message: str) -> No
         ("```python\na = 1\n```\n\n```python\nassert a == 2\n```", "(?s)page.md:5 raises.*AssertionError"),
         ("```sh\necho one two\n```\n\n<!-- output -->\n```text\ntwo one\n```", "page.md:6 is not what was printed"),
         ("```yaml\nclaims: {alfa: 1}\n```", "page.md:1 ends with status 1"),
-        ("<!-- not run: why -->\n```sh\nif\n```", "page.md:2 is no shell"),
+        ("<!-- not run: why -->\n```sh\nif\n```", "page.md:2 is not shell"),
     ],
 )
-def test_a_page_that_is_wrong_is_found_out(
-    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tests.documentation.walk.blocks_of", lambda page: find_blocks(text, page))
-    monkeypatch.setattr("tests.documentation.walk.ledger_of", lambda page: None)
+def test_a_page_that_is_wrong_is_found_out(text: str, message: str, walk_text: Follow) -> None:
     with pytest.raises(AssertionError, match=message):
-        walk("page.md", tmp_path / "walk", None, _no_images(tmp_path))
+        walk_text(text)
 
 
-def test_blocks_share_the_copy_and_never_touch_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_share_the_copy_and_never_touch_the_tree(walk_text: Follow) -> None:
     text = (
         "```sh\necho 1 > made; rm -r docs; rm -r .venv/bin\n```\n\n"
         '```python title="new/module.py"\nvalue = 2\n```\n\n'
         "```sh\ncat made new/module.py; test ! -e docs\n```\n\n<!-- output -->\n```text\n1\n...\n= 2\n```\n"
     )
-    monkeypatch.setattr("tests.documentation.walk.blocks_of", lambda page: find_blocks(text, page))
-    walk("page.md", tmp_path / "walk", None, _no_images(tmp_path))
+    walk_text(text)
     assert (ROOT / "docs/index.md").exists() and Path(sys.executable).exists()
 
 

@@ -14,7 +14,7 @@ from tests.support.project import ROOT
 pytestmark = pytest.mark.documentation
 
 HOSTS = {"docs.ray.io", "keepachangelog.com", "semver.org"}
-"""Other hosts that documents lead to; nobody can fetch them here, so a new one is a decision."""
+"""Other hosts that documents lead to; they cannot be fetched here, so a new one is a decision."""
 
 every_document = pytest.mark.parametrize("document", [*pages(), "CHANGELOG.md"])
 
@@ -31,7 +31,7 @@ def links_of(text: str) -> Iterator[str]:
 
 
 def anchors_of(text: str) -> set[str]:
-    """Of its headings, as code hosts make them."""
+    """The anchors of its headings, as code hosts make them."""
     tokens = MarkdownIt("commonmark").parse(text)
     headings = [tokens[i + 1].children or [] for i, token in enumerate(tokens) if token.type == "heading_open"]
     titles = ["".join(child.content for child in heading) for heading in headings]

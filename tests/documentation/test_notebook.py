@@ -10,7 +10,7 @@ import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -163,6 +163,11 @@ def test_who_is_logged_in_gets_the_link_to_the_project(
     assert re.fullmatch(said, ended.stdout, re.S), ended.stdout
 
 
+def of_the_executed(test: Callable[..., None]) -> Callable[..., None]:
+    """The first of these waits for the whole notebook, each of whose cells has a limit of its own."""
+    return pytest.mark.documentation(pytest.mark.timeout(1800)(test))
+
+
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Executed:
     """Run without a network and without an account."""
@@ -186,8 +191,7 @@ def finals(executed: Executed) -> dict[str, list[Any]]:
     }
 
 
-@pytest.mark.documentation
-@pytest.mark.timeout(1800)  # each cell has a limit of its own
+@of_the_executed
 def test_nothing_fails_and_nothing_looks_broken(executed: Executed) -> None:
     outputs = [output for cell in code_cells(executed.notebook) for output in cell.outputs]
     assert {output.output_type for output in outputs} == {"stream", "display_data"}
@@ -197,15 +201,13 @@ def test_nothing_fails_and_nothing_looks_broken(executed: Executed) -> None:
     assert f"{NUM_RUNS}/{NUM_RUNS} completed" in printed(cell_with(executed.notebook, "experiments sweep"))
 
 
-@pytest.mark.documentation
-@pytest.mark.timeout(1800)  # each cell has a limit of its own
+@of_the_executed
 def test_executed_writes_into_its_own_folder_only(executed: Executed) -> None:
     assert [path.name for path in executed.work.iterdir()] == ["quickstart"]
     assert executed.beside == []
 
 
-@pytest.mark.documentation
-@pytest.mark.timeout(1800)  # each cell has a limit of its own
+@of_the_executed
 def test_the_table_has_the_numbers_of_the_ledger(executed: Executed, finals: dict[str, list[Any]]) -> None:
     _, table = shown(cell_with(executed.notebook, "ablation.md"), "text/markdown")
     heading, _, *rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
@@ -225,15 +227,13 @@ def test_the_table_has_the_numbers_of_the_ledger(executed: Executed, finals: dic
     assert statistics.mean(accuracies["oracle_unwarp"]) > statistics.mean(accuracies["cnn"]) + 0.2 > 0.3
 
 
-@pytest.mark.documentation
-@pytest.mark.timeout(1800)  # each cell has a limit of its own
+@of_the_executed
 def test_the_answer_is_the_reports(executed: Executed) -> None:
     answer, _ = shown(cell_with(executed.notebook, "headline"), "text/markdown")
     assert answer == f"> {headline(find(executed.runs, STUDY))}"
 
 
-@pytest.mark.documentation
-@pytest.mark.timeout(1800)  # each cell has a limit of its own
+@of_the_executed
 def test_figures_are_the_reports(executed: Executed) -> None:
     for name in ("forest", "curves", "gallery", "look"):
         (text,) = shown(cell_with(executed.notebook, f'"{name}.png"'), "image/png")
@@ -243,8 +243,7 @@ def test_figures_are_the_reports(executed: Executed) -> None:
         assert len(np.unique(np.asarray(picture(text).convert("L")))) > 50
 
 
-@pytest.mark.documentation
-@pytest.mark.timeout(1800)  # each cell has a limit of its own
+@of_the_executed
 def test_images_before_and_after_are_shown(executed: Executed, finals: dict[str, list[Any]]) -> None:
     cell = cell_with(executed.notebook, "transformer.png")
     (text,), key = shown(cell, "image/png"), finals["stn_affine"][0]["key"]
@@ -254,8 +253,7 @@ def test_images_before_and_after_are_shown(executed: Executed, finals: dict[str,
     assert np.abs(before - after).mean() > 1, "the transformer left all images as they are"
 
 
-@pytest.mark.documentation
-@pytest.mark.timeout(1800)  # each cell has a limit of its own
+@of_the_executed
 def test_the_exported_model_agrees_with_the_network(executed: Executed) -> None:
     said = printed(cell_with(executed.notebook, "difference <"))
     agreed = re.fullmatch(r"The exported file and the network agree: .* differ by ([\de.-]+) at most\.\n", said)
@@ -265,8 +263,7 @@ def test_the_exported_model_agrees_with_the_network(executed: Executed) -> None:
     assert row and (row[1], row[2]) == (name, f"{100 * float(probability):.1f}")
 
 
-@pytest.mark.documentation
-@pytest.mark.timeout(1800)  # each cell has a limit of its own
+@of_the_executed
 def test_predictions_are_shown(executed: Executed) -> None:
     rows = re.findall(r"^(\w+)\.png +\w+ +[\d.]+%", printed(cell_with(executed.notebook, "--out")), re.M)
     assert rows == ["arrow", "bolt", "boot", "comb", "crown", "fish"]
@@ -276,8 +273,7 @@ def test_predictions_are_shown(executed: Executed) -> None:
     assert whole.size == (6 * tile, 2 * (tile + caption)) and len(whole.getcolors(1 << 20) or []) > 200
 
 
-@pytest.mark.documentation
-@pytest.mark.timeout(1800)  # each cell has a limit of its own
+@of_the_executed
 def test_the_report_is_linked(executed: Executed) -> None:
     cell = cell_with(executed.notebook, "IFrame(")
     (link,), (frame,) = shown(cell, "text/markdown"), shown(cell, "text/html")
@@ -286,8 +282,7 @@ def test_the_report_is_linked(executed: Executed) -> None:
     assert "</html>" in (executed.work / path[1]).read_text()
 
 
-@pytest.mark.documentation
-@pytest.mark.timeout(1800)  # each cell has a limit of its own
+@of_the_executed
 def test_nothing_left_the_machine(executed: Executed) -> None:
     said = printed(cell_with(executed.notebook, "resolve_mode"))
     assert said == f"You are not logged in to W&B: the {NUM_RUNS} runs stay here.\n"

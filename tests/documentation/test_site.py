@@ -31,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def own_pages(site: Path) -> list[SitePage]:
-    """Those that the builder of the site made; the program's own reports have tests of their own."""
+    """Pages that the builder of the site made; the program's reports have their own tests."""
     return [SitePage(path) for path in sorted(site.rglob("*.html")) if path.name != "report.html"]
 
 

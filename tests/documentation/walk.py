@@ -1,4 +1,4 @@
-"""A page as somebody follows it who types every block, in order, into a fresh copy of the tree."""
+"""A page as a reader follows it who types every block, in order, into a fresh copy of the tree."""
 
 import json
 import os
@@ -176,7 +176,7 @@ def check_form(block: Block) -> None:
     match block.language:
         case "sh":
             done = subprocess.run(["bash", "-n", "-c", block.text], capture_output=True, text=True)
-            assert done.returncode == 0, f"{block} is no shell: {done.stderr}"
+            assert done.returncode == 0, f"{block} is not shell: {done.stderr}"
         case "python":
             compile(block.text, str(block), "exec")
         case "json":

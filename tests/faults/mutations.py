@@ -134,7 +134,7 @@ MUTATIONS = (
         "the key leaves the seed out",
         "ledger/config.py",
         '"run": config, "task": content_hash}',
-        '"run": {**config, "seed": 0}, "task": content_hash}',
+        '"run": dataclasses.replace(config, seed=0), "task": content_hash}',
         "tests/ledger/test_config.py::test_every_field_changes_the_key",
     ),
     Mutation(
@@ -284,7 +284,7 @@ MUTATIONS = (
     Mutation(
         "text is LaTeX",
         "analysis/formats/latex.py",
-        '    "&": r"\\&",\n',
+        '"&": r"\\&", ',
         "",
         "tests/analysis/test_formats.py::test_latex_is_ascii_without_bare_specials",
     ),

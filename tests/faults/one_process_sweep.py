@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-import analysis.figures
+import analysis.figures.registry
 from experiments.runs import checkpoints
 from experiments.sweep import estimate
 from experiments.sweep.executors import local
@@ -44,7 +44,7 @@ def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "measure_images_per_s", lambda *arguments: 1000.0)
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
     monkeypatch.setattr(checkpoints, "COST_SHARE", 1e9)
-    monkeypatch.setattr(analysis.figures, "builders", lambda: {"forest": ("A line.", plain_figure)})
+    monkeypatch.setattr(analysis.figures.registry, "builders", lambda: {"forest": ("A line.", plain_figure)})
 
 
 def plain_figure(findings: object) -> Figure:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from analysis.reports import write_files
-from benchmarks.speed import check_writable
+from benchmarks.report_file import check_writable
 from experiments.machine import device
 from experiments.machine.device import measured_precision
 from experiments.terminal.cli import main

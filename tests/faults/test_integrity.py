@@ -220,13 +220,11 @@ def test_a_study_that_contradicts_its_runs_is_found(root: Path, change: Callable
     assert set(found_in(root)) == {(f"studies/{STUDY}/study.json", "edited")}
 
 
-def test_what_may_be_is_told_and_is_no_fault(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_may_be_is_told_and_is_no_fault(root: Path, dead_pid: int, capsys: pytest.CaptureFixture[str]) -> None:
     gone = final_run(root)
     shutil.rmtree(gone)
-    process = subprocess.Popen(["true"])
-    process.wait()
-    (root / f"runs/.{gone.name}.{process.pid}").mkdir()
-    (root / f"running/{gone.name}.json").write_text(json.dumps({"pid": process.pid}))
+    (root / f"runs/.{gone.name}.{dead_pid}").mkdir()
+    (root / f"running/{gone.name}.json").write_text(json.dumps({"pid": dead_pid}))
     (root / "running" / gone.name).mkdir()
     content = b"checkpoint"
     name = f"epoch-00001-{hashlib.sha256(content).hexdigest()}.safetensors"
@@ -239,7 +237,7 @@ def test_what_may_be_is_told_and_is_no_fault(root: Path, capsys: pytest.CaptureF
     assert main(["verify", str(root)]) == 0
     printed = capsys.readouterr().out
     for note in (
-        f"runs/.{gone.name}.{process.pid}: left by a process that was killed",
+        f"runs/.{gone.name}.{dead_pid}: left by a process that was killed",
         f"running/{gone.name}.json: left by a process that was killed",
         f"running/{gone.name}: checkpoints of a run that the same `make sweep` goes on with",
         f"studies/{STUDY}/.study.json.{os.getpid()}: the process {os.getpid()} is at work on it",
@@ -283,7 +281,7 @@ def test_only_a_ledger_is_verified(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["verify", str(tmp_path / "none")]) == main(["verify", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
         f"error: runs: there is no ledger at {tmp_path / 'none'}\n"
-        f"error: runs: {tmp_path} is no ledger: it has no folder `runs`\n"
+        f"error: runs: {tmp_path} is not a ledger: it has no folder `runs`\n"
     )
 
 

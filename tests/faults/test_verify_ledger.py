@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,13 +47,6 @@ def root(tmp_path: Path) -> Path:
     (root / "wandb/logged").mkdir(parents=True)
     (root / "wandb/logged" / KEY).write_text("{}")
     return root
-
-
-@pytest.fixture
-def dead_pid() -> int:
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
 
 
 def take(path: Path) -> None:
@@ -317,7 +309,7 @@ def test_a_copy_in_the_ledger_is_only_deleted(root: Path, capsys: pytest.Capture
         f"extra runs/{key} copy: is a copy of the run {key}, which is here -> delete {runs / f'{key} copy'}",
         f"extra runs/{key}-2: is a copy of the run {key}, which is here -> delete {runs / f'{key}-2'}",
         f"edited runs/{other} (old): is the run {other} under another name -> call the folder {other} again",
-        f"extra runs/new folder: is no run: none has such a name -> delete {runs / 'new folder'}",
+        f"extra runs/new folder: is not a run: none has such a name -> delete {runs / 'new folder'}",
     ]
     assert audit(root).num_runs == 7
     # The status counts what can be read, and says who knows the rest.

@@ -33,14 +33,6 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 @pytest.fixture
-def dead_pid() -> int:
-    """Of a process that has ended."""
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
-
-
-@pytest.fixture
 def living_pid() -> Iterator[int]:
     """Of another process, which lives as long as the test."""
     process = subprocess.Popen(["sleep", "60"])

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stn.affine import apply, compose, from_parts, identity, inverse
+from stn.affine import compose, from_parts, identity, inverse
+from stn.maps import AffineMap
 
 Matrix = npt.NDArray[np.float64]
 
@@ -24,7 +25,7 @@ def theta_of(values: list[tuple[float, ...]], dtype: torch.dtype = torch.float64
 
 
 def matrices_of(values: list[tuple[float, ...]]) -> Matrix:
-    """The same maps as products of the textbook's 3x3 matrices."""
+    """Maps of these parts, as products of the textbook's 3x3 matrices."""
     products = []
     for angle, log_scale, shear, x, y in values:
         cos, sin, scale = math.cos(angle), math.sin(angle), math.exp(log_scale)
@@ -102,22 +103,13 @@ def test_a_singular_map_has_no_finite_inverse():
     assert not inverse(torch.zeros(1, 2, 3)).isfinite().all()
 
 
-@given(parts, st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3)), min_size=1, max_size=4))
-def test_apply_is_the_product_with_homogeneous_points(values, points):
-    points_N2 = np.array(points)
-    applied = apply(theta_of(values), torch.from_numpy(points_N2).expand(len(values), -1, -1))
-    homogeneous_3N = np.concatenate([points_N2.T, np.ones((1, len(points)))])
-    expected = (matrices_of(values) @ homogeneous_3N)[:, :2].transpose(0, 2, 1)
-    np.testing.assert_allclose(applied, expected, atol=1e-10)
-
-
-def test_apply_of_a_composition_applies_the_inner_map_first():
+def test_a_composition_applies_the_inner_map_first():
     turn = theta_of([(math.pi / 2, 0, 0, 0, 0)])
     shift = theta_of([(0, 0, 0, 1, 0)])
     origin = torch.zeros(1, 1, 2, dtype=torch.float64)
     # Shifted to x = 1 and then turned, x goes to y; turned first, the origin stays and is shifted.
-    np.testing.assert_allclose(apply(compose(turn, shift), origin)[0, 0], [0, 1], atol=1e-15)
-    np.testing.assert_allclose(apply(compose(shift, turn), origin)[0, 0], [1, 0], atol=1e-15)
+    np.testing.assert_allclose(AffineMap(compose(turn, shift)).apply(origin)[0, 0], [0, 1], atol=1e-15)
+    np.testing.assert_allclose(AffineMap(compose(shift, turn)).apply(origin)[0, 0], [1, 0], atol=1e-15)
 
 
 def test_identity_is_on_the_device_and_of_the_type_asked_for():

@@ -1,6 +1,5 @@
 """A headless Chromium for tests, steered through its DevTools protocol over a pipe: no port, no driver, no library."""
 
-import base64
 import fcntl
 import json
 import os
@@ -110,14 +109,6 @@ class Browser:
     def type(self, text: str) -> None:
         """Put text where the cursor is."""
         self.ask("Input.insertText", text=text)
-
-    def picture(self, file: Path, *, top_px: float = 0, height_px: float | None = None) -> None:
-        """The page, or so much of it, as PNG."""
-        size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
-        height = min(height_px or size["height"], size["height"] - top_px)
-        clip = {"x": 0, "y": top_px, "width": size["width"], "height": height, "scale": 1}
-        shot = self.ask("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
-        file.write_bytes(base64.b64decode(shot["data"]))
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The answer to a command of the DevTools protocol."""

@@ -32,7 +32,10 @@ def run(
     *arguments: object, cwd: Path, patience_s: float = PATIENCE_S, module: str = "experiments"
 ) -> "subprocess.CompletedProcess[str]":
     """`python -m experiments ...` to its end."""
-    process = start(*arguments, cwd=cwd, module=module)
+    return finish(start(*arguments, cwd=cwd, module=module), patience_s)
+
+
+def finish(process: "subprocess.Popen[str]", patience_s: float) -> "subprocess.CompletedProcess[str]":
     try:
         stdout, stderr = process.communicate(timeout=patience_s)
     except subprocess.TimeoutExpired:

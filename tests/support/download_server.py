@@ -3,10 +3,14 @@
 import contextlib
 import hashlib
 import http.server
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
+
+from experiments.images.tasks.downloads import DownloadError
 
 
 def md5(data: bytes) -> str:
@@ -18,6 +22,16 @@ def forget_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(proxy, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+def failed_download(load: Callable[[Path], object], cache: Path) -> str:
+    """The one line with which a data set could not be fetched; nothing is left of the attempt."""
+    with pytest.raises(DownloadError) as error:
+        load(cache)
+    assert "\n" not in str(error.value)
+    assert list(cache.iterdir()) == []
+    assert socket.getdefaulttimeout() is None
+    return str(error.value)
 
 
 Request = http.server.BaseHTTPRequestHandler

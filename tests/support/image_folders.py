@@ -1,6 +1,9 @@
 """Image folders that tests make, and what becomes of them."""
 
+import struct
+import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,22 @@ def pixels_of(seed: int, height: int = 16, width: int = 16) -> npt.NDArray[np.ui
 def save(path: Path, pixels_HWC: npt.NDArray[np.uint8], **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels_HWC).save(path, **options)
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, bits: int, colours: int, *chunks: bytes) -> bytes:
+    """A PNG of these chunks. bits: of a channel. colours: the header's number for them, such as 2 for RGB."""
+    header = png_chunk(b"IHDR", struct.pack(">2I5B", width, height, bits, colours, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + png_chunk(b"IEND", b"")
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
 
 
 def make_parts(root: Path, per_class: int = 3) -> Path:
@@ -52,7 +71,7 @@ def refusal(root: Path | str, cache: Path, image_px: int = 16) -> str:
     return str(error.value)
 
 
-def one_image(tmp_path: Path, write: Callable[[Path], None], name: str, image_px: int = 16) -> npt.NDArray[np.uint8]:
+def one_image(tmp_path: Path, write: Callable[[Path], object], name: str, image_px: int = 16) -> npt.NDArray[np.uint8]:
     """The pixels that an image file becomes, as the first of a small task."""
     root = make_parts(tmp_path / "images")
     write(root / "train/ant" / name)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.images.tasks import load_task
 from experiments.runs import checkpoints, training
-from experiments.runs.run import Job, Source, make_run
-from ledger.config import Optim, Protocol, RunConfig, run_key
+from experiments.runs.run import Job, make_run
+from ledger.config import Optim, Protocol, RunConfig
 from ledger.ledger import Ledger
+from tests.support.trained_runs import job_on_sprites
 
 EPOCHS = 4
 PROTOCOL = Protocol(
@@ -35,12 +35,8 @@ def as_in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def job_of(cache: Path, ledger: Path, *, protocol: dict[str, Any] | None = None, **changes: Any) -> Job:
     """A run on sprites under pose R, with other values for fields of its configuration."""
-    source = Source(task="sprites", label="", image_px=32, cache=cache)
-    task = load_task("sprites", image_px=32, cache=cache, say=lambda line: None)
-    protocol_ = dataclasses.replace(PROTOCOL, **(protocol or {}))
-    run = RunConfig(seed=1, pose="R", protocol=protocol_, optim=Optim(lr=0.05))
-    run = dataclasses.replace(run, **changes)
-    return Job(run=run, key=run_key(run, task.content_hash), source=source, ledger=ledger)
+    run = RunConfig(seed=1, pose="R", protocol=dataclasses.replace(PROTOCOL, **(protocol or {})), optim=Optim(lr=0.05))
+    return job_on_sprites(dataclasses.replace(run, **changes), cache, ledger)
 
 
 def stop_in(epoch: int) -> Callable[[training.Row], None]:

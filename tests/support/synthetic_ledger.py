@@ -13,6 +13,7 @@ import safetensors.numpy
 
 STUDY = "tiny-cpu"
 SEEDS = (11, 12, 13, 14, 15)
+EIGHT_SEEDS = (*SEEDS, 16, 17, 18)
 TASK: dict[str, Any] = {"name": "folder", "label": "Tiny (JPEG)", "content_hash": "c0" * 32, "classes": ["a", "b"]}
 PROTOCOL = {"image_px": 32, "epochs": 6, "batch_size": 128}
 PROTOCOL_HASH = "1234abcd"

@@ -6,22 +6,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.images.corruptions import CIFAR_PX, photometric
+from experiments.images.corruptions.corruption import CIFAR_PX, corruption
 from stn.blur import blur
 from stn.maps import AffineMap
 from stn.sampler import Sampler
 
 
-@photometric("gaussian_blur", 0.4, 0.6, 0.7, 0.8, 1.0, is_extra=True)
+@corruption("photometric", "gaussian_blur", 0.4, 0.6, 0.7, 0.8, 1.0, is_extra=True)
 def gaussian_blur(x_BCHW: Tensor, u_BK: Tensor, sigma_px: float) -> Tensor:
     """A normal kernel of this standard deviation."""
     return blur(x_BCHW, sigma_px * x_BCHW.shape[3] / CIFAR_PX)
 
 
-@photometric("defocus_blur", (0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))
+@corruption("photometric", "defocus_blur", (0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))
 def defocus_blur(x_BCHW: Tensor, u_BK: Tensor, level: tuple[float, float]) -> Tensor:
     """A disc of this radius, itself smoothed over 3 x 3 pixels by this standard deviation, both in pixels."""
-    radius_px, sigma_px = (each * x_BCHW.shape[3] / CIFAR_PX for each in level)
+    radius_px, sigma_px = (length * x_BCHW.shape[3] / CIFAR_PX for length in level)
     kernel_KK = disc_kernel(radius_px, sigma_px).to(x_BCHW.device, x_BCHW.dtype)
     channels, reach = x_BCHW.shape[1], len(kernel_KK) // 2
     padded_BCHW = F.pad(x_BCHW, (reach, reach, reach, reach), mode="reflect")
@@ -39,7 +39,7 @@ def disc_kernel(radius_px: float, sigma_px: float) -> Tensor:
     return (kernel_KK / kernel_KK.sum()).float()
 
 
-@photometric("motion_blur", (6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5), num_draws=1)
+@corruption("photometric", "motion_blur", (6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5), num_draws=1)
 def motion_blur(x_BCHW: Tensor, u_B1: Tensor, level: tuple[int, float]) -> Tensor:
     """A trail of normal weights to one side, of this reach and standard deviation in pixels, turned U(-45, 45) degrees.
 

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
-from experiments.images.corruptions import photometric
+from experiments.images.corruptions.corruption import corruption
 
 
-@photometric("contrast", 0.75, 0.5, 0.4, 0.3, 0.15)
+@corruption("photometric", "contrast", 0.75, 0.5, 0.4, 0.3, 0.15)
 def contrast(x_BCHW: Tensor, u_BK: Tensor, factor: float) -> Tensor:
     """The distance of each channel from its mean times this factor."""
     return torch.lerp(x_BCHW.mean((2, 3), keepdim=True).expand_as(x_BCHW), x_BCHW, factor)
 
 
-@photometric("brightness", 0.05, 0.1, 0.15, 0.2, 0.3)
+@corruption("photometric", "brightness", 0.05, 0.1, 0.15, 0.2, 0.3)
 def brightness(x_BCHW: Tensor, u_BK: Tensor, step: float) -> Tensor:
     """The value of HSV raised by this much; hue and saturation stay."""
     value_B1HW = x_BCHW.amax(1, keepdim=True)
@@ -22,7 +22,7 @@ def brightness(x_BCHW: Tensor, u_BK: Tensor, step: float) -> Tensor:
     return raised_B1HW * tint_BCHW
 
 
-@photometric("saturate", (0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2), is_extra=True)
+@corruption("photometric", "saturate", (0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2), is_extra=True)
 def saturate(x_BCHW: Tensor, u_BK: Tensor, level: tuple[float, float]) -> Tensor:
     """The saturation of HSV times a factor, plus a step. Greys, whose hue is 0, are tinted red by the step.
 

@@ -3,23 +3,23 @@
 import torch
 from torch import Tensor
 
-from experiments.images.corruptions import photometric
-from experiments.images.poses import normal
+from experiments.images.corruptions.corruption import corruption
+from experiments.images.draws import normal
 
 
-@photometric("gaussian_noise", 0.04, 0.06, 0.08, 0.09, 0.10, num_draws="values")
+@corruption("photometric", "gaussian_noise", 0.04, 0.06, 0.08, 0.09, 0.10, num_draws="values")
 def gaussian_noise(x_BCHW: Tensor, u_BCHW: Tensor, sd: float) -> Tensor:
     """Normal noise of this standard deviation."""
     return x_BCHW + sd * normal(u_BCHW).float()
 
 
-@photometric("speckle_noise", 0.06, 0.1, 0.12, 0.16, 0.2, num_draws="values", is_extra=True)
+@corruption("photometric", "speckle_noise", 0.06, 0.1, 0.12, 0.16, 0.2, num_draws="values", is_extra=True)
 def speckle_noise(x_BCHW: Tensor, u_BCHW: Tensor, sd: float) -> Tensor:
     """Normal noise of this standard deviation times the value."""
     return x_BCHW + x_BCHW * sd * normal(u_BCHW).float()
 
 
-@photometric("impulse_noise", 0.01, 0.02, 0.03, 0.05, 0.07, num_draws="values")
+@corruption("photometric", "impulse_noise", 0.01, 0.02, 0.03, 0.05, 0.07, num_draws="values")
 def impulse_noise(x_BCHW: Tensor, u_BCHW: Tensor, share: float) -> Tensor:
     """This share of the values replaced, half of them by 0, half by 1."""
     # From both ends, so that what is replaced at one severity is replaced by the same at the next.
@@ -27,7 +27,7 @@ def impulse_noise(x_BCHW: Tensor, u_BCHW: Tensor, share: float) -> Tensor:
     return torch.where(u_BCHW >= 1 - share / 2, 1.0, x_BCHW)
 
 
-@photometric("shot_noise", 500.0, 250.0, 100.0, 75.0, 50.0, num_draws="values", is_extra=True)
+@corruption("photometric", "shot_noise", 500.0, 250.0, 100.0, 75.0, 50.0, num_draws="values", is_extra=True)
 def shot_noise(x_BCHW: Tensor, u_BCHW: Tensor, num_photons: float) -> Tensor:
     """Poisson noise, where a value of 1 stands for so many photons. Values are taken as 8-bit numbers."""
     # The inverse of the distribution, of which there are 256. Each row of the table lies above the one before it, so

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.images.corruptions import photometric
+from experiments.images.corruptions.corruption import corruption
 
 # The example tables of ITU-T T.81 (the JPEG standard), annex K.1, which every encoder scales by its quality.
 _LUMINANCE = (
@@ -28,7 +28,7 @@ _CHROMINANCE = (
 )
 
 
-@photometric("pixelate", 0.95, 0.9, 0.85, 0.75, 0.65)
+@corruption("photometric", "pixelate", 0.95, 0.9, 0.85, 0.75, 0.65)
 def pixelate(x_BCHW: Tensor, u_BK: Tensor, share: float) -> Tensor:
     """Means of blocks, this share of the side of them along each axis, and each shown as a block again."""
     size_px = x_BCHW.shape[3]
@@ -41,7 +41,7 @@ def pixelate(x_BCHW: Tensor, u_BK: Tensor, share: float) -> Tensor:
     return F.interpolate(mean_JW @ x_BCHW @ mean_JW.T, (size_px, size_px), mode="nearest-exact")
 
 
-@photometric("jpeg_compression", 80, 65, 58, 50, 40, is_extra=True)
+@corruption("photometric", "jpeg_compression", 80, 65, 58, 50, 40, is_extra=True)
 def jpeg_compression(x_BCHW: Tensor, u_BK: Tensor, quality: int) -> Tensor:
     """Written as JPEG of this quality and read again; colours at half the resolution, as encoders do by default.
 

@@ -6,7 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from experiments.images.poses import POSES, Corners, PoseMaps, affine_pose, check_canvas
+from baselines.ranges import Ranged, within
+from experiments.images.poses.pose import CANVAS_PX, POSES, Corners
+from experiments.images.poses.pose_maps import PoseMaps, affine_pose
 from stn.affine import from_parts
 
 PLACE_DRAWS, PIECE_DRAWS = 2, 5
@@ -19,7 +21,7 @@ def _whole(u_N: Tensor, num: int) -> Tensor:
 
 @POSES.register("TC")
 @dataclass(frozen=True)
-class TranslatedCluttered:
+class TranslatedCluttered(Ranged):
     """Images somewhere on a large canvas.
 
     Each is wholly in it, which is black, on top of pieces cut out of other images.
@@ -31,17 +33,10 @@ class TranslatedCluttered:
     """
 
     corners: ClassVar[Corners] = "zeros"
-    canvas_px: int = 60
-    num_pieces: int = 16
-    piece: float = 6 / 28
+    canvas_px: int = within(*CANVAS_PX, 60)
+    num_pieces: int = within(0, 256, 16)
+    piece: float = within(0, 1, 6 / 28, ends="(]")
     fresh: bool = False
-
-    def __post_init__(self) -> None:
-        check_canvas(self.canvas_px, required=True)
-        if not 0 <= self.num_pieces <= 256:
-            raise ValueError(f"num_pieces: {self.num_pieces} is not between 0 and 256")
-        if not 0 < self.piece <= 1:
-            raise ValueError(f"piece: {self.piece} is not above 0 and up to 1")
 
     @property
     def num_draws(self) -> int:

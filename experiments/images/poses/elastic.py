@@ -6,7 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from experiments.images.poses import POSES, Corners, PoseMaps, normal
+from baselines.ranges import Ranged, within
+from experiments.images.draws import normal
+from experiments.images.poses.pose import POSES, Corners
+from experiments.images.poses.pose_maps import PoseMaps
 from stn.spline import NUM_CONTROL, SplineMap
 
 MAX_SLOPE = 0.75
@@ -28,7 +31,7 @@ def _slope(step_NK2: Tensor) -> Tensor:
 
 @POSES.register("E")
 @dataclass(frozen=True)
-class Elastic:
+class Elastic(Ranged):
     """Elastically bent images.
 
     Thin-plate splines that move each of 4x4 control points by N(0, sigma) of the image's side along each axis.
@@ -42,13 +45,9 @@ class Elastic:
 
     num_draws: ClassVar[int] = 2 * NUM_CONTROL
     canvas_px: ClassVar[int] = 0  # control points lie on the image
-    sigma: float = 1.5 / 28
+    sigma: float = within(0, 0.1, 1.5 / 28, ends="(]")
     corners: Corners = "disc"
     fresh: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 < self.sigma <= 0.1:
-            raise ValueError(f"sigma: {self.sigma} is not above 0 and up to 0.1")
 
     def draw(self, u_NK: Tensor, image_px: int) -> PoseMaps:
         # The image is 2 wide.

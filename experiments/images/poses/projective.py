@@ -7,13 +7,16 @@ import torch
 from torch import Tensor
 
 from baselines.policies.perspective import CORNERS, homography_to_corners
-from experiments.images.poses import POSES, Corners, PoseMaps, check_canvas, normal
+from baselines.ranges import Ranged, within
+from experiments.images.draws import normal
+from experiments.images.poses.pose import CANVAS_PX, POSES, Corners
+from experiments.images.poses.pose_maps import PoseMaps
 
 MAX_MOVE = 0.9
-"""Of the scaled image's half side. Below 1 each corner stays in its own quarter, so the centre stays in the image."""
+"""Share of the scaled image's half side: below 1 each corner stays in its own quarter, so the centre in the image."""
 MIN_TURN = 0.2
-"""Of the scaled image's, the least area of the triangle of three corners in a row: at 0 they are on one line, below it
-the image is folded over."""
+"""Least area of the triangle of three corners in a row, as a share of the scaled image's: at 0 they are on one line,
+below it the image is folded over."""
 
 
 def _least_turn(corner_N42: Tensor) -> Tensor:
@@ -26,7 +29,7 @@ def _least_turn(corner_N42: Tensor) -> Tensor:
 
 @POSES.register("P")
 @dataclass(frozen=True)
-class Projective:
+class Projective(Ranged):
     """Images in perspective.
 
     Scale U(min_scale, 1), then each corner moved by N(0, corner_sd) of the image's side along each axis.
@@ -39,18 +42,11 @@ class Projective:
     """
 
     num_draws: ClassVar[int] = 9
-    min_scale: float = 0.75
-    corner_sd: float = 5 / 28
+    min_scale: float = within(0, 1, 0.75, ends="(]")
+    corner_sd: float = within(0, 0.5, 5 / 28)
     corners: Corners = "disc"
-    canvas_px: int = 0
+    canvas_px: int = within(*CANVAS_PX, 0, or_zero=True)
     fresh: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_scale <= 1:
-            raise ValueError(f"min_scale: {self.min_scale} is not above 0 and up to 1")
-        if not 0 <= self.corner_sd <= 0.5:
-            raise ValueError(f"corner_sd: {self.corner_sd} is not between 0 and 0.5")
-        check_canvas(self.canvas_px)
 
     def posed_corners(self, u_NK: Tensor) -> Tensor:
         """Where the image's corners go, (N, 4, 2), float64; in the order of CORNERS: clockwise from the top left."""

@@ -6,13 +6,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from experiments.images.poses import POSES, Corners, PoseMaps, affine_pose, check_canvas
+from baselines.ranges import Ranged, within
+from experiments.images.poses.pose import CANVAS_PX, POSES, Corners
+from experiments.images.poses.pose_maps import PoseMaps, affine_pose
 from stn.affine import from_parts
 
 
 @POSES.register("RTS")
 @dataclass(frozen=True)
-class RotatedScaledShifted:
+class RotatedScaledShifted(Ranged):
     """Turned, scaled and shifted images.
 
     Rotation U(-max_deg, max_deg), scale U(min_scale, max_scale), shift U(-shift, shift) of the image's side.
@@ -23,24 +25,18 @@ class RotatedScaledShifted:
     """
 
     num_draws: ClassVar[int] = 4
-    max_deg: float = 45.0
+    max_deg: float = within(0, 180, 45.0)
     min_scale: float = 0.7
-    max_scale: float = 1.2
-    shift: float = 5 / 32
+    max_scale: float = within(0, 10, 1.2, ends="(]")
+    shift: float = within(0, 1, 5 / 32)
     corners: Corners = "disc"
-    canvas_px: int = 0
+    canvas_px: int = within(*CANVAS_PX, 0, or_zero=True)
     fresh: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_deg <= 180:
-            raise ValueError(f"max_deg: {self.max_deg} is not between 0 and 180")
-        if not 0 < self.max_scale <= 10:
-            raise ValueError(f"max_scale: {self.max_scale} is not above 0 and up to 10")
+        super().__post_init__()
         if not 0 < self.min_scale <= self.max_scale:
             raise ValueError(f"min_scale: {self.min_scale} is not above 0 and at most max_scale {self.max_scale}")
-        if not 0 <= self.shift <= 1:
-            raise ValueError(f"shift: {self.shift} is not between 0 and 1")
-        check_canvas(self.canvas_px)
 
     def draw(self, u_NK: Tensor, image_px: int) -> PoseMaps:
         return affine_pose(

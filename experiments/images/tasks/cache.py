@@ -17,13 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from experiments.images.tasks import Images, Say, Task
 from experiments.images.tasks.reading import USUAL, Reading, ToRgb
+from experiments.images.tasks.task import Images, Say, Task
 from experiments.machine.heartbeat import beat
 from experiments.machine.home import user_path
 from ledger.config import canonical
@@ -36,10 +36,11 @@ CACHE_FORMAT = 2
 MAX_META_BYTES = 2**24
 """A larger meta.json is not one of ours: ours has the names of the classes and some lines."""
 
-_BUILDING, _LOCK = ".building-", ".lock-"
+_BUILDING = ".building-"
 _STALE_S = 24 * 3600
-_BEAT_S = 1.0
 _PARTS = ("train", "test")
+_ARRAYS = {"pixels": ("pixels_NHWC", "u1"), "labels": ("labels_N", "<i8"), "theta": ("theta_N23", "<f4")}
+"""Name in the files, field and type of what a part consists of."""
 
 
 class Decoded(NamedTuple):
@@ -82,7 +83,8 @@ def content_hash(classes: tuple[str, ...], train: Images, test: Images, *, to_rg
     for name, value in to_rgb.record().items():
         digest.update(canonical([name, value]).encode())
     for part in (train, test):
-        for array, dtype in ((part.pixels_NHWC, "u1"), (part.labels_N, "<i8"), (part.theta_N23, "<f4")):
+        for field, dtype in _ARRAYS.values():
+            array = getattr(part, field)
             digest.update(canonical([dtype, array.shape]).encode())
             digest.update(np.ascontiguousarray(array, dtype).data)
     return digest.hexdigest()
@@ -101,8 +103,8 @@ def cached(name: str, source: Any, cache: Path, build: Build, say: Say) -> Decod
         try:
             return _read(entry)
         except Exception as error:  # whatever is wrong inside, the remedy is the same
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            say(f"cache entry {entry.name} cannot be read ({reason}): building it again")
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            say(f"cache entry {entry.name} cannot be read ({why}): building it again")
     with _lock(entry, f"{name}: another process is making these images; waiting for it", say):
         with suppress(Exception):  # torn, or still not there
             return _read(entry)
@@ -118,8 +120,8 @@ def held(wanted: str, cache: Path) -> Decoded | None:
     """The images with that content hash, if any entry has them."""
     for meta in cache.glob("[!.]*/meta.json"):
         with suppress(Exception):  # torn, or of another version
-            if (found := _read(meta.parent)).content_hash == wanted:
-                return found
+            if (images := _read(meta.parent)).content_hash == wanted:
+                return images
     return None
 
 
@@ -137,10 +139,10 @@ def received(wanted: str, cache: Path, fetch: Callable[[], Decoded]) -> Decoded:
             raise ValueError("the images that arrived are not those that were sent")
         return classes, train, test, reading
 
-    found = held(wanted, cache) or cached("received", wanted, cache, build, lambda line: None)
-    if found.content_hash != wanted:
+    images = held(wanted, cache) or cached("received", wanted, cache, build, lambda line: None)
+    if images.content_hash != wanted:
         raise UserError(f"cache {str(cache)!r}: an entry received-... has other images than those sent; delete it")
-    return found
+    return images
 
 
 @contextmanager
@@ -148,9 +150,9 @@ def _lock(entry: Path, waiting: str, say: Say) -> Iterator[None]:
     """Hold the entry, for building it. waiting: what to say if another process holds it."""
     from filelock import FileLock, Timeout  # what only trains does without
 
-    try:
+    with _writing(entry.parent):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(entry.with_name(f"{_LOCK}{entry.name}"), fallback_to_soft=False)
+        lock = FileLock(entry.with_name(f".lock-{entry.name}"), fallback_to_soft=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -158,85 +160,79 @@ def _lock(entry: Path, waiting: str, say: Say) -> Iterator[None]:
             while not lock.is_locked:
                 beat()  # a worker that waits is not hung
                 with suppress(Timeout):
-                    lock.acquire(timeout=_BEAT_S)
-    except OSError as error:
-        raise _unwritable(entry.parent, error) from error
+                    lock.acquire(timeout=1)
     try:
         yield
     finally:
-        with suppress(OSError):  # while it is held: who waits for it, finds the entry, or opens a new one
+        with suppress(OSError):  # while it is held: a process that waits for it finds the entry, or opens a new one
             os.unlink(lock.lock_file)
         lock.release()
 
 
+@contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    """Raises UserError where the cache cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(
+            f"cache {str(cache)!r}: cannot be written ({why}); set STN_BENCH_CACHE to another folder"
+        ) from error
+
+
 def _build(entry: Path, build: Build) -> Decoded:
     """Build an entry and put it into its place; the lock is held."""
-    cache = entry.parent
-    try:
+    with _writing(entry.parent):
         _remove_stale(entry)
-        building = Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{entry.name}-", dir=cache))
-    except OSError as error:
-        raise _unwritable(cache, error) from error
-    try:
-        scratch = building / "scratch"
-        try:
+        building = tempfile.TemporaryDirectory(
+            prefix=f"{_BUILDING}{entry.name}-", dir=entry.parent, ignore_cleanup_errors=True
+        )
+    with building:
+        scratch, folder = Path(building.name, "scratch"), Path(building.name, "entry")
+        with _writing(entry.parent):
             scratch.mkdir()
-        except OSError as error:
-            raise _unwritable(cache, error) from error
         classes, train, test, reading = build(scratch)
         made = Decoded(classes, train, test, content_hash(classes, train, test, to_rgb=reading.to_rgb), reading)
-        try:
-            decoded = _write(building / "entry", made)
-            placed = _place(building / "entry", entry)
-        except OSError as error:
-            raise _unwritable(cache, error) from error
-        return decoded if placed else _read(entry)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def _unwritable(cache: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cache {str(cache)!r}: cannot be written ({error.strerror or error}); set STN_BENCH_CACHE to another folder"
-    )
+        with _writing(entry.parent):
+            _write(folder, made)
+            return _place(folder, entry)
 
 
 def _remove_stale(entry: Path) -> None:
     """Remove what killed processes were building: all for this entry, as its lock is held; others after a day."""
     for folder in entry.parent.glob(f"{_BUILDING}*"):
-        try:
+        with suppress(FileNotFoundError):
             is_of_entry = folder.name.startswith(f"{_BUILDING}{entry.name}-")
             if is_of_entry or time.time() - folder.stat().st_mtime > _STALE_S:
                 shutil.rmtree(folder, ignore_errors=True)
-        except FileNotFoundError:
-            continue
 
 
-def _write(folder: Path, decoded: Decoded) -> Decoded:
-    """Write every file, flushed to disk; returns what reading them back gives."""
+def _write(folder: Path, decoded: Decoded) -> None:
+    """Write every file, flushed to disk, and see that they can be read back."""
     folder.mkdir()
     for part, images in zip(_PARTS, (decoded.train, decoded.test), strict=True):
-        for field, array in (
-            ("pixels", np.ascontiguousarray(images.pixels_NHWC, np.uint8)),
-            ("labels", np.ascontiguousarray(images.labels_N, np.int64)),
-            ("theta", np.ascontiguousarray(images.theta_N23, np.float32)),
-        ):
-            with open(folder / f"{part}_{field}.npy", "wb") as file:
-                np.save(file, array, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
+        for name, (field, dtype) in _ARRAYS.items():
+            with _flushed(folder / f"{part}_{name}.npy") as file:
+                np.save(file, np.ascontiguousarray(getattr(images, field), dtype), allow_pickle=False)
     meta = {
         "format": CACHE_FORMAT,
-        "classes": list(decoded.classes),
+        "classes": decoded.classes,
         "content_hash": decoded.content_hash,
         "reading": dataclasses.asdict(decoded.reading),
     }
-    with open(folder / "meta.json", "w", encoding="utf-8") as text:
-        json.dump(meta, text)
-        text.flush()
-        os.fsync(text.fileno())
+    with _flushed(folder / "meta.json") as file:
+        file.write(json.dumps(meta).encode())
     flush_folder(folder)
-    return _read(folder)
+    _read(folder)
+
+
+@contextmanager
+def _flushed(path: Path) -> Iterator[BinaryIO]:
+    with open(path, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read(folder: Path) -> Decoded:
@@ -244,18 +240,14 @@ def _read(folder: Path) -> Decoded:
     meta = json.loads(_plain(folder / "meta.json", MAX_META_BYTES).read_text(encoding="utf-8"))
     if meta["format"] != CACHE_FORMAT:
         raise ValueError("meta.json is of another format")
-    classes, found_hash = meta["classes"], meta["content_hash"]
+    classes, read_hash = meta["classes"], meta["content_hash"]
     if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         raise ValueError("meta.json: the classes are not a list of names")
-    if not (isinstance(found_hash, str) and re.fullmatch("[0-9a-f]{64}", found_hash)):
+    if not (isinstance(read_hash, str) and re.fullmatch("[0-9a-f]{64}", read_hash)):
         raise ValueError("meta.json: the content hash is not 64 hex digits")
     reading = _reading(meta["reading"])
     train, test = (
-        Images(
-            pixels_NHWC=_load(folder / f"{part}_pixels.npy", np.uint8),
-            labels_N=_load(folder / f"{part}_labels.npy", np.int64),
-            theta_N23=_load(folder / f"{part}_theta.npy", np.float32),
-        )
+        Images(**{field: _load(folder / f"{part}_{name}.npy", dtype) for name, (field, dtype) in _ARRAYS.items()})
         for part in _PARTS
     )
     if train.pixels_NHWC.shape[3] != test.pixels_NHWC.shape[3]:
@@ -266,14 +258,14 @@ def _read(folder: Path) -> Decoded:
             raise ValueError("arrays have other shapes")
         if images.labels_N.shape != (num_images,) or not set(np.unique(images.labels_N)) <= set(range(len(classes))):
             raise ValueError("labels do not fit images and classes")
-    return Decoded(tuple(classes), train, test, found_hash, reading)
+    return Decoded(tuple(classes), train, test, read_hash, reading)
 
 
 def _reading(read: Any) -> Reading:
-    facts, said = tuple((head, text) for head, text in read["facts"]), read["warnings"]
-    if not (isinstance(said, list) and all(isinstance(text, str) for text in (*said, *sum(facts, ())))):
+    facts, warnings = tuple((head, text) for head, text in read["facts"]), read["warnings"]
+    if not (isinstance(warnings, list) and all(isinstance(text, str) for text in (*warnings, *sum(facts, ())))):
         raise ValueError("meta.json: the reading is not text")
-    return Reading(facts, tuple(said), ToRgb(**read["to_rgb"]))
+    return Reading(facts, tuple(warnings), ToRgb(**read["to_rgb"]))
 
 
 def _plain(path: Path, max_bytes: int | None = None) -> Path:
@@ -284,7 +276,7 @@ def _plain(path: Path, max_bytes: int | None = None) -> Path:
     return path
 
 
-def _load(path: Path, dtype: type[np.generic]) -> npt.NDArray[Any]:
+def _load(path: Path, dtype: str) -> npt.NDArray[Any]:
     with np.errstate(over="ignore"):  # of absurd shapes, which then fit no file
         array = np.load(_plain(path), mmap_mode="r", allow_pickle=False)
     if array.dtype != dtype:
@@ -292,22 +284,20 @@ def _load(path: Path, dtype: type[np.generic]) -> npt.NDArray[Any]:
     return np.asarray(array)  # a plain array over the same pages: np.memmap would come back from every slice
 
 
-def _place(folder: Path, entry: Path) -> bool:
-    """Rename a finished folder to its place; False if another process put a readable entry there first."""
+def _place(folder: Path, entry: Path) -> Decoded:
+    """Rename a finished folder to its place and open it; or open what another process put there first, if it is whole.
+
+    Raises OSError where the folder cannot be moved there.
+    """
     for attempt in range(3):
         try:
             os.rename(folder, entry)
             flush_folder(entry.parent)
-            return True
         except OSError:
             if not os.path.lexists(entry):
                 raise
-        try:
-            _read(entry)
-            return False
-        except Exception:  # torn, as in `cached`: take it away and try again
-            try:
-                os.rename(entry, folder.with_name(f"torn-{attempt}"))
-            except FileNotFoundError:
-                continue  # another process took it away
+        with suppress(Exception):
+            return _read(entry)
+        with suppress(FileNotFoundError):  # torn: taken away, if another process did not do it
+            os.rename(entry, folder.with_name(f"torn-{attempt}"))
     raise OSError(f"{entry.name} cannot be replaced")

@@ -10,14 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.images.tasks import TASKS, Say, Task
-from experiments.images.tasks.downloads import Contents, DataSet, Part, check, downloaded_task, fetch, read_checked
-
-FOLDER_VARIABLE = "STN_BENCH_CIFAR10"
-"""Environment variable: a folder that has the official archive or its unpacked files, taken instead of a download."""
+from experiments.images.tasks.downloads import Contents, DataSet, check, downloaded_task, fetch, read_checked
+from experiments.images.tasks.task import TASKS, Images, Say, Task
 
 ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
-"""The archive's, as Keras publishes it."""
+"""As Keras publishes it."""
 ARCHIVE_BYTES = 170_498_071
 
 SHA256 = {
@@ -29,7 +26,7 @@ SHA256 = {
     "test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
     "batches.meta": "f962466ef690d46b226450fb9aadc74ba4bc64a76aa526b5827fe4bc5c7125cb",
 }
-"""Of the files in the archive, by name. Torchvision knows their MD5 only."""
+"""Checksums of the files in the archive, by name. Torchvision knows their MD5 only."""
 MAX_FILE_BYTES = 2**25
 """The largest of them has 31,035,999."""
 
@@ -49,8 +46,7 @@ def cifar10(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
         name="cifar10",
         label="CIFAR-10",
         url=CIFAR10.url,
-        folder_variable=FOLDER_VARIABLE,
-        files=[CIFAR10.tgz_md5, CIFAR10.train_list, CIFAR10.test_list, CIFAR10.meta],
+        source={"files": [CIFAR10.tgz_md5, CIFAR10.train_list, CIFAR10.test_list, CIFAR10.meta]},
         expected=f"neither {CIFAR10.base_folder}/ nor {CIFAR10.filename}",
         fetch=lambda folder, say: fetch(CIFAR10.url, folder / CIFAR10.filename, max_bytes=ARCHIVE_BYTES, say=say),
         read=_read,
@@ -70,14 +66,11 @@ def _read(folder: Path) -> Contents | None:
         return None
     if missing := sorted(SHA256.keys() - files):
         raise RuntimeError(f"{archive.name} has no {missing[0]}")
-    read = {name: _unpickled(name, files[name]) for name in SHA256}
-    names = [name for name in SHA256 if name.startswith("data_batch")]
+    batches = {name: _unpickled(name, files[name]) for name in SHA256}
     try:
-        return Contents(
-            tuple(map(str, read["batches.meta"]["label_names"])),
-            _part([read[name] for name in names]),
-            _part([read["test_batch"]]),
-        )
+        names = tuple(map(str, batches.pop("batches.meta")["label_names"]))
+        test = _images([batches.pop("test_batch")])
+        return names, _images(list(batches.values())), test
     except (LookupError, TypeError, ValueError) as error:
         raise RuntimeError(f"not the official contents: {error}") from error
 
@@ -110,7 +103,7 @@ class _Arrays(pickle.Unpickler):
             return np.empty(0).__reduce__()[0]  # the function itself, wherever this numpy keeps it
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
-        raise pickle.UnpicklingError(f"names {module}.{name}, which is no array")
+        raise pickle.UnpicklingError(f"names {module}.{name}, which is not an array")
 
 
 def _unpickled(name: str, data: bytes) -> Any:
@@ -120,7 +113,7 @@ def _unpickled(name: str, data: bytes) -> Any:
         raise RuntimeError(f"{name}: cannot be loaded: {error}") from error
 
 
-def _part(batches: list[Any]) -> Part:
+def _images(batches: list[Any]) -> Images:
     pixels_NCHW = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
     labels = [int(label) for batch in batches for label in batch["labels"]]
-    return Part(np.ascontiguousarray(pixels_NCHW.transpose(0, 2, 3, 1)), labels)
+    return Images.upright(np.ascontiguousarray(pixels_NCHW.transpose(0, 2, 3, 1)), labels)

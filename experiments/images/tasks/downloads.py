@@ -10,20 +10,19 @@ import os
 import tarfile
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
-from experiments.images.tasks import Images, Say, Task
 from experiments.images.tasks.cache import Parts, cached
 from experiments.images.tasks.image_files.decoding import fit_square
+from experiments.images.tasks.progress import Progress
 from experiments.images.tasks.reading import Reading
-from experiments.machine.heartbeat import beat
+from experiments.images.tasks.task import Images, Say, Task
 from experiments.machine.home import user_path
 from ledger.errors import UserError
 
@@ -33,7 +32,6 @@ MIN_BYTES_PER_S = 1024
 """What a download must reach in each TIMEOUT_S: a server may not drip for ever."""
 
 _CHUNK_BYTES = 2**18
-_SAY_EVERY_S = 5.0
 
 NOT_THE_NETWORK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO}
 """Error numbers of a download that come from the disk."""
@@ -50,19 +48,8 @@ class DownloadError(UserError):
         self.label = label
 
 
-class Part(NamedTuple):
-    """One part of a data set as it was published. pixels_NHWC: uint8, RGB or of one channel, square."""
-
-    pixels_NHWC: npt.NDArray[np.uint8]
-    labels: Sequence[int]
-
-
-class Contents(NamedTuple):
-    """A whole data set: class names in label order and the two parts."""
-
-    classes: tuple[str, ...]
-    train: Part
-    test: Part
+Contents = tuple[tuple[str, ...], Images, Images]
+"""A whole data set as it was published: class names in label order, training and test images, which are square."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +57,25 @@ class DataSet:
     """A published data set.
 
     name: of the task. label: what people call it. url: where a download begins, for messages.
-    folder_variable: environment variable with a folder whose official files are taken instead of a download.
-    files: JSON value that tells the official files from any others, by their checksums.
+    source: JSON value that tells what is read from anything else, by the checksums of the official files.
     expected: the files that make a folder hold the data set, for messages: "neither A nor B".
     fetch: downloads the official files into a folder.
     read: reads the official files in a folder, or returns None if it has none. Raises RuntimeError if one is not
         byte for byte the official one.
-    num_channels: of what `read` returns.
     """
 
     name: str
     label: str
     url: str
-    folder_variable: str
-    files: Any
+    source: dict[str, Any]
     expected: str
     fetch: Callable[[Path, Say], None]
     read: Callable[[Path], Contents | None]
-    num_channels: int = 3
+
+    @property
+    def folder_variable(self) -> str:
+        """Environment variable: a folder whose official files are taken instead of a download."""
+        return f"STN_BENCH_{self.name.upper()}"
 
 
 def downloaded_task(data_set: DataSet, argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
@@ -101,18 +89,14 @@ def downloaded_task(data_set: DataSet, argument: str, *, image_px: int, cache: P
         raise UserError(f"task '{name}:{argument}': {name} takes nothing after its name")
 
     def build(scratch: Path) -> Parts:
-        contents = _given(data_set, cache, say) or _download(data_set, cache, scratch, say)
-        side = contents.train.pixels_NHWC.shape[1]
+        classes, *parts = _given(data_set, cache, say) or _download(data_set, cache, scratch, say)
+        side = parts[0].pixels_NHWC.shape[1]
         resized = "" if side == image_px else f", resized to {image_px} x {image_px}"
         source = f"{data_set.label} as published, by the checksums of its files: {side} x {side} px{resized}"
-        reading = Reading((("Source", source),))
-        return contents.classes, _images(contents.train, image_px), _images(contents.test, image_px), reading
+        train, test = (_resized(part, image_px) for part in parts)
+        return classes, train, test, Reading((("Source", source),))
 
-    source = {"files": data_set.files, "image_px": image_px}
-    if data_set.num_channels != 3:  # earlier versions kept MNIST's grey in three channels
-        source["channels"] = data_set.num_channels
-    decoded = cached(name, source, cache, build, say)
-    return Task(name, data_set.label, *decoded)
+    return Task(name, data_set.label, *cached(name, data_set.source | {"image_px": image_px}, cache, build, say))
 
 
 def fetch(url: str, path: Path, *, max_bytes: int, say: Say) -> None:
@@ -124,22 +108,17 @@ def fetch(url: str, path: Path, *, max_bytes: int, say: Say) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "stn-bench"})
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response, open(path, "wb") as file:
         promised: int | None = response.length
-        num_bytes, last_said = 0, time.monotonic()
-        window_start, window_bytes = last_said, 0
+        num_bytes, window_start, window_bytes, progress = 0, time.monotonic(), 0, Progress(say)
         while chunk := response.read1(_CHUNK_BYTES):
-            beat()
             num_bytes += len(chunk)
             if max(num_bytes, promised or 0) > max_bytes:
                 raise RuntimeError(f"the answer is larger than the {max_bytes:,} bytes of the official file")
             file.write(chunk)
-            now = time.monotonic()
-            if now - window_start > TIMEOUT_S:
+            progress(f"{path.name}: {num_bytes / 2**20:,.0f} of {(promised or max_bytes) / 2**20:,.0f} MiB")
+            if time.monotonic() - window_start > TIMEOUT_S:
                 if num_bytes - window_bytes < MIN_BYTES_PER_S * TIMEOUT_S:
                     raise RuntimeError(f"slower than {MIN_BYTES_PER_S:,} bytes/s")
-                window_start, window_bytes = now, num_bytes
-            if now - last_said > _SAY_EVERY_S:
-                last_said = now
-                say(f"{path.name}: {num_bytes / 2**20:,.0f} of {(promised or max_bytes) / 2**20:,.0f} MiB")
+                window_start, window_bytes = time.monotonic(), num_bytes
     if promised is not None and num_bytes < promised:
         raise RuntimeError(f"the connection was cut after {num_bytes:,} of {promised:,} bytes")
 
@@ -170,17 +149,18 @@ def check(name: str, data: bytes, checksum: str) -> None:
 
 def _given(data_set: DataSet, cache: Path, say: Say) -> Contents | None:
     """The official files the user already has; None if there are none, or none that are whole in the cache."""
-    own = os.environ.get(data_set.folder_variable)
-    folder = user_path(own, data_set.folder_variable) if own else cache / "downloads"
-    where = f"{data_set.folder_variable}={own!r}"
+    variable = data_set.folder_variable
+    given = os.environ.get(variable)
+    folder = user_path(given, variable) if given else cache / "downloads"
+    where = f"{variable}={given!r}"
     try:
         contents = data_set.read(folder)
     except (OSError, RuntimeError) as error:
-        if own:
+        if given:
             raise UserError(f"{where}: {data_set.label} cannot be read: {_one_line(error)}") from error
         say(f"{data_set.name}: ignoring damaged files in {folder}: {_one_line(error)}")
         return None
-    if own and contents is None:
+    if given and contents is None:
         raise UserError(f"{where}: has {data_set.expected}")
     return contents
 
@@ -199,14 +179,13 @@ def _download(data_set: DataSet, cache: Path, scratch: Path, say: Say) -> Conten
     return contents
 
 
-def _images(part: Part, image_px: int) -> Images:
-    pixels_NHWC = part.pixels_NHWC
-    if image_px != pixels_NHWC.shape[1]:
-        # Pillow has no channels where there is one.
-        resized = [np.asarray(fit_square(Image.fromarray(np.squeeze(each)), image_px)) for each in pixels_NHWC]
-        pixels_NHWC = np.stack(resized).reshape(-1, image_px, image_px, pixels_NHWC.shape[3])
-    theta_N23 = np.tile(np.eye(2, 3, dtype=np.float32), (len(pixels_NHWC), 1, 1))
-    return Images(pixels_NHWC, np.array(part.labels, np.int64), theta_N23)
+def _resized(part: Images, image_px: int) -> Images:
+    if image_px == part.pixels_NHWC.shape[1]:
+        return part
+    # Pillow has no channels where there is one.
+    squeezed = (Image.fromarray(np.squeeze(pixels_HWC)) for pixels_HWC in part.pixels_NHWC)
+    resized = [np.asarray(fit_square(image, image_px)) for image in squeezed]
+    return replace(part, pixels_NHWC=np.stack(resized).reshape(-1, image_px, image_px, part.pixels_NHWC.shape[3]))
 
 
 def _one_line(error: Exception) -> str:

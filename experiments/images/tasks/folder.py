@@ -3,22 +3,19 @@
 import hashlib
 import os
 import re
-import time
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from experiments.images.tasks import TASKS, Images, Say, Task
 from experiments.images.tasks.cache import Parts, cached
 from experiments.images.tasks.image_files.decoding import DEEP_BITS, Picture, decode, reason
 from experiments.images.tasks.image_files.facts import OR_RENAME, best_ground, kinds_text, of_files, of_pictures
-from experiments.images.tasks.image_files.layout import differences, find_layout
+from experiments.images.tasks.image_files.layout import Layout, differences, find_layout
 from experiments.images.tasks.image_files.walk import (
     EXTENSIONS,
     ImageFile,
@@ -31,24 +28,24 @@ from experiments.images.tasks.image_files.walk import (
     may_be_image,
     same_name,
 )
+from experiments.images.tasks.progress import Progress
 from experiments.images.tasks.reading import USUAL, Reading, ToRgb
+from experiments.images.tasks.task import TASKS, Images, Say, Task
 from experiments.machine.cores import num_cores
-from experiments.machine.heartbeat import beat
 from ledger.errors import UserError, nearest
 from ledger.plain_text import listed, plain
 
 TEST_SHARE = 0.2
-"""Of each class, where the folder has no parts of its own."""
+"""Share of each class that is for testing, where the folder has no parts of its own."""
 SPLIT_SEED = 0
 MIN_IMAGES_TO_SPLIT = 5
-"""In a class; with fewer, a fifth is not one image."""
+"""Least number in a class; with fewer, a fifth is not one image."""
 
 DECODING = 3
 """Counted up when other pixels come of the same files: part of what is asked of the cache."""
 _ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|gz|bz2|xz|zst|7z|rar)$", re.IGNORECASE)
 _BLOCK = 64
 _SMALL_BYTES = 32 * 1024
-_SAY_EVERY_S = 5.0
 
 
 @TASKS.register("folder")
@@ -70,33 +67,24 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
     root = Path(os.path.expanduser(argument))
     name = os.path.basename(os.path.realpath(root))
     label = "".join("?" if _is_control(letter) else letter for letter in name) or "folder"
-    scan = _scan(root)
+    layout, parts, by_name = _scan(root)
     digest = hashlib.sha256()
-    for part, files in scan.parts.items():
+    for part, files in parts.items():
         for file in files:
             digest.update(os.fsencode(f"{part}\0{same_name(file.path)}\0{file.stamp}\n"))
 
     def build(_scratch: Path) -> Parts:
-        return _decode_parts(scan.root, scan.parts, image_px, lambda line: say(f"folder {label}: {line}"))
+        return _decode_parts(layout, parts, image_px, lambda line: say(f"folder {label}: {line}"))
 
     source = {"files": digest.hexdigest(), "image_px": image_px, "decoding": DECODING}
     decoded = cached("folder", source, cache, build, say)
-    by_name, by_pixels = scan.reading, decoded.reading
-    facts, said = (*by_name.facts, *by_pixels.facts), (*by_name.warnings, *by_pixels.warnings)
-    reading = Reading(facts, said, by_pixels.to_rgb)
-    return Task("folder", label, *decoded._replace(reading=reading))
+    by_pixels = decoded.reading
+    facts, warnings = (*by_name.facts, *by_pixels.facts), (*by_name.warnings, *by_pixels.warnings)
+    return Task("folder", label, *decoded._replace(reading=Reading(facts, warnings, by_pixels.to_rgb)))
 
 
-class _Scan(NamedTuple):
-    """root: what the files' paths begin at. parts: the files of `train` and `test`, sorted by path."""
-
-    root: Path
-    parts: dict[str, list[ImageFile]]
-    reading: Reading
-
-
-def _scan(given: Path) -> _Scan:
-    """What the folder has, as its names tell. Opens no file."""
+def _scan(given: Path) -> tuple[Layout, dict[str, list[ImageFile]], Reading]:
+    """What the folder has, as its names tell, and the files of `train` and `test`, sorted by path. Opens no file."""
     where = f"folder {str(given)!r}"
     try:
         if not given.is_dir():
@@ -105,15 +93,13 @@ def _scan(given: Path) -> _Scan:
             raise UserError(f"{where}: is empty")
         unread = Unread()
         layout = find_layout(given, unread)
-        root, where = layout.root, f"folder {str(layout.root)!r}"
-        class_of = _classes(
-            {part: folders_in(root / below, unread) for part, below in layout.parts.items()}, layout.parts, where
-        )
-        parts = {part: images_of(root, below, class_of[part], unread) for part, below in layout.parts.items()}
-        _check_images(root, class_of, parts, layout.parts, unread, where)
+        where = layout.where
+        class_of = _classes(layout, unread)
+        parts = {part: images_of(layout.root, path, class_of[part], unread) for part, path in layout.parts.items()}
+        _check_images(layout, class_of, parts, unread)
         if "" in parts:
             parts = _split(parts[""], where)
-        return _Scan(root, parts, of_files(layout, parts, unread))
+        return layout, parts, of_files(layout, parts, unread)
     except OSError as error:
         link = " (a link to nothing)" if error.filename and os.path.islink(error.filename) else ""
         raise UserError(f"{where}: cannot be read: {error.filename!r}{link}: {error.strerror}") from error
@@ -137,48 +123,43 @@ def _nearest_path(root: Path) -> str:
     return f"; {hint}" if hint.startswith("did you mean") else ""
 
 
-def _classes(folders: Mapping[str, list[str]], paths: Mapping[str, str], where: str) -> dict[str, dict[str, str]]:
+def _classes(layout: Layout, unread: Unread) -> dict[str, dict[str, str]]:
     """For each part, the class of each folder: its name, spelled in one way on all systems.
 
     Raises UserError where the parts have different ones, or one twice.
     """
-    for part, names in folders.items():
-        twice = [name for name, num in Counter(map(same_name, names)).items() if num > 1]
+    class_of = {
+        part: {name: same_name(name) for name in folders_in(layout.root / path, unread)}
+        for part, path in layout.parts.items()
+    }
+    for part, path in layout.parts.items():
+        twice = [name for name, num in Counter(class_of[part].values()).items() if num > 1]
         if twice:
             raise UserError(
-                f"{where}: class {twice[0]!r} has two folders{_inside(paths[part])}, whose names look alike and are"
+                f"{layout.where}: class {twice[0]!r} has two folders{_inside(path)}, whose names look alike and are"
                 " spelled with different Unicode characters (NFC and NFD); put all images into one of them"
             )
-    if "train" in folders:
-        train, test = (set(map(same_name, folders[part])) for part in ("train", "test"))
-        if train != test:
-            only = differences({paths["train"]: train, paths["test"]: test})
-            raise UserError(
-                f"{where}: {plain(paths['train'])} and {plain(paths['test'])} have different classes: {only}"
-            )
-    return {part: {name: same_name(name) for name in names} for part, names in folders.items()}
+    if only := differences({path: set(class_of[part].values()) for part, path in layout.parts.items()}):
+        train, test = map(plain, layout.parts.values())
+        raise UserError(f"{layout.where}: {train} and {test} have different classes: {only}")
+    return class_of
 
 
 def _check_images(
-    root: Path,
-    class_of: Mapping[str, Mapping[str, str]],
-    parts: Mapping[str, list[ImageFile]],
-    paths: Mapping[str, str],
-    unread: Unread,
-    where: str,
+    layout: Layout, class_of: Mapping[str, Mapping[str, str]], parts: Mapping[str, list[ImageFile]], unread: Unread
 ) -> None:
     """Raise UserError unless every part has images of every class, and of two classes at least."""
+    where = layout.where
     if not any(parts.values()):
-        raise UserError(
-            f"{where}: has no images in class folders ({', '.join(sorted(EXTENSIONS))}){_instead(root, paths, unread)}"
-        )
+        extensions = ", ".join(sorted(EXTENSIONS))
+        raise UserError(f"{where}: has no images in class folders ({extensions}){_instead(layout, unread)}")
     for part, files in parts.items():
-        inside = _inside(paths[part])
+        inside = _inside(layout.parts[part])
         with_images = {file.class_name for file in files}
         names = list(class_of[part].values())
         for name in names:
             if name not in with_images:
-                images, _ = unread.sorted_out(root)
+                images, _ = unread.sorted_out(layout.root)
                 left = Counter({kind: num for (of, kind), num in unread.num.items() if of == name})
                 has = f"; it has {kinds_text(images.get(name, left))}" if left else ""
                 how = f": convert these to PNG or JPEG{OR_RENAME}" if name in images else ""
@@ -189,16 +170,14 @@ def _check_images(
             raise UserError(f"{where}: has only one class{inside}, {names[0]!r}; at least two are needed")
 
 
-def _instead(root: Path, paths: Mapping[str, str], unread: Unread) -> str:
+def _instead(layout: Layout, unread: Unread) -> str:
     """What a folder without any image in a class folder has in place of them, and what to do."""
-    images, _ = unread.sorted_out(root)
+    images, _ = unread.sorted_out(layout.root)
     if images:
         return f"; it has {kinds_text(sum(images.values(), Counter()))}: convert these to PNG or JPEG{OR_RENAME}"
+    folders = [layout.root / path for path in layout.parts.values()]
     loose = Counter(
-        extension(name)
-        for part in paths.values()
-        for name in loose_files(root / part)
-        if may_be_image(root / part / name)
+        extension(name) for folder in folders for name in loose_files(folder) if may_be_image(folder / name)
     )
     if loose:
         return f"; it has {kinds_text(loose)} outside such folders: make a folder for each class and move them there"
@@ -210,7 +189,7 @@ def _inside(path: str) -> str:
 
 
 def _is_control(letter: str) -> bool:
-    """Whether a letter of a file's name is none: bytes that are no text, controls, line ends, changes of direction."""
+    """Whether a letter of a file's name is not text: stray bytes, controls, line ends, changes of direction."""
     if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp"):
         return True
     return unicodedata.bidirectional(letter) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
@@ -218,6 +197,10 @@ def _is_control(letter: str) -> bool:
 
 def _split(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]:
     """Every class 80/20, in the order of a seeded hash of the path: a new file hardly moves the others."""
+
+    def seeded_hash(path: str) -> bytes:
+        return hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{same_name(path)}")).digest()
+
     parts: dict[str, list[ImageFile]] = {"train": [], "test": []}
     by_class: dict[str, list[ImageFile]] = defaultdict(list)
     for file in files:
@@ -229,35 +212,32 @@ def _split(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]
                 f"{where}: class {name!r} has {num_images} images, too few to split 80/20;"
                 f" give it at least {MIN_IMAGES_TO_SPLIT}, or make train/ and test/ folders"
             )
-        shuffled = sorted(
-            of_class,
-            key=lambda file: hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{same_name(file.path)}")).digest(),
-        )
+        shuffled = sorted(of_class, key=lambda file: seeded_hash(file.path))
         num_test = round(TEST_SHARE * num_images)
         parts["test"] += shuffled[:num_test]
         parts["train"] += shuffled[num_test:]
     return {part: in_order(chosen) for part, chosen in parts.items()}
 
 
-def _decode_parts(root: Path, parts: Mapping[str, list[ImageFile]], image_px: int, say: Say) -> Parts:
+def _decode_parts(layout: Layout, parts: Mapping[str, list[ImageFile]], image_px: int, say: Say) -> Parts:
     """Decode every file of the parts. Raises UserError if one cannot be read, after all others."""
-    files = [file for part in parts.values() for file in part]
+    files = [*parts["train"], *parts["test"]]
     size = (len(files), image_px, image_px, 3)
     try:
         pixels_NHWC = np.empty(size, np.uint8)
     except MemoryError as error:
         raise UserError(
-            f"folder {str(root)!r}: {len(files):,} images of {image_px} px need {np.prod(size) / 2**30:,.0f} GiB"
+            f"{layout.where}: {len(files):,} images of {image_px} px need {np.prod(size) / 2**30:,.0f} GiB"
             " of memory; use fewer images or a smaller image_px"
         ) from error
     say(f"decoding {len(files):,} images, once")
-    pictures: dict[int, Picture] = {}
+    decoded: dict[int, Picture] = {}
     broken: list[tuple[str, str]] = []
     to_rgb = USUAL
 
     def decode_one(i: int) -> None:
         try:
-            pixels_NHWC[i], pictures[i] = decode(root / files[i].path, image_px, to_rgb)
+            pixels_NHWC[i], decoded[i] = decode(layout.root / files[i].path, image_px, to_rgb)
         except Exception as error:  # Pillow raises a dozen kinds for files that are damaged
             broken.append((files[i].path, reason(error)))
 
@@ -266,42 +246,40 @@ def _decode_parts(root: Path, parts: Mapping[str, list[ImageFile]], image_px: in
     num_threads = num_cores() if mean_bytes > _SMALL_BYTES else 1
     _for_each(range(len(files)), decode_one, num_threads, say)
     if not broken:
-        to_rgb = _way_for_all(list(pictures.values()))
+        to_rgb = _way_for_all(list(decoded.values()))
+        is_other_scale, is_other_ground = to_rgb.grey_bits != USUAL.grey_bits, to_rgb.ground != USUAL.ground
         again = [
             i
-            for i, each in sorted(pictures.items())
-            if (each.deep_bits and to_rgb.grey_bits != USUAL.grey_bits)
-            or (each.alpha and to_rgb.ground != USUAL.ground)
+            for i, picture in sorted(decoded.items())
+            if (is_other_scale and picture.deep_bits) or (is_other_ground and picture.alpha)
         ]
         _for_each(again, decode_one, num_threads, say)
     if broken:
         (path, why), *others = sorted(broken)
         raise UserError(
-            f"folder {str(root)!r}: {len(broken):,} of {len(files):,} images cannot be read, first {path!r}: {why}"
+            f"{layout.where}: {len(broken):,} of {len(files):,} images cannot be read, first {path!r}: {why}"
             + (f"; then {listed(repr(other) for other, _ in others)}" if others else "")
         )
 
-    if all(picture.is_grey for picture in pictures.values()):
+    pictures = [decoded[i] for i in range(len(files))]
+    if all(picture.is_grey for picture in pictures):
         pixels_NHWC = np.ascontiguousarray(pixels_NHWC[..., :1])
-    classes = tuple(sorted({file.class_name for file in parts["train"]}))
-    label = {name: i for i, name in enumerate(classes)}
-    images, start = [], 0
-    for part in (parts["train"], parts["test"]):
-        labels_N = np.array([label[file.class_name] for file in part], np.int64)
-        theta_N23 = np.tile(np.eye(2, 3, dtype=np.float32), (len(part), 1, 1))
-        images.append(Images(pixels_NHWC[start : start + len(part)], labels_N, theta_N23))
-        start += len(part)
-    reading = of_pictures([pictures[i] for i in range(len(files))], [f.class_name for f in files], image_px, to_rgb)
-    return classes, images[0], images[1], reading
+    names = [file.class_name for file in files]
+    classes = sorted(set(names))
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels, num_train = [label_of[name] for name in names], len(parts["train"])
+    train = Images.upright(pixels_NHWC[:num_train], labels[:num_train])
+    test = Images.upright(pixels_NHWC[num_train:], labels[num_train:])
+    return tuple(classes), train, test, of_pictures(pictures, names, image_px, to_rgb)
 
 
 def _way_for_all(pictures: Sequence[Picture]) -> ToRgb:
     """How all of them become RGB, by what the first look told of each."""
-    deep = [picture.deep_bits for picture in pictures if picture.deep_bits]
-    return ToRgb(min(max(8, *deep), DEEP_BITS) if deep else DEEP_BITS, best_ground(pictures))
+    deepest = max(picture.deep_bits for picture in pictures)
+    return ToRgb(min(max(8, deepest), DEEP_BITS) if deepest else DEEP_BITS, best_ground(pictures))
 
 
-def _for_each(indices: Sequence[int], do: Callable[[int], None], num_threads: int | None, say: Say) -> None:
+def _for_each(indices: Sequence[int], do: Callable[[int], None], num_threads: int, say: Say) -> None:
     """Do it for all of them on a pool of threads, and say how far that is."""
 
     def do_block(start: int) -> int:
@@ -309,15 +287,12 @@ def _for_each(indices: Sequence[int], do: Callable[[int], None], num_threads: in
             do(i)
         return min(start + _BLOCK, len(indices))
 
-    last_said = time.monotonic()
+    progress = Progress(say)
     with warnings.catch_warnings(), ThreadPoolExecutor(num_threads) as pool:
         warnings.simplefilter("ignore")  # what Pillow wonders about either stops `decode` or does not matter
         try:
             for num_done in pool.map(do_block, range(0, len(indices), _BLOCK)):
-                beat()
-                if time.monotonic() - last_said > _SAY_EVERY_S:
-                    last_said = time.monotonic()
-                    say(f"{num_done:,} of {len(indices):,} images decoded")
+                progress(f"{num_done:,} of {len(indices):,} images decoded")
         except BaseException:  # an interrupt must not wait for the images that are left
             pool.shutdown(cancel_futures=True)
             raise

@@ -9,20 +9,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from experiments.images.tasks import TASKS, Say, Task
 from experiments.images.tasks.downloads import (
     NOT_THE_NETWORK,
     Contents,
     DataSet,
-    Part,
     check,
     downloaded_task,
     fetch,
     read_checked,
 )
-
-FOLDER_VARIABLE = "STN_BENCH_MNIST"
-"""Environment variable: a folder that has the four official files, or MNIST/raw/ with them, packed or unpacked."""
+from experiments.images.tasks.task import TASKS, Images, Say, Task
 
 UNPACKED_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -30,7 +26,7 @@ UNPACKED_MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-"""Of the unpacked files, by name; torchvision knows those of the packed ones only, which end in .gz."""
+"""Checksums of the unpacked files, by name; torchvision knows those of the packed ones only, which end in .gz."""
 
 MAX_PACKED_BYTES, MAX_BYTES = 10_000_000, 50_000_000
 """The largest files have 9,912,422 bytes packed, 47,040,016 unpacked."""
@@ -51,12 +47,10 @@ def mnist(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
         name="mnist",
         label="MNIST",
         url=MNIST.mirrors[0],
-        folder_variable=FOLDER_VARIABLE,
-        files=UNPACKED_MD5,
+        source={"files": UNPACKED_MD5, "channels": 1},  # earlier versions kept its grey in three
         expected=f"neither MNIST/raw/ nor {MNIST.resources[0][0]}",
         fetch=_fetch,
         read=_read,
-        num_channels=1,
     )
     return downloaded_task(data_set, argument, image_px=image_px, cache=cache, say=say)
 
@@ -66,7 +60,7 @@ def _fetch(folder: Path, say: Say) -> None:
     from torchvision.datasets import MNIST
 
     for name, checksum in MNIST.resources:
-        said = []
+        failures = []
         for mirror in MNIST.mirrors:
             try:
                 fetch(f"{mirror}{name}", folder / name, max_bytes=MAX_PACKED_BYTES, say=say)
@@ -75,9 +69,9 @@ def _fetch(folder: Path, say: Say) -> None:
             except (RuntimeError, HTTPException, OSError) as error:
                 if isinstance(error, OSError) and error.errno in NOT_THE_NETWORK:
                     raise
-                said.append(f"{mirror}: {error}")
+                failures.append(f"{mirror}: {error}")
         else:
-            raise RuntimeError(f"{name}: {'; '.join(said)}")
+            raise RuntimeError(f"{name}: {'; '.join(failures)}")
 
 
 def _read(folder: Path) -> Contents | None:
@@ -99,8 +93,9 @@ def _read(folder: Path) -> Contents | None:
         else:
             raise RuntimeError(f"neither {path.name} nor {packed.name} is there")
         arrays.append(_array(path.name, data))
-    train, test = (Part(images_NHW[..., None], labels_N.tolist()) for images_NHW, labels_N in (arrays[:2], arrays[2:]))
-    return Contents(tuple("0123456789"), train, test)
+    parts = (arrays[:2], arrays[2:])
+    train, test = (Images.upright(images_NHW[..., None], labels_N.tolist()) for images_NHW, labels_N in parts)
+    return tuple("0123456789"), train, test
 
 
 def _unpacked(name: str, packed: bytes) -> bytes:

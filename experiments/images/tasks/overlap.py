@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from experiments.images.tasks import Images, Task
+from experiments.images.tasks.task import Images, Task
 from ledger.study import Overlap
 
 
@@ -17,12 +17,12 @@ def find_overlap(task: Task) -> Overlap:
     labels: dict[bytes, set[int]] = {}
     for i in (i for i, row in enumerate(of_train) if row in in_both):
         labels.setdefault(_digest(task.train, i), set()).add(int(task.train.labels_N[i]))
-    found = [
+    has_other_label = [
         labels[digest] != {int(task.test.labels_N[i])}
         for i, row in enumerate(of_test)
         if row in in_both and (digest := _digest(task.test, i)) in labels and not _is_plain(task.test.pixels_NHWC[i])
     ]
-    return Overlap(num_test=len(found), num_other_label=sum(found))
+    return Overlap(num_test=len(has_other_label), num_other_label=sum(has_other_label))
 
 
 def _middle_rows(images: Images) -> list[bytes]:

@@ -8,31 +8,29 @@ align_corners=False: the centre of column j is (2 j + 1) / W - 1.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from experiments.images.tasks import TASKS, Images, Say, Task
 from experiments.images.tasks.cache import Parts, cached
+from experiments.images.tasks.progress import Progress
 from experiments.images.tasks.reading import Reading
-from experiments.machine.heartbeat import beat
+from experiments.images.tasks.task import TASKS, Images, Say, Task
 from ledger.errors import UserError
 
 VERSION = 1
-"""Of the drawing. A change to anything below that changes a pixel needs a new one."""
+"""Version of the drawing: a change to anything below that changes a pixel needs a new one."""
 
 SEED = 20150605
 NUM_TRAIN = 12_000
 NUM_TEST = 4_000
 MAX_IMAGE_PX = 256
 """All images are drawn, whatever a study uses of them: larger ones would take gigabytes of memory, and an hour."""
-SAY_EVERY_S = 5.0
 
 RADIUS = 0.62
-"""Of the circle around an upright sprite, in normalised coordinates."""
+"""Radius of the circle around an upright sprite, in normalised coordinates."""
 MAX_ROTATION_DEG = 30.0
 SCALE = (0.7, 1.2)
 MAX_SHEAR = 0.2
@@ -95,14 +93,10 @@ def sprites(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
 
     def build(_scratch: Path) -> Parts:
         say(f"sprites: drawing {NUM_TRAIN + NUM_TEST:,} images, once")
-        last_said = time.monotonic()
+        progress = Progress(say)
 
         def drawn(num: int) -> None:
-            nonlocal last_said
-            beat()
-            if time.monotonic() - last_said > SAY_EVERY_S:
-                last_said = time.monotonic()
-                say(f"sprites: {num:,} of {NUM_TRAIN + NUM_TEST:,} images drawn")
+            progress(f"sprites: {num:,} of {NUM_TRAIN + NUM_TEST:,} images drawn")
 
         train = draw(0, range(NUM_TRAIN), image_px, drawn)
         test = draw(1, range(NUM_TEST), image_px, lambda num: drawn(NUM_TRAIN + num))
@@ -110,8 +104,7 @@ def sprites(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
         return tuple(SHAPES), train, test, reading
 
     source = {"version": VERSION, "seed": SEED, "images": [NUM_TRAIN, NUM_TEST], "image_px": image_px}
-    decoded = cached("sprites", source, cache, build, say)
-    return Task("sprites", "sprites", *decoded)
+    return Task("sprites", "sprites", *cached("sprites", source, cache, build, say))
 
 
 def draw(
@@ -126,11 +119,8 @@ def draw(
     for i in range(0, len(indices), block):
         blocks.append(_draw_block(part, indices[i : i + block], image_px))
         drawn(i + len(blocks[-1]))
-    return Images(
-        pixels_NHWC=np.concatenate([images.pixels_NHWC for images in blocks]),
-        labels_N=np.concatenate([images.labels_N for images in blocks]),
-        theta_N23=np.concatenate([images.theta_N23 for images in blocks]),
-    )
+    fields = ("pixels_NHWC", "labels_N", "theta_N23")
+    return Images(**{field: np.concatenate([getattr(images, field) for images in blocks]) for field in fields})
 
 
 def coverage(labels_N: npt.NDArray[np.int64], theta_N23: npt.NDArray[np.floating], image_px: int) -> Floats:
@@ -139,10 +129,7 @@ def coverage(labels_N: npt.NDArray[np.int64], theta_N23: npt.NDArray[np.floating
     theta_N23: posed image to upright, as in Images; the identity draws the shape upright.
     """
     centre = _pixel_centres(image_px)
-    theta = np.asarray(theta_N23, np.float64)[..., None, None]
-    x_NHW = theta[:, 0, 0] * centre + theta[:, 0, 1] * centre[:, None] + theta[:, 0, 2]
-    y_NHW = theta[:, 1, 0] * centre + theta[:, 1, 1] * centre[:, None] + theta[:, 1, 2]
-    return _covered(labels_N, theta_N23, x_NHW, y_NHW, image_px)
+    return _covered(labels_N, theta_N23, centre, centre[:, None], image_px)
 
 
 def _pixel_centres(image_px: int) -> Floats:
@@ -150,13 +137,14 @@ def _pixel_centres(image_px: int) -> Floats:
 
 
 def _covered(
-    labels_N: npt.NDArray[np.int64], theta_N23: npt.NDArray[np.floating], x_NHW: Floats, y_NHW: Floats, image_px: int
+    labels_N: npt.NDArray[np.int64], theta_N23: npt.NDArray[np.floating], x: Floats, y: Floats, image_px: int
 ) -> Floats:
-    """Coverage at upright positions, from the distance to the outline measured in pixels of the posed image."""
-    linear = np.asarray(theta_N23, np.float64)[:, :, :2]
-    upright_per_posed = np.sqrt(np.abs(linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]))
+    """Coverage at posed positions, from the distance to the outline measured in pixels of the posed image."""
+    theta = np.asarray(theta_N23, np.float64)[..., None, None]
+    upright_x, upright_y = (theta[:, row, 0] * x + theta[:, row, 1] * y + theta[:, row, 2] for row in (0, 1))
+    upright_per_posed = np.sqrt(np.abs(theta[:, 0, 0] * theta[:, 1, 1] - theta[:, 0, 1] * theta[:, 1, 0]))
     px_per_upright = image_px / 2 / upright_per_posed
-    return np.clip(0.5 - _distance(labels_N, x_NHW, y_NHW) * px_per_upright[:, None, None], 0, 1)
+    return np.clip(0.5 - _distance(labels_N, upright_x, upright_y) * px_per_upright, 0, 1)
 
 
 def _distance(labels_N: npt.NDArray[np.int64], x_NHW: Floats, y_NHW: Floats) -> Floats:
@@ -210,19 +198,12 @@ def _draw_block(part: int, indices: Sequence[int], image_px: int) -> Images:
     draws_NK = np.empty((num_images, _NUM_DRAWS + 3 * image_px**2))
     for row, index in zip(draws_NK, indices, strict=True):
         np.random.Generator(np.random.Philox(key=[SEED, (part << 32) | index])).random(out=row)
-    pose, colour, grating, fragment, noise = np.split(
-        draws_NK,
-        np.cumsum([_POSE, _COLOUR, _NUM_GRATINGS * _GRATING, _NUM_FRAGMENTS * _FRAGMENT]),
-        axis=1,
-    )
+    nums = [_POSE, _COLOUR, _NUM_GRATINGS * _GRATING, _NUM_FRAGMENTS * _FRAGMENT]
+    pose, colour, grating, fragment, noise = np.split(draws_NK, np.cumsum(nums), axis=1)
     labels_N = np.asarray(indices, np.int64) % len(SHAPES)
     # float32 is what is stored, so float32 is what is drawn
-    theta_N23 = _theta(
-        pose,
-        _between(*SCALE, pose[:, 2]),
-        _between(-MAX_SHIFT, MAX_SHIFT, pose[:, 3]),
-        _between(-MAX_SHIFT, MAX_SHIFT, pose[:, 4]),
-    ).astype(np.float32)
+    scale_N, shift_N2 = _between(*SCALE, pose[:, 2]), _between(-MAX_SHIFT, MAX_SHIFT, pose[:, 3:5])
+    theta_N23 = _theta(pose, scale_N, *shift_N2.T).astype(np.float32)
 
     ground_NC = _between(0.35, 0.65, colour[:, :1]) + _between(-0.12, 0.12, colour[:, 1:4])
     polarity_N1 = np.where(colour[:, 4:5] < 0.5, -1.0, 1.0)
@@ -253,13 +234,10 @@ def _texture(draws_NGK: Floats, image_px: int) -> Floats:
     down = (radians * np.sin(angle))[..., None] * centre
     # sin(across + down) = sin across cos down + cos across sin down: a small matrix product instead of a sine a pixel
     rows_NHG = np.concatenate([np.cos(down), np.sin(down)], 1).transpose(0, 2, 1)
-    columns_NGWC = (
-        np.concatenate([np.sin(across), np.cos(across)], 1)[..., None] * np.tile(gain_NGC, (1, 2, 1))[:, :, None]
-    )
-    num_images = len(draws_NGK)
-    return (rows_NHG @ columns_NGWC.reshape(num_images, rows_NHG.shape[2], -1)).reshape(
-        num_images, image_px, image_px, 3
-    )
+    waves_NGW = np.concatenate([np.sin(across), np.cos(across)], 1)
+    columns_NGWC = waves_NGW[..., None] * np.tile(gain_NGC, (1, 2, 1))[:, :, None]
+    texture = rows_NHG @ columns_NGWC.reshape(*columns_NGWC.shape[:2], -1)
+    return texture.reshape(-1, image_px, image_px, 3)
 
 
 def _scatter_fragments(image_NHWC: Floats, ground_NC: Floats, draws_NFK: Floats) -> None:
@@ -283,10 +261,7 @@ def _scatter_fragments(image_NHWC: Floats, ground_NC: Floats, draws_NFK: Floats)
         row = (top[:, None] + np.arange(window))[:, :, None]
         centre = _pixel_centres(image_px)
         posed_x, posed_y = centre[column], centre[row]
-        theta = theta_N23[..., None, None]
-        upright_x = theta[:, 0, 0] * posed_x + theta[:, 0, 1] * posed_y + theta[:, 0, 2]
-        upright_y = theta[:, 1, 0] * posed_x + theta[:, 1, 1] * posed_y + theta[:, 1, 2]
-        cover = _covered(labels_N, theta_N23, upright_x, upright_y, image_px)
+        cover = _covered(labels_N, theta_N23, posed_x, posed_y, image_px)
         from_rim = np.hypot(posed_x - x_N[:, None, None], posed_y - y_N[:, None, None]) - reach
         cover *= np.clip(0.5 - from_rim * image_px / 2, 0, 1)
         contrast_N1 = np.where(draws_NK[:, 7:8] < 0.5, -1.0, 1.0) * _between(0.14, 0.40, draws_NK[:, 8:9])

@@ -3,6 +3,7 @@
 Legend: K copies of an image, B images, C channels, H rows, W columns, V numbers that the scorer gives, X logits.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -11,12 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from baselines.ranges import at_least, within
+from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
-from experiments.networks.turned import each_turned, turn, turned
 from ledger.roles import Role
+from stn.affine import from_parts
 from stn.localisation import LOCALISATIONS, predict
-from stn.maps import Map, circle
+from stn.maps import AffineMap, Map, circle
+from stn.sampler import Sampler
 
 NUM_FEATURES = 32
 """Of a copy, where the contrastive loss compares copies by them; the first one is its score."""
@@ -24,7 +28,7 @@ NUM_FEATURES = 32
 
 @MODELS.register("canonical")
 @dataclass(frozen=True)
-class Canonical:
+class Canonical(UsualModel):
     """A network that sees each image turned as a small network likes it best.
 
     That network, the scorer, looks at turned copies of the image one by one. An image that is turned by one step has
@@ -51,42 +55,36 @@ class Canonical:
     Sources: Kaba et al. 2023, arXiv:2211.06489; Panigrahi and Mondal 2024.
     """
 
-    num_turns: int = 16
-    max_deg: float = 180.0
+    num_turns: int = within(2, 72, 16)
+    max_deg: float = within(0, 180, 180.0, ends="(]")
     choice: Literal["hard", "soft", "latent"] = "hard"
-    copies: int = 0
-    tested: int = 0
-    prior: float = 0.0
-    contrast: float = 0.0
-    supervision: float = 0.0
+    copies: int = within(0, 72, 0)
+    tested: int = within(0, 72, 0)
+    prior: float = at_least(0, 0.0)
+    contrast: float = at_least(0, 0.0)
+    supervision: float = at_least(0, 0.0)
     scorer: Literal["lenet", "paper", "deep"] = "deep"
-    scorer_px: int = 0
-    loc_lr_factor: float = 0.1
+    scorer_px: int = within(0, 512, 0)
+    loc_lr_factor: float = at_least(0, 0.1)
 
     def __post_init__(self) -> None:
-        if not 2 <= self.num_turns <= 72:
-            raise ValueError(f"num_turns: {self.num_turns} is not between 2 and 72")
-        if not 0 < self.max_deg <= 180:
-            raise ValueError(f"max_deg: {self.max_deg} is not above 0 and up to 180")
+        super().__post_init__()
         if self.max_deg < 180 and self.num_turns % 2 == 0:
             raise ValueError(f"num_turns: {self.num_turns} turns from -max_deg to max_deg leave out the image itself")
         for name in ("copies", "tested"):
             if getattr(self, name) and self.choice != "latent":
                 raise ValueError(f"{name}: goes with choice=latent")
-            if not 0 <= getattr(self, name) <= self.num_turns:
-                raise ValueError(f"{name}: {getattr(self, name)} is not between 0 and num_turns={self.num_turns}")
+            if getattr(self, name) > self.num_turns:
+                raise ValueError(f"{name}: {getattr(self, name)} is more than num_turns={self.num_turns}")
         if self.copies == 1:
             raise ValueError("copies: of one there is nothing to learn which is better")
-        for name in ("prior", "contrast", "supervision", "loc_lr_factor"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}: {getattr(self, name)} is not a number of 0 or more")
 
     @property
-    def role(self) -> Role:
+    def role(self) -> Role:  # type: ignore[override]
         return "told" if self.supervision else "transformer"
 
     @property
-    def num_draws(self) -> int:
+    def num_draws(self) -> int:  # type: ignore[override]
         return self.num_turns if self.copies else 0
 
     @property
@@ -191,3 +189,30 @@ class CanonicalNetwork(Network):
         copy_KN2 = turn(self.angle_deg_K).apply(points_N2)
         true_BN2 = batch.poses.from_upright().apply(points_N2)
         return (copy_KN2[None] - true_BN2[:, None]).square().sum((2, 3)).argmin(1)
+
+
+def turned(raw_BCHW: Tensor, angle_deg: float) -> Tensor:
+    """Square images turned counter-clockwise about their centre, bilinear, black outside; in channels-last memory.
+
+    Quarter turns move pixels and nothing else, and come first: the copies of an image and those of the same image
+    turned by a quarter are the same, bit for bit.
+    """
+    quarters, rest_deg = divmod(angle_deg, 90)
+    raw_BCHW = raw_BCHW.rot90(int(quarters), (2, 3))
+    if rest_deg:
+        raw_BCHW = Sampler()(raw_BCHW, turn(torch.full((len(raw_BCHW),), rest_deg, device=raw_BCHW.device)))
+    return raw_BCHW.contiguous(memory_format=torch.channels_last)
+
+
+def each_turned(raw_BCHW: Tensor, angle_deg_B: Tensor) -> Tensor:
+    """As `turned`, each image by an angle of its own."""
+    quarters_B = torch.div(angle_deg_B, 90, rounding_mode="floor")
+    quarter_4BCHW = torch.stack([raw_BCHW.rot90(quarters, (2, 3)) for quarters in range(4)])
+    chosen_BCHW = quarter_4BCHW[quarters_B.long() % 4, torch.arange(len(raw_BCHW), device=raw_BCHW.device)]
+    x_BCHW = Sampler()(chosen_BCHW, turn(angle_deg_B - 90 * quarters_B))
+    return x_BCHW.contiguous(memory_format=torch.channels_last)
+
+
+def turn(angle_deg_B: Tensor) -> AffineMap:
+    """The maps under which images are sampled to turn them counter-clockwise."""
+    return AffineMap(from_parts(angle_rad_B=angle_deg_B * (math.pi / 180)))

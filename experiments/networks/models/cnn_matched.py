@@ -1,16 +1,14 @@
 """The control for size: a plain backbone, widened until it has as many parameters as the spatial transformer's."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import nn
 
+from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
-from experiments.networks.models.stn_affine import StnAffine
+from experiments.networks.models.stn import StnAffine
 from experiments.networks.network import Network, Site
-from ledger.roles import Role
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -20,20 +18,16 @@ def count_parameters(module: nn.Module) -> int:
 
 @MODELS.register("cnn_matched")
 @dataclass(frozen=True)
-class MatchedCNN:
+class MatchedCNN(UsualModel):
     """The plain network, made as large as the one with a transformer.
 
     Its width is that whose parameter count comes closest to `stn_affine` on the same backbone.
     """
 
-    role: ClassVar[Role] = "matched"
-    num_draws: ClassVar[int] = 0
+    role = "matched"
 
     def build(self, site: Site) -> Network:
         return Network(site, site.backbone(matching_width(site)))
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {}
 
 
 def matching_width(site: Site) -> float:

@@ -1,21 +1,19 @@
 """A control for the recipe: the backbone alone, with parts of how it is made and trained taken away."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from torch import nn
 
 from baselines.whitening import Whitening
+from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Network, Site
 from ledger.config import Protocol
-from ledger.roles import Role
 
 
 @MODELS.register("cnn_recipe")
 @dataclass(frozen=True)
-class CnnRecipe:
+class CnnRecipe(UsualModel):
     """The plain network, with parts of how it is made and trained taken away. With all of them in place it is `cnn`.
 
     whitening: whether its first layer whitens patches and stays as it is; else it starts at random and is trained.
@@ -24,8 +22,7 @@ class CnnRecipe:
     averaging: whether its weights are averaged as training ends.
     """
 
-    role: ClassVar[Role] = "other"
-    num_draws: ClassVar[int] = 0
+    role = "other"
     whitening: bool = True
     identity_start: bool = True
     muon: bool = True
@@ -42,9 +39,6 @@ class CnnRecipe:
             if isinstance(convolution, nn.Conv2d) and convolution not in whitening:
                 convolution.reset_parameters()
         return Network(site, backbone)
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {}
 
     def train_under(self, protocol: Protocol) -> Protocol:
         """The protocol without what is taken away of it."""

@@ -4,22 +4,22 @@ Legend: B images, X logits.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from baselines.ranges import within
+from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
+from experiments.networks.models.ti_pooling import turned
 from experiments.networks.network import Batch, Network, Site
-from experiments.networks.turned import turned
-from ledger.roles import Role
 
 
 @MODELS.register("cnn_tta")
 @dataclass(frozen=True)
-class CnnTta:
+class CnnTta(UsualModel):
     """The plain network; when tested, it sees several copies of each image and takes the mean.
 
     The mean is of class probabilities.
@@ -29,49 +29,38 @@ class CnnTta:
     Source: test-time augmentation as in Krizhevsky et al. 2012, section 4.1, with turns in place of crops.
     """
 
-    role: ClassVar[Role] = "other"
-    num_draws: ClassVar[int] = 0
-    num_turns: int = 5
-    max_deg: float = 15.0
+    role = "other"
+    num_turns: int = within(1, 72, 5)
+    max_deg: float = within(0, 180, 15.0)
     mirrored: bool = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_turns <= 72:
-            raise ValueError(f"num_turns: {self.num_turns} is not between 1 and 72")
-        if not 0 <= self.max_deg <= 180:
-            raise ValueError(f"max_deg: {self.max_deg} is not between 0 and 180")
 
     @property
     def angles_deg(self) -> tuple[float, ...]:
-        """Of the copies."""
+        """By how much the copies are turned."""
         if self.num_turns == 1:
             return (0.0,)
         if self.max_deg == 180:
             return tuple(360 * turn / self.num_turns for turn in range(self.num_turns))
         # Whole numbers first, so that the middle is 0 exactly.
-        return tuple(
-            self.max_deg * (2 * turn - self.num_turns + 1) / (self.num_turns - 1) for turn in range(self.num_turns)
-        )
+        last = self.num_turns - 1
+        return tuple(self.max_deg * (2 * turn - last) / last for turn in range(self.num_turns))
 
     def build(self, site: Site) -> Network:
         return TtaNetwork(site, self)
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {}
 
 
 class TtaNetwork(Network):
     """A backbone, and in evaluation its mean opinion of several copies."""
 
-    def __init__(self, site: Site, options: CnnTta) -> None:
+    def __init__(self, site: Site, model: CnnTta) -> None:
         super().__init__(site, site.backbone())
-        self.options = options
+        self.model = model
 
     def copies(self, raw_BCHW: Tensor) -> Iterator[Tensor]:
-        for angle_deg in self.options.angles_deg:
+        for angle_deg in self.model.angles_deg:
             copy_BCHW = turned(raw_BCHW, angle_deg)
             yield copy_BCHW
-            if self.options.mirrored:
+            if self.model.mirrored:
                 yield copy_BCHW.flip(3)
 
     def forward(self, batch: Batch) -> Tensor:

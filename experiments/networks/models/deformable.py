@@ -1,18 +1,17 @@
 """A rival: convolutions whose kernels bend to the image."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
+from baselines.ranges import at_least, within
+from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Network, Site
-from ledger.roles import Role
 
 
 @MODELS.register("deformable")
 @dataclass(frozen=True)
-class Deformable:
+class Deformable(UsualModel):
     """A network whose filters bend to what they see.
 
     The backbone with deformable convolutions in its last stages; it starts as the plain backbone.
@@ -22,16 +21,9 @@ class Deformable:
     Source: Dai et al. 2017, Deformable Convolutional Networks, arXiv:1703.06211.
     """
 
-    role: ClassVar[Role] = "other"
-    num_draws: ClassVar[int] = 0
-    num_stages: int = 2
-    offset_lr_factor: float = field(default=0.1, metadata={"plain": 0.0})
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_stages <= 16:
-            raise ValueError(f"num_stages: {self.num_stages} is not between 1 and 16")
-        if not 0 <= self.offset_lr_factor < math.inf:
-            raise ValueError(f"offset_lr_factor: {self.offset_lr_factor} is not a number of 0 or more")
+    role = "other"
+    num_stages: int = within(1, 16, 2)
+    offset_lr_factor: float = at_least(0, 0.1, plain=0.0)
 
     def build(self, site: Site) -> Network:
         return DeformableNetwork(site, self.num_stages)

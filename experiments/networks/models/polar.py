@@ -5,16 +5,17 @@ Legend: B images, C channels, H rows, W columns, N points, 2 their x and y.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from baselines.backbones.cnn4 import conv_bn_relu
+from baselines.ranges import at_least, within
+from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
-from ledger.roles import Role
 from stn.sampler import Sampler, base_grid
 
 Radius = Literal["log", "linear"]
@@ -22,7 +23,7 @@ Radius = Literal["log", "linear"]
 
 @MODELS.register("polar")
 @dataclass(frozen=True)
-class Polar:
+class Polar(UsualModel):
     """The plain network on images in polar coordinates, where a turn is a shift. The pictures are of the image's size.
 
     map: how the radius grows along a row: `log`, from 1 px, where scaling is a shift, or `linear`, from 0. Either way
@@ -34,19 +35,12 @@ class Polar:
     Source: Esteves et al. 2018, Polar Transformer Networks, arXiv:1709.01889, section 3.
     """
 
-    role: ClassVar[Role] = "other"
-    num_draws: ClassVar[int] = 0
+    role = "other"
     map: Radius = "log"
-    wrap: float = 0.125
+    wrap: float = within(0, 0.5, 0.125)
     anti_alias: bool = False
     origin: Literal["centre", "learned"] = "centre"
-    loc_lr_factor: float = field(default=0.1, metadata={"plain": 0.0})
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.wrap <= 0.5:
-            raise ValueError(f"wrap: {self.wrap} is not between 0 and 0.5")
-        if not 0 <= self.loc_lr_factor < math.inf:
-            raise ValueError(f"loc_lr_factor: {self.loc_lr_factor} is not a number of 0 or more")
+    loc_lr_factor: float = at_least(0, 0.1, plain=0.0)
 
     def build(self, site: Site) -> Network:
         return PolarNetwork(site, self)
@@ -79,25 +73,22 @@ class PolarMap:
 class PolarNetwork(Network):
     """A backbone behind a polar picture."""
 
-    def __init__(self, site: Site, options: Polar) -> None:
+    def __init__(self, site: Site, model: Polar) -> None:
         super().__init__(site, site.backbone())
-        self.options = options
-        self.sampler = Sampler(anti_alias=options.anti_alias)
-        self.localisation = heat_map(site.num_channels) if options.origin == "learned" else None
+        self.model = model
+        self.sampler = Sampler(anti_alias=model.anti_alias)
+        self.localisation = heat_map(site.num_channels) if model.origin == "learned" else None
 
     def origin(self, raw_BCHW: Tensor) -> Tensor:
-        """Of each image, (B, 2), in normalised coordinates."""
+        """The origin in each image, (B, 2), in normalised coordinates."""
         if self.localisation is None:
             return torch.zeros(raw_BCHW.shape[0], 2, device=raw_BCHW.device)
         return centroid(self.localisation(self.normalise(raw_BCHW)))
 
     def look(self, batch: Batch) -> Tensor:
         raw_BCHW = batch.raw_BCHW
-        where = PolarMap(self.origin(raw_BCHW), raw_BCHW.shape[-1], self.options.map, self.options.wrap)
+        where = PolarMap(self.origin(raw_BCHW), raw_BCHW.shape[-1], self.model.map, self.model.wrap)
         return self.sampler(raw_BCHW, where)
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.backbone(self.normalise(self.look(batch)))
 
 
 def heat_map(in_channels: int) -> nn.Sequential:

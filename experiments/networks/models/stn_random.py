@@ -1,15 +1,10 @@
 """A floor: a transformer whose maps are drawn at random, in training and in evaluation."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from experiments.networks.models import MODELS
-from experiments.networks.models.stn_frozen import GivenMapsNetwork
-from experiments.networks.network import Batch, Network, Site
+from experiments.networks.network import GivenMapsNetwork, Network, Site
 from experiments.networks.random_similarity import DRAWS, SimilarityRanges
-from ledger.roles import Role
-from stn.maps import Map
 
 
 @MODELS.register("stn_random")
@@ -22,25 +17,8 @@ class StnRandom(SimilarityRanges):
     max_shift: fraction of the side, each axis U(-max, max).
     """
 
-    role: ClassVar[Role] = "floor"
-    num_draws: ClassVar[int] = DRAWS
-    max_deg: float = 90.0
-    max_scale: float = 1.2
-    max_shift: float = 0.1
+    role = "floor"
+    num_draws = DRAWS
 
     def build(self, site: Site) -> Network:
-        return RandomNetwork(site, self)
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {}
-
-
-class RandomNetwork(GivenMapsNetwork):
-    """A backbone behind maps made from the batch's uniform numbers."""
-
-    def __init__(self, site: Site, ranges: StnRandom) -> None:
-        super().__init__(site, site.backbone())
-        self.ranges = ranges
-
-    def maps(self, batch: Batch) -> list[Map]:
-        return [self.ranges.maps(batch.u_BK)]
+        return GivenMapsNetwork(site, lambda batch: self.maps(batch.u_BK))

@@ -1,12 +1,10 @@
 """A floor: each image is warped by the map that was predicted for another."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
 from experiments.networks.spatial_transformer import Stn, StnNetwork
-from ledger.roles import Role
 from stn.maps import AffineMap, Map
 
 
@@ -18,8 +16,8 @@ class StnShuffled(Stn):
     `stn_affine` whose maps are handed to the next image of the batch: is it the map that helps?
     """
 
-    role: ClassVar[Role] = "floor"
-    family: ClassVar[str] = "affine"
+    role = "floor"
+    family = "affine"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,6 +34,6 @@ class ShuffledNetwork(StnNetwork):
     """The last image's map goes to the first; the only image of a batch keeps its own."""
 
     def maps(self, batch: Batch) -> list[Map]:
-        (found,) = super().maps(batch)
-        assert isinstance(found, AffineMap)
-        return [AffineMap(found.theta_B23.roll(1, dims=0))]
+        (predicted,) = super().maps(batch)
+        assert isinstance(predicted, AffineMap)
+        return [AffineMap(predicted.theta_B23.roll(1, dims=0))]

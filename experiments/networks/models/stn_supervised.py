@@ -1,8 +1,8 @@
 """A control: an affine transformer that is told the true pose of every training image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
+from baselines.ranges import at_least
 from experiments.networks.models import MODELS
 from experiments.networks.spatial_transformer import Stn
 
@@ -17,5 +17,5 @@ class StnSupervised(Stn):
     The pose of an augmented image is taken to be that of the image itself.
     """
 
-    family: ClassVar[str] = "affine"
-    supervision: float = 10.0
+    family = "affine"
+    supervision: float = at_least(0, 10.0)

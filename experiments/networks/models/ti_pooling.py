@@ -3,23 +3,25 @@
 Legend: T turned copies, B images, C channels, H rows, W columns.
 """
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from functools import reduce
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from baselines.ranges import within
+from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
-from experiments.networks.turned import turned
-from ledger.roles import Role
+from stn.affine import from_parts
+from stn.maps import AffineMap
+from stn.sampler import Sampler
 
 
 @MODELS.register("ti_pooling")
 @dataclass(frozen=True)
-class TiPooling:
+class TiPooling(UsualModel):
     """A network that sees several turned copies and keeps the strongest answer.
 
     The backbone's maps of copies turned by a full circle in equal steps, their maximum at each place, the head.
@@ -28,19 +30,11 @@ class TiPooling:
     Source: Laptev et al. 2016, TI-POOLING, arXiv:1604.06318, section 3.
     """
 
-    role: ClassVar[Role] = "other"
-    num_draws: ClassVar[int] = 0
-    num_turns: int = 8
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_turns <= 72:
-            raise ValueError(f"num_turns: {self.num_turns} is not between 1 and 72")
+    role = "other"
+    num_turns: int = within(1, 72, 8)
 
     def build(self, site: Site) -> Network:
         return TiPoolingNetwork(site, self.num_turns)
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {}
 
 
 class TiPoolingNetwork(Network):
@@ -58,3 +52,15 @@ class TiPoolingNetwork(Network):
             return self.backbone.head(map_TBCHW.amax(0))
         # One after another: the memory of one copy.
         return self.backbone.head(reduce(torch.maximum, map(self.backbone.features, copies)))
+
+
+def turned(raw_BCHW: Tensor, angle_deg: float) -> Tensor:
+    """Square images turned counter-clockwise about their centre, bilinear, black outside; in channels-last memory.
+
+    Quarter turns move pixels and nothing else, so they are exact.
+    """
+    quarters, rest_deg = divmod(angle_deg, 90)
+    if rest_deg:
+        angle_rad_B = torch.full((raw_BCHW.shape[0],), math.radians(rest_deg), device=raw_BCHW.device)
+        raw_BCHW = Sampler()(raw_BCHW, AffineMap(from_parts(angle_rad_B=angle_rad_B)))
+    return raw_BCHW.rot90(int(quarters), (2, 3)).contiguous(memory_format=torch.channels_last)

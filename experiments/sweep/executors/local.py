@@ -1,7 +1,6 @@
-"""Worker processes on this machine: long-lived, a device each, one thread each on a CPU.
+"""Worker processes on this machine: long-lived, a device each, one thread each on a CPU, one run at a time each.
 
-Each is asked for one run at a time through a pipe, and watched meanwhile: one that dies, or gives no sign of life
-(experiments/machine/heartbeat.py) for too long, is replaced, and its run tried again from its checkpoint.
+One that dies, or gives no sign of life for too long, is replaced, and its run tried again from its checkpoint.
 """
 
 import multiprocessing
@@ -12,12 +11,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import heap, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,7 +24,7 @@ from experiments.machine import heartbeat
 from experiments.machine.cores import lacks_shared_memory, num_cores
 from experiments.machine.device import Call, here
 from experiments.runs.run import Job, out_of_memory
-from experiments.sweep.executors import WorkerDied, Workers
+from experiments.sweep.executors.places import WorkerDied, Workers
 from experiments.sweep.executors.worker import begin
 
 if TYPE_CHECKING:
@@ -52,9 +50,7 @@ def default_num_workers(device: str, workers_per_gpu: int = 1) -> int:
     """As many workers as pay: one for each core that this process may use, or `workers_per_gpu` for each GPU."""
     if device == "cuda":
         return workers_per_gpu * torch.cuda.device_count()
-    if device == "mps":
-        return 1
-    return num_cores()
+    return 1 if device == "mps" else num_cores()
 
 
 def devices_of_workers(device: str, num_workers: int) -> list[torch.device]:
@@ -142,7 +138,7 @@ class _Worker:
     def _await(self) -> None:
         """Come back when the pipe has an answer or an end. Raises _Died for a worker that has been silent too long.
 
-        Time counts only while somebody looks: Ctrl-Z, or a laptop that sleeps, stops both sides.
+        Time counts only while it is looked at: Ctrl-Z, or a laptop that sleeps, stops both sides.
         """
         silent_s, beats, looked_s = 0.0, 0, time.monotonic()
         while not self._pipe.poll(LOOK_S):
@@ -194,12 +190,8 @@ def _how_it_ended(process: BaseProcess) -> str:
     return "the worker closed its pipe" if code is None else f"the worker ended with status {code}"
 
 
-class LocalExecutor:
-    """Carries out jobs on this machine, `concurrent.futures` style. Use as a context manager.
-
-    stall_s: as of STALL_S; 0: workers may be silent for ever.
-    Leaving it after an exception kills the workers at once; else waits for what was submitted.
-    """
+class LocalExecutor(AbstractContextManager["LocalExecutor"]):
+    """An Executor of processes on this machine. stall_s: see STALL_S; 0: workers may be silent for ever."""
 
     def __init__(self, device: str, num_workers: int, stall_s: float = STALL_S) -> None:
         self.num_workers = num_workers
@@ -214,7 +206,6 @@ class LocalExecutor:
         self._threads = ThreadPoolExecutor(num_workers, initializer=signal.pthread_sigmask, initargs=mask)
 
     def submit(self, job: Job) -> "Future[str]":
-        """The job's key, once it is in the ledger. Raises WorkerDied there, or what make_run raises."""
         return self._threads.submit(self._ask_worker, job)
 
     def _ask_worker(self, job: Job) -> str:
@@ -224,12 +215,7 @@ class LocalExecutor:
         finally:
             self._idle.put(worker)
 
-    def __enter__(self) -> "LocalExecutor":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
             self._threads.shutdown(wait=error is None, cancel_futures=error is not None)
         finally:

@@ -14,10 +14,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,23 +38,20 @@ there is one supervisor."""
 SCRATCH = "stn-bench-node"
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """How far a run is; row: as Ledger.mark_running takes it."""
 
     row: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """A checkpoint: the name and the bytes of its file."""
 
     name: str
     content: bytes
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """What a run has come to; files: as Ledger.commit takes them."""
 
     files: Mapping[str, bytes]
@@ -71,22 +69,19 @@ class ImagesWanted(Exception):
 
 
 def versions() -> dict[str, str]:
-    """Of what must be the same on all machines. What was built for a CPU or a GPU is the same version."""
-    found = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    """Versions that must be the same on all machines. What was built for a CPU or a GPU is the same version."""
+    installed = {"Python": ".".join(platform.python_version_tuple()[:2])} | dict.fromkeys(SAME, "missing")
     for name in SAME:
-        try:
-            found[name] = importlib.metadata.version(name).split("+")[0]
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "missing"
-    return found
+        with suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name).split("+")[0]
+    return installed
 
 
 def check_versions(wanted: Mapping[str, str]) -> None:
     """Raises Misfit if this machine has others."""
-    found = versions()
-    other = [name for name in wanted if found[name] != wanted[name]]
-    if other:
-        there, here = (", ".join(f"{name} {each[name]}" for name in other) for each in (found, wanted))
+    installed = versions()
+    if other := [name for name in wanted if installed[name] != wanted[name]]:
+        there, here = (", ".join(f"{name} {known[name]}" for name in other) for known in (installed, wanted))
         raise Misfit(f"has {there}, and the sweep's machine {here}; install the same on both")
 
 
@@ -103,12 +98,6 @@ def check_room(num_bytes: int, content_hash: str) -> None:
         )
 
 
-def check_gpu() -> None:
-    """Raises Misfit if PyTorch sees no GPU here."""
-    if not torch.cuda.is_available():
-        raise Misfit("has a GPU for Ray, and none for PyTorch; see to its driver, or to a build of torch that fits it")
-
-
 def make_run_on_node(
     job: Job, wanted: Mapping[str, str], fetch: Callable[[], Decoded], kept: Sequence[Kept], stall_s: float
 ) -> Iterator[News]:
@@ -120,17 +109,24 @@ def make_run_on_node(
     """
     device = job.run.protocol.device
     check_versions(wanted)
-    if device == "cuda":
-        check_gpu()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Misfit("has a GPU for Ray, and none for PyTorch; see to its driver, or to a build of torch that fits it")
     cache = cache_folder()
     try:
         received(job.source.content_hash, cache, fetch)
     except UserError as error:  # another machine may have room for them
         raise Misfit(f"cannot keep the images: {error}") from None
-    ledger, folder = _prepared(job.key, kept)
-    here = replace(job, source=replace(job.source, cache=cache), ledger=ledger.root)
+    try:
+        ledger = _ledger()
+        folder = ledger.checkpoints(job.key)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for checkpoint in kept:
+            write_atomically(folder / checkpoint.name, checkpoint.content)
+    except (OSError, Unwritable) as error:
+        raise _no_room(error) from None
     executor = _executor(device, stall_s, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    future = executor.submit(here)
+    future = executor.submit(replace(job, source=replace(job.source, cache=cache), ledger=ledger.root))
     sent, sent_s, size = {checkpoint.name for checkpoint in kept}, time.monotonic(), 0
     row, told_s = None, -math.inf
     while not wait([future], LOOK_S / 2).done:
@@ -156,20 +152,6 @@ def make_run_on_node(
     yield Finished(files)
 
 
-def _prepared(key: str, kept: Sequence[Kept]) -> tuple[Ledger, Path]:
-    """A ledger for the run, and the folder of its checkpoints, where those are that were kept."""
-    try:
-        ledger = _ledger()
-        folder = ledger.checkpoints(key)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        for checkpoint in kept:
-            write_atomically(folder / checkpoint.name, checkpoint.content)
-    except (OSError, Unwritable) as error:
-        raise _no_room(error) from None
-    return ledger, folder
-
-
 def _no_room(error: Exception) -> Misfit:
     return Misfit(f"cannot keep runs until they are sent: {error}")
 
@@ -177,23 +159,21 @@ def _no_room(error: Exception) -> Misfit:
 def _latest(folder: Path, sent: set[str]) -> Kept | None:
     """The latest checkpoint in the folder, if it has not been sent."""
     latest = max(folder.glob("epoch-*.safetensors"), default=None)
-    if latest is None or latest.name in sent:
-        return None
-    try:
-        return Kept(latest.name, latest.read_bytes())
-    except OSError:  # it has just made way for the next one
-        return None
+    with suppress(OSError):  # it has just made way for the next one
+        if latest and latest.name not in sent:
+            return Kept(latest.name, latest.read_bytes())
+    return None
 
 
 @lru_cache(maxsize=1)
 def _ledger() -> Ledger:
     """Where this process's runs lie until they are sent. What killed processes of this host left is removed."""
-    ours = f"{SCRATCH}-{platform.node()}"  # other hosts, whose processes nobody knows here, may share the disk
-    for folder in Path(tempfile.gettempdir()).glob(f"{glob.escape(ours)}.*.*"):
+    prefix = f"{SCRATCH}-{platform.node()}"  # other hosts, whose processes are not known here, may share the disk
+    for folder in Path(tempfile.gettempdir()).glob(f"{glob.escape(prefix)}.*.*"):
         owner = folder.name.split(".")[-2]
         if owner.isdigit() and not process_is_alive(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
-    root = Path(tempfile.mkdtemp(prefix=f"{ours}.{os.getpid()}."))
+    root = Path(tempfile.mkdtemp(prefix=f"{prefix}.{os.getpid()}."))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     return Ledger(root)
 

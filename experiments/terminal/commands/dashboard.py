@@ -6,5 +6,4 @@ from experiments.tracking import tracker
 
 
 def main(options: Namespace) -> int:
-    """Open W&B's terminal dashboard."""
     tracker.dashboard(options.runs)

@@ -19,8 +19,7 @@ def existing_ledger(options: Namespace) -> Ledger:
 
 def named_study(ledger: Ledger, name: str) -> str:
     """The study of that name, or the latest; then a line says which of several. Raises UserError for another one."""
-    known = ledger.studies()
-    known.sort(key=lambda study: not _has_finals(ledger, study))
+    known = sorted(ledger.studies(), key=lambda study: not _has_finals(ledger, study))
     if not known:
         raise UserError(f"runs: {ledger.root} holds no study yet; `make sweep` makes one")
     if name and name not in known:
@@ -33,7 +32,7 @@ def named_study(ledger: Ledger, name: str) -> str:
 
 
 def _has_finals(ledger: Ledger, study: str) -> bool:
-    """Whether it is to have any; one that only chose what another study compares has none to report."""
+    """Whether the study is to have final runs; one that only chose what another study compares has none to report."""
     try:
         return ledger.read_study(study, whole=False).get("num_finals") != 0
     except UserError:  # of a damaged one is said what is wrong where it is read

@@ -1,4 +1,4 @@
-"""What the options of a command line name: a study, its plan, what was found in it."""
+"""What the options of a command line name: a study, its plan, its findings."""
 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +11,7 @@ from experiments.images.tasks.cache import cache_folder
 from experiments.machine.device import Call, find_device, here
 from experiments.study.memory_space import fit_to_memory
 from experiments.study.plan import Plan, load, make_plan
+from experiments.study.search import IMPORTANCE_EVALUATOR, importances
 from experiments.study.search_space import read_space
 from experiments.study.settled import begun_budget
 from experiments.study.study import BUDGETS, Study, load_study
@@ -22,15 +23,15 @@ from ledger.ledger import Ledger
 from ledger.wording import count
 
 if TYPE_CHECKING:  # analysis is slow to import, and most commands do without it
-    from analysis.faults import Faults
-    from analysis.findings import Findings, Importances
-    from analysis.records import Study as StudyRecord
+    from analysis.findings import Findings
 
 MAX_JOBS = 1024
+OTHER = {"cpu": "gpu", "gpu": "cpu"}
+"""The budget that `auto` might have chosen on another machine, by the one it chose."""
 
 
 def choose_budget(name: str, call: Call = here) -> str:
-    """`auto` goes by the device found where `call` calls functions. Raises UserError for a budget that nobody knows."""
+    """`auto` goes by the device found where `call` calls functions. Raises UserError for an unknown budget."""
     if name == "auto":
         return "gpu" if call(find_device, "auto") == "cuda" else "cpu"
     if name not in BUDGETS:
@@ -60,61 +61,47 @@ def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
     study = read_study(options, call)
     loaded = load(study, label=options.label, cache=cache, say=say, call=call)
     if options.budget == "auto":
-        found = "a CUDA GPU was found" if study.budget == "gpu" else "no CUDA GPU was found"
-        other = load_study(options.sweep, other_budget(study.budget), task=study.task if study.own_images else None)
+        why = f"{'a' if study.budget == 'gpu' else 'no'} CUDA GPU was found"
+        other = load_study(options.sweep, OTHER[study.budget], task=study.task if study.own_images else None)
         study, begun = begun_budget(ledger, study, other, loaded.task.label, call)
-        say(f"{begun or f'Budget {study.budget}, since {found}.'} BUDGET=smoke, cpu, night or gpu chooses.")
+        say(f"{begun or f'Budget {study.budget}, since {why}.'} BUDGET=smoke, cpu, night or gpu chooses.")
     plan = make_plan(study, label=options.label, cache=cache, say=say, call=call, ledger=ledger, loaded=loaded)
     if not study.has_budget:
         say(f"{study.file} has no budgets.{study.budget}: what it says applies as it stands, whatever that takes.")
     return plan
 
 
-def other_budget(found: str) -> str:
-    """What `auto` might have chosen on another machine."""
-    return "cpu" if found == "gpu" else "gpu"
-
-
-def check_counts(options: Namespace) -> dict[str, int]:
-    """How many workers are asked for, by the option's name. Raises UserError for an absurd number."""
-    asked = {name: options.get(name, 0) for name in ("jobs", "workers_per_gpu")}
-    for name, number in asked.items():
-        if not 0 <= number <= MAX_JOBS:
+def check_counts(options: Namespace) -> None:
+    """Raises UserError for an absurd number of workers."""
+    for name in ("jobs", "workers_per_gpu"):
+        if not 0 <= (number := options.get(name, 0)) <= MAX_JOBS:
             raise UserError(f"{name}: {number} is not between 0 and {MAX_JOBS}")
-    return asked
 
 
 def count_workers(options: Namespace, plan: Plan, place: Place, say: Say) -> int:
-    """Worker processes for the plan at that place. `say` hears where they are fewer than asked for, or than cores.
-
-    Raises UserError for an absurd number.
-    """
-    asked, num_runs = check_counts(options), plan.num_runs
-    room = place.num_workers(plan.protocol.device, asked["jobs"], max(1, asked["workers_per_gpu"]))
+    """Worker processes for the plan at that place. `say` hears where they are fewer than asked for, or than cores."""
+    check_counts(options)
+    wanted, num_runs = options.jobs, plan.num_runs
+    room = place.num_workers(plan.protocol.device, wanted, max(1, options.get("workers_per_gpu", 0)))
     number = min(room, num_runs)
-    if number < asked["jobs"]:
+    if number < wanted:
         why = f"there is room for {room} now" if room <= num_runs else f"there are {num_runs} runs"
-        say(f"JOBS={asked['jobs']}: {why}, so it is {count(number, 'worker')}.")
-    elif not asked["jobs"] and place.processes_here and plan.protocol.device == "cpu":
+        say(f"JOBS={wanted}: {why}, so it is {count(number, 'worker')}.")
+    elif not wanted and place.processes_here and plan.protocol.device == "cpu":
         number = fit_to_memory(plan, number, place.processes_here, say)
     return number
 
 
 def find_study(ledger: Ledger, name: str) -> "Findings":
-    """What is in the ledger of the study of that name, with the importance of its hyper-parameters."""
-    from analysis.findings import Findings
+    """What is in the ledger of the study of that name, with the importance of its hyper-parameters.
+
+    That is of the arms that have trials enough. What cannot be computed is one of the findings' faults.
+    """
+    from analysis.faults import kept
+    from analysis.findings import Findings, Importances
     from analysis.records import read_study
 
     study, faults = read_study(ledger.root, name), dict[str, Any]()
-    return Findings(study, find_importances(study, faults), faults)
-
-
-def find_importances(study: "StudyRecord", faults: "Faults") -> "Importances | None":
-    """Of the arms that have trials enough; None where none has. What cannot be computed is added to the faults."""
-    from analysis.faults import kept
-    from analysis.findings import Importances
-    from experiments.study.search import IMPORTANCE_EVALUATOR, importances
-
     file = str(study.ledger / "studies" / study.name / "study.json")
     trials = study.runs[(study.runs["stage"] == "trial") & (study.runs["status"] == "completed")]
     by_arm = {}
@@ -123,6 +110,6 @@ def find_importances(study: "StudyRecord", faults: "Faults") -> "Importances | N
         known = trials[trials["arm"] == index].reindex(columns=["val_accuracy", *arm.space]).dropna()
         settings = cast("list[dict[str, Any]]", known[list(arm.space)].to_dict("records"))
         with kept(faults, "importance of hyper-parameters"):
-            if found := importances(parameters, settings, known["val_accuracy"].tolist()):
-                by_arm[arm.pose, arm.variant] = found
-    return Importances(IMPORTANCE_EVALUATOR, by_arm) if by_arm else None
+            if shares := importances(parameters, settings, known["val_accuracy"].tolist()):
+                by_arm[arm.pose, arm.variant] = shares
+    return Findings(study, Importances(IMPORTANCE_EVALUATOR, by_arm) if by_arm else None, faults)

@@ -2,32 +2,35 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import groupby
 
 from jsonargparse import Namespace
+from rich import box
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from experiments.study.disk_space import disk_need
+from experiments.study.ladder import size_text
 from experiments.study.plan import Plan
 from experiments.study.shown import image_facts, image_warnings
 from experiments.sweep.estimate import Estimate, estimate, runs_left
 from experiments.sweep.sweep import Sweep, check_same_device, check_same_task
 from experiments.terminal.commands.options import count_workers, place_of, plan_study
-from experiments.terminal.display import print_plan, say_to
+from experiments.terminal.display import folded, say_to
 from ledger.errors import UserError
 from ledger.files import to_json
 from ledger.ledger import Ledger
 from ledger.plain_text import as_markup
-from ledger.study import Claim, Claims
-from ledger.wording import count
+from ledger.study import Claims
+from ledger.wording import count, duration
 
 MAX_CLAIMS_NAMED = 8
 FOR_CLEAR_DIFFERENCES = "That is for the clearest differences; the answer counts anew, from those that were seen."
 
 
 def main(options: Namespace) -> int:
-    """Say what a sweep would do."""
     console = Console()
     with place_of(options) as place:
         plan = plan_study(options, console, place)
@@ -44,21 +47,89 @@ def main(options: Namespace) -> int:
 def show_plan(console: Console, under_way: Sweep, expected: Estimate, num_workers: int, disk: str) -> None:
     """Print the plan and its prospects. disk: what it will write there."""
     plan = under_way.plan
+    study, protocol = plan.study, plan.protocol
+    console.print(
+        f"[bold]Study[/] {as_markup(plan.name)}   [bold]budget[/] {study.budget}   "
+        f"[bold]protocol[/] {plan.protocol_hash}"
+    )
+    console.print(
+        f"[bold]Task[/]  {as_markup(plan.task.label)}: "
+        f"{protocol.train_images:,} training, {protocol.val_images:,} validation, "
+        f"{protocol.test_images:,} test images; {len(plan.task.classes)} classes; {protocol.image_px} px"
+    )
     about = [(heading, text, "") for heading, text in image_facts(plan.task)]
-    about += [("Warning", text, "yellow") for text in image_warnings(plan.task, plan.protocol)]
-    family = plan.claims.family
-    names = [claim_text(claim, several_poses=len(plan.study.poses) > 1) for claim in family]
-    if not names:
-        listed = "none: no variant has another one as its baseline"
-    elif not plan.claims.declared:
-        listed = f"{len(names)}, none declared: each variant over its baseline"
-    else:
-        listed = "; ".join(names) if len(names) <= MAX_CLAIMS_NAMED else str(len(names))
-    text, decidable = prospects(plan.claims, plan.study.final_seeds)
-    seeds = Text(text, style="" if decidable else "yellow")
-    print_plan(console, plan, expected, num_workers, images=about, claims=listed, prospects=seeds, disk=disk)
+    about += [("Warning", text, "yellow") for text in image_warnings(plan.task, protocol)]
+    for heading, text, colour in about:
+        console.print(f"[bold]{as_markup(heading):6}[/] {as_markup(text)}", style=colour, highlight=False)
+    from_seed = f" from seed {study.first_seed}" if study.first_seed > 1 else ""
+    console.print(
+        f"[bold]Runs[/]  {count(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, width {protocol.width:g}, "
+        f"{protocol.precision} on {protocol.device}; each variant {count(study.final_seeds, 'final run')}{from_seed}"
+    )
+    console.print(f"[bold]Tuning[/] {tuning_text(plan)}", highlight=False)
+    if plan.rungs:
+        sizes = ", ".join(map(size_text, plan.rungs))
+        console.print(f"[bold]Ladder[/] the final runs also at {sizes}: does the answer still change?", highlight=False)
+    console.print(f"[bold]Claims[/] {as_markup(claims_text(plan))}", highlight=False)
+    chances, decidable = prospects(plan.claims, study.final_seeds)
+    if chances:
+        console.print("[bold]Seeds[/] ", Text(chances, style="" if decidable else "yellow"), highlight=False)
+    name_width = max(24, (console.width - 20) // 3)
+    for pose, arms in groupby(zip(plan.arms, expected.runs, strict=True), key=lambda pair: pair[0].pose):
+        table = Table(box=box.SIMPLE_HEAD, title=f"Pose {pose}", title_justify="left")
+        table.add_column("variant", no_wrap=True)
+        table.add_column("compared with", no_wrap=True)
+        table.add_column("s a run", justify="right", no_wrap=True)
+        for arm, seconds in arms:
+            baseline = "" if arm.baseline == arm.variant else folded(arm.baseline, name_width)
+            table.add_row(folded(arm.variant, 2 * name_width), baseline, f"{seconds[1]:.0f}")
+        console.print(table)
+    console.print(work_text(plan, expected, num_workers))
+    console.print(f"{as_markup(disk)}\n", highlight=False, soft_wrap=True)
     for note in notes(under_way):
         console.print(f"{as_markup(note)}\n", style="yellow", highlight=False)
+
+
+def tuning_text(plan: Plan) -> str:
+    search = plan.study.search
+    text = f"{count(search.trials, 'trial')} a variant by {search.sampler} on validation accuracy"
+    if search.tuning == "per_seed":
+        text = f"anew for each final run: {text}, with a seed and a split of its own"
+    elif plan.trials_an_arm > search.trials:
+        text += f", and {plan.trials_an_arm - search.trials} runs of the best settings with other seeds"
+    at_size = f", at {size_text(plan.tuning_protocol)}" if plan.tuning_protocol != plan.protocol else ""
+    return text + at_size
+
+
+def claims_text(plan: Plan) -> str:
+    """What is to be decided, such as `stn_affine over cnn at R`."""
+    family = plan.claims.family
+    if not family:
+        return "none: no variant has another one as its baseline"
+    if not plan.claims.declared:
+        return f"{len(family)}, none declared: each variant over its baseline"
+    if len(family) > MAX_CLAIMS_NAMED:
+        return str(len(family))
+    return "; ".join(
+        f"{'interaction of ' if claim.interaction else ''}{claim.variant} over {claim.baseline}"
+        f"{f' at {claim.pose}' if len(plan.study.poses) > 1 else ''}"
+        for claim in family
+    )
+
+
+def work_text(plan: Plan, expected: Estimate, num_workers: int) -> str:
+    """How many runs there are, how many of them are made or begun, and how long the rest takes."""
+    done = f", {expected.num_done} of them in the ledger already" if expected.num_done else ""
+    if kept_epochs := expected.kept_epochs:
+        goes = "goes on where it was" if len(kept_epochs) == 1 else "go on where they were"
+        done += f", {len(kept_epochs)} {goes} (epoch {first_few(kept_epochs)} of {plan.protocol.epochs})"
+    workers = count(num_workers, "worker")
+    left = f"about {duration(expected.wall_s)} with {workers}" if expected.wall_s else "nothing is left to train"
+    return f"{plan.num_trials} trials and {plan.num_finals * (1 + len(plan.rungs))} final runs{done}; {left}."
+
+
+def first_few(numbers: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)[:8])) + ", ..." * (len(numbers) > 8)
 
 
 def notes(under_way: Sweep) -> Iterator[str]:
@@ -81,30 +152,23 @@ def notes(under_way: Sweep) -> Iterator[str]:
             "Not all of its tuning is in this ledger: it will be made. "
             "To confirm an earlier study, RUNS and all else but name and first_seed are that one's."
         )
-    ours = {key for arm in under_way.known.get("arms", []) for key in arm["finals"]}
-    seen = sorted(
-        {
-            study.first_seed + number
-            for arm in under_way.arms
-            for number, key in enumerate(arm.finals)
-            if key in ledger and key not in ours
-        }
-    )
-    if seen:
+    of_this_study = {key for arm in under_way.known.get("arms", []) for key in arm["finals"]}
+    finals = [pair for arm in under_way.arms for pair in enumerate(arm.finals, start=study.first_seed)]
+    if seen := sorted({seed for seed, key in finals if key in ledger and key not in of_this_study}):
         yield (
-            f"Another study has final runs of {'seeds' if len(seen) > 1 else 'seed'} {', '.join(map(str, seen[:8]))}"
-            f"{', ...' if len(seen) > 8 else ''}: they confirm nothing. A higher first_seed leads to fresh ones."
+            f"Another study has final runs of seed{'s' * (len(seen) > 1)} {first_few(seen)}: they confirm nothing. "
+            "A higher first_seed leads to fresh ones."
         )
 
 
 def repeats(plan: Plan) -> Iterator[str]:
     """Variants whose search has fewer settings than trials."""
-    trials, found = plan.study.search.trials, dict[int, dict[str, None]]()
+    trials, variants_by_num = plan.study.search.trials, dict[int, dict[str, None]]()
     for arm in plan.arms:
         num = math.prod(parameter.num_values for parameter in arm.parameters)
         if num < trials:
-            found.setdefault(int(num), {})[arm.variant] = None
-    for num, variants in found.items():
+            variants_by_num.setdefault(int(num), {})[arm.variant] = None
+    for num, variants in variants_by_num.items():
         few = len(variants) <= MAX_CLAIMS_NAMED
         yield (
             f"{', '.join(variants) if few else count(len(variants), 'variant')}: the search space has "
@@ -127,16 +191,9 @@ def changes(under_way: Sweep) -> Iterator[str]:
         changed = [f"{name} {was[name]} -> {value}" for name, value in now.items() if was[name] != value]
         why = f"protocol: {', '.join(changed)}" if changed else "its search, variants or seeds are not what they were"
         yield (
-            f"{num:,} finished run{'s' if num != 1 else ''} of this study will not count in it any more ({why}). "
+            f"{count(num, 'finished run')} of this study will not count in it any more ({why}). "
             "Under another name, or with RUNS=, the study is one of its own."
         )
-
-
-def claim_text(claim: Claim, *, several_poses: bool) -> str:
-    """Such as `stn_affine over cnn at R`."""
-    kind = "interaction of " if claim.interaction else ""
-    pose = f" at {claim.pose}" if several_poses else ""
-    return f"{kind}{claim.variant} over {claim.baseline}{pose}"
 
 
 def prospects(claims: Claims, num_seeds: int) -> tuple[str, bool]:
@@ -144,7 +201,8 @@ def prospects(claims: Claims, num_seeds: int) -> tuple[str, bool]:
 
     The smallest p of an exact paired test must stand Holm's correction over the family, however clear the difference.
     """
-    from analysis.statistics import seeds_needed_for_significance, smallest_p
+    from analysis.statistics.seeds import seeds_needed_for_significance
+    from analysis.statistics.sign_flip import smallest_p
 
     num_claims = len(claims.family)
     if not num_claims:

@@ -12,7 +12,7 @@ from experiments.images.tasks.image_files.walk import EXTENSIONS, UNREAD_EXTENSI
 from experiments.runs.prediction import Look, Prediction, picture, predict
 from experiments.runs.trained import Trained, load_trained
 from experiments.terminal.commands.ledgers import existing_ledger
-from experiments.terminal.display import print_place
+from experiments.terminal.display import print_place, say_to
 from ledger.errors import UserError
 from ledger.plain_text import as_markup, plain
 from ledger.wording import count
@@ -22,83 +22,75 @@ MAX_PICTURED = 200
 
 
 def main(options: Namespace) -> int:
-    """Ask a final run's network about images: about all that can be read; stderr names the others.
-
-    Returns 1 where there are such, and 2 where no image can be read.
-    """
+    """Ask about all images that can be read; stderr names the others. Returns 1 where there are such."""
     console = Console()
     trained = load_trained(existing_ledger(options), options.run)
-    found, unread = predictions_of(trained, options.images)
-    if not found:
+    predictions, unread = predictions_of(trained, options.images)
+    if not predictions:
         raise UserError(unread[0] + (f", and {count(len(unread) - 1, 'other')}" if len(unread) > 1 else ""))
     for line in unread:
         print(f"warning: {plain(line)}", file=sys.stderr)
+    has_looks = any(prediction.look for prediction in predictions)
     if options.json:
-        print(json.dumps([as_json(each) for each in found], indent=1))
+        print(json.dumps([as_json(prediction) for prediction in predictions], indent=1))
     else:
-        accuracy = trained.record["result"]["test_accuracy"]
-        what = (
-            f"{trained.variant} on {trained.record['task']['label']}, test accuracy {accuracy:.1%}, run {trained.key}"
-        )
-        console.print(as_markup(what), highlight=False, soft_wrap=True)
+        label, accuracy = trained.record["task"]["label"], trained.record["result"]["test_accuracy"]
+        say_to(console)(f"{trained.variant} on {label}, test accuracy {accuracy:.1%}, run {trained.key}")
         if trained.pose != "upright":
-            console.print(
-                f"It knows images under the pose {trained.pose}; these are taken as they are.", highlight=False
-            )
-        console.print(table(found))
-        if options.out is None and any(each.look for each in found):
+            note = f"It knows images under the pose {trained.pose}; these are taken as they are."
+            console.print(note, highlight=False)
+        console.print(table(predictions, has_looks))
+        if options.out is None and has_looks:
             console.print("--out FILE.png keeps what the transformer looked at.", highlight=False, style="dim")
     if options.out is not None:
-        picture(found[:MAX_PICTURED]).save(options.out, "PNG")
+        picture(predictions[:MAX_PICTURED]).save(options.out, "PNG")
         if not options.json:
-            what = "above: the images; below: as the network sees them" if found[0].look else "the images"
-            of_all = f", of the first {MAX_PICTURED}" if len(found) > MAX_PICTURED else ""
+            what = "above: the images; below: as the network sees them" if predictions[0].look else "the images"
+            of_all = f", of the first {MAX_PICTURED}" if len(predictions) > MAX_PICTURED else ""
             print_place(console, "Picture", str(options.out), what + of_all)
     return STATUS_SOME_UNREAD if unread else 0
 
 
 def predictions_of(trained: Trained, paths: list[Path]) -> tuple[list[Prediction], list[str]]:
     """What the network says of each image, and why others cannot be read. A folder stands for the images in it."""
-    found: list[Prediction] = []
+    predictions: list[Prediction] = []
     unread = []
     for path in paths:
         try:
             for file in images_in(path) if path.is_dir() else [path]:
                 try:
-                    found += predict(trained, [file])
+                    predictions += predict(trained, [file])
                 except UserError as error:
                     unread.append(str(error))
         except UserError as error:
             unread.append(str(error))
-    return found, unread
+    return predictions, unread
 
 
 def images_in(folder: Path) -> list[Path]:
     """The folder's images, also those that are not decoded, to name them. Raises UserError if it has none."""
     try:
-        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS | UNREAD_EXTENSIONS)
+        images = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS | UNREAD_EXTENSIONS)
     except OSError as error:
         raise UserError(f"folder {str(folder)!r}: cannot be read: {error.strerror}") from None
-    if not found:
+    if not images:
         raise UserError(f"folder {str(folder)!r}: has no images of its own ({', '.join(sorted(EXTENSIONS))})")
-    return found
+    return images
 
 
-def table(found: list[Prediction]) -> Table:
+def table(predictions: list[Prediction], has_looks: bool) -> Table:
     """One row an image: what it is, how sure, and what the transformer does to it."""
     shown = Table(box=None, pad_edge=False)
     shown.add_column("Image", overflow="fold")
     shown.add_column("Class")
     shown.add_column("Confidence", justify="right")
-    shown.add_column("Next")
-    looks = any(each.look for each in found)
-    if looks:
-        shown.add_column("Looks at")
-    for each in found:
-        (name, probability), *others = each.classes
+    for heading in ["Next", "Looks at"] if has_looks else ["Next"]:
+        shown.add_column(heading)
+    for prediction in predictions:
+        (name, probability), *others = prediction.classes
         after = f"{others[0][0]} {others[0][1]:.0%}" if others else ""
-        cells = [as_markup(str(each.file)), f"[bold]{as_markup(name)}[/]", f"{probability:.1%}", as_markup(after)]
-        shown.add_row(*cells, *([in_words(each.look)] if looks else []))
+        cells = [as_markup(prediction.file), f"[bold]{as_markup(name)}[/]", f"{probability:.1%}", as_markup(after)]
+        shown.add_row(*cells, *([in_words(prediction.look)] if has_looks else []))
     return shown
 
 
@@ -120,11 +112,8 @@ def in_words(look: Look | None) -> str:
     return ", ".join(parts) or "the image as it is"
 
 
-def as_json(each: Prediction) -> dict[str, object]:
-    look = each.look and {
-        "zoom": each.look.zoom,
-        "angle_deg": each.look.angle_deg,
-        "shift_px": list(each.look.shift_px),
-        "stretch": each.look.stretch,
+def as_json(prediction: Prediction) -> dict[str, object]:
+    look = prediction.look and {
+        name: getattr(prediction.look, name) for name in ("zoom", "angle_deg", "shift_px", "stretch")
     }
-    return {"file": str(each.file), "probabilities": dict(each.classes), "look": look}
+    return {"file": str(prediction.file), "probabilities": dict(prediction.classes), "look": look}

@@ -8,28 +8,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jsonargparse import Namespace
+from rich import box
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from experiments.images.tasks import Say
 from experiments.images.tasks.cache import cache_folder
 from experiments.probe.advice import NAMES, Answer, advice
-from experiments.probe.augmentations import Augmentation, augmentations
 from experiments.probe.sizes import check_enough, earlier_sizes, fit_to_time, with_sizes, with_sizes_of
-from experiments.probe.study import compared, load_probe, trying, with_margin
+from experiments.probe.study import Augmentation, augmentations, compared, load_probe, trying, with_margin
 from experiments.study.plan import Plan, load, make_plan
 from experiments.study.settled import begun_budget
 from experiments.sweep.estimate import rates_of_arms
 from experiments.sweep.executors import Workers
 from experiments.sweep.executors.local import STALL_S, ThisMachine
-from experiments.terminal.commands.options import choose_budget, count_workers, other_budget
+from experiments.terminal.commands.options import OTHER, choose_budget, count_workers
 from experiments.terminal.commands.sweep import carry_out_study, check_reports, status_of
-from experiments.terminal.display import print_advice, print_place, say_to
+from experiments.terminal.display import print_place, say_to
 from ledger.errors import UserError
 from ledger.ledger import Ledger
+from ledger.plain_text import plain
 from ledger.wording import count
 
 if TYPE_CHECKING:
-    from analysis.claims import ClaimResult
     from analysis.findings import Findings
 
 REPORT_S = 25.0
@@ -37,12 +39,15 @@ REPORT_S = 25.0
 
 
 def main(options: Namespace) -> int:
-    """Say whether augmentation or a spatial transformer would help on a folder of images."""
     console = Console()
     plan, best, findings = compare(options, console)
-    found = answers(findings, plan)
-    num_tried = len(augmentations(options.turns, options.mirror))
-    print_advice(console, advice(found, best.words, options.minutes), found, how_sure(plan, findings, num_tried))
+    answers, num_tried = answers_of(findings, plan), len(augmentations(options.turns, options.mirror))
+    console.print(Text(f"\n{plain(advice(answers, best.words, options.minutes))}", style="bold"), highlight=False)
+    table = Table("does it help?", "difference", "", "from a quarter of the epochs to all", box=box.SIMPLE_HEAD)
+    for answer in answers:
+        table.add_row(answer.question, answer.size, answer.verdict, answer.trend)
+    console.print(table)
+    console.print(Text(plain(how_sure(plan, findings, num_tried))), highlight=False)
     print_place(console, "\nReport", str(options.reports / plan.name / "report.html"))
     return status_of(findings)
 
@@ -60,7 +65,7 @@ def compare(
     ask = partial(load_probe, options.path, options.minutes, turns=options.turns, mirror=options.mirror)
     study = ask(choose_budget("auto"))
     loaded = load(study, label=options.label, cache=cache, say=say)
-    study, begun = begun_budget(ledger, study, ask(other_budget(study.budget)), loaded.task.label, place.call)
+    study, begun = begun_budget(ledger, study, ask(OTHER[study.budget]), loaded.task.label, place.call)
     if begun:
         say(begun)
     num_of_class = np.bincount(loaded.task.train.labels_N)
@@ -80,11 +85,15 @@ def compare(
     rates: Sequence[float] | None = None
     best = tried[0]
     if len(tried) > 1:
-        trials = plan_of(trying(study, tried), say=say_nothing)
+        trials = plan_of(trying(study, tried), say=lambda line: None)  # what is to be said of the images has been
         if (fitted := earlier_sizes(trials, ledger)) is None:
             sized, rates = fit(plan, len(tried))
             fitted = replace(trials, protocol=sized.protocol)
-            say(trying_text(fitted))
+            protocol = fitted.protocol
+            say(
+                f"First, {len(tried)} kinds of augmentation are tried once each, for {count(protocol.epochs, 'epoch')} "
+                f"on {protocol.train_images:,} images; the best on validation images goes on."
+            )
         else:  # what was begun goes on, at its sizes
             sized = with_sizes(plan, fitted.protocol.train_images, fitted.protocol.epochs)
         if options.reports is not None:
@@ -92,58 +101,44 @@ def compare(
         slowest = [min(rates)] * len(tried) if rates else None
         findings = carry_out_study(fitted, options.runs, None, console, place, workers, rates=slowest)
         best = find_best(findings, tried, say)
-    plan = plan_of(compared(study, best.policy), say=say_nothing)
+    plan = plan_of(compared(study, best.policy), say=lambda line: None)
     fitted = earlier_sizes(plan, ledger) or (with_sizes_of(plan, sized) if sized else None)
     if fitted is None:
         fitted, rates = fit(plan)
     return fitted, best, carry_out_study(fitted, options.runs, options.reports, console, place, workers, rates=rates)
 
 
-def say_nothing(line: str) -> None:
-    """Of what was said of the images before."""
-
-
-def trying_text(plan: Plan) -> str:
-    protocol = plan.protocol
-    return (
-        f"First, {len(plan.arms)} kinds of augmentation are tried once each, for {count(protocol.epochs, 'epoch')} on "
-        f"{protocol.train_images:,} images; the best on validation images goes on."
-    )
-
-
 def find_best(findings: "Findings", tried: Sequence[Augmentation], say: Say) -> Augmentation:
     """The augmentation with the highest accuracy on validation images, the first of equals; `say` hears of all."""
     runs = findings.study.runs
     completed = runs[(runs["stage"] == "trial") & (runs["status"] == "completed")]
-    by_arm = dict(zip(completed["arm"], completed["val_accuracy"], strict=True))
-    ranked = sorted(by_arm, key=lambda arm: (-by_arm[arm], arm))
-    for arm in ranked:
-        say(f"  {100 * by_arm[arm]:5.1f} %  {tried[arm].words}")
+    ranked = completed.sort_values(["val_accuracy", "arm"], ascending=[False, True])
+    for arm, accuracy in zip(ranked["arm"], ranked["val_accuracy"], strict=True):
+        say(f"  {100 * accuracy:5.1f} %  {tried[arm].words}")
     if lost := len(tried) - len(ranked):
         say(f"  {count(lost, 'kind')} of augmentation could not be tried: the run failed or diverged.")
-    if not ranked:
+    if ranked.empty:
         raise UserError("path: no run on these images was completed; `make status` says how they ended")
-    return tried[ranked[0]]
+    return tried[ranked["arm"].iloc[0]]
 
 
-def answers(findings: "Findings", plan: Plan) -> tuple[Answer, ...]:
-    """To augmentation alone and to a transformer alone, each against neither, and to both against augmentation."""
+def answers_of(findings: "Findings", plan: Plan) -> list[Answer]:
+    """What was decided of augmentation alone and a transformer alone, against neither, and of both together."""
     from analysis.ladder import TREND_WORDS
     from analysis.ripeness import ALIKE
     from analysis.verdicts import BADGES, SHOWN
     from analysis.wording import signed_points
 
-    def answer(question: str, result: "ClaimResult") -> Answer:
-        untested = result.decision == "untested"
-        shown = result.climb is not None and result.decision in (*SHOWN, "behind", "undecided")
-        trend = TREND_WORDS[result.climb.trend.direction] if shown and result.climb else ""
-        size = "" if untested else signed_points(result.difference)
-        is_solved = result.why.startswith(ALIKE)
-        return Answer(question, result.decision, BADGES[result.decision], size, trend, result.why, is_solved)
-
     by_claim = {(result.claim.variant, result.claim.baseline): result for result in findings.claims}
-    asked = [(claim.variant, claim.baseline) for claim in plan.claims.family]
-    return tuple(answer(name, by_claim[pair]) for name, pair in zip(NAMES, asked, strict=True))
+    answers = []
+    for question, claim in zip(NAMES, plan.claims.family, strict=True):
+        result = by_claim[claim.variant, claim.baseline]
+        trend, size = "", "" if result.decision == "untested" else signed_points(result.difference)
+        if result.climb and result.decision in (*SHOWN, "behind", "undecided"):
+            trend = TREND_WORDS[result.climb.trend.direction]
+        is_solved, verdict = result.why.startswith(ALIKE), BADGES[result.decision]
+        answers.append(Answer(question, result.decision, verdict, size, trend, result.why, is_solved))
+    return answers
 
 
 def how_sure(plan: Plan, findings: "Findings", num_tried: int) -> str:

@@ -1,4 +1,4 @@
-"""`report`: write a study's tables, figures and report."""
+"""`report`: write a study's tables, figures and report, and say the answer."""
 
 from jsonargparse import Namespace
 from rich.console import Console
@@ -10,18 +10,15 @@ from ledger.errors import STATUS_INCOMPLETE
 
 
 def main(options: Namespace) -> int:
-    """Write a study's tables, figures and report, and say the answer."""
     from analysis.answer import answer, headline
     from analysis.faults import kept
     from analysis.lost_runs import unfinished
     from analysis.report import write_report
     from analysis.tables import write_tables
 
-    console = Console()
-    ledger = existing_ledger(options)
-    study = named_study(ledger, options.study)
-    findings = find_study(ledger, study)
-    out = options.reports / study
+    console, ledger = Console(), existing_ledger(options)
+    findings = find_study(ledger, named_study(ledger, options.study))
+    out = options.reports / findings.study.name
     write_tables(findings, out)
     words = None
     with kept(findings.faults, "answer"):

@@ -5,48 +5,48 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.markup import escape
 
+from baselines.composition import own_values
 from experiments.images.poses import posed_px, spell_pose
-from experiments.images.tasks import Task, load_task
+from experiments.images.tasks import load_task
 from experiments.images.tasks.cache import cache_folder
 from experiments.images.tasks.overlap import find_overlap, overlap_text
 from experiments.machine.device import find_device, prepare_device, resolve
-from experiments.networks.variants import Variant, build_model_recipe, build_policy, hyperparameters, parse_variant
+from experiments.networks.variants import Variant, build_model, build_policy, hyperparameters, parse_variant
 from experiments.runs.images import fit_to_task
 from experiments.runs.run import Job, Source, make_run
-from experiments.study.arms import network_of
+from experiments.study.arms import network_of, typed_value
 from experiments.study.settled import FOUND, settled_protocol
 from experiments.study.study import read_protocol
 from experiments.study.sweep_file import Section
 from experiments.terminal.commands.options import read_study
-from experiments.terminal.display import (
-    epoch_line,
-    print_tracking,
-    run_line,
-    say_to,
-)
+from experiments.terminal.display import epoch_line, print_tracking, run_line, say_to
 from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker, find_mode
 from ledger.config import Optim, Protocol, RunConfig, run_key
 from ledger.errors import UserError
 from ledger.forms import MAX_WHOLE
 from ledger.ledger import Ledger
 from ledger.markers import SINGLE_RUNS
-from ledger.options import Value, typed
+from ledger.options import Value
 
 
 def main(options: Namespace) -> int:
-    """Make one run, here."""
     console, cache = Console(), cache_folder()
+    say = say_to(console)
     if options.stage == "rung":
         raise UserError("stage: rung is for runs that a study makes; write final")
     variant = check_variant(options)
-    spec, label = task_of_run(options), options.label
+    study = read_study(options) if options.sweep.exists() else None
+    spec = f"folder:{options.data}" if options.data else options.task or (study.task if study else "cifar10")
     protocol = read_protocol(Protocol(), Section("run", "protocol", dict(vars(options.protocol))))
     find_device(protocol.device)  # before images are decoded, which may take long
-    task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say_to(console), label=label)
-    protocol = resolve(protocol, cache, settled=settled_by_study(options, task))
-    protocol, shrunk = fit_to_task(protocol, task)
+    task = load_task(spec, image_px=protocol.image_px, cache=cache, say=say, label=options.label)
+    settled, ledger = None, Ledger(options.runs, read_only=True)
+    if study and any(options.protocol[name] == "auto" for name in FOUND):  # a run beside the study has the same
+        settled = settled_protocol(ledger, study.full_name(task.label), task.content_hash)
+    protocol, shrunk = fit_to_task(resolve(protocol, cache, settled=settled), task)
     for line in filter(None, (overlap_text(task, find_overlap(task)), shrunk)):
-        say_to(console)(line)
+        say(line)
+    setting = full_setting(variant, options)
     config = RunConfig(
         variant=str(variant),
         seed=options.seed,
@@ -54,15 +54,15 @@ def main(options: Namespace) -> int:
         pose=options.pose,
         protocol=protocol,
         optim=Optim(**vars(options.optim)),
-        model=own_setting(variant, "model", options),
-        policy=own_setting(variant, "policy", options),
+        model=own_values("model", setting),
+        policy=own_values("policy", setting),
         prune_below=tuple(options.prune_below),
     )
     image_px = posed_px(config.pose, protocol.image_px)
     network_of(config.variant, protocol, image_px, len(task.classes), config.model, task.num_channels)
     mode, why = find_mode("auto")
-    ledger = Ledger(options.runs)
-    job = Job(config, run_key(config, task.content_hash), Source(spec, label, protocol.image_px, cache), ledger.root)
+    ledger, source = Ledger(options.runs), Source(spec, options.label, protocol.image_px, cache)
+    job = Job(config, run_key(config, task.content_hash), source, ledger.root)
     if job.key not in ledger:
         device = torch.device(protocol.device)
         prepare_device(device)
@@ -70,7 +70,7 @@ def main(options: Namespace) -> int:
         make_run(job, device, on_epoch=lambda row: console.print(epoch_line(row, protocol.epochs), highlight=False))
     record = ledger.read(job.key)
     console.print(run_line(config, record, ledger.read(job.key, "cost.json")), highlight=False, soft_wrap=True)
-    console.print(f"Run {job.key} in {escape(str(ledger.folder(job.key)))}", highlight=False, soft_wrap=True)
+    say(f"Run {job.key} in {ledger.folder(job.key)}")
     project, group = SINGLE_RUNS
     with Tracker(ledger.root, project=project, group=group, mode=mode, keys=[job.key]) as tracker:
         unlogged = tracker.close(TRACKING_WAIT_S)
@@ -78,38 +78,17 @@ def main(options: Namespace) -> int:
     return 0 if record["status"] in ("completed", "pruned") else 1
 
 
-def own_setting(variant: Variant, part: str, options: Namespace) -> dict[str, Value]:
-    """The hyper-parameters of the variant's model or policy: what was asked for, defaults for the rest."""
+def full_setting(variant: Variant, options: Namespace) -> dict[str, Value]:
+    """The hyper-parameters of the variant's model and policy: what was asked for, defaults for the rest."""
+    given = {f"{part}.{name}": value for part in ("model", "policy") for name, value in options[part].items()}
     defaults = hyperparameters(variant)
-    found, owners = {}, variant.owners()
-    for whole in defaults:
-        group, _, name = whole.rpartition(".")
-        if group.partition(".")[0] == part:
-            key = whole.removeprefix(f"{part}.")
-            found[key] = typed(owners[group], group, name, options[part].get(key, defaults[whole]))
-    return found
-
-
-def task_of_run(options: Namespace) -> str:
-    if options.data:
-        return f"folder:{options.data}"
-    if options.task:
-        return str(options.task)
-    return read_study(options).task if options.sweep.exists() else "cifar10"
-
-
-def settled_by_study(options: Namespace, task: Task) -> Protocol | None:
-    """What the sweep file's study on these images has in the ledger; a run beside it has the same."""
-    if not options.sweep.exists() or all(options.protocol[name] != "auto" for name in FOUND):
-        return None
-    name = read_study(options).full_name(task.label)
-    return settled_protocol(Ledger(options.runs, read_only=True), name, task.content_hash)
+    return {name: typed_value(variant, name, given.get(name, default)) for name, default in defaults.items()}
 
 
 def check_variant(options: Namespace) -> Variant:
     """The run's variant. Raises UserError for names and hyper-parameters that do not exist."""
     variant = parse_variant(options.variant)
-    build_model_recipe(variant, options.model)
+    build_model(variant, options.model)
     options.pose = spell_pose(options.pose)
     build_policy(variant, options.policy)
     if options.seed < 0:

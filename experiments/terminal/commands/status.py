@@ -2,17 +2,23 @@
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
 
 from jsonargparse import Namespace
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from experiments.terminal.commands.ledgers import existing_ledger
-from experiments.terminal.display import (
-    print_status,
-)
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.listed import winners_of
+from ledger.plain_text import as_markup
+from ledger.started import program
+from ledger.wording import count
 
 
 def main(options: Namespace) -> int:
@@ -30,12 +36,8 @@ def main(options: Namespace) -> int:
             continue
         arms = []
         for arm in manifest["arms"]:
-            counts: dict[str, dict[str, int]] = {}
-            for stage in ("trials", "finals"):
-                counts[stage] = {}
-                for key in (*arm[stage], *(key for rung in arm.get("rungs", ()) if stage == "finals" for key in rung)):
-                    found = statuses.get(key, "missing")
-                    counts[stage][found] = counts[stage].get(found, 0) + 1
+            keys = {"trials": arm["trials"], "finals": [*arm["finals"], *chain(*arm.get("rungs", ()))]}
+            counts = {name: Counter(statuses.get(key, "missing") for key in keys[name]) for name in keys}
             arms.append({"pose": arm["pose"], "variant": arm["variant"], "winners": winners_of(arm), **counts})
         about = {key: manifest[key] for key in ("budget", "protocol_hash", "num_trials", "num_finals")}
         if manifest.get("tuning") == "per_seed":
@@ -65,3 +67,35 @@ def status_of(ledger: Ledger, key: str) -> str:
         return str(ledger.read(key)["status"])
     except UserError as error:
         return "unreadable" if isinstance(error.__cause__, PermissionError) else "damaged"
+
+
+def print_status(console: Console, report: Mapping[str, Any]) -> None:
+    """The ledger's studies and the runs in progress."""
+    ledger, num_runs = as_markup(report["ledger"]), count(report["num_runs"], "finished run")
+    console.print(f"Ledger {ledger}: {num_runs}", highlight=False, soft_wrap=True)
+    for study in report["studies"]:
+        table = Table(box=box.SIMPLE_HEAD, title=as_markup(f"{study['study']}: {study['task']}"), title_justify="left")
+        for column in ("pose", "variant", "trials", "final runs"):
+            table.add_column(column)
+        for arm in study["arms"]:
+            trials = status_counts(arm["trials"], max(study["num_trials"], sum(arm["trials"].values())))
+            finals = status_counts(arm["finals"], study["num_finals"])
+            table.add_row(*map(as_markup, (arm["pose"], arm["variant"], trials, finals)))
+        console.print(table)
+    for key, progress in report["running"].items():
+        variant, stage, seed, epoch, epochs = map(progress.get, ("variant", "stage", "seed", "epoch", "epochs"))
+        line = f"running {key}  {variant} {stage} seed {seed}  epoch {epoch}/{epochs}"
+        console.print(as_markup(line), highlight=False)
+    if not report["running"]:
+        console.print("No run is in progress.")
+    if report["is_damaged"]:
+        then = f"`{program()} verify {ledger}` reads everything"
+        line = f"Something is damaged or cannot be read. status reads only run.json: {then}"
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def status_counts(counts: Mapping[str, int], planned: int) -> str:
+    """Such as `3/5: 2 completed, 1 failed`."""
+    done = {status: number for status, number in counts.items() if status != "missing"}
+    parts = ", ".join(f"{number} {status}" for status, number in done.items())
+    return f"{sum(done.values())}/{planned}{parts and ': '}{parts}"

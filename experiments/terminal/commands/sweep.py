@@ -28,23 +28,22 @@ from ledger.wording import count
 if TYPE_CHECKING:
     from analysis.findings import Findings
 
+HINTS = {
+    "failed": "; `make sweep RETRY=1` makes them again",
+    "diverged": ": a smaller learning rate may help; RETRY=1 repeats them as they were",
+}
 MIN_STALL_S = 10.0
 """Less than this a step, or a batch of an evaluation, may well take."""
 
 
 def main(options: Namespace) -> int:
-    """Carry out a study."""
     console = Console()
     if options.stall_s != 0 and not MIN_STALL_S <= options.stall_s < math.inf:
         raise UserError(f"stall_s: {options.stall_s:g} is neither 0 nor at least {MIN_STALL_S:g}")
     with place_of(options) as place:
         plan = plan_study(options, console, place)
-        workers = Workers(
-            number=count_workers(options, plan, place, say_to(console)),
-            stall_s=options.stall_s,
-            limit=options.jobs,
-            per_gpu=max(1, options.workers_per_gpu),
-        )
+        number = count_workers(options, plan, place, say_to(console))
+        workers = Workers(number, options.stall_s, limit=options.jobs, per_gpu=max(1, options.workers_per_gpu))
         findings = carry_out_study(
             plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed
         )
@@ -113,12 +112,9 @@ def carry_out_study(
         return findings
     print_tracking(console, ledger, mode, why, tracker.problem, unlogged)
     statuses = Counter(ledger.read(key)["status"] for key in under_way.finished())
-    if num := statuses["failed"]:
-        again = "" if plan.study.asked else "; `make sweep RETRY=1` makes them again"
-        print_place(console, "Failed", f"{count(num, 'run')}{again}")
-    if num := statuses["diverged"]:
-        again = "" if plan.study.asked else ": a smaller learning rate may help; RETRY=1 repeats them as they were"
-        print_place(console, "Diverged", f"{count(num, 'run')}{again}")
+    for status, hint in HINTS.items():
+        if num := statuses[status]:
+            print_place(console, status.capitalize(), f"{count(num, 'run')}{'' if plan.study.asked else hint}")
     return findings
 
 
@@ -136,15 +132,7 @@ def make_missing_runs(
 ) -> None:
     """Train what the ledger lacks, with progress."""
     plan, ledger = under_way.plan, under_way.ledger
-    progress = SweepProgress(
-        console,
-        ledger,
-        expected.by_run,
-        expected.left_s,
-        num_runs=plan.num_runs,
-        num_done=expected.num_done,
-        num_workers=workers.number,
-    )
+    progress = SweepProgress(console, ledger, expected, num_runs=plan.num_runs, num_workers=workers.number)
 
     def finished(job: Job) -> None:
         progress.finish(job, under_way.num_finished)

@@ -8,6 +8,5 @@ from experiments.tracking import tracker
 
 
 def main(options: Namespace) -> int:
-    """Upload to W&B."""
     tracker.sync(options.runs, say_to(Console()))
     return 0

@@ -1,4 +1,4 @@
-"""`tables`: write the tables of a study again."""
+"""`tables`: write the tables of a study again, and show the most important ones."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 def main(options: Namespace) -> int:
-    """Write tables again, and show the most important ones."""
     from analysis.findings import find
 
     ledger = existing_ledger(options)
@@ -45,16 +44,15 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     words = None
     with kept(findings.faults, "answer"):
         words = headline(findings), answer(findings)
-    if words and "ablation" in tables:
-        print_ablation(console, tables["ablation"])
-    if words and "transformer" in tables:
-        print_tables(console, tables["transformer"], lambda table: IMPORTANCE, "transformer.md has all notes.")
     if words:
+        if "ablation" in tables:
+            print_ablation(console, tables["ablation"])
+        if "transformer" in tables:
+            print_tables(console, tables["transformer"], lambda table: IMPORTANCE, "transformer.md has all notes.")
         print_answer(console, *words)
     if is_new:
         write_report(findings, out)
-    names = [path for path in out.iterdir() if not path.name.startswith(".")]
-    num_tables, num_figures = (sum(path.suffix == suffix for path in names) for suffix in (".csv", ".png"))
+    num_tables, num_figures = (len(list(out.glob(f"[!.]*.{kind}"))) for kind in ("csv", "png"))
     if report:
         print_place(console, "Report", str(page), "one file: open it in a browser, or send it on")
     print_place(console, "Tables and figures", str(out), f"{num_tables} tables, {num_figures} figures")

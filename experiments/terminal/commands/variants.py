@@ -1,4 +1,4 @@
-"""`variants`: list everything that a name can stand for."""
+"""`variants`: list everything that a name can stand for, or say all about one name."""
 
 import json
 import re
@@ -23,23 +23,20 @@ INTRODUCTION = (
 
 
 def main(options: Namespace) -> int:
-    """List everything that a name can stand for, or say all about one name."""
-    found = catalogue(options.name)
+    entries = catalogue(options.name)
     if options.json:
-        print(json.dumps(found, indent=1))
-    elif options.name:
-        print_entries(Console(), found)
+        print(json.dumps(entries, indent=1))
     else:
-        print_variants(Console(), found)
+        (print_entries if options.name else print_variants)(Console(), entries)
     return 0
 
 
-def print_variants(console: Console, found: Mapping[str, Mapping[str, Entry]]) -> None:
+def print_variants(console: Console, by_kind: Mapping[str, Mapping[str, Entry]]) -> None:
     """Names by kind, each with what it is."""
     for line in INTRODUCTION:
         print_hanging(console, line, 0)
-    width = max(len(name) for entries in found.values() for name in entries) + 2
-    for kind, entries in found.items():
+    width = max(len(name) for entries in by_kind.values() for name in entries) + 2
+    for kind, entries in by_kind.items():
         console.print(f"[bold]{kind}[/]")
         for name, entry in entries.items():
             print_hanging(console, f"  {name:{width}}{entry['what']}", width + 2)
@@ -52,9 +49,9 @@ def print_hanging(console: Console, line: str, indent: int) -> None:
         console.print(part, markup=False, highlight=False, soft_wrap=True)
 
 
-def print_entries(console: Console, found: Mapping[str, Mapping[str, Entry]]) -> None:
+def print_entries(console: Console, by_kind: Mapping[str, Mapping[str, Entry]]) -> None:
     """All about names: what they are, and their options."""
-    for kind, entries in found.items():
+    for kind, entries in by_kind.items():
         for name, entry in entries.items():
             console.print(f"[bold]{kind} {name}[/]\n", highlight=False)
             # A paragraph, or all that is said of an option, is one line.

@@ -1,4 +1,4 @@
-"""`verify-docs`: compute the numbers of the documents again."""
+"""`verify-docs`: compute the numbers of the documents again from the committed results; status 1 if any differs."""
 
 from pathlib import Path
 
@@ -9,12 +9,11 @@ from ledger.wording import count
 
 
 def main(options: Namespace) -> int:
-    """Compute the numbers of the documents again from the committed results; 1 if any differs."""
-    found = verify(options.claims, Path())
-    for document, num in sorted(found.num_numbers.items()):
+    checked = verify(options.claims, Path())
+    for document, num in sorted(checked.num_numbers.items()):
         print(f"{document}: {count(num, 'number')} computed again")
-    for difference in found.differences:
+    for difference in checked.differences:
         print(difference)
-    if found.differences:
-        print(f"{count(len(found.differences), 'difference')} between documents and results")
-    return 1 if found.differences else 0
+    if checked.differences:
+        print(f"{count(len(checked.differences), 'difference')} between documents and results")
+    return 1 if checked.differences else 0

@@ -1,11 +1,10 @@
-"""`wandb-report`: build a saved workspace and a report of a study in its W&B project."""
+"""`wandb-report`: save a workspace and a report of a study to W&B; with --out, write both as JSON, offline."""
 
 import contextlib
 import dataclasses
 import io
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
@@ -22,11 +21,10 @@ from ledger.markers import is_uploaded, read_marker
 
 if TYPE_CHECKING:
     from analysis.findings import Findings
-    from experiments.tracking.report import Saved, Shown
+    from experiments.tracking.report import Shown
 
 
 def main(options: Namespace) -> int:
-    """Save a workspace and a report of a study to W&B; with --out, write both as JSON without a network."""
     with contextlib.redirect_stderr(io.StringIO()):  # for W&B, which is not silent about its settings files
         return save_or_write(options)
 
@@ -97,8 +95,9 @@ def save(ledger: Ledger, shown: "Shown", entity: str) -> tuple[str, str]:
         entity = entity or upload_environment(os.environ).get("WANDB_ENTITY", "") or report.default_entity()
         shown = dataclasses.replace(shown, entity=entity)
         saved = new = report.Saved(entity, shown.project)
-        if (old := remembered(memory)) and (old.entity, old.project) == (entity, shown.project):
-            saved = old
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            old = report.Saved(**json.loads(memory.read_text(encoding="utf-8")))
+            saved = old if (old.entity, old.project) == (entity, shown.project) else new
         try:
             urls = report.save(shown, saved)
         except Exception:
@@ -116,13 +115,3 @@ def save(ledger: Ledger, shown: "Shown", entity: str) -> tuple[str, str]:
         message = f"{memory}: cannot be written ({error.strerror}){remedy(error)}"
         raise UserError(f"{message}; until then, the next call will not replace {' and '.join(urls)}") from None
     return urls
-
-
-def remembered(file: Path) -> "Saved | None":
-    """What an earlier call saved; None if it is not known."""
-    from experiments.tracking.report import Saved
-
-    try:
-        return Saved(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None

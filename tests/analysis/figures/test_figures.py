@@ -11,12 +11,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import FORMATS, Builder, builders, figure_files, style, write_figures
-from analysis.figures.ablation import ablation_figure
-from analysis.figures.curves import curves_figure
-from analysis.figures.ranges import ranges_figure
+from analysis.figures.registry import FORMATS, Builder, builders, figure_files, write_figures
 from analysis.findings import Findings, find
 from analysis.names import wrapped
+from tests.support.drawn_figures import built, drawn, texts
 from tests.support.synthetic_ledger import TASK, write_arm, write_study
 
 
@@ -31,12 +29,6 @@ def ledger(tmp_path: Path) -> Path:
     ]
     write_study(ledger, arms)
     return ledger
-
-
-def texts(figure: Figure) -> list[str]:
-    with style.applied():
-        figure.draw_without_rendering()
-    return [text.get_text() for text in figure.findobj() if hasattr(text, "get_text")]
 
 
 def points(ax: Axes, marker_size: float) -> list[float]:
@@ -60,7 +52,8 @@ def test_write_figures(ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
         return build
 
-    monkeypatch.setattr("analysis.figures.builders", lambda: {name: ("", builder(name)) for name in ("one", "two")})
+    both = {name: ("", builder(name)) for name in ("one", "two")}
+    monkeypatch.setattr("analysis.figures.registry.builders", lambda: both)
     findings, out = find(ledger, "tiny-cpu"), tmp_path / "out"
     (out / "mine.png").parent.mkdir()
     (out / "mine.png").write_bytes(b"kept")
@@ -80,8 +73,9 @@ def test_write_figures(ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 _BYTES = """
 import hashlib, sys
 from pathlib import Path
-from analysis.figures import figure_files, style
+from analysis.figures import style
 from analysis.figures.ablation import ablation_figure
+from analysis.figures.registry import figure_files
 from analysis.findings import find
 with style.applied():
     for data in figure_files(ablation_figure(find(Path(sys.argv[1]), "tiny-cpu"))).values():
@@ -90,22 +84,23 @@ with style.applied():
 
 
 def test_same_bytes_in_another_process(ledger: Path) -> None:
-    with style.applied():
-        files = figure_files(ablation_figure(find(ledger, "tiny-cpu")))
+    figure = built("ablation", find(ledger, "tiny-cpu"))
+    assert figure is not None
+    files = figure_files(figure)
     other = subprocess.run([sys.executable, "-c", _BYTES, str(ledger)], check=True, capture_output=True, text=True)
     assert other.stdout.split() == [hashlib.sha256(data).hexdigest() for data in files.values()]
     assert b"/Type3" not in files["pdf"] and b"/CIDFontType2" in files["pdf"]  # journals refuse Type 3 fonts
 
 
 def test_every_figure_has_a_caption() -> None:
-    found = builders()
-    assert {"ablation", "curves", "ranges"} <= set(found)
-    for name, (caption, _) in found.items():
-        assert len(caption) > 40 and caption.endswith("."), name
+    assert {"ablation", "curves", "ranges"} <= set(builders())
+    for name, (caption, _) in builders().items():
+        longest = 800 if name in ("ablation", "forest", "ladder") else 400
+        assert 60 < len(caption) < longest and caption.endswith("."), name
 
 
 def test_dots_are_the_scores(ledger: Path) -> None:
-    figure = ablation_figure(find(ledger, "tiny-cpu"))
+    figure = drawn("ablation", find(ledger, "tiny-cpu"))
     left, right = figure.axes
     assert points(left, 2.6) == [50, 51, 52, 60, 61, 63, 49, 54]
     assert points(left, 5) == [51, pytest.approx(61.333333), 51.5]
@@ -117,9 +112,7 @@ def test_dots_are_the_scores(ledger: Path) -> None:
 
 
 def test_curves_are_means_over_completed_runs(ledger: Path) -> None:
-    figure = curves_figure(find(ledger, "tiny-cpu"))
-    cnn, stn = figure.axes
-    figure.draw_without_rendering()
+    cnn, stn = drawn("curves", find(ledger, "tiny-cpu")).axes
     for ax in (cnn, stn):
         assert 0 < ax.get_xlim()[0] < 1 < 6 < ax.get_xlim()[1] < 7
         assert 0 < ax.get_ylim()[0] < 11 < 61 < ax.get_ylim()[1] < 100
@@ -138,10 +131,8 @@ def test_odd_labels_and_several_poses(tmp_path: Path) -> None:
         arms.append(write_arm(ledger, "cnn", "cnn", [0.5], pose=pose))
         arms.append(write_arm(ledger, "cnn+$\\frac", "cnn", [0.5], pose=pose))
     write_study(ledger, arms, task={**TASK, "label": label})
-    with style.applied():
-        figure = ablation_figure(find(ledger, "tiny-cpu"))
-        assert set(figure_files(figure)) == set(FORMATS)
-        assert set(figure_files(curves_figure(find(ledger, "tiny-cpu")))) == set(FORMATS)
+    figure, curves = (drawn(name, find(ledger, "tiny-cpu")) for name in ("ablation", "curves"))
+    assert set(figure_files(figure)) == set(figure_files(curves)) == set(FORMATS)
     assert len(figure.axes) == 4
     shown = label.replace("猫", "?")  # which our font lacks
     assert any(f"\n{shown} ·" in text for text in texts(figure))
@@ -168,8 +159,7 @@ def write_ranges(ledger: Path, poses: dict[str, float]) -> None:
 def test_ranges(tmp_path: Path) -> None:
     ledger = tmp_path / "runs"
     write_ranges(ledger, {"R": 0.6, "R:max_deg=30": 0.8, "upright": 0.9, "RTS": 0.5, "R:max_deg=60:corners=zeros": 0.4})
-    figure = ranges_figure(find(ledger, "tiny-cpu"))
-    assert figure is not None
+    figure = drawn("ranges", find(ledger, "tiny-cpu"))
     (ax,) = figure.axes
     assert len(ax.lines) == len(VARIANTS)
     for line, plus in zip(ax.lines, VARIANTS.values(), strict=True):
@@ -186,15 +176,13 @@ def test_ranges(tmp_path: Path) -> None:
 @pytest.mark.parametrize("poses", [["upright", "R"], ["R:max_deg=30"], ["R:max_deg=30", "RTS"], ["R:deg=3", "R"]])
 def test_no_ranges_without_several(tmp_path: Path, poses: list[str]) -> None:
     write_ranges(tmp_path, dict.fromkeys(poses, 0.5))
-    assert ranges_figure(find(tmp_path, "tiny-cpu")) is None
+    assert built("ranges", find(tmp_path, "tiny-cpu")) is None
 
 
 def test_ranges_of_nothing(tmp_path: Path) -> None:
     arms = [write_arm(tmp_path, "cnn", "cnn", [None], pose=pose) for pose in ("upright", "R:max_deg=30")]
     write_study(tmp_path, arms)
-    figure = ranges_figure(find(tmp_path, "tiny-cpu"))
-    assert figure is not None
-    assert "cnn  (no completed final run)" in texts(figure)
+    assert "cnn  (no completed final run)" in texts(drawn("ranges", find(tmp_path, "tiny-cpu")))
 
 
 @pytest.mark.parametrize(
@@ -215,5 +203,5 @@ def test_nothing_finished_yet(tmp_path: Path) -> None:
     ledger = tmp_path / "runs"
     write_study(ledger, [write_arm(ledger, "cnn", "cnn", [None, None], trial_statuses=())])
     findings = find(ledger, "tiny-cpu")
-    assert "no validation scores" in texts(curves_figure(findings))
-    assert "no completed final run" in texts(ablation_figure(findings))
+    assert "no validation scores" in texts(drawn("curves", findings))
+    assert "no completed final run" in texts(drawn("ablation", findings))

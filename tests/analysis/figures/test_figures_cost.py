@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from analysis.figures import style
-from analysis.figures.cost import cost_figure, frontier
-from analysis.findings import find
+from analysis.figures.cost import frontier
+from analysis.findings import Findings, find
+from tests.support.drawn_figures import built, drawn
 from tests.support.synthetic_ledger import write_arm, write_study
 
 Arm = tuple[str, list[float | str], float, int]
@@ -26,7 +25,7 @@ ARMS: list[Arm] = [
 ]
 
 
-def draw(ledger: Path, arms: list[Arm]) -> Figure | None:
+def study_of(ledger: Path, arms: list[Arm]) -> Findings:
     write_study(
         ledger,
         [
@@ -34,13 +33,11 @@ def draw(ledger: Path, arms: list[Arm]) -> Figure | None:
             for variant, scores, flops, size in arms
         ],
     )
-    with style.applied():
-        return cost_figure(find(ledger, "tiny-cpu"))
+    return find(ledger, "tiny-cpu")
 
 
 def test_points_and_frontier(tmp_path: Path) -> None:
-    figure = draw(tmp_path, ARMS)
-    assert figure is not None
+    figure = drawn("cost", study_of(tmp_path, ARMS))
     for ax, costs in zip(figure.axes, ((3e11, 4e11), (31_000, 62_000)), strict=True):
         step = ax.lines[0]
         assert np.asarray(step.get_xdata()).tolist() == [costs[0], costs[1], costs[1]]
@@ -58,10 +55,7 @@ def test_marks_stand_where_their_numbers_are_and_names_are_tied_to_them(tmp_path
     """Though variants that differ in their policy only cost the same, and these two are nearly as accurate."""
     scores = {"cnn": 0.5, "cnn+affine": 0.6, "cnn+rotate": 0.601, "stn_affine": 0.55}
     arms: list[Arm] = [(name, [score], 3e11 + 1e11 * ("stn" in name), 31_000) for name, score in scores.items()]
-    figure = draw(tmp_path, arms)
-    assert figure is not None
-    with style.applied():
-        figure.draw_without_rendering()
+    figure = drawn("cost", study_of(tmp_path, arms))
     ax = figure.axes[0]
     marks = [line for line in ax.lines if line.get_zorder() == 3]
     assert all(line.get_transform() == ax.transData for line in marks)
@@ -90,10 +84,7 @@ def test_labels_hide_nothing(tmp_path: Path, num: int) -> None:
         (f"stn_model{i}:loc=deep", [0.5 + 0.2 * draws.random()], float(10 ** draws.uniform(11, 13)), 1000 * (i + 1))
         for i in range(num)
     ]
-    figure = draw(tmp_path, arms)
-    assert figure is not None
-    with style.applied():
-        figure.draw_without_rendering()
+    figure = drawn("cost", study_of(tmp_path, arms))
     for ax in figure.axes:
         labels = [text for text in ax.texts if isinstance(text, Annotation)]
         assert len(labels) == num
@@ -109,10 +100,9 @@ def test_labels_hide_nothing(tmp_path: Path, num: int) -> None:
 
 @pytest.mark.parametrize(("flops", "scale"), [((1e11, 9e11), "linear"), ((1e11, 1e12), "log")])
 def test_a_decade_is_logarithmic(tmp_path: Path, flops: tuple[float, float], scale: str) -> None:
-    figure = draw(tmp_path, [(f"v{i}", [0.5], cost, 1000) for i, cost in enumerate(flops)])
-    assert figure is not None
+    figure = drawn("cost", study_of(tmp_path, [(f"v{i}", [0.5], cost, 1000) for i, cost in enumerate(flops)]))
     assert [ax.get_xscale() for ax in figure.axes] == [scale, "linear"]
 
 
 def test_nothing_completed(tmp_path: Path) -> None:
-    assert draw(tmp_path, [("cnn", ["failed"], 1e11, 1000)]) is None
+    assert built("cost", study_of(tmp_path, [("cnn", ["failed"], 1e11, 1000)])) is None

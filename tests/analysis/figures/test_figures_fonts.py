@@ -10,13 +10,14 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 
-from analysis.figures import builders, figure_files, fonts, style
-from analysis.figures.confusion import confusion
+from analysis.figures import fonts, style
 from analysis.figures.fonts import class_key, class_names, families, note
+from analysis.figures.registry import builders, figure_files
 from analysis.findings import Findings, find
 from analysis.report import NAME
 from experiments.terminal.cli import main
-from tests.support.synthetic_ledger import SEEDS, STUDY, TASK, key_of, write_arm, write_evaluation, write_study
+from tests.support.drawn_figures import Scores, built, study_of
+from tests.support.synthetic_ledger import STUDY, TASK, write_arm, write_study
 
 CLASSES = ["猫", "🦊 fox"]
 
@@ -55,16 +56,10 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[
 
 
 def write_classes(ledger: Path, classes: list[str]) -> Findings:
-    task = TASK | {"classes": classes, "label": "鳥"}
-    arms = []
-    for name, accuracies in (("cnn", [0.5, 0.52, 0.54]), ("stn_affine", [0.6, 0.61, 0.63])):
-        arms.append(write_arm(ledger, name, "cnn", accuracies, task=task, trial_statuses=()))
-        for seed, accuracy in zip(SEEDS, accuracies, strict=False):
-            write_evaluation(ledger, key_of("upright", name, seed), accuracy=accuracy, seed=seed)
     family = [{"pose": "upright", "variant": "stn_affine", "baseline": "cnn", "interaction": False}]
     claims = {"alpha": 0.05, "margin": 0.01, "declared": True, "family": family}
-    write_study(ledger, arms, task=task, claims=claims)
-    return find(ledger, STUDY)
+    scores: Scores = {"cnn": [0.5, 0.52, 0.54], "stn_affine": [0.6, 0.61, 0.63]}
+    return study_of(ledger, scores, task=TASK | {"classes": classes, "label": "鳥"}, claims=claims)
 
 
 def test_an_installed_font_has_them(tmp_path: Path, installed: list[Path]) -> None:
@@ -73,7 +68,7 @@ def test_an_installed_font_has_them(tmp_path: Path, installed: list[Path]) -> No
     with style.applied(findings.study):
         assert matplotlib.rcParams["font.family"] == ["DejaVu Sans", "B Sans", "C Sans"]
         assert (class_names(findings.study), class_key(findings.study), note(findings.study)) == (CLASSES, "", "")
-        figure = confusion(findings)
+        figure = built("confusion", findings)
         assert figure is not None
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # matplotlib warns of glyphs that no font has
@@ -94,13 +89,13 @@ def test_numbers_stand_for_what_no_font_has(
     findings = write_classes(tmp_path / "runs", CLASSES)
     with style.applied(findings.study):
         assert class_names(findings.study) == ["class 1", "class 2"]
-        figure = confusion(findings)
+        figure = built("confusion", findings)
         assert figure is not None
         figure_files(figure)
         assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["class 1", "class 2"]
-    caption, _ = builders()["confusion"]
-    monkeypatch.setattr("analysis.figures.builders", lambda: {"confusion": (caption, confusion)})
-    monkeypatch.setattr("analysis.figures._NARROW", {})  # one figure says it all
+    only = {"confusion": builders()["confusion"]}  # one figure says it all
+    monkeypatch.setattr("analysis.figures.registry.builders", lambda: only)
+    monkeypatch.setattr("analysis.figures.registry.NARROW", {})
     monkeypatch.chdir(tmp_path)
     assert main(["report"]) == 0
     said, complained = capsys.readouterr()

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from matplotlib.text import Text
 
 from analysis.claims import ClaimResult, Decision
-from analysis.figures import builders, narrow_drawings, style
-from analysis.figures.forest import claim_label, decision_text, forest_figure, narrow_forest
+from analysis.figures import style
+from analysis.figures.forest import claim_label, decision_text
+from analysis.figures.registry import NARROW, narrow_drawings
 from analysis.findings import Findings, find
 from analysis.means import Mean
 from ledger.study import Claim
-from tests.support.synthetic_ledger import SEEDS, TASK, write_arm, write_evaluation, write_study
+from tests.support.drawn_figures import Scores, built, drawn, study_of
+from tests.support.synthetic_ledger import TASK, write_arm, write_study
 
-ACCURACIES: dict[str, list[float | str | None]] = {
+ACCURACIES: Scores = {
     "cnn": [0.50, 0.51, 0.52, 0.53, 0.54],
     "cnn+affine": [0.60, 0.62, 0.61, 0.63, 0.65],
     "stn_affine": [0.50, 0.51, 0.52, 0.53, 0.54],
@@ -27,27 +29,18 @@ ACCURACIES: dict[str, list[float | str | None]] = {
 }
 
 
-def study_of(ledger: Path, *, evaluated: bool = False, alpha: float = 0.35, **changes: Any) -> Findings:
-    arms = []
-    for variant, by_seed in ACCURACIES.items():
-        arms.append(write_arm(ledger, variant, "cnn", by_seed))
-        for key, seed, accuracy in zip(arms[-1]["finals"], SEEDS, by_seed, strict=True):
-            if evaluated and isinstance(accuracy, float):
-                write_evaluation(ledger, key, accuracy=accuracy, seed=seed)
+def claimed(ledger: Path, *, evaluated: bool = False, **changes: Any) -> Findings:
+    """The study that claims of each variant that it is better than the first."""
     claim = {"pose": "upright", "baseline": "cnn", "interaction": False}
     family = [claim | {"variant": variant} for variant in ACCURACIES if variant != "cnn"]
-    claims = {"alpha": alpha, "margin": 0.01, "declared": True, "family": family}
-    write_study(ledger, arms, **({"claims": claims} | changes))
-    return find(ledger, "tiny-cpu")
+    claims = {"alpha": 0.35, "margin": 0.01, "declared": True, "family": family}
+    return study_of(ledger, ACCURACIES, evaluated=evaluated, claims=claims, **changes)
 
 
 def test_claims_are_drawn_as_they_were_judged(tmp_path: Path) -> None:
-    findings = study_of(tmp_path)
+    findings = claimed(tmp_path)
     assert [result.decision for result in findings.claims] == ["better", "equivalent", "undecided", "untested"]
-    with style.applied():
-        figure = forest_figure(findings)
-    assert figure is not None
-    (ax,) = figure.axes
+    (ax,) = drawn("forest", findings).axes
     means = [line for line in ax.lines if line.get_zorder() == 4]
     assert [float(np.asarray(line.get_xdata())[0]) for line in means] == pytest.approx([10.2, 0, 0.6], abs=1e-9)
     assert [line.get_marker() for line in means] == [">", "s", "o"]
@@ -72,14 +65,12 @@ def test_claims_are_drawn_as_they_were_judged(tmp_path: Path) -> None:
 def test_intervals_stand_around_their_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluated: bool, only_t: bool
 ) -> None:
-    findings = study_of(tmp_path, evaluated=evaluated)
+    findings = claimed(tmp_path, evaluated=evaluated)
     if only_t:
         bare = tuple(replace(result, bca=(np.nan, np.nan)) for result in findings.claims)
         monkeypatch.setattr("analysis.findings.claim_results", lambda study: bare)
         findings = find(tmp_path, "tiny-cpu")
-    figure = forest_figure(findings)
-    assert figure is not None
-    (ax,) = figure.axes
+    (ax,) = drawn("forest", findings).axes
     y = [float(np.asarray(line.get_ydata())[0]) for line in ax.lines if line.get_zorder() in (2, 3)]
     for middle in ax.get_yticks()[:3]:
         near = [each for each in y if abs(each - middle) < 1]
@@ -119,28 +110,22 @@ def test_interactions_say_so() -> None:
 
 def test_no_claims_no_forest(tmp_path: Path) -> None:
     write_study(tmp_path, [write_arm(tmp_path, "cnn", "cnn", [0.5, 0.6])])
-    assert forest_figure(find(tmp_path, "tiny-cpu")) is None
+    assert built("forest", find(tmp_path, "tiny-cpu")) is None
 
 
 def test_wide_intervals_do_not_flatten_the_others(tmp_path: Path) -> None:
     arms = [write_arm(tmp_path, "cnn", "cnn", [0.50, 0.51]), write_arm(tmp_path, "stn", "cnn", [0.50, 0.53])]
     write_study(tmp_path, arms)
-    figure = forest_figure(find(tmp_path, "tiny-cpu"))  # 1 point ± 12.7
-    assert figure is not None
-    low, high = figure.axes[0].get_xlim()
+    low, high = drawn("forest", find(tmp_path, "tiny-cpu")).axes[0].get_xlim()  # 1 point ± 12.7
     assert -8 < low < -1.3 and 1.3 < high < 8
 
 
 def test_every_figure_is_legible_and_fits_a_page(tmp_path: Path) -> None:
-    findings = study_of(tmp_path, evaluated=True, task={**TASK, "label": "_Odd $x^2$ |name| <b> 100% 猫 =cmd"})
+    findings = claimed(tmp_path, evaluated=True, task={**TASK, "label": "_Odd $x^2$ |name| <b> 100% 猫 =cmd"})
     seen = set()
     for name in ("ablation", "corruptions", "cost", "curves", "forest", "rotation"):
-        _, build = builders()[name]
-        with style.applied():
-            figure = build(findings)
-            assert figure is not None, name
-            assert figure.get_figwidth() <= style.WIDTH_IN
-            figure.draw_without_rendering()
+        figure = drawn(name, findings)
+        assert figure.get_figwidth() <= style.WIDTH_IN
         for text in figure.findobj(Text):
             if isinstance(text, Text) and text.get_text():
                 assert float(text.get_fontsize()) >= 7, (name, text)
@@ -161,21 +146,16 @@ def test_lines_differ_without_colour(variants: list[str]) -> None:
 
 
 def test_a_phone_s_form_says_the_same_in_half_the_width(tmp_path: Path) -> None:
-    findings = study_of(tmp_path, evaluated=True)
-    wide, narrow = forest_figure(findings), narrow_forest(findings)
-    assert wide is not None and narrow is not None
-    assert narrow.get_figwidth() == style.COLUMN_IN
+    findings = claimed(tmp_path, evaluated=True)
+    wide, narrow = drawn("forest", findings), NARROW["forest"](findings)
+    assert narrow is not None and narrow.get_figwidth() == style.COLUMN_IN
     labels = [label.get_text() for label in wide.axes[0].get_yticklabels()]
     words = [f"{label}\n{text.get_text()}" for label, text in zip(labels, wide.axes[0].texts, strict=True)]
     assert [text.get_text() for text in narrow.axes[0].texts] == words
-    with style.applied():
-        narrow.draw_without_rendering()
-        for text in narrow.axes[0].texts:
-            box = text.get_window_extent()
-            assert box.x0 >= 0 and box.x1 <= narrow.bbox.x1
-            assert not [
-                line
-                for line in narrow.axes[0].lines
-                if line.get_zorder() > 1 and line.get_window_extent().overlaps(box)
-            ]
+    narrow.draw_without_rendering()
+    lines = [line.get_window_extent() for line in narrow.axes[0].lines if line.get_zorder() > 1]
+    for text in narrow.axes[0].texts:
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= narrow.bbox.x1
+        assert not any(line.overlaps(box) for line in lines)
     assert set(narrow_drawings(findings)) == {"forest"}  # a ladder has a narrow form, too

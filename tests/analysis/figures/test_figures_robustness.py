@@ -7,47 +7,18 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from analysis.figures import Builder, style
-from analysis.figures.ablation import ablation_figure
-from analysis.figures.calibration import calibration_figure
-from analysis.figures.corruptions import corruptions_figure
-from analysis.figures.cost import cost_figure
-from analysis.figures.curves import curves_figure
-from analysis.figures.invariance import agreement_figure, rotation_figure, scale_shift_figure, severity_figure
 from analysis.findings import Findings, find
-from tests.support.synthetic_ledger import SEEDS, write_arm, write_evaluation, write_study
+from tests.support.drawn_figures import Scores, built, drawn, legend_texts, study_of
+from tests.support.synthetic_ledger import write_arm, write_study
 
-Scores = dict[str, list[float | str]]
-
-FIGURES = (rotation_figure, agreement_figure, scale_shift_figure, severity_figure)
+FIGURES = ("rotation", "rotation_agreement", "scale_shift", "severity")
 ACCURACIES: Scores = {"cnn": [0.50, 0.52, 0.54], "cnn+affine": [0.60, 0.61, 0.65], "stn_affine": [0.56, "failed", 0.56]}
-
-
-def study_of(ledger: Path, accuracies: Scores, poses: tuple[str, ...] = ("upright",)) -> Findings:
-    arms = []
-    for pose in poses:
-        for variant, by_seed in accuracies.items():
-            arms.append(write_arm(ledger, variant, next(iter(accuracies)), by_seed, pose=pose))
-            for key, seed, accuracy in zip(arms[-1]["finals"], SEEDS, by_seed, strict=False):
-                if isinstance(accuracy, float):
-                    write_evaluation(ledger, key, accuracy=accuracy, seed=seed)
-    write_study(ledger, arms)
-    return find(ledger, "tiny-cpu")
 
 
 @pytest.fixture
 def findings(tmp_path: Path) -> Findings:
     return study_of(tmp_path, ACCURACIES)
-
-
-def drawn(build: Builder, findings: Findings) -> Figure:
-    with style.applied():
-        figure = build(findings)
-        assert figure is not None
-        figure.draw_without_rendering()
-    return figure
 
 
 def lines_of(ax: Axes) -> list[tuple[list[float], list[float]]]:
@@ -56,13 +27,8 @@ def lines_of(ax: Axes) -> list[tuple[list[float], list[float]]]:
     return [(np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()) for line in lines]
 
 
-def legend_texts(figure: Figure) -> list[str]:
-    (legend,) = figure.legends
-    return [text.get_text() for text in legend.get_texts()]
-
-
 def test_accuracy_over_angle(findings: Findings) -> None:
-    figure = drawn(rotation_figure, findings)
+    figure = drawn("rotation", findings)
     (ax,) = figure.axes
     means = [52.0, 62.0, 56.0]
     for (x, y), mean in zip(lines_of(ax), means, strict=True):
@@ -78,12 +44,12 @@ def test_accuracy_over_angle(findings: Findings) -> None:
 
 
 def test_agreement_is_not_accuracy(findings: Findings) -> None:
-    (ax,) = drawn(agreement_figure, findings).axes
+    (ax,) = drawn("rotation_agreement", findings).axes
     assert [y for _, y in lines_of(ax)] == [pytest.approx([60, 100, 60])] * 3
 
 
 def test_scale_and_shifts_have_a_panel_each(tmp_path: Path) -> None:
-    figure = drawn(scale_shift_figure, study_of(tmp_path, ACCURACIES, poses=("upright", "R")))
+    figure = drawn("scale_shift", study_of(tmp_path, ACCURACIES, poses=("upright", "R")))
     assert len(figure.axes) == 4  # the synthetic evaluation has no shift_y
     scale, shift = figure.axes[:2]
     assert lines_of(scale)[0] == ([0.5, 1, 2], pytest.approx([31.2, 52, 31.2]))
@@ -93,14 +59,14 @@ def test_scale_and_shifts_have_a_panel_each(tmp_path: Path) -> None:
 
 
 def test_severity_begins_with_images_as_they_are(findings: Findings) -> None:
-    for ax in drawn(severity_figure, findings).axes:
+    for ax in drawn("severity", findings).axes:
         x, y = lines_of(ax)[0]
         assert x == [0, 1, 2, 3, 4, 5]
         assert y == pytest.approx([52 * (1 - 0.1 * severity) for severity in x])
 
 
 def test_corruptions_in_cells(findings: Findings) -> None:
-    (ax,) = drawn(corruptions_figure, findings).axes
+    (ax,) = drawn("corruptions", findings).axes
     assert [text.get_text() for text in ax.get_xticklabels()] == ["none", "rotate", "gaussian noise"]
     assert [text.get_text() for text in ax.get_yticklabels()] == list(ACCURACIES)
     cells = [text.get_text() for text in ax.texts]
@@ -113,7 +79,7 @@ def test_many_variants_have_a_panel_a_model(tmp_path: Path) -> None:
     accuracies: Scores = {
         f"{model}{policy}": [0.5, 0.6] for model in ("cnn", "stn_affine", "p4", "deform") for policy in ("", "+affine")
     }
-    figure = drawn(rotation_figure, study_of(tmp_path, accuracies))
+    figure = drawn("rotation", study_of(tmp_path, accuracies))
     shown = [ax for ax in figure.axes if ax.axison]
     assert [ax.get_title(loc="left") for ax in shown] == ["cnn", "stn_affine", "p4", "deform"]
     assert [len(lines_of(ax)) for ax in shown] == [2] * 4
@@ -123,31 +89,31 @@ def test_many_variants_have_a_panel_a_model(tmp_path: Path) -> None:
 def test_more_variants_than_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.figures.invariance.MAX_LINES", 8)
     accuracies: Scores = {f"v{i:02}": [0.3 + i / 100] for i in range(12)}
-    figure = drawn(rotation_figure, study_of(tmp_path, accuracies))
+    figure = drawn("rotation", study_of(tmp_path, accuracies))
     shown = [ax.get_title(loc="left") for ax in figure.axes if ax.axison]
     assert shown == [f"v{i:02}" for i in range(4, 12)]
     assert "the 8 most accurate of 12 variants" in str(figure.get_suptitle())
 
 
 def test_one_seed_has_no_band(tmp_path: Path) -> None:
-    figure = drawn(rotation_figure, study_of(tmp_path, {"cnn": [0.5]}))
+    figure = drawn("rotation", study_of(tmp_path, {"cnn": [0.5]}))
     (ax,) = figure.axes
     assert not ax.collections
     assert legend_texts(figure) == ["cnn"]
 
 
 @pytest.mark.parametrize("by_seed", [[0.1, 0.9], [0.0, 0.5, 1.0], [1.0, 1.0, 1.0], [0.0]])
-@pytest.mark.parametrize("build", [*FIGURES, ablation_figure, cost_figure, curves_figure])
-def test_no_axis_shows_impossible_accuracies(tmp_path: Path, build: Builder, by_seed: list[float | str]) -> None:
-    ax = drawn(build, study_of(tmp_path, {"cnn": by_seed})).axes[0]
-    low, high = ax.get_xlim() if build is ablation_figure else ax.get_ylim()
+@pytest.mark.parametrize("name", [*FIGURES, "ablation", "cost", "curves"])
+def test_no_axis_shows_impossible_accuracies(tmp_path: Path, name: str, by_seed: list[float | str]) -> None:
+    ax = drawn(name, study_of(tmp_path, {"cnn": by_seed})).axes[0]
+    low, high = ax.get_xlim() if name == "ablation" else ax.get_ylim()
     assert 0 <= low < high <= 100
 
 
-@pytest.mark.parametrize("build", [*FIGURES, corruptions_figure, calibration_figure])
-def test_nothing_without_evaluations(tmp_path: Path, build) -> None:
+@pytest.mark.parametrize("name", [*FIGURES, "corruptions", "calibration"])
+def test_nothing_without_evaluations(tmp_path: Path, name: str) -> None:
     write_study(tmp_path, [write_arm(tmp_path, "cnn", "cnn", [0.5, "failed", None])])
-    assert build(find(tmp_path, "tiny-cpu")) is None
+    assert built(name, find(tmp_path, "tiny-cpu")) is None
 
 
 def test_calibration_by_hand(tmp_path: Path) -> None:
@@ -163,7 +129,7 @@ def test_calibration_by_hand(tmp_path: Path) -> None:
     arrays["label_probability"] = confidence
     safetensors.numpy.save_file(arrays, tmp_path / "runs" / arm["finals"][0] / "predictions.safetensors")
     write_study(tmp_path, [arm])
-    (ax,) = drawn(calibration_figure, find(tmp_path, "tiny-cpu")).axes
+    (ax,) = drawn("calibration", find(tmp_path, "tiny-cpu")).axes
     ((x, y),) = lines_of(ax)
     assert x == pytest.approx([100 * 8.5 / 15, 100 * 13.5 / 15, 100 * 14.5 / 15])  # 19 images are too few
     assert y == pytest.approx([50, 75, 50])

@@ -1,6 +1,5 @@
 """Figures of what transformers do: the same numbers as the diagnosis has, and pictures that say so."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from PIL import Image
 
-from analysis.figures import builders, figure_files, style, thetas
-from analysis.figures.gallery import gallery
-from analysis.figures.look import look
-from analysis.figures.pose_scatter import pose_scatter
+from analysis.figures import style, thetas
+from analysis.figures.registry import figure_files
 from analysis.figures.selection import selected
-from analysis.figures.transformations import transformations
 from analysis.findings import Findings, find
 from analysis.records import read_study
 from experiments.runs.diagnostics import recover, turn
 from ledger.errors import UserError
 from stn.transformer import tile_maps
+from tests.support.drawn_figures import HOSTILE, built, drawn, texts
 from tests.support.synthetic_ledger import SEEDS, STUDY, key_of, write_arm, write_maps, write_study
 
+FIGURES = ("transformations", "pose_scatter", "look", "gallery")
 IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])
 
 
@@ -40,22 +38,6 @@ def save_maps(ledger: Path, key: str, theta_HN23: npt.ArrayLike, true_theta_N23:
     theta, true = (np.ascontiguousarray(each, dtype=np.float32) for each in (theta_HN23, true_theta_N23))
     arrays = {"theta": theta, "true_theta": true}
     safetensors.numpy.save_file(arrays, ledger / "runs" / key / "maps.safetensors")
-
-
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.findobj() if hasattr(text, "get_text")]
-
-
-def required(figure: Figure | None) -> Figure:
-    assert figure is not None
-    figure.draw_without_rendering()
-    return figure
-
-
-@pytest.fixture(autouse=True)
-def in_style() -> Iterator[None]:
-    with style.applied():
-        yield
 
 
 @pytest.fixture
@@ -120,8 +102,8 @@ def test_a_pose_that_does_not_vary_is_not_recovered() -> None:
 
 
 def test_transformations_have_a_row_a_variant_and_one_for_the_pose(findings: Findings) -> None:
-    drawn = required(transformations(findings))
-    turns, *_ = drawn.axes
+    figure = drawn("transformations", findings)
+    turns, *_ = figure.axes
     labels = [label.get_text() for label in turns.get_yticklabels()]
     assert labels == ["pose R\nasks for", "stn_rotation", "stn_frozen"]
     # A line a run: the two that follow the pose are spread over many angles, the one that does nothing stands at zero.
@@ -134,7 +116,7 @@ def test_transformations_have_a_row_a_variant_and_one_for_the_pose(findings: Fin
 
 
 def test_pose_scatter_shows_the_diagnosis(findings: Findings, ledger: Path) -> None:
-    drawn = required(pose_scatter(findings))
+    figure = drawn("pose_scatter", findings)
     r2s = []
     for seed in SEEDS[:2]:
         maps = safetensors.numpy.load_file(ledger / "runs" / key_of("R", "stn_rotation", seed) / "maps.safetensors")
@@ -143,11 +125,11 @@ def test_pose_scatter_shows_the_diagnosis(findings: Findings, ledger: Path) -> N
         assert found is not None
         assert found.angle_r2 is not None
         r2s.append(found.angle_r2)
-    shown = texts(drawn)
+    shown = texts(figure)
     low, high = sorted(r2s)
     assert f"R² {np.mean(r2s):.2f} ({low:.2f} to {high:.2f})" in shown
     assert "R² 0.00" in shown
-    following, frozen = drawn.axes[:2]
+    following, frozen = figure.axes[:2]
     dots = following.lines[0]
     x, y = (np.asarray(data, dtype=float) for data in dots.get_data())
     assert len(x) == 160
@@ -166,8 +148,8 @@ def test_pose_scatter_has_a_column_for_each_part_that_varies(tmp_path: Path) -> 
     true_N23[:, 0, 0] = true_N23[:, 1, 1] = factor_N
     true_N23[:, :, 2] = draw.uniform(-0.5, 0.5, (60, 2))
     save_maps(ledger, key, true_N23[None], true_N23)
-    drawn = required(pose_scatter(find(ledger, STUDY)))
-    scale, shift = drawn.axes
+    figure = drawn("pose_scatter", find(ledger, STUDY))
+    scale, shift = figure.axes
     assert (scale.get_xlabel(), shift.get_xlabel()) == ("true scale, factor", "true shift, % of the width")
     x, y = (np.asarray(data, dtype=float) for data in scale.lines[0].get_data())
     np.testing.assert_allclose(y, x, atol=1e-5)
@@ -177,7 +159,7 @@ def test_pose_scatter_has_a_column_for_each_part_that_varies(tmp_path: Path) -> 
     right, down = shift.lines[:2]
     assert right.get_marker() != down.get_marker()
     np.testing.assert_allclose(np.sort(np.asarray(down.get_xdata())), np.sort(50 * true_N23[:, 1, 2]), atol=1e-4)
-    assert texts(drawn).count("R² 1.00") == 2
+    assert texts(figure).count("R² 1.00") == 2
 
 
 def test_pose_scatter_shows_the_angles_that_there_are(tmp_path: Path) -> None:
@@ -188,7 +170,7 @@ def test_pose_scatter_shows_the_angles_that_there_are(tmp_path: Path) -> None:
     true_N23[:, 0, 0] = true_N23[:, 1, 1] = np.cos(angle_N)
     true_N23[:, 1, 0], true_N23[:, 0, 1] = np.sin(angle_N), -np.sin(angle_N)
     save_maps(ledger, key_of("R:max_deg=35", "stn_rotation", 11), true_N23[None], true_N23)
-    (ax,) = required(pose_scatter(find(ledger, STUDY))).axes
+    (ax,) = drawn("pose_scatter", find(ledger, STUDY)).axes
     for low, high, ticks in ((*ax.get_xlim(), ax.get_xticks()), (*ax.get_ylim(), ax.get_yticks())):
         assert -75 < low < -34 and 34 < high < 75
         assert sum(low <= tick <= high for tick in ticks) >= 3
@@ -212,14 +194,14 @@ def test_a_part_of_the_pose_that_no_chosen_variant_has_gets_no_column(tmp_path: 
         write_maps(ledger, key_of(pose, "stn", 11), seed=1, num_images=9)
     factor_N11 = np.linspace(0.5, 2, 9)[:, None, None]
     save_maps(ledger, key_of("S", "stn", 11), factor_N11 * IDENTITY[None, None], factor_N11 * IDENTITY)
-    drawn = required(pose_scatter(find(ledger, STUDY)))
-    assert {ax.get_xlabel() for ax in drawn.axes} == {"", "true angle, degrees clockwise"}
-    assert any("the 7 most accurate of 9" in text for text in texts(drawn))
+    figure = drawn("pose_scatter", find(ledger, STUDY))
+    assert {ax.get_xlabel() for ax in figure.axes} == {"", "true angle, degrees clockwise"}
+    assert any("the 7 most accurate of 9" in text for text in texts(figure))
 
 
 def test_look_is_where_the_outputs_points_fall(findings: Findings) -> None:
-    drawn = required(look(findings))
-    turned, frozen = drawn.axes[:2]
+    figure = drawn("look", findings)
+    turned, frozen = figure.axes[:2]
     density = np.asarray(frozen.images[0].get_array())
     inside = np.abs((np.arange(48) + 0.5) / 48 * 3.2 - 1.6) < 1
     np.testing.assert_allclose(density[np.ix_(inside, inside)], 1)
@@ -239,14 +221,14 @@ def test_heads_look_at_their_tiles(tmp_path: Path, heads: int) -> None:
     write_study(ledger, [write_arm(ledger, "stn_affine:heads=4", "stn_affine:heads=4", [0.5])])
     smaller = np.broadcast_to(IDENTITY * [[0.5], [0.5]], (heads, 5, 2, 3))
     save_maps(ledger, key_of("upright", "stn_affine:heads=4", 11), smaller, np.broadcast_to(IDENTITY, (5, 2, 3)))
-    drawn = required(look(find(ledger, STUDY)))
-    outlines = [patch.get_xy() for patch in drawn.axes[0].patches if isinstance(patch, Polygon)]
+    figure = drawn("look", find(ledger, STUDY))
+    outlines = [patch.get_xy() for patch in figure.axes[0].patches if isinstance(patch, Polygon)]
     corners = {corner for outline in outlines for corner in rounded(outline)}
     square_M2 = 0.5 * torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
     tiles = tile_maps(heads, 1, torch.device("cpu"))
     expected = {corner for tile in tiles for corner in rounded(tile.apply(square_M2)[0].numpy())}
     assert corners == expected
-    assert pose_scatter(find(ledger, STUDY)) is None
+    assert built("pose_scatter", find(ledger, STUDY)) is None
 
 
 def picture(before: int, after: int) -> Image.Image:
@@ -264,26 +246,23 @@ def greys(figure: Figure) -> list[float]:
 
 
 def test_gallery_shows_the_images_once_and_each_variant(ledger: Path) -> None:
-    for variant, seed, before, after in (
-        ("stn_rotation", 11, 40, 80),
-        ("stn_rotation", 12, 9, 9),
-        ("stn_frozen", 11, 40, 120),
-    ):
+    pictures = ("stn_rotation", 11, 40, 80), ("stn_rotation", 12, 9, 9), ("stn_frozen", 11, 40, 120)
+    for variant, seed, before, after in pictures:
         picture(before, after).save(ledger / "runs" / key_of("R", variant, seed) / "transformer.png")
-    drawn = required(gallery(find(ledger, STUDY)))
-    assert greys(drawn) == [40, 80, 120]
-    assert [text.get_text() for text in drawn.texts[:3]] == ["the images", "stn_rotation", "stn_frozen"]
+    figure = drawn("gallery", find(ledger, STUDY))
+    assert greys(figure) == [40, 80, 120]
+    assert [text.get_text() for text in figure.texts[:3]] == ["the images", "stn_rotation", "stn_frozen"]
     # Another validation image: it is shown above what became of it.
     picture(41, 120).save(ledger / "runs" / key_of("R", "stn_frozen", 11) / "transformer.png")
-    drawn = required(gallery(find(ledger, STUDY)))
-    assert greys(drawn) == [40, 80, 41, 120]
+    figure = drawn("gallery", find(ledger, STUDY))
+    assert greys(figure) == [40, 80, 41, 120]
 
 
 def test_a_broken_picture_is_one_line(ledger: Path) -> None:
     file = ledger / "runs" / key_of("R", "stn_frozen", 11) / "transformer.png"
     file.write_bytes(b"not a picture")
-    with pytest.raises(UserError, match=r"transformer\.png: is no picture") as caught:
-        gallery(find(ledger, STUDY))
+    with pytest.raises(UserError, match=r"transformer\.png: is not a picture") as caught:
+        built("gallery", find(ledger, STUDY))
     assert "\n" not in str(caught.value)
 
 
@@ -291,7 +270,7 @@ def test_there_is_nothing_to_show_without_maps(tmp_path: Path) -> None:
     ledger = tmp_path / "runs"
     write_study(ledger, [write_arm(ledger, "cnn", "cnn", [0.5, "failed"])])
     nothing = find(ledger, STUDY)
-    assert [f(nothing) for f in (transformations, pose_scatter, look, gallery)] == [None] * 4
+    assert [built(name, nothing) for name in FIGURES] == [None] * 4
 
 
 def test_the_most_accurate_of_each_pose_are_chosen(tmp_path: Path) -> None:
@@ -308,9 +287,6 @@ def test_the_most_accurate_of_each_pose_are_chosen(tmp_path: Path) -> None:
     assert selected(study, [0, 1, 2], 2) == ([1, 2], "the 2 most accurate of 3 variants")
 
 
-HOSTILE = "stn_<b>:x=$a_1$&%|=cmd:" + "y" * 70 + "+ä猫"
-
-
 def test_hostile_names_and_lost_maps_are_drawn(tmp_path: Path, recwarn: Any) -> None:
     ledger = tmp_path / "runs"
     write_study(ledger, [write_arm(ledger, HOSTILE, HOSTILE, [0.5, 0.6], pose="R")])
@@ -322,20 +298,11 @@ def test_hostile_names_and_lost_maps_are_drawn(tmp_path: Path, recwarn: Any) -> 
         save_maps(ledger, key, lost, theta["true_theta"])
         picture(1, 2).save(ledger / "runs" / key / "transformer.png")
     findings = find(ledger, STUDY)
-    for builder in (transformations, pose_scatter, look, gallery):
-        drawn = required(builder(findings))
-        assert any("$a_1$&%|" in text for text in texts(drawn))
+    for name in FIGURES:
+        assert any("$a_1$&%|" in text for text in texts(drawn(name, findings)))
     assert [text for text in map(str, (w.message for w in recwarn)) if not text.startswith("Glyph")] == []
 
 
 def test_the_same_bytes_twice(findings: Findings) -> None:
-    one, two = (figure_files(required(pose_scatter(findings))) for _ in range(2))
+    one, two = (figure_files(drawn("pose_scatter", findings)) for _ in range(2))
     assert one == two
-
-
-def test_captions_are_for_people() -> None:
-    known = builders()
-    for name in ("transformations", "pose_scatter", "look", "gallery"):
-        caption, _ = known[name]
-        assert caption.endswith(".")
-        assert 60 < len(caption) < 400

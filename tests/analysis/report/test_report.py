@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from jsonargparse import Namespace
 
-from analysis import figures
 from analysis.answer import answer, headline
 from analysis.earlier_names import model_said
+from analysis.figures import registry
 from analysis.findings import Findings, find
-from analysis.report import NAME, Picture, picture, report_html, write_report
 from analysis.report.method import variant_words
+from analysis.report.page import NAME, Picture, picture, report_html, write_report
 from analysis.report.reproduce import commands
 from analysis.tables import write_tables
 from experiments.terminal.commands import report
@@ -29,6 +29,7 @@ from experiments.terminal.commands.options import find_study
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from tests.support.command_line import contents, run
+from tests.support.drawn_figures import study_of
 from tests.support.synthetic_ledger import (
     SEEDS,
     STUDY,
@@ -36,7 +37,6 @@ from tests.support.synthetic_ledger import (
     edit_json,
     key_of,
     write_arm,
-    write_evaluation,
     write_study,
     write_tiny_study,
 )
@@ -284,12 +284,8 @@ def test_variants_in_words() -> None:
 
 
 def test_the_command_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger, arms, task = tmp_path / "runs", [], TASK | {"label": "Vögel 鳥"}
-    for name, accuracies in (("cnn", [0.50, 0.52]), ("stn_affine", [0.51, 0.50])):
-        arms.append(write_arm(ledger, name, "cnn", accuracies, task=task))
-        for seed, accuracy in zip(SEEDS, accuracies, strict=False):
-            write_evaluation(ledger, key_of("upright", name, seed), accuracy=accuracy, seed=seed)
-    write_study(ledger, arms, task=task)
+    ledger = tmp_path / "runs"
+    study_of(ledger, {"cnn": [0.50, 0.52], "stn_affine": [0.51, 0.50]}, task=TASK | {"label": "Vögel 鳥"})
     with monkeypatch.context() as patch:
         for name, value in {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "LC_ALL": "C"}.items():
             patch.setenv(name, value)
@@ -312,8 +308,8 @@ def test_the_command_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
     # In this locale the same bytes; all but the drawings for phones are read from the files, which takes less time
     before = contents(out)
-    figures.builders()  # registers the drawings for phones
-    monkeypatch.setattr("analysis.figures.write_figures", lambda findings, out: [*out.iterdir()])
+    registry.builders()  # registers the drawings for phones
+    monkeypatch.setattr("analysis.figures.registry.write_figures", lambda findings, out: [*out.iterdir()])
     findings = find_study(Ledger(ledger, read_only=True), STUDY)
     write_tables(findings, out)
     write_report(findings, out)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from analysis.findings import find
-from analysis.report import picture, report_html
+from analysis.report.page import picture, report_html
 from tests.support.browser import PROGRAM, Browser
 from tests.support.synthetic_ledger import STUDY, TASK, write_arm, write_study
 

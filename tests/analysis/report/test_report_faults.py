@@ -11,8 +11,8 @@ from rich.console import Console
 
 import analysis.tables
 from analysis.findings import Findings, find
-from analysis.report import FIGURES, NAME, is_whole, write_report
 from analysis.report.method import facts
+from analysis.report.page import FIGURES, NAME, is_whole, write_report
 from experiments.terminal.cli import main
 from experiments.terminal.commands.tables import write_and_show_tables
 from ledger.errors import STATUS_INCOMPLETE, UserError
@@ -40,9 +40,12 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseExc
         return figure
 
     tables = analysis.tables.builders()
-    monkeypatch.setattr("analysis.figures.builders", lambda: {n: (CAPTION, failing(n, draw)) for n in ("one", "two")})
-    monkeypatch.setattr("analysis.tables.builders", lambda: {name: failing(name, tables[name]) for name in tables})
-    monkeypatch.setattr("analysis.report.facts", failing("page", facts))
+    both = {n: (CAPTION, failing(n, draw)) for n in ("one", "two")}
+    monkeypatch.setattr("analysis.figures.registry.builders", lambda: both)
+    monkeypatch.setattr(
+        "analysis.tables.building.builders", lambda: {name: failing(name, tables[name]) for name in tables}
+    )
+    monkeypatch.setattr("analysis.report.page.facts", failing("page", facts))
     monkeypatch.setattr("analysis.answer.headline", failing("words", analysis.answer.headline))
     write_tiny_study(tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
@@ -116,7 +119,7 @@ def test_no_earlier_figure_stays_beside_a_report_without(
     if broken == "style":
         monkeypatch.setattr("analysis.figures.style.applied", lambda study: 1 / 0)
     else:
-        monkeypatch.setitem(sys.modules, "analysis.figures", None)
+        monkeypatch.setitem(sys.modules, "analysis.figures.registry", None)
     assert main(["report"]) == STATUS_INCOMPLETE
     assert "figures: could not be made, by a fault in the program (" in capsys.readouterr().out
     assert {path.name for path in out.iterdir() if path.suffix in FIGURES} == {"mine.png"}
@@ -144,7 +147,7 @@ def test_words_and_pages_that_fail(faulty, tmp_path: Path, capsys: pytest.Captur
     assert main(["report"]) == STATUS_INCOMPLETE
     said = capsys.readouterr().out
     assert "answer: could not be made, by a fault in the program (TypeError in " in said
-    assert "report: could not be made, by a fault in the program (KeyError in analysis/report/__init__.py, line" in said
+    assert "report: could not be made, by a fault in the program (KeyError in analysis/report/page.py, line" in said
     assert not page.exists() and page.with_name("one.png").exists() and page.with_name("claims.csv").exists()
 
 
@@ -152,7 +155,7 @@ def test_a_phone_s_form_that_fails_is_tried_again(faulty, tmp_path: Path, monkey
     def fail(findings: Findings) -> Figure:
         raise ValueError
 
-    monkeypatch.setattr("analysis.figures._NARROW", {"one": fail})
+    monkeypatch.setattr("analysis.figures.registry.NARROW", {"one": fail})
     assert main(["report"]) == STATUS_INCOMPLETE
     out = tmp_path / "reports" / STUDY
     assert (out / "one.png").exists() and not is_whole(out / NAME)

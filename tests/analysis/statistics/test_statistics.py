@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics import mean_interval, paired_difference, paired_ratio
+from analysis.statistics import mean_interval, paired_difference
+from analysis.statistics.ratio import paired_ratio
 
 NAN = math.nan
 

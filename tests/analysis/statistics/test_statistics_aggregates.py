@@ -1,4 +1,4 @@
-"""Scores over tasks and over tuning budgets, against brute force and known expectations."""
+"""Scores over tuning budgets, against brute force and known expectations."""
 
 import itertools
 import math
@@ -6,61 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from analysis.statistics import (
-    check_random_search,
-    interquartile_mean,
-    performance_profile,
-    tuning_budget,
-)
+from analysis.statistics.tuning import check_random_search, tuning_budget
 from ledger.errors import UserError
 
 NAN = math.nan
-
-
-def test_the_interquartile_mean_drops_a_quarter_at_each_end() -> None:
-    assert interquartile_mean([[1.0, 8.0, 3.0, 5.0], [100.0, 4.0, 2.0, -50.0]]).value == pytest.approx(
-        (2 + 3 + 4 + 5) / 4
-    )
-    # As the published definition rounds: of nine scores, two at each end
-    assert interquartile_mean([[9.0, 1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0, NAN]]).value == pytest.approx(5)
-
-
-def test_the_interquartile_mean_of_scores_like_each_other() -> None:
-    draw = np.random.default_rng(0)
-    score_TS = draw.normal(0.6, 0.05, (10, 5))
-    found = interquartile_mean(score_TS)
-    assert found.low < found.value < found.high
-    assert found == interquartile_mean(score_TS)
-    assert interquartile_mean(np.full((5, 3), 0.6)) == (0.6, 0.6, 0.6)
-    assert np.isnan(interquartile_mean([[NAN, NAN]])).all()
-
-
-def test_the_bootstrap_is_within_tasks() -> None:
-    # Tasks differ and seeds do not: resampling within tasks changes nothing, over tasks it would
-    assert interquartile_mean(np.repeat([[0.1], [0.3], [0.5], [0.7], [0.9]], 4, axis=1)) == pytest.approx((0.5,) * 3)
-
-
-def test_how_often_the_interval_of_the_interquartile_mean_covers() -> None:
-    draw = np.random.default_rng(1)
-    tasks_T1 = np.linspace(0.3, 0.7, 8)[:, None]
-    found = [interquartile_mean(tasks_T1 + draw.normal(0, 0.05, (8, 10))) for _ in range(150)]
-    assert 0.87 <= np.mean([each.low <= 0.5 <= each.high for each in found]) <= 0.99
-
-
-def test_performance_profiles_count_runs_above_each_threshold() -> None:
-    score_TS = [[0.1, 0.5, 0.9], [0.5, 0.6, NAN]]
-    share_P, low_P, high_P = performance_profile(score_TS, [0.0, 0.5, 0.55, 1.0])
-    assert share_P == pytest.approx([1, (1 / 3 + 1 / 2) / 2, (1 / 3 + 1 / 2) / 2, 0])
-    assert (low_P <= share_P).all() and (share_P <= high_P).all()
-    assert (low_P[0], high_P[0], low_P[3], high_P[3]) == pytest.approx((1, 1, 0, 0))
-    assert np.isnan(performance_profile([[NAN]], [0.5])).all()
-
-
-def test_the_area_under_a_profile_is_the_mean() -> None:
-    # Agarwal et al. 2021, section 4.2
-    score_TS = np.random.default_rng(2).uniform(0, 1, (6, 4))
-    threshold_P = np.linspace(0, 1, 501)
-    assert performance_profile(score_TS, threshold_P).share_P.mean() == pytest.approx(score_TS.mean(), abs=2e-3)
 
 
 @pytest.mark.parametrize("num", [1, 2, 7])

@@ -8,19 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats import contingency_tables, multitest
+from statsmodels.stats import multitest
 
-from analysis.statistics import (
-    equivalence_p,
-    holm,
-    interaction,
-    mcnemar_p,
-    paired_difference,
-    seeds_needed_for_significance,
-    seeds_to_decide,
-    sign_flip_p,
-    smallest_p,
-)
+from analysis.scores import signed
+from analysis.statistics import mean_interval, paired_difference
+from analysis.statistics.equivalence import equivalence_p
+from analysis.statistics.families import holm
+from analysis.statistics.seeds import seeds_needed_for_significance, seeds_to_decide
+from analysis.statistics.sign_flip import sign_flip_p, smallest_p
 
 NAN = math.nan
 SLEEP = (
@@ -149,23 +144,6 @@ def test_equivalence_without_variance_or_pairs() -> None:
     assert equivalence_p([0.01, 0.01], 0.01) == 1
 
 
-def test_mcnemar() -> None:
-    # Agresti 1990, approval of a prime minister: 86 and 150 changed their minds; R's exact2x2: p = 3.716e-05
-    before = [True] * (794 + 150) + [False] * (86 + 570)
-    after = [True] * 794 + [False] * 150 + [True] * 86 + [False] * 570
-    assert mcnemar_p(before, after) == pytest.approx(3.716e-5, rel=1e-3)
-    assert mcnemar_p(after, before) == mcnemar_p(before, after)
-
-
-def test_mcnemar_is_statsmodels() -> None:
-    draw = np.random.default_rng(4)
-    one_XN, other_XN = draw.random((5, 80)) < 0.7, draw.random((5, 80)) < 0.6
-    tables = [[[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), 0]] for a, b in zip(one_XN, other_XN, strict=True)]
-    expected_X = [contingency_tables.mcnemar(table, exact=True).pvalue for table in tables]
-    np.testing.assert_allclose(mcnemar_p(one_XN, other_XN), expected_X, rtol=1e-12)
-    assert mcnemar_p([True, False], [True, False]) == 1
-
-
 def test_an_interaction_is_the_least_squares_coefficient() -> None:
     draw = np.random.default_rng(5)
     both, one, other, neither = draw.normal(0.6, 0.02, (4, 6))
@@ -174,12 +152,12 @@ def test_an_interaction_is_the_least_squares_coefficient() -> None:
     stn, policy = np.repeat([1, 0, 1, 0], 6), np.repeat([1, 1, 0, 0], 6)
     design = np.column_stack([seeds, stn, policy, stn * policy])
     fitted = np.linalg.lstsq(design, np.concatenate([both, one, other, neither]), rcond=None)[0]
-    found = interaction(both, one, other, neither)
+    found = mean_interval(signed((both, one, other, neither)))
     assert found.mean_X == pytest.approx(fitted[-1])
     interval = stats.ttest_rel(both - one, other - neither).confidence_interval()
     assert found.mean_X + found.half_width_X == pytest.approx(interval.high)
     both[2] = NAN
-    assert interaction(both, one, other, neither).num_X == 5
+    assert mean_interval(signed((both, one, other, neither))).num_X == 5
 
 
 @pytest.mark.parametrize(("num_claims", "needed"), [(1, 6), (3, 7), (6, 8), (10, 9), (50, 11)])

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import ttest_1samp, ttest_rel
 
-from analysis.statistics import trends
+from analysis.statistics.trend import trends
 
 NOISE = np.array([-0.006, -0.003, 0.0, 0.002, 0.003, 0.004, 0.0])
 """Of seven seeds."""

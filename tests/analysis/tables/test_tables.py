@@ -22,14 +22,7 @@ from ledger.errors import UserError
 from tests.support.built_tables import built, cells
 from tests.support.project import ROOT
 from tests.support.shown_markdown import shown
-from tests.support.synthetic_ledger import SEEDS, STUDY, edit_json, key_of, write_arm, write_study, write_tiny_study
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    ledger = tmp_path / "runs"
-    write_tiny_study(ledger)
-    return ledger
+from tests.support.synthetic_ledger import SEEDS, STUDY, edit_json, key_of, write_arm, write_study
 
 
 def row_of(ledger: Path, variant: str, pose: str = "upright") -> Row:

@@ -37,7 +37,7 @@ def corrupted(name: str, x_BCHW: Tensor, severity: int, first: int = 0) -> Tenso
     """first: which image of the part the first is."""
     index_B = torch.arange(first, first + len(x_BCHW))
     u = CORRUPTIONS[name].draw(name, index_B, x_BCHW.shape[1:])
-    return corrupting(CORRUPTIONS[name], u, severity)(x_BCHW, no_pose(len(x_BCHW)), index_B)[0]
+    return corrupting(CORRUPTIONS[name], u, severity)(x_BCHW, no_pose(len(x_BCHW)))[0]
 
 
 def grey(value: float, num: int = 40) -> Tensor:

@@ -30,11 +30,8 @@ def labels_of(num: int) -> st.SearchStrategy[torch.Tensor]:
 
 def some_images(num: int, size_px: int = 8, seed: int = 0) -> Images:
     generator = np.random.default_rng(seed)
-    return Images(
-        pixels_NHWC=generator.integers(0, 256, (num, size_px, size_px, 3), dtype=np.uint8),
-        labels_N=generator.integers(0, 3, num),
-        theta_N23=np.tile(np.eye(2, 3, dtype=np.float32), (num, 1, 1)),
-    )
+    pixels_NHWC = generator.integers(0, 256, (num, size_px, size_px, 3), dtype=np.uint8)
+    return Images.upright(pixels_NHWC, generator.integers(0, 3, num))
 
 
 def some_task(num_train: int, num_test: int) -> Task:

@@ -8,16 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiments.images import poses
-from experiments.images.draws import uniform
+from experiments.images.draws import normal, uniform
 from experiments.images.poses import (
     POSES,
     PoseMaps,
     disc_mask,
     no_pose,
-    normal,
     parse_pose,
     posed_px,
+    posing,
     put_in_pose,
 )
 from experiments.images.resampling import resample
@@ -76,7 +75,7 @@ def test_pose_which_is_a_function_of_part_and_index_alone(pose):
 
 @pytest.mark.parametrize("pose", ["R", "E", "TC:canvas_px=12"])
 def test_in_chunks_without_seams(pose, monkeypatch):
-    monkeypatch.setattr(poses, "POSED_AT_ONCE_PX", 900 * 8**2)  # 900 images, or 400 of TC's canvases
+    monkeypatch.setattr(posing, "POSED_AT_ONCE_PX", 900 * 8**2)  # 900 images, or 400 of TC's canvases
     x_NHWC, index_N = pixels(2060, 8), torch.arange(2060)
     together, maps = put_in_pose(x_NHWC, index_N, pose, part="train")
     assert len(together) == len(maps) == 2060

@@ -26,12 +26,8 @@ POSED = ["R", "RTS:canvas_px=42:corners=zeros", "P", "E", "TC:canvas_px=40", "R:
 
 
 def some_images(num: int, seed: int) -> Images:
-    generator = np.random.default_rng(seed)
-    return Images(
-        pixels_NHWC=generator.integers(0, 256, (num, 32, 32, 3), dtype=np.uint8),
-        labels_N=np.arange(num) % 3,
-        theta_N23=np.tile(np.eye(2, 3, dtype=np.float32), (num, 1, 1)),
-    )
+    pixels_NHWC = np.random.default_rng(seed).integers(0, 256, (num, 32, 32, 3), dtype=np.uint8)
+    return Images.upright(pixels_NHWC, np.arange(num) % 3)
 
 
 PART = some_images(60, 0)

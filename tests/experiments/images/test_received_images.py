@@ -14,15 +14,9 @@ from experiments.images.tasks.reading import Reading
 from ledger.errors import UserError
 from tests.experiments.images.test_tasks import (
     CLASSES,
-    another_format,
     build_never,
     build_some,
-    empty_labels,
-    fewer_poses,
-    half_a_meta,
-    only_a_file,
-    remove_meta,
-    remove_theta,
+    every_damage,
     same,
     silent,
     some_images,
@@ -59,20 +53,8 @@ def test_images_are_found_by_content_whatever_made_them(tmp_path: Path) -> None:
     assert held("0" * 64, tmp_path) is None
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        tear_pixels,
-        empty_labels,
-        remove_theta,
-        remove_meta,
-        half_a_meta,
-        another_format,
-        fewer_poses,
-        only_a_file,
-    ],
-)
-def test_torn_ones_are_passed_over(damage: Callable[[Path], None], tmp_path: Path) -> None:
+@every_damage
+def test_torn_ones_are_passed_over(damage: Callable[[Path], object], tmp_path: Path) -> None:
     cached("x", 1, tmp_path, build_some, silent)
     (entry,) = tmp_path.iterdir()
     damage(entry)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from experiments.images.tasks import folder as folder_module
-from tests.support.image_folders import CLASSES, load, make_classes, make_parts, one_image, pixel_set, pixels_of, save
+from tests.support.image_folders import CLASSES, load, make_parts, one_image, pixel_set, pixels_of, png, png_chunk, save
 
 
 def test_parts_are_read_exactly_in_order(tmp_path: Path) -> None:
@@ -86,16 +86,15 @@ def test_a_change_with_the_old_size_and_time_is_seen(tmp_path: Path) -> None:
     assert load(root, tmp_path / "cache").content_hash != before
 
 
-def test_what_is_no_image_is_left_out(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    expected = load(root, tmp_path / "cache").content_hash
+def test_what_is_no_image_is_left_out(parts: Path, tmp_path: Path) -> None:
+    expected = load(parts, tmp_path / "cache").content_hash
     for name in (".hidden.png", ".DS_Store", "train/.hidden/a.png", "train/ant/.x.png", "train/ant/.x/a.png"):
-        save(root / name, pixels_of(1)) if name.endswith("png") else (root / name).write_text("")
+        save(parts / name, pixels_of(1)) if name.endswith("png") else (parts / name).write_text("")
     for name in ("readme.txt", "train/loose.png", "train/ant/notes.csv", "extra/a/1.png"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text("no image")
-    os.mkfifo(root / "train/ant/pipe.png")
-    task = load(root, tmp_path / "other")
+        (parts / name).parent.mkdir(parents=True, exist_ok=True)
+        (parts / name).write_text("no image")
+    os.mkfifo(parts / "train/ant/pipe.png")
+    task = load(parts, tmp_path / "other")
     assert task.content_hash == expected
     assert dict(task.reading.facts)["Not read"] == (
         "extra/: 1 image; beside the class folders: 1 .png; files that are not images: 1 .txt, 1 .csv;"
@@ -105,13 +104,12 @@ def test_what_is_no_image_is_left_out(tmp_path: Path) -> None:
     assert warning.startswith("2 images outside the class folders are not read")
 
 
-def test_nested_images_and_links_count(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    save(root / "train/bee/deep/er/a.PNG", pixels_of(501))
+def test_nested_images_and_links_count(parts: Path, tmp_path: Path) -> None:
+    save(parts / "train/bee/deep/er/a.PNG", pixels_of(501))
     save(tmp_path / "elsewhere/b.png", pixels_of(502))
-    (root / "train/bee/linked").symlink_to(tmp_path / "elsewhere")
-    (root / "train/bee/again").symlink_to(root / "train/bee")  # a circle
-    train = load(root, tmp_path / "cache").train
+    (parts / "train/bee/linked").symlink_to(tmp_path / "elsewhere")
+    (parts / "train/bee/again").symlink_to(parts / "train/bee")  # a circle
+    train = load(parts, tmp_path / "cache").train
     assert train.labels_N.tolist() == [0] * 3 + [1] * 5 + [2] * 3
     assert {pixels_of(501).tobytes(), pixels_of(502).tobytes()} <= pixel_set(train)
 
@@ -123,25 +121,10 @@ def test_every_format(suffix: str, tmp_path: Path) -> None:
     assert np.abs(got.astype(int) - [200, 100, 50]).max() <= 3
 
 
-def test_first_frame_of_an_animation(tmp_path: Path) -> None:
-    def write(path: Path) -> None:
-        frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
-        frames[0].save(path, save_all=True, append_images=frames[1:])
-
-    assert one_image(tmp_path, write, "x.gif")[3, 3].tolist() == [255, 0, 0]
-
-
 def write_16_bit_colour(path: Path) -> None:
     """A PNG of 16 bits a channel, which Pillow reads but does not write."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     row = b"\0" + struct.pack(">3H", 0x8080, 0x4040, 0xFFFF) * 16
-    header = struct.pack(">2I5B", 16, 16, 16, 2, 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row * 16)) + chunk(b"IEND", b"")
-    )
+    path.write_bytes(png(16, 16, 16, 2, png_chunk(b"IDAT", zlib.compress(row * 16))))
 
 
 def transparent_palette() -> Image.Image:
@@ -233,9 +216,8 @@ def test_large_photographs_and_small_drawings(tmp_path: Path) -> None:
     assert got.std() > 20
 
 
-def test_one_folder_of_classes_is_split_80_20(tmp_path: Path) -> None:
-    root = make_classes(tmp_path / "images")
-    task = load(root, tmp_path / "cache")
+def test_one_folder_of_classes_is_split_80_20(classes: Path, tmp_path: Path) -> None:
+    task = load(classes, tmp_path / "cache")
     assert np.bincount(task.train.labels_N).tolist() == [8] * 3
     assert np.bincount(task.test.labels_N).tolist() == [2] * 3
     assert not pixel_set(task.train) & pixel_set(task.test)
@@ -243,9 +225,9 @@ def test_one_folder_of_classes_is_split_80_20(tmp_path: Path) -> None:
     for part in (task.train, task.test):
         for pixels, label in zip(part.pixels_NHWC, part.labels_N, strict=True):
             assert any(np.array_equal(pixels, pixels_of(100 * int(label) + i)) for i in range(10))
-    assert load(root, tmp_path / "other").content_hash == task.content_hash
+    assert load(classes, tmp_path / "other").content_hash == task.content_hash
 
     before = pixel_set(task.test)
-    save(root / "bee/99.png", pixels_of(1234))
-    after = pixel_set(load(root, tmp_path / "cache").test)
+    save(classes / "bee/99.png", pixels_of(1234))
+    after = pixel_set(load(classes, tmp_path / "cache").test)
     assert len(before & after) >= 5  # one more image moves one at most

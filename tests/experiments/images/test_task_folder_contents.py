@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,11 @@ from PIL import Image
 from experiments.images.tasks import folder as folder_module
 from experiments.images.tasks.image_files.walk import ImageFile
 from tests.experiments.images.test_task_folder_reading import told, warning
-from tests.support.image_folders import load, make_classes, make_parts, pixels_of, refusal, save
+from tests.support.image_folders import encoded, load, make_classes, make_parts, pixels_of, refusal, save
 
 
-def encoded(kind: str) -> bytes:
-    stream = BytesIO()
-    Image.fromarray(pixels_of(1)).save(stream, kind)
-    return stream.getvalue()
+def small(kind: str) -> bytes:
+    return encoded(Image.fromarray(pixels_of(1)), kind)
 
 
 NOT = "not an image (JPEG, PNG, BMP, WEBP, GIF, TIFF)"
@@ -42,38 +39,35 @@ CONVERT = "which is not decoded: convert it to PNG or JPEG"
         (b"some text", NOT),
     ],
 )
-def test_what_is_not_an_image_is_named(data: bytes, said: str, tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    (root / "train/ant/x.jpg").write_bytes(data)
-    assert f"1 of 19 images cannot be read, first 'train/ant/x.jpg': {said}" in refusal(root, tmp_path / "none")
+def test_what_is_not_an_image_is_named(data: bytes, said: str, parts: Path, tmp_path: Path) -> None:
+    (parts / "train/ant/x.jpg").write_bytes(data)
+    assert f"1 of 19 images cannot be read, first 'train/ant/x.jpg': {said}" in refusal(parts, tmp_path / "none")
 
 
 @pytest.mark.parametrize(
     ("suffix", "named"), [("", "without an extension"), (".JPG ", "'.jpg '"), (".happy", ".happy")]
 )
-def test_images_whose_names_do_not_say_so(suffix: str, named: str, tmp_path: Path) -> None:
-    root = make_classes(tmp_path / "images")
-    (root / "ant/README").write_text("read me")
+def test_images_whose_names_do_not_say_so(suffix: str, named: str, classes: Path, tmp_path: Path) -> None:
+    (classes / "ant/README").write_text("read me")
     for i in range(6):
-        (root / f"ant/x{i}{suffix}").write_bytes(encoded("JPEG"))
+        (classes / f"ant/x{i}{suffix}").write_bytes(small("JPEG"))
     num = 7 if not suffix else 6
-    task = load(root, tmp_path / "cache")
+    task = load(classes, tmp_path / "cache")
     assert f"class 'ant': {num} {named} (JPEG)" in told(task)["Not read"]
     said = warning(task, "Files of formats that are not decoded are left out")
     assert f"{num} {named} (JPEG) of class 'ant'" in said and "only need its extension" in said
-    for path in root.glob("ant/*.png"):
+    for path in classes.glob("ant/*.png"):
         path.unlink()
-    assert f"class 'ant' has no images; it has {num} {named} (JPEG)" in refusal(root, tmp_path / "none")
-    for path in root.rglob("*.png"):
+    assert f"class 'ant' has no images; it has {num} {named} (JPEG)" in refusal(classes, tmp_path / "none")
+    for path in classes.rglob("*.png"):
         path.unlink()
-    said = refusal(root, tmp_path / "none")
+    said = refusal(classes, tmp_path / "none")
     assert "has no images in class folders" in said and f"it has {num} {named} (JPEG): convert these to PNG" in said
 
 
-def test_files_without_an_extension_that_are_no_images(tmp_path: Path) -> None:
-    root = make_classes(tmp_path / "images")
-    (root / "ant/LICENSE").write_text("x")
-    task = load(root, tmp_path / "cache")
+def test_files_without_an_extension_that_are_no_images(classes: Path, tmp_path: Path) -> None:
+    (classes / "ant/LICENSE").write_text("x")
+    task = load(classes, tmp_path / "cache")
     assert told(task)["Not read"] == "files that are not images: 1 without an extension" and not task.reading.warnings
 
 
@@ -92,9 +86,8 @@ def test_a_hidden_folder_among_the_classes_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_a_scan_passes_files_and_hidden_folders_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_classes(tmp_path / "images")
-    save(root / ".dog/1.png", pixels_of(1))
+def test_a_scan_passes_files_and_hidden_folders_once(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(classes / ".dog/1.png", pixels_of(1))
     seen, scandir = list[Path](), os.scandir
 
     def watched(path: Path) -> Iterator[os.DirEntry[str]]:
@@ -102,8 +95,9 @@ def test_a_scan_passes_files_and_hidden_folders_once(tmp_path: Path, monkeypatch
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", watched)
-    files = folder_module._scan(root).parts["train"]
-    assert seen.count(root / ".dog") == 1
+    _, parts, _ = folder_module._scan(classes)
+    files = parts["train"]
+    assert seen.count(classes / ".dog") == 1
     passes: list[None] = []
 
     class Watched(list[ImageFile]):
@@ -143,11 +137,10 @@ def test_masks_among_the_pictures_are_a_warning(make: object, name: str, mark: s
     assert f"({mark!r})" in said and "move them out of the class folders" in said
 
 
-def test_names_that_only_sound_like_masks(tmp_path: Path) -> None:
-    root = make_classes(tmp_path / "images")
-    shutil.move(root / "ant", root / "masks")
+def test_names_that_only_sound_like_masks(classes: Path, tmp_path: Path) -> None:
+    shutil.move(classes / "ant", classes / "masks")
     for i, name in enumerate(("carnival mask", "gt_racing", "01_seg")):  # the last has a picture, and is one of many
-        save(root / f"bee/{name}.png", pixels_of(900 + i))
+        save(classes / f"bee/{name}.png", pixels_of(900 + i))
     for i in range(10):
-        (root / f"cat/{i:02}.png").rename(root / f"cat/{i:02}_label.png")
-    assert not load(root, tmp_path / "cache").reading.warnings
+        (classes / f"cat/{i:02}.png").rename(classes / f"cat/{i:02}_label.png")
+    assert not load(classes, tmp_path / "cache").reading.warnings

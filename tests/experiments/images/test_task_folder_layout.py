@@ -50,10 +50,9 @@ CLASSES_HASH = "8c3c4b5acb5bfa4a0e6908b0243542db88e7cfab4cae2d0470072a0da7f45cba
         ("train", "Testing"),
     ],
 )
-def test_parts_are_known_by_their_names(train: str, test: str, tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    expected = load(root, tmp_path / "cache").content_hash
-    task = load(renamed(root, train=train, test=test), tmp_path / "cache")
+def test_parts_are_known_by_their_names(train: str, test: str, parts: Path, tmp_path: Path) -> None:
+    expected = load(parts, tmp_path / "cache").content_hash
+    task = load(renamed(parts, train=train, test=test), tmp_path / "cache")
     assert (task.classes, task.content_hash) == (CLASSES, expected)
     assert facts(task)["Parts"] == f"training from {train}/, test from {test}/, by their names"
     assert not task.reading.warnings
@@ -72,12 +71,11 @@ def test_words_for_parts(name: str, part: str) -> None:
 
 
 @pytest.mark.parametrize("third", ["val", "Validation", "valid"])
-def test_a_third_part_is_not_read_and_that_is_a_warning(third: str, tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    expected = load(root, tmp_path / "cache").content_hash
-    shutil.copytree(root / "test", root / third)
+def test_a_third_part_is_not_read_and_that_is_a_warning(third: str, parts: Path, tmp_path: Path) -> None:
+    expected = load(parts, tmp_path / "cache").content_hash
+    shutil.copytree(parts / "test", parts / third)
     for _ in range(2):  # from the cache or not: the same
-        task = load(root, tmp_path / "other")
+        task = load(parts, tmp_path / "other")
         assert task.content_hash == expected
         assert facts(task)["Not read"] == f"{third}/: a further part with 9 images"
         (warning,) = task.reading.warnings
@@ -86,30 +84,28 @@ def test_a_third_part_is_not_read_and_that_is_a_warning(third: str, tmp_path: Pa
         )
 
 
-def test_validation_serves_as_test_where_there_is_none(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    expected = load(root, tmp_path / "cache").content_hash
-    task = load(renamed(root, test="val"), tmp_path / "cache")
+def test_validation_serves_as_test_where_there_is_none(parts: Path, tmp_path: Path) -> None:
+    expected = load(parts, tmp_path / "cache").content_hash
+    task = load(renamed(parts, test="val"), tmp_path / "cache")
     assert task.content_hash == expected
     assert facts(task)["Parts"] == "training from train/, test from val/, by their names"
     assert task.reading.warnings[0].startswith("There is no test part with classes, so val/ serves as it")
 
 
-def test_test_images_without_labels(tmp_path: Path) -> None:
+def test_test_images_without_labels(parts: Path, tmp_path: Path) -> None:
     """As at Kaggle: they are no test part, and the validation images are, if there are any."""
-    root = make_parts(tmp_path / "images")
-    expected = load(root, tmp_path / "cache").content_hash
-    (root / "test").rename(root / "val")
+    expected = load(parts, tmp_path / "cache").content_hash
+    (parts / "test").rename(parts / "val")
     for i in range(4):
-        save(root / "test" / f"{i}.png", pixels_of(i))
-    task = load(root, tmp_path / "cache")
+        save(parts / "test" / f"{i}.png", pixels_of(i))
+    task = load(parts, tmp_path / "cache")
     assert task.content_hash == expected
     assert facts(task)["Not read"] == "test/: a further part with 4 images"
     assert len(task.reading.warnings) == 2
-    shutil.rmtree(root / "val")
-    said = refusal(root, tmp_path / "none")
+    shutil.rmtree(parts / "val")
+    said = refusal(parts, tmp_path / "none")
     assert "'test' has images and no class folders, so they have no labels" in said
-    assert f"name {str(root / 'train')!r} instead" in said
+    assert f"name {str(parts / 'train')!r} instead" in said
 
 
 def test_parts_that_are_not_clear_are_refused_with_the_ways_out(tmp_path: Path) -> None:
@@ -162,15 +158,14 @@ def test_a_folder_that_only_wraps_another_is_entered(tmp_path: Path) -> None:
     assert "only one class, 'd'" in refusal(tmp_path / "d", tmp_path / "none")
 
 
-def test_parts_that_wrap_a_folder_of_their_name_are_entered(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    expected = load(root, tmp_path / "cache").content_hash
+def test_parts_that_wrap_a_folder_of_their_name_are_entered(parts: Path, tmp_path: Path) -> None:
+    expected = load(parts, tmp_path / "cache").content_hash
     for part in ("train", "test"):
-        (root / part).rename(root / "inner")
-        (root / f"seg_{part}").mkdir()
-        (root / "inner").rename(root / f"seg_{part}/seg_{part}")
-    save(root / "seg_pred/seg_pred/1.png", pixels_of(1))
-    task = load(root, tmp_path / "cache")
+        (parts / part).rename(parts / "inner")
+        (parts / f"seg_{part}").mkdir()
+        (parts / "inner").rename(parts / f"seg_{part}/seg_{part}")
+    save(parts / "seg_pred/seg_pred/1.png", pixels_of(1))
+    task = load(parts, tmp_path / "cache")
     assert task.content_hash == expected
     assert facts(task)["Parts"].startswith("training from seg_train/seg_train/, test from seg_test/seg_test/")
     assert facts(task)["Not read"] == "seg_pred/: 1 image"
@@ -218,16 +213,15 @@ def test_images_copied_from_a_system_with_other_unicode_forms_are_the_same(tmp_p
     assert found[0].content_hash == found[1].content_hash
 
 
-def test_names_that_differ_in_unicode_form_only(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
+def test_names_that_differ_in_unicode_form_only(parts: Path, tmp_path: Path) -> None:
     composed, taken_apart = (unicodedata.normalize(form, "Bär") for form in ("NFC", "NFD"))
-    (root / "train/bee").rename(root / "train" / composed)
-    (root / "test/bee").rename(root / "test" / taken_apart)
-    if not (root / "test" / taken_apart).exists() or (root / "test" / composed).exists():
+    (parts / "train/bee").rename(parts / "train" / composed)
+    (parts / "test/bee").rename(parts / "test" / taken_apart)
+    if not (parts / "test" / taken_apart).exists() or (parts / "test" / composed).exists():
         pytest.skip("this file system knows one form only")
-    task = load(root, tmp_path / "cache")
+    task = load(parts, tmp_path / "cache")
     assert task.classes == (composed, "ant", "cat")
     assert task.num_by_class == ((3, 3, 3), (3, 3, 3))
-    shutil.copytree(root / "train" / composed, root / "train" / taken_apart)
-    said = refusal(root, tmp_path / "none")
+    shutil.copytree(parts / "train" / composed, parts / "train" / taken_apart)
+    said = refusal(parts, tmp_path / "none")
     assert f"class {composed!r} has two folders in train/" in said and "(NFC and NFD)" in said

@@ -4,7 +4,6 @@ import struct
 import zlib
 from dataclasses import replace
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from experiments.images.tasks.overlap import find_overlap, overlap_text
 from experiments.images.tasks.reading import ToRgb
 from experiments.runs.trained import Trained
 from tests.experiments.images.test_task_folder_reading import told, warning
-from tests.support.image_folders import load, make_parts, one_image, pixels_of, refusal, save
+from tests.support.image_folders import encoded, load, one_image, pixels_of, png, png_chunk, refusal, save
 
 
 def tiff(pixels_HWC: npt.NDArray[np.integer], *, photometric: int = 2, planes: bool = False, **more: int) -> bytes:
@@ -50,12 +49,7 @@ def png16(values_HWC: npt.NDArray[np.integer]) -> bytes:
     rows = values_HWC.astype(">u2").reshape(height, -1).view(np.uint8)
     left = np.pad(rows, ((0, 0), (2 * bands, 0)))[:, : rows.shape[1]]
     packed = zlib.compress(b"".join(b"\1" + row.tobytes() for row in rows - left))
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">2I5B", width, height, 16, {2: 4, 3: 2, 4: 6}[bands], 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return png(width, height, 16, {2: 4, 3: 2, 4: 6}[bands], png_chunk(b"IDAT", packed))
 
 
 def values_of(seed: int, bits: int, bands: int = 3) -> npt.NDArray[np.uint16]:
@@ -66,13 +60,12 @@ def values_of(seed: int, bits: int, bands: int = 3) -> npt.NDArray[np.uint16]:
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 16])
 @pytest.mark.parametrize("kind", ["png", "tif"])
-def test_colour_of_16_bits_has_one_scale_for_all(kind: str, bits: int, tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
+def test_colour_of_16_bits_has_one_scale_for_all(kind: str, bits: int, parts: Path, tmp_path: Path) -> None:
     values = {i: values_of(i, bits if i else bits - 2) for i in range(3)}
     for i, values_HWC in values.items():
         data = png16(values_HWC) if kind == "png" else tiff(values_HWC)
-        (root / f"train/ant/deep{i}.{kind}").write_bytes(data)
-    task = load(root, tmp_path / "cache")
+        (parts / f"train/ant/deep{i}.{kind}").write_bytes(data)
+    task = load(parts, tmp_path / "cache")
     for i, values_HWC in values.items():
         assert np.array_equal(task.train.pixels_NHWC[3 + i], (values_HWC >> (bits - 8)).astype(np.uint8))
     of = f"{bits} that are used" if bits < 16 else "each channel"
@@ -98,17 +91,14 @@ def test_compressed_and_turned_colour_of_16_bits(tmp_path: Path) -> None:
     data = bytearray(png16(values_HWC))
     exif = Image.Exif()
     exif[0x0112] = 3
-    body = exif.tobytes()[6:]
-    piece = b"eXIf" + body
-    data[33:33] = struct.pack(">I", len(body)) + piece + struct.pack(">I", zlib.crc32(piece))
+    data[33:33] = png_chunk(b"eXIf", exif.tobytes()[6:])
     (tmp_path / "turned.png").write_bytes(data)
     found, _ = decode(tmp_path / "turned.png", 16, ToRgb(12))
     assert np.array_equal(found, (values_HWC >> 4)[::-1, ::-1].astype(np.uint8))
 
 
-def test_values_that_pillow_takes_for_others_are_refused(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    path = root / "train/ant/x.tif"
+def test_values_that_pillow_takes_for_others_are_refused(parts: Path, tmp_path: Path) -> None:
+    path = parts / "train/ant/x.tif"
     for data, said in (
         (tiff(values_of(1, 16), planes=True), "a TIFF of 3 bands of 16 bits in separate planes"),
         (tiff(values_of(1, 7)[..., :1].astype(np.int8), photometric=1, kind=2), "a TIFF of 1 band of signed 8 bits"),
@@ -116,19 +106,18 @@ def test_values_that_pillow_takes_for_others_are_refused(tmp_path: Path) -> None
         (tiff(values_of(1, 8, 5).astype(np.uint8), photometric=1), "a TIFF of 5 bands of 8 bits"),
     ):
         path.write_bytes(data)
-        assert f"{said}, which is not decoded: convert it to 8-bit RGB or grey" in refusal(root, tmp_path / "none")
+        assert f"{said}, which is not decoded: convert it to 8-bit RGB or grey" in refusal(parts, tmp_path / "none")
     data = tiff(pixels_of(1))
     at = data.index(struct.pack("<HHII", 259, 4, 1, 1)) + 8
     path.write_bytes(data[:at] + struct.pack("<I", 34712) + data[at + 4 :])
-    assert "a TIFF whose compression, number 34712, is not decoded" in refusal(root, tmp_path / "none")
+    assert "a TIFF whose compression, number 34712, is not decoded" in refusal(parts, tmp_path / "none")
     path.write_bytes(tiff(pixels_of(1), planes=True))
     assert np.array_equal(decode(path, 16)[0], pixels_of(1))
 
 
-def test_pillow_says_nothing_on_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    root = make_parts(tmp_path / "images")
-    (root / "train/ant/x.tif").write_bytes(tiff(values_of(1, 16, 13), photometric=1))
-    refusal(root, tmp_path / "none")
+def test_pillow_says_nothing_on_the_terminal(parts: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (parts / "train/ant/x.tif").write_bytes(tiff(values_of(1, 16, 13), photometric=1))
+    refusal(parts, tmp_path / "none")
     assert capfd.readouterr() == ("", "")
 
 
@@ -145,37 +134,26 @@ def test_grey_whose_zero_is_white(bits: int, tmp_path: Path) -> None:
 def test_few_bits_of_grey_span_black_to_white(bits: int, tmp_path: Path) -> None:
     levels_HW = np.arange(256).reshape(16, 16) % 2**bits
     rows = np.packbits((levels_HW[..., None] >> np.arange(bits)[::-1] & 1).reshape(16, -1).astype(np.uint8), axis=1)
-    data = bytearray(png16(np.zeros((16, 16, 3), np.uint16)))
-    header = b"IHDR" + struct.pack(">2I5B", 16, 16, bits, 0, 0, 0, 0)
-    packed = b"IDAT" + zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
-    pieces = [
-        struct.pack(">I", len(each) - 4) + each + struct.pack(">I", zlib.crc32(each)) for each in (header, packed)
-    ]
-    (tmp_path / "x.png").write_bytes(bytes(data[:8]) + b"".join(pieces) + bytes(data[-12:]))
+    packed = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    (tmp_path / "x.png").write_bytes(png(16, 16, bits, 0, png_chunk(b"IDAT", packed)))
     found, _ = decode(tmp_path / "x.png", 16)
     assert np.array_equal(found[..., 0], levels_HW * 255 // (2**bits - 1))
 
 
-def test_a_palette_of_dark_greys_is_a_warning(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    for path in root.rglob("*.png"):
+def test_a_palette_of_dark_greys_is_a_warning(parts: Path, tmp_path: Path) -> None:
+    for path in parts.rglob("*.png"):
         image = Image.fromarray(pixels_of(int(path.stem))[..., 0] % 16, "P")
         image.putpalette([level for level in range(16) for _ in range(3)])
         image.save(path)
-    assert "half of them use 16 or fewer" in warning(load(root, tmp_path / "cache"), "The images are faint")
+    assert "half of them use 16 or fewer" in warning(load(parts, tmp_path / "cache"), "The images are faint")
 
 
 def test_inverted_inks_of_a_jpeg(tmp_path: Path) -> None:
     """As Adobe's programs write them, and say so."""
-    stream = BytesIO()
-    Image.new("CMYK", (16, 16), (255, 0, 0, 0)).save(stream, "JPEG")
-    assert b"Adobe" in stream.getvalue()
-    got = one_image(tmp_path, lambda path: void(path.write_bytes(stream.getvalue())), "x.jpg")
+    data = encoded(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG")
+    assert b"Adobe" in data
+    got = one_image(tmp_path, lambda path: path.write_bytes(data), "x.jpg")
     assert np.abs(got.astype(int) - [0, 255, 255]).max() <= 2
-
-
-def void(_: object) -> None:
-    """Nothing, of anything."""
 
 
 def drawing(seed: int, colour: tuple[int, int, int]) -> Image.Image:
@@ -193,13 +171,12 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
     [((BLACK, BLACK), "white", 255), ((WHITE, WHITE), "black", 0), ((BLACK, WHITE), "grey", 128)],
 )
 def test_one_ground_for_all_that_spares_drawings_in_any_colour(
-    colours: tuple[tuple[int, int, int], ...], ground: str, level: int, tmp_path: Path
+    colours: tuple[tuple[int, int, int], ...], ground: str, level: int, parts: Path, tmp_path: Path
 ) -> None:
-    root = make_parts(tmp_path / "images")
-    expected = load(root, tmp_path / "cache").train.pixels_NHWC
+    expected = load(parts, tmp_path / "cache").train.pixels_NHWC
     for i in range(6):
-        drawing(i, colours[i % 2]).save(root / f"train/bee/x{i}.png")
-    task = load(root, tmp_path / "cache")
+        drawing(i, colours[i % 2]).save(parts / f"train/bee/x{i}.png")
+    task = load(parts, tmp_path / "cache")
     assert task.reading.to_rgb == ToRgb(ground=ground)
     drawn = task.train.pixels_NHWC[6:12]
     for i in range(6):
@@ -210,7 +187,7 @@ def test_one_ground_for_all_that_spares_drawings_in_any_colour(
     assert np.array_equal(np.delete(task.train.pixels_NHWC, range(6, 12), 0), expected)
     assert told(task)["Transparency"].startswith(f"6 images drawn over {ground}")
     assert task.record().get("ground") == (ground if ground != "white" else None)
-    again = load(root, tmp_path / "cache")
+    again = load(parts, tmp_path / "cache")
     assert (again.reading, again.content_hash) == (task.reading, task.content_hash)
     found = received(task.content_hash, tmp_path / "node", lambda: decoded(task))
     assert found.reading == task.reading
@@ -219,73 +196,66 @@ def test_one_ground_for_all_that_spares_drawings_in_any_colour(
         with pytest.raises(ValueError, match="are not those that were sent"):
             received(task.content_hash, tmp_path / other, partial(decoded, wrong))
     run = Trained({"task": task.record()}, tmp_path, None, 16)  # type: ignore[arg-type]
-    read = decode(root / "train/bee/x0.png", 16, run.to_rgb)[0]
+    read = decode(parts / "train/bee/x0.png", 16, run.to_rgb)[0]
     assert np.array_equal(read, drawn[0])
 
 
-def test_few_white_drawings_do_not_change_the_ground(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
+def test_few_white_drawings_do_not_change_the_ground(parts: Path, tmp_path: Path) -> None:
     for i in range(20):
-        drawing(i, WHITE if i == 0 else BLACK).save(root / f"train/bee/x{i}.png")
-    assert load(root, tmp_path / "cache").reading.to_rgb.ground == "white"
+        drawing(i, WHITE if i == 0 else BLACK).save(parts / f"train/bee/x{i}.png")
+    assert load(parts, tmp_path / "cache").reading.to_rgb.ground == "white"
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
-def test_colours_that_are_transparent_throughout_are_read(suffix: str, tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
+def test_colours_that_are_transparent_throughout_are_read(suffix: str, parts: Path, tmp_path: Path) -> None:
     clear = Image.fromarray(np.dstack([pixels_of(5), np.zeros((16, 16), np.uint8)]), "RGBA")
-    clear.save(root / f"train/ant/x.{suffix}", lossless=True, exact=True)
-    task = load(root, tmp_path / "cache")
+    clear.save(parts / f"train/ant/x.{suffix}", lossless=True, exact=True)
+    task = load(parts, tmp_path / "cache")
     assert np.array_equal(task.train.pixels_NHWC[3], pixels_of(5))
     assert told(task)["Transparency"] == "1 image transparent throughout and read as if opaque"
 
 
-def test_a_fourth_band_that_is_not_transparency_is_a_warning(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
+def test_a_fourth_band_that_is_not_transparency_is_a_warning(parts: Path, tmp_path: Path) -> None:
     for i in range(6):
         bands_HWC = np.dstack([pixels_of(i), np.full((16, 16), 20 + i, np.uint8)])
-        (root / f"train/bee/x{i}.tif").write_bytes(tiff(bands_HWC, extra=2))
-    said = warning(load(root, tmp_path / "cache"), "6 of 24 images are half transparent in most of their pixels")
+        (parts / f"train/bee/x{i}.tif").write_bytes(tiff(bands_HWC, extra=2))
+    said = warning(load(parts, tmp_path / "cache"), "6 of 24 images are half transparent in most of their pixels")
     assert "save them with their three colours only" in said
 
 
-def test_first_pages_of_one_colour_are_a_warning(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
+def test_first_pages_of_one_colour_are_a_warning(parts: Path, tmp_path: Path) -> None:
     blank = Image.new("RGB", (16, 16))
-    blank.save(root / "train/bee/x.tif", save_all=True, append_images=[Image.fromarray(pixels_of(1))])
-    said = warning(load(root, tmp_path / "cache"), "The first frame or page of 1 file is of one colour throughout")
+    blank.save(parts / "train/bee/x.tif", save_all=True, append_images=[Image.fromarray(pixels_of(1))])
+    said = warning(load(parts, tmp_path / "cache"), "The first frame or page of 1 file is of one colour throughout")
     assert "save the one that matters" in said
 
 
-def test_a_photograph_is_judged_by_what_is_decoded_of_it(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
+def test_a_photograph_is_judged_by_what_is_decoded_of_it(parts: Path, tmp_path: Path) -> None:
     assert MAX_IMAGE_PIXELS < 12_000 * 9_000
-    save(root / "train/ant/x.jpg", np.full((9_000, 12_000, 3), 90, np.uint8))
-    task = load(root, tmp_path / "cache")
+    save(parts / "train/ant/x.jpg", np.full((9_000, 12_000, 3), 90, np.uint8))
+    task = load(parts, tmp_path / "cache")
     assert np.abs(task.train.pixels_NHWC[3].astype(int) - 90).max() <= 2
-    Image.new("L", (12_000, 9_000)).save(root / "train/ant/y.jpg", progressive=True)
-    said = refusal(root, tmp_path / "none")
+    Image.new("L", (12_000, 9_000)).save(parts / "train/ant/y.jpg", progressive=True)
+    said = refusal(parts, tmp_path / "none")
     assert "12000 x 9000 pixels are too many (89,478,485 are the limit): make the image smaller" in said
 
 
-def test_images_of_one_colour_are_not_called_copies(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    for path in root.rglob("*.png"):
+def test_images_of_one_colour_are_not_called_copies(parts: Path, tmp_path: Path) -> None:
+    for path in parts.rglob("*.png"):
         save(path, np.zeros((16, 16, 3), np.uint8))
-    task = load(root, tmp_path / "cache")
+    task = load(parts, tmp_path / "cache")
     assert task.reading.warnings[0].startswith("All images are of one colour throughout")
     assert overlap_text(task, find_overlap(task)) == ""
-    for path in root.rglob("*.png"):
+    for path in parts.rglob("*.png"):
         save(path, pixels_of(1))
-    task = load(root, tmp_path / "cache")
+    task = load(parts, tmp_path / "cache")
     assert "9 of 9 test images (" in overlap_text(task, find_overlap(task))
 
 
-def test_grey_of_16_bits_with_transparency_is_not_told_as_colour(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
+def test_grey_of_16_bits_with_transparency_is_not_told_as_colour(parts: Path, tmp_path: Path) -> None:
     values_HWC = values_of(1, 16, 2)
     values_HWC[..., 1] = 65535
-    (root / "test/ant/grey.png").write_bytes(png16(values_HWC))
-    assert told(load(root, tmp_path / "cache"))["Modes"] == (
+    (parts / "test/ant/grey.png").write_bytes(png16(values_HWC))
+    assert told(load(parts, tmp_path / "cache"))["Modes"] == (
         "RGB 18, RGB or grey of 16 bits a channel with transparency 1"
     )

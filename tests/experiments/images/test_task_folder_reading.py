@@ -14,7 +14,7 @@ from experiments.images.tasks.cache import decoded, received
 from experiments.images.tasks.image_files.decoding import decode, to_8_bits
 from experiments.images.tasks.reading import ToRgb
 from tests.experiments.images.test_task_folder import write_16_bit_colour
-from tests.support.image_folders import load, make_classes, make_parts, pixels_of, refusal, save
+from tests.support.image_folders import load, make_parts, pixels_of, refusal, save
 
 
 def told(task: Task) -> dict[str, str]:
@@ -78,11 +78,10 @@ def test_grey_that_keeps_few_levels_is_a_warning(tmp_path: Path) -> None:
     assert not task.reading.warnings
 
 
-def test_8_bit_images_beside_16_bit_ones_stay_as_they_are(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    expected = load(root, tmp_path / "cache")
-    save_grey(root / "train/ant/9.png", np.arange(256).reshape(16, 16) * 4)
-    task = load(root, tmp_path / "cache")
+def test_8_bit_images_beside_16_bit_ones_stay_as_they_are(parts: Path, tmp_path: Path) -> None:
+    expected = load(parts, tmp_path / "cache")
+    save_grey(parts / "train/ant/9.png", np.arange(256).reshape(16, 16) * 4)
+    task = load(parts, tmp_path / "cache")
     assert task.reading.to_rgb.grey_bits == 10
     assert np.array_equal(task.train.pixels_NHWC[3, ..., 0].ravel(), np.arange(256) * 4 * 255 // 1023)
     others = [0, 1, 2, *range(4, 10)]
@@ -138,52 +137,48 @@ def test_grey_of_every_byte_order_and_width(size: tuple[int, int], tmp_path: Pat
         assert np.array_equal(pixels_HWC, first[0]) and picture.grey == first[1].grey
 
 
-def test_files_of_other_formats_are_named_each_time(tmp_path: Path) -> None:
-    root = make_classes(tmp_path / "images")
+def test_files_of_other_formats_are_named_each_time(classes: Path, tmp_path: Path) -> None:
     for i in range(6):
-        (root / f"ant/{i}.HEIC").write_bytes(b"x")
-    (root / "bee/1.tga").write_bytes(b"x")
-    (root / "bee/notes.txt").write_bytes(b"x")
+        (classes / f"ant/{i}.HEIC").write_bytes(b"x")
+    (classes / "bee/1.tga").write_bytes(b"x")
+    (classes / "bee/notes.txt").write_bytes(b"x")
     for cache in ("cache", "cache", "other"):
-        task = load(root, tmp_path / cache)
+        task = load(classes, tmp_path / cache)
         assert told(task)["Not read"] == (
             "class 'ant': 6 .heic; class 'bee': 1 .tga; files that are not images: 1 .txt"
         )
         said = warning(task, "Files of formats that are not decoded are left out")
         assert "6 .heic of class 'ant', which has 10 images without them" in said and "bee" not in said
         assert "Convert them to PNG or JPEG" in said
-    for path in root.glob("ant/*.png"):
+    for path in classes.glob("ant/*.png"):
         path.unlink()
-    assert "class 'ant' has no images; it has 6 .heic: convert these to PNG" in refusal(root, tmp_path / "none")
+    assert "class 'ant' has no images; it has 6 .heic: convert these to PNG" in refusal(classes, tmp_path / "none")
 
 
-def test_images_of_one_colour_are_counted(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    save(root / "test/bee/2.png", np.full((16, 16, 3), 200, np.uint8))
-    task = load(root, tmp_path / "cache")
+def test_images_of_one_colour_are_counted(parts: Path, tmp_path: Path) -> None:
+    save(parts / "test/bee/2.png", np.full((16, 16, 3), 200, np.uint8))
+    task = load(parts, tmp_path / "cache")
     assert warning(task, "1 image of 18 is of one colour throughout: 1 of class 'bee'")
-    for path in root.rglob("*.png"):
+    for path in parts.rglob("*.png"):
         save(path, np.zeros((16, 16, 3), np.uint8))
-    task = load(root, tmp_path / "cache")
+    task = load(parts, tmp_path / "cache")
     assert task.reading.warnings == (
         "All images are of one colour throughout: nothing in them can be learned but that colour.",
     )
 
 
-def test_faint_images_are_a_warning(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    for path in root.rglob("*.png"):
+def test_faint_images_are_a_warning(parts: Path, tmp_path: Path) -> None:
+    for path in parts.rglob("*.png"):
         save(path, pixels_of(int(path.stem)) // 16)
-    task = load(root, tmp_path / "cache")
+    task = load(parts, tmp_path / "cache")
     assert told(task)["Values"] == "0 to 15 after decoding and resizing; 0 is black and 255 white"
     assert "half of them use 16 or fewer of 256 levels (0 to 15 in all)" in warning(task, "The images are faint")
 
 
-def test_what_the_crop_cuts_off(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    for path in root.glob("*/*/[01].png"):
+def test_what_the_crop_cuts_off(parts: Path, tmp_path: Path) -> None:
+    for path in parts.glob("*/*/[01].png"):
         save(path, pixels_of(int(path.stem), 48, 64))
-    task = load(root, tmp_path / "cache")
+    task = load(parts, tmp_path / "cache")
     assert told(task)["Sizes"] == "16 x 16 to 64 x 48 px, most often 64 x 48 (12 files); 12 of 18 are not square"
     assert told(task)["Cropping"] == (
         "the middle square is read; 17 % of the pixels on average, 25 % at worst, are cut off"
@@ -195,19 +190,18 @@ def test_what_the_crop_cuts_off(tmp_path: Path) -> None:
     assert "Cropping" not in told(square) and not square.reading.warnings
 
 
-def test_turned_and_animated_files_and_modes_are_told(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
+def test_turned_and_animated_files_and_modes_are_told(parts: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     for suffix in ("jpg", "png", "webp", "tif"):
-        save(root / f"train/ant/turned.{suffix}", pixels_of(1, 16, 24), exif=exif)
+        save(parts / f"train/ant/turned.{suffix}", pixels_of(1, 16, 24), exif=exif)
     frames = [Image.fromarray(pixels_of(i)) for i in range(3)]
     for suffix in ("gif", "webp", "tif", "png"):
-        frames[0].save(root / f"train/bee/x.{suffix}", save_all=True, append_images=frames[1:])
-    Image.fromarray(pixels_of(5)[..., 0]).save(root / "test/ant/grey.png")
-    Image.fromarray(pixels_of(5)).convert("CMYK").save(root / "test/ant/cmyk.jpg")
-    write_16_bit_colour(root / "test/ant/deep.png")
-    task = load(root, tmp_path / "cache")
+        frames[0].save(parts / f"train/bee/x.{suffix}", save_all=True, append_images=frames[1:])
+    Image.fromarray(pixels_of(5)[..., 0]).save(parts / "test/ant/grey.png")
+    Image.fromarray(pixels_of(5)).convert("CMYK").save(parts / "test/ant/cmyk.jpg")
+    write_16_bit_colour(parts / "test/ant/deep.png")
+    task = load(parts, tmp_path / "cache")
     found = told(task)
     assert found["Turned"] == "4 files turned upright by the EXIF tag"
     assert found["Sizes"].startswith("16 x 16 to 16 x 24 px")
@@ -219,11 +213,10 @@ def test_turned_and_animated_files_and_modes_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"a\nb", b"\x1b[31m", b"\xff", b"\xe2\x80\xae"])
-def test_names_cannot_reach_the_terminal_through_what_is_told(name: bytes, tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    save(root / "extra/1.png", pixels_of(1))
-    (root / "extra").rename(root / os.fsdecode(name))
-    (root / f"train/ant/x.{os.fsdecode(name)}").write_bytes(b"")
-    reading = load(root, tmp_path / "cache").reading
+def test_names_cannot_reach_the_terminal_through_what_is_told(name: bytes, parts: Path, tmp_path: Path) -> None:
+    save(parts / "extra/1.png", pixels_of(1))
+    (parts / "extra").rename(parts / os.fsdecode(name))
+    (parts / f"train/ant/x.{os.fsdecode(name)}").write_bytes(b"")
+    reading = load(parts, tmp_path / "cache").reading
     assert all(text.isprintable() for pair in reading.facts for text in pair)
     assert "1 image" in dict(reading.facts)["Not read"]

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from experiments.images.tasks import folder as folder_module
+from experiments.images.tasks import progress
 from experiments.images.tasks.image_files.decoding import Picture, decode
 from experiments.images.tasks.reading import ToRgb
 from tests.support.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal, save
@@ -45,57 +46,51 @@ def test_missing_and_wrong_folders(tmp_path: Path) -> None:
     assert "has no test/ beside train/" in refusal(tmp_path / "half", cache)
 
 
-def test_too_few_classes(tmp_path: Path) -> None:
-    root = make_classes(tmp_path / "images")
-    shutil.rmtree(root / "ant")
-    shutil.rmtree(root / "bee")
-    assert "only one class, 'cat'" in refusal(root, tmp_path / "cache")
-    (root / "dog").mkdir()
-    assert "class 'dog' has no images" in refusal(root, tmp_path / "cache")
+def test_too_few_classes(classes: Path, tmp_path: Path) -> None:
+    shutil.rmtree(classes / "ant")
+    shutil.rmtree(classes / "bee")
+    assert "only one class, 'cat'" in refusal(classes, tmp_path / "cache")
+    (classes / "dog").mkdir()
+    assert "class 'dog' has no images" in refusal(classes, tmp_path / "cache")
 
 
-def test_parts_with_other_classes(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    (root / "test/cat").rename(root / "test/cats")
-    assert refusal(root, tmp_path / "cache").endswith("'cat' only in train/; 'cats' only in test/")
-    shutil.rmtree(root / "test/cats")
-    assert refusal(root, tmp_path / "cache").endswith("'cat' only in train/")
+def test_parts_with_other_classes(parts: Path, tmp_path: Path) -> None:
+    (parts / "test/cat").rename(parts / "test/cats")
+    assert refusal(parts, tmp_path / "cache").endswith("'cat' only in train/; 'cats' only in test/")
+    shutil.rmtree(parts / "test/cats")
+    assert refusal(parts, tmp_path / "cache").endswith("'cat' only in train/")
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_a_class_without_images(part: str, tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    for path in (root / part / "bee").iterdir():
+def test_a_class_without_images(part: str, parts: Path, tmp_path: Path) -> None:
+    for path in (parts / part / "bee").iterdir():
         path.unlink()
-    assert f"class 'bee' has no images in {part}/" in refusal(root, tmp_path / "cache")
+    assert f"class 'bee' has no images in {part}/" in refusal(parts, tmp_path / "cache")
 
 
-def test_broken_images_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    (root / "train/cat/0.png").write_bytes(b"")
-    (root / "test/ant/1.png").write_text("no image at all")
-    whole = (root / "train/bee/2.png").read_bytes()
-    (root / "train/bee/2.png").write_bytes(whole[: len(whole) // 2])
-    said = refusal(root, tmp_path / "cache")
+def test_broken_images_are_counted_and_the_first_is_named(parts: Path, tmp_path: Path) -> None:
+    (parts / "train/cat/0.png").write_bytes(b"")
+    (parts / "test/ant/1.png").write_text("no image at all")
+    whole = (parts / "train/bee/2.png").read_bytes()
+    (parts / "train/bee/2.png").write_bytes(whole[: len(whole) // 2])
+    said = refusal(parts, tmp_path / "cache")
     assert "3 of 18 images cannot be read, first 'test/ant/1.png': not an image" in said
     assert said.endswith("; then 'train/bee/2.png', 'train/cat/0.png'")
-    (root / "test/ant/1.png").unlink()
-    (root / "train/cat/0.png").unlink()
-    said = refusal(root, tmp_path / "cache")
+    (parts / "test/ant/1.png").unlink()
+    (parts / "train/cat/0.png").unlink()
+    said = refusal(parts, tmp_path / "cache")
     assert "1 of 16 images cannot be read, first 'train/bee/2.png': " in said
     assert "truncated" in said
 
 
-def test_a_link_to_nothing(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    (root / "train/bee/9.png").symlink_to("nowhere.png")
-    said = refusal(root, tmp_path / "cache")
+def test_a_link_to_nothing(parts: Path, tmp_path: Path) -> None:
+    (parts / "train/bee/9.png").symlink_to("nowhere.png")
+    said = refusal(parts, tmp_path / "cache")
     assert "train/bee/9.png' (a link to nothing): No such file" in said
 
 
-def test_a_decompression_bomb(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    path = root / "train/ant/1.png"
+def test_a_decompression_bomb(parts: Path, tmp_path: Path) -> None:
+    path = parts / "train/ant/1.png"
     data = bytearray(path.read_bytes())
     for side in (12_000, 60_000):  # Pillow only warns of the first
         data[16:24] = struct.pack(">2I", side, side)
@@ -103,7 +98,7 @@ def test_a_decompression_bomb(tmp_path: Path) -> None:
         path.write_bytes(data)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            said = refusal(root, tmp_path / "cache")
+            said = refusal(parts, tmp_path / "cache")
         assert "1 of 18 images cannot be read, first 'train/ant/1.png'" in said
         assert "pixels" in said
 
@@ -113,20 +108,18 @@ def test_a_thin_strip_is_not_blown_up(tmp_path: Path) -> None:
     assert (got == [255, 0, 0]).all()
 
 
-def test_grey_values_that_have_no_scale(tmp_path: Path) -> None:
-    root = make_parts(tmp_path / "images")
-    Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(root / "train/ant/9.tif")
-    assert "floating point" in refusal(root, tmp_path / "cache")
-    Image.fromarray(np.full((16, 16), 70_000, np.int32)).save(root / "train/ant/9.tif")
-    assert "more than 16 bits" in refusal(root, tmp_path / "cache")
+def test_grey_values_that_have_no_scale(parts: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(parts / "train/ant/9.tif")
+    assert "floating point" in refusal(parts, tmp_path / "cache")
+    Image.fromarray(np.full((16, 16), 70_000, np.int32)).save(parts / "train/ant/9.tif")
+    assert "more than 16 bits" in refusal(parts, tmp_path / "cache")
 
 
-def test_many_threadsdecode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_classes(tmp_path / "images")
-    one = load(root, tmp_path / "one").content_hash
+def test_many_threadsdecode_the_same(classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = load(classes, tmp_path / "one").content_hash
     monkeypatch.setattr(folder_module, "_SMALL_BYTES", 0)
     monkeypatch.setattr(folder_module, "_BLOCK", 2)
-    monkeypatch.setattr(folder_module, "_SAY_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
     monkeypatch.setattr(folder_module, "num_cores", lambda: 4)
     threads = set()
 
@@ -136,19 +129,18 @@ def test_many_threadsdecode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(folder_module, "decode", watched)
     lines: list[str] = []
-    assert load(root, tmp_path / "many", say=lines.append).content_hash == one
+    assert load(classes, tmp_path / "many", say=lines.append).content_hash == one
     assert len(threads) > 1
     assert lines[0] == "folder images: decoding 30 images, once"
     assert "30 of 30 images decoded" in lines[-1]
 
 
-def test_more_images_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_parts(tmp_path / "images")
+def test_more_images_than_memory(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def no_memory(shape: tuple[int, ...], dtype: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(np, "empty", no_memory)
-    said = refusal(root, tmp_path / "cache", 1024)
+    said = refusal(parts, tmp_path / "cache", 1024)
     assert "18 images of 1024 px need" in said
     assert "GiB" in said

@@ -1,7 +1,6 @@
 """MNIST through torchvision, from forged files on a server of this machine."""
 
 import gzip
-import socket
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import MNIST
 
-from experiments.images.tasks import downloads, load_task
+from experiments.images.tasks import load_task
 from experiments.images.tasks import mnist as mnist_module
 from experiments.images.tasks.cache import cached
 from experiments.images.tasks.downloads import DownloadError
@@ -21,7 +20,7 @@ from experiments.images.tasks.reading import Reading
 from experiments.study.plan import make_plan
 from experiments.study.study import load_study
 from ledger.errors import UserError
-from tests.support.download_server import forget_proxies, md5, serve
+from tests.support.download_server import failed_download, forget_proxies, md5, serve
 from tests.support.tiny_study import write_sweep
 
 PARTS = {"train": (1, [5, 0, 4, 1, 9]), "t10k": (2, [7, 2])}
@@ -73,14 +72,9 @@ def put(files: dict[str, bytes], folder: Path) -> Path:
 
 
 def failure(cache: Path) -> str:
-    with pytest.raises(DownloadError) as error:
-        load(cache)
-    assert "\n" not in str(error.value)
-    assert str(error.value).startswith(f"mnist: cannot be downloaded from {MNIST.mirrors[0]}: ")
-    assert error.value.label == "MNIST"
-    assert list(cache.iterdir()) == []
-    assert socket.getdefaulttimeout() is None
-    return str(error.value)
+    message = failed_download(load, cache)
+    assert message.startswith(f"mnist: cannot be downloaded from {MNIST.mirrors[0]}: ")
+    return message
 
 
 def assert_whole(task: Any) -> None:
@@ -155,12 +149,6 @@ def test_something_else_instead_of_the_files(
         assert expected in failure(tmp_path / "cache")
 
 
-def test_cut_off(packed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serve(200, {name: data[:20] for name, data in packed.items()}, 1000) as (url, _):
-        monkeypatch.setattr(MNIST, "mirrors", [url])
-        failure(tmp_path / "cache")
-
-
 def test_a_study_of_it_falls_back_to_sprites_and_names_it(tmp_path: Path, cache: Path) -> None:
     study, lines = (
         load_study(
@@ -175,13 +163,6 @@ def test_a_study_of_it_falls_back_to_sprites_and_names_it(tmp_path: Path, cache:
     assert lines[2] == (
         "MNIST cannot be had here, so this study runs on the built-in task `sprites` instead, and says so."
     )
-
-
-def test_a_black_hole_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "TIMEOUT_S", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, never answers
-        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{silent.getsockname()[1]}/"])
-        assert "timed out" in failure(tmp_path / "cache")
 
 
 @pytest.mark.parametrize("below", ["", "MNIST/raw"])

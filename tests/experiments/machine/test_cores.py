@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ V1 = (
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path, monkeypatch):
     monkeypatch.setattr(cores, "_num_usable", lambda: 64)
     return tmp_path
 
@@ -34,7 +33,7 @@ def write(root: Path, files: dict[str, str]) -> None:
         (root / name).write_text(text)
 
 
-def test_without_groups_it_is_what_the_process_may_run_on(root: Path) -> None:
+def test_without_groups_it_is_what_the_process_may_run_on(root):
     assert num_cores(root) == 64
     assert free_memory(root) == float("inf")
     write(root, {"proc/meminfo": "MemTotal:  900 kB\nMemAvailable:    512 kB\n"})
@@ -52,14 +51,14 @@ def test_without_groups_it_is_what_the_process_may_run_on(root: Path) -> None:
         ("", 64),
     ],
 )
-def test_a_quota_of_version_2(root: Path, quota: str, number: int) -> None:
+def test_a_quota_of_version_2(root, quota, number):
     write(root, {"proc/self/cgroup": "0::/user.slice/a b\n", "proc/self/mountinfo": V2})
     write(root, {"sys/fs/cgroup/user.slice/a b/cpu.max": f"{quota}\n"})
     assert num_cores(root) == number
 
 
 @pytest.mark.parametrize(("quota", "number"), [("400000", 4), ("150000", 1), ("50000", 1), ("-1", 64)])
-def test_a_quota_of_version_1(root: Path, quota: str, number: int) -> None:
+def test_a_quota_of_version_1(root, quota, number):
     write(
         root, {"proc/self/cgroup": "4:cpu,cpuacct:/job\n2:cpuset:/\n0::/\n", "proc/self/mountinfo": V1.format(root="/")}
     )
@@ -68,7 +67,7 @@ def test_a_quota_of_version_1(root: Path, quota: str, number: int) -> None:
     assert num_cores(root) == number
 
 
-def test_a_group_above_may_have_less(root: Path) -> None:
+def test_a_group_above_may_have_less(root):
     write(root, {"proc/self/cgroup": "0::/pod/container/inner\n", "proc/self/mountinfo": V2})
     above = "sys/fs/cgroup/pod"
     write(root, {f"{above}/cpu.max": "300000 100000\n", f"{above}/container/inner/cpu.max": "800000 100000\n"})
@@ -88,7 +87,7 @@ def test_a_group_above_may_have_less(root: Path) -> None:
         ("/docker/1f2e", "/../.."),
     ],
 )
-def test_in_a_container_what_is_mounted_counts(root: Path, group: str, top: str) -> None:
+def test_in_a_container_what_is_mounted_counts(root, group, top):
     lines = f"4:cpu,cpuacct:{group}\n5:memory:{group}\n"
     write(root, {"proc/self/cgroup": lines, "proc/self/mountinfo": V1.format(root=top)})
     inside = "/1f2e" if top == "/docker" else ""
@@ -102,20 +101,20 @@ def test_in_a_container_what_is_mounted_counts(root: Path, group: str, top: str)
     assert (num_cores(root), free_memory(root)) == (2, 300 * MIB)
 
 
-def test_a_mount_with_a_space_in_its_name(root: Path) -> None:
+def test_a_mount_with_a_space_in_its_name(root):
     write(root, {"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": V2.replace("/sys/fs/cgroup", "/my\\040groups")})
     write(root, {"my groups/cpu.max": "200000 100000\n"})
     assert num_cores(root) == 2
 
 
-def test_memory_that_is_used_up_is_none(root: Path) -> None:
+def test_memory_that_is_used_up_is_none(root):
     write(root, {"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": V2})
     write(root, {"sys/fs/cgroup/memory.max": "1000\n", "sys/fs/cgroup/memory.current": "4000\n"})
     assert free_memory(root) == 0
 
 
 @pytest.fixture
-def half_a_core() -> Iterator[Path]:
+def half_a_core():
     """The file that takes a process into a real group with half a core, and into one below it."""
     made: list[Path] = []
     try:
@@ -133,7 +132,7 @@ def half_a_core() -> Iterator[Path]:
             folder.rmdir()
 
 
-def test_a_real_quota(half_a_core: Path) -> None:
+def test_a_real_quota(half_a_core):
     program = (
         "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid()))\n"
         "from experiments.machine.cores import limit_threads, num_cores; limit_threads()\n"
@@ -146,9 +145,7 @@ def test_a_real_quota(half_a_core: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["speed"], ["accuracy", "images"]], ids=" ".join)
-def test_a_bench_without_shared_memory_says_so(
-    command: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bench_without_shared_memory_says_so(command, here, monkeypatch, capsys):
     monkeypatch.setattr(cores, "SHARED_MEMORY", str(here / "shm"))
     assert main([*command, "--quick"]) == 2
     said = f"{command[0]}: {here}/shm, which PyTorch's loaders need, cannot be written; mount one"

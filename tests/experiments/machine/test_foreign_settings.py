@@ -32,17 +32,17 @@ def child(code: str, **settings: str) -> str:
 DROP = "from experiments.machine.foreign_settings import drop_foreign_settings as drop; drop(); import os\n"
 
 
-def test_every_name_is_tried() -> None:
+def test_every_name_is_tried():
     assert {name for name in HOSTILE if not name.startswith(DROPPED_PREFIX)} == DROPPED
 
 
-def test_no_process_that_is_started_has_them() -> None:
+def test_no_process_that_is_started_has_them():
     code = f"{DROP}import subprocess; print(subprocess.run(['env'], capture_output=True, text=True).stdout)"
     names = {line.partition("=")[0] for line in child(code, **HOSTILE).splitlines()}
     assert not HOSTILE.keys() & names
 
 
-def test_tables_are_the_same(tmp_path: Path) -> None:
+def test_tables_are_the_same(tmp_path):
     def tables(folder: Path, **settings: str) -> tuple[int, str, str]:
         folder.mkdir()
         command = [sys.executable, "-m", "experiments", "tables", "--runs", str(GOLDEN)]
@@ -57,14 +57,14 @@ def test_tables_are_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "kept"), [("0", False), ("1", False), ("x", False), ("", False), ("100", True)])
-def test_a_width_that_no_terminal_has_is_not_believed(value: str, kept: bool) -> None:
+def test_a_width_that_no_terminal_has_is_not_believed(value, kept):
     """With COLUMNS=0 rich printed nothing of a whole sweep."""
     print_it = f"{DROP}from rich.console import Console; Console().print('word ' * 40)"
     assert child(print_it, COLUMNS=value).count("word") == 40
     assert child(f"{DROP}print('COLUMNS' in os.environ)", COLUMNS=value) == str(kept)
 
 
-def test_colours_are_the_users_choice() -> None:
+def test_colours_are_the_users_choice():
     print_it = f"{DROP}from rich.console import Console; print(repr(Console(file=None).color_system))"
     assert child(print_it, FORCE_COLOR="1", TERM="xterm-256color", COLORTERM="") == "'256'"
     assert "\x1b[" in child(f"{DROP}from rich.console import Console; Console().print('[red]x')", FORCE_COLOR="1")
@@ -72,7 +72,7 @@ def test_colours_are_the_users_choice() -> None:
     assert child(f"{DROP}from rich.console import Console; Console().print('[red]x')", **plain) == "x"
 
 
-def test_machines_and_memory_are_the_users_choice() -> None:
+def test_machines_and_memory_are_the_users_choice():
     names = (
         *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTORCH_ALLOC_CONF"),
         *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR", "HTTPS_PROXY", "WANDB_MODE", "TORCH_CPP_LOG_LEVEL"),
@@ -84,7 +84,7 @@ def test_machines_and_memory_are_the_users_choice() -> None:
 ROW = re.compile(r"^\|.*\| (tests/\S+)::(test_\w+) \|$", re.MULTILINE)
 
 
-def test_each_row_of_the_table_has_its_test() -> None:
+def test_each_row_of_the_table_has_its_test():
     text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
     table = text.partition("| setting | what is done with it | test |")[2].partition("\n## ")[0].strip()
     rows = ROW.findall(table)
@@ -93,14 +93,14 @@ def test_each_row_of_the_table_has_its_test() -> None:
         assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file} has no {name}"
 
 
-def test_single_precision_is_single_precision() -> None:
+def test_single_precision_is_single_precision():
     code = f"{DROP}import torch; print(torch.get_float32_matmul_precision())"
     assert child(code, TORCH_ALLOW_TF32_CUBLAS_OVERRIDE="1") == "highest"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are asked of Linux")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core is all there is")
-def test_workers_are_not_bound_to_one_core() -> None:
+def test_workers_are_not_bound_to_one_core():
     binding = {name: HOSTILE[name] for name in ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY")}
     code = "import torch; torch.rand(8, 8) @ torch.rand(8, 8); print(len(os.sched_getaffinity(0)))"
     allowed = len(os.sched_getaffinity(0))
@@ -108,7 +108,7 @@ def test_workers_are_not_bound_to_one_core() -> None:
     assert child(DROP + code, **binding) == str(allowed)
 
 
-def test_a_worker_drops_them_too() -> None:
+def test_a_worker_drops_them_too():
     """A cluster's node has an environment of its own."""
     code = """
 import multiprocessing, os, sys
@@ -123,7 +123,7 @@ print(torch.get_float32_matmul_precision(), sys.warnoptions)
     assert child(code, TORCH_ALLOW_TF32_CUBLAS_OVERRIDE="1") == "highest ['ignore']"
 
 
-def test_warnings_of_libraries_stay_off_the_terminal() -> None:
+def test_warnings_of_libraries_stay_off_the_terminal():
     code = f"{DROP}import warnings; warnings.warn('of a library'); print('silent')"
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, env=CLEAN | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)

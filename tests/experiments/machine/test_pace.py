@@ -7,14 +7,14 @@ from experiments.machine.pace import Pace
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def clock(monkeypatch):
     """Its last entry is what time it is."""
     now = [1000.0]
     monkeypatch.setattr(pace, "monotonic", lambda: now[-1])
     return now
 
 
-def test_work_is_due_at_first_and_then_after_a_pause_in_proportion(clock: list[float]) -> None:
+def test_work_is_due_at_first_and_then_after_a_pause_in_proportion(clock):
     work = Pace(0.1)
     assert work.pause_s() == 0
     with work.at_work():
@@ -27,7 +27,7 @@ def test_work_is_due_at_first_and_then_after_a_pause_in_proportion(clock: list[f
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.2, 5.0])
-def test_it_takes_its_share_and_no_more(clock: list[float], seconds: float) -> None:
+def test_it_takes_its_share_and_no_more(clock, seconds):
     work, spent_s = Pace(0.05), 0.0
     for _ in range(10_000):
         clock.append(clock[-1] + 0.05)
@@ -39,7 +39,7 @@ def test_it_takes_its_share_and_no_more(clock: list[float], seconds: float) -> N
     assert spent_s > 0
 
 
-def test_work_that_fails_was_work(clock: list[float]) -> None:
+def test_work_that_fails_was_work(clock):
     work = Pace(0.5)
 
     def fail() -> None:

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from experiments.images.poses import parse_pose
-from experiments.networks.models.canonical import CanonicalNetwork
+from experiments.networks.models.canonical import CanonicalNetwork, each_turned, turned
 from experiments.networks.network import Batch
-from experiments.networks.turned import each_turned, turned
 from ledger.errors import UserError
 from stn.sampler import Sampler
 from tests.support.networks import build, some_batch
@@ -162,7 +161,7 @@ def test_the_nearest_copy_undoes_the_pose():
         ("canonical:num_turns=8:max_deg=60", "num_turns: 8 turns from -max_deg to max_deg leave out"),
         ("canonical:tested=2", "tested: goes with choice=latent"),
         ("canonical:choice=latent:copies=1", "copies: of one there is nothing to learn which is better"),
-        ("canonical:choice=latent:copies=17", "copies: 17 is not between 0 and num_turns=16"),
+        ("canonical:choice=latent:copies=17", "copies: 17 is more than num_turns=16"),
         ("canonical:scorer_px=64", "scorer_px: it needs images of 64 px or more, got 32"),
     ],
 )

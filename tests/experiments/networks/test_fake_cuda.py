@@ -21,7 +21,6 @@ from experiments.images.corruptions import CORRUPTIONS, SEVERITIES
 from experiments.images.draws import permutation, uniform
 from experiments.images.poses import POSES, disc_mask, posed_px, put_in_pose
 from experiments.networks.network import Batch, Network
-from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
 from experiments.runs.evaluation import BATCH_SIZE, evaluate
 from experiments.runs.images import Anew, DeviceImages, split
 from experiments.runs.robustness import Placement, Subjects, corrupting
@@ -31,7 +30,7 @@ from stn import spline
 from stn.affine import identity
 from stn.maps import AffineMap
 from stn.sampler import Sampler, base_grid, warp
-from tests.support.networks import NETWORKS
+from tests.support.networks import NETWORKS, build, policy_of
 
 CUDA = torch.device("cuda", 0)
 
@@ -69,20 +68,6 @@ def moved(network: Network, mode: FakeTensorMode) -> Network:
             if buffer is not None:
                 module._buffers[name] = fake(buffer, mode)
     return network
-
-
-def build(name: str) -> Network:
-    """With real numbers, on the CPU."""
-    variant = parse_variant(name)
-    return build_network(
-        variant,
-        build_model_recipe(variant, {}),
-        num_classes=10,
-        image_px=32,
-        mean_C=torch.zeros(3),
-        std_C=torch.ones(3),
-        seed=0,
-    )
 
 
 @contextmanager
@@ -144,7 +129,7 @@ def test_networks(name):
 
 @pytest.mark.parametrize("policy_name", list(POLICIES))
 def test_policies(mode, policy_name):
-    policy = build_policy(parse_variant(f"cnn+{policy_name}"), {})
+    policy = policy_of(f"cnn+{policy_name}")
     index_B = torch.arange(5, device=CUDA)
     u_BK = uniform(index_B, policy.num_draws, seed=0, epoch=1, purpose="augment")
     for value in policy.draw(u_BK, 32).values():
@@ -243,7 +228,7 @@ def test_corruptions(mode, name):
     u = corruption.draw(name, torch.arange(4, device=CUDA), raw_BCHW.shape[1:])
     assert u.device == CUDA
     for severity in SEVERITIES:
-        x_BCHW, poses = corrupting(corruption, u, severity)(raw_BCHW, images.poses, torch.arange(4, device=CUDA))
+        x_BCHW, poses = corrupting(corruption, u, severity)(raw_BCHW, images.poses)
         check(x_BCHW, 4, 3, 32, 32)
         check(poses.from_upright().apply(base_grid(3, 3, CUDA)), 4, 9, 2)
 

@@ -2,31 +2,22 @@
 
 import copy
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from experiments.images.tasks import Images, Task
 from experiments.networks.models import MODELS
-from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.networks.variants import parse_variant
 from experiments.runs.evaluation import evaluate
-from experiments.runs.images import DeviceImages, channel_statistics, to_device
-from experiments.runs.run import Outcome, train_and_score
-from experiments.runs.training import Row, train
+from experiments.runs.images import to_device
+from experiments.runs.run import Outcome, train_and_score, untrained_network
+from experiments.runs.training import Row
 from ledger.config import Optim, Protocol, RunConfig
 from ledger.options import Value
-from tests.support.networks import NETWORKS, build, built, some_batch
-
-
-def easy_images(num: int) -> DeviceImages:
-    """Noise over ten patterns of coloured squares."""
-    labels_N = torch.arange(num) % 10
-    squares_K44C = torch.rand(10, 4, 4, 3).repeat_interleave(8, 1).repeat_interleave(8, 2)
-    pixels_NHWC = 0.6 * squares_K44C[labels_N] + 0.4 * torch.rand(num, 32, 32, 3)
-    return DeviceImages((pixels_NHWC * 255).to(torch.uint8), labels_N)
+from tests.support.networks import NETWORKS, built, easy_images, same, some_batch, train_on
 
 
 @pytest.mark.parametrize(
@@ -40,26 +31,21 @@ def easy_images(num: int) -> DeviceImages:
     ],
 )
 def test_200_images_can_be_learnt(name, lr, epochs):
-    images = easy_images(200)
-    mean_C, std_C = channel_statistics(images)
-    variant = parse_variant(name)
-    recipe = build_model_recipe(variant, {})
-    network = build_network(variant, recipe, num_classes=10, image_px=32, mean_C=mean_C, std_C=std_C, seed=0)
-    network.whiten(images.raw(torch.arange(200)))
-    start: dict[str, Tensor] = copy.deepcopy(network.state_dict())
-    protocol = Protocol(epochs=epochs, batch_size=20, label_smoothing=0, precision="fp32", device="cpu")
-    if variant.backbone == "fcn":  # it has no filters, and plans refuse Muon for it
-        protocol = dataclasses.replace(protocol, optimiser="sgd")
-    rows: list[Row] = []
-    run = RunConfig(variant=name, protocol=protocol, optim=Optim(lr=lr))
-    assert train(network, build_policy(variant, {}), images, None, run, rows.append) == "completed"
+    images, variant = easy_images(200), parse_variant(name)
+    # fcn has no filters, and plans refuse Muon for it.
+    optimiser: Literal["muon", "sgd"] = "sgd" if variant.backbone == "fcn" else "muon"
+    protocol = Protocol(
+        epochs=epochs, batch_size=20, label_smoothing=0, optimiser=optimiser, precision="fp32", device="cpu"
+    )
+    network = untrained_network(RunConfig(variant=name, protocol=protocol), images, 10)
+    start = copy.deepcopy(network.state_dict())
+    status, _, rows = train_on(images, name, protocol, network=network, lr=lr)
+    assert status == "completed"
     # These move what they see at random, and so take longer.
     bar, share = (0.85, 0.5) if variant.model in ("stn_random", "ti_cnn") else (0.95, 0.25)
     assert evaluate(network, images, "fp32").accuracy > bar
     first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
-    assert first is not None
-    assert last is not None
-    assert last < share * first
+    assert first is not None and last is not None and last < share * first
     moved = {key for key, value in network.state_dict().items() if not torch.equal(value, start[key])}
     assert {key for key, parameter in network.named_parameters() if parameter.requires_grad} <= moved
 
@@ -69,16 +55,12 @@ def test_a_transformer_that_may_not_learn_is_the_plain_backbone(model):
     """Bit for bit, dropout included: what separates the two variants is the transformer and nothing else."""
     images = easy_images(60)
     protocol = Protocol(epochs=2, batch_size=20, precision="fp32", device="cpu")
-    states = []
     still: dict[str, Value] = {} if model == "stn_frozen" else {"loc_lr_factor": 0.0}
-    values: dict[str, Value]
-    for name, values in (("cnn@lenet", {}), (f"{model}@lenet", still)):
-        variant = parse_variant(name)
-        network = build(name, values=values)
-        run = RunConfig(variant=name, model=values, protocol=protocol, optim=Optim(lr=0.02))
-        train(network, build_policy(variant, {}), images, None, run, lambda row: None)
-        states.append(network.backbone.state_dict())
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    plain, transformer = (
+        train_on(images, name, protocol, model=values)[1].backbone.state_dict()
+        for name, values in (("cnn@lenet", {}), (f"{model}@lenet", still))
+    )
+    assert same(plain, transformer)
 
 
 def noise(num: int, seed: int) -> Images:
@@ -93,8 +75,6 @@ def noise(num: int, seed: int) -> Images:
 PROTOCOL = Protocol(
     train_images=20, val_images=10, epochs=2, batch_size=10, precision="fp32", device="cpu", robustness="none"
 )
-
-
 TASK = Task("folder", "noise", ("a", "b", "c"), noise(40, 0), noise(12, 1), "0" * 64)
 
 

@@ -1,4 +1,4 @@
-"""The contract of models and backbones, over everything that is registered and every factor of a transformer."""
+"""The contract of models and backbones, over all that is registered and every factor of a transformer; their sizes."""
 
 import copy
 import itertools
@@ -8,16 +8,29 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from baselines.backbones import BACKBONES
 from experiments.machine.device import autocast
 from experiments.networks.models import MODELS
-from experiments.networks.variants import build_model_recipe, parse_variant
+from experiments.networks.models.cnn_matched import count_parameters
+from experiments.networks.variants import parse_variant
 from experiments.runs.optimiser import Optimiser, filters_of
 from ledger.config import Optim, Protocol
 from ledger.errors import UserError
 from ledger.roles import WITH_TRANSFORMER
-from tests.support.networks import NETWORKS, ON_BACKBONES, OPTIONS, build, built, some_batch
+from tests.support.networks import (
+    NETWORKS,
+    ON_BACKBONES,
+    OPTIONS,
+    RIVALS,
+    build,
+    built,
+    model_of,
+    num_parameters,
+    same,
+    some_batch,
+)
 
-TRANSFORMERS = [name for name in NETWORKS if build_model_recipe(parse_variant(name), {}).role in WITH_TRANSFORMER]
+TRANSFORMERS = [name for name in NETWORKS if model_of(name).role in WITH_TRANSFORMER]
 LEARNED = [name for name in TRANSFORMERS if name in MODELS and name != "stn_random"]
 # A tile, a disturbed start, an average over points and one over turned copies are not the identity.
 IDENTITIES = [
@@ -32,7 +45,7 @@ IDENTITIES = [
 PLAIN_AT_FIRST = ("cnn", "cnn_recipe", "deformable", "ti_cnn")
 """Models without maps that are the plain backbone before, or outside, training."""
 
-every_network = pytest.mark.parametrize("name", NETWORKS)
+every_network = pytest.mark.parametrize("name", [*NETWORKS, *(name for name in RIVALS if name not in NETWORKS)])
 
 
 @every_network
@@ -79,14 +92,20 @@ def test_a_gradient_reaches_what_chooses_the_maps(name):
 def test_the_seed_decides_the_start(name):
     start = built(name).state_dict()
     torch.rand(3)
-    again = build(name).state_dict()
-    assert list(start) == list(again)
-    assert all(torch.equal(start[key], again[key]) for key in start)
+    again = build(name)
+    assert same(start, again.state_dict())
     other = dict(built(name, seed=1).named_parameters())
     # The rest is constant, or copies of inputs: zeros and ones.
     drawn = {key for key, value in other.items() if ((value != value.flatten()[0]) & (value != 0) & (value != 1)).any()}
     assert any(key.startswith("backbone.") for key in drawn)
     assert not [key for key in drawn if torch.equal(start[key], other[key])]
+    batch, first = some_batch(name, 3), copy.deepcopy(built(name))
+    for training in (True, False):
+        logits = []
+        for network in (first, again):
+            torch.manual_seed(1)  # dropout
+            logits.append(network.train(training)(batch))
+        assert torch.equal(*logits)
 
 
 @every_network
@@ -112,15 +131,15 @@ def test_weights_can_be_stored_and_loaded(name):
 
 @every_network
 def test_its_learning_rate_factors_name_its_parts(name):
-    factors = build_model_recipe(parse_variant(name), {}).lr_factors()
+    factors = model_of(name).lr_factors()
     parts = {part for part, _ in built(name).named_children()}
     assert set(factors) <= parts
     assert "backbone" in parts - set(factors)  # the rate that a run's history shows is the backbone's
-    optimiser = "muon" if filters_of(built(name).backbone) else "sgd"
-    groups = Optimiser(built(name), Protocol(optimiser=optimiser), Optim(), factors).groups  # type: ignore[arg-type]
-    assert groups[0]["lr"] == Optim().lr
-    in_groups = [id(parameter) for group in groups for parameter in group["params"]]
-    assert sorted(in_groups) == sorted(id(each) for each in built(name).parameters() if each.requires_grad)
+    for kind in ("muon", "sgd") if filters_of(built(name).backbone) else ("sgd",):
+        groups = Optimiser(built(name), Protocol(optimiser=kind), Optim(), factors).groups
+        assert groups[0]["lr"] == Optim().lr
+        in_groups = [id(parameter) for group in groups for parameter in group["params"]]
+        assert sorted(in_groups) == sorted(id(each) for each in built(name).parameters() if each.requires_grad)
 
 
 @every_network
@@ -189,4 +208,70 @@ def test_too_small_images_are_refused_and_the_smallest_allowed_ones_train(name):
         assert re.search(r" of (a multiple of \d+ px|\d+ px or more), got \d+$", message)
     network = build(name, image_px=image_px).train()
     # One image, as the last batch of an epoch may be.
-    assert network(some_batch(name, 1, image_px)).shape == (1, 10)
+    logits_BX = network(some_batch(name, 1, image_px))
+    assert logits_BX.shape == (1, 10)
+    F.cross_entropy(logits_BX, torch.tensor([3])).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
+every_backbone = pytest.mark.parametrize("backbone", list(BACKBONES))
+
+
+@pytest.mark.parametrize(
+    ("name", "num"),
+    [
+        ("cnn@lenet", 31_340),
+        ("stn_affine@lenet", 39_884),
+        ("cnn", 126_520),
+        ("stn_affine", 126_520 + 8_544),
+        ("stn_frozen", 126_520),
+        ("cnn@cnn4", 243_146),
+        ("stn_affine@cnn4", 243_146 + 8_544),
+        ("cnn@p4cnn", 241_386),
+        ("cnn@resnet18", 11_173_962),
+        ("stn_affine@resnet18", 11_173_962 + 8_544),
+    ],
+)
+def test_parameters_are_as_many_as_documented(name, num):
+    assert num_parameters(name) == num
+
+
+@every_backbone
+def test_the_matched_cnn_is_as_large_as_the_transformer_s(backbone):
+    plain, matched, target = (num_parameters(f"{m}@{backbone}") for m in ("cnn", "cnn_matched", "stn_affine"))
+    assert abs(matched - target) <= abs(plain - target)
+    assert matched == pytest.approx(target, rel=0.02)
+
+
+@pytest.mark.parametrize("width", [0.05, 0.1, 0.25])
+def test_a_transformer_is_also_where_the_backbone_is_small_beside_the_localisation_network(width):
+    matched, target = (num_parameters(f"{model}@cnn:width={width}") for model in ("cnn_matched", "stn_affine"))
+    assert matched == pytest.approx(target, rel=0.06)  # channels come in whole numbers
+
+
+@every_backbone
+def test_no_width_matches_better(backbone):
+    with torch.device("meta"):
+        sizes = [
+            count_parameters(BACKBONES[backbone](num_classes=10, image_px=32, in_channels=3, width=1 + step / 256))
+            for step in range(0, 257, {"lenet": 1, "resnet18": 64}.get(backbone, 8))
+        ]
+    target, matched = num_parameters(f"stn_affine@{backbone}"), num_parameters(f"cnn_matched@{backbone}")
+    assert abs(matched - target) <= min(abs(size - target) for size in sizes)
+
+
+@every_backbone
+def test_a_backbone_grows_with_its_width(backbone):
+    with torch.device("meta"):
+        sizes = [
+            count_parameters(BACKBONES[backbone](num_classes=10, image_px=32, in_channels=3, width=width))
+            for width in (0.01, 0.5, 1.0, 1.5, 2.0)
+        ]
+    assert sizes == sorted(set(sizes))
+    assert [num_parameters(f"cnn@{backbone}:width={width}") for width in (0.01, 0.5, 1, 1.5, 2)] == sizes
+
+
+def test_pixels_are_normalised_by_channel():
+    network, raw_BCHW = built("cnn"), torch.rand(2, 3, 8, 8)
+    mean, std = (torch.tensor(v)[:, None, None] for v in ([0.4, 0.5, 0.6], [0.2, 0.25, 0.3]))
+    torch.testing.assert_close(network.normalise(raw_BCHW), (raw_BCHW - mean) / std)

@@ -6,7 +6,6 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,14 +22,14 @@ from experiments.networks.variants import build_policy, parse_variant
 from experiments.probe import sizes
 from experiments.probe import study as probe_study
 from experiments.probe.advice import NAMES, Answer, advice
-from experiments.probe.augmentations import AUGMENTATIONS, augmentations
-from experiments.probe.sizes import fit_to_time, min_epochs, num_steps, round_down, wall_seconds, with_seeds, with_sizes
-from experiments.probe.study import compared, load_probe, trying, with_margin
-from experiments.study.arms import check_arm
+from experiments.probe.sizes import fit_to_time, min_epochs, round_down, wall_seconds, with_seeds, with_sizes
+from experiments.probe.study import AUGMENTATIONS, augmentations, compared, load_probe, trying, with_margin
+from experiments.study.arms import check_arms
 from experiments.study.plan import Plan
 from experiments.terminal.cli import main
 from experiments.terminal.commands.ledgers import named_study
 from experiments.terminal.commands.options import find_study
+from ledger.config import num_steps
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.listed import keys_of
@@ -44,7 +43,7 @@ def planned(train_images: int, test_images: int, minutes: float = 10.0) -> Plan:
     """A probe's plan on so many images, without any."""
     study = compared(load_probe(Path("somewhere"), minutes, "cpu"), "d4")
     protocol = replace(study.protocol, train_images=train_images, val_images=train_images // 4, test_images=test_images)
-    arms = tuple(check_arm(study, "upright", index) for index in range(len(study.variants)))
+    arms = check_arms(study)
     return Plan("probe", study, cast(Any, None), cast(Any, None), protocol, arms)
 
 
@@ -52,7 +51,7 @@ def test_a_probe_is_four_variants_three_claims_and_the_seeds_to_decide_them() ->
     study = compared(load_probe(Path("somewhere"), 2.5, "cpu"), "d4:mirror=false")
     assert (study.name, study.task, study.own_images) == ("advice-2-5min", "folder:somewhere", True)
     with_copies = ["cnn+d4:mirror=false", "stn_affine+d4:mirror=false"]
-    assert [entry.variant for entry in study.variants] == ["cnn", with_copies[0], "stn_affine", with_copies[1]]
+    assert list(study.variants) == ["cnn", with_copies[0], "stn_affine", with_copies[1]]
     assert study.claims.declared and [(claim.variant, claim.baseline) for claim in study.claims.family] == [
         (with_copies[0], "cnn"),
         ("stn_affine", "cnn"),
@@ -105,7 +104,7 @@ def test_a_misspelt_say_is_refused(turns: str, mirror: str, said: str) -> None:
 def test_augmentations_are_tried_once_and_on_validation_images_alone() -> None:
     study = trying(load_probe(Path("somewhere"), 10, "cpu"), augmentations("quarter", ""))
     assert study.name == "advice-10min-tried" and not study.claims.family
-    assert [entry.variant for entry in study.variants] == ["cnn+d4:mirror=false", "cnn+d4"]
+    assert list(study.variants) == ["cnn+d4:mirror=false", "cnn+d4"]
     assert (study.search.trials, study.final_seeds) == (1, 0)
 
 
@@ -120,9 +119,7 @@ RATES = st.lists(st.floats(20, 1e5), min_size=4, max_size=4)
     workers=st.integers(1, 64),
     tried=st.integers(0, 8),
 )
-def test_sizes_fit_the_time_and_use_it(
-    train: int, test: int, rates: Sequence[float], seconds: float, workers: int, tried: int
-) -> None:
+def test_sizes_fit_the_time_and_use_it(train, test, rates, seconds, workers, tried):
     plan = planned(train, test)
 
     def takes(num_images: int, num_epochs: int) -> float:
@@ -140,7 +137,7 @@ def test_sizes_fit_the_time_and_use_it(
     images, epochs, seeds = fitted.protocol.train_images, fitted.protocol.epochs, fitted.study.final_seeds
     assert wall_seconds(fitted, rates, workers, tried) <= seconds
     assert min(FEW, train) <= images <= train and least(images) <= epochs <= plan.protocol.epochs
-    assert epochs >= sizes.MIN_EPOCHS and num_steps(images, epochs, plan.protocol) >= sizes.MIN_STEPS
+    assert epochs >= sizes.MIN_EPOCHS and num_steps(images, plan.protocol.batch_size, epochs) >= sizes.MIN_STEPS
     assert fitted.protocol.test_images == min(test, 4 * images)
     assert fitted.rungs[0].epochs == epochs // 4
     assert {rung.train_images for rung in fitted.rungs} == {images}
@@ -295,9 +292,7 @@ def test_too_few_images_are_refused_kindly(here: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
-def test_a_probe_answers_and_goes_on_where_it_was(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_probe_answers_and_goes_on_where_it_was(here, capsys, monkeypatch):
     """The real command on real files, with fewer seeds and shorter runs."""
     small = yaml.safe_load(probe_study.FILE.read_text())
     small |= {"final_seeds": 2, "budgets": {}}

@@ -7,12 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.networks.variants import build_policy, parse_variant
 from experiments.runs.averaging import AVERAGE_EVERY, Averages
-from experiments.runs.images import DeviceImages
-from experiments.runs.training import train
-from ledger.config import Optim, Protocol, RunConfig
-from tests.support.networks import build
+from ledger.config import Protocol
+from tests.support.networks import some_images, train_on
 
 
 def small_network() -> nn.Sequential:
@@ -30,7 +27,7 @@ def disturb(network: nn.Module) -> None:
             value.add_(1)
 
 
-def test_it_is_the_documented_recurrence() -> None:
+def test_it_is_the_documented_recurrence():
     network = small_network()
     averages = Averages(network)
     expected = {name: value.double().numpy().copy() for name, value in network.state_dict().items()}
@@ -51,7 +48,7 @@ def test_it_is_the_documented_recurrence() -> None:
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_it_starts_at_the_network_and_is_no_view_of_it(memory_format: torch.memory_format) -> None:
+def test_it_starts_at_the_network_and_is_no_view_of_it(memory_format):
     network = small_network().to(memory_format=memory_format)
     averages = Averages(network)
     start = copy.deepcopy(network.state_dict())
@@ -62,7 +59,7 @@ def test_it_starts_at_the_network_and_is_no_view_of_it(memory_format: torch.memo
     assert network.get_parameter("0.weight").is_contiguous(memory_format=memory_format)
 
 
-def test_what_does_not_change_stays_as_it_is() -> None:
+def test_what_does_not_change_stays_as_it_is():
     network = small_network()
     averages, before = Averages(network), copy.deepcopy(network.state_dict())
     for progress in (0.3, 0.6, 1.0):
@@ -70,13 +67,11 @@ def test_what_does_not_change_stays_as_it_is() -> None:
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_training_averages_after_every_fifth_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_averages_after_every_fifth_step(monkeypatch):
     """Whatever epochs are: of 12 steps in 4 epochs, after the fifth and the tenth."""
     pulls: list[float] = []
     monkeypatch.setattr(Averages, "pull", lambda self, progress: pulls.append(progress))
     for averaging in (True, False):
         protocol = Protocol(epochs=4, batch_size=16, averaging=averaging, precision="fp32", device="cpu")
-        run = RunConfig(variant="cnn@lenet", protocol=protocol, optim=Optim(lr=0.02))
-        images = DeviceImages(torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8), torch.arange(40) % 10)
-        train(build("cnn@lenet"), build_policy(parse_variant("cnn@lenet"), {}), images, None, run, lambda row: None)
+        train_on(some_images(), "cnn@lenet", protocol)
         assert AVERAGE_EVERY == 5 and pulls == pytest.approx([5 / 12, 10 / 12])

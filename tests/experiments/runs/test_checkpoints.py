@@ -45,14 +45,14 @@ def kept(folder: Path, *epochs: int) -> list[Path]:
     return sorted(folder.iterdir(), reverse=True)
 
 
-def test_the_last_two_generations_are_there(tmp_path: Path) -> None:
+def test_the_last_two_generations_are_there(tmp_path):
     assert epochs_found(tmp_path / "none") == []
     assert len(kept(tmp_path / "one", 3)) == 1
     assert len(kept(tmp_path / "many", 1, 2, 9, 10, 100)) == 2
     assert epochs_found(tmp_path / "many") == [100, 10]
 
 
-def test_a_file_is_safetensors_under_the_hash_of_its_content(tmp_path: Path) -> None:
+def test_a_file_is_safetensors_under_the_hash_of_its_content(tmp_path):
     (path,) = kept(tmp_path / "abc", 7)
     content = path.read_bytes()
     assert path.name == f"epoch-00007-{hashlib.sha256(content).hexdigest()}.safetensors"
@@ -71,7 +71,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_generation_is_passed_over(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_generation_is_passed_over(tmp_path, damage):
     newest, older = kept(tmp_path / "abc", 1, 2, 3)
     newest.write_bytes(DAMAGES[damage](newest.read_bytes()))
     assert epochs_found(tmp_path / "abc") == [2]
@@ -79,7 +79,7 @@ def test_a_damaged_generation_is_passed_over(tmp_path: Path, damage: str) -> Non
     assert epochs_found(tmp_path / "abc") == []
 
 
-def test_after_a_damaged_one_the_good_one_before_is_not_let_go(tmp_path: Path) -> None:
+def test_after_a_damaged_one_the_good_one_before_is_not_let_go(tmp_path):
     newest, good = kept(tmp_path / "abc", 1, 2, 3)
     newest.write_bytes(b"")
     again = Checkpoints(tmp_path / "abc", "abc", CPU)
@@ -117,13 +117,13 @@ def forged(values: object, tensors: dict[str, torch.Tensor] | None = None) -> by
         forged({}),
     ],
 )
-def test_foreign_content_under_its_right_hash_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_foreign_content_under_its_right_hash_is_refused(tmp_path, content):
     kept(tmp_path / "abc", 1)
     (tmp_path / f"abc/epoch-00002-{hashlib.sha256(content).hexdigest()}.safetensors").write_bytes(content)
     assert epochs_found(tmp_path / "abc") == [1]
 
 
-def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+def test_a_pickle_is_never_loaded(tmp_path):
     folder = tmp_path / "abc"
     folder.mkdir()
     content = pickle.dumps(Trap(tmp_path / "sprung"))
@@ -135,7 +135,7 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     assert (tmp_path / "sprung").exists()  # it would have sprung
 
 
-def test_one_of_another_run_or_another_arithmetic_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_another_run_or_another_arithmetic_is_refused(tmp_path, monkeypatch):
     folder = tmp_path / "abc"
     kept(folder, 1, 2)
     assert epochs_found(folder, key="abd") == []
@@ -170,9 +170,7 @@ def break_calls(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: 
 
 
 @pytest.mark.parametrize(("owner", "name", "number"), [*WRITES, (os, "fsync", 1)])
-def test_a_full_disk_costs_the_checkpoint_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int
-) -> None:
+def test_a_full_disk_costs_the_checkpoint_only(tmp_path, monkeypatch, owner, name, number):
     folder = tmp_path / "abc"
     kept(folder, 1, 2)
     writer = Checkpoints(folder, "abc", CPU)
@@ -188,7 +186,7 @@ def test_a_full_disk_costs_the_checkpoint_only(
     assert len(list(folder.iterdir())) == 2
 
 
-def test_the_old_ones_stay_until_the_new_one_was_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_ones_stay_until_the_new_one_was_read_back(tmp_path, monkeypatch):
     folder = tmp_path / "abc"
     kept(folder, 1, 2)
     writer = Checkpoints(folder, "abc", CPU)
@@ -206,7 +204,7 @@ def test_the_old_ones_stay_until_the_new_one_was_read_back(tmp_path: Path, monke
     assert epochs_found(folder) == [6, 2]
 
 
-def test_a_folder_that_cannot_be_is_no_reason_to_end(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_is_no_reason_to_end(tmp_path):
     (tmp_path / "abc").write_bytes(b"a file")
     Checkpoints(tmp_path / "abc", "abc", CPU).keep(checkpoint(1))
     Checkpoints(tmp_path / "no/such/place", "abc", CPU).keep(checkpoint(1))
@@ -219,7 +217,7 @@ class Clock:
         monkeypatch.setattr(time, "perf_counter", lambda: self.now)
 
 
-def test_they_are_as_frequent_as_they_are_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_as_frequent_as_they_are_cheap(tmp_path, monkeypatch):
     clock = Clock(monkeypatch)
     writer = Checkpoints(tmp_path / "abc", "abc", CPU)
     for cost_s, pause_s in ((0.001, 1.0), (0.6, 20.0), (0.03, 1.0)):
@@ -238,7 +236,7 @@ def test_they_are_as_frequent_as_they_are_cheap(tmp_path: Path, monkeypatch: pyt
         assert writer.due()
 
 
-def test_the_seconds_of_all_parts_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seconds_of_all_parts_are_known(tmp_path, monkeypatch):
     clock = Clock(monkeypatch)
     for part, earlier_s in enumerate((0.0, 5.0, 10.0)):
         writer = Checkpoints(tmp_path / "abc", "abc", CPU)
@@ -251,7 +249,7 @@ def test_the_seconds_of_all_parts_are_known(tmp_path: Path, monkeypatch: pytest.
     assert Checkpoints(tmp_path / "abc", "abd", CPU).earlier_s == 0.0
 
 
-def test_what_can_be_of_use_is_not_swept_up(tmp_path: Path) -> None:
+def test_what_can_be_of_use_is_not_swept_up(tmp_path):
     ledger = Ledger(tmp_path / "runs")
     keys = ("trial", "final", "committed", "stranger", "1234567890123456", "running")
     for key in keys:

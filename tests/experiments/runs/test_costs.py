@@ -13,25 +13,12 @@ from baselines.backbones import BACKBONES, Backbone
 from experiments.machine import device as devices
 from experiments.machine.device import autocast, find_device, measured_precision, resolve, train_rate
 from experiments.networks.network import Network, Site
-from experiments.networks.variants import build_model_recipe, build_network, parse_variant
 from experiments.runs.costs import PeakMemory, count_train_flops, environment
 from ledger.config import Protocol
 from ledger.errors import UserError
+from tests.support.networks import build
 
 CPU = torch.device("cpu")
-
-
-def build(name: str) -> Network:
-    variant = parse_variant(name)
-    return build_network(
-        variant,
-        build_model_recipe(variant, {}),
-        num_classes=10,
-        image_px=32,
-        mean_C=torch.zeros(3),
-        std_C=torch.ones(3),
-        seed=0,
-    )
 
 
 def test_a_small_network_is_counted_as_by_hand():

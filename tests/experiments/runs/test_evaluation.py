@@ -17,12 +17,12 @@ from experiments.images.draws import permutation
 from experiments.images.poses import disc_mask, no_pose
 from experiments.images.tasks import Images, Task
 from experiments.networks.network import Batch, Network, Site
-from experiments.networks.variants import build_model_recipe, build_network, parse_variant
 from experiments.runs import evaluation
 from experiments.runs.evaluation import Scores, ask, calibration_error, evaluate, evaluate_on_test
 from experiments.runs.images import DeviceImages, to_device
 from experiments.runs.pictures import before_and_after
 from ledger.config import Protocol, RunConfig
+from tests.support.networks import build
 
 
 def some_images(num: int, num_classes: int = 10, seed: int = 0) -> Images:
@@ -36,19 +36,6 @@ def some_images(num: int, num_classes: int = 10, seed: int = 0) -> Images:
 
 def on_cpu(images: Images) -> DeviceImages:
     return to_device(images, "upright", torch.device("cpu"), part="train")
-
-
-def build(name: str) -> Network:
-    variant = parse_variant(name)
-    return build_network(
-        variant,
-        build_model_recipe(variant, {}),
-        num_classes=10,
-        image_px=32,
-        mean_C=torch.full((3,), 0.5),
-        std_C=torch.full((3,), 0.25),
-        seed=0,
-    )
 
 
 def scores_by_loop(network: Network, images: Images) -> Scores:
@@ -196,7 +183,7 @@ def test_a_final_run_reads_all_of_it_under_its_pose(pose):
     assert found.scores != evaluate(network, other, "fp32")
 
 
-def test_or_as_many_images_as_the_protocol_says():
+def test_a_final_run_reads_as_many_images_as_the_protocol_says():
     network, run = build("stn_affine@lenet"), run_test_part(test_images=25)
     found = evaluate_on_test(network, TASK, run, torch.device("cpu"))
     assert found is not None and found.maps is not None
@@ -277,5 +264,5 @@ def test_the_oracle_s_pictures_are_upright():
     assert (above[:, 4:-4, 4:-4][:, disc].int() - upright).abs().float().mean() > 10
 
 
-def test_a_network_without_a_transformer_has_none():
+def test_a_network_without_a_transformer_has_no_picture():
     assert before_and_after(build("cnn"), on_cpu(some_images(2))) is None

@@ -1,8 +1,7 @@
 """What a final run leaves of its evaluation: the files, what run.json says of them, and that both agree."""
 
-import dataclasses
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +13,39 @@ import torch
 
 from analysis.evaluations import read_maps, read_predictions, read_robustness, read_worst_of_grid
 from analysis.records import Study
-from experiments.images.tasks import Task, load_task
 from experiments.runs.robustness import num_evaluations
-from experiments.runs.run import Job, Source, make_run
+from experiments.runs.run import make_run
 from experiments.sweep.estimate import seconds_of_runs
-from ledger.config import Optim, Protocol, RunConfig, run_key
+from ledger.config import Optim, RunConfig
 from ledger.ledger import Ledger
 from tests.support.tiny_study import TINY, plan_of
+from tests.support.trained_runs import TINY as FINAL
+from tests.support.trained_runs import job_on_sprites, sprites_in
 
-PROTOCOL = Protocol(
-    train_images=64, val_images=32, test_images=40, epochs=1, batch_size=32, precision="fp32", device="cpu",
-    robustness_images=6,
-)  # fmt: skip
 EVALUATED = {"predictions.safetensors", "robustness.json", "maps.safetensors", "weights.safetensors"}
 
 
 @pytest.fixture(scope="module")
-def sprites(cache: Path) -> Task:
-    return load_task("sprites", image_px=32, cache=cache, say=lambda line: None)
+def sprites(cache):
+    return sprites_in(cache)
 
 
 @pytest.fixture(scope="module")
-def made(cache: Path, sprites: Task, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def made(cache, tmp_path_factory):
     """Make a run, as a worker does, in a ledger of its own; returns its folder. The same run is made once."""
-    torch.set_num_threads(1)
     known: dict[str, Path] = {}
 
     def make(variant: str, *, again: bool = False, stage: Any = "final", **protocol: Any) -> Path:
+        protocol = {"test_images": 40, "robustness": "quick", "robustness_images": 6, **protocol}
         run = RunConfig(
-            variant=variant, seed=1, stage=stage, pose="R", optim=Optim(lr=0.05),
-            protocol=dataclasses.replace(PROTOCOL, **protocol),
-        )  # fmt: skip
-        key = run_key(run, sprites.content_hash)
-        if again or key not in known:
-            ledger = tmp_path_factory.mktemp("ledger")
+            variant=variant, seed=1, stage=stage, pose="R", optim=Optim(lr=0.05), protocol=replace(FINAL, **protocol)
+        )
+        job = job_on_sprites(run, cache, tmp_path_factory.mktemp("ledger"))
+        if again or job.key not in known:
             torch.manual_seed(len(known))
-            make_run(Job(run, key, Source("sprites", "", 32, cache), ledger), torch.device("cpu"))
-            known[key] = Ledger(ledger).folder(key)
-        return known[key]
+            make_run(job, torch.device("cpu"))
+            known[job.key] = Ledger(job.ledger).folder(job.key)
+        return known[job.key]
 
     return make
 

@@ -6,10 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,15 +15,13 @@ import torch
 import yaml
 from PIL import Image
 
-from experiments.images.tasks import Task
 from experiments.networks.models import MODELS
 from experiments.runs.export import card, description, exported_program, loading_code
 from experiments.runs.images import to_device
 from experiments.runs.prediction import predict
-from experiments.runs.run import Job, Source, make_run
 from experiments.runs.trained import Classifier, load_trained
 from experiments.terminal.cli import main
-from ledger.config import Optim, RunConfig, run_key
+from ledger.config import Optim
 from ledger.ledger import Ledger
 from tests.support.trained_runs import TINY, sprites_in, train_on_sprites
 
@@ -53,18 +48,15 @@ print(json.dumps(found))
 
 
 @pytest.fixture(scope="module")
-def sprites(cache: Path) -> Task:
+def sprites(cache):
     return sprites_in(cache)
 
 
 @pytest.fixture(scope="module")
-def trained_run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Callable[..., tuple[Ledger, str]]:
+def trained_run(tmp_path_factory, cache):
+    """Makes a run; returns its ledger and its key."""
     ledger = Ledger(tmp_path_factory.mktemp("exports") / "runs")
-
-    def make(variant: str, stage: Literal["trial", "final"] = "final", **settings: Any) -> tuple[Ledger, str]:
-        return ledger, train_on_sprites(ledger, cache, variant, stage, **settings)
-
-    return make
+    return lambda variant, *stage, **settings: (ledger, train_on_sprites(ledger, cache, variant, *stage, **settings))
 
 
 def folder_name(variant: str) -> str:
@@ -72,9 +64,7 @@ def folder_name(variant: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def exported(
-    trained_run: Callable[..., tuple[Ledger, str]], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[str, str]]:
+def exported(trained_run, tmp_path_factory):
     """A folder with an export of each variant, through the command line, and the runs' keys."""
     out, keys = tmp_path_factory.mktemp("out"), {}
     for variant in EXPORTED:
@@ -84,9 +74,26 @@ def exported(
     return out, keys
 
 
-def test_a_stranger_gets_the_runs_own_answers(
-    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task
-) -> None:
+def run_code(code, folder, trained):
+    """What the card's code prints of image.png in the folder, which must be what `predict` says."""
+    ended = subprocess.run([sys.executable, "-I", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    name, confidence = ended.stdout.split()
+    (prediction,) = predict(trained, [folder / "image.png"])
+    best, probability = prediction.classes[0]
+    assert (name, float(confidence)) == (best, pytest.approx(probability, abs=1e-5))
+    return prediction, confidence
+
+
+def run_code_as_of(trained, folder, **task):
+    """What the code of a card prints where the run's images were read from a folder, with other facts of its task."""
+    record = {**trained.record, "task": {**trained.record["task"], "name": "folder", **task}}
+    read_so = replace(trained, record=record)
+    (folder / "config.json").write_text(json.dumps(description(read_so)))
+    return read_so, *run_code(loading_code(read_so), folder, read_so)
+
+
+def test_a_stranger_gets_the_runs_own_answers(exported, trained_run, sprites):
     out, keys = exported
     tested = to_device(sprites.test, "upright", torch.device("cpu"), part="test", num=TINY.test_images)
     torch.save(tested.raw(torch.arange(len(tested))), out / "images.pt")
@@ -108,9 +115,7 @@ def test_a_stranger_gets_the_runs_own_answers(
         )
 
 
-def test_the_card_says_what_the_run_says_and_its_code_runs(
-    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task
-) -> None:
+def test_the_card_says_what_the_run_says_and_its_code_runs(exported, trained_run, sprites):
     """On a picture that is no square and has holes, as `predict` takes it."""
     out, keys = exported
     folder = out / "stn_affine"
@@ -128,20 +133,13 @@ def test_the_card_says_what_the_run_says_and_its_code_runs(
     picture.save(folder / "image.png")
     (code,) = re.findall(r"```python\n(.*?)```", body, re.DOTALL)
     assert len([line for line in code.splitlines() if line]) <= 10
-    ended = subprocess.run([sys.executable, "-I", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    name, confidence = ended.stdout.split()
-    (said,) = predict(load_trained(*trained_run("stn_affine")), [folder / "image.png"])
-    assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
+    run_code(code, folder, load_trained(*trained_run("stn_affine")))
 
 
-def test_the_card_s_code_draws_over_the_ground_of_training(
-    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task, tmp_path: Path
-) -> None:
+def test_the_card_s_code_draws_over_the_ground_of_training(exported, trained_run, sprites, tmp_path):
     out, _ = exported
     trained = load_trained(*trained_run("stn_affine"))
     shutil.copy(out / "stn_affine/model.pt2", tmp_path / "model.pt2")
-    (tmp_path / "config.json").write_text(json.dumps(description(trained)))
     sprite_HWC = sprites.test.pixels_NHWC[3]
     answers = []
     for ground, alpha_HW in (
@@ -150,39 +148,22 @@ def test_the_card_s_code_draws_over_the_ground_of_training(
         ("black", np.zeros_like(sprite_HWC[..., 0])),
     ):
         Image.fromarray(np.dstack([sprite_HWC, alpha_HW]), "RGBA").save(tmp_path / "image.png")
-        task = {**trained.record["task"], "name": "folder", "ground": ground}
-        read_so = replace(trained, record={**trained.record, "task": task})
-        command = [sys.executable, "-I", "-c", loading_code(read_so)]
-        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert (ended.returncode, ended.stderr) == (0, "")
-        name, confidence = ended.stdout.split()
-        (said,) = predict(read_so, [tmp_path / "image.png"])
-        assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
-        answers.append(said.image_HWC)
+        answers.append(run_code_as_of(trained, tmp_path, ground=ground)[1].image_HWC)
     assert not np.array_equal(answers[0], answers[1])
     assert np.array_equal(answers[2], sprite_HWC)
 
 
-def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(
-    exported: tuple[Path, dict[str, str]], trained_run: Callable[..., tuple[Ledger, str]], sprites: Task, tmp_path: Path
-) -> None:
+def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(exported, trained_run, sprites, tmp_path):
     out, _ = exported
     trained = load_trained(*trained_run("stn_affine"))
+    shutil.copy(out / "stn_affine/model.pt2", tmp_path / "model.pt2")
     grey_HW = sprites.test.pixels_NHWC[3].mean(2).astype(np.uint16)
     Image.fromarray(grey_HW * 4 + 3).save(tmp_path / "image.png")
     answers = []
     for bits in (10, 16):
-        of_grey = {**trained.record["task"], "name": "folder"} | ({"grey_bits": bits} if bits < 16 else {})
-        read_so = replace(trained, record={**trained.record, "task": of_grey})
-        shutil.copy(out / "stn_affine/model.pt2", tmp_path / "model.pt2")
-        (tmp_path / "config.json").write_text(json.dumps(description(read_so)))
-        command = [sys.executable, "-I", "-c", loading_code(read_so)]
-        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert (ended.returncode, ended.stderr) == (0, "")
-        name, confidence = ended.stdout.split()
-        (said,) = predict(read_so, [tmp_path / "image.png"])
-        assert (name, float(confidence)) == (said.classes[0][0], pytest.approx(said.classes[0][1], abs=1e-5))
-        assert np.array_equal(said.image_HWC[..., 0], (grey_HW * 4 + 3).astype(int) * 255 // (2**bits - 1))
+        facts = {"grey_bits": bits} if bits < 16 else {}
+        read_so, prediction, confidence = run_code_as_of(trained, tmp_path, **facts)
+        assert np.array_equal(prediction.image_HWC[..., 0], (grey_HW * 4 + 3).astype(int) * 255 // (2**bits - 1))
         answers.append(confidence)
         note = (
             "Values of 16 bits are read as 10 bits; 16-bit colour must be shifted right by 2 and saved as 8-bit colour"
@@ -191,9 +172,7 @@ def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(
     assert answers[0] != answers[1]
 
 
-def test_the_card_lists_what_was_tuned_and_what_was_set(
-    trained_run: Callable[..., tuple[Ledger, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_card_lists_what_was_tuned_and_what_was_set(trained_run, monkeypatch):
     ledger, key = trained_run("stn_affine", optim=Optim(lr=0.25), model={"loc_lr_factor": 0.5, "padding": "zeros"})
     alone = card(load_trained(ledger, key))
     assert "| tuned |" not in alone  # a run that no study has
@@ -213,7 +192,7 @@ def test_the_card_lists_what_was_tuned_and_what_was_set(
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_every_model_can_be_exported(name: str, trained_run: Callable[..., tuple[Ledger, str]], whole: bool) -> None:
+def test_every_model_can_be_exported(name, trained_run, whole):
     if not whole and name not in ("polar", "stn_affine:place=shared", "cnn@p4cnn"):
         pytest.skip("only with --whole: it takes seconds")
     trained = load_trained(*trained_run(name))
@@ -224,12 +203,7 @@ def test_every_model_can_be_exported(name: str, trained_run: Callable[..., tuple
             torch.testing.assert_close(program(image_BCHW), Classifier(trained)(image_BCHW), atol=1e-5, rtol=0)
 
 
-def test_another_export_is_not_overwritten(
-    exported: tuple[Path, dict[str, str]],
-    trained_run: Callable[..., tuple[Ledger, str]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_another_export_is_not_overwritten(exported, trained_run, tmp_path, capsys):
     ledger, key = trained_run("cnn@lenet")
     (tmp_path / "mine.txt").write_text("mine")
     command = ["export", key, "--runs", str(ledger.root), "--out"]
@@ -241,11 +215,8 @@ def test_another_export_is_not_overwritten(
 
 
 def test_a_model_that_differs_is_not_kept_and_the_same_command_makes_another(
-    trained_run: Callable[..., tuple[Ledger, str]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    trained_run, tmp_path, monkeypatch, capsys
+):
     ledger, key = trained_run("cnn@lenet")
     command = ["export", key, "--runs", str(ledger.root), "--out", str(tmp_path / "out")]
     with monkeypatch.context() as patch:
@@ -258,9 +229,7 @@ def test_a_model_that_differs_is_not_kept_and_the_same_command_makes_another(
     assert [path.name for path in (tmp_path / "out").glob("*.pt2")] == ["model.pt2"]
 
 
-def test_runs_that_cannot_be_handed_over(
-    trained_run: Callable[..., tuple[Ledger, str]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_that_cannot_be_handed_over(trained_run, capsys):
     ledger, trial = trained_run("cnn@lenet", "trial")
     for name, message in (
         (trial, f"run: {trial} is a trial and has no weights; only completed final runs keep them"),
@@ -270,9 +239,7 @@ def test_runs_that_cannot_be_handed_over(
         assert message in capsys.readouterr().err
 
 
-def test_a_damaged_run_is_not_handed_over(
-    trained_run: Callable[..., tuple[Ledger, str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_damaged_run_is_not_handed_over(trained_run, capsys, tmp_path):
     ledger, key = trained_run("cnn@lenet")
     copy = tmp_path / "runs"
     shutil.copytree(ledger.root, copy)
@@ -283,9 +250,7 @@ def test_a_damaged_run_is_not_handed_over(
 
 
 @pytest.mark.parametrize("version", [1, 4])
-def test_the_default_backbone_of_older_runs_is_what_it_was(
-    version: int, trained_run: Callable[..., tuple[Ledger, str]], tmp_path: Path
-) -> None:
+def test_the_default_backbone_of_older_runs_is_what_it_was(version, trained_run, tmp_path):
     """Before format 5 `cnn` was what is `cnn4` now, and protocols had no width."""
     ledger, key = trained_run("cnn@cnn4")
     record = json.loads((ledger.folder(key) / "run.json").read_text())
@@ -301,28 +266,18 @@ def test_the_default_backbone_of_older_runs_is_what_it_was(
     assert torch.equal(found, expected)
 
 
-def test_a_width_of_the_protocol_is_that_of_the_network(
-    trained_run: Callable[..., tuple[Ledger, str]], cache: Path, tmp_path: Path
-) -> None:
+def test_a_width_of_the_protocol_is_that_of_the_network(trained_run, cache, tmp_path):
     ledger = Ledger(tmp_path / "runs")
-    run = RunConfig(variant="cnn@cnn4", seed=3, protocol=replace(TINY, width=0.5))
-    key = run_key(run, sprites_in(cache).content_hash)
-    make_run(Job(run, key, Source("sprites", "", 32, cache), ledger.root), torch.device("cpu"))
-    trained = load_trained(ledger, key)
+    trained = load_trained(ledger, train_on_sprites(ledger, cache, "cnn@cnn4", protocol=replace(TINY, width=0.5)))
     assert trained.network.backbone.stages[0][0].weight.shape == (16, 3, 4, 4)  # type: ignore[index]
 
 
-def test_other_weights_are_refused(trained_run: Callable[..., tuple[Ledger, str]], tmp_path: Path) -> None:
+def test_other_weights_are_refused(trained_run, tmp_path):
     ledger, key = trained_run("cnn@lenet")
     record = json.loads((ledger.folder(key) / "run.json").read_text())
     record["config"]["variant"] = "cnn"
     other = Ledger(tmp_path / "runs")
-    other.commit(
-        key,
-        {
-            "run.json": json.dumps(record).encode(),
-            "weights.safetensors": (ledger.folder(key) / "weights.safetensors").read_bytes(),
-        },
-    )
+    weights = (ledger.folder(key) / "weights.safetensors").read_bytes()
+    other.commit(key, {"run.json": json.dumps(record).encode(), "weights.safetensors": weights})
     with pytest.raises(ValueError, match=r"weights.safetensors: are not the weights of cnn \("):
         load_trained(other, key)

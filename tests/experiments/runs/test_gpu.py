@@ -5,7 +5,6 @@ import gc
 import json
 import math
 import time
-from collections.abc import Iterator
 from concurrent.futures import wait
 from pathlib import Path
 from typing import Literal
@@ -18,19 +17,19 @@ from baselines.policies import POLICIES
 from experiments.images.corruptions import CORRUPTIONS
 from experiments.images.draws import permutation, uniform
 from experiments.images.poses import POSES, no_pose, put_in_pose
-from experiments.images.tasks import load_task
 from experiments.machine.device import find_device, measured_precision, prepare_device
 from experiments.networks.network import Network
-from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.networks.variants import assemble
 from experiments.runs.evaluation import evaluate
 from experiments.runs.images import DeviceImages, channel_statistics
 from experiments.runs.robustness import corrupting, measure_robustness, num_evaluations
-from experiments.runs.run import Job, Source, make_run
-from experiments.runs.training import Row, augment, train
+from experiments.runs.run import Job, make_run
+from experiments.runs.training import Row, augment
 from experiments.sweep.executors.local import LocalExecutor
-from ledger.config import Optim, Protocol, RunConfig, run_key
+from ledger.config import Optim, Protocol, RunConfig
 from ledger.ledger import Ledger
-from tests.support.networks import NETWORKS
+from tests.support.networks import NETWORKS, build, easy_images, policy_of, train_on
+from tests.support.trained_runs import job_on_sprites
 
 Precision = Literal["fp32", "bf16"]
 
@@ -46,21 +45,15 @@ VARIANTS = (
     "stn_tps:gradient=linearised:anti_alias=true:localisation=deep",
 )
 PROTOCOL = Protocol(
-    train_images=600,
-    val_images=200,
-    test_images=200,
-    epochs=2,
-    batch_size=64,
-    precision="fp32",
-    device="cuda",
+    train_images=600, val_images=200, test_images=200, epochs=2, batch_size=64, precision="fp32", device="cuda",
     robustness_images=50,
-)
+)  # fmt: skip
 
 every_precision = pytest.mark.parametrize("precision", ["fp32", "bf16"])
 
 
 @pytest.fixture(autouse=True)
-def as_a_worker() -> Iterator[None]:
+def as_a_worker():
     """With the settings that workers have."""
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
@@ -70,45 +63,23 @@ def as_a_worker() -> Iterator[None]:
     cudnn.benchmark, cudnn.deterministic = before
 
 
-@pytest.fixture(scope="module")
-def source(cache: Path) -> Source:
-    return Source("sprites", "", 32, cache)
-
-
-def job(source: Source, ledger: Path, variant: str, *, seed: int = 1, protocol: Protocol = PROTOCOL) -> Job:
+def job(cache: Path, ledger: Path, variant: str, *, seed: int = 1, protocol: Protocol = PROTOCOL) -> Job:
     """A final run."""
-    task = load_task(source.task, image_px=source.image_px, cache=source.cache, say=lambda line: None)
     run = RunConfig(variant=variant, seed=seed, pose="R", protocol=protocol, optim=Optim(lr=0.05))
-    return Job(run, run_key(run, task.content_hash), source, ledger)
+    return job_on_sprites(run, cache, ledger)
 
 
-def easy_images(num: int, device: torch.device) -> DeviceImages:
-    """Noise over ten patterns of coloured squares."""
-    generator = torch.Generator().manual_seed(0)
-    labels_N = torch.arange(num) % 10
-    squares_K44C = torch.rand(10, 4, 4, 3, generator=generator).repeat_interleave(8, 1).repeat_interleave(8, 2)
-    pixels_NHWC = 0.6 * squares_K44C[labels_N] + 0.4 * torch.rand(num, 32, 32, 3, generator=generator)
-    return DeviceImages((pixels_NHWC * 255).to(torch.uint8).to(device), labels_N.to(device))
-
-
-def build(name: str, images: DeviceImages) -> Network:
-    """On the CPU."""
-    variant = parse_variant(name)
-    mean_C, std_C = channel_statistics(images)
-    recipe = build_model_recipe(variant, {})
-    return build_network(variant, recipe, num_classes=10, image_px=32, mean_C=mean_C, std_C=std_C, seed=0)
+def on_gpu(name: str, images: DeviceImages) -> Network:
+    """As it starts, with the statistics of images that are there."""
+    network = assemble(RunConfig(variant=name), 10, *channel_statistics(images))
+    return network.to(CUDA, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def trained(name: str, precision: Precision, epochs: int = 6) -> tuple[str, Network, list[Row]]:
     """Status, network and history of a run on 200 easy images."""
     images = easy_images(200, CUDA)
-    network = build(name, images).to(CUDA, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    variant = parse_variant(name)
     protocol = dataclasses.replace(PROTOCOL, epochs=epochs, batch_size=20, precision=precision, label_smoothing=0.0)
-    run = RunConfig(variant=name, protocol=protocol, optim=Optim(lr=0.02))
-    rows: list[Row] = []
-    status = train(network, build_policy(variant, {}), images, None, run, rows.append)
-    return status, network, rows
+    return train_on(images, name, protocol, network=on_gpu(name, images))
 
 
 def test_draws_are_the_same_bits():
@@ -126,7 +97,7 @@ def test_draws_are_the_same_bits():
 
 @pytest.mark.parametrize("policy_name", list(POLICIES))
 def test_augmented_images_are_close(policy_name):
-    policy = build_policy(parse_variant(f"cnn+{policy_name}"), {})
+    policy = policy_of(f"cnn+{policy_name}")
     x_BCHW = torch.rand(64, 3, 32, 32)
     u_BK = uniform(torch.arange(64), policy.num_draws, seed=0, epoch=1, purpose="augment")
     here, there = (augment(x_BCHW.to(device), policy, u_BK.to(device)).cpu() for device in (CPU, CUDA))
@@ -152,7 +123,7 @@ def test_corrupted_images_are_close(name):
     for severity in (1, 5):
         here, there = (
             corrupting(corruption, corruption.draw(name, place_B, torch.Size((3, 32, 32))), severity)(
-                images.raw(torch.arange(40)).to(device), no_pose(40, device), place_B
+                images.raw(torch.arange(40)).to(device), no_pose(40, device)
             )[0].cpu()
             for device in (CPU, CUDA)
             for place_B in [torch.arange(40, device=device)]
@@ -168,8 +139,7 @@ def test_channel_statistics_are_the_same_bits():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_untrained_networks_are_close(name):
     """As close as the 10 bits of TensorFloat-32 allow, in which cuDNN convolves."""
-    images = easy_images(20, CPU)
-    network = build(name, images).eval()
+    network = build(name).eval()
     (_, batch), (_, batch_there) = (
         next(easy_images(20, device).batches(network.num_draws, size=20)) for device in (CPU, CUDA)
     )
@@ -203,12 +173,10 @@ def test_the_same_run_gives_the_same_bits(name, precision):
 @pytest.mark.parametrize("name", ["cnn", "stn_affine@lenet"])
 def test_a_loss_that_is_no_number_stops_the_run_before_a_step(name):
     images = easy_images(40, CUDA)
-    network = build(name, images).to(CUDA, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = on_gpu(name, images)
     network.offset_1C11.fill_(math.nan)
     before: dict[str, Tensor] = {key: p.detach().clone() for key, p in network.named_parameters()}
-    run = RunConfig(variant=name, protocol=PROTOCOL)
-    policy = build_policy(parse_variant(name), {})
-    assert train(network, policy, images, None, run, lambda row: None) == "diverged"
+    assert train_on(images, name, PROTOCOL, network=network)[0] == "diverged"
     assert all(torch.equal(p, before[key]) for key, p in network.named_parameters())
 
 
@@ -216,7 +184,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_a_step(name):
 def test_a_point_costs_at_most_a_few_times_a_test_pass(name):
     """Image for image, on as many as fill a GPU."""
     images = easy_images(2000, CUDA)
-    network = build(name, images).to(CUDA, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = on_gpu(name, images)
     protocol = dataclasses.replace(PROTOCOL, robustness_images=0)
     measure_robustness(network, images, dataclasses.replace(protocol, robustness_images=256))
     seconds = []
@@ -240,11 +208,11 @@ def test_the_device_is_found_and_prepared(tmp_path):
 
 
 @every_precision
-def test_a_run_made_twice_is_the_same_but_for_its_cost(source, tmp_path, precision):
+def test_a_run_made_twice_is_the_same_but_for_its_cost(cache, tmp_path, precision):
     protocol = dataclasses.replace(PROTOCOL, precision=precision)
     folders = []
     for name in ("first", "again"):
-        made = job(source, tmp_path / name, "stn_affine+affine", protocol=protocol)
+        made = job(cache, tmp_path / name, "stn_affine+affine", protocol=protocol)
         folders.append(Ledger(tmp_path / name).folder(make_run(made, CUDA)))
     files = ("run.json", "history.json", "weights.safetensors", "transformer.png")
     for file in (*files, "predictions.safetensors", "robustness.json", "maps.safetensors"):
@@ -259,9 +227,9 @@ def test_a_run_made_twice_is_the_same_but_for_its_cost(source, tmp_path, precisi
     assert cost["images_per_s"] > 0
 
 
-def test_two_workers_share_a_gpu(source, tmp_path):
+def test_two_workers_share_a_gpu(cache, tmp_path):
     """And make the runs that one process makes."""
-    jobs = [job(source, tmp_path / "packed", name, seed=seed) for name in VARIANTS[:2] for seed in (1, 2)]
+    jobs = [job(cache, tmp_path / "packed", name, seed=seed) for name in VARIANTS[:2] for seed in (1, 2)]
     with LocalExecutor("cuda", 2) as executor:
         futures = [executor.submit(each) for each in jobs]
         wait(futures)
@@ -274,16 +242,16 @@ def test_two_workers_share_a_gpu(source, tmp_path):
     assert (packed.folder(alone.key) / "run.json").read_bytes() == (folder / "run.json").read_bytes()
 
 
-def test_running_out_of_memory_is_a_result_and_no_end(source, tmp_path):
+def test_running_out_of_memory_is_a_result_and_no_end(cache, tmp_path):
     ledger = Ledger(tmp_path)
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(0.0, CUDA)  # nothing more than what is held already
     try:
-        key = make_run(job(source, tmp_path, "cnn@resnet18"), CUDA)
+        key = make_run(job(cache, tmp_path, "cnn@resnet18"), CUDA)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, CUDA)
     assert ledger.read(key)["status"] == "failed"
     assert ledger.read(key)["error"] == "out of memory on cuda"
     assert ledger.read(key)["result"]["test_accuracy"] is None
-    assert ledger.read(make_run(job(source, tmp_path, "cnn", seed=2), CUDA))["status"] == "completed"
+    assert ledger.read(make_run(job(cache, tmp_path, "cnn", seed=2), CUDA))["status"] == "completed"

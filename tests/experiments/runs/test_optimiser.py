@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from experiments.networks.network import Network
-from experiments.networks.variants import build_model_recipe, parse_variant
 from experiments.runs.muon import Muon
 from experiments.runs.optimiser import ADDED_SHARE, MUON_MOMENTUM, SGD_SHARE, Optimiser
 from ledger.config import Optim, Protocol
@@ -114,13 +113,6 @@ def test_rates_are_shares_of_their_peaks():
     for share in (0.5, 0.1, 1.0):
         optimiser.step(share)
         assert [group["lr"] for group in optimiser.groups] == pytest.approx([share * peak for peak in peaks])
-
-
-def test_the_first_rate_is_the_backbone_s():
-    for name in ("cnn", "stn_affine", "stn_tps@lenet"):
-        factors = build_model_recipe(parse_variant(name), {}).lr_factors()
-        for kind in ("muon", "sgd"):
-            assert optimiser_of(build(name), kind, factors).groups[0]["lr"] == 0.2
 
 
 def test_nothing_moves_once_training_has_diverged():

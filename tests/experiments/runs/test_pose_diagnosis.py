@@ -9,23 +9,22 @@ import torch
 from torch import Tensor
 
 from experiments.images.poses import PoseMaps, put_in_pose
-from experiments.networks.network import Network
-from experiments.networks.variants import build_model_recipe, build_network, parse_variant
 from experiments.runs.diagnostics import (
     MAX_IMAGES,
     Diagnosis,
+    FoundMaps,
     PoseRecovery,
-    describe,
-    diagnose,
+    find_maps,
     fit_affine,
     recover,
     turn,
 )
-from experiments.runs.images import DeviceImages, channel_statistics
+from experiments.runs.images import DeviceImages
 from stn.affine import compose, from_parts
 from stn.maps import AffineMap
 from stn.sampler import base_grid
 from stn.spline import NUM_CONTROL, SplineMap
+from tests.support.networks import build
 
 GRID_M2 = base_grid(6, 6, torch.device("cpu")).double()
 NUM = 400
@@ -50,7 +49,7 @@ def described(theta_N23: Tensor, true_N23: Tensor | None = None, image_px: int =
     points_NM2 = AffineMap(theta_N23).apply(GRID_M2)
     # All of the same pose, where none is given.
     true_NM2 = AffineMap(maps() if true_N23 is None else true_N23).apply(GRID_M2)
-    return describe(points_NM2[None], true_NM2, GRID_M2, image_px)
+    return FoundMaps(points_NM2[None], true_NM2, GRID_M2, image_px).describe()
 
 
 def recovered(theta_N23: Tensor, true_N23: Tensor, image_px: int = 32) -> PoseRecovery:
@@ -168,47 +167,38 @@ def test_a_few_extreme_maps_are_no_collapse():
     assert described(theta_N23).verdict == "working"
 
 
-def test_one_map_that_is_not_finite_is():
+def test_one_map_that_is_not_finite_is_a_collapse():
     theta_N23 = maps(uniform(-1, 1))
     theta_N23[0, 0, 0] = math.inf
     found = described(theta_N23)
     assert (found.verdict, found.spread_px) == ("collapsed", 1e9)
 
 
-TRUE = staticmethod(lambda: maps(uniform(-1.5, 1.5), uniform(-0.3, 0.3), normal(0.3, 2)))
+def true_maps() -> Tensor:
+    return maps(uniform(-1.5, 1.5), uniform(-0.3, 0.3), normal(0.3, 2))
 
 
 def test_the_truth_is_recovered():
-    true = TRUE()
+    true = true_maps()
     assert recovered(true, true) == PoseRecovery(0.0, 1.0, 1.0, 1.0, 0.0)
 
 
-@pytest.mark.parametrize("constant_rad", [0.7, -2.0, math.pi])
-def test_a_constant_turn_is_no_error(constant_rad):
-    """What is found is true(C y): another picture is called upright."""
-    true = TRUE()
-    found = recovered(compose(true, maps(constant_rad)), true)
+@pytest.mark.parametrize(
+    "constant", [{"angle_rad": 0.7}, {"angle_rad": -2.0}, {"angle_rad": math.pi}, {"shift": 0.4}, {"log_scale": -0.4}]
+)
+def test_a_constant_turn_place_or_size_is_no_error(constant):
+    """What is found is true(C y): another picture is called upright. Each map finds its own image's copy of a place."""
+    true = true_maps()
+    found = recovered(compose(true, maps(**constant)), true)
+    assert (found.angle_r2, found.log_scale_r2, found.shift_r2) == pytest.approx((1, 1, 1))
     assert found.angle_error_deg == pytest.approx(0, abs=1e-5)
-    assert (found.angle_r2, found.log_scale_r2, found.shift_r2) == pytest.approx((1, 1, 1))
-
-
-def test_nor_is_a_constant_place():
-    """Each map then finds its own image's copy of that place."""
-    true = TRUE()
-    found = recovered(compose(true, maps(shift=0.4)), true)
-    assert (found.angle_r2, found.log_scale_r2, found.shift_r2) == pytest.approx((1, 1, 1))
-    assert found.shift_error_px == pytest.approx(0, abs=1e-5)
-
-
-def test_nor_is_a_constant_size():
-    true = TRUE()
-    found = recovered(compose(true, maps(log_scale=-0.4)), true)
-    assert (found.angle_r2, found.log_scale_r2, found.shift_r2) == pytest.approx((1, 1, 1))
+    if "shift" in constant:
+        assert found.shift_error_px == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("constant_rad", [0.0, 1.0])
 def test_a_constant_map_recovers_nothing(constant_rad):
-    true = TRUE()
+    true = true_maps()
     found = recovered(maps(constant_rad, 0.1, 0.2), true)
     assert (found.angle_r2, found.log_scale_r2) == pytest.approx((0, 0), abs=1e-5)
     assert found.shift_r2 == pytest.approx(0, abs=0.01)  # two numbers are fitted to chance
@@ -217,7 +207,7 @@ def test_a_constant_map_recovers_nothing(constant_rad):
 
 
 def test_noise_is_measured():
-    true = TRUE()
+    true = true_maps()
     noise_deg, log_noise, shift_noise = 12.0, 0.05, 0.1
     noisy = maps(
         turn(true[:, :, :2]) + normal(math.radians(noise_deg)),
@@ -235,7 +225,7 @@ def test_noise_is_measured():
 
 
 def test_turning_the_wrong_way_is_worse_than_nothing():
-    true = TRUE()
+    true = true_maps()
     found = recovered(maps(-turn(true[:, :, :2])), true)
     assert found.angle_r2 is not None and found.angle_r2 < -0.5
 
@@ -248,7 +238,7 @@ def test_the_whole_circle_can_be_recovered():
 
 
 def test_what_does_not_vary_has_no_score():
-    some = TRUE()
+    some = true_maps()
     assert recover(some, maps(), 32) is None
     assert recover(some, maps(0.5, 0.2, 0.3), 32) is None
     turned = recovered(some, maps(uniform(-1, 1)))
@@ -268,19 +258,16 @@ def images_in(pose: str, num: int = 60) -> DeviceImages:
     return DeviceImages(posed_NHWC, torch.zeros(num, dtype=torch.int64), poses)
 
 
-def network_of(name: str, images: DeviceImages) -> Network:
-    variant = parse_variant(name)
-    recipe = build_model_recipe(variant, {})
-    mean_C, std_C = channel_statistics(images)
-    return build_network(variant, recipe, num_classes=2, image_px=32, mean_C=mean_C, std_C=std_C, seed=0)
+def diagnosed(name: str, images: DeviceImages, precision: str = "fp32") -> Diagnosis:
+    found = find_maps(build(name), images, precision)
+    assert found is not None
+    return found.describe()
 
 
 @pytest.mark.parametrize("pose", ["R", "RTS"])
 def test_the_oracle_knows_the_pose(pose):
-    images = images_in(pose)
-    network = network_of("oracle_unwarp", images)
-    found = diagnose(network, images, "fp32")
-    assert found is not None and found.pose is not None
+    found = diagnosed("oracle_unwarp", images_in(pose))
+    assert found.pose is not None
     assert found.verdict == "working" and found.num_images == 60
     assert found.pose.angle_error_deg == pytest.approx(0, abs=0.01)
     assert found.pose.angle_r2 == pytest.approx(1, abs=1e-4)
@@ -291,48 +278,35 @@ def test_the_oracle_knows_the_pose(pose):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["stn_affine", "stn_frozen", "stn_tps", "stn_affine:place=shared"])
 def test_a_transformer_that_has_not_learned_is_idle(name, precision):
-    images = images_in("R")
-    network = network_of(name, images)
-    found = diagnose(network, images, precision)
-    assert found is not None and found.pose is not None
+    found = diagnosed(name, images_in("R"), precision)
     assert (found.verdict, found.identity_fraction, found.spread_px) == ("idle", 1.0, 0.0)
-    assert found.pose.angle_r2 == pytest.approx(0, abs=1e-4)
+    assert found.pose is not None and found.pose.angle_r2 == pytest.approx(0, abs=1e-4)
 
 
 def test_random_maps_work_and_recover_nothing():
     images = images_in("R", 300)
-    network = network_of("stn_random", images)
-    found = diagnose(network, images, "fp32")
-    assert found is not None and found.pose is not None and found.pose.angle_r2 is not None
+    found = diagnosed("stn_random", images)
+    assert found.pose is not None and found.pose.angle_r2 is not None
     assert found.verdict == "working"
     assert found.pose.angle_r2 < 0
-    assert found == diagnose(network, images, "fp32")
+    assert found == diagnosed("stn_random", images)
 
 
 def test_several_heads_are_described_together_and_have_no_pose():
-    images = images_in("R")
-    network = network_of("stn_affine:heads=4", images)
-    found = diagnose(network, images, "fp32")
-    assert found is not None and found.pose is None
-    assert found.num_images == 60
+    found = diagnosed("stn_affine:heads=4", images_in("R"))
+    assert (found.pose, found.num_images) == (None, 60)
 
 
 def test_a_network_without_a_transformer_has_no_diagnosis():
-    images = images_in("R")
-    assert diagnose(network_of("cnn", images), images, "fp32") is None
+    assert find_maps(build("cnn"), images_in("R"), "fp32") is None
 
 
 def test_upright_images_have_no_pose_to_recover():
-    images = images_in("upright")
-    found = diagnose(network_of("stn_affine", images), images, "fp32")
-    assert found is not None and found.pose is None
+    assert diagnosed("stn_affine", images_in("upright")).pose is None
 
 
 def test_only_the_first_images_are_looked_at():
-    images = images_in("upright", 8)
     many = MAX_IMAGES + 10
-    index_N = torch.arange(many) % 8
-    many_images = replace(images.subset(index_N), true_poses=PoseMaps(torch.eye(3).repeat(many, 1, 1)))
-    network = network_of("stn_frozen", images)
-    found = diagnose(network, many_images, "fp32")
-    assert found is not None and found.num_images == MAX_IMAGES
+    images = images_in("upright", 8).subset(torch.arange(many) % 8)
+    images = replace(images, true_poses=PoseMaps(torch.eye(3).repeat(many, 1, 1)))
+    assert diagnosed("stn_frozen", images).num_images == MAX_IMAGES

@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.images.tasks import Task
 from experiments.networks.spatial_transformer import StnNetwork
 from experiments.runs.prediction import Look, look_at, predict
 from experiments.runs.trained import Classifier, Trained, load_trained
@@ -21,18 +20,18 @@ from tests.support.trained_runs import sprites_in, train_on_sprites
 
 
 @pytest.fixture(scope="module")
-def sprites(cache: Path) -> Task:
+def sprites(cache):
     return sprites_in(cache)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Trained:
+def trained(tmp_path_factory, cache):
     ledger = Ledger(tmp_path_factory.mktemp("trained") / "runs")
     return load_trained(ledger, train_on_sprites(ledger, cache, "stn_affine", model={"padding": "border"}))
 
 
 @pytest.fixture
-def image_file(tmp_path: Path, sprites: Task) -> Path:
+def image_file(tmp_path, sprites):
     file = tmp_path / "drawing.png"
     Image.fromarray(np.array(sprites.test.pixels_NHWC[7])).save(file)
     return file
@@ -55,7 +54,7 @@ def look_through(trained: Trained, theta: list[float], raw_1CHW: torch.Tensor) -
     return found
 
 
-def test_what_is_said_of_a_known_map(trained: Trained) -> None:
+def test_what_is_said_of_a_known_map(trained):
     """Checked on the pixels: a bright spot lands where the words say."""
     raw_1CHW = torch.zeros(1, 3, 32, 32)
     raw_1CHW[0, :, 15:17, 23:25] = 1  # to the right of the middle
@@ -77,7 +76,7 @@ def test_what_is_said_of_a_known_map(trained: Trained) -> None:
     assert in_words(None) == ""
 
 
-def test_the_network_is_given_the_pixels_of_the_file(trained: Trained, image_file: Path, sprites: Task) -> None:
+def test_the_network_is_given_the_pixels_of_the_file(trained, image_file, sprites):
     (found,) = predict(trained, [image_file])
     pixels_1CHW = torch.from_numpy(np.array(sprites.test.pixels_NHWC[7:8])).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
@@ -88,9 +87,7 @@ def test_the_network_is_given_the_pixels_of_the_file(trained: Trained, image_fil
     assert (found.image_HWC == sprites.test.pixels_NHWC[7]).all()
 
 
-def test_the_command(
-    trained: Trained, image_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command(trained, image_file, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     ledger, out = str(trained.folder.parents[1]), image_file.with_name("seen.png")
     command = ["predict", trained.key[:8], str(image_file), str(image_file), "--runs", ledger]
@@ -109,7 +106,7 @@ def test_the_command(
     assert set(first["look"]) == {"zoom", "angle_deg", "shift_px", "stretch"}
 
 
-def test_images_that_cannot_be_read(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_that_cannot_be_read(trained, tmp_path, capsys):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n")
     command = ["predict", trained.key, "--runs", str(trained.folder.parents[1])]
     os.mkfifo(tmp_path / "pipe.png")
@@ -124,9 +121,7 @@ def test_images_that_cannot_be_read(trained: Trained, tmp_path: Path, capsys: py
     assert "images" in capsys.readouterr().err
 
 
-def test_all_images_that_can_be_read_are_answered_and_the_others_named(
-    trained: Trained, image_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_images_that_can_be_read_are_answered_and_the_others_named(trained, image_file, capsys):
     torn, folder = image_file.with_name("torn.png"), image_file.with_name("folder")
     torn.write_bytes(b"\x89PNG\r\n")
     (folder / "deeper").mkdir(parents=True)
@@ -155,9 +150,7 @@ def test_all_images_that_can_be_read_are_answered_and_the_others_named(
     assert printed.err.endswith("TIFF), and 1 other\n")
 
 
-def test_json_is_ascii_whatever_the_classes_are_called(
-    trained: Trained, image_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_json_is_ascii_whatever_the_classes_are_called(trained, image_file, capsys, monkeypatch):
     monkeypatch.setattr(Trained, "classes", ["花", "鳥 é", *trained.classes[2:]])
     assert main(["predict", trained.key, str(image_file), "--runs", str(trained.folder.parents[1]), "--json"]) == 0
     printed = capsys.readouterr().out

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from baselines.whitening import Whitening
 from experiments.networks.models.cnn_recipe import CnnRecipe
 from experiments.networks.network import Network
-from experiments.networks.variants import build_policy, parse_variant
+from experiments.networks.variants import parse_variant
 from experiments.runs import run as runs
 from experiments.runs import training
 from experiments.runs.averaging import Averages
@@ -22,11 +22,11 @@ from experiments.runs.optimiser import Optimiser
 from experiments.runs.run import make_run
 from experiments.runs.training import train
 from experiments.study.arms import network_of
-from ledger.config import Optim, Protocol, RunConfig
+from ledger.config import Optim, Protocol
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from tests.baselines.test_whitening import fitted
-from tests.support.networks import build, some_batch
+from tests.support.networks import build, same, some_batch, some_images, train_on
 from tests.support.stopped_runs import CPU, files_of, job_of
 
 PARTS = ("whitening", "identity_start", "muon", "averaging")
@@ -37,24 +37,11 @@ def without(part: str) -> str:
     return f"cnn_recipe:{part}=false"
 
 
-def some_images() -> DeviceImages:
-    generator = torch.Generator().manual_seed(0)
-    pixels_NHWC = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    return DeviceImages(pixels_NHWC, torch.arange(40) % 10)
-
-
 def trained(name: str, protocol: Protocol = PROTOCOL) -> dict[str, Tensor]:
-    network, variant = build(name), parse_variant(name)
-    images = some_images()
+    network, images = build(name), some_images()
     network.whiten(images.raw(torch.arange(40)))
-    run = RunConfig(variant=name, protocol=protocol, optim=Optim(lr=0.05))
-    assert train(network, build_policy(variant, {}), images, None, run, lambda row: None) == "completed"
+    assert train_on(images, name, protocol, network=network, lr=0.05)[0] == "completed"
     return dict(network.state_dict())
-
-
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[key], other[key]) for key in one)
 
 
 def convolutions(network: Network) -> dict[str, nn.Conv2d]:

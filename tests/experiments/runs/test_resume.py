@@ -20,7 +20,7 @@ from experiments.runs import training, training_state
 from experiments.runs.averaging import Averages
 from experiments.runs.checkpoints import Checkpoint, Checkpoints
 from experiments.runs.optimiser import Optimiser
-from experiments.runs.run import Job, make_run
+from experiments.runs.run import make_run
 from ledger.config import Optim, Protocol
 from ledger.ledger import Ledger
 from tests.support.project import ROOT
@@ -45,17 +45,17 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def in_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_a_worker(monkeypatch):
     as_in_a_worker(monkeypatch)
 
 
 @pytest.fixture
-def make_job(cache: Path) -> Callable[..., Job]:
+def make_job(cache):
     return partial(job_of, cache)
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def trained(monkeypatch):
     """The epochs that were trained, in order; cleared by whoever looks."""
     epochs: list[int] = []
     real = draws.permutation
@@ -75,9 +75,7 @@ def taken(epochs: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_that_is_stopped_in_each_epoch_ends_as_if_it_had_not_been(
-    name: str, make_job: Callable[..., Job], trained: list[int], tmp_path: Path
-) -> None:
+def test_a_run_that_is_stopped_in_each_epoch_ends_as_if_it_had_not_been(name, make_job, trained, tmp_path):
     """Stopped in epoch 2, 3 and 4, each time in another state of the process's random numbers."""
     undisturbed, job = make_job(tmp_path / "one", **RUNS[name]), make_job(tmp_path / "two", **RUNS[name])
     make_run(undisturbed, CPU)
@@ -99,9 +97,7 @@ def test_a_run_that_is_stopped_in_each_epoch_ends_as_if_it_had_not_been(
     assert not list((ledger.root / "running").iterdir())
 
 
-def test_a_resumed_run_is_stopped_once_from_each_epoch(
-    make_job: Callable[..., Job], trained: list[int], tmp_path: Path
-) -> None:
+def test_a_resumed_run_is_stopped_once_from_each_epoch(make_job, trained, tmp_path):
     undisturbed = make_job(tmp_path / "whole", **RUNS["batch normalisation"])
     make_run(undisturbed, CPU)
     for epoch in range(1, EPOCHS + 1):
@@ -127,17 +123,12 @@ make_run(job, torch.device("cpu"), lambda row: row["epoch"] == 3 and os.kill(os.
 """
 
 
-def test_another_process_takes_up_what_a_killed_one_left(
-    make_job: Callable[..., Job], trained: list[int], tmp_path: Path
-) -> None:
+def test_another_process_takes_up_what_a_killed_one_left(make_job, trained, tmp_path):
     undisturbed, job = (make_job(tmp_path / name, **RUNS["coarse to fine"]) for name in ("one", "two"))
     make_run(undisturbed, CPU)
     trained.clear()
     process = subprocess.run(
-        [sys.executable, "-c", KILLED],
-        input=pickle.dumps(job),
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=90,
+        [sys.executable, "-c", KILLED], input=pickle.dumps(job), env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=90
     )
     assert process.returncode == -signal.SIGKILL
     ledger = Ledger(job.ledger)
@@ -149,9 +140,7 @@ def test_another_process_takes_up_what_a_killed_one_left(
     assert files_of(job) == files_of(undisturbed)
 
 
-def test_a_damaged_checkpoint_costs_an_epoch_and_two_cost_the_run_so_far(
-    make_job: Callable[..., Job], trained: list[int], tmp_path: Path
-) -> None:
+def test_a_damaged_checkpoint_costs_an_epoch_and_two_cost_the_run_so_far(make_job, trained, tmp_path):
     undisturbed = make_job(tmp_path / "one", **RUNS["batch normalisation"])
     make_run(undisturbed, CPU)
     for number, first in ((1, 3), (2, 1)):
@@ -166,9 +155,7 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_two_cost_the_run_so_far(
         assert files_of(job) == files_of(undisturbed)
 
 
-def test_the_checkpoints_of_another_run_are_refused(
-    make_job: Callable[..., Job], trained: list[int], tmp_path: Path
-) -> None:
+def test_the_checkpoints_of_another_run_are_refused(make_job, trained, tmp_path):
     """Even where they would fit: it differs in its seed alone."""
     other, job = (make_job(tmp_path / "one", variant="cnn@lenet", seed=seed) for seed in (1, 2))
     with pytest.raises(Stopped):
@@ -199,7 +186,7 @@ FORGERIES: dict[str, Callable[[Checkpoint], object]] = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_one_that_does_not_fit_is_not_taken_up_in_part(name: str) -> None:
+def test_one_that_does_not_fit_is_not_taken_up_in_part(name):
     def state() -> training_state.TrainingState:
         network = torch.nn.Sequential(torch.nn.Linear(2, 3))
         network.register_buffer("gain_1C11", torch.ones(1, 3, 1, 1))
@@ -221,9 +208,7 @@ def test_one_that_does_not_fit_is_not_taken_up_in_part(name: str) -> None:
     assert all(torch.equal(value, before[name]) for name, value in other.checkpoint().tensors.items())
 
 
-def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(
-    make_job: Callable[..., Job], trained: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(make_job, trained, monkeypatch, tmp_path):
     undisturbed, job = (make_job(tmp_path / name, **RUNS["draws"]) for name in ("one", "two"))
     make_run(undisturbed, CPU)
     trained.clear()
@@ -242,9 +227,7 @@ def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(
     assert not list((job.ledger / "running").iterdir())
 
 
-def test_epochs_of_less_than_a_second_are_not_kept_each(
-    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_epochs_of_less_than_a_second_are_not_kept_each(make_job, monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoints_module, "EVERY_S", 1000.0)
     monkeypatch.setattr(Checkpoints, "keep", lambda self, checkpoint: pytest.fail("kept"))
     job = make_job(tmp_path / "one", variant="cnn@lenet")
@@ -252,7 +235,7 @@ def test_epochs_of_less_than_a_second_are_not_kept_each(
     assert job.key in Ledger(job.ledger)
 
 
-def test_the_seconds_of_training_are_those_of_all_parts(make_job: Callable[..., Job], tmp_path: Path) -> None:
+def test_the_seconds_of_training_are_those_of_all_parts(make_job, tmp_path):
     job = make_job(tmp_path / "one", variant="cnn@lenet")
     with pytest.raises(Stopped):
         make_run(job, CPU, stop_in(4))

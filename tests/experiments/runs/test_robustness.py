@@ -14,8 +14,7 @@ from torch import Tensor
 from experiments.images.corruptions import CORRUPTIONS
 from experiments.images.draws import permutation
 from experiments.images.poses import PoseMaps, disc_mask, no_pose, put_in_pose
-from experiments.networks.models.oracle_unwarp import OracleNetwork
-from experiments.networks.network import Batch, Network, Site
+from experiments.networks.network import Batch, GivenMapsNetwork, Network, Site
 from experiments.runs import robustness
 from experiments.runs.images import DeviceImages, stratified
 from experiments.runs.robustness import (
@@ -26,7 +25,6 @@ from experiments.runs.robustness import (
     Subjects,
     WorstOfGrid,
     measure_robustness,
-    moved,
     num_evaluations,
     spread,
 )
@@ -103,14 +101,14 @@ def test_a_placement_is_torchvision_s():
         ("shift_x", Placement(right_px=5), 5),
         ("shift_y", Placement(down_px=-3.5), -3.5),
     ]:
-        found, _ = moved(raw_BCHW, images.poses, placement.maps(4, 32, CPU))
+        found, _ = placement.move(raw_BCHW, images.poses)
         torch.testing.assert_close(found, by_torchvision(kind, value, raw_BCHW), atol=1e-4, rtol=0)
 
 
 def test_nothing_is_moved_in_the_middle():
     images = soft_images(4)
     raw_BCHW = images.raw(torch.arange(4))
-    assert torch.equal(moved(raw_BCHW, images.poses, Placement().maps(4, 32, CPU))[0], raw_BCHW)
+    assert torch.equal(Placement().move(raw_BCHW, images.poses)[0], raw_BCHW)
 
 
 @pytest.mark.parametrize(("density", "numbers"), [("quick", (13, 5, 5, 5)), ("full", (25, 9, 9, 9))])
@@ -293,9 +291,9 @@ def test_the_oracle_undoes_pose_and_transformation(pose, placement):
     pixels_NHWC = (upright * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     posed_NHWC, poses = put_in_pose(pixels_NHWC, torch.arange(6), pose, part="test")
     network = build("oracle_unwarp@lenet")
-    assert isinstance(network, OracleNetwork)
+    assert isinstance(network, GivenMapsNetwork)
     raw_BCHW = posed_NHWC.permute(0, 3, 1, 2).float() / 255
-    moved_BCHW, both = moved(raw_BCHW, poses, placement.maps(6, 32, CPU))
+    moved_BCHW, both = placement.move(raw_BCHW, poses)
     u_BK = torch.empty(6, 0)
     # Where posing has kept the picture: far from the rim.
     seen = (no_pose(1).apply(base_grid(32, 32, CPU)).norm(dim=2) < 0.5).view(32, 32)
@@ -326,7 +324,7 @@ def test_posed_images_keep_their_disc_when_they_are_turned():
     pixels_NHWC = torch.full((3, 32, 32, 3), 200, dtype=torch.uint8)
     posed_NHWC, poses = put_in_pose(pixels_NHWC, torch.arange(3), "R", part="test")
     raw_BCHW = posed_NHWC.permute(0, 3, 1, 2).float() / 255
-    turned_BCHW, _ = moved(raw_BCHW, poses, Placement(angle_deg=90).maps(3, 32, CPU))
+    turned_BCHW, _ = Placement(angle_deg=90).move(raw_BCHW, poses)
     torch.testing.assert_close(turned_BCHW, raw_BCHW.rot90(1, (2, 3)), atol=1e-4, rtol=0)
     assert turned_BCHW[:, :, ~disc_mask(no_pose(1), 32)[0, :, :, 0]].max() < 1e-4
 

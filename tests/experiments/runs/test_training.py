@@ -3,8 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,19 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from baselines.policies import Policy, Warp
+from baselines.policies import Warp
 from baselines.policies.flip_crop import FlipCrop
 from experiments.images.draws import uniform
 from experiments.images.poses import affine_pose, parse_pose
 from experiments.networks.network import Batch, Network
-from experiments.networks.variants import build_model_recipe, build_network, build_policy, parse_variant
+from experiments.networks.variants import assemble
 from experiments.runs import training
 from experiments.runs.evaluation import Scores
 from experiments.runs.images import DeviceImages
 from experiments.runs.schedule import lr_share
-from experiments.runs.training import Row, should_prune, train
-from ledger.config import Optim, Protocol, RunConfig, num_steps
+from experiments.runs.training import Row, should_prune
+from ledger.config import Protocol, RunConfig, num_steps
 from stn.affine import from_parts
+from tests.support.networks import build, same, some_images, train_on
 
 PROTOCOL = Protocol(epochs=3, batch_size=16, precision="fp32", device="cpu")
 SGD = Protocol(
@@ -34,61 +34,22 @@ SGD = Protocol(
 )  # fmt: skip
 
 
-def some_images(num: int = 40, seed: int = 0) -> DeviceImages:
-    generator = torch.Generator().manual_seed(seed)
-    pixels_NHWC = torch.randint(0, 256, (num, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    return DeviceImages(pixels_NHWC, torch.arange(num) % 10)
-
-
-def build(name: str, seed: int = 0) -> Network:
-    variant = parse_variant(name)
-    return build_network(
-        variant,
-        build_model_recipe(variant, {}),
-        num_classes=10,
-        image_px=32,
-        mean_C=torch.full((3,), 0.5),
-        std_C=torch.full((3,), 0.25),
-        seed=seed,
-    ).to(memory_format=torch.channels_last)
-
-
 def carry_out(
-    name: str,
-    *,
-    images: DeviceImages | None = None,
-    val_images: DeviceImages | None = None,
-    policy: Policy | None = None,
-    network: Network | None = None,
-    report: Callable[[Row], None] | None = None,
-    seed: int = 0,
-    lr: float = 0.02,
-    prune_below: tuple[float, ...] = (),
-    protocol: Protocol = PROTOCOL,
+    name: str, *, images: DeviceImages | None = None, protocol: Protocol = PROTOCOL, **settings: Any
 ) -> tuple[str, Network, list[Row]]:
     """Status, trained network and history of a small run."""
-    variant = parse_variant(name)
-    network = network or build(name, seed)
-    run = RunConfig(variant=name, seed=seed, protocol=protocol, optim=Optim(lr=lr), prune_below=prune_below)
-    rows: list[Row] = []
-
-    def keep(row: Row) -> None:
-        rows.append(row)
-        if report:
-            report(row)
-
-    policy = policy or build_policy(variant, {})
-    status = train(network, policy, images or some_images(), val_images, run, keep)
-    return status, network, rows
+    return train_on(images or some_images(), name, protocol, **settings)
 
 
 def parameters_of(network: Network) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
 
 
-def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
-    assert list(ours) == list(theirs)
-    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+def numbered_images() -> DeviceImages:
+    """Images whose first pixel says which they are."""
+    images = some_images()
+    images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+    return images
 
 
 class Spy:
@@ -138,8 +99,7 @@ def test_steps_are_counted_as_batches_are_cut(num_images, batch_size, epochs):
 
 
 def test_every_epoch_shows_every_image_once_in_another_order():
-    images = some_images()
-    images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+    images = numbered_images()
     spy = Spy()
     assert carry_out("cnn@lenet", images=images, policy=spy)[0] == "completed"
     assert spy.batches == [16, 16, 8] * 3
@@ -150,8 +110,7 @@ def test_every_epoch_shows_every_image_once_in_another_order():
 
 
 def test_draws_belong_to_the_image_not_to_its_batch():
-    images = some_images()
-    images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+    images = numbered_images()
     spies = []
     for batch_size in (7, 40):
         spies.append(Spy())
@@ -162,8 +121,7 @@ def test_draws_belong_to_the_image_not_to_its_batch():
 
 
 def test_alternating_numbers_are_turned_over_in_every_later_epoch():
-    images, spy = some_images(), Spy()
-    images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+    images, spy = numbered_images(), Spy()
     spy.num_alternating = 2  # type: ignore[attr-defined]
     assert carry_out("cnn@lenet", images=images, policy=spy)[0] == "completed"
     epochs = [dict(spy.seen[start : start + 40]) for start in (0, 40, 80)]
@@ -201,8 +159,7 @@ def test_flip_crop_mirrors_each_image_in_every_other_epoch():
 
 
 def test_a_network_is_given_the_poses_and_draws_of_its_images_and_how_far_training_is():
-    images = some_images()
-    images.pixels_NHWC[:, 0, 0, 0] = torch.arange(40)
+    images = numbered_images()
     poses = affine_pose(from_parts(angle_rad_B=torch.zeros(40), shift_B2=torch.arange(80.0).view(40, 2)))
     images = dataclasses.replace(images, true_poses=poses)
     network, batches = build("stn_random@lenet"), []
@@ -261,7 +218,8 @@ def test_the_loss_is_cross_entropy_with_smoothed_labels(smoothing):
 def test_steps_are_those_of_sgd_with_nesterov_momentum():
     """Three steps on the whole set, written out."""
     images = some_images(20)
-    network = build("cnn@cnn4").train()
+    start = assemble(RunConfig(variant="cnn@cnn4"), 10, torch.full((3,), 0.5), torch.full((3,), 0.25))
+    network = copy.deepcopy(start).train()
     speed = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
     for _ in range(3):
         network.zero_grad()
@@ -272,7 +230,7 @@ def test_steps_are_those_of_sgd_with_nesterov_momentum():
                 slope = p.grad + (5e-4 * p if p.ndim > 1 else 0)
                 speed[name] = 0.9 * speed[name] + slope
                 p.sub_(0.02 * (slope + 0.9 * speed[name]))
-    trained = carry_out("cnn@cnn4", images=images, protocol=SGD)[1]
+    trained = carry_out("cnn@cnn4", images=images, network=start, protocol=SGD)[1]
     for name, p in trained.named_parameters():
         torch.testing.assert_close(p, dict(network.named_parameters())[name], atol=2e-5, rtol=1e-3)
 

@@ -237,9 +237,7 @@ def test_study_json_remembers_what_was_planned_first(tmp_path: Path, cache: Path
     ],
     ids=["protocol", "trials", "space", "extras", "no extras"],
 )
-def test_a_study_that_is_trained_or_tuned_otherwise_after_its_results_says_so(
-    tmp_path: Path, cache: Path, change: dict[str, Any]
-) -> None:
+def test_a_study_that_is_trained_or_tuned_otherwise_after_its_results_says_so(tmp_path, cache, change):
     """Else the search could be widened until the test agrees, and nothing would tell."""
     extras = {"search": TINY["search"] | {"extras": {"affine": {"policy.max_deg": {"min": 5.0, "max": 45.0}}}}}
     study = manifest(tmp_path, **extras)["study"]

@@ -12,7 +12,7 @@ from scipy import stats
 from analysis.findings import find
 from analysis.ladder import Climb, Step, missing_runs, still_changes, turn_of
 from analysis.means import Mean
-from analysis.statistics import Direction, Trend
+from analysis.statistics.trend import Trend
 from analysis.tables import build_tables
 from experiments.study.study import load_study
 from experiments.sweep.sweep import Sweep
@@ -188,9 +188,7 @@ def test_runs_of_another_rung_are_refused(made: Sweep, tmp_path: Path) -> None:
         ("turning", -0.02, 0.03, "undecided", False),  # it promises nothing
     ],
 )
-def test_a_ladder_takes_decisions_back(
-    direction: Direction, value: float, change: float, decision: str, changes: bool
-) -> None:
+def test_a_ladder_takes_decisions_back(direction, value, change, decision, changes):
     steps = [Step(5000, 3, 1e12, Mean(value - change, 0.001, 7), ()), Step(10_000, 3, 2e12, Mean(value, 0.001, 7), ())]
     claim, trend = Claim("upright", "stn_affine", "cnn"), Trend(direction, 0.5, 0.01)
     climb = Climb(claim, tuple(steps), trend, Mean(change, 0.001, 7), change, None)

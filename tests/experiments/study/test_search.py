@@ -1,6 +1,5 @@
 """Tuning one arm: the same questions whoever asks and whenever, told in order, pruned and won as Optuna would."""
 
-import dataclasses
 import json
 import math
 import os
@@ -21,13 +20,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from experiments.study.search import (
-    ArmSearch,
-    Score,
-    Setting,
-    distribution,
-    open_storage,
-)
+from experiments.study.arms import ArmPlan
+from experiments.study.search import ArmSearch, Score, Setting, distribution, open_storage
 from experiments.study.search_space import Parameter
 from experiments.study.study import Search
 from tests.support.project import ROOT
@@ -39,20 +33,17 @@ SPACE = (LR, DECAY, TURN)
 DEFAULTS = {"optim.lr": 0.1, "optim.weight_decay": 5e-4, "policy.max_deg": 15.0, "policy.max_shift": 0.1}
 
 
-def make_search(**changes: Any) -> Search:
-    search = Search(
-        sampler="tpe",
-        trials=16,
-        wave_size=4,
-        pruner="none",
-        pruner_warmup_trials=3,
-        pruner_warmup_epochs=1,
-        seed=0,
-        tuning="once",
-        space=(),
-        extras={},
-    )
-    return dataclasses.replace(search, **changes)
+def search_of(
+    name: str = "upright/cnn",
+    parameters: Sequence[Parameter] = SPACE,
+    defaults: dict[str, Any] = DEFAULTS,
+    plain: dict[str, Any] | None = None,
+    storage: Any = None,
+    **changes: Any,
+) -> ArmSearch:
+    arm = ArmPlan("R", "v", "v", tuple(parameters), defaults, plain or {})
+    search = Search(**{"trials": 16, "pruner_warmup_trials": 3} | changes)
+    return ArmSearch(name, search, arm, storage)
 
 
 def score_of(setting: Setting) -> Score:
@@ -73,7 +64,7 @@ def go_through(arm: ArmSearch, result: Callable[[Setting], Score] = score_of) ->
 
 
 def propose(name: str = "upright/cnn", parameters: Sequence[Parameter] = SPACE, **changes: Any) -> list[list[Setting]]:
-    return go_through(ArmSearch(name, make_search(**changes), parameters, DEFAULTS))
+    return go_through(search_of(name, parameters, **changes))
 
 
 def test_the_first_trial_is_the_default() -> None:
@@ -112,7 +103,7 @@ def test_values_are_of_the_type_of_the_default() -> None:
     )
     defaults: Setting = {"model.size": 1.0, "model.stage": 1, "model.padding": "zeros", "model.anti_alias": False}
     defaults |= {"model.prior": 0.0, "model.place": "input"}
-    arm = ArmSearch("upright/stn_affine", make_search(trials=24, wave_size=6), parameters, defaults)
+    arm = search_of("upright/stn_affine", parameters, defaults, trials=24, wave_size=6)
     settings = [setting for wave in go_through(arm, lambda _: Score("completed", [0.5])) for setting in wave]
     assert settings[0] == defaults
     for name, value in defaults.items():
@@ -128,7 +119,7 @@ def test_trials_come_in_waves(trials: int, wave_size: int, waves: list[int]) -> 
 
 
 def test_a_wave_must_be_told_whole_before_the_next() -> None:
-    arm = ArmSearch("upright/cnn", make_search(), SPACE, DEFAULTS)
+    arm = search_of()
     arm.next_wave()
     with pytest.raises(ValueError, match=r"^upright/cnn: the last wave has not been told$"):
         arm.next_wave()
@@ -160,7 +151,7 @@ def test_another_process_makes_the_same_proposals() -> None:
 
 
 def test_a_stored_study_proposes_as_one_in_memory_does(tmp_path: Path) -> None:
-    arm = ArmSearch("upright/cnn", make_search(), SPACE, DEFAULTS, open_storage(tmp_path / "optuna.log"))
+    arm = search_of(storage=open_storage(tmp_path / "optuna.log"))
     assert go_through(arm) == propose()
 
 
@@ -183,7 +174,7 @@ def test_the_seed_changes_all_proposals_but_the_first(sampler: str) -> None:
 def test_arms_share_their_draws_until_results_steer_the_search() -> None:
     extra = Parameter("model.loc_lr_factor", "float", 0.01, 1.0, log=True)
     for parameters in (SPACE, (extra, *SPACE)):
-        arm = ArmSearch("R/stn", make_search(trials=24), parameters, DEFAULTS | {extra.name: 0.1})
+        arm = search_of("R/stn", parameters, DEFAULTS | {extra.name: 0.1}, trials=24)
         one, other = rates(propose(trials=24)), rates(go_through(arm))
         assert one[:12] == other[:12]  # three waves of four: the last that begins before ten are told
         assert not set(one[12:]) & set(other[12:])
@@ -197,7 +188,7 @@ def test_only_tpe_learns_from_the_scores() -> None:
         return Score("completed", [1 - accuracy for accuracy in accuracies])
 
     for sampler, learns in (("tpe", True), ("random", False)):
-        arm = ArmSearch("upright/cnn", make_search(sampler=sampler, trials=24), SPACE, DEFAULTS)
+        arm = search_of(sampler=sampler, trials=24)
         assert (go_through(arm, reversed_score) != propose(sampler=sampler, trials=24)) == learns
     late = [setting["optim.lr"] for wave in propose(trials=60)[5:] for setting in wave]
     drawn = [setting["optim.lr"] for wave in propose(trials=60, sampler="random")[5:] for setting in wave]
@@ -206,14 +197,10 @@ def test_only_tpe_learns_from_the_scores() -> None:
 
 
 def test_scores_are_told_in_the_order_of_the_wave() -> None:
-    arm = ArmSearch("upright/cnn", make_search(trials=4), SPACE, DEFAULTS)
+    arm = search_of(trials=4)
     wave = arm.next_wave()
-    scores = [
-        Score("completed", [0.1, 0.4]),
-        Score("pruned", [0.2]),
-        Score("completed", [0.3, 0.2]),
-        Score("failed", []),
-    ]
+    scores = [Score("completed", [0.1, 0.4]), Score("pruned", [0.2]), Score("completed", [0.3, 0.2])]
+    scores.append(Score("failed", []))
     arm.tell(scores, ["a", "b", "c", "d"])
     trials = arm.study.trials
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
@@ -233,10 +220,8 @@ def test_scores_are_told_in_the_order_of_the_wave() -> None:
         (Score("failed", []), TrialState.FAIL, {}),
     ],
 )
-def test_how_a_run_ended_is_a_state_of_its_trial(
-    tmp_path: Path, score: Score, state: TrialState, values: dict[int, float]
-) -> None:
-    arm = ArmSearch("upright/cnn", make_search(trials=1), SPACE, DEFAULTS, open_storage(tmp_path / "optuna.log"))
+def test_how_a_run_ended_is_a_state_of_its_trial(tmp_path, score, state, values):
+    arm = search_of(storage=open_storage(tmp_path / "optuna.log"), trials=1)
     go_through(arm, lambda setting: score)
     (trial,) = arm.study.trials
     assert (trial.state, trial.intermediate_values) == (state, values)
@@ -249,7 +234,7 @@ def test_tpe_keeps_away_from_where_runs_fail() -> None:
 
     late = []
     for name in ("a", "b", "c"):
-        arm = ArmSearch(name, make_search(trials=60), SPACE, DEFAULTS)
+        arm = search_of(name, trials=60)
         late += [rate > 0.1 for rate in rates(go_through(arm, result)[5:])]
     assert np.mean(late) < 0.4  # half of the range, on its logarithm, lies above 0.1
 
@@ -259,7 +244,7 @@ def test_the_second_trial_tries_to_do_without_what_is_tuned() -> None:
     factor = Parameter("model.loc_lr_factor", "float", 0.001, 1.0, log=True)
     defaults = DEFAULTS | {"model.loc_lr_factor": 0.1}
     plain = {"model.loc_lr_factor": 0.0, "model.other": 1.0}
-    arm = ArmSearch("a", make_search(trials=4), (*SPACE, factor), defaults, plain=plain)
+    arm = search_of("a", (*SPACE, factor), defaults, plain=plain, trials=4)
     settings = [setting for wave in go_through(arm) for setting in wave]
     without = [setting for wave in propose(trials=4) for setting in wave]
     assert [setting["model.loc_lr_factor"] == 0.001 for setting in settings] == [False, True, False, False]
@@ -277,29 +262,17 @@ CURVE = st.lists(ACCURACY, min_size=1, max_size=4).map(sorted)
     warmup_trials=st.integers(1, 4),
     warmup_epochs=st.integers(0, 3),
 )
-def test_bars_decide_as_optunas_median_pruner(
-    finished: list[tuple[bool, list[float]]], curve: list[float], warmup_trials: int, warmup_epochs: int
-) -> None:
+def test_bars_decide_as_optunas_median_pruner(finished, curve, warmup_trials, warmup_epochs):
     """Of curves that rise: Optuna judges a trial by its best epoch so far, the bar by the last one."""
-    search = make_search(
-        pruner="median",
-        pruner_warmup_trials=warmup_trials,
-        pruner_warmup_epochs=warmup_epochs,
-        trials=len(finished) + 1,
-        wave_size=1,
-        sampler="random",
-    )
-    arm = ArmSearch("upright/cnn", search, SPACE, DEFAULTS)
+    warmup = {"pruner_warmup_trials": warmup_trials, "pruner_warmup_epochs": warmup_epochs}
+    arm = search_of(pruner="median", trials=len(finished) + 1, wave_size=1, sampler="random", **warmup)
     for completed, accuracies in finished:
         arm.next_wave()
         arm.tell([Score("completed", accuracies) if completed else Score("pruned", accuracies[:2])], [""])
     bars = arm.prune_below(4)
     below = [accuracy < bar for accuracy, bar in zip(curve, bars, strict=False)]
 
-    pruner = optuna.pruners.MedianPruner(
-        n_startup_trials=warmup_trials, n_warmup_steps=warmup_epochs + 1, interval_steps=1
-    )
-    arm.study.pruner = pruner
+    arm.study.pruner = optuna.pruners.MedianPruner(warmup_trials, warmup_epochs + 1, interval_steps=1)
     trial = arm.study.ask(arm.distributions)
     expected = []
     for epoch, accuracy in enumerate(curve, start=1):
@@ -309,13 +282,13 @@ def test_bars_decide_as_optunas_median_pruner(
 
 
 def test_nothing_is_pruned_where_nobody_asks_for_it() -> None:
-    arm = ArmSearch("upright/cnn", make_search(pruner="none"), SPACE, DEFAULTS)
+    arm = search_of(pruner="none")
     go_through(arm)
     assert arm.prune_below(2) == ()
 
 
 def test_bars_are_of_the_waves_that_ended() -> None:
-    arm = ArmSearch("upright/cnn", make_search(pruner="median", pruner_warmup_trials=2), SPACE, DEFAULTS)
+    arm = search_of(pruner="median", pruner_warmup_trials=2)
     arm.next_wave()
     assert arm.prune_below(2) == ()
     scores = [[0.1, 0.25], [0.3, 0.75], [0.2, 0.5], [0.9, 0.875]]
@@ -341,10 +314,8 @@ KINDS = {
 def test_every_kind_of_parameter_has_its_distribution(kind: str) -> None:
     parameter, expected = KINDS[kind]
     assert distribution(parameter) == expected
-    search = make_search(sampler="random", trials=40, wave_size=40)
-    (wave,) = go_through(
-        ArmSearch("upright/cnn", search, [parameter], {"model.x": 1.0}), lambda setting: Score("completed", [0.5])
-    )
+    arm = search_of("upright/cnn", [parameter], {"model.x": 1.0}, sampler="random", trials=40, wave_size=40)
+    (wave,) = go_through(arm, lambda setting: Score("completed", [0.5]))
     values = {setting["model.x"] for setting in wave}
     assert all(expected._contains(expected.to_internal_repr(value)) for value in values)
     if isinstance(expected, CategoricalDistribution):
@@ -359,7 +330,7 @@ def test_the_journal_opens_in_optuna(tmp_path: Path) -> None:
     path = tmp_path / "studies/study/optuna.log"
     storage = open_storage(path)
     scores = iter([Score("completed", [0.1, 0.3]), Score("pruned", [0.05]), Score("diverged", []), Score("failed", [])])
-    arms = [ArmSearch(name, make_search(trials=2, wave_size=2), SPACE, DEFAULTS, storage) for name in ("R/a", "R/b")]
+    arms = [search_of(name, storage=storage, trials=2, wave_size=2) for name in ("R/a", "R/b")]
     proposed = [go_through(arm, lambda setting: next(scores))[0] for arm in arms]
     storage.flush()
 
@@ -385,7 +356,7 @@ def test_an_earlier_journal_gives_way_even_if_its_writer_was_killed(tmp_path: Pa
 
     def begin() -> None:
         storage = open_storage(path)
-        ArmSearch("R/a", make_search(), SPACE, DEFAULTS, storage).next_wave()
+        search_of("R/a", storage=storage).next_wave()
         storage.flush()
 
     begin()

@@ -10,13 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest, uniform
 
-from experiments.study.search import (
-    distribution,
-    independent_draws,
-    nearest_allowed,
-    spread_draws,
-    value_at,
-)
+from experiments.study.search import distribution, independent_draws, spread_draws
 from experiments.study.search_space import Parameter
 
 
@@ -27,7 +21,7 @@ def test_values_of_shares_are_allowed(kind: str, u: float) -> None:
         "int": Parameter("model.size", "int", 1, 9, step=2),
         "log": Parameter("optim.lr", "float", 1e-4, 0.5, log=True),
     }[kind]
-    value = float(value_at(parameter, u))
+    value = float(parameter.at(u))
     assert parameter.low <= value <= parameter.high
     assert kind != "int" or value in (1, 3, 5, 7, 9)
 
@@ -37,9 +31,9 @@ def test_draws_are_even_over_their_range(draws: Callable[[int, str], Iterator[fl
     found = list(islice(draws(0, "optim.lr"), 400))
     assert kstest(found, uniform.cdf).pvalue > 1e-3
     choices = Parameter("optim.lr", "categorical", choices=(1.0, 2.0, 4.0))
-    assert {value_at(choices, u) for u in found[:50]} == {1.0, 2.0, 4.0}
+    assert {choices.at(u) for u in found[:50]} == {1.0, 2.0, 4.0}
     rate = Parameter("optim.lr", "float", 1e-4, 1e-2, log=True)
-    assert kstest([math.log10(float(value_at(rate, u))) for u in found], uniform(-4, 2).cdf).pvalue > 1e-3
+    assert kstest([math.log10(float(rate.at(u))) for u in found], uniform(-4, 2).cdf).pvalue > 1e-3
 
 
 @given(st.integers(0, 2**31), st.integers(0, 6))
@@ -89,21 +83,21 @@ def allowed(parameter: Parameter) -> list[float]:
 
 @given(parameter=parameters(), value=st.floats(-1e7, 1e7) | st.floats(-5, 5))
 def test_nearest_allowed_is_allowed_and_nearest(parameter: Parameter, value: float) -> None:
-    nearest, space = float(nearest_allowed(parameter, value)), distribution(parameter)
+    nearest, space = float(parameter.nearest(value)), distribution(parameter)
     assert space._contains(space.to_internal_repr(nearest))
     inside = parameter.kind != "categorical" and parameter.step is None and parameter.low <= value <= parameter.high
     smallest = 0 if inside else min(abs(each - value) for each in allowed(parameter))
     assert abs(nearest - value) <= smallest + 1e-9 * max(1, abs(value))
-    assert nearest_allowed(parameter, nearest) == pytest.approx(nearest)
+    assert parameter.nearest(nearest) == pytest.approx(nearest)
 
 
 @given(parameter=parameters())
 def test_bounds_and_choices_stay_as_they_are(parameter: Parameter) -> None:
     assume(parameter.step is None)
-    assert all(nearest_allowed(parameter, value) == value for value in allowed(parameter))
+    assert all(parameter.nearest(value) == value for value in allowed(parameter))
 
 
 @given(st.sampled_from(["zeros", "border", "elsewhere", 3.0, True]))
 def test_a_word_is_one_of_the_choices_or_the_first_is_taken(value: str | float) -> None:
     parameter = Parameter("model.padding", "categorical", choices=("border", "zeros"))
-    assert nearest_allowed(parameter, value) == (value if value in parameter.choices else "border")
+    assert parameter.nearest(value) == (value if value in parameter.choices else "border")

@@ -74,9 +74,7 @@ def test_the_manifest_has_the_whole_protocol(here: Path, machine: Machine) -> No
 
 
 @pytest.mark.parametrize(("first", "then"), [("fp32", "bf16"), ("bf16", "fp32")])
-def test_another_precision_found_later_makes_no_other_runs(
-    first: str, then: str, here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_precision_found_later_makes_no_other_runs(first, then, here, machine, capsys):
     """As in a new container, whose cache is empty."""
     machine(precision=first)
     before = begin(here)
@@ -90,9 +88,7 @@ def test_another_precision_found_later_makes_no_other_runs(
     assert Ledger(here / "runs").read_study(STUDY) == before
 
 
-def test_what_was_found_first_comes_back_after_another_choice(
-    here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_was_found_first_comes_back_after_another_choice(here, machine, capsys):
     """A sweep that was begun with another precision, and stopped at the note, must not be where the runs are lost."""
     machine(precision="bf16")
     begin(here)
@@ -115,9 +111,7 @@ def test_what_was_found_first_comes_back_after_another_choice(
     assert f"{RUNS} of them in the ledger already" in printed(capsys, "plan", "--budget", "smoke")
 
 
-def test_a_study_begun_on_a_cpu_goes_on_there_where_a_gpu_is(
-    here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_study_begun_on_a_cpu_goes_on_there_where_a_gpu_is(here, machine, capsys):
     machine()
     begin(here)
     machine(gpu=True)
@@ -126,9 +120,7 @@ def test_a_study_begun_on_a_cpu_goes_on_there_where_a_gpu_is(
     assert "This study was begun on cpu and goes on there, although there is cuda here." in text
 
 
-def test_a_sweep_that_cannot_go_on_for_want_of_a_gpu_is_refused(
-    here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweep_that_cannot_go_on_for_want_of_a_gpu_is_refused(here, machine, capsys):
     machine(gpu=True)
     begin(here, protocol={**AUTO, "precision": "fp32"})
     machine()
@@ -148,9 +140,7 @@ def test_a_sweep_that_cannot_go_on_for_want_of_a_gpu_is_refused(
     assert "8 finished runs of this study will not count in it any more (protocol: device cuda -> cpu)." in text
 
 
-def test_a_device_whose_study_has_no_finished_run_is_not_missed(
-    here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_device_whose_study_has_no_finished_run_is_not_missed(here, machine, capsys):
     machine(gpu=True)
     begin(here, protocol={**AUTO, "precision": "fp32"})
     shutil.rmtree(here / "runs/runs")
@@ -182,9 +172,7 @@ CHANGES: list[tuple[dict[str, Any], int, str]] = [
 
 
 @pytest.mark.parametrize(("changes", "num", "why"), CHANGES)
-def test_runs_that_a_change_leaves_behind_are_counted(
-    changes: dict[str, Any], num: int, why: str, here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_that_a_change_leaves_behind_are_counted(changes, num, why, here, machine, capsys):
     machine()
     begin(here)
     write_sweep(here, **SMALL | changes)
@@ -207,9 +195,7 @@ def test_a_run_that_is_to_be_made_again_leaves_none_behind(here: Path, machine: 
     assert not under_way.arms[0].finals and under_way.left_behind() == 0
 
 
-def test_other_images_are_refused_in_the_plan_already(
-    here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_images_are_refused_in_the_plan_already(here, machine, capsys):
     machine()
     manifest = begin(here)
     other = manifest | {"task": manifest["task"] | {"content_hash": "0" * 64}}
@@ -231,9 +217,7 @@ def begin_at(here: Path, budget: str) -> None:
 
 
 @pytest.mark.parametrize(("begun", "num"), [("cpu", 6), ("gpu", 8)])
-def test_the_budget_that_a_study_was_begun_at_is_gone_on_with(
-    begun: str, num: int, here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_budget_that_a_study_was_begun_at_is_gone_on_with(begun, num, here, machine, capsys):
     """On a CPU, whichever budget; `auto` would find the other one now."""
     machine()
     begin_at(here, begun)
@@ -243,9 +227,7 @@ def test_the_budget_that_a_study_was_begun_at_is_gone_on_with(
     assert f"Study tiny-sprites-{begun} " in text and f"{num} of them in the ledger already" in text
 
 
-def test_runs_at_a_budget_that_cannot_be_gone_on_with_are_mentioned(
-    here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_at_a_budget_that_cannot_be_gone_on_with_are_mentioned(here, machine, capsys):
     machine(gpu=True)
     begin_at(here, "gpu")
     machine()
@@ -278,9 +260,7 @@ def test_runs_on_images_that_took_the_place_of_others_are_mentioned(here: Path, 
     )
 
 
-def test_a_run_beside_a_study_has_its_precision(
-    here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_beside_a_study_has_its_precision(here, machine, capsys):
     machine(precision="bf16")
     begin(here)
     machine(precision="fp32")
@@ -306,9 +286,7 @@ def test_a_probe_keeps_its_sizes_but_takes_no_device_that_is_gone(here: Path, ma
         check_same_device(look)
 
 
-def test_a_protocol_that_says_what_no_protocol_says(
-    here: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_protocol_that_says_what_no_protocol_says(here, machine, capsys):
     """Its checksum renewed, as a person does it who edits on purpose."""
     machine()
     manifest = begin(here)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis import figures
+from analysis.figures import registry
 from baselines.policies import POLICIES
 from experiments.images.poses import spell_pose
 from experiments.networks.models import MODELS
@@ -47,7 +47,7 @@ def make_at_once(executor: LocalExecutor, job: Job) -> "Future[str]":
 def test_the_study_at_budget_smoke(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")  # what W&B gets is other tests' matter, and takes seconds
     monkeypatch.setattr(LocalExecutor, "submit", make_at_once)
-    monkeypatch.delitem(figures.FORMATS, "pdf")  # the report does without, and its fonts take the longest
+    monkeypatch.delitem(registry.FORMATS, "pdf")  # the report does without, and its fonts take the longest
     torch.set_num_threads(1)
     options = ["--budget", "smoke", "--runs", "ledger", "--reports", "out"]
     assert main(["sweep", "--sweep", str(STUDIES[name]), *options]) == 0
@@ -55,7 +55,7 @@ def test_the_study_at_budget_smoke(name: str, here: Path, monkeypatch: pytest.Mo
     ledger = Ledger(here / "ledger", read_only=True)
     (carried_out,) = ledger.studies()
     arms = ledger.read_study(carried_out)["arms"]
-    variants = [str(parse_variant(entry.variant)) for entry in study.variants]
+    variants = [str(parse_variant(variant)) for variant in study.variants]
     named = [(spell_pose(pose), variant) for pose in study.poses for variant in variants]
     assert [(arm["pose"], arm["variant"]) for arm in arms] == named
     finals = {}
@@ -82,7 +82,7 @@ def test_the_study_at_budget_smoke(name: str, here: Path, monkeypatch: pytest.Mo
 def test_the_studies_leave_nothing_out() -> None:
     """Every model takes part in some study, every policy in the ladder, every transformation in its family's."""
     gpu = {name: load_study(path, "gpu") for name, path in STUDIES.items()}
-    variants = {name: [parse_variant(entry.variant) for entry in study.variants] for name, study in gpu.items()}
+    variants = {name: [parse_variant(variant) for variant in study.variants] for name, study in gpu.items()}
     assert {variant.model for its in variants.values() for variant in its} == set(MODELS)
     assert {variant.policy for variant in variants["augmentation"]} == set(POLICIES)
     assert {f"stn_{name}" for name in TRANSFORMATIONS} <= {variant.model for variant in variants["transformers"]}
@@ -100,7 +100,7 @@ def test_studies_of_plain_sgd_stay_what_they_were() -> None:
             assert (protocol.optimiser, protocol.averaging, protocol.width) == ("sgd", False, 1.0)
             assert (protocol.momentum, protocol.nesterov, protocol.schedule) == (momentum, nesterov, schedule)
             assert protocol.label_smoothing == 0
-            backbones = {parse_variant(entry.variant).backbone for entry in study.variants}
+            backbones = {parse_variant(variant).backbone for variant in study.variants}
             assert backbones == ({"lenet"} if name == "document" else {"fcn", "cnn4"})
 
 

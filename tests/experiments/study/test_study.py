@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.study.study import BUDGETS, Study, StudyVariant, load_study
+from experiments.study.study import BUDGETS, Study, load_study
 from ledger.config import Optim, Protocol
 from ledger.errors import UserError
 from tests.support.project import ROOT
@@ -30,15 +30,16 @@ def load(tmp_path: Path) -> Callable[..., Study]:
     return load_text
 
 
+def variant(*names: str) -> list[dict[str, str]]:
+    return [{"variant": name, "baseline": names[0]} for name in names]
+
+
 def small(**changes: Any) -> dict[str, Any]:
     """A small study as nested values, to change and to break."""
     study: dict[str, Any] = {
         "name": "small",
         "task": "sprites",
-        "variants": [
-            {"variant": "cnn", "baseline": "cnn"},
-            {"variant": "stn_affine@lenet+affine", "baseline": "cnn"},
-        ],
+        "variants": variant("cnn", "stn_affine@lenet+affine"),
         "search": {
             "space": {"optim.lr": {"distribution": "log_uniform_values", "min": 0.01, "max": 1.0}},
             "extras": {
@@ -51,13 +52,14 @@ def small(**changes: Any) -> dict[str, Any]:
     return study | changes
 
 
-def changed(dotted: list[str | int], value: Any) -> str:
-    """The small study as YAML with one value replaced."""
+def changed(keys: str, value: Any) -> str:
+    """The small study as YAML with one value replaced. keys: those that lead there."""
     study = small()
     place: Any = study
-    for key in dotted[:-1]:
-        place = place.setdefault(key, {}) if isinstance(place, dict) else place[key]
-    place[dotted[-1]] = value
+    *parents, last = keys.split()
+    for key in parents:
+        place = place.setdefault(key, {})
+    place[last] = value
     return yaml.safe_dump(study)
 
 
@@ -72,8 +74,8 @@ def test_the_shipped_study_loads_at_each_budget(budget: str) -> None:
         variants = ["cnn", "stn_affine", "cnn+affine", "stn_affine+affine"]
     if budget == "night":
         variants = ["cnn", "stn_affine", "cnn+flip_crop", "stn_affine+flip_crop"]
-    assert [entry.variant for entry in study.variants] == variants
-    assert study.variants[-1].baseline == variants[-1].replace("stn_affine", "cnn")
+    assert list(study.variants) == variants
+    assert study.variants[variants[-1]] == variants[-1].replace("stn_affine", "cnn")
     names = [parameter.name for parameter in study.search.parameters("stn_affine+affine")]
     assert names == ["optim.lr", "optim.weight_decay", "model.loc_lr_factor", "policy.max_deg"]
     assert [parameter.name for parameter in study.search.parameters("cnn")] == ["optim.lr", "optim.weight_decay"]
@@ -133,7 +135,7 @@ def test_a_budget_overrides_and_the_rest_stays(load: Callable[..., Study]) -> No
     }
     text = yaml.safe_dump(small(protocol={"epochs": 2, "batch_size": 64}, final_seeds=4, budgets=budgets))
     cpu, gpu = load(text, "cpu"), load(text, "gpu")
-    assert (cpu.task, cpu.poses, cpu.variants) == ("cifar10", ("R", "RTS"), (StudyVariant("cnn", "cnn"),))
+    assert (cpu.task, cpu.poses, cpu.variants) == ("cifar10", ("R", "RTS"), {"cnn": "cnn"})
     assert cpu.protocol == Protocol(epochs=3, batch_size=64)
     assert (cpu.search.trials, cpu.search.wave_size, cpu.final_seeds) == (7, 5, 9)
     assert (gpu.task, gpu.poses, len(gpu.variants)) == ("sprites", ("upright",), 2)
@@ -153,86 +155,78 @@ def test_numbers_are_read_as_yaml_1_2_has_them(load: Callable[..., Study], liter
 
 
 def test_whole_numbers_and_words_keep_their_kind(load: Callable[..., Study]) -> None:
-    assert load(changed(["protocol", "train_images"], 0).replace("train_images: 0", "train_images: 45_000"))
-    assert load(changed(["name"], "X").replace("name: X", "name: no")).name == "no"
+    assert load(changed("protocol train_images", 0).replace("train_images: 0", "train_images: 45_000"))
+    assert load(changed("name", "X").replace("name: X", "name: no")).name == "no"
     with pytest.raises(UserError, match=r"protocol\.nesterov: 'yes' is neither true nor false"):
-        load(changed(["protocol", "nesterov"], "yes"))
+        load(changed("protocol nesterov", "yes"))
 
 
-def variant(*names: str) -> list[dict[str, str]]:
-    return [{"variant": name, "baseline": names[0]} for name in names]
-
-
-REFUSED: dict[str, tuple[list[str | int], Any, str]] = {
-    "unknown key": (["serch"], {}, "serch: unknown key; did you mean 'search'?"),
-    "unknown protocol key": (["protocol", "epoch"], 3, "protocol.epoch: unknown key; did you mean 'epochs'?"),
-    "unknown search key": (["search", "trails"], 3, "search.trails: unknown key; did you mean 'trials'?"),
-    "unknown wandb key": (["wandb", "projct"], "x", "wandb.projct: unknown key; did you mean 'project'?"),
-    "unknown budget": (["budgets", "gpus"], {}, "budgets.gpus: unknown key; did you mean 'gpu'?"),
-    "unknown budget key": (["budgets", "gpu", "epochs"], 3, "budgets.gpu.epochs: unknown key; "),
-    "epochs 0": (["protocol", "epochs"], 0, "protocol.epochs: 0 is not between 1 and 10000"),
-    "epochs 1e9": (["protocol", "epochs"], 10**9, "protocol.epochs: 1000000000 is not between 1 and 10000"),
-    "epochs 2.0": (["protocol", "epochs"], 2.0, "protocol.epochs: 2.0 is not a whole number between 1 and 10000"),
-    "epochs true": (["protocol", "epochs"], True, "protocol.epochs: True is not a whole number"),
-    "epochs null": (["protocol", "epochs"], None, "protocol.epochs: None is not a whole number"),
-    "another budget": (["budgets", "gpu", "protocol", "epochs"], 0, "budgets.gpu.protocol.epochs: 0 is not between"),
-    "batch 0": (["protocol", "batch_size"], 0, "protocol.batch_size: 0 is not between 1 and 65536"),
-    "negative images": (["protocol", "train_images"], -1, "protocol.train_images: -1 is not between 0 and 10000000"),
-    "nothing to tune on": (["protocol", "val_images"], 0, "protocol.val_images: 0 leaves nothing to tune on"),
-    "momentum 1": (["protocol", "momentum"], 1, "protocol.momentum: 1 is not between 0.0 and 0.9999"),
-    "width 0": (["protocol", "width"], 0, "protocol.width: 0 is not between 0.01 and 100.0"),
-    "width negative": (["protocol", "width"], -1, "protocol.width: -1 is not between 0.01 and 100.0"),
-    "width huge": (["protocol", "width"], 101, "protocol.width: 101 is not between 0.01 and 100.0"),
-    "width text": (["protocol", "width"], "wide", "protocol.width: 'wide' is not a number"),
-    "optimiser": (["protocol", "optimiser"], "mun", "protocol.optimiser: 'mun' is unknown; did you mean 'muon'?"),
-    "averaging": (
-        ["protocol", "averaging"],
-        "yes please",
-        "protocol.averaging: 'yes please' is neither true nor false",
-    ),
-    "momentum nan": (["protocol", "momentum"], float("nan"), "protocol.momentum: nan is not a number"),
-    "nesterov alone": (["protocol", "momentum"], 0, "protocol.momentum: 0 does not go with nesterov: true"),
+REFUSED: dict[str, tuple[str, Any, str]] = {
+    "unknown key": ("serch", {}, "serch: unknown key; did you mean 'search'?"),
+    "unknown protocol key": ("protocol epoch", 3, "protocol.epoch: unknown key; did you mean 'epochs'?"),
+    "unknown search key": ("search trails", 3, "search.trails: unknown key; did you mean 'trials'?"),
+    "unknown wandb key": ("wandb projct", "x", "wandb.projct: unknown key; did you mean 'project'?"),
+    "unknown budget": ("budgets gpus", {}, "budgets.gpus: unknown key; did you mean 'gpu'?"),
+    "unknown budget key": ("budgets gpu epochs", 3, "budgets.gpu.epochs: unknown key; "),
+    "epochs 0": ("protocol epochs", 0, "protocol.epochs: 0 is not between 1 and 10000"),
+    "epochs 1e9": ("protocol epochs", 10**9, "protocol.epochs: 1000000000 is not between 1 and 10000"),
+    "epochs 2.0": ("protocol epochs", 2.0, "protocol.epochs: 2.0 is not a whole number between 1 and 10000"),
+    "epochs true": ("protocol epochs", True, "protocol.epochs: True is not a whole number"),
+    "epochs null": ("protocol epochs", None, "protocol.epochs: None is not a whole number"),
+    "another budget": ("budgets gpu protocol epochs", 0, "budgets.gpu.protocol.epochs: 0 is not between"),
+    "batch 0": ("protocol batch_size", 0, "protocol.batch_size: 0 is not between 1 and 65536"),
+    "negative images": ("protocol train_images", -1, "protocol.train_images: -1 is not between 0 and 10000000"),
+    "nothing to tune on": ("protocol val_images", 0, "protocol.val_images: 0 leaves nothing to tune on"),
+    "momentum 1": ("protocol momentum", 1, "protocol.momentum: 1 is not between 0.0 and 0.9999"),
+    "width 0": ("protocol width", 0, "protocol.width: 0 is not between 0.01 and 100.0"),
+    "width negative": ("protocol width", -1, "protocol.width: -1 is not between 0.01 and 100.0"),
+    "width huge": ("protocol width", 101, "protocol.width: 101 is not between 0.01 and 100.0"),
+    "width text": ("protocol width", "wide", "protocol.width: 'wide' is not a number"),
+    "optimiser": ("protocol optimiser", "mun", "protocol.optimiser: 'mun' is unknown; did you mean 'muon'?"),
+    "averaging": ("protocol averaging", "yes please", "protocol.averaging: 'yes please' is neither true nor false"),
+    "momentum nan": ("protocol momentum", float("nan"), "protocol.momentum: nan is not a number"),
+    "nesterov alone": ("protocol momentum", 0, "protocol.momentum: 0 does not go with nesterov: true"),
     "schedule": (
-        ["protocol", "schedule"],
+        "protocol schedule",
         "onecycle",
         "protocol.schedule: 'onecycle' is unknown; did you mean 'one_cycle'?",
     ),
-    "protocol a list": (["protocol"], [1], "protocol: [1] is not a set of keys with values"),
-    "trials 0": (["search", "trials"], 0, "search.trials: 0 is not between 1 and 10000"),
-    "budget trials 0": (["budgets", "cpu", "trials"], 0, "budgets.cpu.trials: 0 is not between 1 and 10000"),
-    "wave 0": (["search", "wave_size"], 0, "search.wave_size: 0 is not between 1 and 10000"),
-    "sampler": (["search", "sampler"], "tpee", "search.sampler: 'tpee' is unknown; did you mean 'tpe'?"),
-    "pruner": (["search", "pruner"], ["median"], "search.pruner: ['median'] is unknown; did you mean 'median'?"),
-    "final seeds 0": (["final_seeds"], 0, "final_seeds: 0 is not between 1 and 1000"),
-    "first seed 0": (["first_seed"], 0, "first_seed: 0 is not between 1 and 1000000"),  # which is that of tuning
-    "wandb mode": (["wandb", "mode"], "ofline", "wandb.mode: 'ofline' is unknown; did you mean 'offline'?"),
-    "name with a slash": (["name"], "../x", "name: '../x' is not a name of the letters a to z, digits"),
-    "task a number": (["task"], 10, "task: 10 is not a text"),
-    "task on two lines": (["task"], "a\nb", "task: 'a\\nb' is not a text"),
-    "no poses": (["poses"], [], "poses: [] is not a list of at least one"),
-    "pose twice": (["poses"], ["R", "R"], "poses[1]: 'R' is there twice"),
-    "no variants": (["variants"], [], "variants: [] is not a list of at least one"),
-    "variant twice": (["variants"], variant("cnn", "cnn"), "variants[1]: 'cnn' is there twice"),
-    "variant's form": (["variants"], variant("cnn+", "cnn"), "variants[0].variant: 'cnn+' is not of the form MODEL"),
-    "variant a text": (["variants"], ["cnn"], "variants[0]: 'cnn' is not a set of keys with values"),
-    "no baseline": (["variants"], [{"variant": "cnn"}], "variants[0].baseline: is missing"),
+    "protocol a list": ("protocol", [1], "protocol: [1] is not a set of keys with values"),
+    "trials 0": ("search trials", 0, "search.trials: 0 is not between 1 and 10000"),
+    "budget trials 0": ("budgets cpu trials", 0, "budgets.cpu.trials: 0 is not between 1 and 10000"),
+    "wave 0": ("search wave_size", 0, "search.wave_size: 0 is not between 1 and 10000"),
+    "sampler": ("search sampler", "tpee", "search.sampler: 'tpee' is unknown; did you mean 'tpe'?"),
+    "pruner": ("search pruner", ["median"], "search.pruner: ['median'] is unknown; did you mean 'median'?"),
+    "final seeds 0": ("final_seeds", 0, "final_seeds: 0 is not between 1 and 1000"),
+    "first seed 0": ("first_seed", 0, "first_seed: 0 is not between 1 and 1000000"),  # which is that of tuning
+    "wandb mode": ("wandb mode", "ofline", "wandb.mode: 'ofline' is unknown; did you mean 'offline'?"),
+    "name with a slash": ("name", "../x", "name: '../x' is not a name of the letters a to z, digits"),
+    "task a number": ("task", 10, "task: 10 is not a text"),
+    "task on two lines": ("task", "a\nb", "task: 'a\\nb' is not a text"),
+    "no poses": ("poses", [], "poses: [] is not a list of at least one"),
+    "pose twice": ("poses", ["R", "R"], "poses[1]: 'R' is there twice"),
+    "no variants": ("variants", [], "variants: [] is not a list of at least one"),
+    "variant twice": ("variants", variant("cnn", "cnn"), "variants[1]: 'cnn' is there twice"),
+    "variant's form": ("variants", variant("cnn+", "cnn"), "variants[0].variant: 'cnn+' is not of the form MODEL"),
+    "variant a text": ("variants", ["cnn"], "variants[0]: 'cnn' is not a set of keys with values"),
+    "no baseline": ("variants", [{"variant": "cnn"}], "variants[0].baseline: is missing"),
     "baseline unknown": (
-        ["variants"],
+        "variants",
         [{"variant": "cnn", "baseline": "cnnn"}],
         "variants[0].baseline: 'cnnn' is not among the variants; did you mean 'cnn'?",
     ),
     "budget's baseline": (
-        ["budgets", "gpu", "variants"],
+        "budgets gpu variants",
         [{"variant": "stn_affine@lenet+affine", "baseline": "cnn"}],
         "budgets.gpu.variants[0].baseline: 'cnn' is not among the variants; ",
     ),
     "extra of nobody": (
-        ["search", "extras", "stn_afine"],
+        "search extras stn_afine",
         {},
         "search.extras.stn_afine: no variant has this model or policy; did you mean 'stn_affine'?",
     ),
     "extra that is shared": (
-        ["search", "extras", "affine", "optim.lr"],
+        "search extras affine optim.lr",
         {"value": 1},
         "search.extras: stn_affine@lenet+affine would have optim.lr twice",
     ),
@@ -251,8 +245,8 @@ def refusal(load: Callable[..., Study], text: str, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_refusal_begins_with_file_and_key(load: Callable[..., Study], tmp_path: Path, case: str) -> None:
-    dotted, value, expected = REFUSED[case]
-    assert refusal(load, changed(dotted, value), tmp_path).startswith(expected)
+    keys, value, expected = REFUSED[case]
+    assert refusal(load, changed(keys, value), tmp_path).startswith(expected)
 
 
 @pytest.mark.parametrize("key", ["name", "task", "variants"])
@@ -320,4 +314,4 @@ PLACES = [
 
 @given(place=st.sampled_from(PLACES), value=VALUES)
 def test_no_value_anywhere_escapes_as_another_error(place: str, value: Any, folder: Path) -> None:
-    loads_or_refuses(changed([*place.split()], value), folder)
+    loads_or_refuses(changed(place, value), folder)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from experiments.study.search import NUM_IMPORTANCE_TRIALS, distribution, importances
 from experiments.study.search_space import Parameter, read_space
 from experiments.study.sweep_file import Section
-from experiments.study.wandb_sweep import wandb_form
 from experiments.terminal.commands.options import find_study
 from ledger.ledger import Ledger
 from tests.support.synthetic_ledger import STUDY, edit_json, key_of, write_run, write_study
@@ -81,7 +80,7 @@ def write_arm_of_trials(ledger: Path, variant: str, num: int, **changes: Any) ->
         )  # fmt: skip
     write_run(ledger, keys[-3], variant=variant, stage="trial", seed=0, status="failed", accuracy=None)
     write_run(ledger, keys[-2], variant=variant, stage="trial", seed=0, status="pruned", accuracy=0.9)
-    space = {each.name: wandb_form(each) for each in SPACE}
+    space = {each.name: each.wandb_form() for each in SPACE}
     arm = {"pose": "upright", "variant": variant, "baseline": variant, "winner": keys[0], "finals": []}
     return arm | {"trials": keys, "space": space} | changes
 
@@ -136,6 +135,6 @@ PARAMETERS = st.one_of(
 
 @given(PARAMETERS)
 def test_study_jsons_space_is_the_one_that_was_searched(parameter: Parameter) -> None:
-    (read,) = read_space(Section("study.json", "space", {"model.x": wandb_form(parameter)}))
+    (read,) = read_space(Section("study.json", "space", {"model.x": parameter.wandb_form()}))
     assert read == parameter
     assert distribution(read) == distribution(parameter)

@@ -1,7 +1,6 @@
 """The names of studies on images of any label: files, folders, groups and command lines take them."""
 
 import unicodedata
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -57,9 +56,7 @@ def test_two_studies_have_two_labels_in_latex() -> None:
     assert names == ["tiny-82b1-smoke-ablation", "tiny-9e1f-smoke-ablation"]
 
 
-def test_two_folders_with_names_of_another_script_are_two_studies(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_folders_with_names_of_another_script_are_two_studies(here, capsys):
     """In one ledger; every command finds them by these names."""
     protocol = TINY["protocol"] | {"image_px": 24, "epochs": 1}
     for extra, name in enumerate(("花", "鸟")):

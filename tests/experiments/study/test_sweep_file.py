@@ -14,13 +14,13 @@ BAD_YAML = {
     "a list": ("[1, 2]", "holds no keys"),
     "key twice": ("name: a\nname: b\n", "line 2: the key 'name' is there twice"),
     "key twice, deep down": ("search: {trials: 1, trials: 2}", "line 1: the key 'trials' is there twice"),
-    "key a list": ("? [1]\n: 2\n", "line 1: the key [1] is no text"),
-    "key a number": ("1: 2\n", "line 1: the key 1 is no text"),
+    "key a list": ("? [1]\n: 2\n", "line 1: the key [1] is not a text"),
+    "key a number": ("1: 2\n", "line 1: the key 1 is not a text"),
     "python": ("name: !!python/object/apply:os.getcwd []", "line 1: the tag 'tag:yaml.org,2002:python/"),
-    "not the tag's": ("name: !!int ten", "line 1: 'ten' is no int"),
+    "not the tag's": ("name: !!int ten", "line 1: 'ten' is not a valid int"),
     "open bracket": ("name: [1, 2", "line 1, column 12: "),
     "two documents": ("a: 1\n---\nb: 2\n", "line 2, column 1: but found another document"),
-    "bad escape": ('name: "\\U99999999"', "is no YAML in UTF-8: "),
+    "bad escape": ('name: "\\U99999999"', "is not YAML in UTF-8: "),
     "holds itself": ("a: &a [*a]\n", "line 1: more than 10000 values or 20 levels"),
     "deep": ("[" * 5000, "is nested deeper than 20 levels"),
     "not so deep": ("a: " + "[" * 30 + "]" * 30, "line 1: more than 10000 values or 20 levels"),
@@ -31,7 +31,7 @@ BAD_YAML = {
     ),
     "a number too long to compute with": (f"a: !!int {'9' * 4000}", "line 1: '99999999"),
     "tab": ("a:\n\tb: 1\n", "line 2, column 1: found character '\\t'"),
-    "NUL": ("a: b\0c", "is no YAML in UTF-8: unacceptable character #x0000"),
+    "NUL": ("a: b\0c", "is not YAML in UTF-8: unacceptable character #x0000"),
     "merge": ("a: &a {x: 1}\nb: {<<: *a, y: 2}\n", "line 2: '<<' does not merge keys here; write out the keys"),
     "merge key": ("a: &a {x: 1}\nb: {? !!merge <<: *a}\n", "line 2: the tag 'tag:yaml.org,2002:merge' has no"),
     "binary": ("name: !!binary aGk=", "line 1: the tag 'tag:yaml.org,2002:binary' has no"),
@@ -144,5 +144,5 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: Is a directory"):
         read_mapping(tmp_path)
     (tmp_path / "latin.yaml").write_bytes("name: Zürich".encode("latin-1"))
-    with pytest.raises(UserError, match=r"latin\.yaml: is no YAML in UTF-8"):
+    with pytest.raises(UserError, match=r"latin\.yaml: is not YAML in UTF-8"):
         read_mapping(tmp_path / "latin.yaml")

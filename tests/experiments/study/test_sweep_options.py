@@ -45,9 +45,7 @@ def options_study(cache: Path) -> dict[str, Any]:
     }
 
 
-def test_a_variant_with_options_from_the_sweep_file_to_the_table(
-    options_study: dict[str, Any], here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_variant_with_options_from_the_sweep_file_to_the_table(options_study, here, capsys):
     under_way = sweep_here(here, HereAndNow(), **options_study)
     ledger, (plain, arm) = under_way.ledger, under_way.arms
     assert (arm.plan.pose, arm.plan.variant) == ("R:max_deg=30:corners=zeros", OPTIONS)
@@ -220,9 +218,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_what_cannot_go_together_is_refused_before_anything_trains(
-    case: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_go_together_is_refused_before_anything_trains(case, here, capsys):
     changes, expected = REFUSALS[case]
     write_sweep(here, **{"search": search()} | changes)
     before = contents(here), stamps(here)
@@ -233,9 +229,7 @@ def test_what_cannot_go_together_is_refused_before_anything_trains(
     assert (contents(here), stamps(here)) == before
 
 
-def test_options_that_do_not_go_together_are_refused_for_a_single_run_too(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_options_that_do_not_go_together_are_refused_for_a_single_run_too(here, capsys):
     write_sweep(here)
     for arguments, expected in (
         (["--variant=stn_tps:steps=2"], "model.steps: maps of this transformation do not compose; take steps=1"),

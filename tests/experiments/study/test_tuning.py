@@ -1,10 +1,10 @@
 """Who wins a tuning, and which settings are tried again before one does."""
 
-from experiments.study.search import ArmSearch, Score
+from experiments.study.search import Score
 from experiments.study.search_space import Parameter
 from experiments.study.tuning import NUM_FINALISTS, NUM_REPEATS, Trial, Tuning, num_runs
 from ledger.winners import Tried, winner_of
-from tests.experiments.study.test_search import make_search
+from tests.experiments.study.test_search import search_of
 
 LR = Parameter("optim.lr", "float", 0.02, 0.5, log=True)
 
@@ -55,7 +55,7 @@ def go_through(tuning: Tuning, accuracy: dict[int, list[float]]) -> list[list[Tr
 
 
 def test_the_best_settings_are_tried_again_with_other_seeds() -> None:
-    search = ArmSearch("a", make_search(trials=6, wave_size=3), (LR,), {"optim.lr": 0.1})
+    search = search_of("a", (LR,), {"optim.lr": 0.1}, trials=6, wave_size=3)
     tuning = Tuning(search, 0, repeats=True)
     first = [0.1, 0.6, 0.2, 0.5, 0.3, 0.4]
     waves = go_through(tuning, {0: first, -1: [0.2, 0.4, 0.3], -2: [0.2, 0.4, 0.3]})
@@ -70,13 +70,13 @@ def test_the_best_settings_are_tried_again_with_other_seeds() -> None:
 
 def test_few_settings_are_not() -> None:
     for repeats, num_trials in ((True, 3), (False, 8)):
-        search = ArmSearch("a", make_search(trials=num_trials, wave_size=8), (LR,), {"optim.lr": 0.1})
+        search = search_of("a", (LR,), {"optim.lr": 0.1}, trials=num_trials, wave_size=8)
         waves = go_through(Tuning(search, -4, repeats), {-4: [0.1] * num_trials})
         assert [len(wave) for wave in waves] == [num_trials] == [num_runs(num_trials, repeats=repeats)]
 
 
 def test_the_default_goes_on_where_no_trial_was_completed() -> None:
-    tuning = Tuning(ArmSearch("a", make_search(trials=4), (LR,), {"optim.lr": 0.1}), 0, repeats=True)
+    tuning = Tuning(search_of("a", (LR,), {"optim.lr": 0.1}, trials=4), 0, repeats=True)
     for trial in tuning.next_trials():
         trial.key = f"{trial.setting}"
     tuning.tell([Score("failed", [])] * 4)

@@ -1,5 +1,6 @@
 """The W&B sweep file, held against what the installed W&B makes of it."""
 
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,8 +13,8 @@ from wandb.sdk.sweeps.scheduler.optuna import search_space_from_sweep_config
 from wandb.wandb_agent import Agent
 
 from experiments.study.search_space import Parameter
-from experiments.study.wandb_sweep import wandb_sweep
-from ledger.errors import UserError
+from experiments.terminal.cli import main
+from tests.support.tiny_study import write_sweep
 
 SPACE = (
     Parameter("optim.lr", "float", 0.01, 0.5, log=True),
@@ -22,7 +23,7 @@ SPACE = (
     Parameter("model.width", "int", 8, 64, step=1),
     Parameter("policy.max_deg", "int", 5, 45, step=5),
     Parameter("policy.kind", "categorical", choices=("a", "b")),
-    Parameter("protocol.epochs", "categorical", choices=(7,)),
+    Parameter("model.heads", "categorical", choices=(7,)),
 )
 DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
     "optim.lr": FloatDistribution(0.01, 0.5, log=True),
@@ -31,29 +32,33 @@ DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
     "model.width": IntDistribution(8, 64),
     "policy.max_deg": IntDistribution(5, 45, step=5),
     "policy.kind": CategoricalDistribution(["a", "b"]),
-    "protocol.epochs": CategoricalDistribution([7]),
+    "model.heads": CategoricalDistribution([7]),
 }
 
 
-def sweep(space: tuple[Parameter, ...] = SPACE) -> dict[str, Any]:
-    return wandb_sweep(
-        space, variant="stn_affine+affine", project="stn-bench", method="bayes", arguments=["--pose", "R"]
-    )
+@pytest.fixture
+def sweep_file(here: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """What the command prints of the space above."""
+    space = {parameter.name: parameter.wandb_form() for parameter in SPACE}
+    write_sweep(here, search={"space": space, "extras": {}}, wandb={"project": "p"})
+    assert main(["wandb-sweep", "--variant", "stn_affine+affine", "--budget", "smoke"]) == 0
+    file = here / "sweep-of-wandb.yaml"
+    file.write_text(capsys.readouterr().out)
+    return file
 
 
-def test_wandb_reads_the_same_space(tmp_path: Any) -> None:
-    made = sweep()
-    file = tmp_path / "sweep.yaml"
-    file.write_text(yaml.safe_dump(made, sort_keys=False))
-    read = load_sweep_config(str(file))
-    assert read == made
+def test_wandb_reads_the_same_space(sweep_file: Path) -> None:
+    made = yaml.safe_load(sweep_file.read_text())
+    read = load_sweep_config(str(sweep_file))
+    assert read is not None and read == made
+    assert (made["project"], made["method"]) == ("p", "bayes")
     assert _validate_config_and_fill_distribution(read) == made  # it found nothing to fill in
     assert all("distribution" in spec for spec in made["parameters"].values())
     assert search_space_from_sweep_config(read["parameters"]) == DISTRIBUTIONS
     assert made["metric"] == {"name": "val/accuracy", "goal": "maximize"}
 
 
-def test_agent_starts_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_agent_starts_the_run(sweep_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     started: list[list[str]] = []
 
     class Process:
@@ -67,17 +72,19 @@ def test_agent_starts_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) ->
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
         monkeypatch.setenv(name, "")  # which the agent sets: to be put back
-    made = sweep()
+    made = yaml.safe_load(sweep_file.read_text())
     agent = Agent(api=None, queue=None, sweep_id="s")
     agent._sweep_command = made["command"]
     args = {"optim.lr": {"value": 0.1}, "model.width": {"value": 16}}
     agent._command_run({"type": "run", "run_id": "r1", "program": made["program"], "args": args})
     (command,) = started
     searched = ["--optim.lr=0.1", "--model.width=16"]
-    run = ["run", "--variant", "stn_affine+affine", "--stage", "trial", "--pose", "R"]
+    run = ["run", "--variant", "stn_affine+affine", "--stage", "trial"]
+    run += ["--sweep", "sweep.yaml", "--budget", "smoke", "--runs", "runs"]
     assert command == ["/usr/bin/env", "python", "-m", "experiments", *run, *searched]
 
 
-def test_a_variant_without_parameters_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^wandb-sweep: 'stn_affine[+]affine' has no parameters to search$"):
-        sweep(())
+def test_a_variant_without_parameters_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sweep(here, search={})
+    assert main(["wandb-sweep", "--variant", "stn_affine+affine", "--budget", "smoke"]) == 2
+    assert capsys.readouterr().err == "error: wandb-sweep: 'stn_affine+affine' has no parameters to search\n"

@@ -24,6 +24,7 @@ from ledger.config import Optim, Protocol, RunConfig, run_key
 from ledger.errors import UserError
 from ledger.files import process_is_alive
 from ledger.ledger import Ledger
+from tests.support.command_line import wait_for
 from tests.support.project import ROOT
 
 TINY = Protocol(train_images=64, val_images=32, test_images=50, epochs=1, batch_size=32, precision="fp32", device="cpu")
@@ -58,13 +59,6 @@ def executor() -> Iterator[LocalExecutor]:
     with LocalExecutor("cpu", 1) as executor:
         yield executor
     wait_for(lambda: not pids())
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def pids() -> set[int]:

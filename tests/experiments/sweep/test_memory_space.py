@@ -10,15 +10,16 @@ from experiments.study.memory_space import PROCESS, fit_to_memory, kept_bytes, w
 from experiments.sweep.executors.local import ThisMachine
 from experiments.terminal.cli import main
 from experiments.terminal.commands.options import count_workers
+from ledger.config import Protocol
 from tests.support.tiny_study import TINY, plan_of, write_sweep
 
 
 def test_what_a_forward_pass_keeps() -> None:
     """Of `cnn4` the inputs of convolutions, norms and ReLUs; of a larger image as much more as it is larger."""
-    small = kept_bytes("cnn@cnn4", 32, 10)
+    small = kept_bytes("cnn@cnn4", Protocol(), 32, 10)
     assert 300 * 32**2 < small < 400 * 32**2
-    assert kept_bytes("cnn@cnn4", 64, 10) == pytest.approx(4 * small)
-    assert kept_bytes("cnn@resnet18", 32, 10) > 10 * small
+    assert kept_bytes("cnn@cnn4", Protocol(), 64, 10) == pytest.approx(4 * small)
+    assert kept_bytes("cnn@resnet18", Protocol(), 32, 10) > 10 * small
 
 
 def test_what_a_forward_pass_of_the_default_backbone_keeps() -> None:
@@ -32,15 +33,16 @@ def test_what_a_forward_pass_of_the_default_backbone_keeps() -> None:
     between = sum(channels * px**2 * number for channels, px in ((16, 15), (64, 7), (64, 3)))
     head = 64 * (place + number)
     expected = 3 * 32**2 * number + whitened + stages + between + head
-    assert kept_bytes("cnn", 32, 10) == pytest.approx(expected, rel=0.01)
-    wide = kept_bytes("cnn", 32, 10, width=4)
+    assert kept_bytes("cnn", Protocol(), 32, 10) == pytest.approx(expected, rel=0.01)
+    wide = kept_bytes("cnn", Protocol(width=4), 32, 10)
     assert wide == pytest.approx(4 * (expected - whitened) + whitened, rel=0.05)
-    assert kept_bytes("cnn@cnn4", 32, 10, width=2) == pytest.approx(2 * kept_bytes("cnn@cnn4", 32, 10), rel=0.05)
+    narrow, twice = (kept_bytes("cnn@cnn4", Protocol(width=width), 32, 10) for width in (1, 2))
+    assert twice == pytest.approx(2 * narrow, rel=0.05)
 
 
 def test_a_worker_takes_what_its_process_images_and_steps_take(here: Path) -> None:
     plan, moved = plan_of(here), plan_of(here, poses=["upright", "TC:canvas_px=64"])
-    largest = max(kept_bytes(arm.variant, 32, 10) for arm in plan.arms)
+    largest = max(kept_bytes(arm.variant, plan.protocol, 32, 10) for arm in plan.arms)
     steps = 1.75 * plan.protocol.batch_size * largest
     assert worker_bytes(plan) == PROCESS + 2 * plan.task.num_bytes + steps
     huge = plan_of(here, protocol=TINY["protocol"] | {"batch_size": 65_536})

@@ -40,9 +40,7 @@ def test_a_command_has_a_file(command: str) -> None:
     [("experiments", command) for command in COMMANDS]
     + [("benchmarks", command) for command in benchmarks.cli.command_line().commands],
 )
-def test_every_command_explains_itself(
-    program: str, command: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_explains_itself(program, command, here, capsys):
     with pytest.raises(SystemExit) as ended:
         (main if program == "experiments" else benchmarks.cli.main)([command, "--help"])
     assert ended.value.code == 0
@@ -169,9 +167,7 @@ def test_the_tutorials_own_protocol_is_a_config_file(here: Path, capsys: pytest.
     assert record["result"]["val_accuracy"] is None and record["result"]["num_test_images"] == 50
 
 
-def test_variants_lists_everything_that_has_a_name(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_variants_lists_everything_that_has_a_name(here, capsys, monkeypatch):
     assert main(["variants", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert set(report) == {"model", "backbone", "policy", "task", "pose"}
@@ -237,9 +233,7 @@ def test_what_is_said_of_a_name_is_cut_only_where_programs_are_spoken_to(monkeyp
         ("folder:pictures", {("task", "folder"): {}}),
     ],
 )
-def test_variants_explains_each_part_of_a_name(
-    name: str, parts: dict[tuple[str, str], dict[str, object]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_variants_explains_each_part_of_a_name(name, parts, capsys):
     assert main(["variants", name, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     found = {(kind, each): entry["given"] for kind, entries in report.items() for each, entry in entries.items()}

@@ -53,82 +53,78 @@ def with_variant(name: str) -> list[dict[str, str]]:
     return [*TINY["variants"], {"variant": name, "baseline": "cnn"}]
 
 
-# Arguments beside `sweep --budget smoke`, and what stands in place of which value of sweep.yaml.
-SWEEPS: dict[str, tuple[list[str], tuple[list[str | int], Any] | None, str]] = {
-    "argument": (["--trails=3"], None, r"unknown argument --trails; .+"),
-    "argument with a hyphen": (
-        ["--retry-failed"],
-        None,
-        r"unknown argument --retry-failed; did you mean '--retry_failed'\?",
-    ),
-    "abbreviation": (["--report=x"], None, r"unknown argument --report; did you mean '--reports'\?"),
-    "budget": (["--budget=huge"], None, "budget: 'huge' is unknown; known: cpu, gpu, night, smoke"),
-    "budget misspelt": (["--budget=smok"], None, r"budget: 'smok' is unknown; did you mean 'smoke'\?"),
-    "no file": (["--sweep=swep.yaml"], None, r"swep\.yaml: cannot be read: No such file or directory"),
-    "jobs": (["--jobs=-1"], None, "jobs: -1 is not between 0 and 1024"),
-    "jobs absurd": (["--jobs=100000"], None, "jobs: 100000 is not between 0 and 1024"),
-    "jobs a word": (["--jobs=all"], None, "--jobs: 'all' is not a whole number"),
-    "workers": (["--workers_per_gpu=-2"], None, "workers_per_gpu: -2 is not between 0 and 1024"),
-    "key": ([], (["final_seed"], 3), r"sweep\.yaml: final_seed: unknown key; did you mean 'final_seeds'\?"),
-    "value": (
-        [],
-        (["protocol", "epochs"], 0),
-        r"sweep\.yaml: protocol\.epochs: 0 is not between 1 and 10000",
-    ),
+# Arguments beside `sweep --budget smoke`.
+SWEEPS = {
+    "argument": (["--trails=3"], r"unknown argument --trails; .+"),
+    "argument with a hyphen": (["--retry-failed"], r"unknown argument --retry-failed; did you mean '--retry_failed'\?"),
+    "abbreviation": (["--report=x"], r"unknown argument --report; did you mean '--reports'\?"),
+    "budget": (["--budget=huge"], "budget: 'huge' is unknown; known: cpu, gpu, night, smoke"),
+    "budget misspelt": (["--budget=smok"], r"budget: 'smok' is unknown; did you mean 'smoke'\?"),
+    "no file": (["--sweep=swep.yaml"], r"swep\.yaml: cannot be read: No such file or directory"),
+    "jobs": (["--jobs=-1"], "jobs: -1 is not between 0 and 1024"),
+    "jobs absurd": (["--jobs=100000"], "jobs: 100000 is not between 0 and 1024"),
+    "jobs a word": (["--jobs=all"], "--jobs: 'all' is not a whole number"),
+    "workers": (["--workers_per_gpu=-2"], "workers_per_gpu: -2 is not between 0 and 1024"),
+    "ledger a file": (["--runs=sweep.yaml"], r"runs: the ledger sweep\.yaml cannot be written \(.+\)"),
+    "ledger in a file": (["--runs=sweep.yaml/x"], r"runs: the ledger sweep\.yaml/x cannot be written \(.+\)"),
+}
+
+# What stands in place of which value of sweep.yaml.
+SWEEP_FILES: dict[str, tuple[list[str | int], Any, str]] = {
+    "key": (["final_seed"], 3, r"sweep\.yaml: final_seed: unknown key; did you mean 'final_seeds'\?"),
+    "value": (["protocol", "epochs"], 0, r"sweep\.yaml: protocol\.epochs: 0 is not between 1 and 10000"),
     "budget's value": (
-        [],
-        (["budgets", "gpu", "protocol", "epochs"], 10**9),
+        ["budgets", "gpu", "protocol", "epochs"],
+        10**9,
         r"sweep\.yaml: budgets\.gpu\.protocol\.epochs: 1000000000 is not between 1 and 10000",
     ),
-    "task": ([], (["task"], "sprite"), r"task 'sprite': unknown; did you mean 'sprites'\?"),
-    "task with more": ([], (["task"], "sprites:x"), "task 'sprites:x': sprites takes nothing after its name"),
-    "pose": ([], (["poses"], ["RST"]), r"sweep\.yaml: pose: 'RST' is unknown; did you mean 'RTS'\?"),
+    "task": (["task"], "sprite", r"task 'sprite': unknown; did you mean 'sprites'\?"),
+    "task with more": (["task"], "sprites:x", "task 'sprites:x': sprites takes nothing after its name"),
+    "pose": (["poses"], ["RST"], r"sweep\.yaml: pose: 'RST' is unknown; did you mean 'RTS'\?"),
     "model": (
-        [],
-        (["variants"], with_variant("stn_afine")),
+        ["variants"],
+        with_variant("stn_afine"),
         r"sweep\.yaml: variant: 'stn_afine' has the unknown model 'stn_afine'; did you mean 'stn_affine'\?",
     ),
     "backbone": (
-        [],
-        (["variants"], with_variant("cnn@resnet")),
+        ["variants"],
+        with_variant("cnn@resnet"),
         r"sweep\.yaml: variant: 'cnn@resnet' has the unknown backbone 'resnet'; did you mean 'resnet18'\?",
     ),
     "policy": (
-        [],
-        (["variants"], with_variant("cnn+flipcrop")),
+        ["variants"],
+        with_variant("cnn+flipcrop"),
         r"sweep\.yaml: variant: 'cnn\+flipcrop' has the unknown policy 'flipcrop'; did you mean 'flip_crop'\?",
     ),
     "hyper-parameter": (
-        [],
-        (["search", "extras"], {"affine": {"policy.max_degrees": {"min": 1, "max": 2}}}),
+        ["search", "extras"],
+        {"affine": {"policy.max_degrees": {"min": 1, "max": 2}}},
         r"sweep\.yaml: search: stn_affine\+affine has no 'policy\.max_degrees'; did you mean 'policy\.max_deg'\?",
     ),
     "hyper-parameter of one only": (
-        [],
-        (["search", "space", "policy.max_deg"], {"min": 1, "max": 9}),
+        ["search", "space", "policy.max_deg"],
+        {"min": 1, "max": 9},
         r"sweep\.yaml: search: cnn has no 'policy\.max_deg'; .+",
     ),
     "hyper-parameter's value": (
-        [],
-        (["search", "extras"], {"affine": {"policy.max_scale": {"min": -3, "max": 2}}}),
+        ["search", "extras"],
+        {"affine": {"policy.max_scale": {"min": -3, "max": 2}}},
         r"sweep\.yaml: search: policy\.max_scale: -3\.0 is not between 1 and 10",
     ),
-    "image_px": ([], (["protocol", "image_px"], 9), "stn_affine.affine on images of 9 px: .+ of 18 px or more, got 9"),
-    "width": ([], (["protocol", "width"], 0), r"sweep\.yaml: protocol\.width: 0 is not between 0\.01 and 100\.0"),
+    "image_px": (["protocol", "image_px"], 9, "stn_affine.affine on images of 9 px: .+ of 18 px or more, got 9"),
+    "width": (["protocol", "width"], 0, r"sweep\.yaml: protocol\.width: 0 is not between 0\.01 and 100\.0"),
     "muon without filters": (
-        [],
-        (["variants", 1, "variant"], "stn_affine@fcn"),
+        ["variants", 1, "variant"],
+        "stn_affine@fcn",
         r"protocol\.optimiser: muon trains filters of convolutions, and the backbone of stn_affine@fcn has none; "
         "write optimiser: sgd",
     ),
     "recipe of another backbone": (
-        [],
-        (["variants"], [*TINY["variants"], {"variant": "cnn_recipe@lenet", "baseline": "cnn"}]),
+        ["variants"],
+        [*TINY["variants"], {"variant": "cnn_recipe@lenet", "baseline": "cnn"}],
         "cnn_recipe@lenet on images of 32 px: cnn_recipe takes parts of the backbone cnn away, and this is another one",
     ),
-    "ledger a file": (["--runs=sweep.yaml"], None, r"runs: the ledger sweep\.yaml cannot be written \(.+\)"),
-    "ledger in a file": (["--runs=sweep.yaml/x"], None, r"runs: the ledger sweep\.yaml/x cannot be written \(.+\)"),
-    "not logged in": ([], (["wandb", "mode"], "online"), r"not logged in to W&B: .+"),
+    "not logged in": (["wandb", "mode"], "online", r"not logged in to W&B: .+"),
 }
 
 RUNS = {
@@ -245,9 +241,16 @@ def check_refusal(here: Path, capsys: pytest.CaptureFixture[str], arguments: lis
 
 @pytest.mark.parametrize("case", SWEEPS)
 def test_a_sweep_refuses(case: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments, change, expected = SWEEPS[case]
-    write_changed_sweep(here, *change) if change else write_sweep(here)
+    arguments, expected = SWEEPS[case]
+    write_sweep(here)
     check_refusal(here, capsys, ["sweep", "--budget=smoke", *arguments], expected)
+
+
+@pytest.mark.parametrize("case", SWEEP_FILES)
+def test_a_sweep_of_a_file_refuses(case: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, value, expected = SWEEP_FILES[case]
+    write_changed_sweep(here, place, value)
+    check_refusal(here, capsys, ["sweep", "--budget=smoke"], expected)
 
 
 @pytest.mark.parametrize("case", RUNS)
@@ -267,9 +270,7 @@ def test_other_commands_refuse(case: str, here: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("command", ["sweep", "run", "plan", "probe"])
 @pytest.mark.parametrize("case", FOLDERS)
-def test_images_that_cannot_be_used_are_refused(
-    case: str, command: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_that_cannot_be_used_are_refused(case, command, here, capsys):
     make, expected = FOLDERS[case]
     make(here / "pictures")
     write_sweep(here)
@@ -277,9 +278,7 @@ def test_images_that_cannot_be_used_are_refused(
     check_refusal(here, capsys, [command, *arguments], expected)
 
 
-def test_images_without_a_gpu_are_no_gpus_work(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_without_a_gpu_are_no_gpus_work(here, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     write_changed_sweep(here, ["protocol", "device"], "cuda")
     expected = "device: 'cuda' is not available on this machine; available: .+"
@@ -287,9 +286,7 @@ def test_images_without_a_gpu_are_no_gpus_work(
     check_refusal(here, capsys, ["run", "--budget=smoke"], expected)
 
 
-def test_a_full_disk_is_one_line(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_one_line(here, capsys, monkeypatch):
     def status(options: object) -> int:
         raise OSError(28, "No space left on device", "runs/studies/x/study.json")
 
@@ -327,9 +324,7 @@ def test_a_refusal_through_the_shell(here: Path) -> None:
         ),
     ],
 )
-def test_what_a_machine_does_not_allow_is_said_in_a_line(
-    fault: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_machine_does_not_allow_is_said_in_a_line(fault, said, monkeypatch, capsys):
     def raise_it(arguments: Sequence[str]) -> int:
         raise fault
 
@@ -371,9 +366,7 @@ def test_a_folder_that_was_deleted_is_named_before_any_library_ends_the_process(
         ["probe", ""],
     ],
 )
-def test_a_path_that_is_empty_is_not_the_folder_we_are_in(
-    arguments: list[str], here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_path_that_is_empty_is_not_the_folder_we_are_in(arguments, here, capsys):
     assert main(arguments) == 2
     assert ": is empty, as a variable of the shell is that was not set; give it a path\n" in capsys.readouterr().err
     assert main(["status", "--runs", "."]) == 0

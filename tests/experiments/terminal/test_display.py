@@ -9,8 +9,9 @@ from rich.console import Console
 
 from experiments.machine import pace
 from experiments.runs.run import Job
+from experiments.sweep.estimate import Estimate
 from experiments.terminal.display import SweepProgress, folded, print_ablation, print_tables
-from ledger.config import RunKind
+from ledger.config import kind_of
 from ledger.ledger import Ledger
 
 LONG = "stn_rotation:loc_lr_factor=1:localisation=deep:start_sd=0.02:consistency=1@resnet18+affine:max_deg=30"
@@ -81,13 +82,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def progress_of(ledger: Marked, *, terminal: bool) -> SweepProgress:
     """Of eight runs of 100 s."""
     console = Console(file=StringIO(), force_terminal=terminal, width=100)
-    expected_s: dict[RunKind, float] = {("upright", "cnn", "trial", "40", "9"): 100.0}
-    known = cast(Ledger, ledger)
-    return SweepProgress(console, known, expected_s, 800.0, num_runs=8, num_done=0, num_workers=4)
+    by_run = {kind_of("upright", "cnn", "trial", 40, 9): 100.0}
+    expected = Estimate([[100.0]], by_run, num_done=0, kept_epochs=[], left_s=800.0, wall_s=200.0)
+    return SweepProgress(console, cast(Ledger, ledger), expected, num_runs=8, num_workers=4)
 
 
 def completed_s(progress: SweepProgress) -> float:
-    return progress._bar.tasks[0].completed
+    return progress.tasks[0].completed
 
 
 def finished(key: str) -> Job:

@@ -54,9 +54,7 @@ NEEDED = {"probe": ["images"], "accuracy": ["images"], "export": ["abc"], "predi
 
 
 @pytest.mark.parametrize(("command", "option"), list(path_options()))
-def test_every_path_is_refused_whose_home_is_not_known(
-    command: str, option: str, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_path_is_refused_whose_home_is_not_known(command, option, here, capsys):
     given = PLACES.get(option) or [*NEEDED.get(command, []), f"{option}={UNKNOWN}"]
     program = cli if command in cli.command_line().commands else benchmarks.cli
     assert program.main([command, *given]) == 2
@@ -100,9 +98,7 @@ def test_the_cache_may_be_at_home(name: str, home: Path, monkeypatch: pytest.Mon
         cache_folder()
 
 
-def test_without_a_home_folder_the_cache_is_asked_for(
-    homeless: None, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_home_folder_the_cache_is_asked_for(homeless, here, monkeypatch, capsys):
     write_sweep(here)
     for command in (["plan", "--budget=smoke"], ["sweep", "--budget=smoke"], ["run", "--budget=smoke"], ["probe", "d"]):
         assert main(command) == 2

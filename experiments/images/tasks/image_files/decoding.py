@@ -20,16 +20,16 @@ from experiments.images.tasks.reading import GROUNDS, USUAL, ToRgb
 MAX_IMAGE_PIXELS = 89_478_485
 """Half of Pillow's own limit. An image of which more would be decoded is refused before it is."""
 DEEP_BITS = 16
-"""Of a channel, at most."""
+"""Most bits of a channel."""
 _NEARLY_ONE_COLOUR = 16
-"""Of 256 levels, in each channel."""
+"""Levels of 256, in each channel."""
 
 _LOWER_RAW = {"LA;16B": "RGBA"} | {
     f"{bands};16{order}": f"{bands};16{other}"
     for bands in ("RGB", "RGBX", "RGBA", "CMYK")
     for order, other in (("L", "B"), ("B", "L"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
-"""Of 16 bits in one order, Pillow keeps the upper 8; of the same in the other order, what are the lower 8 then."""
+"""Read in one byte order, of 16 bits Pillow keeps the upper 8; read in the other, what are the lower 8 then."""
 
 _MAX_SECOND_LOOK = 2**28
 """Bytes of a damaged file that are held to look at its pixels alone."""
@@ -82,8 +82,7 @@ def decode(path: Path, image_px: int, to_rgb: ToRgb = USUAL) -> tuple[npt.NDArra
         try:
             return _decode(path, image_px, to_rgb)
         except Exception:
-            pixels_only = _without_metadata(path)
-            if pixels_only is None:
+            if (pixels_only := _without_metadata(path)) is None:
                 raise
         return _decode(pixels_only, image_px, to_rgb)
     except UnidentifiedImageError as error:
@@ -121,14 +120,7 @@ def _decode(file: Path | BytesIO, image_px: int, to_rgb: ToRgb) -> tuple[npt.NDA
         _check_tags(image)
         raw = _raw_mode(image)
         mode = image.mode + (";16" if ";16" in raw and not image.mode.startswith("I") else "")
-        # a JPEG much larger than needed is decoded at a fraction of its size, still at least twice the side wanted
-        image.draft(None, (2 * image_px, 2 * image_px))
-        # and yet the whole of one that comes in passes is held
-        num_pixels = width * height if image.info.get("progressive") else image.width * image.height
-        if num_pixels > MAX_IMAGE_PIXELS:
-            raise ValueError(
-                f"{width} x {height} pixels are too many ({MAX_IMAGE_PIXELS:,} are the limit): make the image smaller"
-            )
+        _draft(image, image_px)
         zero_is_white = image.format == "TIFF" and _tags(image).get(Base.PhotometricInterpretation) == 0
         orientation = _load_upright(image)
         if (image.width > image.height) != (width > height):
@@ -147,12 +139,18 @@ def _decode(file: Path | BytesIO, image_px: int, to_rgb: ToRgb) -> tuple[npt.NDA
         with suppress(Exception):  # what follows the first frame may be damaged; last, since it may move to the second
             # behind a camera's JPEG lie previews and depth maps
             has_more = image.format != "MPO" and getattr(image, "is_animated", False)
-    is_plain = bool((pixels_HWC == pixels_HWC[0, 0]).all())
-    is_grey = bool((pixels_HWC == pixels_HWC[..., :1]).all())
-    darkest, brightest = int(pixels_HWC.min()), int(pixels_HWC.max())
-    is_turned = orientation in range(2, 9)
     return pixels_HWC, Picture(
-        (width, height), mode, is_turned, has_more, grey, deep_bits, alpha, darkest, brightest, is_plain, is_grey
+        size=(width, height),
+        mode=mode,
+        is_turned=orientation in range(2, 9),
+        has_more=has_more,
+        grey=grey,
+        deep_bits=deep_bits,
+        alpha=alpha,
+        darkest=int(pixels_HWC.min()),
+        brightest=int(pixels_HWC.max()),
+        is_plain=bool((pixels_HWC == pixels_HWC[0, 0]).all()),
+        is_grey=bool((pixels_HWC == pixels_HWC[..., :1]).all()),
     )
 
 
@@ -176,6 +174,21 @@ def _raw_mode(image: ImageFile.ImageFile) -> str:
     args = image.tile[0].args if image.tile else None
     raw = args[0] if isinstance(args, tuple) and args else args
     return raw if isinstance(raw, str) else ""
+
+
+def _draft(image: ImageFile.ImageFile, image_px: int) -> None:
+    """Have a JPEG much larger than needed decoded at a fraction of its size, still at least twice the side wanted.
+
+    Raises ValueError for an image of which too much would be decoded all the same.
+    """
+    width, height = image.size
+    image.draft(None, (2 * image_px, 2 * image_px))
+    # and yet the whole of one that comes in passes is held
+    num_pixels = width * height if image.info.get("progressive") else image.width * image.height
+    if num_pixels > MAX_IMAGE_PIXELS:
+        raise ValueError(
+            f"{width} x {height} pixels are too many ({MAX_IMAGE_PIXELS:,} are the limit): make the image smaller"
+        )
 
 
 def _load_upright(image: ImageFile.ImageFile) -> int | None:
@@ -244,7 +257,7 @@ def _opaque(image: Image.Image, image_px: int, ground: str) -> tuple[Image.Image
         return colour.convert("RGB"), Alpha(is_ignored=True, is_veiled=False, lost_over=frozenset())
     shades = alpha.histogram()
     small = fit_square(colour, image_px)
-    lost_over = frozenset(each for each in GROUNDS if _is_nearly_plain(_over(small, each), _NEARLY_ONE_COLOUR))
+    lost_over = frozenset(name for name in GROUNDS if _is_nearly_plain(_over(small, name), _NEARLY_ONE_COLOUR))
     return _over(colour, ground), Alpha(False, sum(shades[1:255]) > sum(shades) / 2, lost_over)
 
 

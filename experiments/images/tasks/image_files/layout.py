@@ -1,6 +1,7 @@
 """Which folders are classes, and which are the training and the test part, by their names and by what they hold."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,12 +38,17 @@ class Layout:
     others: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def where(self) -> str:
+        """How messages begin."""
+        return f"folder {str(self.root)!r}"
+
 
 def part_of(name: str) -> str:
     """`train`, `test` or `val` for a folder's name that has a word for this one part, such as `seg_train`; else ""."""
     words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", same_name(name)))
-    found = {kind for kind, pattern in _KINDS.items() for word in words if pattern.fullmatch(word.casefold())}
-    return found.pop() if len(found) == 1 else ""
+    kinds = {kind for kind, pattern in _KINDS.items() for word in words if pattern.fullmatch(word.casefold())}
+    return kinds.pop() if len(kinds) == 1 else ""
 
 
 def find_layout(root: Path, unread: Unread) -> Layout:
@@ -52,32 +58,26 @@ def find_layout(root: Path, unread: Unread) -> Layout:
         entered = f"in {names[0]}/, the only folder in it: "
         root = root / names[0]
         names = folders_in(root, unread)
-    found = _Parts(root, names, unread)
-    chosen = found.chosen()
+    parts = _Parts(root, names, unread)
+    chosen = parts.chosen()
     if chosen is None:
-        return Layout(
-            root,
-            {"": ""},
-            f"{entered}one folder a class, each split 80/20 into training and test by a fixed seed",
-            warnings=_like_parts([name for name in names if part_of(name)]),
-        )
-    train, test = chosen
-    left = [name for name in names if name not in chosen]
-    paths = {"train": found.path(train), "test": found.path(test)}
+        why = f"{entered}one folder a class, each split 80/20 into training and test by a fixed seed"
+        return Layout(root, {"": ""}, why, warnings=_like_parts(list(filter(part_of, names))))
+    train, test = map(parts.path, chosen)
     by_names = "" if chosen == ("train", "test") else ", by their names"
-    warnings = []
-    if part_of(test) == "val":
-        warnings.append(
-            f"There is no test part with classes, so {paths['test']} serves as it: scores are those on {paths['test']},"
-            " and mean less where choices were made on these images before."
-        )
+    why = f"{entered}training from {train}, test from {test}{by_names}"
+    left = [name for name in names if name not in chosen]
+    warning = (
+        f"There is no test part with classes, so {test} serves as it: scores are those on {test},"
+        " and mean less where choices were made on these images before."
+    )
     return Layout(
         root,
-        paths,
-        f"{entered}training from {paths['train']}, test from {paths['test']}{by_names}",
-        tuple(name for name in left if part_of(name)),
-        tuple(name for name in left if not part_of(name)),
-        tuple(warnings),
+        {"train": train, "test": test},
+        why,
+        spare=tuple(filter(part_of, left)),
+        others=tuple(name for name in left if not part_of(name)),
+        warnings=(warning,) if part_of(chosen[1]) == "val" else (),
     )
 
 
@@ -102,7 +102,7 @@ class _Parts:
         self.where = f"folder {str(root)!r}"
 
     def path(self, name: str) -> str:
-        """Of a part, with a slash: a folder in it that is called like it, and is the only one, is entered."""
+        """The part's folder, with a slash: one in it that is called like it, and is the only one, is entered."""
         inner = folders_in(self.root / name, self.unread)
         if len(inner) == 1 and _holds_folders(self.root / name, inner[0], self.unread, 1):
             same = same_name(inner[0]).casefold() == same_name(name).casefold()
@@ -111,7 +111,7 @@ class _Parts:
         return f"{name}/"
 
     def classes(self, name: str) -> set[str]:
-        return {same_name(each) for each in folders_in(self.root / self.path(name), self.unread)}
+        return {same_name(folder) for folder in folders_in(self.root / self.path(name), self.unread)}
 
     def of_kind(self, kind: str) -> list[str]:
         """The folders that may be this part; the one that is called just so, if there is one."""
@@ -123,7 +123,7 @@ class _Parts:
         if not trains or not (tests or vals):
             self._check_lonely()
             return None
-        if many := next((each for each in (trains, tests or vals) if len(each) > 1), []):
+        if many := next((names for names in (trains, tests or vals) if len(names) > 1), []):
             if any(self.classes(name) for name in many) or all(map(part_of, self.names)):
                 raise UserError(f"{self.where}: {listed(map(repr, many))} look like the same part; {WAYS_OUT}")
             return None
@@ -152,15 +152,17 @@ class _Parts:
         for name, missing in (("train", "test"), ("test", "train")):
             if name in self.names:
                 raise UserError(f"{self.where}: has no {missing}/ beside {name}/; {WAYS_OUT}")
-        held = [self.classes(name) for name in self.names if part_of(name)]
-        if held and len(held) == len(self.names) and len(held[0]) > 1 and held.count(held[0]) == len(held):
+        classes = {frozenset(self.classes(name)) for name in filter(part_of, self.names)}
+        if all(map(part_of, self.names)) and len(classes) == 1 and len(classes.pop()) > 1:
             raise UserError(
                 f"{self.where}: has no training and test part, only {listed(map(repr, self.names))}; {WAYS_OUT}"
             )
 
 
-def differences(classes: dict[str, set[str]]) -> str:
-    """Which of two parts' classes are only in one of them."""
+def differences(classes: Mapping[str, set[str]]) -> str:
+    """Which of two parts' classes are only in one of them; "" of one part alone."""
+    if len(classes) < 2:
+        return ""
     (first, in_first), (second, in_second) = classes.items()
     return "; ".join(
         f"{listed(map(repr, sorted(only)))} only in {plain(part)}"

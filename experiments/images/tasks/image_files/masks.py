@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from experiments.images.tasks.image_files.walk import ImageFile, same_name
 
 MASK_SHARE = 0.5
-"""Of a class's pictures: so many that have a mask in the same class are a warning."""
+"""Share of a class's pictures: if so many have a mask in the same class, that is a warning."""
 
 _WORDS = "masks?|seg|segm|segmentations?|gt|ground[ _-]?truth|labels?|annotations?|annot|trimaps?"
 _ANY = re.compile(_WORDS, re.IGNORECASE)
@@ -46,7 +46,7 @@ def _stem_and_mark(file: ImageFile) -> tuple[str, str]:
     name = os.path.splitext(name)[0]
     if not _ANY.search("/".join((*folders, name))):  # of most files, and quickly
         return name.lower(), ""
-    found = _NAME.fullmatch(name)
-    stem, mark = (found["stem"], found["before"] or found["after"]) if found else (name, None)
+    parts = _NAME.fullmatch(name)
+    stem, mark = (parts["stem"], parts["before"] or parts["after"]) if parts else (name, None)
     folder = next((f"{name}/" for name in folders if _FOLDER.fullmatch(name)), "")
     return stem.lower(), re.sub(r"[ _-]?\d+$", "", mark.lower()) if mark else folder

@@ -5,6 +5,7 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +14,14 @@ from experiments.images.tasks.image_files.contents import image_format
 from ledger.errors import UserError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
-UNREAD_EXTENSIONS = frozenset(
-    {
-        ".3fr", ".arw", ".avif", ".cr2", ".cr3", ".czi", ".dcm", ".dib", ".dicom", ".dng", ".exr", ".fit",
-        ".fits", ".hdr", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jif", ".jp2", ".jpe", ".jxl", ".lif",
-        ".lsm", ".mha", ".nd2", ".ndpi", ".nef", ".nii", ".npy", ".npz", ".nrrd", ".orf", ".pbm", ".pcx",
-        ".pgm", ".pnm", ".ppm", ".psd", ".raf", ".raw", ".rw2", ".sgi", ".svg", ".svs", ".tga", ".xcf",
-    }
-)  # fmt: skip
-"""Of files that are images as well, or arrays of them, and that are not decoded."""
+UNREAD_EXTENSIONS = frozenset({
+    ".3fr", ".arw", ".avif", ".cr2", ".cr3", ".czi", ".dcm", ".dib", ".dicom", ".dng", ".exr", ".fit", ".fits", ".hdr",
+    ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jif", ".jp2", ".jpe", ".jxl", ".lif", ".lsm", ".mha", ".nd2", ".ndpi",
+    ".nef", ".nii", ".npy", ".npz", ".nrrd", ".orf", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".raf", ".raw",
+    ".rw2", ".sgi", ".svg", ".svs", ".tga", ".xcf",
+})  # fmt: skip
+"""Those of other images, and of arrays of them, which are not decoded."""
+IMAGE_EXTENSIONS = EXTENSIONS | UNREAD_EXTENSIONS
 
 NO_EXTENSION = "without an extension"
 
@@ -29,12 +29,12 @@ SYSTEM_NAMES = frozenset(
     {"@eadir", "@recently-snapshot", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "__macosx"}
     | {"__pycache__", "found.000", "lost+found", "recycler", "system volume information", "thumbs.db", "desktop.ini"}
 )
-"""In small letters: what file servers and systems make beside people's own folders, often with small copies in it."""
+"""What file servers and systems make beside people's own folders, often with small copies in it; in small letters."""
 
 MAX_DEPTH = 100
-"""Of folders in a class."""
+"""Of folders in folders, in a class."""
 MAX_VISITS = 20
-"""Of one folder, by different links, in a class: links to each other lead through a few folders in endless ways."""
+"""How often one folder is walked in a class, by different links: links to each other lead on in endless ways."""
 
 
 class ImageFile(NamedTuple):
@@ -62,9 +62,12 @@ class Unread:
     largest: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     folders: set[Path] = field(default_factory=set)
 
-    def pass_by(self, entry: os.DirEntry[str]) -> None:
-        if entry.is_dir(follow_symlinks=False):
+    def passes_by(self, entry: os.DirEntry[str]) -> bool:
+        """Whether it is hidden or the system's; of folders that is kept in mind."""
+        is_passed_by = _is_passed_by(entry.name)
+        if is_passed_by and entry.is_dir(follow_symlinks=False):
             self.folders.add(Path(entry.path))
+        return is_passed_by
 
     def leave_out(self, class_name: str, path: str, num_bytes: int) -> None:
         of = (class_name, extension(path))
@@ -98,7 +101,7 @@ def is_image(name: str) -> bool:
 
 def may_be_image(path: Path) -> bool:
     """Whether it is one by its extension, decoded or not, or by its first bytes. For plain files."""
-    return extension(path.name) in EXTENSIONS | UNREAD_EXTENSIONS or bool(image_format(path))
+    return extension(path.name) in IMAGE_EXTENSIONS or bool(image_format(path))
 
 
 def extension(name: str) -> str:
@@ -112,13 +115,7 @@ def same_name(name: str) -> str:
 
 def folders_in(folder: Path, unread: Unread) -> list[str]:
     """The names of the folders in it that may be people's own, sorted."""
-    found = []
-    for entry in os.scandir(folder):
-        if _is_passed_by(entry.name):
-            unread.pass_by(entry)
-        elif entry.is_dir():
-            found.append(entry.name)
-    return sorted(found)
+    return sorted(entry.name for entry in os.scandir(folder) if not unread.passes_by(entry) and entry.is_dir())
 
 
 def loose_files(folder: Path) -> list[str]:
@@ -148,19 +145,16 @@ def in_order(files: Iterable[ImageFile]) -> list[ImageFile]:
     return sorted(files, key=lambda file: (same_name(file.path), file.path))
 
 
-def num_images_in(folders: Iterable[Path]) -> int:
+def num_images_in(folder: Path) -> int:
     """How many images there are below, read or not by their extension; links to folders are not followed."""
-    num, below = 0, list(folders)
-    while below:
-        try:
-            with os.scandir(below.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        below.append(Path(entry.path))
-                    else:
-                        num += extension(entry.name) in EXTENSIONS | UNREAD_EXTENSIONS
-        except OSError:  # nothing depends on it
-            continue
+    num, below = 0, [os.fspath(folder)]
+    while below:  # not os.walk: in Python 3.11 it fails where folders are a thousand deep
+        with suppress(OSError), os.scandir(below.pop()) as entries:  # nothing depends on it
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(entry.path)
+                else:
+                    num += extension(entry.name) in IMAGE_EXTENSIONS
     return num
 
 
@@ -186,12 +180,10 @@ def _walk(
     real = os.path.realpath(directory)
     with os.scandir(directory) as entries:
         for entry in entries:
-            if _is_passed_by(entry.name):
-                unread.pass_by(entry)
+            path = f"{prefix}{entry.name}"
+            if unread.passes_by(entry):
                 continue
             if entry.is_dir():
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, here), visits, unread)
-                continue
-            file = entry.stat()  # a link to nothing is an error that names it
-            if stat.S_ISREG(file.st_mode):  # whoever opens a pipe waits for its other end
-                yield f"{prefix}{entry.name}", file, os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/"
+                yield from _walk(Path(entry.path), f"{path}/", (*above, here), visits, unread)
+            elif stat.S_ISREG((file := entry.stat()).st_mode):  # to open a pipe is to wait for its other end
+                yield path, file, os.path.realpath(entry.path) if entry.is_symlink() else f"{real}/"

@@ -45,28 +45,25 @@ def slots(node: Node, device: str, per_gpu: int) -> int:
 
 def ask_all(nodes: Sequence[Node], function: Callable[..., T], *arguments: Any, **resources: float) -> list[T]:
     """What the function answers on each node. Raises UserError where one cannot answer, or is a misfit."""
-    asked = []
+    questions = []
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(function).options(num_cpus=0, max_retries=0, scheduling_strategy=there, **resources)
-        asked.append(task.remote(*arguments))
+        questions.append(task.remote(*arguments))
     logs, end_s = Logs(), time.monotonic() + ANSWER_S
     while (left_s := end_s - time.monotonic()) > 0:
-        _, silent = ray.wait(asked, num_returns=len(asked), timeout=min(LOOK_S, left_s))
+        _, silent = ray.wait(questions, num_returns=len(questions), timeout=min(LOOK_S, left_s))
         if not silent:
             break
-        logs.check(node for node, answer in zip(nodes, asked, strict=True) if answer in silent)
+        logs.check(node for node, answer in zip(nodes, questions, strict=True) if answer in silent)
     answers = []
-    for node, answer in zip(nodes, asked, strict=True):
+    for node, answer in zip(nodes, questions, strict=True):
         try:
             answers.append(ray.get(answer, timeout=0))
         except exceptions.RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                why = f": {error.cause}"
-            elif isinstance(error.cause, Misfit):
-                why = f" {error.cause}"
-            else:
-                why = f" cannot run stn-bench: {last_line(error)}"
+            why = f" cannot run stn-bench: {last_line(error)}"
+            if isinstance(error.cause, UserError | Misfit):
+                why = f"{':' if isinstance(error.cause, UserError) else ''} {error.cause}"
             raise UserError(f"executor: {name_of(node)}{why}") from None
         except exceptions.GetTimeoutError:
             hint = "do others use its GPUs?" if resources else f"Ray's logs there are in {logs.folder}"
@@ -90,10 +87,10 @@ class Logs:
         here = next((node for node in silent if node["NodeID"] == ray.get_runtime_context().get_node_id()), None)
         if here is None or DEAD not in self._new("raylet.out"):
             return
-        why = re.findall(r"^(?!\[)\S.*(?:rror|xception|denied|not found).*", self._new("raylet.err"), re.MULTILINE)
-        said = f" ({why[-1]:.300})" if why else ""
+        lines = re.findall(r"^(?!\[)\S.*(?:rror|xception|denied|not found).*", self._new("raylet.err"), re.MULTILINE)
+        why = f" ({lines[-1]:.300})" if lines else ""
         raise UserError(
-            f"executor: {name_of(here)}: Ray's worker processes end as they start{said}; its logs are in {self.folder}"
+            f"executor: {name_of(here)}: Ray's worker processes end as they start{why}; its logs are in {self.folder}"
         )
 
     def _new(self, name: str) -> str:

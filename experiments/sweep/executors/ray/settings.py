@@ -21,11 +21,11 @@ CHANGING = (
     "RAY_REDIS_ADDRESS",
     "RAY_CLIENT_MODE",
 )
-"""Of a cluster's owner: they change what its processes are, what they have or where it keeps its state. One of our own,
+"""A cluster's owner says by these what its processes are, what they have or where it keeps its state. One of our own,
 made within another one's job, is not that cluster."""
 SOCKET = "/ray/session_2026-11-29_16-49-02_884666_1234567/sockets/plasma_store"
 MAX_BYTES = (103 if sys.platform == "darwin" else 107) - len(SOCKET)
-"""Of a folder's name: the system allows no more for the name of a socket in it."""
+"""How long a folder's name may be: the system allows no more for the name of a socket in it."""
 ROOM = 2**28
 """Bytes of logs, of our code, and of images where there is no shared memory."""
 
@@ -49,11 +49,11 @@ def choose_folder(environment: Mapping[str, str]) -> Path:
 
     Raises UserError where there is none.
     """
-    own = environment.get("RAY_TMPDIR")
-    places = (own,) if own else (environment.get("TMPDIR"), "/tmp", "/var/tmp", environment.get("XDG_RUNTIME_DIR"))
+    given = environment.get("RAY_TMPDIR")
+    places = (given,) if given else (environment.get("TMPDIR"), "/tmp", "/var/tmp", environment.get("XDG_RUNTIME_DIR"))
     reasons = []
     for place in filter(None, places):
-        folder = user_path(place, "RAY_TMPDIR" if own else "TMPDIR").absolute()
+        folder = user_path(place, "RAY_TMPDIR" if given else "TMPDIR").absolute()
         if not (reason := unfit(folder)):
             return folder
         reasons.append(f"{folder} {reason}")

@@ -9,8 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 import torch
@@ -20,7 +19,6 @@ from experiments.images.tasks import Say
 from experiments.images.tasks.cache import Decoded, decoded
 from experiments.runs.run import Job, out_of_memory
 from experiments.study.plan import Plan
-from experiments.sweep.executors import WorkerDied, Workers
 from experiments.sweep.executors.node import (
     Finished,
     ImagesWanted,
@@ -31,6 +29,7 @@ from experiments.sweep.executors.node import (
     make_run_on_node,
     versions,
 )
+from experiments.sweep.executors.places import WorkerDied, Workers
 from experiments.sweep.executors.ray.nodes import last_line, living, name_of, slots
 from ledger.errors import UserError
 from ledger.files import write_atomically
@@ -45,8 +44,7 @@ MAX_UNREAD = 4
 LOOK_S, LOOK_AT_NODES_S = 0.5, 5.0
 
 
-@dataclass(frozen=True)
-class Begun:
+class Begun(NamedTuple):
     """A run has come to a node."""
 
     node_id: str
@@ -116,9 +114,7 @@ class RayExecutor:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._left, self._stopped = True, error is not None  # runs that are left end with the connection
         self._thread.join()
 
@@ -129,7 +125,7 @@ class RayExecutor:
                 self._look_at_nodes()
                 for generator in self._with_news():
                     self._take(generator)
-        except BaseException as error:  # whatever it is, somebody waits for the runs
+        except BaseException as error:  # whatever it is, the runs are waited for
             lost = error if isinstance(error, Exception) else RuntimeError(repr(error))
             if isinstance(error, exceptions.RayError):
                 lost = UserError(f"executor: Ray failed ({last_line(error)}); the same command goes on from here")
@@ -154,41 +150,35 @@ class RayExecutor:
     def _begin(self, run: Run) -> None:
         kept = latest_checkpoint(run.job)
         run.kept, run.node_id = kept[0].name if kept else "", ""
-        options = dict(self._options)
         avoided = self._misfits | run.lost_on
         if not self._is_room_beside(avoided):
             avoided = self._misfits
-        if avoided:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}
+        elsewhere = {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}} if avoided else {}
         task = self._task
         source = replace(run.job.source, task=task.name, label=task.label, content_hash=task.content_hash)
-        call, job = make_run_by_ray.options(**options), replace(run.job, source=source)
+        call, job = make_run_by_ray.options(**self._options, **elsewhere), replace(run.job, source=source)
         self._under_way[call.remote(job, self._wanted, self._images, kept, self._workers.stall_s)] = run
 
     def _with_news(self) -> list["ray.ObjectRefGenerator"]:
+        """Those that have something to tell by then."""
         waiting = list(self._under_way)
-        if not waiting:
-            return []
-        ready, _ = ray.wait(waiting, num_returns=1, timeout=LOOK_S)
-        if ready:  # whoever else has some
-            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        return list(ready)
+        if waiting and ray.wait(waiting, num_returns=1, timeout=LOOK_S)[0]:
+            return list(ray.wait(waiting, num_returns=len(waiting), timeout=0)[0])
+        return []
 
     def _take(self, generator: "ray.ObjectRefGenerator") -> None:
         """The next of what a run has to tell."""
         run = self._under_way[generator]
         try:
             news: Begun | News = ray.get(next(generator))
-        except StopIteration:  # it has told nothing of an end
-            self._end(run, exceptions.WorkerCrashedError())
-            del self._under_way[generator]  # not before: whatever is raised, somebody waits for this run
-            return
         except Exception as error:
-            if not isinstance(error, exceptions.RayTaskError):  # it may still be at work
+            if isinstance(error, StopIteration):  # it has told nothing of an end
+                error = exceptions.WorkerCrashedError()
+            elif not isinstance(error, exceptions.RayTaskError):  # it may still be at work
                 with suppress(exceptions.RayError):
                     ray.cancel(generator, force=True)
             self._end(run, error)
-            del self._under_way[generator]
+            del self._under_way[generator]  # not before: whatever is raised, the run's future is waited for
             return
         job = run.job
         match news:
@@ -234,7 +224,7 @@ class RayExecutor:
             run.num_losses, run.lost_on = 0, set()
         run.num_losses += 1
         run.lost_on |= {run.node_id} - {""}
-        died = isinstance(cause, WorkerDied)  # as it would here, where nobody tries more often
+        died = isinstance(cause, WorkerDied)  # as it would here, where there are no more attempts
         if run.num_losses < NUM_LOSSES and not (died and not self._is_room_beside(self._misfits | run.lost_on)):
             self._queue.put(run)
         elif died:
@@ -247,21 +237,21 @@ class RayExecutor:
     def _avoid(self, node_id: str, why: str) -> None:
         if node_id not in self._misfits:
             self._misfits.add(node_id)
-            self._say(f"{self._name(node_id)} {why}. Runs go elsewhere.")
+            name = next((name_of(node) for node in living() if node["NodeID"] == node_id), "A node")
+            self._say(f"{name} {why}. Runs go elsewhere.")
 
     def _look_at_nodes(self) -> None:
         """Say who has joined and who has left."""
         if time.monotonic() - self._looked_s < LOOK_AT_NODES_S:
             return
         self._looked_s = time.monotonic()
-        nodes = {node["NodeID"]: node for node in living()}
-        for joined in nodes.keys() - self._nodes.keys():
-            self._say(f"{name_of(nodes[joined])} has joined the cluster.")
-        for left in self._nodes.keys() - nodes.keys():
-            self._say(f"{name_of(self._nodes[left])} has left the cluster; its runs go on elsewhere.")
-        left_ones, self._nodes = self._nodes.keys() - nodes.keys(), nodes
-        if left_ones:
-            self._begin_again(left_ones)
+        known, self._nodes = self._nodes, {node["NodeID"]: node for node in living()}
+        for joined in self._nodes.keys() - known.keys():
+            self._say(f"{name_of(self._nodes[joined])} has joined the cluster.")
+        for left in (gone := known.keys() - self._nodes.keys()):
+            self._say(f"{name_of(known[left])} has left the cluster; its runs go on elsewhere.")
+        if gone:
+            self._begin_again(gone)
         stranded = not self._is_room_beside(self._misfits)
         if stranded and not self._stranded:
             self._say("No node of the cluster can take a run now; waiting for one to join.")
@@ -286,10 +276,6 @@ class RayExecutor:
 
     def _node_at(self, address: str) -> str:
         return next((str(node["NodeID"]) for node in living() if node["NodeManagerAddress"] == address), "")
-
-    def _name(self, node_id: str) -> str:
-        """Also of a node that has joined since they were looked at."""
-        return next((name_of(node) for node in living() if node["NodeID"] == node_id), "A node")
 
 
 def latest_checkpoint(job: Job) -> list[Kept]:

@@ -1,0 +1,281 @@
+"""The page of a report, and the figures beside it."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from analysis.answer import headline, statements
+from analysis.faults import kept
+from analysis.findings import Findings
+from analysis.formats import Section, Table, html_table, one_line, visible
+from analysis.formats.table import places
+from analysis.leader import best_text
+from analysis.lost_runs import unfinished
+from analysis.records import study_file
+from analysis.report.method import GLOSSARY, facts, image_facts, machine_facts, method, protocol_facts, variant_facts
+from analysis.report.reproduce import commands, notes
+from analysis.reports import write_files
+from analysis.tables import build_tables
+from analysis.verdicts import BADGES, verdicts
+from analysis.wording import capital, pose_words, size_text
+
+NAME = "report.html"
+
+MAX_SECTIONS = 6
+"""Parts that a table shows at once; of more, those that are like the first."""
+
+_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the report shows it. source: "" if it could not be drawn. size_px: width and height, as printed.
+
+    narrow: another drawing of it for phones; "" where there is none.
+    """
+
+    name: str
+    caption: str
+    source: str = ""
+    size_px: tuple[int, int] = (0, 0)
+    narrow: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A chapter of the report. short: its name in the contents; tables, figures: by name, in the order of reading."""
+
+    id: str
+    short: str
+    title: str
+    lead: str
+    tables: tuple[str, ...]
+    figures: tuple[str, ...]
+
+
+LADDER = "ladder"
+
+PARTS = (
+    Part(
+        "evidence", "Evidence", "The evidence",
+        "What each variant scores on test images that no tuning has seen, and how it differs from what it is compared "
+        "with. Every difference is between runs with the same seed: the same images in the same order.",
+        ("leaderboard", "claims", "ladder", "factorial", "factors", "ablation", "parameters", "classes"),
+        ("forest", LADDER, "ablation", "ranges", "confusion", "calibration"),
+    ),
+    Part(
+        "costs", "Costs", "What it costs",
+        "Accuracy is bought with computation, time and memory. FLOPs are the same on every machine, seconds are not.",
+        ("costs", "times"), ("cost",),
+    ),
+    Part(
+        "invariance", "Robustness", "Where it holds",
+        "Test images are turned, enlarged, shifted and corrupted: how much accuracy is left?",
+        ("invariance", "corruptions"),
+        ("rotation", "rotation_agreement", "scale_shift", "severity", "corruptions"),
+    ),
+    Part(
+        "transformers", "Transformers", "What the transformers do",
+        "A spatial transformer is only worth its cost if it moves different images differently, and rightly. Here is "
+        "what the maps are that it applies.",
+        ("transformer",), ("gallery", "transformations", "pose_scatter", "look"),
+    ),
+    Part(
+        "tuning", "Tuning", "How settings were found",
+        "Settings are chosen on validation images only; the chosen ones are trained again with fresh seeds, and only "
+        "those runs count.",
+        ("hyper_parameters",), ("curves", "tuning", "tuning_budget", "importance", "slices"),
+    ),
+    Part(
+        "failures", "Failures", "What went wrong",
+        "Runs that failed, diverged or are missing are counted here and are in no mean.",
+        ("failures",), (),
+    ),
+    Part(
+        "runs", "Runs", "Every run", "Each final run with its key, the name of its folder in the ledger.", ("runs",), ()
+    ),
+)  # fmt: skip
+MORE = Part("more", "More", "More", "", (), ())
+
+FOLDED = ("ablation", "times", "runs")
+"""Tables that are shown on demand: they hold what others say, in more detail."""
+
+FIGURES = (".png", ".svg", ".pdf")
+"""What their files end in, known where plotting cannot be imported."""
+
+KEY_FIGURES = ("forest", "ablation", LADDER)
+"""The first of these that there is stands beside the answer, and the ladder behind it."""
+
+
+def write_report(findings: Findings, out: Path) -> Path:
+    """Write report.html, and every figure in a file of its own, into `out`; returns the report's path.
+
+    A figure that cannot be drawn is among findings.faults, and the page says so in its place; so is the page itself.
+    Raises UserError (a ValueError of one line) if the ledger cannot be understood or `out` cannot be written.
+    """
+    pictures: list[Picture] = []
+    content, optional = {}, [NAME]
+    with kept(findings.faults, "figures"):
+        pictures.extend(_pictures(findings, out))
+    if "figures" in findings.faults:  # those of an earlier report: each is in all formats, unlike other people's files
+        drawn = [p for p in out.glob("*.png") if all(p.with_suffix(kind).is_file() for kind in FIGURES)]
+        optional += [f"{path.stem}{kind}" for path in drawn for kind in FIGURES]
+    with kept(findings.faults, "report"):
+        content[NAME] = report_html(findings, pictures).encode()
+    write_files(out, content, optional=optional)
+    return out / NAME
+
+
+def _pictures(findings: Findings, out: Path) -> Iterator[Picture]:
+    """Writes every figure into `out`; yields those that there are, and those that could not be drawn."""
+    from analysis.figures import fonts, style  # plotting is slow to import
+    from analysis.figures.registry import builders, narrow_drawings, write_figures
+
+    files = {path.name: path for path in write_figures(findings, out)}
+    narrow = narrow_drawings(findings)
+    with style.applied(findings.study):
+        classes, note = fonts.class_key(findings.study), fonts.note(findings.study)
+    findings.notes.extend([note] if note else [])
+    for name, (caption, _) in builders().items():
+        if classes and name == "confusion":  # it names classes, and numbers those whose letters no font has
+            caption = f"{caption} In it, {classes}."
+        if f"{name}.png" in files:
+            svg, png = (files[f"{name}.{kind}"].read_bytes() for kind in ("svg", "png"))
+            yield picture(name, caption, svg, png, narrow.get(name))
+        elif f"figure {name}" in findings.faults:
+            yield Picture(name, caption)
+
+
+def is_whole(page: Path) -> bool:
+    """Whether there is such a report, and nothing in it could not be made."""
+    return page.is_file() and b'class="fault"' not in page.read_bytes()
+
+
+def is_made_from(page: Path, findings: Findings, tables: Mapping[str, Table]) -> bool:
+    """Whether it is a whole report of just these tables and this study.json."""
+    return is_whole(page) and f'content="{_digest(findings, tables)}"'.encode() in page.read_bytes()
+
+
+def _digest(findings: Findings, tables: Mapping[str, Table]) -> str:
+    study = study_file(findings.study.ledger, findings.study.name).read_bytes()
+    return hashlib.sha256(study + repr(tables).encode()).hexdigest()
+
+
+def picture(name: str, caption: str, svg: bytes, png: bytes, narrow: bytes | None = None) -> Picture:
+    """A figure whose data are in its address: the drawing, or its pixels where these are much smaller.
+
+    narrow: the drawing for phones.
+    """
+    kind, data = ("svg+xml", svg) if len(svg) <= max(400_000, len(png)) else ("png", png)
+    # Saved at 160 dots per inch, shown at 128: a page has 96, and is read from farther away than paper.
+    width, height = (round(int.from_bytes(png[at : at + 4]) * 128 / 160) for at in (16, 20))
+    return Picture(name, caption, _address(kind, data), (width, height), _address("svg+xml", narrow) if narrow else "")
+
+
+def _address(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
+    """The report. pictures: of the figures, in any order."""
+    study, tables, by_name = findings.study, build_tables(findings), {picture.name: picture for picture in pictures}
+    key_names = [name for name in KEY_FIGURES if name in by_name and by_name[name].source]
+    key_names = key_names[:1] + [name for name in key_names[1:] if name == LADDER]
+    script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
+    poses = tuple(dict.fromkeys(arm.pose for arm in study.arms))
+    values: dict[str, Any] = {
+        "title": f"Shown or learned? {one_line(study.task_label)}",
+        "study": study,
+        "made_from": _digest(findings, tables),
+        "headline": headline(findings),
+        "unfinished": unfinished(findings),
+        "warnings": study.images.warnings if study.images else (),
+        "verdicts": list(verdicts(findings)),
+        "size": size_text(study),
+        "badges": BADGES,
+        "best": {pose: list(best_text(findings, pose)) for pose in poses},
+        "statements": statements(findings),
+        "facts": list(facts(findings)),
+        "key_figures": [by_name.pop(name) for name in key_names],
+        "variants": variant_facts(study),
+        "parts": list(_parts(tables, by_name)),
+        "faults": findings.faults,
+        "method": method(findings),
+        "folded": FOLDED,
+        "images": list(image_facts(study)),
+        "protocol": list(protocol_facts(study)),
+        "machine": list(machine_facts(study)),
+        "glossary": GLOSSARY,
+        "commands": commands(findings),
+        "command_notes": notes(study),
+        "poses": poses,
+        # Ours, without user's text in them; the browser runs this script and no other.
+        "style": Markup(style),
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    return _environment().get_template("template.html").render(values)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_fit_for_a_page,
+    )
+    environment.filters |= {"capital": capital, "one_line": one_line, "tied": _tied}
+    environment.globals |= {
+        "html_table": lambda section: Markup(html_table(section.table)),
+        "places": places,
+        "pose_words": pose_words,
+        "section_pose": _section_pose,
+        "shown_first": _shown_first,
+    }
+    return environment
+
+
+def _fit_for_a_page(value: Any) -> Any:
+    """What the template is given, as it shows it: a browser obeys some characters that nobody sees."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _shown_first(table: Table) -> list[list[Section]]:
+    """The sections of a table in two lists: those to see, and, where there are many, those to see on demand."""
+    if len(table.sections) <= MAX_SECTIONS:
+        return [list(table.sections), []]
+    columns = table.sections[0].table.columns
+    return [[s for s in table.sections if (s.table.columns == columns) is alike] for alike in (True, False)]
+
+
+def _section_pose(heading: str, poses: Sequence[str]) -> str:
+    """The pose that a section's heading names, such as `Pose R: accuracy`; "" where it names none."""
+    names = [pose for pose in poses if heading == f"Pose {pose}" or heading.startswith(f"Pose {pose}: ")]
+    return max(names, key=len, default="")
+
+
+def _tied(text: str) -> str:
+    """The text with spaces that no line ends at within numbers."""
+    return re.sub(r" ([±=<]) |(?<=Holm) (?=p)", lambda space: space[0].replace(" ", "\u00a0"), text)
+
+
+def _parts(tables: Mapping[str, Table], pictures: Mapping[str, Picture]) -> Iterator[dict[str, Any]]:
+    """Each chapter that has something to show: its tables and pictures in its order; the last has what is left."""
+    rest_tables, rest_pictures = dict(tables), dict(pictures)
+    for part in (*PARTS, MORE):
+        names = tuple(rest_tables) if part is MORE else part.tables
+        of_part = [rest_tables.pop(name) for name in names if name in rest_tables]
+        names = tuple(rest_pictures) if part is MORE else part.figures
+        drawn = [rest_pictures.pop(name) for name in names if name in rest_pictures]
+        if of_part or drawn:
+            yield {"about": part, "tables": of_part, "pictures": drawn}

@@ -1,0 +1,136 @@
+"""What a task is, the registry of all of them, and how one is loaded."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from baselines.registry import Registry
+from experiments.images.tasks.reading import Reading
+from ledger.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Images:
+    """One part of a task.
+
+    pixels_NHWC: uint8, RGB, or one channel where all of the task's images are grey; may be mapped from a file and
+        read-only.
+    labels_N: int64, indices into the task's classes.
+    theta_N23: float32, the pose each image was drawn or taken under: the affine map from the posed image to the
+        upright one, normalised coordinates (x, y) in [-1, 1], align_corners=False. Identity where there is none.
+    """
+
+    pixels_NHWC: npt.NDArray[np.uint8]
+    labels_N: npt.NDArray[np.int64]
+    theta_N23: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @classmethod
+    def upright(cls, pixels_NHWC: npt.NDArray[np.uint8], labels: Sequence[int] | npt.NDArray[np.int64]) -> "Images":
+        """Images whose poses are the identity."""
+        theta_N23 = np.tile(np.eye(2, 3, dtype=np.float32), (len(labels), 1, 1))
+        return cls(pixels_NHWC, np.array(labels, np.int64), theta_N23)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Images and labels that variants are compared on.
+
+    name: the kind of task (`cifar10`, `sprites`, `folder`); label: what tables and W&B call it.
+    classes: the class names, in label order.
+    train, test: the two parts. Only experiments/runs/evaluation.py may touch `test`.
+    content_hash: 64 hex digits over pixels, labels, poses and class names, and over how the reading made RGB of them
+        where that is not the usual way; part of every run's key.
+    reading: what was read to make it, and what was not.
+    """
+
+    name: str
+    label: str
+    classes: tuple[str, ...]
+    train: Images
+    test: Images
+    content_hash: str
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def num_by_class(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Training and test images of each class, in label order."""
+        train, test = (np.bincount(part.labels_N, minlength=len(self.classes)) for part in (self.train, self.test))
+        return tuple(train.tolist()), tuple(test.tolist())
+
+    @property
+    def num_test_images(self) -> int:
+        """How many test images there are; all that most of the program may know of them."""
+        return len(self.test)
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of its images, and so of what every network takes: 1 where all are grey, else 3."""
+        return int(self.train.pixels_NHWC.shape[3])
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its images when decoded, with labels and poses."""
+        parts = (self.train, self.test)
+        return sum(part.pixels_NHWC.nbytes + part.labels_N.nbytes + part.theta_N23.nbytes for part in parts)
+
+    def record(self) -> dict[str, object]:
+        """What the ledger says of the task; `channels`, `grey_bits` and `ground` where they are not 3, 16 and white."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "content_hash": self.content_hash,
+            "classes": list(self.classes),
+            **({} if self.num_channels == 3 else {"channels": self.num_channels}),
+            **self.reading.to_rgb.record(),
+        }
+
+
+Say = Callable[[str], None]
+"""Prints one line for the person who waits."""
+
+PRINT: Say = partial(print, flush=True)
+
+
+class BuildTask(Protocol):
+    """Builds a task, or maps it from the cache.
+
+    argument: what follows the colon in `folder:PATH`; empty otherwise.
+    image_px: side of the square images to deliver.
+    cache: folder for decoded images. say: where to report slow steps.
+    Raises UserError if the images cannot be had.
+    """
+
+    def __call__(self, argument: str, *, image_px: int, cache: Path, say: Say) -> Task: ...
+
+
+TASKS: Registry[BuildTask] = Registry("task", "experiments.images.tasks")
+
+MIN_IMAGE_PX, MAX_IMAGE_PX = 8, 1024
+MAX_LABEL = 200
+
+
+def load_task(spec: str, *, image_px: int, cache: Path, say: Say = PRINT, label: str = "") -> Task:
+    """The task that `spec` names: `cifar10`, `mnist`, `sprites` or `folder:PATH`; from the cache where it is there.
+
+    image_px: side of the square images to deliver. label: what tables call the task, instead of its own label.
+    Raises UserError for an unknown name or images that cannot be had.
+    """
+    name, _, argument = spec.partition(":")
+    if name not in TASKS:
+        hint = f"write folder:{spec}" if spec and Path(spec).is_dir() else nearest(name, TASKS)
+        raise UserError(f"task {spec!r}: unknown; {hint}")
+    if len(label) > MAX_LABEL or not label.isprintable():
+        raise UserError(f"label: {label!r:.80} is not one line of at most {MAX_LABEL} printable characters")
+    if not MIN_IMAGE_PX <= image_px <= MAX_IMAGE_PX:
+        raise UserError(f"image_px {image_px}: must be between {MIN_IMAGE_PX} and {MAX_IMAGE_PX}")
+    task = TASKS[name](argument, image_px=image_px, cache=cache, say=say)
+    return dataclasses.replace(task, label=label) if label else task
