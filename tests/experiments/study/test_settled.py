@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo  # it looks at mps.is_available as it is imported, which must be before a test replaces that
 
 from experiments.machine import device as devices
 from experiments.probe.sizes import earlier_sizes
