@@ -63,6 +63,7 @@ RIVALS = [
     "polar:origin=learned",
     "cnn_tta:num_turns=3:mirrored=true",
     "cnn_tta@lenet",
+    "augerino:family=turns:copies=2",
 ]
 """Rivals of the spatial transformer, with options of their own."""
 
