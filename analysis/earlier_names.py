@@ -6,7 +6,7 @@ from ledger.names import name_and_options, variant_parts
 from ledger.roles import Role
 
 _STN = "a spatial transformer in front of the network; it chooses"
-_MODELS: Mapping[str, tuple[Role, str]] = {
+MODELS: Mapping[str, tuple[Role, str]] = {
     "cnn": ("plain", "the plain network: it sees each image as it is"),
     "cnn_matched": ("matched", "the plain network, made as large as the one with a transformer"),
     "cnn_recipe": ("other", "the plain network, with parts of how it is made and trained taken away"),
@@ -45,7 +45,7 @@ def model_said(variant: str) -> tuple[Role, str]:
     """The role of a variant's model and what it is in words, "" if unknown."""
     name, options = name_and_options(variant_parts(variant).model)
     unknown: Role = "transformer" if name.split("_")[0] == "stn" else "other"
-    role, words = _MODELS.get(name, (unknown, ""))
+    role, words = MODELS.get(name, (unknown, ""))
     return ("told" if role == "transformer" and options.get("supervision", "0") != "0" else role), words
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from analysis import earlier_names
 from analysis.answer import answer, headline
 from analysis.earlier_names import model_said, pose_said
 from analysis.findings import Findings, find
@@ -185,7 +186,7 @@ def test_a_model_without_a_role_is_refused(
     )
 
 
-@pytest.mark.parametrize("model", [*MODELS, "stn_tps:supervision=1"])
+@pytest.mark.parametrize("model", [*earlier_names.MODELS, "stn_tps:supervision=1"])
 def test_studies_that_do_not_say_what_a_model_is_are_read_alike(model: str) -> None:
     plan = ArmPlan("upright", model, "cnn", (), {})
     assert (plan.said["role"], plan.said["words"]) == model_said(model)

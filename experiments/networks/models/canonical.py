@@ -65,7 +65,7 @@ class Canonical(UsualModel):
     supervision: float = at_least(0, 0.0)
     scorer: Literal["lenet", "paper", "deep"] = "deep"
     scorer_px: int = within(0, 512, 0)
-    loc_lr_factor: float = at_least(0, 0.1)
+    loc_lr_factor: float = at_least(0, 1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
