@@ -133,7 +133,7 @@ verify: $(INSTALLED)  ## read every file of the ledger: has anything been damage
 verify-docs: $(INSTALLED)  ## compute the numbers of README and docs again from the committed results
 	@$(EXPERIMENTS) verify-docs
 
-test: $(FOR_TESTS)  ## run the tests, but those of test-docs and test-long
+test: $(FOR_TESTS)  ## run the tests, but those of test-docs and test-long; six minutes on two cores
 	$(PY) -m pytest
 
 docs: $(VENV)/.docs  ## build the documentation as a site that needs no network: site/index.html
@@ -142,11 +142,11 @@ docs: $(VENV)/.docs  ## build the documentation as a site that needs no network:
 test-docs: $(FOR_TESTS)  ## follow every page of the documentation, run its code, check the site; minutes
 	$(PY) -m pytest -m documentation
 
-test-long: $(FOR_TESTS)  ## carry out all studies that come with the program, and one on a cluster that loses a host; minutes
+test-long: $(FOR_TESTS)  ## the tests that take long: whole studies, kills, benchmarks, a cluster that loses a host; minutes
 	$(PY) -m pytest -m long
 
 faults: $(FOR_TESTS)  ## the tests of faults and attacks at their whole size, about an hour; docs/reliability.md has the figures
-	$(PY) -m pytest --whole --timeout=7200 --figures $(VENV)/faults.json tests/faults tests/attacks
+	$(PY) -m pytest -m "" --whole --timeout=7200 --figures $(VENV)/faults.json tests/faults tests/attacks
 
 lint: $(FOR_TESTS)  ## check style, format and types, as CI does
 	$(PY) -m ruff check .

@@ -13,6 +13,8 @@ from tests.support.large_ledger import write_large_study
 from tests.support.project import ROOT
 from tests.support.synthetic_ledger import STUDY, write_study
 
+pytestmark = pytest.mark.long
+
 PEAK = f"""
 import re, sys
 from pathlib import Path

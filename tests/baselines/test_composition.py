@@ -264,6 +264,7 @@ def test_a_claim_asks_about_what_one_of_its_variants_has_more(variant: str, base
     assert question_of(Claim("upright", variant, baseline), roles) == question
 
 
+@pytest.mark.long
 def test_the_command_lines(tmp_path: Path) -> None:
     extras = {"affine": {"policy.max_deg": {"min": 5, "max": 45.5}}}
     sweep = sweep_of(tmp_path, ("cnn+flip_crop", "cnn+flip_crop:padding_px=1+affine"), extras)

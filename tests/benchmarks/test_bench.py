@@ -23,6 +23,8 @@ from experiments.networks.models.cnn_matched import count_parameters
 from experiments.networks.network import Batch
 from ledger.config import Protocol
 
+pytestmark = pytest.mark.long
+
 CPU = torch.device("cpu")
 
 

@@ -21,6 +21,8 @@ from ledger.config import Protocol
 from tests.support.command_line import run
 from tests.support.image_folders import make_parts
 
+pytestmark = pytest.mark.long
+
 QUICK = ["--quick", "--rounds", "1"]
 OLD_VARIANT = "cnn@cnn4+flip_crop:border=black:mirror=random:padding_px=4"
 

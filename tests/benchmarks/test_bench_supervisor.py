@@ -28,6 +28,8 @@ from experiments.sweep.sweep import Sweep
 from ledger import ledger as ledger_module
 from ledger.ledger import Ledger
 
+pytestmark = pytest.mark.long
+
 WATCHED = tuple(str(Path(str(module.__file__)).parent) for module in (experiments, ledger_module, concurrent.futures))
 RUNS_OF_ARM = 14
 

@@ -211,6 +211,7 @@ BLOCKED = (
 )
 
 
+@pytest.mark.long
 def test_parts_that_need_only_torch_and_numpy_are_done_without_any_other_package(tmp_path: Path) -> None:
     """Networks are built and trained, by two workers; all other parts say what they need."""
     (tmp_path / "sitecustomize.py").write_text(

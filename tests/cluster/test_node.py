@@ -75,6 +75,7 @@ def without_cost(finished: News) -> dict[str, bytes]:
     return {name: content for name, content in finished.files.items() if name != "cost.json"}
 
 
+@pytest.mark.long
 def test_a_run_is_that_of_this_machine_and_is_told_of(
     job: Job, made_here: Callable[..., dict[str, bytes]], scratch: Path
 ) -> None:

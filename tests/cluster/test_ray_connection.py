@@ -231,6 +231,7 @@ sys.exit(main(["sweep", "--budget", "smoke", "--executor", "ray"]))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "said"), [("ImportError: no such module", r" \(ImportError: no such module\)"), ("", "")]
 )

@@ -25,6 +25,7 @@ def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.long
 def test_a_kill_at_any_call_that_writes_leaves_old_or_new(tmp_path: Path, record_figures: Callable[..., None]) -> None:
     done = run(sys.executable, "-m", "tests.faults.kills_at_writes", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -31,6 +31,8 @@ from ledger.ledger import Ledger
 from tests.support.command_line import run, start, wait_for
 from tests.support.tiny_study import STUDY, TINY, HereAndNow, sweep_here, write_sweep
 
+pytestmark = pytest.mark.long
+
 NUM_RUNS = 12
 MARK = "STN_BENCH_TEST_OF_KILLS"
 """Environment variable by which every process of a sweep is known, whatever group and session it is in."""

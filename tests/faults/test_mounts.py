@@ -21,6 +21,8 @@ from tests.support.command_line import stamps
 from tests.support.project import ROOT
 from tests.support.tiny_study import NUM_RUNS, STUDY, write_sweep
 
+pytestmark = pytest.mark.long
+
 
 def refusing(number: int) -> Callable[[int], None]:
     def fsync(descriptor: int) -> None:

@@ -47,7 +47,22 @@ def run_tests(project: Path, *tests: str) -> "subprocess.CompletedProcess[str]":
     """The tests in that copy of the project, which is the one that is imported there."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", "--basetemp", "temp", *tests],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n",
+            "0",
+            "-x",
+            "-q",
+            "-m",
+            "",
+            "-p",
+            "no:cacheprovider",
+            "--basetemp",
+            "temp",
+            *tests,
+        ],
         cwd=project,
         env=environment | {"PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"},
         stdin=subprocess.DEVNULL,
@@ -76,6 +91,7 @@ def test_what_a_mutation_changes_is_there_once(mutation: Mutation) -> None:
     assert any(f"{kind} {name}" in (ROOT / path).read_text() for kind in ("def", "class"))
 
 
+@pytest.mark.long
 def test_every_mutation_is_seen_by_its_test(whole: bool, tmp_path: Path, record_figures: Callable[..., None]) -> None:
     chosen = [each for each in MUTATIONS if whole or each.name in CHEAP]
     assert len(chosen) == (len({each.name for each in MUTATIONS}) if whole else len(CHEAP))

@@ -45,6 +45,7 @@ class Held:
         )
 
 
+@pytest.mark.long
 def test_many_runs_leave_nothing_behind(
     tmp_path: Path, cache: Path, whole: bool, record_figures: Callable[..., None]
 ) -> None:

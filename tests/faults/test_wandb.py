@@ -95,6 +95,7 @@ def replay(ledger: Path, keys: list[str], mode: Any = "online") -> tuple[float, 
     return took, tracker, missing
 
 
+@pytest.mark.long
 def test_silence_and_failure_are_made_up_for(tmp_path: Path, server: Server, whole: bool) -> None:
     keys = ("k1", "k2", "k3", "k4") if whole else ("k1", "k2")
     given, never_given = list(keys[: len(keys) // 2]), keys[len(keys) // 2 :]
@@ -141,6 +142,7 @@ def test_damaged_marker_is_none(tmp_path: Path, damaged: str) -> None:
     assert read_marker(tmp_path, "k1") is None
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: only there are processes ended with their parent")
 def test_nothing_is_left_of_an_upload_that_is_killed(tmp_path: Path, server: Server, whole: bool) -> None:
     victims = [("tracker", signal.SIGKILL)]

@@ -90,6 +90,7 @@ def repeatable(ledger: Ledger, key: str) -> dict[str, bytes]:
     return {name: (ledger.folder(key) / name).read_bytes() for name in names}
 
 
+@pytest.mark.long
 def test_every_fault_is_retried_and_then_given_up(
     make_job: Callable[..., Job], faulty: None, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:

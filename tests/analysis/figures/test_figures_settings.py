@@ -35,6 +35,7 @@ def set_no_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLCONFIGDIR", str(folder / "file" / "cache"))
 
 
+@pytest.mark.long
 def test_the_report_is_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = tmp_path / "runs"
     arms = [write_arm(ledger, name, "cnn", [0.5, 0.51, 0.53], trial_statuses=()) for name in ("cnn", "stn_affine")]

@@ -283,6 +283,7 @@ def test_variants_in_words() -> None:
     assert in_words("unheard_of") == "the model unheard_of"
 
 
+@pytest.mark.long
 def test_the_command_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = tmp_path / "runs"
     study_of(ledger, {"cnn": [0.50, 0.52], "stn_affine": [0.51, 0.50]}, task=TASK | {"label": "Vögel 鳥"})

@@ -232,6 +232,7 @@ def test_what_is_asked_about_becomes_grey(trained, tmp_path):
     assert np.array_equal(shown_HWC[20:148:4, 4:132:4], np.dstack([grey] * 3))
 
 
+@pytest.mark.long
 def test_what_is_handed_over_takes_colour_and_grey_and_says_so(trained, tmp_path):
     out = tmp_path / "out"
     assert main(["export", trained.key, "--runs", str(trained.folder.parents[1]), "--out", str(out)]) == 0

@@ -291,6 +291,7 @@ def test_too_few_images_are_refused_kindly(here: Path, capsys: pytest.CaptureFix
     assert not (here / "runs").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_probe_answers_and_goes_on_where_it_was(here, capsys, monkeypatch):
     """The real command on real files, with fewer seeds and shorter runs."""

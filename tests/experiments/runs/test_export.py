@@ -93,6 +93,7 @@ def run_code_as_of(trained, folder, **task):
     return read_so, *run_code(loading_code(read_so), folder, read_so)
 
 
+@pytest.mark.long
 def test_a_stranger_gets_the_runs_own_answers(exported, trained_run, sprites):
     out, keys = exported
     tested = to_device(sprites.test, "upright", torch.device("cpu"), part="test", num=TINY.test_images)
@@ -136,6 +137,7 @@ def test_the_card_says_what_the_run_says_and_its_code_runs(exported, trained_run
     run_code(code, folder, load_trained(*trained_run("stn_affine")))
 
 
+@pytest.mark.long
 def test_the_card_s_code_draws_over_the_ground_of_training(exported, trained_run, sprites, tmp_path):
     out, _ = exported
     trained = load_trained(*trained_run("stn_affine"))
@@ -153,6 +155,7 @@ def test_the_card_s_code_draws_over_the_ground_of_training(exported, trained_run
     assert np.array_equal(answers[2], sprite_HWC)
 
 
+@pytest.mark.long
 def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(exported, trained_run, sprites, tmp_path):
     out, _ = exported
     trained = load_trained(*trained_run("stn_affine"))

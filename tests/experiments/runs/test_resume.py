@@ -123,6 +123,7 @@ make_run(job, torch.device("cpu"), lambda row: row["epoch"] == 3 and os.kill(os.
 """
 
 
+@pytest.mark.long
 def test_another_process_takes_up_what_a_killed_one_left(make_job, trained, tmp_path):
     undisturbed, job = (make_job(tmp_path / name, **RUNS["coarse to fine"]) for name in ("one", "two"))
     make_run(undisturbed, CPU)

@@ -276,6 +276,7 @@ def noted(folder: Path, **changes: Any) -> list[str]:
     return list(notes(under_way))
 
 
+@pytest.mark.long
 def test_a_plan_says_what_keeps_it_from_confirming_anything(tmp_path: Path, cache: Path) -> None:
     assert noted(tmp_path) == []
     (no_tuning,) = noted(tmp_path, name="confirm", first_seed=2)

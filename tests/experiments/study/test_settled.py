@@ -261,6 +261,7 @@ def test_runs_on_images_that_took_the_place_of_others_are_mentioned(here: Path, 
     )
 
 
+@pytest.mark.long
 def test_a_run_beside_a_study_has_its_precision(here, machine, capsys):
     machine(precision="bf16")
     begin(here)

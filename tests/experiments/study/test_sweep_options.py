@@ -45,6 +45,7 @@ def options_study(cache: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.long
 def test_a_variant_with_options_from_the_sweep_file_to_the_table(options_study, here, capsys):
     under_way = sweep_here(here, HereAndNow(), **options_study)
     ledger, (plain, arm) = under_way.ledger, under_way.arms
@@ -248,6 +249,7 @@ def test_options_that_do_not_go_together_are_refused_for_a_single_run_too(here, 
     assert [path.name for path in here.iterdir()] == ["sweep.yaml"]
 
 
+@pytest.mark.long
 def test_a_single_run_is_the_run_of_the_study_however_it_is_spelt(tmp_path: Path, here: Path) -> None:
     changes = {"protocol": TINY["protocol"] | {"epochs": 1}, "poses": ["R:max_deg=30"]}
     under_way = sweep_here(tmp_path, HereAndNow(), variants=variants("stn_affine:padding=border"), **changes)

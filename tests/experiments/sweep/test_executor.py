@@ -79,6 +79,7 @@ def is_deaf_to_ctrl_c(pid: int) -> bool:
     return any(mask >> (signal.SIGINT - 1) & 1 for mask in masks)
 
 
+@pytest.mark.long
 def test_jobs_end_in_the_ledger_made_by_the_same_worker(
     executor: LocalExecutor, make_job: Callable[..., Job], ledger: Ledger
 ) -> None:

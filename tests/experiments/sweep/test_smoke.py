@@ -10,6 +10,8 @@ from ledger.ledger import Ledger
 from tests.support.command_line import run
 from tests.support.project import ROOT
 
+pytestmark = pytest.mark.long
+
 SHIPPED = ROOT / "sweep.yaml"
 
 

@@ -177,6 +177,7 @@ def test_a_second_call_trains_nothing(undisturbed: Done) -> None:
     assert tables(undisturbed.folder) == written
 
 
+@pytest.mark.long
 def test_one_worker_and_two_give_the_same_bytes(undisturbed: Done, tmp_path: Path) -> None:
     alone = sweep_in(tmp_path, jobs=1)
     assert repeatable(tmp_path) == repeatable(undisturbed.folder)
@@ -269,6 +270,7 @@ def test_more_trials_keep_those_that_are_there(undisturbed: Done, tmp_path: Path
         assert [job.key in undisturbed.ledger for job in arm.jobs] == [False]
 
 
+@pytest.mark.long
 def test_a_variant_added_to_a_shipped_ledger_is_all_that_is_trained(undisturbed: Done, tmp_path: Path) -> None:
     """From an archive without weights, as docs/results/ has them, and paired with the seeds that are there."""
     archive = shutil.make_archive(str(tmp_path / "ledger"), "xztar", undisturbed.folder, "runs")

@@ -13,6 +13,7 @@ from tests.support.command_line import stamps
 from tests.support.tiny_study import STUDY, TINY, HereAndNow, sweep_here, tables, write_sweep
 
 
+@pytest.mark.long
 def test_a_diverging_variant_is_recorded_shown_and_tried_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     search = {
         "trials": 2,

@@ -69,6 +69,7 @@ def test_these_are_all_the_paths_there_are() -> None:
     assert found == {"--sweep", "--data", "--runs", "--reports", "--claims", "--out", "path", "ledger", "images"}
 
 
+@pytest.mark.long
 def test_a_study_whose_paths_are_all_at_home(home: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sweep(home)
     options = ["--sweep=~/sweep.yaml", "--budget=smoke", "--runs=~/runs"]

@@ -60,6 +60,7 @@ def test_online_run_arrives(tmp_path: Path, server: Server) -> None:
     assert server.num_requests == num_requests
 
 
+@pytest.mark.long
 def test_faults_leave_runs_offline_for_sync(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("k1", "k2", "k3"):
         commit(tmp_path, key)
