@@ -58,6 +58,6 @@ def process_is_alive(pid: int) -> bool:
         return True
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-    except OSError:  # it has just ended, or this system has no such files
-        return True
+    except OSError:
+        return not Path("/proc/self/stat").exists()  # a system without such files, or it has just ended
     return state != "Z"

@@ -20,6 +20,7 @@ from benchmarks.gpu_check.check import PARTS, Package, Part, main, packages_line
 from benchmarks.gpu_check.clock import Asked, LeftOut, carry_out
 from ledger.errors import UserError
 from ledger.files import process_is_alive
+from tests.support.command_line import wait_for
 from tests.support.image_folders import make_parts
 from tests.support.project import ROOT
 
@@ -96,7 +97,7 @@ def test_a_part_that_hangs_is_ended_with_all_that_it_started(monkeypatch):
     assert ended == ("cut", "its time was up", "waiting\n")
     assert time.monotonic() - start_s < 30
     ((_, _, _, found),) = messages
-    assert not process_is_alive(found["process"])
+    wait_for(lambda: not process_is_alive(found["process"]))  # a signal takes a moment
 
 
 @pytest.fixture

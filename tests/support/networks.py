@@ -41,7 +41,7 @@ OPTIONS = [
     "canonical:choice=soft:scorer_px=16",
     "canonical:num_turns=5:max_deg=60:choice=latent",
     "canonical:num_turns=8:choice=latent:copies=2:tested=1",
-    "canonical:contrast=0.1:prior=0.1",
+    "canonical:prior=0.1:contrast=0.1",
     "canonical:supervision=1",
 ]
 """The factors of spatial transformers, each away from its default."""

@@ -173,7 +173,7 @@ def test_what_cannot_be_is_refused(name, message):
 def test_it_finds_out_which_way_up_images_are_when_that_decides_the_class():
     """Bars at one of two places on the rim, turned by any quarter: only the way up, a bright spot, tells them apart."""
     torch.manual_seed(1)
-    network = build("canonical:num_turns=4:choice=latent:loc_lr_factor=1", num_classes=2)
+    network = build("canonical:num_turns=4:choice=latent:scorer=lenet@lenet", num_classes=2)
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)
 

@@ -104,7 +104,7 @@ def test_a_run_that_is_there_is_not_made_again(
     executor: LocalExecutor, make_job: Callable[..., Job], ledger: Ledger
 ) -> None:
     job = make_job(seed=1)
-    ledger.commit(job.key, {"run.json": b"{}"})
+    executor.submit(job).result(PATIENCE_S)
     before = (ledger.folder(job.key) / "run.json").stat().st_mtime_ns
     assert executor.submit(job).result(PATIENCE_S) == job.key
     assert (ledger.folder(job.key) / "run.json").stat().st_mtime_ns == before
