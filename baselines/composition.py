@@ -44,5 +44,5 @@ class Composition:
 
 
 def own_values(name: str, values: Mapping[str, T]) -> dict[str, T]:
-    """The values of one policy, by its own names for them, among values by dotted names."""
+    """The values of one part, by its own names for them, among values by dotted names."""
     return {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}

@@ -58,6 +58,8 @@ def process_is_alive(pid: int) -> bool:
         return True
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return not Path("/proc/self/stat").exists()  # a system without such files, or it has just ended
+    except OSError:  # it cannot be looked at
+        return True
     return state != "Z"

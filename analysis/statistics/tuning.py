@@ -7,7 +7,6 @@ import numpy.typing as npt
 from scipy.special import gammaln
 
 from analysis.statistics.intervals import CONFIDENCE, Floats
-from ledger.errors import UserError
 
 NUM_RESAMPLES = 2_000
 
@@ -24,7 +23,7 @@ def tuning_budget(score_N: npt.ArrayLike) -> TuningBudget:
     """The expected best score of n of the N trials, for each n: unbiased for the best of n new trials of the same kind.
 
     The sum over i of v_i * C(i - 1, n - 1) / C(N, n), v ascending. Only for trials that are independent draws: those of
-    a random search, which check_random_search sees to. A trial without a score (NaN) is left out; one that failed cost
+    a random search. A trial without a score (NaN) is left out; one that failed cost
     its share of the budget too, so give it the score that failing is worth. The interval is a percentile bootstrap over
     trials; towards n = N it is too narrow, since nothing better than the best trial can be drawn.
 
@@ -42,16 +41,6 @@ def tuning_budget(score_N: npt.ArrayLike) -> TuningBudget:
         np.sort(drawn_BN, axis=1) @ weight_NN.T, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0
     )
     return TuningBudget(weight_NN @ np.sort(score_N), low_N, high_N)
-
-
-def check_random_search(sampler: str | None, study: str) -> None:
-    """Raises UserError for trials that some other sampler proposed: a tuning-budget curve would mean nothing."""
-    if sampler != "random":
-        found = "unknown" if sampler is None else repr(sampler)
-        raise UserError(
-            f"{study}: 'search.sampler' is {found}: a tuning-budget curve needs independent trials, "
-            "so a study with 'search.sampler: random'"
-        )
 
 
 def _weights(num: int) -> Floats:

@@ -31,7 +31,7 @@ class Model(Protocol):
 
 
 class UsualModel(Ranged, Model):
-    """A model that draws nothing and trains all parts at the base rate."""
+    """A model that draws nothing and trains all parts at the base rate, unless it says so; its ranges are checked."""
 
     role: ClassVar[Role]
     num_draws: ClassVar[int] = 0

@@ -57,9 +57,7 @@ def advice(answers: Sequence[Answer], shown: str, minutes: float) -> str:
         kinds[2] = "relative"
     parts = []
     for kind, (one, several) in words.items():
-        if subjects := [
-            name for name, its in zip(names, kinds, strict=True) if kind == (its if its in words else "open")
-        ]:
+        if subjects := [name for name, its in zip(names, kinds, strict=True) if its == kind]:
             parts.append((one if len(subjects) == 1 else several).format(listed(subjects)))
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."

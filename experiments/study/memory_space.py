@@ -14,6 +14,7 @@ from experiments.networks.network import Batch
 from experiments.study.arms import network_of
 from experiments.study.plan import Plan
 from ledger.config import Protocol
+from ledger.errors import UserError
 from ledger.wording import count
 
 PROCESS = 400 * 2**20
@@ -57,7 +58,11 @@ def worker_bytes(plan: Plan) -> float:
 def kept_bytes(variant: str, protocol: Protocol, image_px: int, num_classes: int, num_channels: int = 3) -> float:
     """Bytes of an image's tensors, without weights, that the forward pass keeps for the backward pass."""
     small_px = min(image_px, SMALL_PX)
-    network = network_of(variant, protocol, small_px, num_classes, {}, num_channels, device="cpu")
+    try:
+        network = network_of(variant, protocol, small_px, num_classes, {}, num_channels, device="cpu")
+    except UserError:  # it takes larger images only
+        small_px = image_px
+        network = network_of(variant, protocol, small_px, num_classes, {}, num_channels, device="cpu")
     weights = {weight.untyped_storage().data_ptr() for weight in network.state_dict().values()}
     kept: dict[int, int] = {}
 

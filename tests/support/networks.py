@@ -44,7 +44,7 @@ OPTIONS = [
     "canonical:prior=0.1:contrast=0.1",
     "canonical:supervision=1",
 ]
-"""The factors of spatial transformers, each away from its default."""
+"""What may be chosen of networks that transform, each away from its default."""
 
 ON_BACKBONES = [f"{model}@{backbone}" for backbone in BACKBONES if backbone != "cnn" for model in ("cnn", "stn_affine")]
 

@@ -1,4 +1,4 @@
-"""Models: what trains, put together from the parts in stn/ and baselines/. One file each.
+"""Models: what trains, put together from the parts in stn/ and baselines/. One file each; all of `Stn` in `stn.py`.
 
 A model is a frozen dataclass whose fields are its hyper-parameters; `build` makes the network. The first sentence of
 its docstring is what reports say of it.

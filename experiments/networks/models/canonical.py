@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines.ranges import at_least, within
 from experiments.networks.model import UsualModel
@@ -19,7 +19,7 @@ from experiments.networks.network import Batch, Network, Site
 from ledger.roles import Role
 from stn.affine import from_parts
 from stn.localisation import LOCALISATIONS, predict
-from stn.maps import AffineMap, Map, circle
+from stn.maps import AffineMap, Map, circle, in_float32
 from stn.sampler import Sampler
 
 NUM_FEATURES = 32
@@ -33,7 +33,8 @@ class Canonical(UsualModel):
 
     That network, the scorer, looks at turned copies of the image one by one. An image that is turned by one step has
     the same copies in another order, so the choice turns with it: exactly at quarter turns, else as well as images can
-    be resampled. At its start all scores are 0, and images stay as they are.
+    be resampled. At its start all scores are 0, which with `hard` leaves images as they are. What is said and shown of
+    where it looks is the likeliest copy, also where the classifier sees others.
     num_turns: copies of each image.
     max_deg: 180: they go round the full circle in equal steps. Less, the range that the pose is known to have: from
         -max_deg to max_deg, both included.
@@ -42,7 +43,7 @@ class Canonical(UsualModel):
         probabilities of its answers are averaged, weighted by the copy's, so that the loss is the exact likelihood of
         the class with the turn unknown.
     copies: with `latent`, how many the classifier sees of each image in training: drawn by their probabilities, without
-        repetition. 0: all.
+        repetition, and weighted by them, which makes likely copies likelier than the sum over all would. 0: all.
     tested: with `latent`, the same when it is not trained: the most probable ones. 0: all.
     prior: weight of the cross-entropy between the probabilities and the image as it is. Training images should then be
         mostly upright. Source: Mondal et al. 2023, arXiv:2310.01647, section 3.2.
@@ -114,6 +115,10 @@ class CanonicalNetwork(Network):
             raise ValueError(f"scorer_px: it needs images of {self.scorer_px} px or more, got {site.image_px}")
         num_features = NUM_FEATURES if model.contrast else 1
         self.localisation = LOCALISATIONS[model.scorer](site.num_channels, num_features, self.scorer_px)
+        if model.contrast:  # zeros would stay zero: a product of two has no gradient there
+            last = self.localisation[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.normal_(last.weight[1:], std=0.1)
         self.angle_deg_K: Tensor
         self.register_buffer("angle_deg_K", torch.tensor(model.angles_deg, device="cpu"), persistent=False)
 
@@ -151,7 +156,8 @@ class CanonicalNetwork(Network):
         if choice == "hard":
             best_BK = F.one_hot(score_BK.argmax(1), score_BK.shape[1])
             weight_BK = best_BK + weight_BK - weight_BK.detach()
-        seen_BCHW = torch.einsum("bk,kbchw->bchw", weight_BK, self.turned(raw_BCHW))
+        with in_float32(raw_BCHW):  # pixels as they are when it is tested
+            seen_BCHW = torch.einsum("bk,kbchw->bchw", weight_BK, self.turned(raw_BCHW))
         return self.backbone(self.normalise(seen_BCHW.contiguous(memory_format=torch.channels_last)))
 
     def _marginal(self, batch: Batch, score_BK: Tensor) -> Tensor:
@@ -168,7 +174,7 @@ class CanonicalNetwork(Network):
             angle_deg_MB = self.angle_deg_K[index_BM.T]
             seen_NCHW = torch.cat([each_turned(batch.raw_BCHW, angle_deg_B) for angle_deg_B in angle_deg_MB])
         logits_NX = self.backbone(self.normalise(seen_NCHW.contiguous(memory_format=torch.channels_last)))
-        log_answer_MBX = logits_NX.float().log_softmax(1).unflatten(0, (-1, len(batch)))
+        log_answer_MBX = logits_NX.float().log_softmax(1).unflatten(0, (-1, batch.raw_BCHW.shape[0]))
         return torch.logsumexp(score_BM.log_softmax(1).T[:, :, None] + log_answer_MBX, dim=0)
 
     def logits_and_penalty(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
@@ -178,7 +184,8 @@ class CanonicalNetwork(Network):
             terms.append(model.prior * -score_BK.log_softmax(1)[:, 0].mean())
         if model.contrast:
             product_BKK = features_BKV @ features_BKV.mT
-            terms.append(model.contrast * product_BKK.tril(-1).abs().mean() * 2)
+            num = model.num_turns
+            terms.append(model.contrast * product_BKK.tril(-1).abs().mean() * 2 * num / (num - 1))
         if model.supervision:
             terms.append(model.supervision * F.cross_entropy(score_BK, self.nearest(batch)))
         return self.logits_of(batch, score_BK), torch.stack(terms).sum() if terms else None
@@ -200,7 +207,7 @@ def turned(raw_BCHW: Tensor, angle_deg: float) -> Tensor:
     quarters, rest_deg = divmod(angle_deg, 90)
     raw_BCHW = raw_BCHW.rot90(int(quarters), (2, 3))
     if rest_deg:
-        raw_BCHW = Sampler()(raw_BCHW, turn(torch.full((len(raw_BCHW),), rest_deg, device=raw_BCHW.device)))
+        raw_BCHW = Sampler()(raw_BCHW, turn(torch.full((raw_BCHW.shape[0],), rest_deg, device=raw_BCHW.device)))
     return raw_BCHW.contiguous(memory_format=torch.channels_last)
 
 
@@ -208,7 +215,7 @@ def each_turned(raw_BCHW: Tensor, angle_deg_B: Tensor) -> Tensor:
     """As `turned`, each image by an angle of its own."""
     quarters_B = torch.div(angle_deg_B, 90, rounding_mode="floor")
     quarter_4BCHW = torch.stack([raw_BCHW.rot90(quarters, (2, 3)) for quarters in range(4)])
-    chosen_BCHW = quarter_4BCHW[quarters_B.long() % 4, torch.arange(len(raw_BCHW), device=raw_BCHW.device)]
+    chosen_BCHW = quarter_4BCHW[quarters_B.long() % 4, torch.arange(raw_BCHW.shape[0], device=raw_BCHW.device)]
     x_BCHW = Sampler()(chosen_BCHW, turn(angle_deg_B - 90 * quarters_B))
     return x_BCHW.contiguous(memory_format=torch.channels_last)
 

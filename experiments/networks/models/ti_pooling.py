@@ -54,7 +54,7 @@ class TiPoolingNetwork(Network):
         return self.backbone.head(reduce(torch.maximum, map(self.backbone.features, copies)))
 
 
-def turned(raw_BCHW: Tensor, angle_deg: float) -> Tensor:
+def turned(raw_BCHW: Tensor, angle_deg: float) -> Tensor:  # `canonical` turns by quarters first: last digits differ
     """Square images turned counter-clockwise about their centre, bilinear, black outside; in channels-last memory.
 
     Quarter turns move pixels and nothing else, so they are exact.

@@ -6,8 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.statistics.tuning import check_random_search, tuning_budget
-from ledger.errors import UserError
+from analysis.statistics.tuning import tuning_budget
 
 NAN = math.nan
 
@@ -45,11 +44,3 @@ def test_tuning_budgets_of_many_trials_and_of_none() -> None:
     assert found.best_N[-1] == pytest.approx(1)
     assert (np.diff(found.best_N) >= 0).all()
     assert tuning_budget([NAN, NAN]).best_N.size == 0
-
-
-@pytest.mark.parametrize(("sampler", "said"), [("tpe", "is 'tpe'"), (None, "is unknown")])
-def test_only_random_search_has_a_tuning_budget(sampler: str | None, said: str) -> None:
-    check_random_search("random", "tiny-cpu")
-    with pytest.raises(UserError, match=f"tiny-cpu: 'search.sampler' {said}.*'search.sampler: random'") as error:
-        check_random_search(sampler, "tiny-cpu")
-    assert "\n" not in str(error.value)

@@ -43,7 +43,7 @@ def test_when_tested_it_answers_with_the_mean_probability_of_its_copies():
     with torch.inference_mode():
         answers = [
             network.backbone(network.normalise(Sampler()(batch.raw_BCHW, network.drawn(u_BG)))).softmax(1)
-            for u_BG in batch.u_BK.view(5, 3, 6).unbind(1)
+            for u_BG in network.tested_u_SG[:, None].expand(3, 5, 6)
         ]
         np.testing.assert_allclose(network(batch).exp(), torch.stack(answers).mean(0), atol=1e-5)
 

@@ -104,14 +104,47 @@ def test_the_most_probable_copies_alone_are_asked_when_it_is_tested():
 
 
 def test_copies_are_drawn_by_their_probabilities():
-    """The first of Gumbel's order is a draw from the softmax."""
-    network = scoring("canonical:num_turns=4:choice=latent:copies=2")
-    score_BK = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(20_000, 4)
-    u_BK = torch.rand(20_000, 4)
-    noise_BK = -(-u_BK.log()).log()
-    first = (score_BK + noise_BK).argmax(1)
-    np.testing.assert_allclose(first.bincount() / 20_000, [0.1, 0.2, 0.3, 0.4], atol=0.015)
-    assert network.num_draws == 4
+    """Of two without repetition: each is the first with its probability, the second with its share of the rest."""
+    network = scoring("canonical:num_turns=4:choice=latent:copies=2").train()
+    share_K, num = torch.tensor([0.1, 0.2, 0.3, 0.4]), 2000
+    marked_BCHW = torch.zeros(num, 3, 32, 32)
+    marked_BCHW[:, :, 0, 16] = 1  # at the top; a quarter turn puts it elsewhere
+    seen: list[torch.Tensor] = []
+    network.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    batch = Batch(marked_BCHW, Batch.of(marked_BCHW).poses, torch.rand(num, 4))
+    with torch.no_grad():
+        network.logits_of(batch, share_K.log().expand(num, 4))
+    pixel_N4 = torch.stack([seen[0][:, 0, *place] for place in ((0, 16), (15, 0), (31, 15), (16, 31))], 1)
+    found = pixel_N4.argmax(1).bincount() / num
+    expected = [p + sum(q * p / (1 - q) for q in share_K.tolist() if q != p) for p in share_K.tolist()]
+    np.testing.assert_allclose(found, expected, atol=0.03)
+
+
+def test_features_that_are_compared_move_from_the_start():
+    network = build("canonical:num_turns=4:contrast=1:scorer=lenet").train()
+    assert isinstance(network, CanonicalNetwork)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.05)
+    batch = some_batch("canonical", 16)
+    before = network.features(batch.raw_BCHW).detach()[:, :, 1:]
+    for _ in range(3):
+        logits_BX, penalty = network.logits_and_penalty(batch)
+        assert penalty is not None
+        optimiser.zero_grad()
+        (F.cross_entropy(logits_BX, torch.arange(16) % 10) + penalty).backward()
+        optimiser.step()
+    assert (network.features(batch.raw_BCHW)[:, :, 1:] - before).abs().max() > 1e-3
+
+
+def test_in_bf16_the_best_copy_has_the_pixels_that_it_has_when_tested():
+    network, batch = scoring("canonical:num_turns=8"), some_batch("canonical", 4)
+    seen: list[torch.Tensor] = []
+    network.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    with torch.autocast("cpu", torch.bfloat16):
+        score_BK = network.features(batch.raw_BCHW)[:, :, 0]
+        network.logits_of(batch, score_BK)
+        network.train()
+        network.logits_of(batch, score_BK)
+    torch.testing.assert_close(seen[0], seen[1])
 
 
 def test_in_training_the_best_copy_is_seen_and_all_have_a_gradient():
@@ -138,7 +171,7 @@ def test_prior_contrast_and_supervision_are_what_their_papers_say():
     vectors = features.numpy()
     products = np.einsum("bkv,blv->bkl", vectors, vectors)
     off = [abs(products[b, k, m]) for b in range(6) for k in range(4) for m in range(4) if k != m]
-    contrast = sum(off) / (6 * 16)
+    contrast = sum(off) / (6 * 12)
     expected = 2 * contrast + 3 * F.cross_entropy(scores, torch.zeros(6, dtype=torch.long))
     expected += 5 * F.cross_entropy(scores, network.nearest(batch))
     assert penalty is not None

@@ -194,10 +194,13 @@ def test_the_card_lists_what_was_tuned_and_what_was_set(trained_run, monkeypatch
     assert "start_sd" not in alone + of_study  # at its default
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
-def test_every_model_can_be_exported(name, trained_run, whole):
-    if not whole and name not in ("polar", "stn_affine:place=shared", "cnn@p4cnn"):
-        pytest.skip("only with --whole: it takes seconds")
+QUICK = ("polar", "stn_affine:place=shared", "cnn@p4cnn")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.long]) for name in MODEL_NAMES]
+)
+def test_every_model_can_be_exported(name, trained_run):
     trained = load_trained(*trained_run(name))
     program = exported_program(trained).module()
     for num_images in (1, 3):
