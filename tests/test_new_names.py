@@ -155,6 +155,7 @@ def tables_and_notes_are_right(found: Findings) -> None:
     assert "<h3>Tilted images (Tilt)</h3>" in page and "<dd>A spatial transformer: looks at each image bent" in page
 
 
+@pytest.mark.long
 def test_who_is_told_the_pose_is_ranked_by_no_table_whatever_it_is_called(
     tmp_path: Path, add: Add, cache: Path
 ) -> None:

@@ -12,6 +12,8 @@ from analysis.tables import build_tables
 from experiments.sweep.sweep import Sweep
 from tests.support.tiny_study import STUDY, TINY, HereAndNow, sweep_here
 
+pytestmark = pytest.mark.long
+
 NAMES = ("cnn", "oracle_unwarp", "cnn+posed")
 
 

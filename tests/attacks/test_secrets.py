@@ -20,6 +20,8 @@ from ledger.private_text import from_here, without_folders
 from tests.support.image_folders import make_parts
 from tests.support.tiny_study import HereAndNow, write_sweep
 
+pytestmark = pytest.mark.long
+
 KEY = "0123456789abcdef" * 2 + "c0ffee00"
 USER = "markeduser"
 

@@ -18,6 +18,8 @@ from experiments.networks.models import MODELS
 from ledger.config import Protocol
 from stn.sampler import warp
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def measured() -> tuple[dict[str, Any], str]:

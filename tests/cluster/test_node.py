@@ -24,6 +24,8 @@ from tests.faults import faulty_worker
 from tests.faults.faulty_worker import ALWAYS, MET, SEEDS
 from tests.support.stopped_runs import CPU, as_in_a_worker, job_of
 
+pytestmark = pytest.mark.long
+
 EPOCHS = 12
 
 
@@ -75,7 +77,6 @@ def without_cost(finished: News) -> dict[str, bytes]:
     return {name: content for name, content in finished.files.items() if name != "cost.json"}
 
 
-@pytest.mark.long
 def test_a_run_is_that_of_this_machine_and_is_told_of(
     job: Job, made_here: Callable[..., dict[str, bytes]], scratch: Path
 ) -> None:

@@ -148,6 +148,7 @@ def test_without_ray_its_command_is_one_line(
     assert not (here / "runs").exists()
 
 
+@pytest.mark.long
 def test_who_stays_on_this_machine_does_without_ray(here: Path) -> None:
     write_sweep(here)
     program = textwrap.dedent(

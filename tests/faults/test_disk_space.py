@@ -136,6 +136,7 @@ def fill(disk: Path, left: int) -> Path:
     return ballast
 
 
+@pytest.mark.long
 def test_a_disk_that_runs_full_loses_nothing(
     small_disk: Path,
     here: Path,

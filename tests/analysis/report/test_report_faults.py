@@ -78,6 +78,7 @@ def test_a_figure_and_a_table_that_fail(faulty, tmp_path: Path, capsys: pytest.C
     assert is_whole(out / NAME)
 
 
+@pytest.mark.long
 def test_the_next_sweep_draws_what_this_one_could_not(faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, drawn = tmp_path / "reports" / STUDY, []
 

@@ -123,6 +123,7 @@ def test_a_run_that_cannot_be_built_is_an_error_of_its_own(
     assert executor.submit(make_job(seed=2)).result(PATIENCE_S) in ledger
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_costs_its_own_run_once(
     executor: LocalExecutor, make_job: Callable[..., Job], ledger: Ledger
 ) -> None:
@@ -173,6 +174,7 @@ def test_an_exception_ends_the_workers_at_once(make_job: Callable[..., Job], led
     assert job.key not in ledger and waiting.key not in ledger
 
 
+@pytest.mark.long
 def test_the_run_of_a_worker_that_dies_goes_on_from_its_checkpoint(
     executor: LocalExecutor, make_job: Callable[..., Job], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

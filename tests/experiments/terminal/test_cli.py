@@ -104,6 +104,7 @@ SMALL_RUN = [
 ]
 
 
+@pytest.mark.long
 def test_a_run_takes_arguments_as_a_wandb_agent_gives_them(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     agents = ["--optim.lr=0.1", "--optim.weight_decay=1e-3", "--model.loc_lr_factor=1", "--policy.max_deg=5"]
     command = ["run", "--task=sprites", "--variant=stn_affine+affine", "--seed=3", "--pose=R", *SMALL_RUN]

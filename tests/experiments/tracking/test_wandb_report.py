@@ -28,6 +28,8 @@ from tests.support.synthetic_ledger import (
 from tests.support.wandb_runs import API_KEY, Offline
 from tests.support.wandb_server import Server
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def no_account(tmp_path: Path) -> Iterator[None]:
