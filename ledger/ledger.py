@@ -5,7 +5,7 @@ runs: a folder appears whole, by one rename, or not at all.
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,9 @@ from ledger.errors import UserError, remedy
 from ledger.files import flush_folder, process_is_alive, to_json, write_atomically
 from ledger.forms import is_whole
 from ledger.listed import keys_of
+
+SWEEP = "sweep.progress"
+"""Beside the marks of runs in progress, how far the sweep is."""
 
 
 class Unwritable(UserError):
@@ -118,7 +121,13 @@ class Ledger:
 
     def mark_running(self, key: str, progress: Mapping[str, Any]) -> None:
         """Say how far a run is, for those who watch. Not flushed: it is worth nothing after a crash."""
-        path = self.root / "running" / f"{key}.json"
+        self._mark(self.root / "running" / f"{key}.json", progress)
+
+    def mark_sweep(self, progress: Mapping[str, Any]) -> None:
+        """Say how far the sweep is, as `mark_running` does of a run."""
+        self._mark(self.root / "running" / SWEEP, progress)
+
+    def _mark(self, path: Path, progress: Mapping[str, Any]) -> None:
         temporary = path.with_suffix(f".{os.getpid()}")
         try:
             temporary.write_text(json.dumps({**progress, "pid": os.getpid()}), encoding="utf-8")
@@ -133,21 +142,23 @@ class Ledger:
             (self.root / "running" / f"{key}.json").unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints(key), ignore_errors=True)
 
+    def forget_sweep(self) -> None:
+        with suppress(OSError):
+            (self.root / "running" / SWEEP).unlink(missing_ok=True)
+
     def checkpoints(self, key: str) -> Path:
         """The folder of a run's checkpoints, which need not exist; experiments/runs/checkpoints.py writes there."""
         return self.root / "running" / key
 
     def running(self) -> dict[str, dict[str, Any]]:
         """Runs in progress by key, of processes that live."""
-        progress_of, alive = {}, cache(process_is_alive)  # a cluster's runs all have their supervisor's
-        for path in sorted((self.root / "running").glob("*.json")):
-            try:
-                progress = read_json(path)
-            except (OSError, ValueError):
-                continue  # it has just ended
-            if isinstance(progress, dict) and is_whole(pid := progress.get("pid")) and alive(pid):
-                progress_of[path.stem] = progress
-        return progress_of
+        alive = cache(process_is_alive)  # a cluster's runs all have their supervisor's
+        marks = {path.stem: _mark_of(path, alive) for path in sorted((self.root / "running").glob("*.json"))}
+        return {key: mark for key, mark in marks.items() if mark is not None}
+
+    def sweep(self) -> dict[str, Any] | None:
+        """How far the sweep is that makes runs here; None where none does."""
+        return _mark_of(self.root / "running" / SWEEP, process_is_alive)
 
     def sweep_up(self) -> None:
         """Delete what killed processes left: half-written runs and manifests, marks of runs in progress.
@@ -197,3 +208,13 @@ class Ledger:
         whole: nothing may be lacking either.
         """
         return read_manifest(self.root / "studies" / study / "study.json", whole=whole)
+
+
+def _mark_of(path: Path, alive: Callable[[int], bool]) -> dict[str, Any] | None:
+    """What a process that lives has marked there."""
+    try:
+        progress = read_json(path)
+    except (OSError, ValueError):
+        return None  # it has just ended
+    is_there = isinstance(progress, dict) and is_whole(pid := progress.get("pid")) and alive(pid)
+    return progress if is_there else None

@@ -90,6 +90,12 @@ def holder_was_killed(path: Path) -> bool:
     return holder is not None and not _may_live(holder)
 
 
+def is_held(root: Path) -> bool:
+    """Whether a sweep or a probe is at work there, as far as its note says; nothing is locked to find out."""
+    holder = _read(root / HOLDER)
+    return holder is not None and _may_live(holder)
+
+
 def _may_live(holder: dict[str, Any]) -> bool:
     return holder["host"] != socket.gethostname() or process_is_alive(holder["pid"])
 

@@ -120,11 +120,16 @@ def make_run(
     if run_key(job.run, task.content_hash) != job.key:
         raise ValueError(f"{task.label}: the images have changed since the study began")
 
+    curve: list[float | int | None] = []
+
     def mark(row: Row) -> None:
         run = job.run
         what = {"variant": run.variant, "pose": run.pose, "seed": run.seed, "stage": run.stage}
         size = {"train_images": run.protocol.train_images, "epochs": run.protocol.epochs}
-        ledger.mark_running(job.key, {**what, **size, **row})
+        setting = {"optim": dataclasses.asdict(run.optim), "model": run.model, "policy": run.policy}
+        if row["epoch"]:
+            curve.append(row["train_accuracy"] if row["val_accuracy"] is None else row["val_accuracy"])
+        ledger.mark_running(job.key, {**what, **size, **setting, "curve": curve, **row})
         if on_epoch and row["epoch"]:
             on_epoch(row)
 

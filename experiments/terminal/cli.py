@@ -57,6 +57,8 @@ OPTIONS = {
     "--config": {"help": "YAML file with any of these arguments", "action": "config"},
     "--task": option("cifar10, mnist, sprites or folder:PATH; the study's by default", ""),
     "--json": {"help": "print JSON", "action": "store_true"},
+    "--once": {"help": "print what there is now, and end", "action": "store_true"},
+    "--html": option("file to write as well, a page that a browser loads again by itself", type=Path),
     "--study": option("name of the study; the latest of the ledger by default", ""),
     "path": {"help": "folder of images: train/ and test/, or one folder for each class", "type": Path},
     "--minutes": option("time that the whole may take, roughly", 10.0),
@@ -88,6 +90,10 @@ COMMANDS = {
         f"--config {STUDY} --task",
     ),
     "status": ("show the studies of the ledger and the runs in progress", "--runs --json"),
+    "watch": (
+        "show what is being trained, as it goes: epochs, accuracy, what finished runs had by then, time left",
+        "--runs --study --once --html",
+    ),
     "tables": (
         "write the tables of a study again, from the ledger; report writes the figures as well",
         "--runs --reports --study",

@@ -1,6 +1,7 @@
 """What a person sees in the terminal: the plan, the progress, the tables."""
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +51,19 @@ def run_name(variant: str, pose: str) -> str:
     return variant if pose == "upright" else f"{variant} {pose}"
 
 
+def setting_text(optim: Mapping[str, Any], model: Mapping[str, Any], policy: Mapping[str, Any]) -> str:
+    """The values that a run was given, such as `lr 0.0959, weight_decay 0.0005, max_deg 30`."""
+    values = [pair for part in (optim, model, policy) for pair in part.items()]
+    return ", ".join(f"{name} {f'{value:.3g}' if isinstance(value, float) else value}" for name, value in values)
+
+
 def run_line(
     run: RunConfig, record: Mapping[str, Any], cost: Mapping[str, Any], name_width: int = 0, *, sizes: bool = False
 ) -> str:
-    """One finished run in one line, whose columns stand below those of other runs. sizes: whether to say its own."""
+    """One finished run in one line, whose columns stand below those of other runs; of a trial, what was tried.
+
+    sizes: whether to say its size of training.
+    """
     result, status = record.get("result") or {}, record["status"]
     colour = {"completed": "green", "pruned": "yellow"}.get(status, "red")
     scores = {part: result.get(f"{part}_accuracy") for part in ("val", "test")}
@@ -61,6 +71,8 @@ def run_line(
     seconds = "" if cost.get("seconds") is None else f"{cost['seconds']:.1f} s"
     size = f"{run.protocol.train_images:>6,} x {run.protocol.epochs:<3} " if sizes else ""
     why = f"  {as_markup(record['error'])}" if record.get("error") else ""
+    if run.stage == "trial":
+        why = f"  {as_markup(setting_text(vars(run.optim), run.model, run.policy))}{why}"
     return (
         f"[{colour}]{as_markup(status):9}[/] {run_name(run.variant, run.pose):{name_width}} "
         f"{run.stage:<5} seed {run.seed:<2} {size}{shown[0]:10} {shown[1]:11} {seconds:>7}{why}"
@@ -81,11 +93,18 @@ class SweepProgress(Progress):
     """Progress with the time left, and a line for each finished run; where the output is no terminal, lines only."""
 
     def __init__(
-        self, console: Console, ledger: Ledger, expected: "Estimate", *, num_runs: int, num_workers: int
+        self,
+        console: Console,
+        ledger: Ledger,
+        expected: "Estimate",
+        *,
+        num_runs: int,
+        num_workers: int,
+        study: str = "",
     ) -> None:
         columns = (TextColumn("{task.fields[runs]}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         super().__init__(*columns, TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal)
-        self.ledger, self.expected_s = ledger, expected.by_run
+        self.ledger, self.study, self.expected_s = ledger, study, expected.by_run
         self.total_s, self.done_s = max(expected.left_s, 1e-9), 0.0
         self.num_runs, self.num_finished, self.num_workers = num_runs, expected.num_done, num_workers
         self.finished_expected_s = self.finished_actual_s = 0.0
@@ -96,10 +115,24 @@ class SweepProgress(Progress):
         self.name_width = min(MAX_NAME, max(len(run_name(variant, pose)) for pose, variant, *_ in self.expected_s))
         self._task = self.add_task("sweep", total=self.total_s, runs=f"{self.num_finished}/{num_runs} runs", left="")
 
-    def left(self, done_s: float) -> str:
+    def start(self) -> None:
+        super().start()
+        self._mark()
+
+    def stop(self) -> None:
+        super().stop()
+        self.ledger.forget_sweep()
+
+    def _mark(self) -> None:
+        """Say to those who watch from elsewhere how far the sweep is."""
+        left_s = self.left_s(min(self.done_s + sum(self._begun_s.values()), self.total_s))
+        runs = {"num_finished": self.num_finished, "num_runs": self.num_runs, "num_workers": self.num_workers}
+        self.ledger.mark_sweep({"study": self.study, **runs, "left_s": round(left_s, 1), "at": round(time.time(), 1)})
+
+    def left_s(self, done_s: float) -> float:
         """Time left: what is expected of the remaining runs, corrected by how long the finished ones took."""
         pace = self.finished_actual_s / self.finished_expected_s if self.finished_expected_s else 1.0
-        return f"{duration((self.total_s - done_s) * pace / self.num_workers)} left"
+        return (self.total_s - done_s) * pace / self.num_workers
 
     def finish(self, job: "Job", num_finished: int) -> None:
         """Show a run that is in the ledger now. num_finished: of all; one run may be two trials, if they are alike."""
@@ -113,10 +146,11 @@ class SweepProgress(Progress):
         self._begun_s.pop(job.key, None)
         count = f"{self.num_finished:>{len(str(self.num_runs))}}/{self.num_runs}"
         quiet = self.console.is_terminal or num_finished == self.num_runs
-        left = "" if quiet else f"  {self.left(self.done_s)}"
+        left = "" if quiet else f"  {duration(self.left_s(self.done_s))} left"
         line = run_line(job.run, record, cost, self.name_width, sizes=self.several_sizes)
         self.console.print(f"{count} {line}{left}", highlight=False, soft_wrap=True)
         self.tick()
+        self._mark()
 
     def tick(self) -> None:
         """Count what the runs in progress have done. With many of them, that is what they had done a moment ago."""
@@ -127,7 +161,7 @@ class SweepProgress(Progress):
                 self._look()
         done_s = min(self.done_s + sum(self._begun_s.values()), self.total_s)
         runs = f"{self.num_finished}/{self.num_runs} runs"
-        self.update(self._task, completed=done_s, runs=runs, left=f"· {self.left(done_s)}")
+        self.update(self._task, completed=done_s, runs=runs, left=f"· {duration(self.left_s(done_s))} left")
 
     def _look(self) -> None:
         self._begun_s = {}

@@ -132,7 +132,9 @@ def make_missing_runs(
 ) -> None:
     """Train what the ledger lacks, with progress."""
     plan, ledger = under_way.plan, under_way.ledger
-    progress = SweepProgress(console, ledger, expected, num_runs=plan.num_runs, num_workers=workers.number)
+    progress = SweepProgress(
+        console, ledger, expected, num_runs=plan.num_runs, num_workers=workers.number, study=plan.name
+    )
 
     def finished(job: Job) -> None:
         progress.finish(job, under_way.num_finished)

@@ -68,6 +68,12 @@ class Marked:
         self._clock[0] += 1
         return dict(self.marks)
 
+    def mark_sweep(self, progress: dict[str, Any]) -> None:
+        self.said = progress
+
+    def forget_sweep(self) -> None:
+        self.said = {}
+
     def read(self, key: str, name: str = "run.json") -> dict[str, Any]:
         return {"seconds": 100.0} if name == "cost.json" else {"status": "completed"}
 
@@ -93,8 +99,9 @@ def completed_s(progress: SweepProgress) -> float:
 
 def finished(key: str) -> Job:
     run = SimpleNamespace(
-        pose="upright", variant="cnn", stage="trial", seed=0, protocol=SimpleNamespace(train_images=40, epochs=9)
-    )
+        pose="upright", variant="cnn", stage="trial", seed=0, protocol=SimpleNamespace(train_images=40, epochs=9),
+        optim=SimpleNamespace(lr=0.09588, weight_decay=5e-4), model={"taps": 3}, policy={"max_deg": 30.0},
+    )  # fmt: skip
     return cast(Job, SimpleNamespace(run=run, key=key))
 
 
@@ -109,6 +116,18 @@ def test_progress_counts_what_runs_have_done_and_each_run_once(clock: list[float
     clock[0] += 100
     progress.tick()
     assert (ledger.looks, completed_s(progress)) == (2, pytest.approx(100 + 2 * 50))
+
+
+def test_a_trials_line_says_what_was_tried_and_whoever_watches_hears_how_far_the_sweep_is(clock: list[float]) -> None:
+    ledger = Marked(clock)
+    progress = progress_of(ledger, terminal=False)
+    with progress:
+        assert (ledger.said["num_finished"], ledger.said["left_s"]) == (0, 200.0)
+        progress.finish(finished("a"), 1)
+        assert (ledger.said["num_finished"], ledger.said["num_runs"], ledger.said["left_s"]) == (1, 8, 175.0)
+    assert ledger.said == {}
+    printed = progress.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "  lr 0.0959, weight_decay 0.0005, taps 3, max_deg 30  3 min left" in printed
 
 
 def test_looking_at_many_marks_takes_a_share_of_the_time(clock: list[float]) -> None:
