@@ -1,7 +1,7 @@
 # Everything people run. `make` alone lists it. Needs Python 3.11 or newer, make and a package index.
 # Variables are set after the target's name (make sweep BUDGET=cpu), never taken from the environment.
 
-KNOWN := SWEEP BUDGET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT PYTHON
+KNOWN := SWEEP BUDGET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY HTML OUT PYTHON
 # BUDGET=smoke make sweep would be another study than it says. A make that was called by this one has them from it.
 OVERLOOKED := $(strip $(if $(MAKELEVEL:0=),,$(foreach name,$(filter-out PYTHON OUT,$(KNOWN)),$(if $(filter environment,$(origin $(name))),$(if $($(name)),$(name))))))
 $(if $(OVERLOOKED),$(warning $(OVERLOOKED) of the environment is not used; variables go after the target: make sweep BUDGET=smoke))
@@ -32,12 +32,14 @@ JOBS =
 EXECUTOR = local
 #: RETRY        1 makes runs again that failed or diverged
 RETRY =
+#: HTML         page that watch writes as well, for a browser, such as reports/live.html
+HTML =
 #: OUT          file that bench writes; bench-accuracy.json or gpu-check.json for those two if not given
 OUT = bench.json
 #: PYTHON       interpreter that .venv is made with; gpu-check uses one that is given, and no .venv
 PYTHON = python3
 
-export SWEEP BUDGET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY OUT
+export SWEEP BUDGET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY HTML OUT
 # Another project's settings would have Python find its modules, drop our texts, or install elsewhere than in .venv.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT
 
@@ -70,7 +72,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2
 FOR_TESTS := $(INSTALLED) $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook
 
 .DEFAULT_GOAL := help
-.PHONY: anew help setup sweep plan status tables report probe dashboard sync wandb-report optuna-dashboard verify verify-docs test docs test-docs test-long faults lint format bench bench-accuracy gpu-check clean
+.PHONY: anew help setup sweep plan status watch tables report probe dashboard sync wandb-report optuna-dashboard verify verify-docs test docs test-docs test-long faults lint format bench bench-accuracy gpu-check clean
 
 help:
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -99,6 +101,9 @@ plan: $(FOR_SWEEP)  ## say what sweep would run and how long it would take
 
 status: $(INSTALLED)  ## say how far the ledger's studies are
 	@$(EXPERIMENTS) status --runs "$$RUNS"
+
+watch: $(INSTALLED)  ## look at what is being trained, in another shell: epochs, accuracy beside earlier runs, time left
+	@$(EXPERIMENTS) watch --runs "$$RUNS" $(STUDY_OPTION) $${HTML:+--html "$$HTML"}
 
 tables: $(INSTALLED)  ## write the tables of a study again: the ledger's newest one, or STUDY
 	@$(EXPERIMENTS) tables --runs "$$RUNS" --reports "$$REPORTS" $(STUDY_OPTION)

@@ -3,12 +3,14 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from analysis.faults import kept
 from analysis.findings import Findings
 from analysis.formats import DOCUMENTS, Table
+from analysis.lost_runs import unfinished
 from analysis.reports import write_files
 from analysis.tables.columns import Draft
 
@@ -50,11 +52,15 @@ def build_tables(findings: Findings) -> dict[str, Table]:
 def write_tables(findings: Findings, out: Path, tables: Mapping[str, Table] | None = None) -> list[Path]:
     """Write each of the study's tables, or those given, into `out`, in every format, and return the paths.
 
+    Those of a study that still lacks runs say so first.
+
     Files of tables that say nothing about this study, or cannot be made, are deleted. Raises UserError (a
     ValueError of one line) for a file of the ledger that cannot be understood, or if `out` cannot be written.
     """
     content: dict[str, bytes] = {}
+    so_far = tuple(filter(None, [unfinished(findings)]))  # on the page of a report it stands once, at the top
     for name, built in (build_tables(findings) if tables is None else tables).items():
         with kept(findings.faults, f"table {name}"):
+            built = replace(built, notes=(*so_far, *built.notes))
             content |= {f"{name}.{ending}": document(built).encode() for ending, document in DOCUMENTS.items()}
     return write_files(out, content, optional=[f"{name}.{ending}" for name in builders() for ending in DOCUMENTS])

@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from experiments.machine.home import user_path
 from experiments.terminal.arguments import CommandLine
@@ -124,6 +124,19 @@ COMMANDS = {
     "wandb-sweep": ("print the search of one variant as a W&B sweep file", f"{STUDY} --variant"),
 }
 
+OPENING = {
+    "Reading the study {sweep} ...": "sweep plan wandb-sweep",
+    "Reading the study and the settings of the run ...": "run",
+    "Looking at the images in {path} ...": "probe",
+    "Reading the ledger {runs} ...": "tables report wandb-report",
+    "Reading the run {run} of {runs} ...": "export predict",
+    "Reading {claims} and the results it names ...": "verify-docs",
+    "Reading models, policies and tasks ...": "variants",
+}
+"""What commands say before they import what takes seconds, torch or pandas; the others are quick."""
+FOR_PROGRAMS = ("wandb-sweep",)
+"""Commands whose output is a file, as that of others is with --json."""
+
 
 def command_line(run_defaults: dict[str, Any] | None = None) -> CommandLine:
     """All commands of `stn-bench`. run_defaults: of `run`, where the sweep file has some."""
@@ -215,6 +228,8 @@ def run_or_complain(
 def run_command(arguments: Sequence[str]) -> int:
     """Parse and run a command; returns its exit status. Raises whatever it raises."""
     runs = arguments[:1] == ["run"] and not {"-h", "--help"} & set(arguments)
+    if runs:  # whose defaults are known to what imports torch
+        print_opening("run", Namespace())
     line = command_line(find_run_defaults(arguments[1:]) if runs else None)
     if runs:  # jsonargparse would take what follows a second dot for an object of its own
         arguments = [re.sub(r"^(--policy\.\w+)\.(?=\w)", r"\1/", each) for each in arguments]
@@ -223,7 +238,17 @@ def run_command(arguments: Sequence[str]) -> int:
         chosen.policy = {key.replace("/", "."): value for key, value in chosen.policy.items()}
     with only_sweep_of(chosen.runs) if command in ONE_AT_A_TIME else nullcontext():
         # After parsing: --help, typing errors and a ledger that is held need no torch.
+        if not runs:
+            print_opening(command, chosen)
         return int(importlib.import_module(f"experiments.terminal.commands.{command.replace('-', '_')}").main(chosen))
+
+
+def print_opening(command: str, options: Namespace) -> None:
+    """Say at once what the command begins with; where a program reads its output, to a person who waits."""
+    text = next((text for text, commands in OPENING.items() if command in commands.split()), "")
+    stream = sys.stderr if command in FOR_PROGRAMS or options.get("json") else sys.stdout
+    if text and stream and (stream is sys.stdout or stream.isatty()):
+        print(plain(text.format_map(vars(options))), file=stream, flush=True)
 
 
 def output_is_stuck() -> bool:

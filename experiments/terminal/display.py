@@ -1,8 +1,9 @@
 """What a person sees in the terminal: the plan, the progress, the tables."""
 
+import dataclasses
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -24,6 +25,8 @@ if TYPE_CHECKING:  # torch is slow to import, and most commands do without it
     from experiments.runs.run import Job
     from experiments.sweep.estimate import Estimate
 
+PARTS = ("optim", "model", "policy")
+"""Of a run's configuration, its hyper-parameters."""
 NAME_COLUMNS = ("Variant", "Baseline")
 MAX_NAME = 48
 """Characters to which lines below each other leave room for a run's name; a longer one pushes the rest aside."""
@@ -51,19 +54,23 @@ def run_name(variant: str, pose: str) -> str:
     return variant if pose == "upright" else f"{variant} {pose}"
 
 
-def setting_text(optim: Mapping[str, Any], model: Mapping[str, Any], policy: Mapping[str, Any]) -> str:
-    """The values that a run was given, such as `lr 0.0959, weight_decay 0.0005, max_deg 30`."""
-    values = [pair for part in (optim, model, policy) for pair in part.items()]
-    return ", ".join(f"{name} {f'{value:.3g}' if isinstance(value, float) else value}" for name, value in values)
+def setting_text(config: Mapping[str, Any], tuned: Collection[str]) -> str:
+    """A run's values of what is tuned (dotted names), such as `lr 0.0959, max_deg 30`; config: as in run.json."""
+    parts = ((part, config.get(part)) for part in PARTS)
+    values = {
+        f"{part}.{name}": value for part, given in parts if isinstance(given, dict) for name, value in given.items()
+    }
+    return ", ".join(
+        f"{name.partition('.')[2]} {f'{value:.3g}' if isinstance(value, float) else value}"
+        for name, value in values.items()
+        if name in tuned
+    )
 
 
 def run_line(
     run: RunConfig, record: Mapping[str, Any], cost: Mapping[str, Any], name_width: int = 0, *, sizes: bool = False
 ) -> str:
-    """One finished run in one line, whose columns stand below those of other runs; of a trial, what was tried.
-
-    sizes: whether to say its size of training.
-    """
+    """One finished run in one line, whose columns stand below those of other runs. sizes: whether to say its own."""
     result, status = record.get("result") or {}, record["status"]
     colour = {"completed": "green", "pruned": "yellow"}.get(status, "red")
     scores = {part: result.get(f"{part}_accuracy") for part in ("val", "test")}
@@ -71,8 +78,6 @@ def run_line(
     seconds = "" if cost.get("seconds") is None else f"{cost['seconds']:.1f} s"
     size = f"{run.protocol.train_images:>6,} x {run.protocol.epochs:<3} " if sizes else ""
     why = f"  {as_markup(record['error'])}" if record.get("error") else ""
-    if run.stage == "trial":
-        why = f"  {as_markup(setting_text(vars(run.optim), run.model, run.policy))}{why}"
     return (
         f"[{colour}]{as_markup(status):9}[/] {run_name(run.variant, run.pose):{name_width}} "
         f"{run.stage:<5} seed {run.seed:<2} {size}{shown[0]:10} {shown[1]:11} {seconds:>7}{why}"
@@ -90,7 +95,10 @@ def epoch_line(row: dict[str, Any], num_epochs: int) -> str:
 
 
 class SweepProgress(Progress):
-    """Progress with the time left, and a line for each finished run; where the output is no terminal, lines only."""
+    """Progress with the time left, and a line for each finished run; where the output is no terminal, lines only.
+
+    study: its name, for those who watch. tuned: by pose and variant, what trials try, by dotted name.
+    """
 
     def __init__(
         self,
@@ -101,10 +109,11 @@ class SweepProgress(Progress):
         num_runs: int,
         num_workers: int,
         study: str = "",
+        tuned: Mapping[tuple[str, str], Collection[str]] | None = None,
     ) -> None:
         columns = (TextColumn("{task.fields[runs]}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         super().__init__(*columns, TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal)
-        self.ledger, self.study, self.expected_s = ledger, study, expected.by_run
+        self.ledger, self.study, self.tuned, self.expected_s = ledger, study, tuned or {}, expected.by_run
         self.total_s, self.done_s = max(expected.left_s, 1e-9), 0.0
         self.num_runs, self.num_finished, self.num_workers = num_runs, expected.num_done, num_workers
         self.finished_expected_s = self.finished_actual_s = 0.0
@@ -148,9 +157,14 @@ class SweepProgress(Progress):
         quiet = self.console.is_terminal or num_finished == self.num_runs
         left = "" if quiet else f"  {duration(self.left_s(self.done_s))} left"
         line = run_line(job.run, record, cost, self.name_width, sizes=self.several_sizes)
-        self.console.print(f"{count} {line}{left}", highlight=False, soft_wrap=True)
+        self.console.print(f"{count} {line}{self._tried(job.run)}{left}", highlight=False, soft_wrap=True)
         self.tick()
         self._mark()
+
+    def _tried(self, run: RunConfig) -> str:
+        """What a trial tries, as the end of its line."""
+        tuned = self.tuned.get((run.pose, run.variant)) if run.stage == "trial" else None
+        return f"  {as_markup(setting_text(dataclasses.asdict(run), tuned))}" if tuned else ""
 
     def tick(self) -> None:
         """Count what the runs in progress have done. With many of them, that is what they had done a moment ago."""
@@ -219,12 +233,19 @@ def _fitting_table(console: Console, text: Any, title: str | None, importance: S
         wanted.pop()
 
 
-def print_answer(console: Console, headline: str, sentences: Sequence[str]) -> None:
-    """What the study says, in a breath and then claim by claim."""
+def print_answer(console: Console, headline: str, sentences: Sequence[str], unfinished: str | None) -> None:
+    """What the study says, in a breath and then claim by claim; and that it is unfinished, if it is."""
     console.print(Text(plain(headline), style="bold"), highlight=False)
     for sentence in sentences:
         console.print(Padding(Text(plain(sentence)), (0, 0, 0, 2)), highlight=False)
     console.print()
+    if unfinished:
+        console.print(f"[yellow]{as_markup(unfinished)}[/]\n", highlight=False)
+
+
+def print_drawing(console: Console) -> None:
+    """That figures come now, which take seconds."""
+    console.print("Drawing the figures of the report ...", style="dim", highlight=False)
 
 
 def print_place(console: Console, what: str, *lines: str) -> None:

@@ -59,12 +59,14 @@ def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
         say(place.text)
     ledger = Ledger(options.runs, read_only=True)
     study = read_study(options, call)
+    say("Loading the images ...")
     loaded = load(study, label=options.label, cache=cache, say=say, call=call)
     if options.budget == "auto":
         why = f"{'a' if study.budget == 'gpu' else 'no'} CUDA GPU was found"
         other = load_study(options.sweep, OTHER[study.budget], task=study.task if study.own_images else None)
         study, begun = begun_budget(ledger, study, other, loaded.task.label, call)
         say(f"{begun or f'Budget {study.budget}, since {why}.'} BUDGET=smoke, cpu, night or gpu chooses.")
+    say("Checking every variant ...")
     plan = make_plan(study, label=options.label, cache=cache, say=say, call=call, ledger=ledger, loaded=loaded)
     if not study.has_budget:
         say(f"{study.file} has no budgets.{study.budget}: what it says applies as it stands, whatever that takes.")

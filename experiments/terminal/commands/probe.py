@@ -71,6 +71,7 @@ def compare(
     num_of_class = np.bincount(loaded.task.train.labels_N)
     study = with_margin(study, float(num_of_class.max() / num_of_class.sum()))
     plan_of = partial(make_plan, label=options.label, cache=cache, ledger=ledger, loaded=loaded)
+    say("Checking every variant ...")
     plan = plan_of(compared(study, tried[-1].policy), say=say)
     check_enough(plan)
     workers = Workers(count_workers(options, plan, place, say), STALL_S)

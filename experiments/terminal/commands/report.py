@@ -5,7 +5,7 @@ from rich.console import Console
 
 from experiments.terminal.commands.ledgers import existing_ledger, named_study
 from experiments.terminal.commands.options import find_study
-from experiments.terminal.display import print_answer, print_faults, print_place
+from experiments.terminal.display import print_answer, print_drawing, print_faults, print_place
 from ledger.errors import STATUS_INCOMPLETE
 
 
@@ -24,9 +24,8 @@ def main(options: Namespace) -> int:
     with kept(findings.faults, "answer"):
         words = headline(findings), answer(findings), unfinished(findings)
     if words:
-        print_answer(console, *words[:2])
-        if words[2]:
-            console.print(f"[yellow]{words[2]}[/]\n", highlight=False)
+        print_answer(console, *words)
+    print_drawing(console)
     report = write_report(findings, out)
     print_place(console, "Report", str(report), "one file: open it in a browser, or send it to a colleague")
     print_place(console, "Tables and figures", str(out))

@@ -133,7 +133,13 @@ def make_missing_runs(
     """Train what the ledger lacks, with progress."""
     plan, ledger = under_way.plan, under_way.ledger
     progress = SweepProgress(
-        console, ledger, expected, num_runs=plan.num_runs, num_workers=workers.number, study=plan.name
+        console,
+        ledger,
+        expected,
+        num_runs=plan.num_runs,
+        num_workers=workers.number,
+        study=plan.name,
+        tuned={(arm.pose, arm.variant): [each.name for each in arm.parameters] for arm in plan.arms},
     )
 
     def finished(job: Job) -> None:

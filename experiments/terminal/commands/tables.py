@@ -7,7 +7,14 @@ from jsonargparse import Namespace
 from rich.console import Console
 
 from experiments.terminal.commands.ledgers import existing_ledger, named_study
-from experiments.terminal.display import print_ablation, print_answer, print_faults, print_place, print_tables
+from experiments.terminal.display import (
+    print_ablation,
+    print_answer,
+    print_drawing,
+    print_faults,
+    print_place,
+    print_tables,
+)
 from ledger.errors import STATUS_INCOMPLETE
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     """
     from analysis.answer import answer, headline
     from analysis.faults import kept
+    from analysis.lost_runs import unfinished
     from analysis.report import NAME, is_made_from, write_report
     from analysis.tables import build_tables, write_tables
     from analysis.tables.transformer import IMPORTANCE
@@ -43,7 +51,7 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     write_tables(findings, out, tables)
     words = None
     with kept(findings.faults, "answer"):
-        words = headline(findings), answer(findings)
+        words = headline(findings), answer(findings), unfinished(findings)
     if words:
         if "ablation" in tables:
             print_ablation(console, tables["ablation"])
@@ -51,6 +59,7 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
             print_tables(console, tables["transformer"], lambda table: IMPORTANCE, "transformer.md has all notes.")
         print_answer(console, *words)
     if is_new:
+        print_drawing(console)
         write_report(findings, out)
     num_tables, num_figures = (len(list(out.glob(f"[!.]*.{kind}"))) for kind in ("csv", "png"))
     if report:

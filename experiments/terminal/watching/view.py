@@ -20,6 +20,11 @@ from ledger.wording import count, duration
 NUM_RECENT = 5
 """Finished runs that are shown, the latest."""
 
+Arms = Mapping[tuple[str, str], tuple[Sequence[str], Sequence[str]]]
+"""By pose and variant, keys of runs, and what is tuned."""
+ALONE: tuple[Sequence[str], Sequence[str]] = (), ("optim.lr", "optim.weight_decay")
+"""The same of a run that is in no study."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -110,13 +115,16 @@ class Watcher:
         self._list()
         study = self._choose(str(sweep.get("study", "")))
         manifest = self._manifest(study)
-        arms = {(arm["pose"], arm["variant"]): keys_of(arm) for arm in manifest.get("arms", ())}
+        arms: Arms = {
+            (arm["pose"], arm["variant"]): (keys_of(arm), tuple(arm.get("space") or ()))
+            for arm in manifest.get("arms", ())
+        }
         running = [self._running(key, mark, arms) for key, mark in marks.items()]
         num_finished, num_runs = self._counts(manifest)
         if sweep and sweep.get("study") == study:
             num_finished, num_runs = sweep["num_finished"], sweep["num_runs"]
         latest = sorted(self._ended, key=self._ended.__getitem__, reverse=True)
-        recent = [self._finished(key) for key in latest[:NUM_RECENT]]
+        recent = [self._finished(key, arms) for key in latest[:NUM_RECENT]]
         return View(
             ledger=str(self.ledger.root),
             study=study,
@@ -188,20 +196,18 @@ class Watcher:
             return f"Finished: all {count(runs, 'run')} are made; no sweep is at work here"
         return f"Idle: {count(finished, 'run')} made, others are missing; the same `make sweep` goes on"
 
-    def _running(self, key: str, mark: Mapping[str, Any], arms: Mapping[tuple[str, str], Sequence[str]]) -> Running:
+    def _running(self, key: str, mark: Mapping[str, Any], arms: Arms) -> Running:
         pose, variant = str(mark.get("pose", "")), str(mark.get("variant", key))
         epoch, epochs = (value if is_whole(value := mark.get(name)) else 0 for name in ("epoch", "epochs"))
         part = "val" if mark.get("val_accuracy") is not None or not epoch else "train"
         curve = mark.get("curve", [mark.get(f"{part}_accuracy")])  # an older version marks the last one alone
         size = mark.get("train_images"), epochs
-        others = [found for other in arms.get((pose, variant), ()) if (found := self._curve(other, size))]
-        setting = [
-            values if isinstance(values := mark.get(name), dict) else {} for name in ("optim", "model", "policy")
-        ]
+        keys, tuned = arms.get((pose, variant), ALONE)
+        others = [found for other in keys if (found := self._curve(other, size))]
         return Running(
             name=run_name(variant, pose),
             what=_what(mark.get("stage"), mark.get("seed"), *size),
-            setting=setting_text(*setting),
+            setting=setting_text(mark, tuned),
             epoch=epoch,
             epochs=epochs,
             loss=_number(mark.get("train_loss")),
@@ -242,7 +248,7 @@ class Watcher:
             return None
         return _Record(run, _numbers(curve), _number(cost.get("seconds")))
 
-    def _finished(self, key: str) -> Finished | None:
+    def _finished(self, key: str, arms: Arms) -> Finished | None:
         if (record := self._record(key)) is None:
             return None
         run, result = record.run["config"], record.run.get("result") or {}
@@ -250,7 +256,7 @@ class Watcher:
         return Finished(
             name=run_name(run["variant"], run["pose"]),
             what=_what(run["stage"], run["seed"], run["protocol"].get("train_images"), run["protocol"].get("epochs")),
-            setting=setting_text(run["optim"], run["model"], run["policy"]),
+            setting=setting_text(run, arms.get((run["pose"], run["variant"]), ALONE)[1]),
             status=record.run["status"],
             part="val" if test is None else "test",
             accuracy=test if test is not None else _number(result.get("val_accuracy")),

@@ -98,6 +98,32 @@ def test_help_and_typing_errors_do_not_wait_for_torch() -> None:
     assert ended.stderr == "error: unknown command 'sweeep'; did you mean 'sweep'?\n"
 
 
+def test_the_first_line_does_not_wait_for_torch_or_pandas(here: Path) -> None:
+    program = """
+import sys
+from experiments.terminal import cli
+
+def about_to_begin(name):
+    print(name.rpartition(".")[2], *{"torch", "pandas", "scipy", "optuna", "matplotlib"} & set(sys.modules))
+    raise KeyboardInterrupt
+
+cli.importlib.import_module = about_to_begin
+cli.find_run_defaults = lambda arguments: about_to_begin("run")
+for command in ("plan", "sweep", "run", "tables", "report", "probe x", "export k", "predict k x", "variants", "status",
+                "predict k x --json", "wandb-sweep"):
+    cli.main(command.split())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=here)
+    assert ended.stdout.splitlines() == [
+        *("Reading the study sweep.yaml ...", "plan", "Reading the study sweep.yaml ...", "sweep"),
+        *("Reading the study and the settings of the run ...", "run"),
+        *("Reading the ledger runs ...", "tables", "Reading the ledger runs ...", "report"),
+        *("Looking at the images in x ...", "probe", "Reading the run k of runs ...", "export"),
+        *("Reading the run k of runs ...", "predict", "Reading models, policies and tasks ...", "variants"),
+        *("status", "predict", "wandb_sweep"),  # what is quick, and what a program reads
+    ]
+
+
 SMALL_RUN = [
     *("--protocol.train_images=64", "--protocol.val_images=32", "--protocol.test_images=50"),
     *("--protocol.epochs=2", "--protocol.batch_size=32", "--protocol.precision=fp32", "--protocol.device=cpu"),

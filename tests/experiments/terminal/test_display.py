@@ -11,7 +11,7 @@ from experiments.machine import pace
 from experiments.runs.run import Job
 from experiments.sweep.estimate import Estimate
 from experiments.terminal.display import SweepProgress, folded, print_ablation, print_tables
-from ledger.config import kind_of
+from ledger.config import Optim, Protocol, RunConfig, kind_of
 from ledger.ledger import Ledger
 
 LONG = "stn_rotation:loc_lr_factor=1:localisation=deep:start_sd=0.02:consistency=1@resnet18+affine:max_deg=30"
@@ -98,10 +98,9 @@ def completed_s(progress: SweepProgress) -> float:
 
 
 def finished(key: str) -> Job:
-    run = SimpleNamespace(
-        pose="upright", variant="cnn", stage="trial", seed=0, protocol=SimpleNamespace(train_images=40, epochs=9),
-        optim=SimpleNamespace(lr=0.09588, weight_decay=5e-4), model={"taps": 3}, policy={"max_deg": 30.0},
-    )  # fmt: skip
+    protocol, optim = Protocol(train_images=40, epochs=9), Optim(lr=0.09588)
+    model: dict[str, Any] = {"taps": 3, "stage": 1}
+    run = RunConfig(stage="trial", protocol=protocol, optim=optim, model=model, policy={"affine.max_deg": 30.0})
     return cast(Job, SimpleNamespace(run=run, key=key))
 
 
@@ -121,13 +120,14 @@ def test_progress_counts_what_runs_have_done_and_each_run_once(clock: list[float
 def test_a_trials_line_says_what_was_tried_and_whoever_watches_hears_how_far_the_sweep_is(clock: list[float]) -> None:
     ledger = Marked(clock)
     progress = progress_of(ledger, terminal=False)
+    progress.tuned = {("upright", "cnn"): ["optim.lr", "model.taps", "policy.affine.max_deg"]}
     with progress:
         assert (ledger.said["num_finished"], ledger.said["left_s"]) == (0, 200.0)
         progress.finish(finished("a"), 1)
         assert (ledger.said["num_finished"], ledger.said["num_runs"], ledger.said["left_s"]) == (1, 8, 175.0)
     assert ledger.said == {}
     printed = progress.console.file.getvalue()  # type: ignore[attr-defined]
-    assert "  lr 0.0959, weight_decay 0.0005, taps 3, max_deg 30  3 min left" in printed
+    assert "s  lr 0.0959, taps 3, affine.max_deg 30  3 min left" in printed
 
 
 def test_looking_at_many_marks_takes_a_share_of_the_time(clock: list[float]) -> None:
