@@ -77,7 +77,8 @@ def _lines(run: Running, marks: str) -> Iterator[Text]:
     for what, value in said:
         numbers += ["  ", what, value] if value else []
     yield Text.assemble(*numbers, f"  {sparkline(run.curve, run.medians, marks)}")
-    below = filter(None, (f"{duration(run.silent_s)} ago", plain(run.setting)))
+    ago = f"{'last epoch' if run.epoch else 'began'} {duration(run.silent_s)} ago"
+    below = filter(None, (ago, plain(run.setting)))
     yield Text(f"  {'  '.join(below)}", style="dim", overflow="fold")
 
 

@@ -361,6 +361,18 @@ def test_a_mixed_protocol_is_refused(tiny: Findings) -> None:
         find(tiny.study.ledger, STUDY)
 
 
+def test_tables_of_an_unfinished_study_say_so_first(tmp_path: Path) -> None:
+    write_tiny_study(tmp_path)
+    write_tables(find(tmp_path, STUDY), tmp_path / "out")
+    for table in (tmp_path / "out").glob("*.md"):
+        notes = [line for line in table.read_text().splitlines() if line.startswith("- ")]
+        assert notes[0].startswith("- Unfinished: runs are still missing"), table
+    done = tmp_path / "done"
+    write_study(done, [write_arm(done, "cnn", "cnn", [0.5]), write_arm(done, "stn", "cnn", [0.5])])
+    write_tables(find(done, STUDY), tmp_path / "out")
+    assert not any("Unfinished" in table.read_text() for table in (tmp_path / "out").iterdir())
+
+
 def test_an_unfinished_study_says_so_first(tmp_path: Path) -> None:
     write_tiny_study(tmp_path)
     page = Page(report_html(find(tmp_path, STUDY), []))
