@@ -133,7 +133,9 @@ OPENING = {
     "Reading {claims} and the results it names ...": "verify-docs",
     "Reading models, policies and tasks ...": "variants",
 }
-"""What commands say before they import what takes seconds, torch or pandas; the others are quick."""
+"""What commands say before they import what takes seconds; the others are quick."""
+SLOW = ("torch", "pandas")
+"""To import."""
 FOR_PROGRAMS = ("wandb-sweep",)
 """Commands whose output is a file, as that of others is with --json."""
 
@@ -245,6 +247,8 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def print_opening(command: str, options: Namespace) -> None:
     """Say at once what the command begins with; where a program reads its output, to a person who waits."""
+    if not sys.modules.keys().isdisjoint(SLOW):  # nobody has to wait
+        return
     text = next((text for text, commands in OPENING.items() if command in commands.split()), "")
     stream = sys.stderr if command in FOR_PROGRAMS or options.get("json") else sys.stdout
     if text and stream and (stream is sys.stdout or stream.isatty()):

@@ -59,7 +59,6 @@ def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
         say(place.text)
     ledger = Ledger(options.runs, read_only=True)
     study = read_study(options, call)
-    say("Loading the images ...")
     loaded = load(study, label=options.label, cache=cache, say=say, call=call)
     if options.budget == "auto":
         why = f"{'a' if study.budget == 'gpu' else 'no'} CUDA GPU was found"

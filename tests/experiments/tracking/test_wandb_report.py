@@ -351,7 +351,8 @@ assert main(["wandb-report"]) == 2"""
         "runs": f"Tiny (JPEG): shown or learned? ({STUDY})",
     }
     assert len(server.views) == 2
-    waiting, workspace, saved, *again = done.stdout.splitlines()
+    opening, waiting, workspace, saved, *again = done.stdout.splitlines()
+    assert opening == "Reading the ledger runs ..."
     assert waiting.startswith("12 of the study's 12 runs are not on W&B yet; `make sync`")
     assert workspace.startswith(f"Workspace   {server.url}/team/stn-bench?nw=")
     assert saved == f"Report      {server.url}/team/stn-bench/reports/Tiny-JPEG-shown-or-learned-tiny-cpu--view0"
