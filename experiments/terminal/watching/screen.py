@@ -72,8 +72,8 @@ def _table(runs: Sequence[Running], marks: str) -> Table:
 def _lines(run: Running, marks: str) -> Iterator[Text]:
     """The same below each other, where there is no room for columns."""
     yield Text.assemble((plain(run.name), "bold"), f"  {plain(run.what)}", overflow="fold")
-    said = [("loss ", _loss(run)), ("", _accuracy(run)), ("median ", _median(run))]
-    numbers = [f"  epoch {run.epoch}/{run.epochs}"]
+    numbers: list[str | Text] = [f"  epoch {run.epoch}/{run.epochs}"]
+    said: tuple[tuple[str, str | Text], ...] = (("loss ", _loss(run)), ("", _accuracy(run)), ("median ", _median(run)))
     for what, value in said:
         numbers += ["  ", what, value] if value else []
     yield Text.assemble(*numbers, f"  {sparkline(run.curve, run.medians, marks)}")
