@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 KINDS = {
-    "mark": r"running/[0-9a-f]+\.\w+$",
+    "mark": r"running/(sweep|[0-9a-f]+)\.\w+$",
     "checkpoint": r"running/[0-9a-f]+(/|$)",
     "commit": r"runs/runs(/|$)",
     "study.json": r"study\.json",
