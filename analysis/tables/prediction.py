@@ -32,5 +32,5 @@ def prediction_note(columns: Sequence[Column[_Row]]) -> Iterator[str]:
         yield (
             "Prediction FLOPs are those of classifying one image when tested, counted as those of training are; passes "
             "say how often the backbone looks at it, or at copies of it. Gains that cost several passes compare with "
-            "what averaging over as many copies gains (`cnn_tta`)."
+            "what averaging over as many copies gains: cnn_tta."
         )

@@ -43,6 +43,7 @@ OPTIONS = [
     "canonical:num_turns=8:choice=latent:copies=2:tested=1",
     "canonical:prior=0.1:contrast=0.1",
     "canonical:supervision=1",
+    "oracle_unwarp:noise_deg=10:wrong=0.2",
 ]
 """What may be chosen of networks that transform, each away from its default."""
 
@@ -64,9 +65,8 @@ RIVALS = [
     "cnn_tta:num_turns=3:mirrored=true",
     "cnn_tta@lenet",
     "augerino:family=turns:copies=2",
-    "oracle_unwarp:noise_deg=10:wrong=0.2",
 ]
-"""Rivals of the spatial transformer and a control, with options of their own."""
+"""Rivals of the spatial transformer, with options of their own."""
 
 MEAN_C, STD_C = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
 

@@ -11,7 +11,7 @@ from experiments.images.draws import uniform
 from experiments.images.poses import parse_pose
 from experiments.networks.models.oracle_unwarp import OracleUnwarp
 from experiments.networks.network import Batch
-from experiments.networks.variants import hyperparameters, parse_variant
+from experiments.networks.variants import build_model, hyperparameters, parse_variant
 from ledger.errors import UserError
 from tests.support.networks import build, model_of
 
@@ -59,6 +59,11 @@ def test_the_same_draws_make_errors_in_proportion() -> None:
     once, twice = (OracleUnwarp(noise_deg=noise_deg).error_deg(U_NK) for noise_deg in (7.0, 14.0))
     torch.testing.assert_close(twice, 2 * once)
     assert math.isfinite(OracleUnwarp(noise_deg=7.0).error_deg(torch.zeros(1, 3)).item())
+
+
+def test_an_error_is_no_hyper_parameter_to_tune() -> None:
+    with pytest.raises(UserError, match=r"^model\.noise_deg: only a variant's name sets it: oracle_unwarp:noise"):
+        build_model(parse_variant("oracle_unwarp"), {"noise_deg": 5.0})
 
 
 @pytest.mark.parametrize(
