@@ -37,9 +37,9 @@ class Hue4Conv2d(P4Conv2d):
 def hue4cnn(*, num_classes: int, image_px: int, in_channels: int, width: float) -> Backbone:
     """A control: backbone `p4cnn` with four hues in place of four orientations; as many parameters, as much arithmetic.
 
-    Its logits are the same for an image and for the same with its colours turned by quarters of the circle about grey,
-    which no pose does: what `p4cnn` gains over it is due to the turns, and not to looking four times. Grey images have
-    one hue, which it looks at four times.
+    Its logits are the same for an image and for the same with its colours, once normalised, turned by quarters of the
+    circle about grey, which no pose does. Where `p4cnn` gains over `cnn4` and this does not, the turns are why, and not
+    that it looks four times. Grey images have one hue, which is looked at four times.
     Why such a control: arXiv:2606.01090, where a group of equal size that fits nothing is worse than none.
     """
     if image_px < 16:
