@@ -40,7 +40,8 @@ class Row:
     is_ripe: whether both were trained long enough for that to be called a difference (ripeness.py).
     gap_closed: share of the gap between the plain network and unwarped images; None where the pose lacks such an arm.
     test_by_seed, difference_by_seed: what the means are over.
-    num_parameters, train_flops: of one final run; None if no run has them. train_flops is for the whole training.
+    num_parameters, train_flops, predict_flops, predict_passes: of one final run; None if no run has them. train_flops
+        is for the whole training, the last two are for a prediction.
     final_statuses, trial_statuses: counts, in a fixed order. hyper_parameters: of the winner, by dotted name; of the
         final runs where nothing was tuned.
     """
@@ -57,6 +58,8 @@ class Row:
     difference_by_seed: dict[int, float]
     num_parameters: int | None
     train_flops: float | None
+    predict_flops: float | None
+    predict_passes: float | None
     final_statuses: dict[str, int]
     trial_statuses: dict[str, int]
     finals: tuple[FinalRun, ...]
@@ -119,6 +122,8 @@ def ablation_rows(study: Study, scores: FinalScores, trained: Sequence[Trained])
                 difference_by_seed={} if own else _present(scores.seeds, pairs_AS[i]),
                 num_parameters=None if num_parameters is None else int(num_parameters),
                 train_flops=_first("train_flops", completed),
+                predict_flops=_first("predict_flops", completed),
+                predict_passes=_first("predict_passes", completed),
                 final_statuses=_count(finals[i]),
                 trial_statuses=_count(trials[i]),
                 finals=tuple(FinalRun(run["key"], run["status"], run["key"] in scores.keys[i]) for run in finals[i]),

@@ -16,6 +16,7 @@ class Score:
     """A number of runs. meaning: with its unit; heading: of its column; "" where tables for people have none.
 
     factor, decimals: as it is printed. file: of the run, beside run.json, that it sums up.
+    is_later: it came after runs of this format had been made without it, so a run may lack it.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Score:
     decimals: int = 0
     smaller_is_better: bool = False
     file: str = ""
+    is_later: bool = False
 
 
 RESULT = (
@@ -35,6 +37,14 @@ RESULT = (
     Score("num_test_images", "count", "test images"),
     Score("num_parameters", "count", "numbers that are trained"),
     Score("train_flops", "amount", "floating-point operations of the whole training"),
+    Score(
+        "predict_flops", "amount", "floating-point operations of a prediction, of one image when it is tested",
+        is_later=True,
+    ),
+    Score(
+        "predict_passes", "amount", "how often the backbone looks at an image, or at copies of it, for a prediction",
+        is_later=True,
+    ),
     Score("val_accuracy", "share", "accuracy on the validation images"),
     Score("val_loss", "number", "the same as test_loss on the validation images"),
     Score("val_class_accuracy", "shares", "accuracy on the validation images of each class"),

@@ -24,6 +24,7 @@ from analysis.tables.columns import (
     section,
     star,
 )
+from analysis.tables.prediction import prediction_columns, prediction_note
 
 STAR = (
     "A * marks an interval that excludes 0, where both were trained long enough for a longer training not to turn it; "
@@ -37,6 +38,7 @@ def ablation_table(findings: Findings) -> Draft[Row]:
     study, poses = findings.study, by_pose(findings.rows)
     task = study.task_label, study.task_hash, study.protocol_hash
     unit = flop_unit(row.train_flops for row in findings.rows)
+    tested: list[Column[Row]] = prediction_columns(findings.rows, lambda row: row)
     columns: list[Column[Row]] = [
         Column("", "task task_hash protocol_hash", value=lambda row: task),
         POSE,
@@ -60,6 +62,7 @@ def ablation_table(findings: Findings) -> Draft[Row]:
         ),
         Column("Parameters", "num_parameters", "r", lambda row: count_cell(row.num_parameters)),
         Column("Training FLOPs", "train_flops", "r", lambda row: flop_cell(row.train_flops, unit)),
+        *tested,
         Column("Final runs", "final_runs", "l", lambda row: status_text(row.final_statuses) or None),
         Column("Trials", "trials", "l", lambda row: status_text(row.trial_statuses) or None),
         RUN_KEYS,
@@ -74,7 +77,8 @@ def ablation_table(findings: Findings) -> Draft[Row]:
         has_gap = any(row.gap_closed for row in rows)
         shown = [column for column in columns if has_gap or column.heading != GAP_COLUMN]
         sections.append(section(pose_heading(pose, study.arms), shown, rows))
-    return Draft(sections, _notes(findings, list(poses)), columns, findings.rows)
+    notes = (*_notes(findings, list(poses)), *prediction_note(tested))
+    return Draft(sections, notes, columns, findings.rows)
 
 
 def _mark(row: Row) -> str:

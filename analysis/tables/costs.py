@@ -6,6 +6,7 @@ from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell
 from analysis.tables.building import table
 from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, Draft, pose_sections
+from analysis.tables.prediction import prediction_columns, prediction_note
 
 
 @table("costs", "Costs")
@@ -22,6 +23,13 @@ def costs(findings: Findings) -> Draft[Row] | None:
     def base(row: Row) -> Row:
         return arms[row.pose, row.baseline]
 
+    tested: list[Column[Row]] = prediction_columns(rows, lambda row: row)
+    if tested:
+        ratio: Column[Row] = Column(
+            "Prediction ×", "predict_flops_ratio", "r",
+            lambda row: _ratio_cell(row.predict_flops, base(row).predict_flops),
+        )  # fmt: skip
+        tested.insert(1, ratio)
     columns: list[Column[Row]] = [
         POSE,
         VARIANT,
@@ -36,6 +44,7 @@ def costs(findings: Findings) -> Draft[Row] | None:
         ),
         Column("Training FLOPs", "train_flops", "r", lambda row: flop_cell(row.train_flops, unit)),
         Column("FLOPs ×", "train_flops_ratio", "r", lambda row: _ratio_cell(row.train_flops, base(row).train_flops)),
+        *tested,
         Column(
             "All runs' FLOPs", "all_runs_train_flops", "r",
             lambda row: flop_cell(spent.get((row.pose, row.variant)), all_unit),
@@ -47,6 +56,7 @@ def costs(findings: Findings) -> Draft[Row] | None:
         "Parameters and training FLOPs are those of one final run, and × says how many times the baseline's. FLOPs "
         "count convolutions and matrix products. The last two columns are over all runs that say what they cost, "
         "trials and final runs. Times are in a table of their own.",
+        *prediction_note(tested),
     )
     return Draft(pose_sections(study, columns, rows), notes, columns, rows)
 

@@ -12,6 +12,7 @@ from analysis.scores import SHOWN
 from analysis.statistics import CONFIDENCE
 from analysis.tables.building import table
 from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, Draft, arms_by_pose, mean_names, pose_sections
+from analysis.tables.prediction import prediction_columns, prediction_note
 from analysis.tables.ranking import Place, ScoreColumn, places_of, ranking_note
 
 
@@ -35,6 +36,7 @@ def leaderboard(findings: Findings) -> Draft[Place] | None:
         ranked = [i for i in order if scores.keys[i] and not study.arms[i].sees_pose]
         rank_of |= {i: rank for rank, i in enumerate(ranked, 1)}
     unit = flop_unit(row.train_flops for row in rows)
+    tested: list[Column[Place]] = prediction_columns(rows, lambda place: rows[place.arm])
     columns: list[Column[Place]] = [
         POSE,
         Column("", "rank", value=lambda place: rank_of.get(place.arm)),
@@ -43,6 +45,7 @@ def leaderboard(findings: Findings) -> Draft[Place] | None:
         Column("n", cell=lambda place: _num_cell(len(place.keys), len(rows[place.arm].finals))),
         Column("Parameters", "num_parameters", "r", lambda place: count_cell(rows[place.arm].num_parameters)),
         Column("Training FLOPs", "train_flops", "r", lambda place: flop_cell(rows[place.arm].train_flops, unit)),
+        *tested,
         Column("", "num_finals", value=lambda place: len(rows[place.arm].finals)),
         RUN_KEYS,
     ]
@@ -52,6 +55,7 @@ def leaderboard(findings: Findings) -> Draft[Place] | None:
         f"Numbers are means over the n completed final runs, ± the half width of their {100 * CONFIDENCE:g} % "
         "Student-t interval. Where runs are missing or failed, n says of how many; they are never averaged over.",
         *(f"{column.heading}: {column.score.meaning}." for column in shown[1:] if column.heading),
+        *prediction_note(tested),
     )
     return Draft(pose_sections(study, columns, found), notes, columns, found)
 

@@ -9,7 +9,7 @@ from analysis.run_records import MACHINE
 from analysis.scores import SHOWN
 from analysis.tables.building import table
 from analysis.tables.columns import Column, Draft, text_of
-from ledger.scores import COSTS, Score
+from ledger.scores import COSTS, RESULT, Score
 
 MAX_LISTED = 200
 """Final runs that people's formats list; the rows for programs have all runs."""
@@ -24,6 +24,7 @@ def runs_table(findings: Findings) -> Draft[Run] | None:
         return None
     # Costs differ between repetitions; the key comes last, as in every table
     left_out = {"arm", "key", *(score.name for score in COSTS), *MACHINE, "versions", "test_class_accuracy"}
+    left_out |= {score.name for score in RESULT if score.is_later and study.runs[score.name].isna().all()}
     names = [str(name) for name in study.runs if name not in left_out]
     columns: list[Column[Run]] = [
         Column("Run", "", "l", lambda run: run["key"]),

@@ -37,8 +37,12 @@ class P4Conv2d(nn.Module):
         """The weight in all orientations, (4 * out_channels, in_turns * in_channels, kernel, kernel)."""
         weight_OTIHW = self.weight.unflatten(1, (self.in_turns, -1))
         # A filter on p4 that is turned also moves on along its own orientations.
-        turned = [weight_OTIHW.roll(turn, 1).rot90(turn, (-2, -1)) for turn in range(NUM_TURNS)]
+        turned = [self.moved(weight_OTIHW.roll(turn, 1), turn) for turn in range(NUM_TURNS)]
         return torch.cat(turned).flatten(1, 2)
+
+    def moved(self, weight_OTIHW: Tensor, turn: int) -> Tensor:
+        """What an element of the group, `turn` times its generator, makes of filters."""
+        return weight_OTIHW.rot90(turn, (-2, -1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Images or maps on p4 to maps on p4."""
@@ -65,13 +69,23 @@ class P4Invariant(nn.Module):
         return x_BCHW.mean((2, 3)).unflatten(1, (NUM_TURNS, -1)).amax(1)
 
 
-def p4_bn_relu(in_turns: int, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution over p4, batch normalisation, ReLU."""
-    return nn.Sequential(
-        P4Conv2d(in_turns, in_channels, out_channels, kernel, stride),
-        P4BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
+def group_cnn(conv: type[P4Conv2d], *, num_classes: int, in_channels: int, width: float) -> Backbone:
+    """Backbone `cnn4` with half the channels in the four elements of a group. conv: convolution over that group."""
+
+    def conv_bn_relu(
+        in_turns: int, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1
+    ) -> nn.Sequential:
+        layer = conv(in_turns, in_channels, out_channels, kernel, stride)
+        return nn.Sequential(layer, P4BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+
+    narrow, middle, wide = (max(1, round(n * width)) for n in (16, 32, 64))
+    stages = (
+        conv_bn_relu(1, in_channels, narrow, kernel=4, stride=2),
+        nn.Sequential(conv_bn_relu(NUM_TURNS, narrow, middle), nn.MaxPool2d(2)),
+        nn.Sequential(conv_bn_relu(NUM_TURNS, middle, wide), nn.MaxPool2d(2)),
+        conv_bn_relu(NUM_TURNS, wide, wide),
     )
+    return Backbone(stages, nn.Sequential(P4Invariant(), nn.Linear(wide, num_classes)))
 
 
 @BACKBONES.register("p4cnn")
@@ -85,11 +99,4 @@ def p4cnn(*, num_classes: int, image_px: int, in_channels: int, width: float) ->
         raise ValueError(f"backbone p4cnn needs images of 16 px or more, got {image_px}")
     if image_px % 8:  # an odd map cannot be halved around its centre, and it is halved three times
         raise ValueError(f"backbone p4cnn needs images of a multiple of 8 px, got {image_px}")
-    narrow, middle, wide = (max(1, round(n * width)) for n in (16, 32, 64))
-    stages = (
-        p4_bn_relu(1, in_channels, narrow, kernel=4, stride=2),
-        nn.Sequential(p4_bn_relu(NUM_TURNS, narrow, middle), nn.MaxPool2d(2)),
-        nn.Sequential(p4_bn_relu(NUM_TURNS, middle, wide), nn.MaxPool2d(2)),
-        p4_bn_relu(NUM_TURNS, wide, wide),
-    )
-    return Backbone(stages, nn.Sequential(P4Invariant(), nn.Linear(wide, num_classes)))
+    return group_cnn(P4Conv2d, num_classes=num_classes, in_channels=in_channels, width=width)

@@ -1,4 +1,4 @@
-"""What a run costs: parameters, training FLOPs, peak memory, and on which machine."""
+"""What a run costs: FLOPs of training and of a prediction, peak memory, and on which machine."""
 
 import ctypes
 import datetime
@@ -36,6 +36,24 @@ def count_train_flops(network: Network, image_px: int) -> float:
     network.zero_grad(set_to_none=True)
     network.load_state_dict(state)
     return counter.get_total_flops() / 2
+
+
+@torch.no_grad()
+def prediction_costs(network: Network, image_px: int) -> dict[str, float]:
+    """What it takes to classify one image when the network is tested, by the names of ledger/scores.py.
+
+    FLOPs are counted as those of training, and so are those of all that looks at the image or at copies of it. A pass
+    is one image through the last stage of the backbone. Leaves the network as it was.
+    """
+    was_training, passes = network.training, list[int]()
+    last_stage = [network.backbone.head, *network.backbone.stages][-1]
+    hook = last_stage.register_forward_hook(lambda stage, args, map_BCHW: passes.append(len(args[0])))
+    device = next(network.parameters()).device
+    image_1CHW = torch.zeros(1, network.num_channels, image_px, image_px, device=device)
+    with hook, FlopCounterMode(display=False) as counter:
+        network.eval()(Batch.of(image_1CHW, network.num_draws))
+    network.train(was_training)
+    return {"predict_flops": float(counter.get_total_flops()), "predict_passes": float(sum(passes))}
 
 
 class PeakMemory:

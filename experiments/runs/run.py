@@ -18,7 +18,7 @@ from experiments.networks.models.cnn_matched import count_parameters
 from experiments.networks.network import Network
 from experiments.networks.variants import assemble, build_policy, parse_variant
 from experiments.runs.checkpoints import Checkpoints
-from experiments.runs.costs import PeakMemory, count_train_flops, environment
+from experiments.runs.costs import PeakMemory, count_train_flops, environment, prediction_costs
 from experiments.runs.diagnostics import FoundMaps, find_maps
 from experiments.runs.evaluation import Evaluation, evaluate, evaluate_on_test
 from experiments.runs.images import DeviceImages, channel_statistics, is_posed_anew, posed_anew, split, to_device
@@ -220,7 +220,8 @@ def train_and_score(
     result = outcome.result
     result["num_train_images"], result["num_val_images"] = len(images), len(val_N)
     result["num_parameters"] = count_parameters(network)
-    flops_per_image = count_train_flops(network, posed_px(run.pose, run.protocol.image_px))
+    image_px = posed_px(run.pose, run.protocol.image_px)
+    flops_per_image = count_train_flops(network, image_px)
 
     def after_epoch(row: Row) -> None:
         outcome.history.append(row)
@@ -250,7 +251,8 @@ def train_and_score(
         return
     # All of it before any of it counts: a run that fails here has no test scores.
     files = {"weights.safetensors": _saved(network.state_dict()), **evaluation_files(evaluation)}
-    scores = {**test_scores(evaluation), "transformer": described(evaluation.maps)}
+    costs = prediction_costs(network, image_px)
+    scores = {**costs, **test_scores(evaluation), "transformer": described(evaluation.maps)}
     outcome.files |= files
     result |= scores
 

@@ -19,7 +19,9 @@ def test_runs_have_every_score_that_is_listed_and_no_other() -> None:
     transformers = [result["transformer"] for result in results if result["transformer"]]
     poses = [transformer["pose"] for transformer in transformers if transformer["pose"]]
     assert transformers and poses
-    assert {frozenset(result) for result in results} == {frozenset({*(score.name for score in RESULT), "transformer"})}
+    # Later ones were added without another format; a new run has them: tests/experiments/runs/test_costs.py.
+    listed = {score.name for score in RESULT if not score.is_later}
+    assert {frozenset(result) for result in results} == {frozenset({*listed, "transformer"})}
     names = {*(score.name for score in TRANSFORMER), "verdict", "pose"}
     assert {frozenset(transformer) for transformer in transformers} == {frozenset(names)}
     assert {frozenset(pose) for pose in poses} == {frozenset(score.name for score in TRANSFORMER_POSE)}

@@ -43,6 +43,7 @@ OPTIONS = [
     "canonical:num_turns=8:choice=latent:copies=2:tested=1",
     "canonical:prior=0.1:contrast=0.1",
     "canonical:supervision=1",
+    "oracle_unwarp:noise_deg=10:wrong=0.2",
 ]
 """What may be chosen of networks that transform, each away from its default."""
 

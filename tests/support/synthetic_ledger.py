@@ -63,10 +63,12 @@ def write_run(
     train_seconds: float = 21.3,
     transformer: dict[str, Any] | None = None,
     fit: float = 1.0,
+    prediction: tuple[float, float] | None = None,
 ) -> None:
     """One run. accuracy: on the test set, validation is up to 0.01 higher; None for a run without scores.
 
     fit: accuracy on training images at the end; by default the run has learned them all.
+    prediction: FLOPs and passes of one; not given, the run is older than that, and does not say.
     """
     epochs = PROTOCOL["epochs"] if status == "completed" else 3
     scored = accuracy is not None
@@ -93,6 +95,8 @@ def write_run(
         "worst_of_grid_accuracy": 0.3 * accuracy if tested and accuracy is not None else None,
         "transformer": transformer,
     }
+    if prediction:
+        result |= dict(zip(("predict_flops", "predict_passes"), prediction if tested else (None, None), strict=True))
     run = {"format": 4, "key": key, "status": status, "error": error, "config": config, "task": task or TASK}
     write_json(folder / "run.json", run | {"protocol_hash": protocol_hash, "result": result})
     history = [

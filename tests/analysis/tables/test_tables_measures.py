@@ -143,6 +143,43 @@ def test_costs(tmp_path: Path) -> None:
     assert lines(table)[4]["train_flops"] is None
 
 
+PRICED = ("leaderboard", "ablation", "costs")
+"""Tables that say what a prediction costs."""
+
+
+def test_what_a_prediction_costs(tmp_path: Path) -> None:
+    """Of an arm whose runs are older nothing is said; of one that has some of each, what the newer ones say."""
+    arms = [
+        write_arm(tmp_path, "cnn", "cnn", CNN, prediction=(2.0e7, 1.0)),
+        write_arm(tmp_path, "cnn_tta", "cnn", STN, prediction=(1.8e8, 9.0)),
+        write_arm(tmp_path, "old", "cnn", STN),
+    ]
+    write_study(tmp_path, arms)
+    first = tmp_path / "runs" / arms[1]["finals"][0] / "run.json"
+    result = json.loads(first.read_text())["result"]
+    edit_json(first, result={name: value for name, value in result.items() if not name.startswith("predict_")})
+    findings = find(tmp_path, STUDY)
+    for name in PRICED:
+        found = cells(built(name, findings))
+        shown = {variant: (row["Prediction FLOPs"], row["Passes"]) for variant, row in found.items()}
+        assert shown == {"cnn": ("20.0 MFLOP", "1"), "cnn_tta": ("180 MFLOP", "9"), "old": ("—", "—")}
+        rows = {row["variant"]: (row["predict_flops"], row["predict_passes"]) for row in lines(built(name, findings))}
+        assert rows == {"cnn": (2.0e7, 1), "cnn_tta": (1.8e8, 9), "old": (None, None)}
+    assert {name: row["Prediction ×"] for name, row in cells(built("costs", findings)).items()} == {
+        "cnn": "1.00", "cnn_tta": "9.00", "old": "—",
+    }  # fmt: skip
+    assert any(row["predict_flops"] for row in lines(built("runs", findings)))
+
+
+def test_older_ledgers_have_no_such_columns(tmp_path: Path) -> None:
+    write_tiny_study(tmp_path)
+    for name in (*PRICED, "runs"):
+        table = built(name, find(tmp_path, STUDY))
+        assert not [column for column in table.columns if column.startswith("predict_")]
+        assert not any("Passes" in section.table.columns for section in table.sections)
+        assert not any("Prediction FLOPs" in note for note in table.notes)
+
+
 def test_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tiny_study(tmp_path)
     findings = find(tmp_path, STUDY)

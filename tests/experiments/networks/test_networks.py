@@ -32,14 +32,17 @@ from tests.support.networks import (
 
 TRANSFORMERS = [name for name in NETWORKS if model_of(name).role in WITH_TRANSFORMER]
 LEARNED = [name for name in TRANSFORMERS if name in MODELS and name != "stn_random"]
-# A tile, a disturbed start, an average over points and one over turned copies are not the identity.
+# A tile, a disturbed start, an average over points and one over turned copies are not the identity; nor is the oracle.
 IDENTITIES = [
     *LEARNED,
     *(name for name in ON_BACKBONES if name in TRANSFORMERS),
     *(
         name
         for name in OPTIONS
-        if not any(option in name for option in ("heads=", "start_sd=", "anti_alias=", "choice=soft", "choice=latent"))
+        if not any(
+            option in name
+            for option in ("heads=", "start_sd=", "anti_alias=", "choice=soft", "choice=latent", "noise_deg=")
+        )
     ),
 ]
 PLAIN_AT_FIRST = ("cnn", "cnn_recipe", "deformable", "ti_cnn")

@@ -242,6 +242,16 @@ def test_evaluation_is_the_mean_over_copies(options, angles_deg, mirrored):
     torch.testing.assert_close(logits_BX.exp().sum(1), torch.ones(3))
 
 
+@pytest.mark.parametrize("num_turns", [4, 8])
+def test_averages_over_the_full_circle_do_not_see_quarter_turns(num_turns):
+    network, x_BCHW = build(f"cnn_tta:num_turns={num_turns}:max_deg=180").eval(), images(3)
+    with torch.no_grad():
+        plain, turned_image = (network(Batch.of(each)) for each in (x_BCHW, x_BCHW.rot90(1, (2, 3))))
+        some = build(f"cnn_tta:num_turns={num_turns}:max_deg=90").eval()
+        assert (some(Batch.of(x_BCHW.rot90(1, (2, 3)))) - some(Batch.of(x_BCHW))).abs().max() > 1e-3
+    torch.testing.assert_close(turned_image, plain, atol=1e-4, rtol=0)
+
+
 def test_training_is_the_plain_network_bit_for_bit():
     batch = some_batch("cnn", 4)
     rival, plain = (build(name).train() for name in ("cnn_tta", "cnn"))

@@ -13,7 +13,7 @@ from baselines.backbones import BACKBONES, Backbone
 from experiments.machine import device as devices
 from experiments.machine.device import autocast, find_device, measured_precision, resolve, train_rate
 from experiments.networks.network import Network, Site
-from experiments.runs.costs import PeakMemory, count_train_flops, environment
+from experiments.runs.costs import PeakMemory, count_train_flops, environment, prediction_costs
 from ledger.config import Protocol
 from ledger.errors import UserError
 from tests.support.networks import build
@@ -52,12 +52,53 @@ def test_steps_heads_and_guidance_cost_what_they_look_at():
     assert guided - alone > localisation
 
 
+FIRST, SECOND = 2 * 5 * 5 * 3 * 10 * 28 * 28, 2 * 5 * 5 * 10 * 20 * 10 * 10
+LENET = FIRST + SECOND + 2 * 500 * 50 + 2 * 50 * 10
+"""One image through the backbone `lenet`: its convolutions, and its dense layers."""
+SCORED = 2 * 7 * 7 * 3 * 8 * 26 * 26 + 2 * 5 * 5 * 8 * 10 * 9 * 9 + 2 * 160 * 32 + 2 * 32 * 1
+"""One image through the localisation network `lenet`, to one number."""
+
+
+@pytest.mark.parametrize(
+    ("name", "flops", "passes"),
+    [
+        ("cnn@lenet", LENET, 1),
+        ("oracle_unwarp@lenet", LENET, 1),
+        ("cnn_tta@lenet", 5 * LENET, 5),
+        ("cnn_tta:num_turns=8:max_deg=180@lenet", 8 * LENET, 8),
+        ("cnn_tta:num_turns=3:mirrored=true@lenet", 6 * LENET, 6),
+        ("canonical:num_turns=9:max_deg=90:scorer=lenet@lenet", 9 * SCORED + LENET, 1),
+        ("canonical:num_turns=8:scorer=lenet:choice=latent@lenet", 8 * (SCORED + LENET), 8),
+        ("canonical:num_turns=8:scorer=lenet:choice=latent:tested=3@lenet", 8 * SCORED + 3 * LENET, 3),
+        ("ti_pooling:num_turns=4@lenet", 4 * (FIRST + SECOND) + 2 * 500 * 50 + 2 * 50 * 10, 4),
+    ],
+)
+def test_a_prediction_is_counted_with_all_that_looks_at_copies(name, flops, passes):
+    network = build(name).train()
+    assert prediction_costs(network, 32) == {"predict_flops": flops, "predict_passes": passes}
+    assert network.training
+
+
+def test_a_localisation_network_that_shares_all_stages_is_another_pass():
+    shared = [prediction_costs(build(f"stn_affine:place=shared:stage={n}@lenet"), 32) for n in (1, 2)]
+    assert [costs["predict_passes"] for costs in shared] == [1, 2]
+    assert shared[0]["predict_flops"] > LENET + FIRST and shared[1]["predict_flops"] > LENET + FIRST + SECOND
+
+
+def test_a_prediction_of_a_small_network_is_its_forward_pass():
+    backbone = Backbone([], nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10)))
+    network = Network(Site(lambda *_: backbone, 8, 10, torch.zeros(3), torch.ones(3)), backbone)
+    assert prediction_costs(network, 8) == {"predict_flops": 2 * (3 * 8 * 8) * 10, "predict_passes": 1}
+
+
 @pytest.mark.parametrize("name", ["cnn", "stn_affine@lenet", "stn_affine:place=shared", "stn_random"])
 def test_counting_leaves_no_trace(name):
     network = build(name)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     random_state = torch.get_rng_state()
     assert count_train_flops(network, 32) == count_train_flops(network, 32) > 0
+    assert prediction_costs(network, 32) == prediction_costs(network, 32)
+    assert not any(module._forward_hooks for module in network.modules())
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
     assert torch.equal(torch.get_rng_state(), random_state)

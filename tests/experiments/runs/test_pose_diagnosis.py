@@ -275,6 +275,17 @@ def test_the_oracle_knows_the_pose(pose):
     assert scores == ((None, None) if pose == "R" else pytest.approx((1, 1), abs=1e-4))
 
 
+@pytest.mark.parametrize("noise_deg", [5.0, 20.0])
+def test_an_error_that_is_planted_is_found(noise_deg):
+    """Half of a Gaussian's values are within 0.674 standard deviations."""
+    images = images_in("R", 1000)
+    found = diagnosed(f"oracle_unwarp:noise_deg={noise_deg}", images)
+    assert found == diagnosed(f"oracle_unwarp:noise_deg={noise_deg}", images)
+    assert found.pose is not None
+    assert found.pose.angle_error_deg == pytest.approx(0.674 * noise_deg, rel=0.15)
+    assert found.pose.angle_r2 is not None and 0.8 < found.pose.angle_r2 < 0.999
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["stn_affine", "stn_frozen", "stn_tps", "stn_affine:place=shared"])
 def test_a_transformer_that_has_not_learned_is_idle(name, precision):
