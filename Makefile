@@ -1,15 +1,17 @@
 # Everything people run. `make` alone lists it. Needs Python 3.11 or newer, make and a package index.
 # Variables are set after the target's name (make sweep BUDGET=cpu), never taken from the environment.
 
-KNOWN := SWEEP BUDGET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY HTML OUT PYTHON
+KNOWN := SWEEP BUDGET SET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY HTML OUT PYTHON
 # BUDGET=smoke make sweep would be another study than it says. A make that was called by this one has them from it.
 OVERLOOKED := $(strip $(if $(MAKELEVEL:0=),,$(foreach name,$(filter-out PYTHON OUT,$(KNOWN)),$(if $(filter environment,$(origin $(name))),$(if $($(name)),$(name))))))
 $(if $(OVERLOOKED),$(warning $(OVERLOOKED) of the environment is not used; variables go after the target: make sweep BUDGET=smoke))
 
 #: SWEEP        the study file
 SWEEP = sweep.yaml
-#: BUDGET       size of the study: smoke, cpu, night or gpu; cpu or gpu by the device found if not given
+#: BUDGET       size of the study: smoke, cpu, night, gpu or another of its file's; cpu or gpu by the device found if not given
 BUDGET =
+#: SET          keys of the study file and their values, whatever it says: SET="protocol.epochs=10 search.trials=4"
+SET =
 #: DATA         folder of your own images, instead of the study's task
 DATA =
 #: LABEL        what tables and W&B call these images
@@ -39,11 +41,12 @@ OUT = bench.json
 #: PYTHON       interpreter that .venv is made with; gpu-check uses one that is given, and no .venv
 PYTHON = python3
 
-export SWEEP BUDGET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY HTML OUT
+export SWEEP BUDGET SET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY HTML OUT
 # Another project's settings would have Python find its modules, drop our texts, or install elsewhere than in .venv.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT
 
-UNKNOWN := $(filter-out $(KNOWN),$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
+# Not MAKEOVERRIDES, in which the values stand as well: SET's have = in them.
+UNKNOWN := $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 $(if $(filter RAY_ADDRESS,$(UNKNOWN)),$(error RAY_ADDRESS goes first: RAY_ADDRESS=HOST:PORT make sweep EXECUTOR=ray))
 $(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); known: $(KNOWN)))
 
@@ -59,8 +62,8 @@ PY := $(VENV)/bin/python
 CLEAR := $(shell ls $(VENV)/.*.unfinished >/dev/null 2>&1 || { [ -e $(INSTALLED) ] && ! [ -x $(PY) ]; } && echo --clear)
 EXPERIMENTS := $(PY) -m experiments
 # The shell puts the values in, quoted: the name of a folder may hold spaces and quotes.
-STUDY_OPTIONS := --sweep "$$SWEEP" $${BUDGET:+--budget "$$BUDGET"} $${DATA:+--data "$$DATA"} $${LABEL:+--label "$$LABEL"} \
-	--runs "$$RUNS"
+STUDY_OPTIONS := --sweep "$$SWEEP" $${BUDGET:+--budget "$$BUDGET"} $${SET:+--set "$$SET"} \
+	$${DATA:+--data "$$DATA"} $${LABEL:+--label "$$LABEL"} --runs "$$RUNS"
 STUDY_OPTION := $${STUDY:+--study "$$STUDY"}
 JOBS_OPTION := $${JOBS:+--jobs "$$JOBS"}
 WHERE_OPTIONS := $(JOBS_OPTION) --executor "$$EXECUTOR"
@@ -114,6 +117,7 @@ report: $(INSTALLED)  ## write the report of the ledger's newest study, or of ST
 probe: $(INSTALLED)  ## would augmentation or a spatial transformer help on your images? make probe DATA=path/to/images; minutes
 	@[ -n "$$DATA" ] || { echo 'make: probe needs images; name their folder: make probe DATA=path/to/images' >&2; exit 2; }
 	@$(EXPERIMENTS) probe "$$DATA" --minutes "$$MINUTES" $${TURNS:+--turns "$$TURNS"} $${MIRROR:+--mirror "$$MIRROR"} \
+		$${SET:+--set "$$SET"} \
 		--label "$$LABEL" --runs "$$RUNS" --reports "$$REPORTS" $(JOBS_OPTION)
 
 dashboard: $(INSTALLED)  ## look at the runs in the terminal, with W&B's own dashboard; no account needed

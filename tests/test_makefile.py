@@ -32,9 +32,12 @@ def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def test_known_variables_pass_whatever_they_hold() -> None:
-    done = make("sweep", "BUDGET=smoke", "LABEL=CIFAR-10 (JPEG)", "DATA=/a folder/b", "RETRY=1")
+    several = "SET=protocol.epochs=10 search.trials=4"
+    done = make("sweep", "BUDGET=smoke", several, "LABEL=CIFAR-10 (JPEG)", "DATA=/a folder/b", "RETRY=1")
     assert (done.returncode, done.stderr) == (0, "")
     assert "-m experiments sweep" in done.stdout
+    for target in ("sweep", "plan", "probe"):
+        assert '${SET:+--set "$SET"}' in make(target, several, "DATA=/a folder/b").stdout
 
 
 def test_an_unknown_variable_is_refused() -> None:

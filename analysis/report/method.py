@@ -13,6 +13,7 @@ from analysis.records import Study
 from analysis.statistics import CONFIDENCE
 from analysis.wording import capital, plain_points, pose_words
 from ledger.names import name_and_options, variant_parts
+from ledger.overrides import overrides_text
 from ledger.roles import WITH_TRANSFORMER, Role
 from ledger.wording import count
 
@@ -157,6 +158,8 @@ def image_facts(study: Study) -> Iterator[Fact]:
 
 def protocol_facts(study: Study) -> Iterator[Fact]:
     """What is identical for all variants."""
+    if overrides := study.source.get("overrides"):
+        yield Fact("Set on the command line", one_line(overrides_text(overrides)))
     for name, value in study.protocol.items():
         yield Fact(_PROTOCOL.get(name, one_line(name)), _value_text(name, value))
     yield Fact("Hash of the protocol", study.protocol_hash)

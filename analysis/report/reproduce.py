@@ -10,6 +10,7 @@ from analysis.formats import one_line
 from analysis.formats.table import is_absent
 from analysis.records import Study
 from analysis.run_records import HYPER_PARAMETERS
+from ledger.overrides import typed_overrides
 
 UNKNOWN_SWEEP = "YOUR_SWEEP.yaml"
 UNKNOWN_DATA = "path/to/images"
@@ -53,8 +54,11 @@ def sweep_line(study: Study) -> str:
         words = [".venv/bin/stn-bench", "probe", UNKNOWN_DATA, "--minutes", f"{minutes:g}"]
         for name in ("turns", "mirror"):
             words += [f"--{name}", one_line(value)] if (value := study.source.get(name)) else []
+        words += _set_options(study)
         return shlex.join([*words, "--label", one_line(study.task_label)])
     variables = {"SWEEP": _file(study), "BUDGET": study.budget}
+    if overrides := study.source.get("overrides"):
+        variables["SET"] = one_line(" ".join(typed_overrides(overrides)))
     if _has_data(study):
         variables |= {"DATA": UNKNOWN_DATA, "LABEL": one_line(study.task_label)}
     return shlex.join(["make", "sweep", *(f"{name}={value}".replace("$", "$$") for name, value in variables.items())])
@@ -67,11 +71,18 @@ def run_line(study: Study, run: Run) -> str:
         options |= {"data": UNKNOWN_DATA, "label": one_line(study.task_label)}
     options |= {name: str(run[name]) for name in ("variant", "pose", "stage")} | {"seed": f"{run['seed']:.0f}"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    words += _set_options(study)
     settings = {str(name): value for name, value in run.items() if str(name).split(".")[0] in HYPER_PARAMETERS}
     words += [f"--{name}={_value(value)}" for name, value in settings.items() if not is_absent(value)]
     if study.source.get("minutes"):  # a probe's sizes are its own, not its file's
         words += [f"--protocol.{name}={_value(value)}" for name, value in study.protocol.items()]
     return shlex.join([".venv/bin/stn-bench", "run", *words])
+
+
+def _set_options(study: Study) -> list[str]:
+    """What was set on the command line, as its options."""
+    overrides = typed_overrides(study.source.get("overrides") or {})
+    return [word for override in overrides for word in ("--set", one_line(override))]
 
 
 def _file(study: Study) -> str:

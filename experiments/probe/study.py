@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from experiments.probe.advice import MAX_MINUTES
 from experiments.study.ladder import Ladder
+from experiments.study.overrides import GIVEN
 from experiments.study.study import Study, load_study
 from ledger.errors import UserError, nearest
 from ledger.names import bare
@@ -58,16 +59,23 @@ def augmentations(turns: str, mirror: str) -> Sequence[Augmentation]:
     return [each for each in right if mirror in ("", "yes" if each.mirror else "no")]
 
 
-def load_probe(path: Path, minutes: float, budget: str, turns: str = "", mirror: str = "") -> Study:
+def load_probe(
+    path: Path, minutes: float, budget: str, turns: str = "", mirror: str = "", given: Sequence[str] = ()
+) -> Study:
     """The probe of a folder. Its name has what was asked, since another question makes other runs.
 
-    Raises UserError for minutes that make no sense.
+    given: overrides of its protocol, as they are typed.
+    Raises UserError for minutes that make no sense, and for overrides of anything else.
     """
     if not MIN_MINUTES <= minutes <= MAX_MINUTES:
         raise UserError(f"minutes: {minutes:g} is not between {MIN_MINUTES:g} and {MAX_MINUTES:g}")
-    study = load_study(FILE, budget, task=f"folder:{path}")
+    study = load_study(FILE, budget, task=f"folder:{path}", given=given)
+    for key in study.overrides:
+        if not key.startswith("protocol."):
+            raise UserError(f"{GIVEN}: {key}: a probe takes keys of its protocol only, such as protocol.image_px=64")
     asked = {name: value for name, value in (("turns", turns), ("mirror", mirror)) if value}
-    name = "-".join([study.name, f"{minutes:g}min", *itertools.chain(*asked.items())]).replace(".", "-")
+    parts = asked | {key.removeprefix("protocol."): str(each["now"]) for key, each in study.overrides.items()}
+    name = "-".join([study.name, f"{minutes:g}min", *itertools.chain(*parts.items())]).replace(".", "-")
     return replace(study, name=name, file=f"experiments/studies/{FILE.name}", asked={"minutes": minutes, **asked})
 
 

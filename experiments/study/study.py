@@ -5,30 +5,37 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from unicodedata import category, normalize
 
 from experiments.study.claims import read_claims
 from experiments.study.ladder import Ladder, read_ladder
+from experiments.study.overrides import GIVEN, SEARCHED, read_overrides, recorded, with_overrides
 from experiments.study.search_space import Parameter, read_space
 from experiments.study.sweep_file import Section, read_mapping
 from ledger.config import Protocol
-from ledger.errors import nearest
+from ledger.errors import UserError, nearest
 from ledger.names import name_and_options, variant_parts
 from ledger.study import Claims
 
 T = TypeVar("T", bound="Protocol | Search | Study | Wandb")
 
 BUDGETS = ("smoke", "cpu", "night", "gpu")
+"""Those that every study has, whether or not its file says anything of them; it may have others."""
 _SEEDS = ("final_seeds", "first_seed")
 _OF_BOTH = ("task", "poses", "variants", "claims", "protocol", "ladder", *_SEEDS)
 """Keys of the file's top that a budget may have as well."""
+_TOP = ("name", *_OF_BOTH, "search", "wandb")
+"""All of them, but for the budgets."""
 MAX_SLUG = 48
 """Characters of a file's name that a task's label makes."""
 MAX_ARMS = 5000
 """Far more than anybody trains."""
 
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+_NAME_WORDS = "a name of the letters a to z, digits, - and _"
 _OPTIONS = r"(?::[a-z_]+=[A-Za-z0-9_.-]+)*"
 _POSE = rf"[A-Za-z][A-Za-z0-9_]*{_OPTIONS}"
 _VARIANT = rf"[a-z][a-z0-9_]*{_OPTIONS}(@[a-z][a-z0-9_]*{_OPTIONS})?(\+[a-z][a-z0-9_]*{_OPTIONS})*"
@@ -113,8 +120,9 @@ class Study:
         first_seed: of the final runs; the others follow it. Another one repeats a study with fresh runs.
         own_images: whether a folder of the user's own images took the place of the file's task.
         asked: what a probe was asked, by the names of its options; empty for a study whose sizes are its file's.
-        has_budget: whether the file says anything of this budget.
+        budgets: all that there are for the file. has_budget: whether it says anything of this one.
         ladder: smaller sizes of training at which the final runs are repeated.
+        overrides: what was set on the command line, by dotted key: what it is `now`, and what it `was`.
     """
 
     file: str
@@ -131,8 +139,10 @@ class Study:
     claims: Claims = field(default_factory=Claims)
     own_images: bool = False
     asked: Mapping[str, float | str] = field(default_factory=dict)
+    budgets: tuple[str, ...] = BUDGETS
     has_budget: bool = True
     ladder: Ladder = field(default_factory=Ladder)
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def full_name(self, label: str) -> str:
         """The name of its folder in the ledger and of its group in W&B, on images of that label."""
@@ -166,22 +176,69 @@ def _cut(name: str, num: int) -> str:
     return name[:num].encode()[: 3 * num].decode(errors="ignore").strip("-")
 
 
-def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
+def load_study(path: Path, budget: str, *, task: str | None = None, given: Iterable[str] = ()) -> Study:
     """The study that a sweep file describes, with the overrides of one of its budgets.
 
-    task: used at any budget instead of the file's.
+    task: used at any budget instead of the file's. given: overrides that count after the budget's, as they are typed.
     Raises UserError for anything in the file, of this budget or another, that is not as it should be.
     """
     top = read_mapping(path)
-    top.only(("name", *_OF_BOTH, "search", "wandb", "budgets"))
-    if budget not in BUDGETS:
-        raise top.error("budgets", f"there is no budget {budget!r}; {nearest(budget, BUDGETS)}")
+    budgets = _budgets(top)
+    if budget not in budgets:
+        raise top.error("budgets", f"there is no budget {budget!r}; {nearest(budget, budgets)}")
+    studies = _read(top, budgets)
+    study = studies[budget]
+    if overrides := read_overrides(given):
+        if task is not None and "task" in overrides:
+            raise UserError(f"{GIVEN}: task: your own images (DATA=) take its place; give one of them")
+        study = _overridden(study, top, overrides, studies.values())
+    study = replace(study, budgets=budgets, has_budget=budget in top.section("budgets").values)
+    return replace(study, task=task, own_images=True) if task is not None else study
+
+
+def _overridden(study: Study, top: Section, overrides: Mapping[str, Any], others: Iterable[Study]) -> Study:
+    """The study with these values instead of those that the file has at its budget, or of defaults.
+
+    others: what the file describes without them.
+    """
+    sections = {"protocol": Protocol, "search": Search, "claims": Claims, "wandb": Wandb}
+    known = [*_TOP, *(f"{name}.{each}" for name, kind in sections.items() for each in get_type_hints(kind))]
+    for path in overrides:
+        if path.partition(".")[0] not in _TOP:
+            raise UserError(f"{GIVEN}: {path}: unknown key; {nearest(path, known)}")
+    section, was = with_overrides(top, study.budget, overrides)
+    changed = _read(section, [study.budget], others)[study.budget]
+    befores = {path: _default(study, path) if value is None else value for path, value in was.items()}
+    return replace(changed, file=study.file, overrides=recorded(befores, overrides))
+
+
+def _default(study: Study, path: str) -> Any:
+    """Of a key that the file lacks; None where it has none that is a single value."""
+    try:
+        value = attrgetter(path)(study)
+    except AttributeError:
+        return None
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def _budgets(top: Section) -> tuple[str, ...]:
+    """The names of all budgets: each mapping under `budgets` is one."""
+    section = top.section("budgets")
+    for name in section.values:
+        if not re.fullmatch(_NAME, name):
+            raise section.error(name, f"is not {_NAME_WORDS}")
+        if name == "auto":
+            raise section.error(name, "is what lets the device decide; choose another name")
+    return tuple(dict.fromkeys((*BUDGETS, *section.values)))
+
+
+def _read(top: Section, budgets: Iterable[str], others: Iterable[Study] = ()) -> dict[str, Study]:
+    """The study at each of these budgets. others: studies that may be what some of the extras are for."""
+    top.only((*_TOP, "budgets"))
     base = Study(
-        file=str(path),
-        name=top.text(
-            "name", pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", what="a name of the letters a to z, digits, - and _"
-        ),
-        budget=budget,
+        file=top.file,
+        name=top.text("name", pattern=_NAME, what=_NAME_WORDS),
+        budget="",
         task=top.text("task"),
         variants=_variants(top),
         search=_search(top.section("search")),
@@ -189,17 +246,15 @@ def load_study(path: Path, budget: str, *, task: str | None = None) -> Study:
     )
     base = _override(base, top)
     sections = top.section("budgets")
-    sections.only(BUDGETS)
-    studies = {each: _budget(base, sections.section(each), top.section("claims")) for each in BUDGETS}
-    _check_extras(top.section("search").section("extras"), (base, *studies.values()))
-    study = replace(studies[budget], has_budget=budget in sections.values)
-    return replace(study, task=task, own_images=True) if task is not None else study
+    claims = top.section("claims")
+    studies = {each: _budget(replace(base, budget=each), sections.section(each), claims) for each in budgets}
+    _check_extras(top.section("search").section("extras"), (base, *studies.values(), *others))
+    return studies
 
 
 def _budget(base: Study, section: Section, claims: Section) -> Study:
-    searched = ("trials", "wave_size", "tuning")
-    section.only((*_OF_BOTH, *searched))
-    study = _override(replace(base, search=_with_fields(base.search, section.part(searched))), section)
+    section.only((*_OF_BOTH, *SEARCHED))
+    study = _override(replace(base, search=_with_fields(base.search, section.part(SEARCHED))), section)
     if len(study.poses) * len(study.variants) > MAX_ARMS:
         arms = f"{len(study.poses)} poses of {len(study.variants)} variants"
         raise section.error("", f"{arms} are more than the {MAX_ARMS} arms that a study may have")

@@ -56,8 +56,16 @@ def read_mapping(path: Path) -> "Section":
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if len(data) > MAX_BYTES:
         raise UserError(f"{path}: is larger than {MAX_BYTES} bytes")
+    value = read_value(data, str(path))
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds no keys")
+    return Section(str(path), "", value)
+
+
+def read_value(data: bytes | str, path: str) -> Any:
+    """The value that YAML stands for. path: where it is from, for messages. Raises UserError as read_mapping does."""
     try:
-        root = yaml.compose(data.decode(), Loader=_Loader)
+        root = yaml.compose(data.decode() if isinstance(data, bytes) else data, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -67,10 +75,7 @@ def read_mapping(path: Path) -> "Section":
         raise UserError(f"{path}: is nested deeper than {MAX_DEPTH} levels") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: text that is not UTF-8, wild escapes
         raise UserError(f"{path}: is not YAML in UTF-8: {' '.join(str(error).split())}") from None
-    value = None if root is None else _Values(str(path)).of(root, depth=0)
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: holds no keys")
-    return Section(str(path), "", value)
+    return None if root is None else _Values(path).of(root, depth=0)
 
 
 class _Values:

@@ -290,6 +290,7 @@ class Sweep:
             ],
             "tuned_at": study.ladder.tuned_at,
         }
+        overridden = {"overrides": study.overrides} if study.overrides else {}
         found = {name: getattr(protocol, name) for name in FOUND if getattr(study.protocol, name) == "auto"}
         return {
             "format": RESULT_FORMAT,
@@ -301,7 +302,13 @@ class Sweep:
             "overlap": dataclasses.asdict(self.plan.overlap) if self.plan.overlap else None,
             "wandb_project": study.wandb.project,
             "arms": [],
-            "source": {"file": from_here(study.file), "data": study.own_images, "minutes": None, **study.asked},
+            "source": {
+                "file": from_here(study.file),
+                "data": study.own_images,
+                "minutes": None,
+                **study.asked,
+                **overridden,
+            },
             **planned,
             "found": found | self.known.get("found", {}),  # by `auto`, when it first had to find it
             "spaces": began.get("spaces", {}) | spaces,  # a variant may be added, and one taken out

@@ -44,7 +44,10 @@ def option(help: str, default: Any = None, **about: Any) -> dict[str, Any]:
 
 OPTIONS = {
     "--sweep": option("file that describes the study", Path("sweep.yaml")),
-    "--budget": option("smoke, cpu, night or gpu; auto goes by the device found", "auto"),
+    "--budget": option("smoke, cpu, night, gpu or another of the file's; auto goes by the device found", "auto"),
+    "--set": option(
+        "a key of the study file, whatever it says; as often as needed", action="append", metavar="KEY=VALUE"
+    ),
     "--data": option("folder of images to use as the task, in place of the file's task", type=Path),
     "--label": option("what tables call the task; its own name by default", ""),
     "--runs": option("the ledger: folder of finished runs", Path("runs")),
@@ -64,6 +67,7 @@ OPTIONS = {
     "--minutes": option("time that the whole may take, roughly", 10.0),
     "--turns": option(f"how things are found turned: any (angle), small, quarter, none; {TRIED}", "", type=str),
     "--mirror": option(f"whether a mirrored image keeps its class: yes, no; {TRIED}", "", type=str),
+    "probe --set": option("a key of its protocol, such as protocol.image_px=64", action="append", metavar="KEY=VALUE"),
     "probe --label": option("what to call the images; the folder's name by default", ""),
     "ledger": option("the ledger; runs by default", Path("runs"), nargs="?"),
     "--claims": option("file that lists the numbers", Path("docs/claims.yaml")),
@@ -78,7 +82,7 @@ OPTIONS = {
 }
 """By name, or by the command's and its own where commands have different ones of a name."""
 
-STUDY, WORKERS = "--sweep --budget --data --label --runs", "--jobs --executor --workers_per_gpu"
+STUDY, WORKERS = "--sweep --budget --set --data --label --runs", "--jobs --executor --workers_per_gpu"
 COMMANDS = {
     "sweep": (
         "carry out a study: tune every variant, train the winners with fresh seeds, write tables",
@@ -104,7 +108,7 @@ COMMANDS = {
     ),
     "probe": (
         "say whether augmentation or a spatial transformer would help on a folder of images, in minutes",
-        "path --minutes --turns --mirror --label --runs --reports --jobs",
+        "path --minutes --turns --mirror --set --label --runs --reports --jobs",
     ),
     "verify": ("read every file of a ledger and name what was damaged or edited", "ledger"),
     "verify-docs": ("compute the numbers of README and docs again from the committed results", "--claims"),
@@ -163,6 +167,7 @@ def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
     finder = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     finder.add_argument("--sweep")
     finder.add_argument("--budget", default="auto")
+    finder.add_argument("--set", action="append", default=[])
     try:
         given, _ = finder.parse_known_args(list(arguments))
     except argparse.ArgumentError:
@@ -170,7 +175,7 @@ def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
     path = user_path(given.sweep or "sweep.yaml", "sweep")
     if given.sweep is None and not path.exists():
         return {}
-    study = load_study(path, choose_budget(given.budget))
+    study = load_study(path, choose_budget(given.budget), given=given.set)
     return {"protocol": dataclasses.asdict(study.protocol), "pose": study.poses[0]}
 
 

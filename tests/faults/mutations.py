@@ -263,8 +263,8 @@ MUTATIONS = (
     Mutation(
         "a study's name may lead out of the ledger",
         "experiments/study/study.py",
-        'pattern=r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"',
-        'pattern=r".*"',
+        '_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"',
+        '_NAME = r".*"',
         "tests/experiments/study/test_study.py::test_a_refusal_begins_with_file_and_key",
     ),
     Mutation(

@@ -14,13 +14,13 @@ from experiments.study.plan import Plan, load, make_plan
 from experiments.study.search import IMPORTANCE_EVALUATOR, importances
 from experiments.study.search_space import read_space
 from experiments.study.settled import begun_budget
-from experiments.study.study import BUDGETS, Study, load_study
+from experiments.study.study import Study, load_study
 from experiments.study.sweep_file import Section
 from experiments.sweep.executors import Place, open_place
 from experiments.terminal.display import say_to
-from ledger.errors import UserError, nearest
+from ledger.errors import UserError
 from ledger.ledger import Ledger
-from ledger.wording import count
+from ledger.wording import count, listed
 
 if TYPE_CHECKING:  # analysis is slow to import, and most commands do without it
     from analysis.findings import Findings
@@ -31,18 +31,20 @@ OTHER = {"cpu": "gpu", "gpu": "cpu"}
 
 
 def choose_budget(name: str, call: Call = here) -> str:
-    """`auto` goes by the device found where `call` calls functions. Raises UserError for an unknown budget."""
+    """`auto` goes by the device found where `call` calls functions."""
     if name == "auto":
         return "gpu" if call(find_device, "auto") == "cuda" else "cpu"
-    if name not in BUDGETS:
-        raise UserError(f"budget: {name!r} is unknown; {nearest(name, BUDGETS)}")
     return name
 
 
 def read_study(options: Namespace, call: Call = here) -> Study:
     """The study that the options name."""
+    return _at_budget(options, choose_budget(options.budget, call))
+
+
+def _at_budget(options: Namespace, budget: str) -> Study:
     task = f"folder:{options.data}" if options.data else None
-    return load_study(options.sweep, choose_budget(options.budget, call), task=task)
+    return load_study(options.sweep, budget, task=task, given=options.set or ())
 
 
 def place_of(options: Namespace) -> AbstractContextManager[Place]:
@@ -62,9 +64,10 @@ def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
     loaded = load(study, label=options.label, cache=cache, say=say, call=call)
     if options.budget == "auto":
         why = f"{'a' if study.budget == 'gpu' else 'no'} CUDA GPU was found"
-        other = load_study(options.sweep, OTHER[study.budget], task=study.task if study.own_images else None)
+        other = _at_budget(options, OTHER[study.budget])
         study, begun = begun_budget(ledger, study, other, loaded.task.label, call)
-        say(f"{begun or f'Budget {study.budget}, since {why}.'} BUDGET=smoke, cpu, night or gpu chooses.")
+        choices = listed(study.budgets, last="or")
+        say(f"{begun or f'Budget {study.budget}, since {why}.'} BUDGET={choices} chooses.")
     say("Checking every variant ...")
     plan = make_plan(study, label=options.label, cache=cache, say=say, call=call, ledger=ledger, loaded=loaded)
     if not study.has_budget:

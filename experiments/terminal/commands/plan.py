@@ -22,6 +22,7 @@ from experiments.terminal.display import folded, say_to
 from ledger.errors import UserError
 from ledger.files import to_json
 from ledger.ledger import Ledger
+from ledger.overrides import overrides_text
 from ledger.plain_text import as_markup
 from ledger.study import Claims
 from ledger.wording import count, duration
@@ -66,6 +67,8 @@ def show_plan(console: Console, under_way: Sweep, expected: Estimate, num_worker
         f"[bold]Runs[/]  {count(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, width {protocol.width:g}, "
         f"{protocol.precision} on {protocol.device}; each variant {count(study.final_seeds, 'final run')}{from_seed}"
     )
+    if study.overrides:
+        console.print(f"[bold]Set[/]   {as_markup(overrides_text(study.overrides))}", highlight=False)
     console.print(f"[bold]Tuning[/] {tuning_text(plan)}", highlight=False)
     if plan.rungs:
         sizes = ", ".join(map(size_text, plan.rungs))

@@ -17,6 +17,7 @@ def main(options: Namespace) -> int:
     given = {"sweep": options.sweep, "budget": study.budget, "runs": options.runs}
     given |= {name: options[name] for name in ("data", "label") if options[name]}
     arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+    arguments += [text for each in options.set or () for text in ("--set", each)]
     run = ["run", "--variant", variant, "--stage", "trial", *arguments]
     sweep_file = {
         "name": variant,

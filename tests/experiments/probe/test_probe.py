@@ -66,6 +66,15 @@ def test_what_was_asked_is_in_the_name() -> None:
     assert study.asked == {"minutes": 10, "turns": "any", "mirror": "no"}
 
 
+def test_keys_of_its_protocol_can_be_set_and_make_another_question() -> None:
+    study = load_probe(Path("somewhere"), 2.5, "cpu", given=["protocol.image_px=64 protocol.width=0.5"])
+    assert (study.protocol.image_px, study.protocol.width) == (64, 0.5)
+    assert study.name == "advice-2-5min-image_px-64-width-0-5"
+    assert study.overrides["protocol.image_px"] == {"was": 32, "now": 64}
+    with pytest.raises(UserError, match=r"SET: final_seeds: a probe takes keys of its protocol only"):
+        load_probe(Path("somewhere"), 10, "cpu", given=["final_seeds=3"])
+
+
 @pytest.mark.parametrize(
     ("turns", "mirror", "expected"),
     [

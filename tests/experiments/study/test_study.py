@@ -166,7 +166,9 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "unknown protocol key": ("protocol epoch", 3, "protocol.epoch: unknown key; did you mean 'epochs'?"),
     "unknown search key": ("search trails", 3, "search.trails: unknown key; did you mean 'trials'?"),
     "unknown wandb key": ("wandb projct", "x", "wandb.projct: unknown key; did you mean 'project'?"),
-    "unknown budget": ("budgets gpus", {}, "budgets.gpus: unknown key; did you mean 'gpu'?"),
+    "budget's name": ("budgets a/b", {}, "budgets.'a/b': is not a name of the letters a to z, digits, - and _"),
+    "budget auto": ("budgets auto", {}, "budgets.auto: is what lets the device decide; choose another name"),
+    "budget of any name": ("budgets lab protocol", {"epochs": 0}, "budgets.lab.protocol.epochs: 0 is not between"),
     "unknown budget key": ("budgets gpu epochs", 3, "budgets.gpu.epochs: unknown key; "),
     "epochs 0": ("protocol epochs", 0, "protocol.epochs: 0 is not between 1 and 10000"),
     "epochs 1e9": ("protocol epochs", 10**9, "protocol.epochs: 1000000000 is not between 1 and 10000"),
@@ -259,6 +261,16 @@ def test_what_has_no_default_must_be_there(load: Callable[..., Study], tmp_path:
 def test_an_unknown_budget_is_refused() -> None:
     with pytest.raises(UserError, match=r"sweep.yaml: budgets: there is no budget 'cpuu'; did you mean 'cpu'\?"):
         load_study(SHIPPED, "cpuu")
+
+
+def test_a_budget_may_have_any_name(load: Callable[..., Study]) -> None:
+    text = yaml.safe_dump(small(budgets={"lab-2": {"final_seeds": 9}, "cpu": {}}))
+    study = load(text, "lab-2")
+    assert (study.final_seeds, study.full_name("sprites"), study.has_budget) == (9, "small-sprites-lab-2", True)
+    assert study.budgets == ("smoke", "cpu", "night", "gpu", "lab-2")
+    assert not load(text, "gpu").has_budget, "one that every study has"
+    with pytest.raises(UserError, match=r"budgets: there is no budget 'lab'; did you mean 'lab-2'\?"):
+        load(text, "lab")
 
 
 def loads_or_refuses(text: str, folder: Path) -> None:

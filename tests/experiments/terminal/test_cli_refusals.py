@@ -58,8 +58,26 @@ SWEEPS = {
     "argument": (["--trails=3"], r"unknown argument --trails; .+"),
     "argument with a hyphen": (["--retry-failed"], r"unknown argument --retry-failed; did you mean '--retry_failed'\?"),
     "abbreviation": (["--report=x"], r"unknown argument --report; did you mean '--reports'\?"),
-    "budget": (["--budget=huge"], "budget: 'huge' is unknown; known: cpu, gpu, night, smoke"),
-    "budget misspelt": (["--budget=smok"], r"budget: 'smok' is unknown; did you mean 'smoke'\?"),
+    "budget": (["--budget=huge"], r"sweep\.yaml: budgets: there is no budget 'huge'; known: cpu, gpu, night, smoke"),
+    "budget misspelt": (["--budget=smok"], r"sweep\.yaml: budgets: there is no budget 'smok'; did you mean 'smoke'\?"),
+    "budget of no name": (["--budget="], r"sweep\.yaml: budgets: there is no budget ''; known: .+"),
+    "override without a value": (
+        ["--set=protocol.epochs"],
+        r"SET: 'protocol\.epochs' is not of the form KEY=VALUE, such as protocol\.epochs=10",
+    ),
+    "override of an unknown key": (["--set=epochs=3"], r"SET: epochs: unknown key; did you mean 'protocol\.epochs'\?"),
+    "override of an unknown key of a section": (
+        ["--set", "search.trials=1 protocol.epoch=3"],
+        r"sweep\.yaml with SET: protocol\.epoch: unknown key; did you mean 'epochs'\?",
+    ),
+    "override that is no number": (
+        ["--set=protocol.epochs=ten"],
+        r"sweep\.yaml with SET: protocol\.epochs: 'ten' is not a whole number between 1 and 10000",
+    ),
+    "override of images": (
+        ["--set=task=mnist", "--data=pictures"],
+        r"SET: task: your own images \(DATA=\) take its place; give one of them",
+    ),
     "no file": (["--sweep=swep.yaml"], r"swep\.yaml: cannot be read: No such file or directory"),
     "jobs": (["--jobs=-1"], "jobs: -1 is not between 0 and 1024"),
     "jobs absurd": (["--jobs=100000"], "jobs: 100000 is not between 0 and 1024"),
@@ -180,7 +198,7 @@ RUNS = {
     ),
     "config": (["--config=nowhere.yaml"], r"--config: File does not exist: .*nowhere\.yaml.*"),
     "config's key": (["--config=bad.yaml"], r".*epoch.*"),
-    "budget": (["--budget=huge"], "budget: 'huge' is unknown; known: cpu, gpu, night, smoke"),
+    "budget": (["--budget=huge"], r"sweep\.yaml: budgets: there is no budget 'huge'; known: cpu, gpu, night, smoke"),
     "sweep": (["--sweep=swep.yaml"], r"swep\.yaml: cannot be read: No such file or directory"),
     "ledger": (["--runs=sweep.yaml"], r"runs: the ledger sweep\.yaml cannot be written \(.+\)"),
     "image_px": (
@@ -297,7 +315,7 @@ def test_a_full_disk_is_one_line(here, capsys, monkeypatch):
 
 def test_what_a_person_wrote_cannot_break_the_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sweep(here)
-    check_refusal(here, capsys, ["run", "--budget=a\nb\x1b[31m\x85c"], "budget: 'a\\\\nb\\\\x1b\\[31m\\\\x85c' is .+")
+    check_refusal(here, capsys, ["run", "--budget=a\nb\x1b[31m\x85c"], r"sweep.+ budget 'a\\nb\\x1b\[31m\\x85c'; .+")
     check_refusal(here, capsys, ["sw\n\x1beep"], "unknown command .+")
 
 
@@ -305,7 +323,7 @@ def test_a_refusal_through_the_shell(here: Path) -> None:
     write_sweep(here)
     ended = run("sweep", "--budget", "huge", cwd=here)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "error: budget: 'huge' is unknown; known: cpu, gpu, night, smoke\n"
+    assert ended.stderr == "error: sweep.yaml: budgets: there is no budget 'huge'; known: cpu, gpu, night, smoke\n"
     assert [path.name for path in here.iterdir()] == ["sweep.yaml"]
 
 
