@@ -43,6 +43,7 @@ OPTIONS = [
     "canonical:num_turns=8:choice=latent:copies=2:tested=1",
     "canonical:prior=0.1:contrast=0.1",
     "canonical:supervision=1",
+    "stn_probabilistic:family=rotation:samples=3:tested=0",
 ]
 """What may be chosen of networks that transform, each away from its default."""
 
