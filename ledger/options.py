@@ -40,6 +40,14 @@ def plain_values(owner: Callable[..., Any]) -> dict[str, Value]:
     return {field.name: field.metadata["plain"] for field in dataclasses.fields(owner) if "plain" in field.metadata}  # type: ignore[arg-type]
 
 
+def named_only(owner: Callable[..., Any]) -> set[str]:
+    """The options of a registered dataclass that only a name sets: no run's configuration lists them.
+
+    So an option can be added to what there are runs of: their keys stay, and so must its default.
+    """
+    return {field.name for field in dataclasses.fields(owner) if field.metadata.get("named_only")}  # type: ignore[arg-type]
+
+
 def typed(owner: Callable[..., Any], name: str, key: str, value: Value) -> Value:
     """The value as the option's type has it; text is read, 1 stands for 1.0. `name` is for messages.
 

@@ -21,7 +21,7 @@ from experiments.networks.models import MODELS
 from experiments.networks.network import Network, Site
 from ledger.config import RunConfig
 from ledger.errors import UserError, nearest
-from ledger.options import Value, fields, option_text, spell, split_name, typed
+from ledger.options import Value, fields, named_only, option_text, spell, split_name, typed
 from ledger.roles import ROLES
 
 DEFAULT_BACKBONE = "cnn"
@@ -131,8 +131,9 @@ def _width(backbone: str, options: Mapping[str, str]) -> float:
 def hyperparameters(variant: Variant) -> dict[str, Value]:
     """What a setting of the variant holds, with its defaults, by dotted names that begin as its owners' do.
 
-    Options that the variant's one spelling says are left out. One that a name fixes at its default stays, since the
-    spelling leaves it out: however a variant was written, its runs have the same configuration, and so the same keys.
+    Options that the variant's one spelling says are left out, and those that only a name sets. One that a name fixes
+    at its default stays, since the spelling leaves it out: however a variant was written, its runs have the same
+    configuration, and so the same keys.
     """
     fixed = {f"model.{key}": value for key, value in variant.model_options.items()}
     fixed |= {f"policy.{key}": value for key, value in variant.policy_options.items()}
@@ -140,7 +141,7 @@ def hyperparameters(variant: Variant) -> dict[str, Value]:
         f"{group}.{name}": default
         for group, owner in variant.owners().items()
         for name, default in fields(owner).items()
-        if fixed.get(f"{group}.{name}", default) == default
+        if fixed.get(f"{group}.{name}", default) == default and name not in named_only(owner)
     }
 
 
@@ -150,6 +151,8 @@ def _configured(
     try:
         given = {key: typed(registry[name], name, key, value) for key, value in values.items()}
         for key in given:
+            if key in named_only(registry[name]):
+                raise UserError(f"{key}: only a variant's name sets it: {name}:{key}={option_text(given[key])}")
             if key in fixed and given[key] != fixed[key]:
                 raise UserError(f"{key}: {given[key]} contradicts the variant's name, which has {fixed[key]}")
         return registry[name](**{**fixed, **given})

@@ -38,6 +38,8 @@ OPTIONS = [
     "stn_affine:prior=0.3",
     "stn_affine:supervision=1",
     "stn_rotation:consistency=1:prior=0.3",
+    "stn_rotation:head=classes:supervision=1",
+    "stn_similarity:head=classes:bins=24:steps=2",
     "canonical:choice=soft:scorer_px=16",
     "canonical:num_turns=5:max_deg=60:choice=latent",
     "canonical:num_turns=8:choice=latent:copies=2:tested=1",
