@@ -12,7 +12,9 @@ from stn.transformer import SpatialTransformer
 
 @dataclass(frozen=True)
 class TurningStn(Stn):
-    """head: how the localisation network says the turn: as a direction that it regresses, or by `classes`: how likely
+    """A family that turns images.
+
+    head: how the localisation network says the turn: as a direction that it regresses, or by `classes`: how likely
         each of the angles is; the turn is their circular mean, see stn/transformations/classes.py. With `supervision`
         the true angle is then told by a cross-entropy.
     bins: angles of head=classes, in equal steps round the full circle.
@@ -23,7 +25,7 @@ class TurningStn(Stn):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.head != "classes" and self.bins != 36:
+        if self.head != "classes" and self.bins != type(self).bins:
             raise ValueError("bins: goes with head=classes")
         if self.head == "classes" and self.supervision and self.steps > 1:
             raise ValueError("steps: the true class of a turn in several steps is not known; take steps=1")

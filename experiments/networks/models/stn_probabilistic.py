@@ -53,13 +53,14 @@ class StnProbabilistic(UsualModel):
     samples: draws in training.
     tested: draws when it is not trained: always the same ones, for every image. 0: the map of the means alone.
     entropy: weight of the divergence, in nats, of each image's distribution from one with the same means and standard
-        deviations of spread: minus its entropy, and what keeps it finite. 1: the evidence lower bound. 0: without.
+        deviations of spread: minus its entropy, and what keeps it finite. 1: as in the evidence lower bound.
+        0: without.
     spread: standard deviation of each parameter at the start, and the one that `entropy` pulls to. 0.1 is a turn by 6
         degrees, a scale of 1.1, or a shift by 0.05 of an image's side.
     localisation: its network, of those of spatial transformers. loc_lr_factor: its learning rate as a factor of the
         base rate.
-    Source: Schwöbel et al. 2022, Probabilistic Spatial Transformer Networks, arXiv:2004.03637. A Gaussian with its
-    standard deviation as a number of the network, and the prior on that alone, are the simplest choices, not theirs.
+    Source: Schwöbel et al. 2022, Probabilistic Spatial Transformer Networks, arXiv:2004.03637. Gaussians
+    whose standard deviations the network gives, and a prior on these alone, are the simplest choices, and ours.
     """
 
     role = "transformer"
