@@ -41,6 +41,7 @@ _OPTIONS = {
     ("localisation", "paper"): "its localisation network is that of the first paper",
     ("steps", ""): "it looks {} times, each time at what it saw before",
     ("heads", ""): "it looks at {} parts of the image side by side",
+    ("head", "classes"): "it says how likely each of many angles is, and turns by their mean",
     ("consistency", ""): "it is trained to see the same picture however an image is turned (weight {})",
     ("prior", ""): "it is trained to move images no more than it must (weight {})",
     ("start_sd", ""): "it starts with small random moves (weights of standard deviation {}), not with none",

@@ -29,7 +29,7 @@ from experiments.study.search_space import Parameter
 from experiments.study.study import Study
 from ledger.config import Optim, Protocol, RunConfig, Stage
 from ledger.errors import UserError, nearest
-from ledger.options import Value, fields, plain_values, split_name, typed
+from ledger.options import Value, fields, named_only, plain_values, split_name, typed
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,10 @@ def check_arm(study: Study, pose: str, variant_name: str) -> ArmPlan:
     defaults |= hyperparameters(variant)
     fixed = {f"model.{key}" for key in variant.model_options} | {f"policy.{key}" for key in variant.policy_options}
     parameters = [each for each in study.search.parameters(variant_name) if each.name not in fixed]
+    of_names = {f"model.{name}" for name in named_only(variant.owners()["model"])}
     for parameter in parameters:
+        if parameter.name in of_names:
+            raise UserError(f"{study.file}: search: {parameter.name}: only a variant's name sets it")
         if parameter.name not in defaults:
             hint = nearest(parameter.name, defaults)
             raise UserError(f"{study.file}: search: {variant} has no {parameter.name!r}; {hint}")

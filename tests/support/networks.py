@@ -38,12 +38,16 @@ OPTIONS = [
     "stn_affine:prior=0.3",
     "stn_affine:supervision=1",
     "stn_rotation:consistency=1:prior=0.3",
+    "stn_rotation:supervision=1:head=classes",
+    "stn_similarity:steps=2:head=classes:bins=24",
     "canonical:choice=soft:scorer_px=16",
     "canonical:num_turns=5:max_deg=60:choice=latent",
     "canonical:num_turns=8:choice=latent:copies=2:tested=1",
     "canonical:prior=0.1:contrast=0.1",
     "canonical:supervision=1",
     "oracle_unwarp:noise_deg=10:wrong=0.2",
+    "realign:rounds=1:bins=12:blur_px=0:localisation=lenet",
+    "stn_probabilistic:family=rotation:samples=3:tested=0",
 ]
 """What may be chosen of networks that transform, each away from its default."""
 

@@ -91,6 +91,13 @@ def test_an_option_at_its_default_is_not_searched_and_makes_the_key_of_that_valu
     assert [each.name for each in fixed.parameters] == ["optim.lr", "model.anti_alias", "model.localisation"]
 
 
+def test_what_only_a_name_sets_is_not_searched(tmp_path: Path, cache: Path) -> None:
+    changes: dict[str, Any] = {"variants": variants("cnn", "stn_rotation")}
+    changes["search"] = search(stn_rotation={"model.bins": {"values": [12, 36]}})
+    with pytest.raises(UserError, match=r"search: model\.bins: only a variant's name sets it$"):
+        plan_of(tmp_path, **changes)
+
+
 def test_searched_values_have_the_type_of_their_option(tmp_path: Path, cache: Path) -> None:
     """As a single run has them: 0 and 0.0 would make different keys."""
     arm = plan_of(

@@ -1,0 +1,127 @@
+"""Alignment that teaches itself: a network that undoes turns of images, which it has itself aligned before.
+
+Legend: B images, C channels, H rows, W columns, X logits.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from baselines.ranges import at_least, within
+from experiments.networks.model import UsualModel
+from experiments.networks.models import MODELS
+from experiments.networks.network import Batch, Network, Site
+from experiments.networks.spatial_transformer import statistics_kept
+from stn.affine import from_parts, identity
+from stn.blur import blur
+from stn.guidance import supervision
+from stn.localisation import LOCALISATIONS, predict
+from stn.maps import AffineMap, Map, circle
+from stn.sampler import Sampler, base_grid
+from stn.transformations.classes import RotationByClasses
+from stn.transformer import SpatialTransformer
+
+
+@MODELS.register("realign")
+@dataclass(frozen=True)
+class Realign(UsualModel):
+    """A network that aligns images by the turns that it believes they have; it learns these from turns of its own.
+
+    The localisation network is shown each training image turned further by a known angle, and learns to undo that, by a
+    cross-entropy over classes of angles; classes of images teach it nothing. Of images whose own angles are spread it
+    can only tell the part that is not their own. So what it undoes of an image makes all images' spread smaller, and
+    the smaller it is, the more can be told: training aligns images by what the network believes so far, in rounds.
+    When it is tested, an image is aligned in as many rounds. All rounds are one map, and resample the image once.
+    rounds: how many. Training has one part more, equally long: in its first part images are as they are, in the second
+        they are aligned once, and so on. The classifier always sees what is aligned.
+    max_deg: the further turns are U(-max, max): as wide as images may be turned, or more.
+    bins: classes of angles, in equal steps round the full circle; the turn is their circular mean, see
+        stn/transformations/classes.py.
+    weight: of the cross-entropy.
+    blur_px: standard deviation of the blur under which the network looks for the angle, so that sharp images and
+        resampled ones look alike to it. It sees their inscribed disc alone, as a frame would tell the further turn.
+    localisation: its network, of those of spatial transformers. loc_lr_factor: its learning rate as a factor of the
+        base rate.
+    Source: the idea of Schmidt and Stober 2025, Robust Canonicalization through Bootstrapped Data Re-Alignment,
+    arXiv:2510.08178 (its abstract and introduction): a canonicaliser is trained jointly with re-aligning the training
+    images step by step, whose spread of angles shrinks until they are aligned, as a canonicaliser has to assume; when
+    tested, it aligns images before they are classified. The rest is ours: they change the training set, and here every
+    image is aligned anew whenever it is shown; they may train the canonicaliser by another loss, from other turns.
+    """
+
+    role = "transformer"
+    num_draws = 2
+    rounds: int = within(1, 8, 2)
+    max_deg: float = within(0, 180, 90.0, ends="(]")
+    bins: int = within(4, 360, 36)
+    weight: float = at_least(0, 1.0)
+    blur_px: float = within(0, 8, 1.0)
+    localisation: Literal["lenet", "paper", "deep"] = "deep"
+    loc_lr_factor: float = at_least(0, 1.0)
+
+    def build(self, site: Site) -> Network:
+        return RealignNetwork(site, self)
+
+    def lr_factors(self) -> Mapping[str, float]:
+        return {"localisation": self.loc_lr_factor}
+
+
+class RealignNetwork(Network):
+    """A backbone behind turns that a localisation network finds, in rounds."""
+
+    def __init__(self, site: Site, model: Realign) -> None:
+        super().__init__(site, site.backbone())
+        self.model = model
+        self.turn = RotationByClasses(model.bins)
+        self.localisation = LOCALISATIONS[model.localisation](site.num_channels, model.bins, site.image_px)
+        square_N = base_grid(site.image_px, site.image_px, torch.device("cpu")).square().sum(1)
+        self.disc_HW: Tensor
+        self.register_buffer("disc_HW", (square_N <= 1).view(site.image_px, site.image_px), persistent=False)
+
+    def localise(self, raw_BCHW: Tensor) -> Tensor:
+        """Parameters of the turns that images are to be looked at under, (B, bins)."""
+        return predict(self.localisation, self.normalise(blur(raw_BCHW * self.disc_HW, self.model.blur_px)))
+
+    def rounds_at(self, progress: float) -> int:
+        """How often images are aligned when so much of training is done."""
+        return min(self.model.rounds, int(progress * (self.model.rounds + 1)))
+
+    def aligning(self, raw_BCHW: Tensor, rounds: int) -> AffineMap:
+        """The turns that as many rounds find; no gradient passes."""
+        if not rounds:
+            return AffineMap(identity(raw_BCHW.shape[0], device=raw_BCHW.device))
+        with torch.no_grad(), statistics_kept(self):
+            (found,) = SpatialTransformer(self.turn, Sampler(), rounds).maps(raw_BCHW, self.localise)
+        assert isinstance(found, AffineMap)
+        return found
+
+    def maps(self, batch: Batch) -> list[Map]:
+        return [self.aligning(batch.raw_BCHW, self.rounds_at(batch.progress))]
+
+    def look(self, batch: Batch) -> Tensor:
+        return Sampler()(batch.raw_BCHW, self.maps(batch)[0])
+
+    def logits_and_penalty(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        aligning = self.aligning(batch.raw_BCHW, self.rounds_at(batch.progress))
+        logits_BX = self.backbone(self.normalise(Sampler()(batch.raw_BCHW, aligning)))
+        return logits_BX, self.model.weight * self.mistaken(batch, aligning)
+
+    def mistaken(self, batch: Batch, aligning: AffineMap) -> Tensor:
+        """How far the network is from undoing further turns of aligned images, a scalar."""
+        further = turn((2 * batch.u_BK[:, 0] - 1) * math.radians(self.model.max_deg))
+        # In two steps, the first of which ends anywhere: what resampling leaves behind would tell the turn of one.
+        anywhere = turn(batch.u_BK[:, 1] * 2 * math.pi)
+        sampler = Sampler()
+        first_BCHW = sampler(batch.raw_BCHW * self.disc_HW, aligning.compose(anywhere))
+        turned_BCHW = sampler(first_BCHW, anywhere.inverse().compose(further))
+        undoing = self.turn(self.localise(turned_BCHW))
+        return supervision(undoing, further.inverse().apply(circle(batch.raw_BCHW.device)))
+
+
+def turn(angle_rad_B: Tensor) -> AffineMap:
+    """Maps that turn points from x to y."""
+    return AffineMap(from_parts(angle_rad_B=angle_rad_B))
