@@ -22,7 +22,7 @@ T = TypeVar("T", bound="Protocol | Search | Study | Wandb")
 
 BUDGETS = ("smoke", "cpu", "night", "gpu")
 _SEEDS = ("final_seeds", "first_seed")
-_OF_BOTH = ("task", "poses", "variants", "claims", "protocol", "ladder", *_SEEDS)
+_OF_BOTH = ("task", "poses", "test_pose", "variants", "claims", "protocol", "ladder", *_SEEDS)
 """Keys of the file's top that a budget may have as well."""
 MAX_SLUG = 48
 """Characters of a file's name that a task's label makes."""
@@ -31,6 +31,7 @@ MAX_ARMS = 5000
 
 _OPTIONS = r"(?::[a-z_]+=[A-Za-z0-9_.-]+)*"
 _POSE = rf"[A-Za-z][A-Za-z0-9_]*{_OPTIONS}"
+_POSE_FORM = "of the form POSE or POSE:key=value"
 _VARIANT = rf"[a-z][a-z0-9_]*{_OPTIONS}(@[a-z][a-z0-9_]*{_OPTIONS})?(\+[a-z][a-z0-9_]*{_OPTIONS})*"
 _FORM = "of the form MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY+POLICY, each with :key=value where it has options"
 
@@ -111,6 +112,7 @@ class Study:
         variants: those that take part, each with the one that it is compared with (itself: with none).
         final_seeds: number of final runs for each variant and pose; tuning uses seed 0.
         first_seed: of the final runs; the others follow it. Another one repeats a study with fresh runs.
+        test_pose: what the test part of final runs is put under; empty: the same pose as the other images.
         own_images: whether a folder of the user's own images took the place of the file's task.
         asked: what a probe was asked, by the names of its options; empty for a study whose sizes are its file's.
         has_budget: whether the file says anything of this budget.
@@ -125,6 +127,7 @@ class Study:
     search: Search
     wandb: Wandb
     poses: tuple[str, ...] = ("upright",)
+    test_pose: str = ""
     protocol: Protocol = field(default_factory=Protocol)
     final_seeds: int = 5
     first_seed: int = 1
@@ -213,6 +216,7 @@ def _override(study: Study, section: Section) -> Study:
     readers: dict[str, Callable[[Section], Any]] = {
         "task": lambda section: section.text("task"),
         "poses": _poses,
+        "test_pose": lambda section: section.text("test_pose", pattern=_POSE, what=_POSE_FORM),
         "variants": _variants,
         "ladder": lambda section: read_ladder(section.section("ladder")),
     }
@@ -256,8 +260,8 @@ def _wandb(section: Section) -> Wandb:
 
 
 def _poses(section: Section) -> tuple[str, ...]:
-    items, what = section.items("poses"), "of the form POSE or POSE:key=value"
-    poses = tuple(items.text(key, pattern=_POSE, what=what) for key in items.values)
+    items = section.items("poses")
+    poses = tuple(items.text(key, pattern=_POSE, what=_POSE_FORM) for key in items.values)
     _check_unique(items, poses)
     return poses
 

@@ -61,6 +61,8 @@ def show_plan(console: Console, under_way: Sweep, expected: Estimate, num_worker
     about += [("Warning", text, "yellow") for text in image_warnings(plan.task, protocol)]
     for heading, text, colour in about:
         console.print(f"[bold]{as_markup(heading):6}[/] {as_markup(text)}", style=colour, highlight=False)
+    if tested := plan.arms[0].test_pose:
+        console.print(f"[bold]Tested[/] under the pose {tested}, and beside that as the others are", highlight=False)
     from_seed = f" from seed {study.first_seed}" if study.first_seed > 1 else ""
     console.print(
         f"[bold]Runs[/]  {count(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, width {protocol.width:g}, "

@@ -32,8 +32,7 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     from analysis.answer import answer, headline
     from analysis.faults import kept
     from analysis.report import NAME, is_made_from, write_report
-    from analysis.tables import build_tables, write_tables
-    from analysis.tables.transformer import IMPORTANCE
+    from analysis.tables import build_tables, tested_pose, transformer, write_tables
 
     out = reports / findings.study.name
     page, tables = out / NAME, build_tables(findings)
@@ -47,8 +46,9 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     if words:
         if "ablation" in tables:
             print_ablation(console, tables["ablation"])
-        if "transformer" in tables:
-            print_tables(console, tables["transformer"], lambda table: IMPORTANCE, "transformer.md has all notes.")
+        for name, order in (("test_pose", tested_pose.IMPORTANCE), ("transformer", transformer.IMPORTANCE)):
+            if name in tables:
+                print_tables(console, tables[name], lambda table, order=order: order, f"{name}.md has all notes.")
         print_answer(console, *words)
     if is_new:
         write_report(findings, out)
