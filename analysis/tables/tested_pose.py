@@ -16,12 +16,14 @@ from analysis.tables.columns import (
     Column,
     Draft,
     arms_by_pose,
+    by_pose,
     mean_column,
-    pose_sections,
+    pose_heading,
+    section,
 )
 from ledger.scores import UPRIGHT
 
-IMPORTANCE = ("Variant", "Upright %", "Moved %", GAP_COLUMN, "Upright over plain", "Moved over plain", "Lost", "n")
+IMPORTANCE = ("Variant", "Upright %", "Moved %", "Upright gain", GAP_COLUMN, "Moved gain", "Lost", "n")
 """Headings in the order in which a narrow terminal gives columns up, the last one first."""
 
 
@@ -57,8 +59,8 @@ def tested_pose(findings: Findings) -> Draft[Moved] | None:
         mean_column("Upright %", "upright_accuracy", lambda row: row.upright, num="upright_accuracy_num_seeds"),
         mean_column("Moved %", "test_accuracy", lambda row: row.moved, num="test_accuracy_num_seeds"),
         mean_column("Lost", "lost", lambda row: row.lost),
-        mean_column("Upright over plain", "upright_gain", lambda row: row.upright_gain, signed=True),
-        mean_column("Moved over plain", "gain", lambda row: row.gain, signed=True),
+        mean_column("Upright gain", "upright_gain", lambda row: row.upright_gain, signed=True),
+        mean_column("Moved gain", "gain", lambda row: row.gain, signed=True),
         Column(
             GAP_COLUMN, "gap_closed gap_closed_low gap_closed_high", "r",
             lambda row: Cell(share_text(row.share, row.moved.num), row.share.value if row.share else None),
@@ -68,17 +70,20 @@ def tested_pose(findings: Findings) -> Draft[Moved] | None:
         RUN_KEYS,
     ]  # fmt: skip
     shown = [column for column in columns if found or column.heading != GAP_COLUMN]
-    poses = list(arms_by_pose(study.arms))
+    poses, what = list(arms_by_pose(study.arms)), f"tested under {study.test_pose}"
+    sections = [
+        section(pose_heading(pose, study.arms, what), shown, of_pose) for pose, of_pose in by_pose(rows).items()
+    ]
     notes = (
         f"Every network was trained, and its settings chosen, on images under {' or '.join(poses)}. Upright: test "
         f"images as these are. Moved: the same test images under {study.test_pose}, which all other tables are about. "
         "The same runs give both.",
-        "Lost: points between the two. Over plain: points above the plain network on the variant's backbone, below "
-        "zero what it costs. All are means over the n completed final runs, differences paired by seed, ± the half "
+        "Lost: points between the two. Gain: points above the plain network on the variant's backbone; below zero, "
+        "what it costs. All are means over the n completed final runs, differences paired by seed, ± the half "
         f"width of their {100 * CONFIDENCE:g} % Student-t interval, not corrected for the number of comparisons.",
         *gap_notes(found, several_poses=len(poses) > 1),
     )
-    return Draft(pose_sections(study, shown, rows), notes, columns, rows)
+    return Draft(sections, notes, columns, rows)
 
 
 def _rows(findings: Findings) -> Iterator[Moved]:

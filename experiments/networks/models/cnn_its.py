@@ -31,8 +31,8 @@ class CnnIts(UsualModel):
         from -max_deg to max_deg, both included; an odd number has the image itself among them.
     confidence: in what copy it is surest. `energy`: of the lowest energy, -logsumexp(logits). `curvature`: where the
         energy, smoothed along the turns, is most sharply bent upwards: a valley, and not an end of the range.
-    Source: Schmidt and Stober 2024, Inverse Transformation Search, arXiv:2405.03730, section 3; of their tree the one
-    level that turns, with one hypothesis, and without dropout at test time.
+    Source: Schmidt and Stober 2024, Inverse Transformation Search, arXiv:2405.03730, and their program; of their tree
+    the one level that turns, with one hypothesis, and without dropout at test time.
     """
 
     role = "other"

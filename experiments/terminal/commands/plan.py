@@ -191,7 +191,10 @@ def changes(under_way: Sweep) -> Iterator[str]:
     if num := under_way.left_behind():
         was, now = (dataclasses.asdict(each) for each in (plan.settled or plan.protocol, plan.protocol))
         changed = [f"{name} {was[name]} -> {value}" for name, value in now.items() if was[name] != value]
+        tested = [(each.get("test_pose") or {}).get("name", "none") for each in (under_way.known, under_way.about)]
         why = f"protocol: {', '.join(changed)}" if changed else "its search, variants or seeds are not what they were"
+        if not changed and tested[0] != tested[1]:
+            why = f"test_pose: {' -> '.join(tested)}"
         yield (
             f"{count(num, 'finished run')} of this study will not count in it any more ({why}). "
             "Under another name, or with RUNS=, the study is one of its own."

@@ -46,9 +46,12 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     if words:
         if "ablation" in tables:
             print_ablation(console, tables["ablation"])
-        for name, order in (("test_pose", tested_pose.IMPORTANCE), ("transformer", transformer.IMPORTANCE)):
-            if name in tables:
-                print_tables(console, tables[name], lambda table, order=order: order, f"{name}.md has all notes.")
+        if "test_pose" in tables:
+            hint = "test_pose.md has all notes."
+            print_tables(console, tables["test_pose"], lambda table: tested_pose.IMPORTANCE, hint)
+        if "transformer" in tables:
+            hint = "transformer.md has all notes."
+            print_tables(console, tables["transformer"], lambda table: transformer.IMPORTANCE, hint)
         print_answer(console, *words)
     if is_new:
         write_report(findings, out)

@@ -57,6 +57,7 @@ def test_it_has_both_accuracies_what_is_lost_and_what_that_is_beside_the_plain_n
     findings = study_of(tmp_path)
     table = built("test_pose", findings)
     shown = cells(table)
+    assert [section.heading for section in table.sections] == ["Tested under R:max_deg=180"]
     assert list(shown) == list(MOVED)
     for variant, row in shown.items():
         assert row["Upright %"].startswith(f"{100 * np.mean(UPRIGHT[variant]):.1f} ± ")
@@ -64,10 +65,10 @@ def test_it_has_both_accuracies_what_is_lost_and_what_that_is_beside_the_plain_n
         assert row["Lost"] == text(paired(UPRIGHT[variant], MOVED[variant]), signed=False)
         assert row["n"] == "5"
     for variant in ("oracle_unwarp", "cnn+rotate"):
-        assert shown[variant]["Upright over plain"] == text(paired(UPRIGHT[variant], UPRIGHT["cnn"]))
-        assert shown[variant]["Moved over plain"] == text(paired(MOVED[variant], MOVED["cnn"]))
+        assert shown[variant]["Upright gain"] == text(paired(UPRIGHT[variant], UPRIGHT["cnn"]))
+        assert shown[variant]["Moved gain"] == text(paired(MOVED[variant], MOVED["cnn"]))
     for variant in ("cnn", "cnn@lenet"):  # each is the plain network of its backbone
-        assert shown[variant]["Upright over plain"] == shown[variant]["Moved over plain"] == "—"
+        assert shown[variant]["Upright gain"] == shown[variant]["Moved gain"] == "—"
     ablation = cells(built("ablation", findings))
     assert {name: row["Gap closed %"] for name, row in shown.items()} == {
         name: row["Gap closed %"] for name, row in ablation.items()

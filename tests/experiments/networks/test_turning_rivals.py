@@ -183,8 +183,8 @@ def test_frames_do_not_tell_the_angle() -> None:
     other_BCHW = x_BCHW.clone()
     other_BCHW[:, :, :2, :2] = 0
     with torch.inference_mode():
-        seen, also = (network.angle_logits(each, zero) for each in (x_BCHW, other_BCHW))
-        assert (seen - also).abs().max() < 0.1 * (seen - seen.flip(0)).abs().max()
+        one, other = (network.angle_logits(each, zero) for each in (x_BCHW, other_BCHW))
+        assert (one - other).abs().max() < 0.1 * (one - one.flip(0)).abs().max()
     uint8_NHWC = (x_BCHW.permute(0, 2, 3, 1) * 255).to(torch.uint8)
     posed_NHWC, poses = put_in_pose(uint8_NHWC, torch.arange(6), "R:max_deg=180", part="test")
     turn_N = torch.atan2(poses.theta_N33[:, 1, 0], poses.theta_N33[:, 0, 0]).rad2deg()

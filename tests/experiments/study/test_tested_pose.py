@@ -11,12 +11,14 @@ import safetensors.numpy
 
 from experiments.study.arms import check_arms, make_run_config
 from experiments.study.study import load_study
+from experiments.sweep.sweep import Sweep
 from experiments.terminal.cli import main
+from experiments.terminal.commands.plan import changes
 from ledger.agreement import disagreements
 from ledger.audit import audit
 from ledger.config import Stage, run_key
 from ledger.ledger import Ledger
-from tests.support.tiny_study import write_sweep
+from tests.support.tiny_study import STUDY, TINY, HereAndNow, plan_of, sweep_here, write_sweep
 from tests.support.trained_runs import train_on_sprites
 
 SEARCH = {"trials": 1, "space": {"optim.lr": {"distribution": "log_uniform_values", "min": 0.02, "max": 0.5}}}
@@ -138,6 +140,18 @@ def test_an_upright_score_that_its_predictions_do_not_have_is_found(runs: dict[s
             del values["predictions.safetensors"]["upright_predicted"]
     ((file, what),) = disagreements(key, values)
     assert file == "predictions.safetensors" and "upright" in what
+
+
+def test_a_plan_says_that_runs_of_another_one_do_not_count(tmp_path: Path, cache: Path) -> None:
+    one = small("R", final_seeds=1, protocol=TINY["protocol"] | {"epochs": 1})
+    ledger = sweep_here(tmp_path, HereAndNow(), **one).ledger
+    assert ledger.read_study(STUDY)["test_pose"] == {"name": "R", "words": "turned images"}
+    for other, said in (({"test_pose": "P"}, "P"), ({}, "none")):
+        changed = {name: value for name, value in one.items() if name != "test_pose"} | other
+        under_way = Sweep(plan_of(tmp_path, **changed), ledger, store=False)
+        under_way.replay()
+        (note,) = changes(under_way)
+        assert note.startswith(f"1 finished run of this study will not count in it any more (test_pose: R -> {said}).")
 
 
 def test_a_run_by_itself_has_the_study_s_and_is_refused_alike(
