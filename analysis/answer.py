@@ -73,7 +73,7 @@ def headline(findings: Findings) -> str:
     poses = list(dict.fromkeys(verdict.pose for verdict in found))
     about = (
         f"On {label}, {pose_words(findings.study, poses[0])}"
-        if len(poses) == 1 and poses != ["upright"]
+        if len(poses) == 1 and (poses != ["upright"] or findings.study.test_pose)
         else f"On {label}"
     )
     if size := size_text(findings.study):

@@ -59,6 +59,11 @@ def _ends(arms: Sequence[Arm]) -> list[tuple[int, int]]:
     return [(first.get((*place, "plain"), -1), first.get((*place, "ceiling"), -1)) for place in places]
 
 
+def plain_arms(arms: Sequence[Arm]) -> list[int]:
+    """For each arm the index of the plain network at its pose and on its backbone; -1 where there is none."""
+    return [floor for floor, _ in _ends(arms)]
+
+
 def gaps(arms: Sequence[Arm], test_AS: Floats) -> list[Gap]:
     """The gaps that the study has arms for, in its order. test_AS: accuracy, arms by seeds; NaN where there is none."""
     return [

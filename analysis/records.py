@@ -90,6 +90,7 @@ class Study:
     tuning: `once`, for all final runs; or `per_seed`, anew for each of them.
     rungs: smaller sizes of training, in rising order; tuned_at: the number of the one that trials were made at, from 1;
         None: they were made at the study's own size.
+    test_pose, test_pose_words: what the test part was put under and what that is, where the others were not; else "".
     source: of the study: `file` and `data` (whether a folder of the user's own images took the task's place).
     is_as_planned: whether claims, seeds, training and search are those that the study began with.
     histories: by key, what epochs_of has read already.
@@ -97,7 +98,7 @@ class Study:
         `variant`, `stage`, `key`, `seed` (NaN if missing), `status` (that of run.json, or "missing"), `error`,
         every name in SCORES, COSTS, TRANSFORMER_COLUMNS and MACHINE, `transformer.verdict` and `versions` (text),
         `test_class_accuracy` (an array, in the order of classes), and one column a hyper-parameter (dotted): numbers,
-        text or booleans. What a run does not have is NaN or None.
+        text or booleans; with a test pose that of UPRIGHT, too. What a run does not have is NaN or None.
     """
 
     ledger: Path
@@ -119,6 +120,8 @@ class Study:
     runs: pd.DataFrame
     rungs: tuple[Rung, ...] = ()
     tuned_at: int | None = None
+    test_pose: str = ""
+    test_pose_words: str = ""
     histories: dict[str, list[tuple[int, float | None, float | None]]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -169,7 +172,7 @@ def read_study(ledger: Path, study: str) -> Study:
         raise UserError(f"{file}: 'arms' is empty: the study has no variant")
     top, task, rungs = record["protocol_hash"], record["task"], record.get("rungs") or []
     hashes = [get(file, rung, "protocol_hash", str) for rung in rungs]
-    tuned_at = record.get("tuned_at") or 0
+    tuned_at, tested = record.get("tuned_at") or 0, record.get("test_pose")
     trials_hash = hashes[tuned_at - 1] if 0 < tuned_at <= len(hashes) else top
     read = Runs(file, ledger)
     rows: list[dict[str, Any]] = []
@@ -219,6 +222,8 @@ def read_study(ledger: Path, study: str) -> Study:
             for rung, hashed, rows in zip(rungs, hashes, rung_rows, strict=True)
         ),
         tuned_at=tuned_at or None,
+        test_pose=get(file, tested, "name", str) if tested else "",
+        test_pose_words=get(file, tested, "words", str) if tested else "",
     )
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ledger.committed import get, is_there, read_record
 from ledger.errors import UserError
 from ledger.forms import shown
-from ledger.scores import COSTS, RESULT, TRANSFORMER, TRANSFORMER_POSE
+from ledger.scores import COSTS, RESULT, TRANSFORMER, TRANSFORMER_POSE, UPRIGHT
 
 SCORES = tuple(score.name for score in RESULT if score.form != "shares")
 MACHINE = ("device", "device_name", "threads")
@@ -66,6 +66,8 @@ def _run_row(file: Path, run: dict[str, Any]) -> dict[str, Any]:
             row[f"{owner}.{name}"] = value
     result = run.get("result") or {}
     row |= {name: result.get(name) for name in SCORES}
+    if UPRIGHT.name in result:
+        row[UPRIGHT.name] = result[UPRIGHT.name]
     if result.get("test_class_accuracy") is not None:
         row["test_class_accuracy"] = _class_accuracy(file, get(file, result, "test_class_accuracy", list))
     return row | _transformer_row(result.get("transformer") or {})

@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.records import Study
 from analysis.statistics import Floats
 from ledger.names import variant_parts
-from ledger.scores import RESULT
+from ledger.scores import RESULT, UPRIGHT, Score
 from ledger.study import Claim
 
 SHOWN = tuple(score for score in RESULT if score.heading)
@@ -68,6 +68,12 @@ class FinalScores:
         key_AS = np.full((len(self.study.arms), len(self.seeds)), "", dtype=object)
         key_AS[self.places(self.finals)] = self.finals["key"]
         return key_AS
+
+    @property
+    def shown(self) -> tuple[Score, ...]:
+        """What tables show people of them."""
+        first, *others = SHOWN
+        return (first, UPRIGHT, *others) if UPRIGHT.name in self.finals else SHOWN
 
     @cached_property
     def test_AS(self) -> Floats:

@@ -17,8 +17,12 @@ from ledger.wording import count
 
 def pose_words(study: Study, pose: str) -> str:
     """`turned images (R)`; the name alone where nothing else is known of it."""
-    name, words = one_line(pose), one_line(study.pose_words[pose])
-    return f"{words} ({name})" if words else f"pose {name}"
+    text = _named(pose, study.pose_words[pose])
+    return f"{text}, tested on {_named(study.test_pose, study.test_pose_words)}" if study.test_pose else text
+
+
+def _named(pose: str, words: str) -> str:
+    return f"{one_line(words)} ({one_line(pose)})" if words else f"pose {one_line(pose)}"
 
 
 def points(mean: Mean) -> str:

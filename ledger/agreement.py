@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ledger.config import protocol_hash, run_key
-from ledger.scores import robustness_scores
+from ledger.scores import UPRIGHT, robustness_scores
 
 STATUSES = ("completed", "pruned", "diverged", "failed")
 NUM_BINS = 15
@@ -97,6 +97,9 @@ def _of_predictions(record: Mapping[str, Any], arrays: Mapping[str, Any]) -> Ite
     }
     yield from _compared(scores, result, ROUNDING)
     yield from _compared({"test_loss": loss}, result, LOSS_ROUNDING)
+    if record["config"].get("test_pose"):
+        num_right = int((label_N == arrays["upright_predicted"]).sum())
+        yield from _compared({UPRIGHT.name: num_right / len(label_N)}, result, ROUNDING)
 
 
 def calibration_error(confidence_N: npt.NDArray[np.float64], correct_N: npt.NDArray[np.bool_]) -> float:

@@ -258,6 +258,7 @@ def audit(root: Path, on_run: Callable[[int, int], None] = lambda done, total: N
 
 def _disagreements(study: dict[str, Any], runs: dict[str, CheckedRun]) -> Iterator[str]:
     """What a study says of its arms that its runs contradict, or itself."""
+    test_pose = study["test_pose"]["name"] if "test_pose" in study else None
     for arm in study["arms"]:
         name = f"the arm {arm['variant']} at {arm['pose']}"
         winners, trials = winners_of(arm), []
@@ -271,6 +272,7 @@ def _disagreements(study: dict[str, Any], runs: dict[str, CheckedRun]) -> Iterat
                 "pose": arm["pose"],
                 "variant": arm["variant"],
                 "stage": stage,
+                "test_pose": test_pose if stage != "trial" else None,
                 "protocol": hashed,
                 "task": task,
             }

@@ -85,6 +85,7 @@ class RunConfig:
         stage: a trial is scored on validation data only; a final run reads the test set, once, and so does one of a
             rung, which is the same at a smaller size of training.
         pose: how each image of the task was disturbed before anyone trains.
+        test_pose: how each test image is disturbed instead; empty: as the others. Of a trial, which reads none, empty.
         protocol: what is identical for all variants.
         optim: hyper-parameters that every variant has.
         model: the model's own hyper-parameters, by name.
@@ -96,6 +97,7 @@ class RunConfig:
     seed: int = 0
     stage: Stage = "final"
     pose: str = "upright"
+    test_pose: str = ""
     protocol: Protocol = field(default_factory=Protocol)
     optim: Optim = field(default_factory=Optim)
     model: dict[str, float | int | bool | str] = field(default_factory=dict)
@@ -115,6 +117,14 @@ def kind_of_run(run: RunConfig) -> RunKind:
     return kind_of(run.pose, run.variant, run.stage, run.protocol.train_images, run.protocol.epochs)
 
 
+def config_record(run: RunConfig) -> dict[str, Any]:
+    """What run.json has of a configuration. What came later than others is left out where it changes nothing."""
+    record = dataclasses.asdict(run)
+    if not run.test_pose:
+        del record["test_pose"]
+    return record
+
+
 def canonical(value: Any) -> str:
     """JSON with one spelling for one value: sorted keys, no spaces, no NaN; 1.0 and 1 stay apart."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=dataclasses.asdict)
@@ -131,7 +141,8 @@ def run_key(config: RunConfig | Mapping[str, Any], content_hash: str, version: i
     config: or what run.json of that format has of it. content_hash: of the task's images and labels. Where the images
     lie and what they are called has no say.
     """
-    return sha256_of({"format": version, "run": config, "task": content_hash})[:16]
+    record = config_record(config) if isinstance(config, RunConfig) else config
+    return sha256_of({"format": version, "run": record, "task": content_hash})[:16]
 
 
 def protocol_hash(protocol: Protocol | Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeGuard, Union
 
 from ledger.roles import ROLES
-from ledger.scores import COSTS, RESULT, TRANSFORMER, TRANSFORMER_POSE, Score
+from ledger.scores import COSTS, RESULT, TRANSFORMER, TRANSFORMER_POSE, UPRIGHT, Score
 
 MAX_TEXT = 10_000
 """Characters of a text; the longest are error messages."""
@@ -163,10 +163,10 @@ RUN = Object(
         "protocol_hash": HASH,
         "task": {"label": TEXT, "content_hash": HASH},
         "config": {
-            "variant": TEXT, "pose": TEXT, "stage": TEXT, "seed": WHOLE, "protocol": Named(PLAIN),
+            "variant": TEXT, "pose": TEXT, "test_pose": TEXT, "stage": TEXT, "seed": WHOLE, "protocol": Named(PLAIN),
             "optim": Named(PLAIN), "model": Named(PLAIN), "policy": Named(PLAIN),
         },
-        "result": {**_numbers(RESULT), "transformer": _TRANSFORMER},
+        "result": {**_numbers((*RESULT, UPRIGHT)), "transformer": _TRANSFORMER},
     },
     needed=("format", "status"),
 )  # fmt: skip
@@ -210,6 +210,7 @@ STUDY = Object(
             {"facts": Rows(Rows(TEXT)), "warnings": Rows(TEXT), "train": Rows(TALLY), "test": Rows(TALLY)}
         ),
         "overlap": {"num_test": COUNT, "num_other_label": COUNT},
+        "test_pose": Object({"name": TEXT, "words": TEXT}, needed=("name", "words")),
         "arms": Rows(ARM),
         "rungs": Rows(Object({"train_images": TALLY, "epochs": TALLY, "protocol_hash": HASH})),
         "tuned_at": COUNT,

@@ -76,6 +76,16 @@ RESULT = (
 )  # fmt: skip
 """In `result` of run.json, in this order."""
 
+UPRIGHT = Score(
+    "test_upright_accuracy",
+    "share",
+    "accuracy on the test images in the pose of the training images",
+    "Upright %",
+    100,
+    1,
+)
+"""In `result` of runs with a pose of its own for the test part, beside the others."""
+
 TRANSFORMER = (
     Score("num_images", "count", "images that the others are over"),
     Score(

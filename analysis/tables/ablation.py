@@ -99,6 +99,8 @@ def _notes(findings: Findings, poses: list[str]) -> Iterator[str]:
         f"{study.num_classes} classes",
         f"{'poses' if len(poses) > 1 else 'pose'} {', '.join(poses)}",
     ]
+    if study.test_pose:
+        task.append(f"the test part under {study.test_pose}")
     finals = study.runs[study.runs["stage"] == "final"]
     sizes = [finals[f"num_{part}_images"].max() for part in ("train", "val", "test")]
     if not any(map(math.isnan, sizes)):

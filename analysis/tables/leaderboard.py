@@ -8,7 +8,6 @@ from analysis.chance import majority_note
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell
-from analysis.scores import SHOWN
 from analysis.statistics import CONFIDENCE
 from analysis.tables.building import table
 from analysis.tables.columns import POSE, RUN_KEYS, VARIANT, Column, Draft, arms_by_pose, mean_names, pose_sections
@@ -23,7 +22,7 @@ def leaderboard(findings: Findings) -> Draft[Place] | None:
     by_pose = arms_by_pose(study.arms)
     if all(sum(bool(scores.keys[i]) for i in arms) < 2 for arms in by_pose.values()):
         return None
-    score_of = {score: scores.array(score.name) for score in SHOWN}
+    score_of = {score: scores.array(score.name) for score in scores.shown}
     shown = [
         ScoreColumn("" if np.isnan(score_AS).all() else score.heading, score_AS, score, intervals=True)
         for score, score_AS in score_of.items()

@@ -6,7 +6,6 @@ from analysis.ablation import Run
 from analysis.findings import Findings
 from analysis.formats import Cell, Section, Value
 from analysis.run_records import MACHINE
-from analysis.scores import SHOWN
 from analysis.tables.building import table
 from analysis.tables.columns import Column, Draft, text_of
 from ledger.scores import COSTS, RESULT, Score
@@ -32,7 +31,7 @@ def runs_table(findings: Findings) -> Draft[Run] | None:
         Column("Pose", "", "l", lambda run: run["pose"]),
         Column("Seed", cell=lambda run: Cell(f"{run['seed']:.0f}", run["seed"])),
         Column("Status", "", "l", lambda run: run["status"]),
-        *(_score_column(score) for score in SHOWN if finals[score.name].notna().any()),
+        *(_score_column(score) for score in findings.scores.shown if finals[score.name].notna().any()),
         *(_value_column(name) for name in names),
         Column("", "run_keys", value=lambda run: run["key"]),
     ]

@@ -106,13 +106,18 @@ def calibration_error(confidence_N: Tensor, correct_N: Tensor) -> float:
 @dataclass(frozen=True)
 class Evaluation:
     """What a final run knows of the test part. ece: expected calibration error. maps: None without a transformer;
-    robustness: None if the protocol asks for none."""
+    robustness: None if the protocol asks for none.
+
+    upright: what it says of the test images in the pose of the training images, in the same order, where all else is of
+    images in another one; else None.
+    """
 
     scores: Scores
     ece: float
     answers: Answers
     maps: FoundMaps | None
     robustness: Robustness | None
+    upright: Answers | None = None
 
 
 def evaluate_on_test(network: Network, task: Task, run: RunConfig, device: torch.device) -> Evaluation | None:
@@ -123,10 +128,14 @@ def evaluate_on_test(network: Network, task: Task, run: RunConfig, device: torch
     if run.stage == "trial":
         raise ValueError(f"a {run.stage} may not read the test part")
     protocol = run.protocol
-    images = to_device(task.test, run.pose, device, part="test", num=protocol.test_images)
+    images = to_device(task.test, run.test_pose or run.pose, device, part="test", num=protocol.test_images)
     answers = ask(network, images, protocol.precision)
     if not math.isfinite(answers.loss):
         return None
+    upright = None
+    if run.test_pose:
+        as_trained = to_device(task.test, run.pose, device, part="test", num=protocol.test_images)
+        upright = ask(network, as_trained, protocol.precision)
     # On the CPU, in one order: the same sum on every repetition.
     confidence_N, correct_N = answers.confidence_N.cpu(), (answers.predicted_N == answers.label_N).cpu()
     return Evaluation(
@@ -135,4 +144,5 @@ def evaluate_on_test(network: Network, task: Task, run: RunConfig, device: torch
         answers=answers,
         maps=find_maps(network, images, protocol.precision),
         robustness=measure_robustness(network, images, protocol),
+        upright=upright,
     )

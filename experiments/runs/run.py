@@ -25,11 +25,11 @@ from experiments.runs.images import DeviceImages, channel_statistics, is_posed_a
 from experiments.runs.pictures import before_and_after
 from experiments.runs.training import Row, train
 from ledger.checksums import SUMS
-from ledger.config import RESULT_FORMAT, RunConfig, protocol_hash, run_key
+from ledger.config import RESULT_FORMAT, RunConfig, config_record, protocol_hash, run_key
 from ledger.files import to_json
 from ledger.ledger import Ledger
 from ledger.private_text import without_folders
-from ledger.scores import RESULT
+from ledger.scores import RESULT, UPRIGHT
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc")
 """How torch's allocator on a CPU (Linux, Windows), CUDA, cuBLAS and cuDNN, and C++ say so."""
@@ -189,7 +189,7 @@ def record_files(job: Job, task: Task, outcome: Outcome) -> dict[str, bytes]:
         "key": job.key,
         "status": outcome.status,
         "error": outcome.error and outcome.error[:MAX_ERROR],
-        "config": dataclasses.asdict(job.run),
+        "config": config_record(job.run),
         "task": task.record(),
         "protocol_hash": protocol_hash(job.run.protocol),
         "result": outcome.result,
@@ -272,7 +272,7 @@ def described(maps: FoundMaps | None) -> dict[str, Any] | None:
 
 def test_scores(evaluation: Evaluation) -> dict[str, Any]:
     """What run.json's `result` says of the test part."""
-    scores = evaluation.scores
+    scores, upright = evaluation.scores, evaluation.upright
     return {
         "num_test_images": scores.num_images,
         "test_accuracy": scores.accuracy,
@@ -280,6 +280,7 @@ def test_scores(evaluation: Evaluation) -> dict[str, Any]:
         "test_class_accuracy": scores.class_accuracy,
         "test_ece": evaluation.ece,
         **(evaluation.robustness.summary() if evaluation.robustness else {}),
+        **({UPRIGHT.name: upright.scores(len(scores.class_accuracy)).accuracy} if upright else {}),
     }
 
 
@@ -292,6 +293,8 @@ def evaluation_files(evaluation: Evaluation) -> dict[str, bytes]:
         "confidence": answers.confidence_N,
         "label_probability": answers.label_probability_N,
     }
+    if evaluation.upright:
+        tensors["upright_predicted"] = evaluation.upright.predicted_N.short()
     files = {"predictions.safetensors": _saved(tensors)}
     if evaluation.robustness:
         files["robustness.json"] = to_json(dataclasses.asdict(evaluation.robustness))

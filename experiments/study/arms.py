@@ -27,6 +27,7 @@ from experiments.runs.images import is_posed_anew
 from experiments.runs.optimiser import filters_of
 from experiments.study.search_space import Parameter
 from experiments.study.study import Study
+from experiments.study.tested_pose import check_learns_no_pose, pose_of_test, spell_test_pose
 from ledger.config import Optim, Protocol, RunConfig, Stage
 from ledger.errors import UserError, nearest
 from ledger.options import Value, fields, named_only, plain_values, split_name, typed
@@ -37,7 +38,7 @@ class ArmPlan:
     """A variant under a pose.
 
     defaults: its hyper-parameters by dotted name. plain: of what is tuned, values with which it is almost the variant
-    without them.
+    without them. test_pose: of the test part, where that has another one.
     """
 
     pose: str
@@ -46,6 +47,7 @@ class ArmPlan:
     parameters: tuple[Parameter, ...]
     defaults: Mapping[str, Value]
     plain: Mapping[str, Value] = field(default_factory=dict)
+    test_pose: str = ""
 
     @property
     def name(self) -> str:
@@ -60,12 +62,8 @@ class ArmPlan:
     def said(self) -> dict[str, str]:
         """What the files of its model and its pose say of them, as study.json has it."""
         variant = parse_variant(self.variant)
-        words = {"words": MODELS[variant.model], "pose_words": POSES[split_name(self.pose, "pose")[0]]}
-        return {"role": build_model(variant, {}).role} | {
-            # As a part of a sentence; not the letters of an abbreviation
-            name: re.sub("^[A-Z](?=[a-z ])", lambda letter: letter[0].lower(), first_sentence(owner).removesuffix("."))
-            for name, owner in words.items()
-        }
+        words = {"words": in_sentence(MODELS[variant.model]), "pose_words": words_of_pose(self.pose)}
+        return {"role": build_model(variant, {}).role, **words}
 
     @property
     def posed_anew(self) -> bool:
@@ -94,6 +92,16 @@ class ArmPlan:
         return network_of(self.variant, protocol, image_px, len(task.classes), values, task.num_channels)
 
 
+def words_of_pose(pose: str) -> str:
+    return in_sentence(POSES[split_name(pose, "pose")[0]])
+
+
+def in_sentence(owner: object) -> str:
+    """What the file of a model or a pose says of it, as a part of a sentence."""
+    # Not the letters of an abbreviation
+    return re.sub("^[A-Z](?=[a-z ])", lambda letter: letter[0].lower(), first_sentence(owner).removesuffix("."))
+
+
 def check_arms(study: Study) -> tuple[ArmPlan, ...]:
     """All arms. Raises UserError for what is wrong with one, and for two spellings of one pose or variant."""
     arms: dict[str, ArmPlan] = {}
@@ -111,7 +119,8 @@ def check_arm(study: Study, pose: str, variant_name: str) -> ArmPlan:
         variant = parse_variant(variant_name)
         baseline = parse_variant(study.variants[variant_name])
         build_policy(variant, {})
-        build_model(variant, {})
+        model = build_model(variant, {})
+        test_pose = spell_test_pose(study.test_pose, pose, study.protocol.image_px)
     except UserError as error:
         raise UserError(f"{study.file}: {error}") from None
     defaults: dict[str, Value] = {f"optim.{name}": value for name, value in fields(Optim).items()}
@@ -128,13 +137,14 @@ def check_arm(study: Study, pose: str, variant_name: str) -> ArmPlan:
     plain = {f"model.{name}": value for name, value in plain_values(variant.owners()["model"]).items()}
     try:
         typed_parameters = tuple(with_typed_choices(variant, each, defaults[each.name]) for each in parameters)
-        arm = ArmPlan(pose, str(variant), str(baseline), typed_parameters, defaults, plain)
-        for values in arm.extremes("model", 1):
-            build_model(variant, values)
+        arm = ArmPlan(pose, str(variant), str(baseline), typed_parameters, defaults, plain, test_pose)
+        models = [build_model(variant, values) for values in arm.extremes("model", 1)]
         for values in arm.extremes("policy", 1):
             build_policy(variant, values)
     except UserError as error:
         raise UserError(f"{study.file}: search: {error}") from None
+    if test_pose:
+        check_learns_no_pose(study.file, variant, [model, *models])
     return arm
 
 
@@ -207,6 +217,7 @@ def make_run_config(
         seed=seed,
         stage=stage,
         pose=arm.pose,
+        test_pose=pose_of_test(arm.test_pose, stage),
         protocol=protocol,
         optim=Optim(**own_values("optim", setting)),  # type: ignore[arg-type]
         model=own_values("model", setting),

@@ -115,7 +115,11 @@ def _run_and_checkpoint(plan: Plan, arm: ArmPlan, kind: Kind) -> tuple[int, int]
     epochs, num_points = protocol.epochs, _num_points(protocol) if is_tested else 0
     run = FOLDER_AND_RECORDS + _blocks(epochs * EPOCH) + _blocks(num_classes * WANDB_CELL) + picture
     if is_tested:
-        run += _blocks(weights) + _blocks(protocol.test_images * 12 + BLOCK) + _blocks(num_points * POINT)
+        run += (
+            _blocks(weights)
+            + _blocks(protocol.test_images * (14 if arm.test_pose else 12) + BLOCK)
+            + _blocks(num_points * POINT)
+        )
         if has_look:
             run += _blocks((network.num_heads + 1) * min(protocol.test_images, MAX_MAPS) * 24 + BLOCK)
     if plan.study.wandb.mode != "disabled":

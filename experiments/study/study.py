@@ -25,7 +25,7 @@ T = TypeVar("T", bound="Protocol | Search | Study | Wandb")
 BUDGETS = ("smoke", "cpu", "night", "gpu")
 """Those that every study has, whether or not its file says anything of them; it may have others."""
 _SEEDS = ("final_seeds", "first_seed")
-_OF_BOTH = ("task", "poses", "variants", "claims", "protocol", "ladder", *_SEEDS)
+_OF_BOTH = ("task", "poses", "test_pose", "variants", "claims", "protocol", "ladder", *_SEEDS)
 """Keys of the file's top that a budget may have as well."""
 _TOP = ("name", *_OF_BOTH, "search", "wandb")
 """All of them, but for the budgets."""
@@ -38,6 +38,7 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 _NAME_WORDS = "a name of the letters a to z, digits, - and _"
 _OPTIONS = r"(?::[a-z_]+=[A-Za-z0-9_.-]+)*"
 _POSE = rf"[A-Za-z][A-Za-z0-9_]*{_OPTIONS}"
+_POSE_FORM = "of the form POSE or POSE:key=value"
 _VARIANT = rf"[a-z][a-z0-9_]*{_OPTIONS}(@[a-z][a-z0-9_]*{_OPTIONS})?(\+[a-z][a-z0-9_]*{_OPTIONS})*"
 _FORM = "of the form MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY+POLICY, each with :key=value where it has options"
 
@@ -118,6 +119,7 @@ class Study:
         variants: those that take part, each with the one that it is compared with (itself: with none).
         final_seeds: number of final runs for each variant and pose; tuning uses seed 0.
         first_seed: of the final runs; the others follow it. Another one repeats a study with fresh runs.
+        test_pose: what the test part of final runs is put under; empty: the same pose as the other images.
         own_images: whether a folder of the user's own images took the place of the file's task.
         asked: what a probe was asked, by the names of its options; empty for a study whose sizes are its file's.
         budgets: all that there are for the file. has_budget: whether it says anything of this one.
@@ -133,6 +135,7 @@ class Study:
     search: Search
     wandb: Wandb
     poses: tuple[str, ...] = ("upright",)
+    test_pose: str = ""
     protocol: Protocol = field(default_factory=Protocol)
     final_seeds: int = 5
     first_seed: int = 1
@@ -268,6 +271,7 @@ def _override(study: Study, section: Section) -> Study:
     readers: dict[str, Callable[[Section], Any]] = {
         "task": lambda section: section.text("task"),
         "poses": _poses,
+        "test_pose": lambda section: section.text("test_pose", pattern=_POSE, what=_POSE_FORM),
         "variants": _variants,
         "ladder": lambda section: read_ladder(section.section("ladder")),
     }
@@ -311,8 +315,8 @@ def _wandb(section: Section) -> Wandb:
 
 
 def _poses(section: Section) -> tuple[str, ...]:
-    items, what = section.items("poses"), "of the form POSE or POSE:key=value"
-    poses = tuple(items.text(key, pattern=_POSE, what=what) for key in items.values)
+    items = section.items("poses")
+    poses = tuple(items.text(key, pattern=_POSE, what=_POSE_FORM) for key in items.values)
     _check_unique(items, poses)
     return poses
 

@@ -183,7 +183,9 @@ def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> list[float]:
     for stage, protocol in [(kind.stage, kind.protocol) for kind in plan.kinds]:
         num_images = protocol.epochs * (protocol.train_images + EVALUATION_COST * protocol.val_images)
         if stage != "trial":  # compared with a forward pass it costs little to transform an image
-            num_tested = protocol.test_images + num_evaluations(protocol, protocol.test_images)
+            num_tested = (2 if arm.test_pose else 1) * protocol.test_images + num_evaluations(
+                protocol, protocol.test_images
+            )
             num_images += EVALUATION_COST * num_tested
         seconds.append(num_images / rate + RUN_OVERHEAD_S)
     return seconds

@@ -21,7 +21,7 @@ from typing import Any
 from experiments.images.draws import seed_of
 from experiments.machine.pace import Pace
 from experiments.runs.run import Job, failed_run_files
-from experiments.study.arms import ArmPlan, make_run_config
+from experiments.study.arms import ArmPlan, make_run_config, words_of_pose
 from experiments.study.plan import Plan
 from experiments.study.search import ArmSearch, Score, Setting, open_storage
 from experiments.study.search_space import Parameter
@@ -309,6 +309,7 @@ class Sweep:
                 **study.asked,
                 **overridden,
             },
+            **tested_pose(self.plan),
             **planned,
             "found": found | self.known.get("found", {}),  # by `auto`, when it first had to find it
             "spaces": began.get("spaces", {}) | spaces,  # a variant may be added, and one taken out
@@ -319,6 +320,12 @@ class Sweep:
 
 def _forms(parameters: Iterable[Parameter]) -> dict[str, Any]:
     return {parameter.name: parameter.wandb_form() for parameter in parameters}
+
+
+def tested_pose(plan: Plan) -> dict[str, Any]:
+    """The pose of the test part and what it is in words, where that has one of its own."""
+    arm = plan.arms[0]
+    return {"test_pose": {"name": arm.test_pose, "words": words_of_pose(arm.test_pose)}} if arm.test_pose else {}
 
 
 def check_same_task(ledger: Ledger, plan: Plan) -> None:

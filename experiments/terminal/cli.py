@@ -176,7 +176,11 @@ def find_run_defaults(arguments: Sequence[str]) -> dict[str, Any]:
     if given.sweep is None and not path.exists():
         return {}
     study = load_study(path, choose_budget(given.budget), given=given.set)
-    return {"protocol": dataclasses.asdict(study.protocol), "pose": study.poses[0]}
+    return {
+        "protocol": dataclasses.asdict(study.protocol),
+        "pose": study.poses[0],
+        "test_pose": study.test_pose,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -64,7 +64,8 @@ def tags(run: Json, more: list[str]) -> tuple[str, ...]:
     names = _names(run["config"]["variant"])
     pose = run["config"]["pose"]
     policies = [f"policy {name}" for name in names["policy"].split("+")]
-    all_tags = [run["task"]["label"], names["model"], f"pose {pose}", *policies, run["status"], *more]
+    tested = [f"test pose {run['config']['test_pose']}"] if "test_pose" in run["config"] else []
+    all_tags = [run["task"]["label"], names["model"], f"pose {pose}", *tested, *policies, run["status"], *more]
     return tuple(dict.fromkeys(tag[:64] for tag in all_tags if tag))  # W&B refuses longer ones
 
 

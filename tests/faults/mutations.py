@@ -133,15 +133,15 @@ MUTATIONS = (
     Mutation(
         "the key leaves the seed out",
         "ledger/config.py",
-        '"run": config, "task": content_hash}',
-        '"run": dataclasses.replace(config, seed=0), "task": content_hash}',
+        '"run": record, "task": content_hash}',
+        '"run": {**record, "seed": 0}, "task": content_hash}',
         "tests/ledger/test_config.py::test_every_field_changes_the_key",
     ),
     Mutation(
         "the key leaves the images out",
         "ledger/config.py",
-        '"run": config, "task": content_hash}',
-        '"run": config, "task": ""}',
+        '"run": record, "task": content_hash}',
+        '"run": record, "task": ""}',
         "tests/ledger/test_config.py::test_the_key_of_a_run_stays_what_it_is",
     ),
     Mutation(

@@ -43,6 +43,7 @@ CHANGED_RUN: dict[str, Any] = {
     "seed": 1,
     "stage": "trial",
     "pose": "R",
+    "test_pose": "R",
     "model": {"loc_lr_factor": 0.1},
     "policy": {"max_deg": 15.0},
     "prune_below": (0.5,),

@@ -72,6 +72,16 @@ RIVALS = [
 ]
 """Rivals of the spatial transformer, with options of their own."""
 
+TURNING = [
+    "cnn_its",
+    "cnn_its:num_turns=5:max_deg=60:confidence=curvature@lenet",
+    "amr",
+    "amr:num_angles=8:localisation=lenet",
+    "gid",
+    "gid:weight=centroid@lenet",
+]
+"""Rivals that turn images, and are not taught by the classifier how."""
+
 MEAN_C, STD_C = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
 
 

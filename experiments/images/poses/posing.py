@@ -41,7 +41,7 @@ def put_in_pose(
     pose = parse_pose(text)
     name, _ = split_name(text, "pose")
     device, image_px = pixels_NHWC.device, pixels_NHWC.shape[1]
-    if pose.num_draws == 0:
+    if pose.num_draws == 0 and pose.corners != "disc":
         return pixels_NHWC, no_pose(len(pixels_NHWC), device)
     size_px = posed_px(text, image_px)
     pool = pixels_NHWC if pool_MHWC is None else pool_MHWC

@@ -1,6 +1,7 @@
 """Upright: images as they are."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from experiments.images.poses.pose import POSES, Pose
 
@@ -8,4 +9,10 @@ from experiments.images.poses.pose import POSES, Pose
 @POSES.register("upright")
 @dataclass(frozen=True)
 class Upright(Pose):
-    """Images as they are."""
+    """Images as they are.
+
+    corners: `disc`: as turned images are, but for the turn: resampled, and black outside their inscribed disc. Nothing
+        but the turn tells them from images under `R`.
+    """
+
+    corners: Literal["zeros", "disc"] = "zeros"

@@ -17,6 +17,17 @@ from experiments.networks.models.ti_pooling import turned
 from experiments.networks.network import Batch, Network, Site
 
 
+def even_turns_deg(num_turns: int, max_deg: float) -> tuple[float, ...]:
+    """Equal steps from -max_deg to max_deg, both included; with 180 round the whole circle, from 0."""
+    if num_turns == 1:
+        return (0.0,)
+    if max_deg == 180:
+        return tuple(360 * turn / num_turns for turn in range(num_turns))
+    # Whole numbers first, so that the middle is 0 exactly.
+    last = num_turns - 1
+    return tuple(max_deg * (2 * turn - last) / last for turn in range(num_turns))
+
+
 @MODELS.register("cnn_tta")
 @dataclass(frozen=True)
 class CnnTta(UsualModel):
@@ -37,13 +48,7 @@ class CnnTta(UsualModel):
     @property
     def angles_deg(self) -> tuple[float, ...]:
         """By how much the copies are turned."""
-        if self.num_turns == 1:
-            return (0.0,)
-        if self.max_deg == 180:
-            return tuple(360 * turn / self.num_turns for turn in range(self.num_turns))
-        # Whole numbers first, so that the middle is 0 exactly.
-        last = self.num_turns - 1
-        return tuple(self.max_deg * (2 * turn - last) / last for turn in range(self.num_turns))
+        return even_turns_deg(self.num_turns, self.max_deg)
 
     def build(self, site: Site) -> Network:
         return TtaNetwork(site, self)

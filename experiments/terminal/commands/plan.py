@@ -62,6 +62,8 @@ def show_plan(console: Console, under_way: Sweep, expected: Estimate, num_worker
     about += [("Warning", text, "yellow") for text in image_warnings(plan.task, protocol)]
     for heading, text, colour in about:
         console.print(f"[bold]{as_markup(heading):6}[/] {as_markup(text)}", style=colour, highlight=False)
+    if tested := plan.arms[0].test_pose:
+        console.print(f"[bold]Tested[/] under the pose {tested}, and beside that as the others are", highlight=False)
     from_seed = f" from seed {study.first_seed}" if study.first_seed > 1 else ""
     console.print(
         f"[bold]Runs[/]  {count(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, width {protocol.width:g}, "
@@ -192,7 +194,10 @@ def changes(under_way: Sweep) -> Iterator[str]:
     if num := under_way.left_behind():
         was, now = (dataclasses.asdict(each) for each in (plan.settled or plan.protocol, plan.protocol))
         changed = [f"{name} {was[name]} -> {value}" for name, value in now.items() if was[name] != value]
+        tested = [(each.get("test_pose") or {}).get("name", "none") for each in (under_way.known, under_way.about)]
         why = f"protocol: {', '.join(changed)}" if changed else "its search, variants or seeds are not what they were"
+        if not changed and tested[0] != tested[1]:
+            why = f"test_pose: {' -> '.join(tested)}"
         yield (
             f"{count(num, 'finished run')} of this study will not count in it any more ({why}). "
             "Under another name, or with RUNS=, the study is one of its own."

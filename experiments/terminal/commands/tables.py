@@ -40,8 +40,7 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     from analysis.faults import kept
     from analysis.lost_runs import unfinished
     from analysis.report import NAME, is_made_from, write_report
-    from analysis.tables import build_tables, write_tables
-    from analysis.tables.transformer import IMPORTANCE
+    from analysis.tables import build_tables, tested_pose, transformer, write_tables
 
     out = reports / findings.study.name
     page, tables = out / NAME, build_tables(findings)
@@ -55,8 +54,12 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     if words:
         if "ablation" in tables:
             print_ablation(console, tables["ablation"])
+        if "test_pose" in tables:
+            hint = "test_pose.md has all notes."
+            print_tables(console, tables["test_pose"], lambda table: tested_pose.IMPORTANCE, hint)
         if "transformer" in tables:
-            print_tables(console, tables["transformer"], lambda table: IMPORTANCE, "transformer.md has all notes.")
+            hint = "transformer.md has all notes."
+            print_tables(console, tables["transformer"], lambda table: transformer.IMPORTANCE, hint)
         print_answer(console, *words)
     if is_new:
         print_drawing(console)

@@ -22,6 +22,7 @@ from tests.support.networks import (
     ON_BACKBONES,
     OPTIONS,
     RIVALS,
+    TURNING,
     build,
     built,
     model_of,
@@ -46,10 +47,10 @@ IDENTITIES = [
         )
     ),
 ]
-PLAIN_AT_FIRST = ("cnn", "cnn_recipe", "deformable", "ti_cnn")
-"""Models without maps that are the plain backbone before, or outside, training."""
+PLAIN_AT_FIRST = ("cnn", "cnn_recipe", "deformable", "ti_cnn", "amr")
+"""Models that are the plain backbone before, or outside, training, and whose maps the classifier does not teach."""
 
-every_network = pytest.mark.parametrize("name", [*NETWORKS, *(name for name in RIVALS if name not in NETWORKS)])
+every_network = pytest.mark.parametrize("name", list(dict.fromkeys([*NETWORKS, *RIVALS, *TURNING])))
 
 
 @every_network
