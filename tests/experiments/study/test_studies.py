@@ -105,6 +105,6 @@ def test_studies_of_plain_sgd_stay_what_they_were() -> None:
 
 
 def test_a_study_is_named_after_its_file() -> None:
-    assert len(STUDIES) == 15
+    assert len(STUDIES) == 16
     for name, path in STUDIES.items():
         assert load_study(path, "smoke").name == name.replace("_", "-")
