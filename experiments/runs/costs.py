@@ -7,6 +7,7 @@ import platform
 import resource
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ def count_train_flops(network: Network, image_px: int) -> float:
     """Floating-point operations of one image's forward and backward pass.
 
     Counted by torch.utils.flop_counter: convolutions and matrix products, a multiplication and an addition as two.
-    Sampling, normalisation and activations are not counted. Leaves gradients and statistics as they were.
+    Sampling, normalisation and activations are not counted. In the middle of training: what changes with its progress
+    has its mean there. Leaves gradients and statistics as they were.
     """
     device = next(network.parameters()).device
     state = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
     batch = Batch.of(torch.zeros(2, network.num_channels, image_px, image_px, device=device), network.num_draws)
+    batch = replace(batch, progress=0.5)
     with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
         logits_BX, penalty = network.logits_and_penalty(batch)
         loss = F.cross_entropy(logits_BX, torch.zeros(2, dtype=torch.int64, device=device))

@@ -119,6 +119,7 @@ def description(trained: Trained) -> dict[str, object]:
         "key": trained.key,
         "variant": trained.variant,
         "pose": trained.pose,
+        "test_pose": record["config"].get("test_pose", trained.pose),
         "seed": record["config"]["seed"],
         "task": record["task"],
         "image_px": trained.image_px,

@@ -271,7 +271,9 @@ def _override(study: Study, section: Section) -> Study:
     readers: dict[str, Callable[[Section], Any]] = {
         "task": lambda section: section.text("task"),
         "poses": _poses,
-        "test_pose": lambda section: section.text("test_pose", pattern=_POSE, what=_POSE_FORM),
+        "test_pose": lambda section: (
+            section.text("test_pose", pattern=_POSE, what=_POSE_FORM) if section.values["test_pose"] else ""
+        ),
         "variants": _variants,
         "ladder": lambda section: read_ladder(section.section("ladder")),
     }

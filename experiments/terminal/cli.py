@@ -239,8 +239,8 @@ def run_or_complain(
 def run_command(arguments: Sequence[str]) -> int:
     """Parse and run a command; returns its exit status. Raises whatever it raises."""
     runs = arguments[:1] == ["run"] and not {"-h", "--help"} & set(arguments)
-    if runs:  # whose defaults are known to what imports torch
-        print_opening("run", Namespace())
+    if runs and not any(each.startswith("--print_config") for each in arguments):  # which prints a file
+        print_opening("run", Namespace())  # its defaults are known to what imports torch
     line = command_line(find_run_defaults(arguments[1:]) if runs else None)
     if runs:  # jsonargparse would take what follows a second dot for an object of its own
         arguments = [re.sub(r"^(--policy\.\w+)\.(?=\w)", r"\1/", each) for each in arguments]

@@ -42,7 +42,8 @@ def run_name(run: Json) -> str:
     if config["stage"] == "trial":
         return f"{name} trial {run['key'][:6]}"
     size = f" at {size_of(run)}" if config["stage"] == "rung" else ""
-    return f"{name} s{config['seed']:02d}{size}"
+    tested = f" tested at {config['test_pose']}" if "test_pose" in config else ""
+    return f"{name} s{config['seed']:02d}{size}{tested}"
 
 
 def size_of(run: Json) -> str:

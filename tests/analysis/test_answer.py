@@ -277,6 +277,7 @@ def test_many_alike_are_told_together(tmp_path: Path) -> None:
         ("cnn_matched", "cnn", "other"),
         ("stn_affine", "cnn_matched", "transformer"),
         ("stn_affine", "oracle_unwarp", "other"),
+        ("oracle_unwarp:noise_deg=20", "cnn", "control"),
         ("stn_affine+affine", "deformable+affine", "other"),
     ],
 )

@@ -234,9 +234,12 @@ def test_files_of_claims_of_another_form_are_refused(project: Path, content: str
         differences(project)
 
 
+READING = "Reading docs/claims.yaml and the results it names ...\n"
+
+
 def test_command(project: Path) -> None:
     done = run("verify-docs", cwd=project)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "README.md: 14 numbers computed again\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{READING}README.md: 14 numbers computed again\n", "")
     edit(project / "README.md", "243,146", "243,147")
     done = run("verify-docs", cwd=project)
     assert done.returncode == 1

@@ -194,7 +194,7 @@ def test_names_that_are_as_near_as_each_other_are_all_named() -> None:
     assert nearest("max", ["max_deg", "max_scale", "max_shift", "p"]) == (
         "did you mean 'max_deg', 'max_scale' or 'max_shift'?"
     )
-    assert nearest("stn", MODELS) == "known: " + ", ".join(sorted(MODELS))
+    assert nearest("stn", BACKBONES) == "known: " + ", ".join(sorted(BACKBONES))
 
 
 def test_long_lists_are_cut_to_what_is_near_if_anything_is() -> None:

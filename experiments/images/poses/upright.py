@@ -9,7 +9,7 @@ from experiments.images.poses.pose import POSES, Pose
 @POSES.register("upright")
 @dataclass(frozen=True)
 class Upright(Pose):
-    """Images as they are.
+    """Upright images.
 
     corners: `disc`: as turned images are, but for the turn: resampled, and black outside their inscribed disc. Nothing
         but the turn tells them from images under `R`.

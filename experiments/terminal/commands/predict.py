@@ -35,7 +35,8 @@ def main(options: Namespace) -> int:
         print(json.dumps([as_json(prediction) for prediction in predictions], indent=1))
     else:
         label, accuracy = trained.record["task"]["label"], trained.record["result"]["test_accuracy"]
-        say_to(console)(f"{trained.variant} on {label}, test accuracy {accuracy:.1%}, run {trained.key}")
+        under = f" under {test_pose}" if (test_pose := trained.record["config"].get("test_pose")) else ""
+        say_to(console)(f"{trained.variant} on {label}, test accuracy {accuracy:.1%}{under}, run {trained.key}")
         if trained.pose != "upright":
             note = f"It knows images under the pose {trained.pose}; these are taken as they are."
             console.print(note, highlight=False)

@@ -18,7 +18,7 @@ from experiments.study.arms import network_of, typed_value
 from experiments.study.settled import FOUND, settled_protocol
 from experiments.study.study import read_protocol
 from experiments.study.sweep_file import Section
-from experiments.study.tested_pose import pose_of_test, spell_test_pose
+from experiments.study.tested_pose import check_learns_no_pose, pose_of_test, spell_test_pose
 from experiments.terminal.commands.options import read_study
 from experiments.terminal.display import epoch_line, print_tracking, run_line, say_to
 from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker, find_mode
@@ -53,7 +53,7 @@ def main(options: Namespace) -> int:
         seed=options.seed,
         stage=options.stage,
         pose=options.pose,
-        test_pose=pose_of_test(options.test_pose, options.stage),
+        test_pose=options.test_pose,
         protocol=protocol,
         optim=Optim(**vars(options.optim)),
         model=own_values("model", setting),
@@ -90,9 +90,12 @@ def full_setting(variant: Variant, options: Namespace) -> dict[str, Value]:
 def check_variant(options: Namespace) -> Variant:
     """The run's variant. Raises UserError for names and hyper-parameters that do not exist."""
     variant = parse_variant(options.variant)
-    build_model(variant, options.model)
+    model = build_model(variant, options.model)
     options.pose = spell_pose(options.pose)
-    options.test_pose = spell_test_pose(options.test_pose, options.pose, options.protocol.image_px)
+    test_pose = pose_of_test(options.test_pose, options.stage)
+    options.test_pose = spell_test_pose(test_pose, options.pose, options.protocol.image_px)
+    if options.test_pose:
+        check_learns_no_pose("run", variant, [model])
     build_policy(variant, options.policy)
     if options.seed < 0:
         raise UserError(f"seed: {options.seed} is negative")

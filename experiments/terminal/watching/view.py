@@ -176,7 +176,7 @@ class Watcher:
     def _counts(self, manifest: Mapping[str, Any]) -> tuple[int, int]:
         """Runs of the study that are finished, and that it is to have; 0 where that is not known yet."""
         listed = [key for arm in manifest.get("arms", ()) for key in keys_of(arm)]
-        is_open = any(not arm["finals"] for arm in manifest.get("arms", ()))
+        is_open = manifest.get("num_finals") != 0 and any(not arm["finals"] for arm in manifest.get("arms", ()))
         return sum(key in self._ended for key in listed), 0 if is_open else len(listed)
 
     def _state(
@@ -194,7 +194,7 @@ class Watcher:
             return "Idle: no sweep is at work here"
         if runs and finished >= runs:
             return f"Finished: all {count(runs, 'run')} are made; no sweep is at work here"
-        return f"Idle: {count(finished, 'run')} made, others are missing; the same `make sweep` goes on"
+        return f"Idle: {count(finished, 'run')} made, others are missing; the same command goes on"
 
     def _running(self, key: str, mark: Mapping[str, Any], arms: Arms) -> Running:
         pose, variant = str(mark.get("pose", "")), str(mark.get("variant", key))

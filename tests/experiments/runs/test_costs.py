@@ -52,6 +52,13 @@ def test_steps_heads_and_guidance_cost_what_they_look_at():
     assert guided - alone > localisation
 
 
+def test_what_changes_with_training_s_progress_is_counted_in_its_middle():
+    names = [f"realign:localisation=lenet:bins=36:blur_px=0:rounds={rounds}@lenet" for rounds in (2, 4)]
+    two, four = (count_train_flops(build(name), 32) for name in names)
+    # Then two rounds of four are behind it, and one of two; their maps are composed, which is next to nothing.
+    assert four - two == pytest.approx(SCORED + 2 * 32 * (36 - 1), rel=1e-4)
+
+
 FIRST, SECOND = 2 * 5 * 5 * 3 * 10 * 28 * 28, 2 * 5 * 5 * 10 * 20 * 10 * 10
 LENET = FIRST + SECOND + 2 * 500 * 50 + 2 * 50 * 10
 """One image through the backbone `lenet`: its convolutions, and its dense layers."""

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pytest
 import safetensors.numpy
+import yaml
 
 from experiments.study.arms import check_arms, make_run_config
 from experiments.study.study import load_study
@@ -79,6 +80,12 @@ def test_a_budget_may_have_its_own(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path, **small("R", budgets={"smoke": {"test_pose": "R:max_deg=30:corners=disc"}}))
     assert [load_study(sweep, budget).test_pose for budget in ("cpu", "smoke")] == ["R", "R:max_deg=30:corners=disc"]
     assert check_arms(load_study(sweep, "smoke"))[0].test_pose == "R:max_deg=30"
+
+
+def test_it_can_be_taken_away(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, **small("R", budgets={"smoke": {"test_pose": None}}))
+    assert load_study(sweep, "smoke").test_pose == ""
+    assert load_study(sweep, "cpu", given=["test_pose="]).test_pose == ""
 
 
 def test_final_runs_have_it_and_trials_are_those_of_a_study_without(tmp_path: Path) -> None:
@@ -161,7 +168,9 @@ def test_a_run_by_itself_has_the_study_s_and_is_refused_alike(
     options = ["--sweep", str(sweep), "--budget", "smoke", "--runs", str(tmp_path / "runs"), "--variant", "cnn"]
     with pytest.raises(SystemExit, match="0"):
         main(["run", *options, "--print_config"])
-    assert "test_pose: R\n" in capsys.readouterr().out
+    assert yaml.safe_load(capsys.readouterr().out)["test_pose"] == "R"
+    assert main(["run", *options, "--variant", "stn_supervised", "--stage", "final"]) == 2
+    assert "stn_supervised is told the poses of training images" in capsys.readouterr().err
     assert main(["run", *options, "--pose", "RTS", "--stage", "final"]) == 2
     assert capsys.readouterr().err == (
         "error: test_pose: 'R' goes with upright training images, and these have the pose 'RTS'\n"

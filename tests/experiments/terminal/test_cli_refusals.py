@@ -322,7 +322,7 @@ def test_what_a_person_wrote_cannot_break_the_line(here: Path, capsys: pytest.Ca
 def test_a_refusal_through_the_shell(here: Path) -> None:
     write_sweep(here)
     ended = run("sweep", "--budget", "huge", cwd=here)
-    assert (ended.returncode, ended.stdout) == (2, "")
+    assert (ended.returncode, ended.stdout) == (2, "Reading the study sweep.yaml ...\n")
     assert ended.stderr == "error: sweep.yaml: budgets: there is no budget 'huge'; known: cpu, gpu, night, smoke\n"
     assert [path.name for path in here.iterdir()] == ["sweep.yaml"]
 

@@ -66,7 +66,18 @@ def test_every_path_is_refused_whose_home_is_not_known(command, option, here, ca
 
 def test_these_are_all_the_paths_there_are() -> None:
     found = {option for _, option in path_options()}
-    assert found == {"--sweep", "--data", "--runs", "--reports", "--claims", "--out", "path", "ledger", "images"}
+    assert found == {
+        "--sweep",
+        "--data",
+        "--runs",
+        "--reports",
+        "--claims",
+        "--out",
+        "--html",
+        "path",
+        "ledger",
+        "images",
+    }
 
 
 @pytest.mark.long

@@ -106,7 +106,7 @@ def test_the_sweep_says_how_far_it_is_and_time_goes_on(ledger: Ledger) -> None:
 
 def test_an_idle_and_a_finished_and_an_empty_ledger_say_so(ledger: Ledger, tmp_path: Path) -> None:
     ledger.forget_running("stn_affine-14")
-    assert Watcher(ledger).look().state.startswith("Idle: 29 runs made, others are missing; the same `make sweep`")
+    assert Watcher(ledger).look().state.startswith("Idle: 29 runs made, others are missing; the same command")
     done = tmp_path / "done"
     write_study(done, [write_arm(done, "cnn", "cnn", [0.5]), write_arm(done, "stn", "cnn", [0.5])])
     assert Watcher(Ledger(done)).look().state == "Finished: all 8 runs are made; no sweep is at work here"
