@@ -1,6 +1,5 @@
 """`watch`: what is being trained, as it goes. Reads a ledger that others write, and writes nothing into it."""
 
-import os
 import time
 from contextlib import ExitStack
 from datetime import datetime
@@ -16,6 +15,7 @@ from experiments.terminal.watching.page import live_page
 from experiments.terminal.watching.screen import Screen
 from experiments.terminal.watching.view import View, Watcher
 from ledger.errors import UserError
+from ledger.files import write_atomically
 from ledger.ledger import Ledger
 
 LOOK_S = 1.0
@@ -73,10 +73,4 @@ def checked_page(path: Path | None, ledger: Ledger) -> Path | None:
 
 
 def write_page(path: Path, view: View, *, is_last: bool) -> None:
-    """Whole or not at all, since a browser reads it at any time; not flushed, since it is soon another one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(live_page(view, now(), is_last=is_last), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, live_page(view, now(), is_last=is_last).encode())  # a browser reads it at any time
