@@ -38,3 +38,12 @@ class UsualModel(Ranged, Model):
 
     def lr_factors(self) -> Mapping[str, float]:
         return {}
+
+
+class LocalisingModel(UsualModel):
+    """A model with a localisation network. loc_lr_factor: its learning rate as a factor of the base rate."""
+
+    loc_lr_factor: float
+
+    def lr_factors(self) -> Mapping[str, float]:
+        return {"localisation": self.loc_lr_factor}

@@ -4,7 +4,7 @@ Legend: B images, C channels, H rows, W columns, S parameters of all heads.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from baselines.backbones import Backbone
 from baselines.ranges import at_least, within
-from experiments.networks.model import UsualModel
+from experiments.networks.model import LocalisingModel
 from experiments.networks.network import Batch, Network, Site
 from ledger.roles import Role
 from stn.blur import blur, sigma_px
@@ -27,7 +27,7 @@ from stn.transformer import SpatialTransformer
 
 
 @dataclass(frozen=True)
-class Stn(UsualModel):
+class Stn(LocalisingModel):
     """A spatial transformer in or before a backbone. Every field is a factor that can be tuned or ablated.
 
     loc_lr_factor: learning rate of the localisation network as a factor of the base rate
@@ -99,9 +99,6 @@ class Stn(UsualModel):
 
     def build(self, site: Site) -> Network:
         return StnNetwork(site, self)
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {"localisation": self.loc_lr_factor}
 
 
 @contextmanager

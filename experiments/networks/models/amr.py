@@ -3,7 +3,6 @@
 Legend: B images, C channels, H rows, W columns, K angles that are told apart.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,18 +12,18 @@ from torch import Tensor
 
 from baselines.ranges import at_least, within
 from experiments.images.resampling import resample
-from experiments.networks.model import UsualModel
+from experiments.networks.model import LocalisingModel
 from experiments.networks.models import MODELS
-from experiments.networks.models.canonical import each_turned, turn
 from experiments.networks.network import Batch, Network, Site
+from experiments.networks.turning import TurningNetwork, turn
 from stn.localisation import LOCALISATIONS, predict
-from stn.maps import Map, in_float32
+from stn.maps import in_float32
 from stn.sampler import base_grid
 
 
 @MODELS.register("amr")
 @dataclass(frozen=True)
-class Amr(UsualModel):
+class Amr(LocalisingModel):
     """The plain network, which is shown images turned back by the angle that a second network sees in them.
 
     In training the classifier sees the images as they are, and the second network each one turned by an angle drawn
@@ -48,11 +47,8 @@ class Amr(UsualModel):
     def build(self, site: Site) -> Network:
         return AmrNetwork(site, self)
 
-    def lr_factors(self) -> Mapping[str, float]:
-        return {"localisation": self.loc_lr_factor}
 
-
-class AmrNetwork(Network):
+class AmrNetwork(TurningNetwork):
     """A backbone, and a network that names the angle by which an image is turned."""
 
     def __init__(self, site: Site, model: Amr) -> None:
@@ -69,16 +65,9 @@ class AmrNetwork(Network):
         seen_BCHW = (turned_BCHW * disc_HW).contiguous(memory_format=torch.channels_last)
         return predict(self.localisation, self.normalise(seen_BCHW))
 
-    def back_deg(self, raw_BCHW: Tensor) -> Tensor:
-        """By how many degrees each image is to be turned counter-clockwise, (B,)."""
+    def turn_deg(self, raw_BCHW: Tensor) -> Tensor:
         as_it_is_B = torch.zeros(raw_BCHW.shape[0], device=raw_BCHW.device)
         return self.angle_logits(raw_BCHW, as_it_is_B).argmax(1) * (-360 / self.num_angles)
-
-    def maps(self, batch: Batch) -> list[Map]:
-        return [turn(self.back_deg(batch.raw_BCHW))]
-
-    def look(self, batch: Batch) -> Tensor:
-        return each_turned(batch.raw_BCHW, self.back_deg(batch.raw_BCHW))
 
     def forward(self, batch: Batch) -> Tensor:
         return self.backbone(self.normalise(batch.raw_BCHW if self.training else self.look(batch)))

@@ -3,8 +3,6 @@
 Legend: K copies of an image, B images, C channels, H rows, W columns, V numbers that the scorer gives, X logits.
 """
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,14 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.ranges import at_least, within
-from experiments.networks.model import UsualModel
+from experiments.networks.model import LocalisingModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
+from experiments.networks.turning import TurningNetwork, each_turned, turn, turned
 from ledger.roles import Role
-from stn.affine import from_parts
 from stn.localisation import LOCALISATIONS, predict
-from stn.maps import AffineMap, Map, circle, in_float32
-from stn.sampler import Sampler
+from stn.maps import circle, in_float32
 
 NUM_FEATURES = 32
 """Of a copy, where the contrastive loss compares copies by them; the first one is its score."""
@@ -28,7 +25,7 @@ NUM_FEATURES = 32
 
 @MODELS.register("canonical")
 @dataclass(frozen=True)
-class Canonical(UsualModel):
+class Canonical(LocalisingModel):
     """A network that sees each image turned as a small network likes it best.
 
     That network, the scorer, looks at turned copies of the image one by one. An image that is turned by one step has
@@ -99,11 +96,8 @@ class Canonical(UsualModel):
     def build(self, site: Site) -> Network:
         return CanonicalNetwork(site, self)
 
-    def lr_factors(self) -> Mapping[str, float]:
-        return {"localisation": self.loc_lr_factor}
 
-
-class CanonicalNetwork(Network):
+class CanonicalNetwork(TurningNetwork):
     """A scorer of turned copies, and a backbone."""
 
     def __init__(self, site: Site, model: Canonical) -> None:
@@ -133,15 +127,8 @@ class CanonicalNetwork(Network):
         features_NV = predict(self.localisation, self.normalise(copies_KBCHW.flatten(0, 1)))
         return features_NV.unflatten(0, copies_KBCHW.shape[:2]).transpose(0, 1)
 
-    def best(self, raw_BCHW: Tensor) -> Tensor:
-        """By how many degrees each image is to be turned counter-clockwise, (B,)."""
+    def turn_deg(self, raw_BCHW: Tensor) -> Tensor:
         return self.angle_deg_K[self.features(raw_BCHW)[:, :, 0].argmax(1)]
-
-    def maps(self, batch: Batch) -> list[Map]:
-        return [turn(self.best(batch.raw_BCHW))]
-
-    def look(self, batch: Batch) -> Tensor:
-        return each_turned(batch.raw_BCHW, self.best(batch.raw_BCHW))
 
     def forward(self, batch: Batch) -> Tensor:
         return self.logits_of(batch, self.features(batch.raw_BCHW)[:, :, 0])
@@ -196,30 +183,3 @@ class CanonicalNetwork(Network):
         copy_KN2 = turn(self.angle_deg_K).apply(points_N2)
         true_BN2 = batch.poses.from_upright().apply(points_N2)
         return (copy_KN2[None] - true_BN2[:, None]).square().sum((2, 3)).argmin(1)
-
-
-def turned(raw_BCHW: Tensor, angle_deg: float) -> Tensor:
-    """Square images turned counter-clockwise about their centre, bilinear, black outside; in channels-last memory.
-
-    Quarter turns move pixels and nothing else, and come first: the copies of an image and those of the same image
-    turned by a quarter are the same, bit for bit.
-    """
-    quarters, rest_deg = divmod(angle_deg, 90)
-    raw_BCHW = raw_BCHW.rot90(int(quarters), (2, 3))
-    if rest_deg:
-        raw_BCHW = Sampler()(raw_BCHW, turn(torch.full((raw_BCHW.shape[0],), rest_deg, device=raw_BCHW.device)))
-    return raw_BCHW.contiguous(memory_format=torch.channels_last)
-
-
-def each_turned(raw_BCHW: Tensor, angle_deg_B: Tensor) -> Tensor:
-    """As `turned`, each image by an angle of its own."""
-    quarters_B = torch.div(angle_deg_B, 90, rounding_mode="floor")
-    quarter_4BCHW = torch.stack([raw_BCHW.rot90(quarters, (2, 3)) for quarters in range(4)])
-    chosen_BCHW = quarter_4BCHW[quarters_B.long() % 4, torch.arange(raw_BCHW.shape[0], device=raw_BCHW.device)]
-    x_BCHW = Sampler()(chosen_BCHW, turn(angle_deg_B - 90 * quarters_B))
-    return x_BCHW.contiguous(memory_format=torch.channels_last)
-
-
-def turn(angle_deg_B: Tensor) -> AffineMap:
-    """The maps under which images are sampled to turn them counter-clockwise."""
-    return AffineMap(from_parts(angle_rad_B=angle_deg_B * (math.pi / 180)))

@@ -12,10 +12,8 @@ from torch import Tensor
 from baselines.ranges import within
 from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
-from experiments.networks.models.canonical import each_turned, turn, turned
-from experiments.networks.models.cnn_tta import even_turns_deg
 from experiments.networks.network import Batch, Network, Site
-from stn.maps import Map
+from experiments.networks.turning import TurningNetwork, even_turns_deg, turned
 
 SMOOTHING_SD, SMOOTHING_RADIUS = 2.0, 3
 """In steps of the orbit, as in the authors' program."""
@@ -44,7 +42,7 @@ class CnnIts(UsualModel):
         return SearchingNetwork(site, self)
 
 
-class SearchingNetwork(Network):
+class SearchingNetwork(TurningNetwork):
     """A backbone, and in evaluation a search for the copy to ask it about."""
 
     def __init__(self, site: Site, model: CnnIts) -> None:
@@ -64,15 +62,8 @@ class SearchingNetwork(Network):
             sure_BK = peakedness(sure_BK, is_circle=self.model.max_deg == 180)
         return sure_BK.argmax(1)
 
-    def best_deg(self, raw_BCHW: Tensor) -> Tensor:
-        """By how many degrees each image is to be turned counter-clockwise, (B,)."""
+    def turn_deg(self, raw_BCHW: Tensor) -> Tensor:
         return torch.tensor(self.angles_deg, device=raw_BCHW.device)[self.best(self.answers(raw_BCHW))]
-
-    def maps(self, batch: Batch) -> list[Map]:
-        return [turn(self.best_deg(batch.raw_BCHW))]
-
-    def look(self, batch: Batch) -> Tensor:
-        return each_turned(batch.raw_BCHW, self.best_deg(batch.raw_BCHW))
 
     def forward(self, batch: Batch) -> Tensor:
         if self.training:

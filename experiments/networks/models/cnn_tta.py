@@ -15,17 +15,7 @@ from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.models.ti_pooling import turned
 from experiments.networks.network import Batch, Network, Site
-
-
-def even_turns_deg(num_turns: int, max_deg: float) -> tuple[float, ...]:
-    """Equal steps from -max_deg to max_deg, both included; with 180 round the whole circle, from 0."""
-    if num_turns == 1:
-        return (0.0,)
-    if max_deg == 180:
-        return tuple(360 * turn / num_turns for turn in range(num_turns))
-    # Whole numbers first, so that the middle is 0 exactly.
-    last = num_turns - 1
-    return tuple(max_deg * (2 * turn - last) / last for turn in range(num_turns))
+from experiments.networks.turning import even_turns_deg
 
 
 @MODELS.register("cnn_tta")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
-from experiments.networks.models.canonical import turn
 from experiments.networks.network import GivenMapsNetwork, Network, Site
+from experiments.networks.turning import turn
 from stn.sampler import base_grid
 
 

@@ -4,7 +4,6 @@ Legend: B images, C channels, H rows, W columns, X logits.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from baselines.ranges import at_least, within
-from experiments.networks.model import UsualModel
+from experiments.networks.model import LocalisingModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
 from experiments.networks.spatial_transformer import statistics_kept
@@ -28,7 +27,7 @@ from stn.transformer import SpatialTransformer
 
 @MODELS.register("realign")
 @dataclass(frozen=True)
-class Realign(UsualModel):
+class Realign(LocalisingModel):
     """A network that aligns images by the turns that it believes they have; it learns these from turns of its own.
 
     The localisation network is shown each training image turned further by a known angle, and learns to undo that, by a
@@ -65,9 +64,6 @@ class Realign(UsualModel):
 
     def build(self, site: Site) -> Network:
         return RealignNetwork(site, self)
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {"localisation": self.loc_lr_factor}
 
 
 class RealignNetwork(Network):

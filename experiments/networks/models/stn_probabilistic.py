@@ -13,7 +13,7 @@ from torch import Tensor
 
 from baselines.ranges import at_least, within
 from experiments.images.draws import normal
-from experiments.networks.model import UsualModel
+from experiments.networks.model import LocalisingModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
 from stn.affine import from_parts
@@ -40,7 +40,7 @@ def map_of(params_BP: Tensor) -> AffineMap:
 
 @MODELS.register("stn_probabilistic")
 @dataclass(frozen=True)
-class StnProbabilistic(UsualModel):
+class StnProbabilistic(LocalisingModel):
     """A spatial transformer that predicts a distribution of maps for each image, and averages the answers.
 
     The localisation network gives mean and standard deviation of each of a map's parameters, which are independent
@@ -78,9 +78,6 @@ class StnProbabilistic(UsualModel):
 
     def build(self, site: Site) -> Network:
         return ProbabilisticNetwork(site, self)
-
-    def lr_factors(self) -> Mapping[str, float]:
-        return {"localisation": self.loc_lr_factor}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from experiments.images.poses import parse_pose
-from experiments.networks.models.canonical import CanonicalNetwork, each_turned, turned
+from experiments.networks.models.canonical import CanonicalNetwork
 from experiments.networks.network import Batch
+from experiments.networks.turning import each_turned, turned
 from ledger.errors import UserError
 from stn.sampler import Sampler
 from tests.support.networks import build, some_batch
@@ -47,11 +48,11 @@ def test_images_are_turned_counter_clockwise_as_scipy_turns_them():
 )
 def test_the_canonical_form_of_an_image_turned_by_a_quarter_is_the_same_bit_for_bit(name):
     network, x_BCHW = scoring(name), torch.rand(16, 3, 32, 32)
-    chosen, form = network.best(x_BCHW), network.look(Batch.of(x_BCHW))
+    chosen, form = network.turn_deg(x_BCHW), network.look(Batch.of(x_BCHW))
     assert len(chosen.unique()) > 2
     for quarters in (1, 2, 3):
         again_BCHW = x_BCHW.rot90(quarters, (2, 3))
-        assert torch.equal((network.best(again_BCHW) + 90 * quarters) % 360, chosen)
+        assert torch.equal((network.turn_deg(again_BCHW) + 90 * quarters) % 360, chosen)
         assert torch.equal(network.look(Batch.of(again_BCHW)), form)
         assert torch.equal(network(Batch.of(again_BCHW)), network(Batch.of(x_BCHW)))
 
@@ -60,7 +61,7 @@ def test_turned_by_one_step_the_choice_turns_by_one_step():
     network, x_BCHW = scoring("canonical:num_turns=8"), smooth(64)
     disc_HW = torch.linspace(-1, 1, 32).square()[:, None] + torch.linspace(-1, 1, 32).square() <= 1
     x_BCHW = x_BCHW * disc_HW
-    chosen, after = network.best(x_BCHW), network.best(turned(x_BCHW, 45.0))
+    chosen, after = network.turn_deg(x_BCHW), network.turn_deg(turned(x_BCHW, 45.0))
     assert ((after + 45 - chosen) % 360 == 0).float().mean() > 0.6  # by chance one in eight; the rest is resampling
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from experiments.images.poses import put_in_pose
 from experiments.networks.models.amr import AmrNetwork
-from experiments.networks.models.canonical import turned
 from experiments.networks.models.cnn_its import SearchingNetwork, peakedness
 from experiments.networks.models.gid import direction_deg
 from experiments.networks.network import Batch, GivenMapsNetwork, Network
+from experiments.networks.turning import turned
 from tests.support.networks import TURNING, build, built, some_batch
 
 
@@ -65,7 +65,7 @@ def test_the_copy_of_the_lowest_energy_is_asked() -> None:
     assert isinstance(network, SearchingNetwork)
     x_BCHW, chosen = smooth(12), []
     with torch.inference_mode():
-        found_BX, best_deg_B = network(Batch.of(x_BCHW)), network.best_deg(x_BCHW)
+        found_BX, best_deg_B = network(Batch.of(x_BCHW)), network.turn_deg(x_BCHW)
         for image, (logits_X, best_deg) in enumerate(zip(found_BX.numpy(), best_deg_B.tolist(), strict=True)):
             answers = {
                 angle_deg: network.backbone(network.normalise(turned(x_BCHW[image : image + 1], angle_deg)))[0].numpy()
@@ -156,7 +156,7 @@ def test_an_image_is_turned_back_by_the_angle_that_is_seen_in_it() -> None:
     network = amr().eval()
     network.localisation = ReadsSpots()  # type: ignore[assignment]
     x_BCHW = spots([0.0, 45.0, 90.0, -135.0])
-    assert network.back_deg(x_BCHW).tolist() == [0, -45, -90, -225]
+    assert network.turn_deg(x_BCHW).tolist() == [0, -45, -90, -225]
     seen_BCHW = network.look(Batch.of(x_BCHW))
     torch.testing.assert_close(seen_BCHW, x_BCHW[:1].expand_as(seen_BCHW), atol=0.08, rtol=0)
 
@@ -207,5 +207,5 @@ def test_it_learns_to_see_the_angle_from_upright_images_alone() -> None:
         penalty.backward()
         optimiser.step()
     angles = [45.0 * step for step in range(8)]
-    back = network.eval().back_deg(spots(angles))
+    back = network.eval().turn_deg(spots(angles))
     assert ((back + torch.tensor(angles)) % 360).tolist() == [0] * 8
