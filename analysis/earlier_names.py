@@ -32,7 +32,7 @@ MODELS: Mapping[str, tuple[Role, str]] = {
     "ti_pooling": ("other", "a network that sees several turned copies and keeps the strongest answer"),
 }
 _POSES = {
-    "upright": "images as they are",
+    "upright": "upright images",
     "R": "turned images",
     "RTS": "turned, scaled and shifted images",
     "P": "images in perspective",

@@ -241,9 +241,9 @@ def test_poses_are_told_apart(tmp_path: Path) -> None:
     write_study(tmp_path, arms)
     findings = find(tmp_path, STUDY)
     first, second = answer(findings)
-    assert first.startswith("Images as they are (upright): stn_affine is exactly")
+    assert first.startswith("Upright images (upright): stn_affine is exactly")
     assert second.startswith("Turned images (R:max_deg=30): stn_affine is exactly")
-    assert "32 px, tuned once. Images as they are (upright): learning" in headline(findings)
+    assert "32 px, tuned once. Upright images (upright): learning" in headline(findings)
 
 
 def test_many_alike_are_told_together(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Upright: images as they are."""
+"""Upright images, the pose that leaves images as they are."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -91,7 +91,7 @@ def test_other_tables_have_the_upright_accuracy_beside_the_judged_one(tmp_path: 
 
 def test_sentences_name_both_poses(tmp_path: Path) -> None:
     findings = study_of(tmp_path)
-    both = "images as they are (upright), tested on turned images (R:max_deg=180)"
+    both = "upright images (upright), tested on turned images (R:max_deg=180)"
     assert headline(findings).startswith(f"On Tiny (JPEG), {both}, ")
     assert f"pose: {both}. A pose is" in method(findings)[0]
     assert "the test part under R:max_deg=180" in built("ablation", findings).notes[0]

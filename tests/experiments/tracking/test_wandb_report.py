@@ -86,7 +86,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "wandb/settings").write_text("[default]\nof_another_version = 1\n")  # of which W&B would say much
     done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split() == ["specs/workspace.json", "specs/report.json"]
+    assert done.stdout.splitlines() == ["Reading the ledger runs ...", "specs/workspace.json", "specs/report.json"]
     return folder
 
 
