@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 Schedule = Literal["triangle", "one_cycle", "constant"]
 """How the learning rate goes over a run; experiments/runs/schedule.py."""
+Fit = Literal["crop", "pad", "stretch"]
+"""How a picture that is not square becomes a square image: its middle square, or all of it, with black bars at two of
+its sides or with its width and height resized each by a factor of its own."""
 
 RESULT_FORMAT = 5
 """Version of what the ledger stores. Part of every key, so results of two formats never meet in one table."""
@@ -38,6 +41,7 @@ class Protocol:
         device: kind of device; `auto` takes a GPU where there is one.
         robustness: how densely final runs are measured over angles, scales, shifts and corruptions, if at all.
         robustness_images: test images that this is measured on; 0 takes all.
+        fit: how pictures of the user's own that are not square become square.
     """
 
     image_px: int = 32
@@ -57,6 +61,11 @@ class Protocol:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     robustness: Literal["none", "quick", "full"] = "quick"
     robustness_images: int = 256
+    fit: Fit = "crop"
+
+
+LATER = ("fit",)
+"""Fields of a protocol that came later than others: at their defaults no record has them, so that keys stay."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +128,16 @@ def kind_of_run(run: RunConfig) -> RunKind:
 
 def config_record(run: RunConfig) -> dict[str, Any]:
     """What run.json has of a configuration. What came later than others is left out where it changes nothing."""
-    record = dataclasses.asdict(run)
+    record = dataclasses.asdict(run) | {"protocol": protocol_record(run.protocol)}
     if not run.test_pose:
         del record["test_pose"]
     return record
+
+
+def protocol_record(protocol: Protocol) -> dict[str, Any]:
+    """What run.json and study.json have of a protocol, and what its hash is made of."""
+    values, usual = dataclasses.asdict(protocol), Protocol()
+    return {name: value for name, value in values.items() if name not in LATER or value != getattr(usual, name)}
 
 
 def canonical(value: Any) -> str:
@@ -147,7 +162,7 @@ def run_key(config: RunConfig | Mapping[str, Any], content_hash: str, version: i
 
 def protocol_hash(protocol: Protocol | Mapping[str, Any]) -> str:
     """8 hex digits that tell protocols, or what run.json has of them, apart; tables refuse to mix two."""
-    return sha256_of(protocol)[:8]
+    return sha256_of(protocol_record(protocol) if isinstance(protocol, Protocol) else protocol)[:8]
 
 
 def num_steps(num_images: int, batch_size: int, epochs: int) -> int:

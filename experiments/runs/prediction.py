@@ -17,6 +17,7 @@ from experiments.networks.network import Batch
 from experiments.runs.diagnostics import POINTS, fit_affine, turn
 from experiments.runs.pictures import seen
 from experiments.runs.trained import Classifier, Trained
+from ledger.config import Fit
 from ledger.errors import UserError
 from stn.sampler import base_grid
 
@@ -55,8 +56,10 @@ class Prediction:
     look: Look | None
 
 
-def read_image(file: Path, image_px: int, to_rgb: ToRgb = USUAL, num_channels: int = 3) -> npt.NDArray[np.uint8]:
-    """The image as a task's are read: first frame, upright, its middle square, on their ground and their scale.
+def read_image(
+    file: Path, image_px: int, to_rgb: ToRgb = USUAL, num_channels: int = 3, fit: Fit = "crop"
+) -> npt.NDArray[np.uint8]:
+    """The image as a task's are read: first frame, upright, square as they are, on their ground and their scale.
 
     Colours become the grey of the same brightness (ITU-R BT.601) where the task's images have one channel.
     Raises UserError.
@@ -66,7 +69,7 @@ def read_image(file: Path, image_px: int, to_rgb: ToRgb = USUAL, num_channels: i
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow wonders about either stops `decode` or does not matter
-            pixels_HWC, _ = decode(file, image_px, to_rgb)
+            pixels_HWC, _ = decode(file, image_px, to_rgb, fit)
     except Exception as error:  # Pillow raises a dozen kinds for files that are damaged
         raise UserError(f"image {str(file)!r}: cannot be read: {reason(error)}") from None
     return pixels_HWC if num_channels == 3 else np.asarray(Image.fromarray(pixels_HWC).convert("L"))[..., None]
@@ -75,7 +78,8 @@ def read_image(file: Path, image_px: int, to_rgb: ToRgb = USUAL, num_channels: i
 @torch.inference_mode()
 def predict(trained: Trained, files: list[Path]) -> list[Prediction]:
     """What the network says of each image file, in their order. Raises UserError for one that cannot be read."""
-    images = [read_image(file, trained.image_px, trained.to_rgb, trained.num_channels) for file in files]
+    how = trained.image_px, trained.to_rgb, trained.num_channels, trained.fit
+    images = [read_image(file, *how) for file in files]
     predictions = []
     for file, image_HWC in zip(files, images, strict=True):
         raw_1CHW = torch.tensor(image_HWC).permute(2, 0, 1)[None].float() / 255

@@ -25,7 +25,7 @@ from experiments.runs.images import DeviceImages, channel_statistics, is_posed_a
 from experiments.runs.pictures import before_and_after
 from experiments.runs.training import Row, train
 from ledger.checksums import SUMS
-from ledger.config import RESULT_FORMAT, RunConfig, config_record, protocol_hash, run_key
+from ledger.config import RESULT_FORMAT, Fit, RunConfig, config_record, protocol_hash, run_key
 from ledger.files import to_json
 from ledger.ledger import Ledger
 from ledger.private_text import without_folders
@@ -43,8 +43,8 @@ MAX_ERROR = 1000
 class Source:
     """Where a worker finds a task.
 
-    task: as load_task takes it. cache: folder of decoded images. content_hash: of images that the cache has, where they
-    cannot be made from their source; `task` is their task's name then.
+    task, fit: as load_task takes them. cache: folder of decoded images. content_hash: of images that the cache has,
+    where they cannot be made from their source; `task` is their task's name then.
     """
 
     task: str
@@ -52,6 +52,7 @@ class Source:
     image_px: int
     cache: Path
     content_hash: str = ""
+    fit: Fit = "crop"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class Outcome:
 def _load(source: Source) -> Task:
     task, label, cache = source.task, source.label, source.cache
     if not source.content_hash:
-        return load_task(task, image_px=source.image_px, cache=cache, say=lambda line: None, label=label)
+        say, image_px = (lambda line: None), source.image_px
+        return load_task(task, image_px=image_px, fit=source.fit, cache=cache, say=say, label=label)
     images = held(source.content_hash, cache)
     if images is None:
         raise ValueError(f"{label}: the images have gone from the cache")

@@ -13,7 +13,7 @@ from experiments.images.poses import posed_px
 from experiments.images.tasks.reading import USUAL, ToRgb
 from experiments.networks.network import Batch, Network
 from experiments.networks.variants import DEFAULT_BACKBONE, assemble, parse_variant
-from ledger.config import Protocol, RunConfig
+from ledger.config import Fit, Protocol, RunConfig
 from ledger.errors import UserError, nearest
 from ledger.ledger import Ledger
 
@@ -53,6 +53,12 @@ class Trained:
     def num_channels(self) -> int:
         """Of the images that it takes: 1 for grey ones, else 3."""
         return self.network.num_channels
+
+    @property
+    def fit(self) -> Fit:
+        """How those that are not square became so."""
+        fit: Fit = self.record["config"]["protocol"].get("fit", Protocol.fit)
+        return fit
 
     @property
     def to_rgb(self) -> ToRgb:

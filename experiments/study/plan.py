@@ -1,10 +1,11 @@
 """What a study will do on this machine, worked out and checked before anything trains."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.images.poses import spell_pose
+from experiments.images.poses import parse_pose, spell_pose
 from experiments.images.tasks import Say, Task, load_task
 from experiments.images.tasks.downloads import DownloadError
 from experiments.images.tasks.overlap import find_overlap, overlap_text
@@ -129,11 +130,11 @@ def load(study: Study, *, label: str, cache: Path, say: Say, call: Call = here) 
     """
     check_arms(study)
     call(find_device, study.protocol.device)
-    image_px = study.protocol.image_px
+    image_px, fit = study.protocol.image_px, study.protocol.fit
 
     def load_as(spec: str, label: str, wanted: str) -> Loaded:
-        task = load_task(spec, image_px=image_px, cache=cache, say=say, label=label)
-        return Loaded(task, Source(task=spec, label=label, image_px=image_px, cache=cache), wanted)
+        task = load_task(spec, image_px=image_px, fit=fit, cache=cache, say=say, label=label)
+        return Loaded(task, Source(task=spec, label=label, image_px=image_px, cache=cache, fit=fit), wanted)
 
     try:
         return load_as(study.task, label, wanted="")
@@ -161,7 +162,8 @@ def make_plan(
     `say` hears of what `load` tells, and of test images that are training images too.
     Raises UserError for what cannot go together.
     """
-    if loaded is None or loaded.source.image_px != study.protocol.image_px:
+    wanted = study.protocol.image_px, study.protocol.fit
+    if loaded is None or (loaded.source.image_px, loaded.source.fit) != wanted:
         loaded = load(study, label=label, cache=cache, say=say, call=call)
     arms, device = check_arms(study), call(find_device, study.protocol.device)
     task, name = loaded.task, study.full_name(loaded.task.label)
@@ -170,7 +172,7 @@ def make_plan(
     protocol, shrunk = fit_to_task(resolve(study.protocol, cache, call, settled), task)
     for line in filter(None, (overlap_text(task, overlap), shrunk)):
         say(line)
-    notes = [left_for_others(ledger, study, loaded) if ledger else "", posed_in_vain(arms)]
+    notes = [left_for_others(ledger, study, loaded) if ledger else "", posed_in_vain(arms), bars_tell_poses(task, arms)]
     if settled and study.protocol.device == "auto" and protocol.device != device:
         notes.append(f"This study was begun on {protocol.device} and goes on there, although there is {device} here.")
     if study.search.tuning == "per_seed" and protocol.val_images < MIN_VAL_IMAGES:
@@ -193,6 +195,18 @@ def make_plan(
     for arm in arms:
         check_networks(study, arm, protocol, task)
     return plan
+
+
+def bars_tell_poses(task: Task, arms: Sequence[ArmPlan]) -> str:
+    """That poses can be read off the bars of padded pictures, where there are both; else ""."""
+    poses = dict.fromkeys(pose for arm in arms for pose in (arm.pose, arm.test_pose) if pose)
+    moved = [pose for pose in poses if parse_pose(pose).num_draws]
+    if not moved or "Padding" not in dict(task.reading.facts):
+        return ""
+    return (
+        f"protocol.fit: pad gives pictures black bars, which move with the pose ({', '.join(moved)}):"
+        " a network can tell the pose by them, as it could not by square pictures."
+    )
 
 
 def left_for_others(ledger: Ledger, study: Study, loaded: Loaded) -> str:

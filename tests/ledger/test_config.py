@@ -36,6 +36,7 @@ CHANGED_PROTOCOL: dict[str, Any] = {
     "device": "cpu",
     "robustness": "full",
     "robustness_images": 0,
+    "fit": "pad",
 }
 CHANGED_OPTIM: dict[str, Any] = {"lr": 0.2, "weight_decay": 1e-3}
 CHANGED_RUN: dict[str, Any] = {

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from experiments.images.tasks import Images, Task, load_task
+from ledger.config import Fit
 from ledger.errors import UserError
 
 CLASSES = ("ant", "bee", "cat")
@@ -59,8 +60,14 @@ def make_classes(root: Path, per_class: int = 10) -> Path:
     return root
 
 
-def load(root: Path | str, cache: Path, image_px: int = 16, say: Callable[[str], None] = lambda line: None) -> Task:
-    return load_task(f"folder:{root}", image_px=image_px, cache=cache, say=say)
+def load(
+    root: Path | str,
+    cache: Path,
+    image_px: int = 16,
+    say: Callable[[str], None] = lambda line: None,
+    fit: Fit = "crop",
+) -> Task:
+    return load_task(f"folder:{root}", image_px=image_px, fit=fit, cache=cache, say=say)
 
 
 def refusal(root: Path | str, cache: Path, image_px: int = 16) -> str:

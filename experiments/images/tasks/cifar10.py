@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.images.tasks.downloads import Contents, DataSet, check, downloaded_task, fetch, read_checked
 from experiments.images.tasks.task import TASKS, Images, Say, Task
+from ledger.config import Fit
 
 ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 """As Keras publishes it."""
@@ -32,7 +33,7 @@ MAX_FILE_BYTES = 2**25
 
 
 @TASKS.register("cifar10")
-def cifar10(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
+def cifar10(argument: str, *, image_px: int, fit: Fit, cache: Path, say: Say) -> Task:
     """60,000 photographs of animals and vehicles in ten classes, 32 px; downloaded once.
 
     Arguments as of BuildTask. Poses are the identity.

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.images.tasks.cache import Parts, cached
-from experiments.images.tasks.image_files.decoding import fit_square
+from experiments.images.tasks.image_files.decoding import fitted
 from experiments.images.tasks.progress import Progress
 from experiments.images.tasks.reading import Reading
 from experiments.images.tasks.task import Images, Say, Task
@@ -184,7 +184,7 @@ def _resized(part: Images, image_px: int) -> Images:
         return part
     # Pillow has no channels where there is one.
     squeezed = (Image.fromarray(np.squeeze(pixels_HWC)) for pixels_HWC in part.pixels_NHWC)
-    resized = [np.asarray(fit_square(image, image_px)) for image in squeezed]
+    resized = [np.asarray(fitted(image, image_px)) for image in squeezed]
     return replace(part, pixels_NHWC=np.stack(resized).reshape(-1, image_px, image_px, part.pixels_NHWC.shape[3]))
 
 

@@ -32,6 +32,7 @@ from experiments.images.tasks.progress import Progress
 from experiments.images.tasks.reading import USUAL, Reading, ToRgb
 from experiments.images.tasks.task import TASKS, Images, Say, Task
 from experiments.machine.cores import num_cores
+from ledger.config import Fit
 from ledger.errors import UserError, nearest
 from ledger.plain_text import listed, plain
 
@@ -41,15 +42,15 @@ SPLIT_SEED = 0
 MIN_IMAGES_TO_SPLIT = 5
 """Least number in a class; with fewer, a fifth is not one image."""
 
-DECODING = 3
-"""Counted up when other pixels come of the same files: part of what is asked of the cache."""
+DECODING = 4
+"""Counted up when other pixels, or words on them, come of the same files: part of what is asked of the cache."""
 _ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|gz|bz2|xz|zst|7z|rar)$", re.IGNORECASE)
 _BLOCK = 64
 _SMALL_BYTES = 32 * 1024
 
 
 @TASKS.register("folder")
-def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
+def folder(argument: str, *, image_px: int, fit: Fit, cache: Path, say: Say) -> Task:
     """Your own images, as folder:PATH: train/ and test/ with a folder for each class, or just class folders.
 
     Arguments as of BuildTask.
@@ -74,9 +75,9 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
             digest.update(os.fsencode(f"{part}\0{same_name(file.path)}\0{file.stamp}\n"))
 
     def build(_scratch: Path) -> Parts:
-        return _decode_parts(layout, parts, image_px, lambda line: say(f"folder {label}: {line}"))
+        return _decode_parts(layout, parts, image_px, fit, lambda line: say(f"folder {label}: {line}"))
 
-    source = {"files": digest.hexdigest(), "image_px": image_px, "decoding": DECODING}
+    source = {"files": digest.hexdigest(), "image_px": image_px, "fit": fit, "decoding": DECODING}
     decoded = cached("folder", source, cache, build, say)
     by_pixels = decoded.reading
     facts, warnings = (*by_name.facts, *by_pixels.facts), (*by_name.warnings, *by_pixels.warnings)
@@ -219,7 +220,7 @@ def _split(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]
     return {part: in_order(chosen) for part, chosen in parts.items()}
 
 
-def _decode_parts(layout: Layout, parts: Mapping[str, list[ImageFile]], image_px: int, say: Say) -> Parts:
+def _decode_parts(layout: Layout, parts: Mapping[str, list[ImageFile]], image_px: int, fit: Fit, say: Say) -> Parts:
     """Decode every file of the parts. Raises UserError if one cannot be read, after all others."""
     files = [*parts["train"], *parts["test"]]
     size = (len(files), image_px, image_px, 3)
@@ -237,7 +238,7 @@ def _decode_parts(layout: Layout, parts: Mapping[str, list[ImageFile]], image_px
 
     def decode_one(i: int) -> None:
         try:
-            pixels_NHWC[i], decoded[i] = decode(layout.root / files[i].path, image_px, to_rgb)
+            pixels_NHWC[i], decoded[i] = decode(layout.root / files[i].path, image_px, to_rgb, fit)
         except Exception as error:  # Pillow raises a dozen kinds for files that are damaged
             broken.append((files[i].path, reason(error)))
 
@@ -270,7 +271,7 @@ def _decode_parts(layout: Layout, parts: Mapping[str, list[ImageFile]], image_px
     labels, num_train = [label_of[name] for name in names], len(parts["train"])
     train = Images.upright(pixels_NHWC[:num_train], labels[:num_train])
     test = Images.upright(pixels_NHWC[num_train:], labels[num_train:])
-    return tuple(classes), train, test, of_pictures(pictures, names, image_px, to_rgb)
+    return tuple(classes), train, test, of_pictures(pictures, names, image_px, to_rgb, fit)
 
 
 def _way_for_all(pictures: Sequence[Picture]) -> ToRgb:

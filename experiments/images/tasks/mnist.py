@@ -19,6 +19,7 @@ from experiments.images.tasks.downloads import (
     read_checked,
 )
 from experiments.images.tasks.task import TASKS, Images, Say, Task
+from ledger.config import Fit
 
 UNPACKED_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -33,7 +34,7 @@ MAX_PACKED_BYTES, MAX_BYTES = 10_000_000, 50_000_000
 
 
 @TASKS.register("mnist")
-def mnist(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
+def mnist(argument: str, *, image_px: int, fit: Fit, cache: Path, say: Say) -> Task:
     """70,000 handwritten digits, 28 px, white on black, in one channel; downloaded once.
 
     Arguments as of BuildTask. Poses are the identity.

@@ -18,6 +18,7 @@ from experiments.images.tasks.cache import Parts, cached
 from experiments.images.tasks.progress import Progress
 from experiments.images.tasks.reading import Reading
 from experiments.images.tasks.task import TASKS, Images, Say, Task
+from ledger.config import Fit
 from ledger.errors import UserError
 
 VERSION = 1
@@ -81,7 +82,7 @@ _NUM_DRAWS = _POSE + _COLOUR + _NUM_GRATINGS * _GRATING + _NUM_FRAGMENTS * _FRAG
 
 
 @TASKS.register("sprites")
-def sprites(argument: str, *, image_px: int, cache: Path, say: Say) -> Task:
+def sprites(argument: str, *, image_px: int, fit: Fit, cache: Path, say: Say) -> Task:
     """16,000 images of ten shapes in known poses on textured ground, drawn by the program.
 
     Arguments as of BuildTask.

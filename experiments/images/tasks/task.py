@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from baselines.registry import Registry
 from experiments.images.tasks.reading import Reading
+from ledger.config import Fit
 from ledger.errors import UserError, nearest
 
 
@@ -104,12 +105,13 @@ class BuildTask(Protocol):
     """Builds a task, or maps it from the cache.
 
     argument: what follows the colon in `folder:PATH`; empty otherwise.
-    image_px: side of the square images to deliver.
+    image_px: side of the square images to deliver. fit: how pictures that are not square become so, as of Protocol;
+        published and drawn images are square.
     cache: folder for decoded images. say: where to report slow steps.
     Raises UserError if the images cannot be had.
     """
 
-    def __call__(self, argument: str, *, image_px: int, cache: Path, say: Say) -> Task: ...
+    def __call__(self, argument: str, *, image_px: int, fit: Fit, cache: Path, say: Say) -> Task: ...
 
 
 TASKS: Registry[BuildTask] = Registry("task", "experiments.images.tasks")
@@ -118,10 +120,10 @@ MIN_IMAGE_PX, MAX_IMAGE_PX = 8, 1024
 MAX_LABEL = 200
 
 
-def load_task(spec: str, *, image_px: int, cache: Path, say: Say = PRINT, label: str = "") -> Task:
+def load_task(spec: str, *, image_px: int, fit: Fit = "crop", cache: Path, say: Say = PRINT, label: str = "") -> Task:
     """The task that `spec` names: `cifar10`, `mnist`, `sprites` or `folder:PATH`; from the cache where it is there.
 
-    image_px: side of the square images to deliver. label: what tables call the task, instead of its own label.
+    image_px, fit: as of BuildTask. label: what tables call the task, instead of its own label.
     Raises UserError for an unknown name or images that cannot be had.
     """
     name, _, argument = spec.partition(":")
@@ -132,5 +134,5 @@ def load_task(spec: str, *, image_px: int, cache: Path, say: Say = PRINT, label:
         raise UserError(f"label: {label!r:.80} is not one line of at most {MAX_LABEL} printable characters")
     if not MIN_IMAGE_PX <= image_px <= MAX_IMAGE_PX:
         raise UserError(f"image_px {image_px}: must be between {MIN_IMAGE_PX} and {MAX_IMAGE_PX}")
-    task = TASKS[name](argument, image_px=image_px, cache=cache, say=say)
+    task = TASKS[name](argument, image_px=image_px, fit=fit, cache=cache, say=say)
     return dataclasses.replace(task, label=label) if label else task

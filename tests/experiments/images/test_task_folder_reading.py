@@ -180,11 +180,13 @@ def test_what_the_crop_cuts_off(parts: Path, tmp_path: Path) -> None:
         save(path, pixels_of(int(path.stem), 48, 64))
     task = load(parts, tmp_path / "cache")
     assert told(task)["Sizes"] == "16 x 16 to 64 x 48 px, most often 64 x 48 (12 files); 12 of 18 are not square"
-    assert told(task)["Cropping"] == (
-        "the middle square is read; 17 % of the pixels on average, 25 % at worst, are cut off"
+    lost = "17 % of a picture on average, 25 % at worst"
+    assert told(task)["Cropping"] == f"the middle square is read, without {lost}; protocol.fit: pad keeps all"
+    assert told(task)["Resizing"] == (
+        "to 16 x 16 px: 3 times smaller (from as they are to 3 times smaller);"
+        " details under 3 px of a file are lost (protocol.image_px)"
     )
-    assert told(task)["Resizing"] == "to 16 x 16 px: 3 times smaller (from as they are to 3 times smaller)"
-    assert "17 % of the pixels on average, 25 % at worst, are cut off" in warning(task, "Only the middle square")
+    assert f"without {lost}: what lies at the edges is lost" in warning(task, "Only the middle square")
     square = load(make_parts(tmp_path / "squares"), tmp_path / "cache", 32)
     assert (told(square)["Sizes"], told(square)["Resizing"]) == ("all 16 x 16 px", "to 32 x 32 px: 2 times larger")
     assert "Cropping" not in told(square) and not square.reading.warnings

@@ -16,6 +16,7 @@ from experiments.images.tasks import folder as folder_module
 from experiments.images.tasks import progress
 from experiments.images.tasks.image_files.decoding import Picture, decode
 from experiments.images.tasks.reading import ToRgb
+from ledger.config import Fit
 from tests.support.image_folders import load, make_classes, make_parts, one_image, pixels_of, refusal, save
 
 
@@ -123,9 +124,9 @@ def test_many_threadsdecode_the_same(classes: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(folder_module, "num_cores", lambda: 4)
     threads = set()
 
-    def watched(path: Path, image_px: int, to_rgb: ToRgb) -> tuple[npt.NDArray[np.uint8], Picture]:
+    def watched(path: Path, image_px: int, to_rgb: ToRgb, fit: Fit) -> tuple[npt.NDArray[np.uint8], Picture]:
         threads.add(threading.get_ident())
-        return decode(path, image_px, to_rgb)
+        return decode(path, image_px, to_rgb, fit)
 
     monkeypatch.setattr(folder_module, "decode", watched)
     lines: list[str] = []

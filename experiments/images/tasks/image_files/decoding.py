@@ -1,4 +1,4 @@
-"""One image file to pixels: first frame, upright, its middle square, 8 bits, opaque; and what was lost on the way."""
+"""One image file to pixels: first frame, upright, square, 8 bits, opaque; and what was lost on the way."""
 
 import logging
 import sys
@@ -16,11 +16,14 @@ from PIL.ExifTags import Base
 
 from experiments.images.tasks.image_files.contents import FORMATS, SAMPLE_FORMAT, undecoded_tiff, why_not_decoded
 from experiments.images.tasks.reading import GROUNDS, USUAL, ToRgb
+from ledger.config import Fit
 
 MAX_IMAGE_PIXELS = 89_478_485
 """Half of Pillow's own limit. An image of which more would be decoded is refused before it is."""
 DEEP_BITS = 16
 """Most bits of a channel."""
+FitOrWhole = Fit | Literal["whole"]
+"""How a picture comes into a square; `whole`: without bars, so that only its longer side is as long as the square's."""
 _NEARLY_ONE_COLOUR = 16
 """Levels of 256, in each channel."""
 
@@ -55,8 +58,8 @@ class Picture(NamedTuple):
     size: width and height of the upright picture. mode: Pillow's, with ";16" for 16 bits a channel.
     is_turned: by its EXIF tag. has_more: frames or pages than the first. grey: darkest and brightest value of 16-bit
     grey. deep_bits: of a value of 16 bits, grey or colour, how many are used; 0 without such. alpha: None if opaque.
-    darkest, brightest: of the pixels that were made of it. is_plain: these are of one colour throughout. is_grey: none
-    of them has another colour than grey.
+    darkest, brightest: of the pixels that were made of it, without bars. is_plain: these are of one colour throughout.
+    is_grey: none of them has another colour than grey.
     """
 
     size: tuple[int, int]
@@ -72,31 +75,46 @@ class Picture(NamedTuple):
     is_grey: bool
 
 
-def decode(path: Path, image_px: int, to_rgb: ToRgb = USUAL) -> tuple[npt.NDArray[np.uint8], Picture]:
-    """One image as RGB, (image_px, image_px, 3): first frame, turned upright by its EXIF tag, its middle square.
+def decode(
+    path: Path, image_px: int, to_rgb: ToRgb = USUAL, fit: FitOrWhole = "crop"
+) -> tuple[npt.NDArray[np.uint8], Picture]:
+    """One image as RGB, (image_px, image_px, 3): first frame, turned upright by its EXIF tag, made square.
 
     Values of 16 bits that are brighter than `to_rgb` allows become white.
     Raises a dozen kinds of exceptions, for which `reason` has words. Damaged texts, profiles and tags are no reason.
     """
     try:
         try:
-            return _decode(path, image_px, to_rgb)
+            return _decode(path, image_px, to_rgb, fit)
         except Exception:
             if (pixels_only := _without_metadata(path)) is None:
                 raise
-        return _decode(pixels_only, image_px, to_rgb)
+        return _decode(pixels_only, image_px, to_rgb, fit)
     except UnidentifiedImageError as error:
         raise ValueError(why_not_decoded(path)) from error
 
 
-def fit_square(image: Image.Image, image_px: int) -> Image.Image:
-    """Centre crop to a square, resized to `image_px` with antialiasing; an image of that size is returned untouched."""
+def fitted(image: Image.Image, image_px: int, fit: FitOrWhole = "crop") -> Image.Image:
+    """The image resized with antialiasing, but not padded; one that has its size already is returned untouched."""
+    if fit != "crop":
+        width, height = (max(1, round(side / max(image.size) * image_px)) for side in image.size)
+        size = (image_px, image_px) if fit == "stretch" else (width, height)
+        return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     box = (left, top, left + side, top + side)
     if side == image_px:
         return image if image.size == (side, side) else image.crop(box)
     return image.resize((image_px, image_px), Image.Resampling.BICUBIC, box)
+
+
+def _padded(image: Image.Image, image_px: int) -> Image.Image:
+    """The image in the middle of a black square."""
+    if image.size == (image_px, image_px):
+        return image
+    square = Image.new(image.mode, (image_px, image_px))
+    square.paste(image, (round((image_px - image.width) / 2), round((image_px - image.height) / 2)))
+    return square
 
 
 def to_8_bits(value: npt.NDArray[np.integer], grey_bits: int) -> npt.NDArray[np.uint8]:
@@ -114,7 +132,9 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _decode(file: Path | BytesIO, image_px: int, to_rgb: ToRgb) -> tuple[npt.NDArray[np.uint8], Picture]:
+def _decode(
+    file: Path | BytesIO, image_px: int, to_rgb: ToRgb, fit: FitOrWhole
+) -> tuple[npt.NDArray[np.uint8], Picture]:
     with Image.open(file, formats=FORMATS) as image:
         width, height = image.size
         _check_tags(image)
@@ -133,8 +153,11 @@ def _decode(file: Path | BytesIO, image_px: int, to_rgb: ToRgb) -> tuple[npt.NDA
             colour: Image.Image = image
             if ";16" in raw:
                 colour, deep_bits = _of_deep_colour(image, raw, file, to_rgb.grey_bits)
-            rgb, alpha = _opaque(colour, image_px, to_rgb.ground)
-        pixels_HWC = np.asarray(fit_square(rgb, image_px))
+            rgb, alpha = _opaque(colour, image_px, to_rgb.ground, fit)
+        shown = fitted(rgb, image_px, fit)
+        shown_HWC = pixels_HWC = np.asarray(shown)
+        if fit == "pad":
+            pixels_HWC = np.asarray(_padded(shown, image_px))
         has_more = False
         with suppress(Exception):  # what follows the first frame may be damaged; last, since it may move to the second
             # behind a camera's JPEG lie previews and depth maps
@@ -147,10 +170,10 @@ def _decode(file: Path | BytesIO, image_px: int, to_rgb: ToRgb) -> tuple[npt.NDA
         grey=grey,
         deep_bits=deep_bits,
         alpha=alpha,
-        darkest=int(pixels_HWC.min()),
-        brightest=int(pixels_HWC.max()),
-        is_plain=bool((pixels_HWC == pixels_HWC[0, 0]).all()),
-        is_grey=bool((pixels_HWC == pixels_HWC[..., :1]).all()),
+        darkest=int(shown_HWC.min()),
+        brightest=int(shown_HWC.max()),
+        is_plain=bool((shown_HWC == shown_HWC[0, 0]).all()),
+        is_grey=bool((shown_HWC == shown_HWC[..., :1]).all()),
     )
 
 
@@ -238,7 +261,7 @@ def _of_deep_colour(image: ImageFile.ImageFile, raw: str, file: Path | BytesIO, 
     return Image.fromarray(scaled, image.mode), used
 
 
-def _opaque(image: Image.Image, image_px: int, ground: str) -> tuple[Image.Image, Alpha | None]:
+def _opaque(image: Image.Image, image_px: int, ground: str, fit: FitOrWhole) -> tuple[Image.Image, Alpha | None]:
     """The image as RGB over the ground, and what is known of its transparency."""
     if image.mode == "F":
         raise ValueError("grey values in floating point are not supported; save them as 16-bit grey")
@@ -256,7 +279,7 @@ def _opaque(image: Image.Image, image_px: int, ground: str) -> tuple[Image.Image
     if most == 0 and not _is_nearly_plain(colour.convert("RGB"), 1):
         return colour.convert("RGB"), Alpha(is_ignored=True, is_veiled=False, lost_over=frozenset())
     shades = alpha.histogram()
-    small = fit_square(colour, image_px)
+    small = fitted(colour, image_px, fit)
     lost_over = frozenset(name for name in GROUNDS if _is_nearly_plain(_over(small, name), _NEARLY_ONE_COLOUR))
     return _over(colour, ground), Alpha(False, sum(shades[1:255]) > sum(shades) / 2, lost_over)
 

@@ -17,6 +17,7 @@ from experiments.images.tasks.image_files.walk import (
     num_images_in,
 )
 from experiments.images.tasks.reading import GROUNDS, USUAL, Reading, ToRgb
+from ledger.config import Fit
 from ledger.plain_text import listed, plain
 
 LARGE_SHARE = 0.1
@@ -48,11 +49,11 @@ def of_files(layout: Layout, parts: dict[str, list[ImageFile]], unread: Unread) 
     return _reading(remarks)
 
 
-def of_pictures(pictures: Sequence[Picture], classes: Sequence[str], image_px: int, to_rgb: ToRgb) -> Reading:
+def of_pictures(pictures: Sequence[Picture], classes: Sequence[str], image_px: int, to_rgb: ToRgb, fit: Fit) -> Reading:
     """What decoding a folder told, one picture a file. classes: the class of each."""
     modes = Counter(picture.mode for picture in pictures)
     remarks = [
-        *_shapes(pictures, image_px),
+        *_shapes(Counter(picture.size for picture in pictures), image_px, fit),
         ("Modes", ", ".join(f"{_MODES.get(mode, mode)} {num:,}" for mode, num in modes.most_common())),
     ]
     if all(picture.is_grey for picture in pictures):
@@ -136,29 +137,58 @@ def _not_read(layout: Layout, files: Sequence[ImageFile], unread: Unread) -> Ite
         yield "Not read", f"{_count(num, 'image')} in hidden folders and those of the system ({names})"
 
 
-def _shapes(pictures: Sequence[Picture], image_px: int) -> Iterator[Remark]:
-    sizes = Counter(picture.size for picture in pictures)
+def _shapes(sizes: Counter[tuple[int, int]], image_px: int, fit: Fit) -> Iterator[Remark]:
+    """What becomes of pictures of these sizes on their way into a square."""
     by_area = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     (common, num_common), *_ = sizes.most_common(1)
     num_other = sum(num for (width, height), num in sizes.items() if width != height)
-    squares = f"{num_other:,} of {len(pictures):,} are not square" if num_other else "all square"
+    squares = f"{num_other:,} of {sizes.total():,} are not square" if num_other else "all square"
     span = f"{_by(by_area[0])} to {_by(by_area[-1])} px, most often {_by(common)} ({_count(num_common, 'file')})"
     yield "Sizes", f"all {_by(common)} px" if len(sizes) == 1 else f"{span}; {squares}"
-    cut = [1 - min(size) / max(size) for size in sizes.elements()]
-    average = f"{100 * mean(cut):.0f} % of the pixels"
-    average += f" on average, {100 * max(cut):.0f} % at worst," if len(sizes) > 1 else ""
     if num_other:
-        yield "Cropping", f"the middle square is read; {average} are cut off"
-    if mean(cut) > LARGE_SHARE:
-        yield (
-            f"Only the middle square of each picture is read, and {average} are cut off: what lies at the edges is"
-            " lost. Pad the pictures to squares yourself if that matters."
-        )
-    factors = [min(size) / image_px for size in sizes.elements()]
+        yield from _made_square(sizes, fit)
+    widths, heights = zip(*sizes.elements(), strict=True)
+    if fit == "stretch" and num_other:
+        sides = [("width ", widths), ("height ", heights)]
+    else:
+        sides = [("", tuple(map(max if fit == "pad" else min, widths, heights)))]
+    for name, side in sides:
+        if set(side) != {image_px}:
+            yield "Resizing", f"to {image_px} x {image_px} px: {name}{_resizing([each / image_px for each in side])}"
+
+
+def _made_square(sizes: Counter[tuple[int, int]], fit: Fit) -> Iterator[Remark]:
+    """What is lost of pictures of which some are not square."""
+    ratios = [max(size) / min(size) for size in sizes.elements()]
+    extra = [1 - 1 / ratio for ratio in ratios]
+    same, most = len(sizes) == 1, f" on average, {100 * max(extra):.0f} % at worst"
+    share = f"{100 * mean(extra):.0f} % of {'each' if same else 'a'}"
+    if fit == "pad":
+        yield "Padding", f"all of each picture is read, between black bars: {share} square{'' if same else most}"
+    elif fit == "stretch":
+        times = f"{mean(ratios):.3g} times" + ("" if same else f" on average, {max(ratios):.3g} times at worst")
+        yield "Stretching", f"all of each picture is read, its longer side shortened against the other one, {times}"
+        if mean(extra) > LARGE_SHARE:
+            yield (
+                "Pictures are stretched to squares, so a thing that lies at another angle in its picture has another"
+                " shape in the square: no turn of the square brings them together. protocol.fit: pad keeps shapes."
+            )
+    else:
+        lost = f"{share} {_by(next(iter(sizes)))} picture" if same else f"{share} picture{most}"
+        yield "Cropping", f"the middle square is read, without {lost}; protocol.fit: pad keeps all"
+        if mean(extra) > LARGE_SHARE:
+            yield (
+                f"Only the middle square is read, without {lost}: what lies at the edges is lost."
+                " protocol.fit: pad reads all, between black bars; stretch reads all, out of shape."
+            )
+
+
+def _resizing(factors: Sequence[float]) -> str:
+    """How much smaller pictures become by these factors, and what of them that leaves out."""
     low, middle, high = min(factors), median(factors), max(factors)
-    if (low, high) != (1, 1):
-        spread = "" if low == high else f" (from {_times(low)} to {_times(high)})"
-        yield "Resizing", f"to {image_px} x {image_px} px: {_times(middle)}{spread}"
+    spread = "" if low == high else f" (from {_times(low)} to {_times(high)})"
+    lost = f"; details under {middle:.2g} px of a file are lost (protocol.image_px)" if middle > 1 else ""
+    return f"{_times(middle)}{spread}{lost}"
 
 
 def _deep(pictures: Sequence[Picture], grey_bits: int) -> Iterator[Remark]:
