@@ -75,7 +75,7 @@ CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2
 FOR_TESTS := $(INSTALLED) $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook
 
 .DEFAULT_GOAL := help
-.PHONY: anew help setup sweep plan status watch tables report probe dashboard sync wandb-report optuna-dashboard verify verify-docs test docs test-docs test-long faults lint format bench bench-accuracy gpu-check clean
+.PHONY: anew help setup sweep plan look status watch tables report probe dashboard sync wandb-report optuna-dashboard verify verify-docs test docs test-docs test-long faults lint format bench bench-accuracy gpu-check clean
 
 help:
 	@echo 'make TARGET [VARIABLE=value ...]'; echo
@@ -101,6 +101,9 @@ sweep: $(FOR_SWEEP)  ## carry out the study: tune every variant, train the winne
 
 plan: $(FOR_SWEEP)  ## say what sweep would run and how long it would take
 	@$(EXPERIMENTS) plan $(STUDY_OPTIONS) $(WHERE_OPTIONS)
+
+look: $(INSTALLED)  ## draw some images of each class: as they are, as networks see them, under the study's poses and policies
+	@$(EXPERIMENTS) look $(STUDY_OPTIONS) --reports "$$REPORTS"
 
 status: $(INSTALLED)  ## say how far the ledger's studies are
 	@$(EXPERIMENTS) status --runs "$$RUNS"

@@ -36,7 +36,7 @@ def test_known_variables_pass_whatever_they_hold() -> None:
     done = make("sweep", "BUDGET=smoke", several, "LABEL=CIFAR-10 (JPEG)", "DATA=/a folder/b", "RETRY=1")
     assert (done.returncode, done.stderr) == (0, "")
     assert "-m experiments sweep" in done.stdout
-    for target in ("sweep", "plan", "probe"):
+    for target in ("sweep", "plan", "look", "probe"):
         assert '${SET:+--set "$SET"}' in make(target, several, "DATA=/a folder/b").stdout
 
 

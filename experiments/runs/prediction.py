@@ -1,6 +1,5 @@
 """What a final run's network says of single images, and what its transformer looks at."""
 
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from experiments.images.contact_sheet import FONT, shortened
 from experiments.images.tasks.image_files.decoding import decode, reason
 from experiments.images.tasks.reading import USUAL, ToRgb
 from experiments.networks.network import Batch
@@ -23,7 +23,6 @@ from stn.sampler import base_grid
 
 MAX_COLUMNS = 10
 CAPTION_PX = 16
-FONT = ImageFont.load_default(12)
 
 
 @dataclass(frozen=True)
@@ -134,16 +133,6 @@ def _tile(prediction: Prediction, enlargement: int) -> Image.Image:
     tile.paste(shown, (0, CAPTION_PX))
     name, probability = prediction.classes[0]
     for top, text in ((0, prediction.file.name), (tile.height - CAPTION_PX, f"{name} {probability:.0%}")):
-        caption = _shortened(text, shown.width - 2 * enlargement)
+        caption = shortened(text, shown.width - 2 * enlargement)
         ImageDraw.Draw(tile).text((enlargement, top + 1), caption, "black", FONT)
     return tile
-
-
-def _shortened(text: str, width_px: float) -> str:
-    """As much of the text as fits; letters that the font lacks, those beyond Latin ones, as question marks."""
-    text = re.sub("[^\x20-\u024f]", "?", text)
-    if FONT.getlength(text) <= width_px:
-        return text
-    while text and FONT.getlength(f"{text}...") > width_px:
-        text = text[:-1]
-    return f"{text}..."

@@ -89,6 +89,10 @@ COMMANDS = {
         f"{STUDY} --reports {WORKERS} --retry_failed --stall_s",
     ),
     "plan": ("say what a sweep would do and how long it would take, without training", f"{STUDY} {WORKERS}"),
+    "look": (
+        "draw some images of each class: as they are, as networks see them, and under the study's poses and policies",
+        f"{STUDY} --reports",
+    ),
     "run": (
         "make one run; its protocol, task and pose are the study's unless said otherwise",
         f"--config {STUDY} --task",
@@ -129,7 +133,7 @@ COMMANDS = {
 }
 
 OPENING = {
-    "Reading the study {sweep} ...": "sweep plan wandb-sweep",
+    "Reading the study {sweep} ...": "sweep plan look wandb-sweep",
     "Reading the study and the settings of the run ...": "run",
     "Looking at the images in {path} ...": "probe",
     "Reading the ledger {runs} ...": "tables report wandb-report",

@@ -84,6 +84,12 @@ def folder(argument: str, *, image_px: int, fit: Fit, cache: Path, say: Say) -> 
     return Task("folder", label, *decoded._replace(reading=Reading(facts, warnings, by_pixels.to_rgb)))
 
 
+def training_files(argument: str) -> list[Path]:
+    """The files of a task's training images, in their order. argument: as of `folder`. Raises UserError."""
+    layout, parts, _ = _scan(Path(os.path.expanduser(argument)))
+    return [layout.root / file.path for file in parts["train"]]
+
+
 def _scan(given: Path) -> tuple[Layout, dict[str, list[ImageFile]], Reading]:
     """What the folder has, as its names tell, and the files of `train` and `test`, sorted by path. Opens no file."""
     where = f"folder {str(given)!r}"

@@ -10,7 +10,7 @@ from experiments.images.tasks import Say
 from experiments.images.tasks.cache import cache_folder
 from experiments.machine.device import Call, find_device, here
 from experiments.study.memory_space import fit_to_memory
-from experiments.study.plan import Plan, load, make_plan
+from experiments.study.plan import Loaded, Plan, load, make_plan
 from experiments.study.search import IMPORTANCE_EVALUATOR, importances
 from experiments.study.search_space import read_space
 from experiments.study.settled import begun_budget
@@ -54,22 +54,30 @@ def place_of(options: Namespace) -> AbstractContextManager[Place]:
     return open_place(options.executor)
 
 
-def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
-    """The plan of the study that the options name, carried out at that place."""
-    say, call, cache = say_to(console), place.call, cache_folder()
-    if place.text:
-        say(place.text)
-    ledger = Ledger(options.runs, read_only=True)
+def load_images(options: Namespace, console: Console, call: Call) -> tuple[Study, Loaded]:
+    """The study that the options name, and its images."""
+    say = say_to(console)
     study = read_study(options, call)
-    loaded = load(study, label=options.label, cache=cache, say=say, call=call)
+    loaded = load(study, label=options.label, cache=cache_folder(), say=say, call=call)
     if options.budget == "auto":
         why = f"{'a' if study.budget == 'gpu' else 'no'} CUDA GPU was found"
         other = _at_budget(options, OTHER[study.budget])
+        ledger = Ledger(options.runs, read_only=True)
         study, begun = begun_budget(ledger, study, other, loaded.task.label, call)
         choices = listed(study.budgets, last="or")
         say(f"{begun or f'Budget {study.budget}, since {why}.'} BUDGET={choices} chooses.")
+    return study, loaded
+
+
+def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
+    """The plan of the study that the options name, carried out at that place."""
+    say, call, label = say_to(console), place.call, options.label
+    if place.text:
+        say(place.text)
+    study, loaded = load_images(options, console, call)
+    ledger = Ledger(options.runs, read_only=True)
     say("Checking every variant ...")
-    plan = make_plan(study, label=options.label, cache=cache, say=say, call=call, ledger=ledger, loaded=loaded)
+    plan = make_plan(study, label=label, cache=cache_folder(), say=say, call=call, ledger=ledger, loaded=loaded)
     if not study.has_budget:
         say(f"{study.file} has no budgets.{study.budget}: what it says applies as it stands, whatever that takes.")
     return plan

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.images.tasks import Task
 from experiments.study.disk_space import disk_need
 from experiments.study.ladder import size_text
 from experiments.study.plan import Plan
@@ -19,6 +20,7 @@ from experiments.sweep.estimate import Estimate, estimate, runs_left
 from experiments.sweep.sweep import Sweep, check_same_device, check_same_task
 from experiments.terminal.commands.options import count_workers, place_of, plan_study
 from experiments.terminal.display import folded, say_to
+from ledger.config import Protocol
 from ledger.errors import UserError
 from ledger.files import to_json
 from ledger.ledger import Ledger
@@ -53,15 +55,8 @@ def show_plan(console: Console, under_way: Sweep, expected: Estimate, num_worker
         f"[bold]Study[/] {as_markup(plan.name)}   [bold]budget[/] {study.budget}   "
         f"[bold]protocol[/] {plan.protocol_hash}"
     )
-    console.print(
-        f"[bold]Task[/]  {as_markup(plan.task.label)}: "
-        f"{protocol.train_images:,} training, {protocol.val_images:,} validation, "
-        f"{protocol.test_images:,} test images; {len(plan.task.classes)} classes; {protocol.image_px} px"
-    )
-    about = [(heading, text, "") for heading, text in image_facts(plan.task)]
-    about += [("Warning", text, "yellow") for text in image_warnings(plan.task, protocol)]
-    for heading, text, colour in about:
-        console.print(f"[bold]{as_markup(heading):6}[/] {as_markup(text)}", style=colour, highlight=False)
+    show_images(console, plan.task, protocol)
+    console.print("[bold]Look[/]   `make look` draws some of them as networks see them, and under poses and policies")
     if tested := plan.arms[0].test_pose:
         console.print(f"[bold]Tested[/] under the pose {tested}, and beside that as the others are", highlight=False)
     from_seed = f" from seed {study.first_seed}" if study.first_seed > 1 else ""
@@ -93,6 +88,19 @@ def show_plan(console: Console, under_way: Sweep, expected: Estimate, num_worker
     console.print(f"{as_markup(disk)}\n", highlight=False, soft_wrap=True)
     for note in notes(under_way):
         console.print(f"{as_markup(note)}\n", style="yellow", highlight=False)
+
+
+def show_images(console: Console, task: Task, protocol: Protocol) -> None:
+    """Print what is known of a study's images. protocol: fitted to the task."""
+    console.print(
+        f"[bold]Task[/]  {as_markup(task.label)}: "
+        f"{protocol.train_images:,} training, {protocol.val_images:,} validation, "
+        f"{protocol.test_images:,} test images; {len(task.classes)} classes; {protocol.image_px} px"
+    )
+    about = [(heading, text, "") for heading, text in image_facts(task)]
+    about += [("Warning", text, "yellow") for text in image_warnings(task, protocol)]
+    for heading, text, colour in about:
+        console.print(f"[bold]{as_markup(heading):6}[/] {as_markup(text)}", style=colour, highlight=False)
 
 
 def tuning_text(plan: Plan) -> str:

@@ -110,7 +110,7 @@ def about_to_begin(name):
 cli.importlib.import_module = about_to_begin
 cli.find_run_defaults = lambda arguments: about_to_begin("run")
 for command in ("plan", "sweep", "run", "tables", "report", "probe x", "export k", "predict k x", "variants", "status",
-                "predict k x --json", "wandb-sweep"):
+                "predict k x --json", "wandb-sweep", "look"):
     cli.main(command.split())
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=here)
@@ -121,6 +121,7 @@ for command in ("plan", "sweep", "run", "tables", "report", "probe x", "export k
         *("Looking at the images in x ...", "probe", "Reading the run k of runs ...", "export"),
         *("Reading the run k of runs ...", "predict", "Reading models, policies and tasks ...", "variants"),
         *("status", "predict", "wandb_sweep"),  # what is quick, and what a program reads
+        *("Reading the study sweep.yaml ...", "look"),
     ]
 
 
