@@ -19,7 +19,7 @@ LACKING = "[^\x20-\u024f]"
 """Letters that the font lacks: those beyond Latin ones."""
 
 LEAST_PX, MOST_PX = 96, 224
-"""Side of a cell: so large as small images become by a whole factor, and so small as large ones are made."""
+"""Sides of cells: small images are enlarged by a whole factor to about the one, large ones shrunk to the other."""
 _WIDTH_PX, _GAP_PX, _LINE_PX, _MARGIN_PX = 1200, 4, 20, 16
 _PAPER, _INK = (250, 250, 250), (20, 20, 20)
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from experiments.images.poses import posed_px
-from experiments.images.tasks.reading import USUAL, ToRgb
+from experiments.images.tasks.reading import ToRgb
 from experiments.networks.network import Batch, Network
 from experiments.networks.variants import DEFAULT_BACKBONE, assemble, parse_variant
 from ledger.config import Fit, Protocol, RunConfig
@@ -63,8 +63,7 @@ class Trained:
     @property
     def to_rgb(self) -> ToRgb:
         """How its images were read."""
-        task = self.record["task"]
-        return ToRgb(task.get("grey_bits", USUAL.grey_bits), task.get("ground", USUAL.ground))
+        return ToRgb.of(self.record["task"])
 
 
 class Classifier(nn.Module):

@@ -265,7 +265,7 @@ def _reading(read: Any) -> Reading:
     facts, warnings = tuple((head, text) for head, text in read["facts"]), read["warnings"]
     if not (isinstance(warnings, list) and all(isinstance(text, str) for text in (*warnings, *sum(facts, ())))):
         raise ValueError("meta.json: the reading is not text")
-    return Reading(facts, tuple(warnings), ToRgb(**read["to_rgb"]))
+    return Reading(facts, tuple(warnings), ToRgb.of(dict(read["to_rgb"])))
 
 
 def _plain(path: Path, max_bytes: int | None = None) -> Path:

@@ -57,7 +57,8 @@ def folder(argument: str, *, image_px: int, fit: Fit, cache: Path, say: Say) -> 
 
     Parts may be called otherwise, such as seg_train/ and Testing/, where it is clear which they are. A folder of
     classes is split 80/20 in every class by a fixed seed: the same files always land in the same part. Values of 16
-    bits have one scale for all images, by the brightest of them, and transparent parts one ground. Where all images are
+    bits, and those in floating point, have one scale for all images, by the brightest of them, and transparent parts
+    one ground. Where all images are
     grey they have one channel; grey ones among others are RGB. Poses are the identity. The label is the folder's own
     name.
     """
@@ -258,7 +259,7 @@ def _decode_parts(layout: Layout, parts: Mapping[str, list[ImageFile]], image_px
         again = [
             i
             for i, picture in sorted(decoded.items())
-            if (is_other_scale and picture.deep_bits) or (is_other_ground and picture.alpha)
+            if (is_other_scale and picture.deep_bits) or (is_other_ground and picture.alpha) or picture.floats
         ]
         _for_each(again, decode_one, num_threads, say)
     if broken:
@@ -283,7 +284,16 @@ def _decode_parts(layout: Layout, parts: Mapping[str, list[ImageFile]], image_px
 def _way_for_all(pictures: Sequence[Picture]) -> ToRgb:
     """How all of them become RGB, by what the first look told of each."""
     deepest = max(picture.deep_bits for picture in pictures)
-    return ToRgb(min(max(8, deepest), DEEP_BITS) if deepest else DEEP_BITS, best_ground(pictures))
+    bits = min(max(8, deepest), DEEP_BITS) if deepest else DEEP_BITS
+    return ToRgb(bits, best_ground(pictures), _float_range([picture.floats for picture in pictures if picture.floats]))
+
+
+def _float_range(spans: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """One scale for all images in floating point: 0 to 1 where that has them all, else from their lowest value on."""
+    if not spans:
+        return None
+    low, high = min(low for low, _ in spans), max(high for _, high in spans)
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high if high > low else low + 1)
 
 
 def _for_each(indices: Sequence[int], do: Callable[[int], None], num_threads: int, say: Say) -> None:

@@ -84,7 +84,7 @@ class Task:
         return sum(part.pixels_NHWC.nbytes + part.labels_N.nbytes + part.theta_N23.nbytes for part in parts)
 
     def record(self) -> dict[str, object]:
-        """What the ledger says of the task; `channels`, `grey_bits` and `ground` where they are not 3, 16 and white."""
+        """What the ledger says of the task; `channels`, and of the way to RGB what is not as usual."""
         return {
             "name": self.name,
             "label": self.label,

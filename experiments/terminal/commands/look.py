@@ -25,8 +25,8 @@ def main(options: Namespace) -> int:
     show_images(console, loaded.task, protocol)
     if shrunk:
         say_to(console)(shrunk)
-    sheet, notes = contact_sheet(study, loaded.task, check_arms(study))
     check_reports(options.reports)
+    sheet, notes = contact_sheet(study, loaded.task, check_arms(study))
     out = options.reports / study.full_name(loaded.task.label) / NAME
     out.parent.mkdir(parents=True, exist_ok=True)
     stream = io.BytesIO()

@@ -110,8 +110,9 @@ def test_a_thin_strip_is_not_blown_up(tmp_path: Path) -> None:
 
 
 def test_grey_values_that_have_no_scale(parts: Path, tmp_path: Path) -> None:
-    Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(parts / "train/ant/9.tif")
-    assert "floating point" in refusal(parts, tmp_path / "cache")
+    for value in (np.nan, np.inf):
+        Image.fromarray(np.full((16, 16), value, np.float32)).save(parts / "train/ant/9.tif")
+        assert "has floating-point values that are no numbers" in refusal(parts, tmp_path / "cache")
     Image.fromarray(np.full((16, 16), 70_000, np.int32)).save(parts / "train/ant/9.tif")
     assert "more than 16 bits" in refusal(parts, tmp_path / "cache")
 

@@ -175,6 +175,25 @@ def test_the_card_s_code_reads_16_bit_grey_on_the_scale_of_training(exported, tr
     assert answers[0] != answers[1]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_the_card_s_code_reads_floats_and_makes_pictures_square_as_in_training(
+    fit, exported, trained_run, sprites, tmp_path
+):
+    out, _ = exported
+    trained = load_trained(*trained_run("stn_affine"))
+    shutil.copy(out / "stn_affine/model.pt2", tmp_path / "model.pt2")
+    protocol = {**trained.record["config"]["protocol"], "fit": fit}
+    record = {**trained.record, "config": {**trained.record["config"], "protocol": protocol}}
+    wide_HW = sprites.test.pixels_NHWC[3:5].mean(3).reshape(64, 32).T.astype(np.float32) / 100
+    Image.fromarray(wide_HW).save(tmp_path / "image.tif")
+    (tmp_path / "image.tif").rename(tmp_path / "image.png")  # as the code calls it
+    span = (0.25, 2.5)
+    _, prediction, _ = run_code_as_of(replace(trained, record=record), tmp_path, float_range=span)
+    bars_HWC = prediction.image_HWC[[0, -1]]
+    assert bars_HWC.any() if fit == "stretch" else not bars_HWC.any()
+
+
 def test_the_card_lists_what_was_tuned_and_what_was_set(trained_run, monkeypatch):
     ledger, key = trained_run("stn_affine", optim=Optim(lr=0.25), model={"loc_lr_factor": 0.5, "padding": "zeros"})
     alone = card(load_trained(ledger, key))

@@ -57,7 +57,8 @@ class Picture(NamedTuple):
 
     size: width and height of the upright picture. mode: Pillow's, with ";16" for 16 bits a channel.
     is_turned: by its EXIF tag. has_more: frames or pages than the first. grey: darkest and brightest value of 16-bit
-    grey. deep_bits: of a value of 16 bits, grey or colour, how many are used; 0 without such. alpha: None if opaque.
+    grey. deep_bits: of a value of 16 bits, grey or colour, how many are used; 0 without such. floats: lowest and
+    highest value of grey in floating point. alpha: None if opaque.
     darkest, brightest: of the pixels that were made of it, without bars. is_plain: these are of one colour throughout.
     is_grey: none of them has another colour than grey.
     """
@@ -68,6 +69,7 @@ class Picture(NamedTuple):
     has_more: bool
     grey: tuple[int, int] | None
     deep_bits: int
+    floats: tuple[float, float] | None
     alpha: Alpha | None
     darkest: int
     brightest: int
@@ -80,7 +82,7 @@ def decode(
 ) -> tuple[npt.NDArray[np.uint8], Picture]:
     """One image as RGB, (image_px, image_px, 3): first frame, turned upright by its EXIF tag, made square.
 
-    Values of 16 bits that are brighter than `to_rgb` allows become white.
+    Values of 16 bits or in floating point that are brighter than `to_rgb` allows become white.
     Raises a dozen kinds of exceptions, for which `reason` has words. Damaged texts, profiles and tags are no reason.
     """
     try:
@@ -145,10 +147,12 @@ def _decode(
         orientation = _load_upright(image)
         if (image.width > image.height) != (width > height):
             width, height = height, width
-        grey, deep_bits, alpha = None, 0, None
+        grey, deep_bits, floats, alpha = None, 0, None, None
         if image.mode.startswith("I"):
             rgb, grey = _of_grey(image, to_rgb.grey_bits, zero_is_white)
             deep_bits = max(grey[1].bit_length(), 1)
+        elif image.mode == "F":
+            rgb, floats = _of_floats(image, to_rgb.float_range, zero_is_white)
         else:
             colour: Image.Image = image
             if ";16" in raw:
@@ -169,6 +173,7 @@ def _decode(
         has_more=has_more,
         grey=grey,
         deep_bits=deep_bits,
+        floats=floats,
         alpha=alpha,
         darkest=int(shown_HWC.min()),
         brightest=int(shown_HWC.max()),
@@ -236,6 +241,20 @@ def _of_grey(image: Image.Image, grey_bits: int, zero_is_white: bool) -> tuple[I
     return Image.fromarray(255 - grey if zero_is_white else grey).convert("RGB"), (darkest, brightest)
 
 
+def _of_floats(
+    image: Image.Image, span: tuple[float, float] | None, zero_is_white: bool
+) -> tuple[Image.Image, tuple[float, float]]:
+    """Floating-point grey as RGB; and its extremes, which become black and white where nothing else is known."""
+    values = np.asarray(image, np.float64)
+    lowest, highest = float(values.min()), float(values.max())
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        raise ValueError("has floating-point values that are no numbers (NaN, or infinite); put others in their place")
+    low, high = span or (lowest, highest)
+    grey = ((values - low) / (high - low or 1)).clip(0, 1) * 255
+    grey_HW = (255 - grey if zero_is_white else grey).round().astype(np.uint8)
+    return Image.fromarray(grey_HW).convert("RGB"), (lowest, highest)
+
+
 def _of_deep_colour(image: ImageFile.ImageFile, raw: str, file: Path | BytesIO, bits: int) -> tuple[Image.Image, int]:
     """The upper 8 of so many bits of colour of 16 bits a channel; and how many of them this image uses."""
     upper = np.asarray(image)
@@ -263,8 +282,6 @@ def _of_deep_colour(image: ImageFile.ImageFile, raw: str, file: Path | BytesIO, 
 
 def _opaque(image: Image.Image, image_px: int, ground: str, fit: FitOrWhole) -> tuple[Image.Image, Alpha | None]:
     """The image as RGB over the ground, and what is known of its transparency."""
-    if image.mode == "F":
-        raise ValueError("grey values in floating point are not supported; save them as 16-bit grey")
     if image.mode == "LAB":
         raise ValueError("Lab colours are not supported; convert it to RGB")
     if image.mode == "RGB" and "transparency" not in image.info:

@@ -58,7 +58,7 @@ def of_pictures(pictures: Sequence[Picture], classes: Sequence[str], image_px: i
     ]
     if all(picture.is_grey for picture in pictures):
         remarks.append(("Channels", "one, since all images are grey"))
-    deep = list(_deep(pictures, to_rgb.grey_bits))
+    deep = [*_deep(pictures, to_rgb.grey_bits), *_floats(pictures, to_rgb.float_range)]
     is_known_faint = any(isinstance(item, str) for item in deep)
     remarks += [*deep, *_transparency(pictures, to_rgb.ground), *_values(pictures, classes, is_known_faint)]
     return _reading([*remarks, *_frames(pictures)], to_rgb)
@@ -80,6 +80,7 @@ _MODES = {
     "1": "black and white (1)", "L": "grey (L)", "LA": "grey with transparency (LA)", "P": "palette (P)",
     "RGBA": "RGB with transparency (RGBA)", "CMYK": "CMYK", "I;16": "16-bit grey (I;16)",
     "I;16B": "16-bit grey (I;16B)", "I": "16-bit grey in 32 bits (I)", "RGB;16": "RGB of 16 bits a channel",
+    "F": "floating-point grey (F)",
     "RGBA;16": "RGB or grey of 16 bits a channel with transparency",
 }  # fmt: skip
 
@@ -208,6 +209,22 @@ def _deep(pictures: Sequence[Picture], grey_bits: int) -> Iterator[Remark]:
     if num_deep := sum(picture.mode.endswith(";16") and not picture.grey for picture in pictures):
         of = "each channel" if grey_bits == DEEP_BITS else f"{grey_bits} that are used"
         yield "16-bit colour", f"{_count(num_deep, 'file')}, of which the upper 8 bits of {of} are read"
+
+
+def _floats(pictures: Sequence[Picture], span: tuple[float, float] | None) -> Iterator[Remark]:
+    if span is None:
+        return
+    low, high = span
+    own = [picture.floats for picture in pictures if picture.floats]
+    lowest, highest = min(each for each, _ in own), max(each for _, each in own)
+    scaled = f"values from {lowest:g} to {highest:g}: {low:g} to {high:g} become 0 to 255"
+    yield "Floating point", f"{_count(len(own), 'file')} with {scaled}"
+    levels = median(255 * (most - least) / (high - low) + 1 for least, most in own)
+    if levels < FEW_LEVELS:
+        yield (
+            f"Images in floating point keep few of their levels: half of them have {levels:.0f} or fewer of 256, since"
+            f" one scale is taken for all ({low:g} to {high:g}). Clip values far outside of the others before."
+        )
 
 
 def best_ground(pictures: Sequence[Picture]) -> str:
