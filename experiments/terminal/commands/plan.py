@@ -56,7 +56,7 @@ def show_plan(console: Console, under_way: Sweep, expected: Estimate, num_worker
         f"[bold]protocol[/] {plan.protocol_hash}"
     )
     show_images(console, plan.task, protocol)
-    console.print("[bold]Look[/]   `make look` draws some of them as networks see them, and under poses and policies")
+    console.print("[bold]Look[/]  `make look` draws some images, as networks see them and under poses and policies")
     if tested := plan.arms[0].test_pose:
         console.print(f"[bold]Tested[/] under the pose {tested}, and beside that as the others are", highlight=False)
     from_seed = f" from seed {study.first_seed}" if study.first_seed > 1 else ""
