@@ -57,7 +57,7 @@ class TimmNetwork(Ranged):
             model.requires_grad_(False)
             for part in classifier if isinstance(classifier, Sequence) else (classifier,):
                 part.requires_grad_(True)
-        parts = [nn.Sequential(*map(model.get_submodule, stage)) for stage in stages] or [model]
+        parts: list[nn.Module] = [nn.Sequential(*map(model.get_submodule, stage)) for stage in stages] or [model]
         backbone = TimmBackbone(parts[:-1], parts[-1])
         backbone.keeps_statistics = self.frozen
         depth = max(layers.values(), default=0)
@@ -68,7 +68,7 @@ class TimmNetwork(Ranged):
         }
         return backbone
 
-    def _layers(self, network: str, model: nn.Module) -> Mapping[str, int]:
+    def _layers(self, network: str, model: Any) -> Mapping[str, int]:
         """By the parameter's name, which layer it is of, from the image on; {} where that does not matter."""
         if self.lr_decay == 1:
             return {}
@@ -145,16 +145,15 @@ def _config(network: str) -> Any:
     return timm.get_pretrained_cfg(network) or PretrainedCfg()
 
 
-def _model(network: str, *, num_classes: int, image_px: int, in_channels: int, **options: Any) -> nn.Module:
+def _model(network: str, *, num_classes: int, image_px: int, in_channels: int, **options: Any) -> Any:
     import timm
 
     if _config(network).fixed_input_size:
         options["img_size"] = image_px
-    model: nn.Module = timm.create_model(network, num_classes=num_classes, in_chans=in_channels, **options)
-    return model
+    return timm.create_model(network, num_classes=num_classes, in_chans=in_channels, **options)
 
 
-def _pretrained(network: str, file: Path, *, num_classes: int, image_px: int, in_channels: int) -> nn.Module:
+def _pretrained(network: str, file: Path, *, num_classes: int, image_px: int, in_channels: int) -> Any:
     """The network with these weights and a new classifier, where the default device is. Raises ValueError."""
     from timm.models import load_state_dict
 
@@ -215,7 +214,7 @@ def _stages(network: str, *, num_classes: int, image_px: int, in_channels: int) 
     return (*stages, tuple(link for link, _ in chain[start:])) if stages and start < len(chain) else ()
 
 
-def _chain(model: nn.Module, image_1CHW: Tensor) -> list[tuple[str, tuple[int, ...]]]:
+def _chain(model: Any, image_1CHW: Tensor) -> list[tuple[str, tuple[int, ...]]]:
     """The modules that pass the image on, each given exactly what the one before has made, and the shapes that they
     make; [] if something else happens on the way."""
     calls: list[tuple[str, tuple[Any, ...], Any]] = []

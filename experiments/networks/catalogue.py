@@ -11,7 +11,14 @@ from baselines.policies import POLICIES
 from experiments.images.poses import POSES, spell_pose
 from experiments.images.tasks import TASKS
 from experiments.networks.models import MODELS
-from experiments.networks.variants import DEFAULT_BACKBONE, LIBRARIES, REGISTRIES, build_model, build_policy, parse_variant
+from experiments.networks.variants import (
+    DEFAULT_BACKBONE,
+    LIBRARIES,
+    REGISTRIES,
+    build_model,
+    build_policy,
+    parse_variant,
+)
 from ledger.errors import UserError, nearest
 from ledger.options import Value, fields, split_name, typed
 

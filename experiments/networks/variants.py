@@ -3,7 +3,7 @@
 Legend: C channels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -218,6 +218,13 @@ def build_policy(variant: Variant, values: Mapping[str, Value]) -> Policy:
     return Composition({name: build(f"policy.{name}", name, own_values(name, values)) for name in variant.policies})
 
 
+def check_start(names: Iterable[str]) -> None:
+    """Raises UserError if this machine lacks the library or the weights that one of these variants starts from."""
+    for name in names:
+        if (weights := str(parse_variant(name).backbone_options.get("weights", "none"))) != "none":
+            find_weights(weights)
+
+
 def assemble(run: RunConfig, num_classes: int, mean_C: Tensor, std_C: Tensor) -> Network:
     """The run's network with its start weights, on the CPU.
 
@@ -227,7 +234,6 @@ def assemble(run: RunConfig, num_classes: int, mean_C: Tensor, std_C: Tensor) ->
     """
     variant, image_px = parse_variant(run.variant), posed_px(run.pose, run.protocol.image_px)
     model = build_model(variant, run.model)
-    build: BuildBackbone = REGISTRIES["backbone"].get(variant.backbone)
     build: BuildBackbone
     if not variant.library:
         build = BACKBONES[variant.backbone]
