@@ -35,7 +35,7 @@ class TimmNetwork(Ranged):
     weights: that it starts from, and whose mean and deviation of colours images are normalised by. `none`: random ones.
         `cache`: those that timm has downloaded to this machine before. Else a file's path. The program calls them by
         the hash of the file's content, of which it keeps a copy.
-    frozen: whether the classifier alone is trained, and normalisation keeps its statistics.
+    frozen: whether of it the classifier alone is trained, and normalisation keeps its statistics.
     lr_decay: factor on the learning rate from each of its layers to the one before; the last one has the full rate.
     """
 
