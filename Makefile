@@ -72,7 +72,7 @@ FOR_SWEEP := $(INSTALLED) $(if $(filter ray,$(EXECUTOR)),$(VENV)/.cluster)
 given = $(filter command line,$(origin $(1)))
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	{ echo 'make: PYTHON=$(PYTHON) is no Python 3.11 or newer; name one that is: make PYTHON=python3.12' >&2; exit 2; }
-FOR_TESTS := $(INSTALLED) $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook
+FOR_TESTS := $(INSTALLED) $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook $(VENV)/.timm
 
 .DEFAULT_GOAL := help
 .PHONY: anew help setup sweep plan look status watch tables report probe dashboard sync wandb-report optuna-dashboard verify verify-docs test docs test-docs test-long faults lint format bench bench-accuracy gpu-check clean
@@ -91,7 +91,7 @@ $(INSTALLED): pyproject.toml constraints.txt $(if $(CLEAR),anew)
 	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,dashboard]'
 	@mv $@.unfinished $@
 
-$(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook: $(VENV)/.%: $(INSTALLED)
+$(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook $(VENV)/.timm: $(VENV)/.%: $(INSTALLED)
 	@touch $@.unfinished
 	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@mv $@.unfinished $@

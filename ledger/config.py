@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Schedule = Literal["triangle", "one_cycle", "constant"]
+Schedule = Literal["triangle", "one_cycle", "cosine", "constant"]
 """How the learning rate goes over a run; experiments/runs/schedule.py."""
 Fit = Literal["crop", "pad", "stretch"]
 """How a picture that is not square becomes a square image: its middle square, or all of it, with black bars at two of
@@ -31,10 +31,11 @@ class Protocol:
         epochs: passes over the training images.
         width: factor on the number of channels of every variant's backbone.
         batch_size: images in an optimiser step.
-        optimiser: Muon for the filters of the backbone and SGD for all else, or SGD for everything.
+        optimiser: Muon for the filters of the backbone and SGD for all else; or SGD, or AdamW, for everything.
         momentum: of SGD.
         nesterov: whether the momentum is Nesterov's.
-        schedule: learning rate over the run: straight up and down, one cycle along cosines, or constant.
+        schedule: learning rate over the run: straight up and down, one cycle along cosines, a short way up and
+            a cosine down to zero, or constant.
         averaging: whether weights are drawn to their running average as training ends.
         label_smoothing: share of the target spread over all classes.
         precision: of convolutions and matrix products; `auto` takes what this machine trains faster with.
@@ -51,7 +52,7 @@ class Protocol:
     epochs: int = 8
     width: float = 1.0
     batch_size: int = 256
-    optimiser: Literal["muon", "sgd"] = "muon"
+    optimiser: Literal["muon", "sgd", "adamw"] = "muon"
     momentum: float = 0.85
     nesterov: bool = True
     schedule: Schedule = "triangle"
@@ -73,8 +74,10 @@ class Optim:
     """Hyper-parameters that every variant has and that are tuned for each.
 
     Args:
-        lr: peak of the learning rate: of Muon, and of SGD a fixed share of it; or of SGD, where there is no Muon.
-        weight_decay: L2 penalty on weights under SGD; biases and normalisation are free of it.
+        lr: peak of the learning rate: of Muon, and of SGD a fixed share of it; or of SGD or AdamW, where there is no
+            Muon.
+        weight_decay: L2 penalty on weights under SGD, or share of them that AdamW takes off, times lr; biases and
+            normalisation are free of it.
     """
 
     lr: float = 0.15

@@ -30,7 +30,7 @@ def bare(variant: str) -> str:
 
 
 def name_and_options(name: str) -> tuple[str, dict[str, str]]:
-    """`R:max_deg=30` as ("R", {"max_deg": "30"})."""
-    name, *options = name.split(":")
-    pairs = (option.partition("=") for option in options)
-    return name, {key: value for key, _, value in pairs}
+    """`R:max_deg=30` as ("R", {"max_deg": "30"}); `timm:resnet18` is a name without options."""
+    parts = name.split(":")
+    options = [part.partition("=") for part in parts if "=" in part]
+    return ":".join(part for part in parts if "=" not in part), {key: value for key, _, value in options}

@@ -1,6 +1,6 @@
 """What a backbone is, and the registry of all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -14,7 +14,10 @@ class Backbone(nn.Module):
 
     stages: in order; between any two of them another method may look at the map or warp it.
     head: from the last map to (B, num_classes).
+    lr_factors: by parameter's name, its learning rate as a factor of the backbone's; 1 for those not named.
     """
+
+    lr_factors: Mapping[str, float] = {}
 
     def __init__(self, stages: Sequence[nn.Module], head: nn.Module) -> None:
         super().__init__()

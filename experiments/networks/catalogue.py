@@ -11,7 +11,14 @@ from baselines.policies import POLICIES
 from experiments.images.poses import POSES, spell_pose
 from experiments.images.tasks import TASKS
 from experiments.networks.models import MODELS
-from experiments.networks.variants import DEFAULT_BACKBONE, REGISTRIES, build_model, build_policy, parse_variant
+from experiments.networks.variants import (
+    DEFAULT_BACKBONE,
+    LIBRARIES,
+    REGISTRIES,
+    build_model,
+    build_policy,
+    parse_variant,
+)
 from ledger.errors import UserError, nearest
 from ledger.options import Value, fields, split_name, typed
 
@@ -28,7 +35,7 @@ Entry = TypedDict(
 """What a name stands for in one sentence and in full; its options with their defaults, what words they may be, and what
 the name that was asked for sets them to."""
 
-KINDS: Mapping[str, Mapping[str, Any]] = {**REGISTRIES, "task": TASKS, "pose": POSES}
+KINDS: Mapping[str, Mapping[str, Any]] = {**REGISTRIES, "library": LIBRARIES, "task": TASKS, "pose": POSES}
 
 
 def catalogue(name: str = "") -> dict[str, dict[str, Entry]]:
@@ -65,7 +72,7 @@ def _options_of(name: str) -> dict[tuple[str, str], Mapping[str, Value]]:
         return {("task", first): {}}
     whole = name
     if first not in MODELS and not re.search("[@+]", name):
-        mark = "+" if first in POLICIES else "@" if first in BACKBONES else ""
+        mark = "+" if first in POLICIES else "@" if first in {*BACKBONES, *LIBRARIES} else ""
         if not mark:
             return {}
         whole = f"{DEFAULT_BACKBONE}{mark}{name}"
@@ -75,7 +82,9 @@ def _options_of(name: str) -> dict[tuple[str, str], Mapping[str, Value]]:
     given: dict[tuple[str, str], Mapping[str, Value]] = {}
     if whole == name:
         given["model", variant.model] = variant.model_options
-    if "@" in whole:
+    if variant.library:
+        given["library", variant.library] = variant.backbone_options
+    elif "@" in whole:
         given["backbone", variant.backbone] = {"width": variant.width} if variant.width != 1 else {}
     if "+" in whole:
         given |= {("policy", policy): variant.options_of(policy) for policy in variant.policies}

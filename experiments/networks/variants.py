@@ -3,14 +3,16 @@
 Legend: C channels.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from baselines.backbones import BACKBONES, Backbone
+from baselines.backbones import BACKBONES, Backbone, BuildBackbone
+from baselines.backbones.timm_network import TimmNetwork, colours
 from baselines.composition import Composition, own_values
 from baselines.policies import POLICIES, Policy, asks_for_poses
 from baselines.registry import Registry
@@ -19,6 +21,7 @@ from experiments.images.poses import posed_px
 from experiments.networks.model import Model
 from experiments.networks.models import MODELS
 from experiments.networks.network import Network, Site
+from experiments.networks.weights import check_network, find_weights, name_weights
 from ledger.config import RunConfig
 from ledger.errors import UserError, nearest
 from ledger.options import Value, fields, named_only, option_text, spell, split_name, typed
@@ -26,6 +29,8 @@ from ledger.roles import ROLES
 
 DEFAULT_BACKBONE = "cnn"
 REGISTRIES: Mapping[str, Registry[Any]] = {"model": MODELS, "backbone": BACKBONES, "policy": POLICIES}
+LIBRARIES: Mapping[str, type[TimmNetwork]] = {"timm": TimmNetwork}
+"""Of backbones that others have written: LIBRARY:NETWORK is the name of one."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Variant:
 
     policy: the names of all policies in the order in which they are applied, such as `flip_crop+affine`; or `none`.
     model_options, policy_options: hyper-parameters that the name fixes; of several policies as POLICY.NAME.
-    width: of the backbone, its only option.
+    width: of the backbone, its only option. backbone_options: of a library's, such as `timm:resnet18`, in place of it.
     """
 
     model: str
@@ -43,15 +48,23 @@ class Variant:
     model_options: Mapping[str, Value] = field(default_factory=dict)
     policy_options: Mapping[str, Value] = field(default_factory=dict)
     width: float = 1.0
+    backbone_options: Mapping[str, Value] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """The one spelling of the variant: what is at its default is left out."""
         width = "" if self.width == 1 else f":width={option_text(self.width)}"
         backbone = "" if self.backbone == DEFAULT_BACKBONE and not width else f"@{self.backbone}{width}"
+        if self.library:
+            backbone = f"@{spell(self.backbone, self.backbone_options, LIBRARIES[self.library])}"
         policies = "".join(
             f"+{spell(name, self.options_of(name), POLICIES[name])}" for name in self.policies if name != "none"
         )
         return f"{spell(self.model, self.model_options, MODELS[self.model])}{backbone}{policies}"
+
+    @property
+    def library(self) -> str:
+        """Of its backbone; "" for one of this project."""
+        return library if (library := self.backbone.partition(":")[0]) in LIBRARIES else ""
 
     @property
     def policies(self) -> list[str]:
@@ -73,6 +86,12 @@ def parse_variant(name: str) -> Variant:
     """Raises UserError that names the part or the option that does not exist."""
     head, *policy_texts = name.split("+")
     model_text, at, backbone_text = head.partition("@")
+    for known in LIBRARIES:
+        if backbone_text == known or backbone_text.startswith(f"{known}:"):
+            base = parse_variant("+".join((model_text, *policy_texts)))
+            return _of_library(name, base, known, backbone_text[len(known) + 1 :])
+        if model_text.startswith(f"{known}:"):
+            raise UserError(f"variant: {name!r}: {known} has backbones: write cnn@{model_text}")
     texts = [("model", model_text), ("backbone", backbone_text if at else DEFAULT_BACKBONE)]
     texts += [("policy", text) for text in policy_texts or ["none"]]
     parts = [(part, *split_name(text, "variant")) for part, text in texts]
@@ -92,6 +111,20 @@ def parse_variant(name: str) -> Variant:
     except UserError as error:
         raise UserError(f"variant: {name!r}: {error}") from None
     return Variant(model, backbone, "+".join(policy for _, policy, _ in policies), model_options, policy_options, width)
+
+
+def _of_library(name: str, base: Variant, library: str, network_text: str) -> Variant:
+    """The variant of this name: the base with a library's network, and options, as its backbone."""
+    owner = LIBRARIES[library]
+    try:
+        network, texts = split_name(network_text, "backbone")
+        check_network(library, network)
+        options = {key: typed(owner, library, key, text) for key, text in texts.items()}
+        options["weights"] = name_weights(network, str(options.get("weights", "none")))
+        owner(**options)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UserError(f"variant: {name!r}: {error}") from None
+    return replace(base, backbone=f"{library}:{network}", backbone_options=options)
 
 
 def _check_order(policies: list[str]) -> None:
@@ -185,6 +218,13 @@ def build_policy(variant: Variant, values: Mapping[str, Value]) -> Policy:
     return Composition({name: build(f"policy.{name}", name, own_values(name, values)) for name in variant.policies})
 
 
+def check_start(names: Iterable[str]) -> None:
+    """Raises UserError if this machine lacks the library or the weights that one of these variants starts from."""
+    for name in names:
+        if (weights := str(parse_variant(name).backbone_options.get("weights", "none"))) != "none":
+            find_weights(weights)
+
+
 def assemble(run: RunConfig, num_classes: int, mean_C: Tensor, std_C: Tensor) -> Network:
     """The run's network with its start weights, on the CPU.
 
@@ -194,14 +234,22 @@ def assemble(run: RunConfig, num_classes: int, mean_C: Tensor, std_C: Tensor) ->
     """
     variant, image_px = parse_variant(run.variant), posed_px(run.pose, run.protocol.image_px)
     model = build_model(variant, run.model)
+    build: BuildBackbone
+    if not variant.library:
+        build = BACKBONES[variant.backbone]
+    else:
+        network_name = variant.backbone.partition(":")[2]
+        owner = LIBRARIES[variant.library](**variant.backbone_options)  # type: ignore[arg-type]
+        if owner.weights != "none":
+            owner = replace(owner, weights=str(find_weights(owner.weights)))
+            mean_C, std_C = colours(network_name, len(mean_C))
+        build = partial(owner.build, network_name)
 
     def build_backbone(factor: float, image_px: int, in_channels: int) -> Backbone:
         width = factor * variant.width * run.protocol.width
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(run.seed, "start of the backbone"))
-            return BACKBONES[variant.backbone](
-                num_classes=num_classes, image_px=image_px, in_channels=in_channels, width=width
-            )
+            return build(num_classes=num_classes, image_px=image_px, in_channels=in_channels, width=width)
 
     try:
         with torch.random.fork_rng(devices=[]):

@@ -107,7 +107,7 @@ def load_trained(ledger: Ledger, name: str) -> Trained:
     if not file.exists():
         what = f"is a {config['stage']}" if config["stage"] != "final" else f"is {record['status']}"
         raise UserError(f"run: {key} {what} and has no weights; only completed final runs keep them")
-    variant = parse_variant(config["variant"])
+    variant = replace(parse_variant(config["variant"]), backbone_options={})  # what it started from has no say now
     if record["format"] < 5 and variant.backbone == DEFAULT_BACKBONE:
         variant = replace(variant, backbone="cnn4")  # as the default one is called since
     protocol = Protocol(image_px=config["protocol"]["image_px"], width=config["protocol"].get("width", 1.0))

@@ -60,8 +60,8 @@ class TrainingState:
 
     def _fits(self, tensors: dict[str, Tensor]) -> bool:
         """Whether these are tensors of such a network: a change of a model's code does not change the run's key."""
-        kept, trained = self._kept(), self.network.named_parameters()
-        known = kept | {f"{MOMENTUM}{name}": value for name, value in trained if value.requires_grad}
+        kept, momenta = self._kept(), self.optimiser.known_momenta(self.network)
+        known = kept | {f"{MOMENTUM}{name}": value for name, value in momenta.items()}
         return kept.keys() <= tensors.keys() <= known.keys() and all(
             (value.shape, value.dtype) == (known[name].shape, known[name].dtype) for name, value in tensors.items()
         )

@@ -197,7 +197,7 @@ def network_of(
     if protocol.optimiser == "muon" and not filters_of(network.backbone):
         raise UserError(
             f"protocol.optimiser: muon trains filters of convolutions, and the backbone of {variant_name} has none; "
-            "write optimiser: sgd"
+            "write optimiser: sgd or adamw"
         )
     return network
 

@@ -107,6 +107,7 @@ def _run_and_checkpoint(plan: Plan, arm: ArmPlan, kind: Kind) -> tuple[int, int]
     protocol, num_classes, is_tested = kind.protocol, len(plan.task.classes), kind.stage != "trial"
     network = _largest_network(arm, protocol, plan.task)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    trained *= 2 if protocol.optimiser == "adamw" else 1  # it keeps the mean of squares too
     states = network.state_dict().values(), trained
     weights, momenta = (_num_bytes(tensors) + len(tensors) * TENSOR for tensors in states)
     # Enlarging them costs the picture little; noise cannot be packed.

@@ -39,7 +39,8 @@ _NAME_WORDS = "a name of the letters a to z, digits, - and _"
 _OPTIONS = r"(?::[a-z_]+=[A-Za-z0-9_.-]+)*"
 _POSE = rf"[A-Za-z][A-Za-z0-9_]*{_OPTIONS}"
 _POSE_FORM = "of the form POSE or POSE:key=value"
-_VARIANT = rf"[a-z][a-z0-9_]*{_OPTIONS}(@[a-z][a-z0-9_]*{_OPTIONS})?(\+[a-z][a-z0-9_]*{_OPTIONS})*"
+_OF_LIBRARY = r":[A-Za-z0-9_.-]+(?::weights=[^:@+\x00-\x1f]+|:[a-z_]+=[A-Za-z0-9_.-]+)*"
+_VARIANT = rf"[a-z][a-z0-9_]*{_OPTIONS}(@[a-z][a-z0-9_]*({_OPTIONS}|{_OF_LIBRARY}))?(\+[a-z][a-z0-9_]*{_OPTIONS})*"
 _FORM = "of the form MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY+POLICY, each with :key=value where it has options"
 
 _BOUNDS: dict[str, tuple[Any, Any]] = {

@@ -140,7 +140,7 @@ def test_other_words_for_the_same_are_known(wrong: str, known: list[str], right:
         ("mixup", list(POLICIES)),
         ("shear", list(POLICIES)),
         ("vit", list(MODELS)),
-        ("cosine", SCHEDULES),
+        ("polynomial", SCHEDULES),
         ("optim.momentum", SPACE),
         ("RTS", ["upright", "R:max_deg=180"]),
         ("--max_deg", ARGUMENTS["run"]),

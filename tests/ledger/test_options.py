@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from experiments.networks.models import MODELS
 from experiments.networks.variants import parse_variant
 from ledger.errors import UserError
+from ledger.names import name_and_options
 from ledger.options import Value, fields, option_text, spell, split_name, typed
 
 
@@ -184,3 +185,17 @@ def test_all_are_one_line(unknown, known, value):
     assert said[0][0] == unknown
     for key, line in said:
         assert line.startswith(f"{key}: ") and len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "options"),
+    [
+        ("none", "none", {}),
+        ("R:max_deg=30:corners=disc", "R", {"max_deg": "30", "corners": "disc"}),
+        ("timm:resnet18", "timm:resnet18", {}),
+        ("timm:resnet18.a1_in1k:frozen=true", "timm:resnet18.a1_in1k", {"frozen": "true"}),
+        ("", "", {}),
+    ],
+)
+def test_a_library_s_network_is_no_option_of_the_library(written: str, name: str, options: dict[str, str]) -> None:
+    assert name_and_options(written) == (name, options)

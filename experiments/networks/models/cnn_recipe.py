@@ -44,6 +44,6 @@ class CnnRecipe(UsualModel):
         """The protocol without what is taken away of it."""
         return replace(
             protocol,
-            optimiser=protocol.optimiser if self.muon else "sgd",
+            optimiser="sgd" if protocol.optimiser == "muon" and not self.muon else protocol.optimiser,
             averaging=protocol.averaging and self.averaging,
         )

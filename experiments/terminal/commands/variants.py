@@ -17,6 +17,7 @@ from ledger.started import program
 INTRODUCTION = (
     "A variant is MODEL, MODEL+POLICY or MODEL@BACKBONE+POLICY; several policies, MODEL+POLICY+POLICY, apply in turn.",
     "Each part, like a pose, may set options: stn_affine:place=shared@resnet18+affine:max_deg=30.",
+    "A library's network is a backbone too: cnn@timm:resnet18.",
     f"`{program()} variants NAME` says all about a name, and about each part of a whole variant.",
     "",
 )

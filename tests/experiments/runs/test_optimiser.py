@@ -1,4 +1,4 @@
-"""Which parameters are moved by what, and how fast: Muon and SGD, learning rates by part, weight decay."""
+"""Which parameters are moved by what, and how fast: Muon, SGD and AdamW, learning rates by part, weight decay."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -8,7 +8,7 @@ import torch
 
 from experiments.networks.network import Network
 from experiments.runs.muon import Muon
-from experiments.runs.optimiser import ADDED_SHARE, MUON_MOMENTUM, SGD_SHARE, Optimiser
+from experiments.runs.optimiser import ADDED_SHARE, MUON_MOMENTUM, OF_ADAMW, SGD_SHARE, Optimiser
 from ledger.config import Optim, Protocol
 from tests.support.networks import build
 
@@ -16,7 +16,10 @@ OPTIM = Optim(lr=0.2, weight_decay=0.01)
 
 
 def optimiser_of(
-    network: Network, optimiser: Literal["muon", "sgd"], lr_factors: Mapping[str, float] | None = None, **protocol: Any
+    network: Network,
+    optimiser: Literal["muon", "sgd", "adamw"],
+    lr_factors: Mapping[str, float] | None = None,
+    **protocol: Any,
 ) -> Optimiser:
     return Optimiser(network, Protocol(optimiser=optimiser, **protocol), OPTIM, lr_factors or {})
 
@@ -52,12 +55,13 @@ def test_muon_has_the_backbone_s_filters_and_sgd_all_else(name):
         assert any(key.startswith("localisation.") and trained[key].ndim == 4 for key in found)
 
 
+@pytest.mark.parametrize(("kind", "owner"), [("sgd", "SGD"), ("adamw", "AdamW")])
 @pytest.mark.parametrize("name", ["cnn", "cnn@lenet", "cnn@resnet18", "cnn@fcn", "stn_affine", "stn_affine@lenet"])
-def test_sgd_has_everything_and_weights_decay_and_biases_and_normalisation_do_not(name):
+def test_one_has_everything_and_weights_decay_and_biases_and_normalisation_do_not(name, kind, owner):
     network = build(name)
-    found = owners(network, optimiser_of(network, "sgd"))
+    found = owners(network, optimiser_of(network, kind))
     trained = {key: value for key, value in network.named_parameters() if value.requires_grad}
-    assert found == {key: ("SGD", 0.2, 0.01 if value.ndim > 1 else 0.0) for key, value in trained.items()}
+    assert found == {key: (owner, 0.2, 0.01 if value.ndim > 1 else 0.0) for key, value in trained.items()}
 
 
 def test_what_is_frozen_has_no_owner():
@@ -65,7 +69,7 @@ def test_what_is_frozen_has_no_owner():
     network = build("cnn")
     frozen = {key for key, value in network.named_parameters() if not value.requires_grad}
     assert len(frozen) == 7 and "backbone.stages.0.0.weight" in frozen
-    for kind in ("muon", "sgd"):
+    for kind in ("muon", "sgd", "adamw"):
         optimiser = optimiser_of(network, kind)
         assert not frozen & owners(network, optimiser).keys()
         for parameter in network.parameters():
@@ -76,14 +80,16 @@ def test_what_is_frozen_has_no_owner():
         assert moved == before.keys() - frozen
 
 
-@pytest.mark.parametrize(("kind", "share", "added_share"), [("muon", SGD_SHARE, ADDED_SHARE), ("sgd", 1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("kind", "share", "added_share"), [("muon", SGD_SHARE, ADDED_SHARE), ("sgd", 1.0, 1.0), ("adamw", 1.0, 1.0)]
+)
 def test_a_part_has_the_rate_of_its_factor(kind, share, added_share):
     network = build("stn_affine@lenet")
     found = owners(network, optimiser_of(network, kind, {"localisation": 0.1}))
     for key, (owner, lr, _) in found.items():
         expected = 0.2 * (1.0 if owner == "Muon" else share)
         if key.startswith("localisation."):
-            assert owner == "SGD"
+            assert owner == ("AdamW" if kind == "adamw" else "SGD")
             expected = 0.2 * 0.1 * added_share
         assert lr == pytest.approx(expected), key
 
@@ -115,9 +121,10 @@ def test_rates_are_shares_of_their_peaks():
         assert [group["lr"] for group in optimiser.groups] == pytest.approx([share * peak for peak in peaks])
 
 
-def test_nothing_moves_once_training_has_diverged():
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_nothing_moves_once_training_has_diverged(kind):
     network = build("cnn")
-    optimiser = optimiser_of(network, "muon")
+    optimiser = optimiser_of(network, kind)
     for value, diverged in ((1.0, False), (float("nan"), True)):
         for parameter in network.parameters():
             parameter.grad = torch.full_like(parameter, value)
@@ -130,7 +137,7 @@ def test_nothing_moves_once_training_has_diverged():
     assert all(torch.equal(after[key], momenta[key]) for key in momenta)
 
 
-@pytest.mark.parametrize("kind", ["muon", "sgd"])
+@pytest.mark.parametrize("kind", ["muon", "sgd", "adamw"])
 def test_another_optimiser_goes_on_with_them(kind):
     """Two steps on one side, a step and then another on a copy that was handed the momenta."""
     one, other = build("stn_affine"), build("stn_affine")
@@ -150,9 +157,31 @@ def test_another_optimiser_goes_on_with_them(kind):
     other.load_state_dict(one.state_dict())
     handed_on = {key: tensor.clone() for key, tensor in first.momenta(one).items()}
     trained = {key for key, value in one.named_parameters() if value.requires_grad}
-    assert handed_on.keys() == trained
+    kept = [f"{key}:{what}" for key in trained for what in OF_ADAMW] if kind == "adamw" else trained
+    assert handed_on.keys() == first.known_momenta(one).keys() == set(kept)
     second.take_momenta(other, handed_on)
     step(one, first, 1)
     step(other, second, 1)
     theirs = dict(other.named_parameters())
     assert all(torch.equal(value, theirs[key]) for key, value in one.named_parameters())
+
+
+def test_adamw_takes_the_steps_of_its_formula():
+    """In numpy, for one weight and one bias: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2."""
+    network = torch.nn.Module()
+    network.backbone = torch.nn.Linear(1, 1)
+    start = {key: value.item() for key, value in network.named_parameters()}
+    optimiser = Optimiser(network, Protocol(optimiser="adamw"), OPTIM, {})
+    slopes = [0.5, -2.0, 0.1]
+    for slope in slopes:
+        for parameter in network.parameters():
+            parameter.grad = torch.full_like(parameter, slope)
+        optimiser.step(0.5)
+    for key, value in network.named_parameters():
+        expected, mean, square = start[key], 0.0, 0.0
+        for number, slope in enumerate(slopes, start=1):
+            mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
+            expected -= 0.1 * (0.01 if value.ndim > 1 else 0.0) * expected
+            corrected = mean / (1 - 0.9**number), square / (1 - 0.999**number)
+            expected -= 0.1 * corrected[0] / (corrected[1] ** 0.5 + 1e-8)
+        assert value.item() == pytest.approx(expected, abs=1e-5), key

@@ -36,6 +36,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "averages and two optimisers": {"variant": "stn_affine@cnn4", "protocol": {"optimiser": "muon", "averaging": True}},
     "averages that are late": {"variant": "cnn@lenet", "protocol": {"averaging": True, "batch_size": 10}},
     "plain SGD": {"variant": "cnn@lenet+flip_crop", "protocol": {"optimiser": "sgd", "averaging": False}},
+    "AdamW": {"variant": "stn_affine@lenet", "protocol": {"optimiser": "adamw", "schedule": "cosine"}},
     "parts of the recipe": {"variant": "cnn_recipe:muon=false:whitening=false"},
     "frozen parameters": {"variant": "stn_frozen@lenet"},
     "no momentum": {"variant": "cnn@lenet", "protocol": {"optimiser": "sgd", "momentum": 0.0, "schedule": "constant"}},

@@ -1,5 +1,7 @@
 """The learning rate over a run, against torch's one cycle and the formula of the triangle."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,29 @@ def test_ten_steps_are_these():
     assert rates("triangle", 10) == pytest.approx([0.2, 0.6, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125])
 
 
+@pytest.mark.parametrize("num_steps", [20, 21, 40, 100, 333])
+def test_cosine_is_a_line_up_and_then_torch_s_cosine_down(num_steps):
+    """From a hundredth up to the peak at a twentieth of the steps, and torch's annealing from there."""
+    shares, top = rates("cosine", num_steps), num_steps / 20
+    if num_steps % 20 == 0 and top > 1:
+        peak = int(top)
+        assert shares[:peak] == pytest.approx(np.linspace(0.01, 1, peak, endpoint=False).tolist())
+        optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        down = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps - peak)
+        for share in shares[peak:]:
+            assert share == pytest.approx(optimiser.param_groups[0]["lr"], abs=1e-12)
+            optimiser.step()
+            down.step()
+    falling = shares[math.ceil(top) if top > 1 else 0 :]
+    assert falling == sorted(falling, reverse=True) and falling[-1] < 0.01
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 20])
+def test_cosine_of_few_steps_goes_down_from_its_peak(num_steps):
+    shares = rates("cosine", num_steps)
+    assert shares == pytest.approx([(1 + math.cos(math.pi * step / num_steps)) / 2 for step in range(num_steps)])
+
+
 @pytest.mark.parametrize(("schedule", "most"), [("triangle", 5), ("one_cycle", 3), ("constant", 20)])
 def test_a_run_of_too_few_steps_to_go_up_stays_at_its_peak(schedule, most):
     for num_steps in range(1, most + 1):
@@ -59,7 +84,7 @@ def test_a_run_of_too_few_steps_to_go_up_stays_at_its_peak(schedule, most):
         assert rates(schedule, most + 1)[0] < 1
 
 
-@pytest.mark.parametrize("schedule", ["triangle", "one_cycle", "constant"])
+@pytest.mark.parametrize("schedule", ["triangle", "one_cycle", "cosine", "constant"])
 @given(num_steps=st.integers(1, 3000))
 def test_no_rate_is_negative_or_above_the_peak(schedule, num_steps):
     assert all(0 < share <= 1 for share in rates(schedule, num_steps))

@@ -135,7 +135,7 @@ SWEEP_FILES: dict[str, tuple[list[str | int], Any, str]] = {
         ["variants", 1, "variant"],
         "stn_affine@fcn",
         r"protocol\.optimiser: muon trains filters of convolutions, and the backbone of stn_affine@fcn has none; "
-        "write optimiser: sgd",
+        "write optimiser: sgd or adamw",
     ),
     "recipe of another backbone": (
         ["variants"],
@@ -214,7 +214,7 @@ RUNS = {
     "muon without filters": (
         ["--variant=stn_affine@fcn", "--protocol.optimiser=muon"],
         r"protocol\.optimiser: muon trains filters of convolutions, and the backbone of stn_affine@fcn has none; "
-        "write optimiser: sgd",
+        "write optimiser: sgd or adamw",
     ),
     "recipe of another backbone": (
         ["--variant=cnn_recipe@resnet18"],

@@ -22,6 +22,7 @@ import torch
 from experiments.images.tasks import Say
 from experiments.machine.cores import lacks_shared_memory, num_cores
 from experiments.machine.device import here
+from experiments.networks.variants import check_start, parse_variant
 from experiments.study.plan import Plan
 from experiments.sweep.executors.node import check_room, check_versions, versions
 from experiments.sweep.executors.places import Workers
@@ -171,6 +172,8 @@ class Cluster:
                 f"executor: no node of the cluster has {lacking} for a run; `ray status` says what they have"
             )
         ask_all(takers, check_room, plan.task.num_bytes, plan.task.content_hash)
+        if names := [arm.variant for arm in plan.arms if parse_variant(arm.variant).library]:
+            ask_all(takers, check_start, names)
         if self.processes_here:
             workers = replace(workers, limit=workers.number)  # for which there is memory
         return RayExecutor(plan, workers, say)
