@@ -38,6 +38,9 @@ MAIN = COLORS[0]
 SEED, MUTED, BACKGROUND, REFERENCE = "0.55", "0.45", "0.82", "0.3"
 """Greys: dots of single seeds; words and lines of what is lost; lines that stand behind; zero and other references."""
 
+ON_DARK, ON_LIGHT = "#fffffe", "#000001"
+"""White and black on colours that have a meaning: no greys, so that they stay as they are on a page in the dark."""
+
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 """Colour maps: from little to much, and around zero. Both keep their order for colour-blind readers."""
 

@@ -47,6 +47,11 @@ class Picture:
     size_px: tuple[int, int] = (0, 0)
     narrow: str = ""
 
+    @property
+    def is_pixels(self) -> bool:
+        """Whether it has no dark form."""
+        return self.source.startswith("data:image/png")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -136,6 +141,7 @@ def write_report(findings: Findings, out: Path) -> Path:
 def _pictures(findings: Findings, out: Path) -> Iterator[Picture]:
     """Writes every figure into `out`; yields those that there are, and those that could not be drawn."""
     from analysis.figures import fonts, style  # plotting is slow to import
+    from analysis.figures.dark import for_any_light
     from analysis.figures.registry import builders, narrow_drawings, write_figures
 
     files = {path.name: path for path in write_figures(findings, out)}
@@ -148,7 +154,8 @@ def _pictures(findings: Findings, out: Path) -> Iterator[Picture]:
             caption = f"{caption} In it, {classes}."
         if f"{name}.png" in files:
             svg, png = (files[f"{name}.{kind}"].read_bytes() for kind in ("svg", "png"))
-            yield picture(name, caption, svg, png, narrow.get(name))
+            slim = for_any_light(narrow[name]) if name in narrow else None
+            yield picture(name, caption, for_any_light(svg), png, slim)
         elif f"figure {name}" in findings.faults:
             yield Picture(name, caption)
 
