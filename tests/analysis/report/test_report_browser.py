@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,23 +50,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = folder / "report.html"
     file.write_text(report_html(find(folder, STUDY), pictures))
     return file
-
-
-@pytest.fixture(scope="module")
-def shared_browser() -> Iterator[Browser]:
-    with Browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def browser(shared_browser: Browser) -> Iterator[Browser]:
-    """A browser that found nothing wrong with the page."""
-    shared_browser.problems.clear()
-    shared_browser.requests.clear()
-    yield shared_browser
-    assert shared_browser.problems == []
-    assert {address.partition(":")[0] for address in shared_browser.requests} <= {"file", "data"}
-    assert {address for address in shared_browser.requests if address.endswith(".html")} != set()
 
 
 LEADERS = "#table-leaderboard .part[data-pose=upright]"
