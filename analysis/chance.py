@@ -18,6 +18,13 @@ def majority(study: Study) -> tuple[str, float] | None:
     return (study.classes[num.index(max(num))], max(num) / sum(num)) if sum(num) else None
 
 
+def chance_line(study: Study) -> tuple[str, float] | None:
+    """What figures of accuracies show beside them, in words, and its share; None where the classes are not known."""
+    if found := majority(study):
+        return "always the commonest class", found[1]
+    return ("a guess among equal classes", 1 / study.num_classes) if study.num_classes else None
+
+
 def majority_note(study: Study) -> Iterator[str]:
     """The commonest class in words; nothing where images were not counted."""
     if found := majority(study):

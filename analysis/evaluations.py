@@ -10,7 +10,7 @@ import pandas as pd
 import safetensors
 import safetensors.numpy
 
-from analysis.records import Study
+from analysis.records import Epoch, Study
 from ledger.committed import get, is_there, read_committed, read_record
 from ledger.errors import UserError
 
@@ -43,22 +43,21 @@ class Maps(NamedTuple):
 
 
 def read_histories(study: Study, keys: Iterable[str]) -> pd.DataFrame:
-    """Accuracy over epochs: columns `key`, `epoch`, `train_accuracy` (on images as the run was shown them, while it
-    learned), `val_accuracy` (NaN where nothing was held out).
+    """Scores over epochs: `key` and the fields of Epoch; NaN where there is none.
 
     A run without history.json has no rows. Raises UserError for a file that cannot be understood.
     """
     rows = [(key, *epoch) for key in keys for epoch in epochs_of(study, key)]
-    frame = pd.DataFrame.from_records(rows, columns=["key", "epoch", "train_accuracy", "val_accuracy"])
-    return frame.astype({"epoch": "int64", "train_accuracy": "float64", "val_accuracy": "float64"})
+    frame = pd.DataFrame.from_records(rows, columns=["key", *Epoch._fields])
+    return frame.astype({"epoch": "int64"} | dict.fromkeys(Epoch._fields[1:], "float64"))
 
 
-def epochs_of(study: Study, key: str) -> list[tuple[int, float | None, float | None]]:
-    """For each epoch of a run its number, the accuracy on training and that on validation images."""
+def epochs_of(study: Study, key: str) -> list[Epoch]:
+    """The epochs of a run; none where it has no history."""
     if key not in study.histories:
         file = study.ledger / "runs" / key / "history.json"
         study.histories[key] = [
-            (get(file, epoch, "epoch", int), epoch.get("train_accuracy"), epoch.get("val_accuracy"))
+            Epoch(get(file, epoch, "epoch", int), *map(epoch.get, Epoch._fields[1:]))
             for epoch in (read_record(file) if is_there(file) else [])
         ]
     return study.histories[key]

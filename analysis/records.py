@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -66,6 +66,17 @@ class Rung:
     runs: pd.DataFrame
 
 
+class Epoch(NamedTuple):
+    """An epoch of a run. train_*: on images as the run was shown them, while it learned; val_*: None where nothing was
+    held out."""
+
+    epoch: int
+    train_accuracy: float | None
+    val_accuracy: float | None
+    train_loss: float | None
+    val_loss: float | None
+
+
 @dataclass(frozen=True)
 class ImagesRead:
     """What was read to make the task. facts: headings and texts; warnings: sentences on what may mislead.
@@ -122,9 +133,7 @@ class Study:
     tuned_at: int | None = None
     test_pose: str = ""
     test_pose_words: str = ""
-    histories: dict[str, list[tuple[int, float | None, float | None]]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    histories: dict[str, list[Epoch]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def num_classes(self) -> int:

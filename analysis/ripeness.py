@@ -70,7 +70,7 @@ def _trained(study: Study, variant: str, keys: Iterable[str], test_S: Floats) ->
     curves_SE2 = np.full((len(curves), max(map(len, curves), default=0), 2), np.nan)
     for s, curve in enumerate(curves):
         if curve:
-            curves_SE2[s, -len(curve) :] = [accuracies for _, *accuracies in curve]
+            curves_SE2[s, -len(curve) :] = [(epoch.train_accuracy, epoch.val_accuracy) for epoch in curve]
     return Trained(variant, curves_SE2[..., 0], curves_SE2[..., 1], test_S)
 
 

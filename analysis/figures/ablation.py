@@ -49,8 +49,8 @@ def ablation_figure(findings: Findings) -> Figure:
     style.clip(grid[-1, 1], "x", -100, 100)
     grid[-1, 0].set_xlabel("test accuracy, %")
     grid[-1, 1].set_xlabel("difference to the baseline, percentage points")
-    majority = style.add_majority(grid[:, 0], findings.study, "x")
-    legend = [*_legend(has_forest=bool(findings.study.claims.family)), *majority]
+    chance = style.add_chance(grid[:, 0], findings.study, "x")
+    legend = [*_legend(has_forest=bool(findings.study.claims.family)), *chance]
     return style.finished(drawn, findings.study, legend, "Test accuracy, and what it is above the baseline's", note)
 
 

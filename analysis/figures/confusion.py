@@ -106,10 +106,10 @@ def _draw_matrix(ax: Axes, points_KK: Floats, names: list[str], limit: float) ->
     size = 7.0 if len(names) <= 10 else 6.0
     for row, column in np.ndindex(*points_KK.shape):
         value = float(points_KK[row, column])
-        color = "white" if abs(value) > 0.65 * limit else "black"
+        color = style.ON_DARK if abs(value) > 0.65 * limit else style.ON_LIGHT
         ax.text(column, row, _signed(value), ha="center", va="center", fontsize=size, color=color)
     for i in range(len(names)):
-        ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1))
+        ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=style.ON_LIGHT, linewidth=1))
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(names)), names)
     ax.grid(visible=False)

@@ -75,6 +75,6 @@ def _draw(ax: Axes, ends_y: list[float], table: pd.DataFrame, limits: tuple[floa
             share = (value - low) / (high - low) if high > low else 1.0
             ax.text(
                 column + 0.5, middles[row], f"{100 * value:.0f}", ha="center", va="center", fontsize=7,
-                color="white" if share < 0.55 else "black",
+                color=style.ON_DARK if share < 0.55 else style.ON_LIGHT,
             )  # fmt: skip
     return middles

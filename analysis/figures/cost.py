@@ -42,7 +42,7 @@ def cost_figure(findings: Findings) -> Figure | None:
     styles = style.variant_styles(variants)
     named = max(map(len, of_pose.values())) <= _MAX_NAMED
     texts = {v: style.wrapped_name(v, 22) if named else str(i) for i, v in enumerate(variants, start=1)}
-    legend = [*_legend(styles, texts, named=named), *style.add_majority([], findings.study)]
+    legend = [*_legend(styles, texts, named=named), *style.add_chance([], findings.study)]
     drawn, grid = panel_grid(
         2 * len(of_pose), 2, 2.3 if named else 3.2, rest_in=0.8, legend_in=style.legend_height_in(legend),
         sharex="col", sharey="row",
@@ -60,7 +60,7 @@ def cost_figure(findings: Findings) -> Figure | None:
             panels[0].set_title(f"pose {style.shortened(pose)}")
     for ax, cost in zip(grid[0], _COSTS, strict=True):
         _scale(ax, np.concatenate([_costs(rows, cost) for rows in of_pose.values()]))
-    style.add_majority(grid.flat, findings.study)
+    style.add_chance(grid.flat, findings.study)
     style.finished(drawn, findings.study, legend, "What accuracy costs", note).draw_without_rendering()
     for ax, (points, line) in labelled:
         place_labels(ax, points, line)

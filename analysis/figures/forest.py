@@ -181,16 +181,17 @@ def _draw_claim(ax: Axes, y: float, result: ClaimResult) -> None:
 
 def _legend(results: Sequence[ClaimResult], margin: float) -> list[Artist]:
     handles: list[Artist] = []
+    decisions = {result.decision for result in results if result.difference.num}
+    grey = {"color": style.MUTED} if decisions <= {*_GREY} else {}  # where nothing is in colour
     for look, label, ends in (
         (_T, "95 % t interval over seeds", [result.difference.half_width for result in results]),
         (_BCA, "95 % bootstrap (BCa) over seeds", [result.bca[0] for result in results]),
         (_IMAGES, "95 % bootstrap over seeds and images", [result.images[0] for result in results]),
     ):
         if not np.isnan(ends).all():
-            handles.append(Line2D([], [], label=label, **look))
+            handles.append(Line2D([], [], label=label, **look | grey))
     handles.append(Patch(color=_BAND, linewidth=0, label=f"within {plain_points(margin)}: does not matter"))
-    decisions = {result.decision for result in results if result.difference.num}
-    mark: dict[str, Any] = {"color": style.COLORS[0], "linestyle": ""}
+    mark: dict[str, Any] = {"color": style.COLORS[0], "linestyle": ""} | grey
     for decision, (marker, label) in _DECIDED.items():
         if decision in decisions:
             handles.append(Line2D([], [], marker=marker, label=label, **mark))

@@ -68,7 +68,7 @@ def _draw(ax: Axes, runs: list[Maps]) -> AxesImage:
         for head, theta_N23 in enumerate(theta_HN23):
             for corner_M2 in _apply(theta_N23[shown], _CORNERS_M2):
                 ax.add_patch(Polygon(corner_M2, fill=False, linestyle=style.DASHES[head % 4], **_OUTLINE))
-    ax.add_patch(Rectangle((-1, -1), 2, 2, fill=False, **_FRAME))
+    ax.add_patch(Rectangle((-1, -1), 2, 2, fill=False, **_FRAME | {"edgecolor": style.ON_LIGHT}))
     if density.sum() < 0.05 * (_BINS / _EDGE) ** 2:
         style.add_note(ax, "looks elsewhere")
     ax.set_xlim(-_EDGE, _EDGE)

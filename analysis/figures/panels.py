@@ -23,8 +23,8 @@ from analysis.records import Study
 from analysis.statistics import Floats, mean_interval
 from ledger.names import variant_parts
 
-TOGETHER = 6
-"""Variants of a pose that are told apart in one panel."""
+TOGETHER = 4
+"""Variants of a pose whose bands are told apart in one panel."""
 
 MAX_LINES = 36
 """Variants that a figure has room for."""
@@ -103,7 +103,7 @@ def lines_figure(
     def panel_of(line: Line) -> _Panel:
         return line.pose, "" if one_panel else style.model_of(line.variant)
 
-    styles = _styles([line.variant for line in lines], one_panel=one_panel)
+    styles = variant_looks([line.variant for line in lines], one_panel=one_panel)
     rows = _rows(list(dict.fromkeys(map(panel_of, lines))), 1 if len(columns) > 1 else _COLUMNS)
     num_columns = len(columns) if len(columns) > 1 else max(map(len, rows))
     height_in, sharex = 1.7 if num_columns > 1 else 2.6, "col" if len(columns) > 1 else "all"
@@ -130,13 +130,13 @@ def lines_figure(
     drawn.supylabel(f"{score}, %")
     handles = _legend(lines, styles, nothing, one_panel=one_panel)
     if score.endswith("accuracy") and not any(column.reference for column in columns):
-        handles += style.add_majority([ax for ax in grid.flat if ax.axison], study)
+        handles += style.add_chance([ax for ax in grid.flat if ax.axison], study)
     return style.finished(drawn, study, handles, *title)
 
 
-def _styles(variants: Sequence[str], *, one_panel: bool) -> Mapping[str, style.LineStyle]:
-    """By variant. In panels of one model, what differs is the policy."""
-    if one_panel:
+def variant_looks(variants: Sequence[str], *, one_panel: bool) -> Mapping[str, style.LineStyle]:
+    """By variant. In panels of one model, and in one panel where all have the same, what differs is the policy."""
+    if one_panel and len({style.model_of(variant) for variant in variants}) > 1:
         return style.variant_styles(variants)
     of_policy = style.line_styles([variant_parts(variant).policy for variant in variants])
     return {variant: of_policy[variant_parts(variant).policy] for variant in variants}

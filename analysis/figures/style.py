@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.rcsetup import cycler
 
-from analysis.chance import majority
+from analysis.chance import chance_line
 from analysis.figures.as_delivered import quiet
 from analysis.figures.fonts import FONT, drawable, families
 from analysis.formats import one_line
@@ -37,6 +37,9 @@ MAIN = COLORS[0]
 
 SEED, MUTED, BACKGROUND, REFERENCE = "0.55", "0.45", "0.82", "0.3"
 """Greys: dots of single seeds; words and lines of what is lost; lines that stand behind; zero and other references."""
+
+ON_DARK, ON_LIGHT = "#fffffe", "#000001"
+"""White and black on colours that have a meaning: no greys, so that they stay as they are on a page in the dark."""
 
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 """Colour maps: from little to much, and around zero. Both keep their order for colour-blind readers."""
@@ -172,21 +175,21 @@ def clip(ax: Axes, which: Literal["x", "y"] = "y", low: float = 0, high: float =
     ax.set(**{f"{which}lim": (max(ends[0], low), min(ends[1], high))})
 
 
-def add_majority(axes: Iterable[Axes], study: Study, which: Literal["x", "y"] = "y") -> list[Line2D]:
-    """A line in each panel of accuracies where always naming the commonest class would be, if the panel reaches it.
+def add_chance(axes: Iterable[Axes], study: Study, which: Literal["x", "y"] = "y") -> list[Line2D]:
+    """A line in each panel of accuracies where an answer without a look would be, if the panel reaches it.
 
-    Returns what the legend says of it; nothing where nobody counted the classes.
+    Returns what the legend says of it; nothing where the classes are not known.
     """
-    commonest = majority(study)
-    if commonest is None:
+    found = chance_line(study)
+    if found is None:
         return []
-    share = 100 * commonest[1]
+    words, share = found[0], 100 * found[1]
     look: dict[str, Any] = {"color": MUTED, "linestyle": ":", "linewidth": 1.0, "zorder": 1}
     for ax in axes:
         limits = getattr(ax, f"get_{which}lim")()
         (ax.axvline if which == "x" else ax.axhline)(share, **look)
         ax.set(**{f"{which}lim": limits})
-    return [Line2D([], [], **look, label=f"always the commonest class: {share:.1f} %")]
+    return [Line2D([], [], **look, label=f"{words}: {share:.1f} %")]
 
 
 def factor_ticks(low: float, high: float) -> tuple[list[float], list[str]]:

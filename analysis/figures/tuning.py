@@ -163,7 +163,7 @@ def importance(findings: Findings) -> Figure | None:
             inside = value > 0.6
             ax.text(
                 100 * value + (-3 if inside else 3), y, f"{100 * value:.0f}", va="center",
-                ha="right" if inside else "left", fontsize=7, color="white" if inside else "black",
+                ha="right" if inside else "left", fontsize=7, color=style.ON_DARK if inside else "black",
             )  # fmt: skip
         ax.set_xlim(0, 100)
         ax.set_xticks([0, 50, 100])

@@ -2,9 +2,10 @@
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ _FOLDER = Path(__file__).parent
 class Picture:
     """A figure as the report shows it. source: "" if it could not be drawn. size_px: width and height, as printed.
 
-    narrow: another drawing of it for phones; "" where there is none.
+    narrow: a drawing of it for phones; moving: what curves.js draws in its place, as JSON; "" where there is none.
     """
 
     name: str
@@ -46,6 +47,12 @@ class Picture:
     source: str = ""
     size_px: tuple[int, int] = (0, 0)
     narrow: str = ""
+    moving: str = ""
+
+    @property
+    def is_pixels(self) -> bool:
+        """Whether it has no dark form."""
+        return self.source.startswith("data:image/png")
 
 
 @dataclass(frozen=True)
@@ -136,10 +143,15 @@ def write_report(findings: Findings, out: Path) -> Path:
 def _pictures(findings: Findings, out: Path) -> Iterator[Picture]:
     """Writes every figure into `out`; yields those that there are, and those that could not be drawn."""
     from analysis.figures import fonts, style  # plotting is slow to import
+    from analysis.figures.curves import moving_curves
+    from analysis.figures.dark import for_any_light
     from analysis.figures.registry import builders, narrow_drawings, write_figures
 
     files = {path.name: path for path in write_figures(findings, out)}
-    narrow = narrow_drawings(findings)
+    narrow, moving = narrow_drawings(findings), ""
+    with kept(findings.faults, "moving curves"):
+        found = moving_curves(findings)
+        moving = json.dumps(found, ensure_ascii=False, separators=(",", ":")) if found else ""
     with style.applied(findings.study):
         classes, note = fonts.class_key(findings.study), fonts.note(findings.study)
     findings.notes.extend([note] if note else [])
@@ -148,7 +160,9 @@ def _pictures(findings: Findings, out: Path) -> Iterator[Picture]:
             caption = f"{caption} In it, {classes}."
         if f"{name}.png" in files:
             svg, png = (files[f"{name}.{kind}"].read_bytes() for kind in ("svg", "png"))
-            yield picture(name, caption, svg, png, narrow.get(name))
+            slim = for_any_light(narrow[name]) if name in narrow else None
+            shown = picture(name, caption, for_any_light(svg), png, slim)
+            yield replace(shown, moving=moving) if name == "curves" else shown
         elif f"figure {name}" in findings.faults:
             yield Picture(name, caption)
 
@@ -188,7 +202,10 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
     study, tables, by_name = findings.study, build_tables(findings), {picture.name: picture for picture in pictures}
     key_names = [name for name in KEY_FIGURES if name in by_name and by_name[name].source]
     key_names = key_names[:1] + [name for name in key_names[1:] if name == LADDER]
-    script, style = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
+    script, curves, style = (
+        (_FOLDER / name).read_text(encoding="utf-8") for name in ("script.js", "curves.js", "style.css")
+    )
+    script += curves
     poses = tuple(dict.fromkeys(arm.pose for arm in study.arms))
     values: dict[str, Any] = {
         "title": f"Shown or learned? {one_line(study.task_label)}",

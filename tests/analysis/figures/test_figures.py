@@ -117,7 +117,7 @@ def test_curves_are_means_over_completed_runs(ledger: Path) -> None:
         assert 0 < ax.get_xlim()[0] < 1 < 6 < ax.get_xlim()[1] < 7
         assert 0 < ax.get_ylim()[0] < 11 < 61 < ax.get_ylim()[1] < 100
     solid = [line for line in stn.lines if line.get_zorder() == 3]
-    dotted = [line for line in stn.lines if line.get_linestyle() == ":"]
+    dotted = [line for line in stn.lines if line.get_linestyle() == ":" and line.get_zorder() == 2]
     assert [len(np.asarray(line.get_xdata())) for line in solid] == [6, 0]
     assert [len(np.asarray(line.get_xdata())) for line in dotted] == [3]
     end = np.asarray(cnn.lines[1].get_ydata())[-1]
@@ -161,12 +161,14 @@ def test_ranges(tmp_path: Path) -> None:
     write_ranges(ledger, {"R": 0.6, "R:max_deg=30": 0.8, "upright": 0.9, "RTS": 0.5, "R:max_deg=60:corners=zeros": 0.4})
     figure = drawn("ranges", find(ledger, "tiny-cpu"))
     (ax,) = figure.axes
-    assert len(ax.lines) == len(VARIANTS)
-    for line, plus in zip(ax.lines, VARIANTS.values(), strict=True):
+    *lines, chance = ax.lines
+    assert len(lines) == len(VARIANTS)
+    assert set(np.asarray(chance.get_ydata()).tolist()) == {50}  # two classes
+    for line, plus in zip(lines, VARIANTS.values(), strict=True):
         assert np.asarray(line.get_xdata()).tolist() == [0, 30, 90]
         np.testing.assert_allclose(np.asarray(line.get_ydata()), [91 + 100 * plus, 81 + 100 * plus, 61 + 100 * plus])
-    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == len(VARIANTS)
-    assert ax.lines[0].get_color() == ax.lines[1].get_color() != ax.lines[2].get_color()
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == len(VARIANTS)
+    assert lines[0].get_color() == lines[1].get_color() != lines[2].get_color()
     band = ax.collections[0].get_paths()[0].vertices
     assert np.ptp(np.asarray(band)[:, 1][np.asarray(band)[:, 0] == 30]) == pytest.approx(2 * 2.48414, rel=1e-4)
     shown = "".join(texts(figure)).replace("\n", "")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from analysis.claims import ClaimResult, Decision
@@ -159,3 +160,15 @@ def test_a_phone_s_form_says_the_same_in_half_the_width(tmp_path: Path) -> None:
         assert box.x0 >= 0 and box.x1 <= narrow.bbox.x1
         assert not any(line.overlaps(box) for line in lines)
     assert set(narrow_drawings(findings)) == {"forest"}  # a ladder has a narrow form, too
+
+
+def test_a_legend_has_no_colours_where_all_is_grey(tmp_path: Path) -> None:
+    findings = claimed(tmp_path)
+
+    def colors() -> set[str]:
+        (legend,) = drawn("forest", findings).legends
+        return {to_hex(line.get_color()) for line in legend.get_lines()}
+
+    assert to_hex(style.MUTED) not in colors()
+    vars(findings)["claims"] = [replace(result, decision="unripe") for result in findings.claims]
+    assert colors() == {to_hex(style.MUTED)}

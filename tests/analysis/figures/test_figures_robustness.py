@@ -12,6 +12,7 @@ from analysis.findings import Findings, find
 from tests.support.drawn_figures import Scores, built, drawn, legend_texts, study_of
 from tests.support.synthetic_ledger import write_arm, write_study
 
+CHANCE = "a guess among equal classes: 50.0 %"
 FIGURES = ("rotation", "rotation_agreement", "scale_shift", "severity")
 ACCURACIES: Scores = {"cnn": [0.50, 0.52, 0.54], "cnn+affine": [0.60, 0.61, 0.65], "stn_affine": [0.56, "failed", 0.56]}
 
@@ -40,7 +41,7 @@ def test_accuracy_over_angle(findings: Findings) -> None:
     assert len(ax.collections) == 2  # of two seeds there is no band: each is drawn
     seeds = [np.asarray(line.get_ydata()).tolist() for line in ax.lines if line.get_zorder() == 2]
     assert seeds == [pytest.approx([33.6, 56, 33.6])] * 2
-    assert legend_texts(figure) == [*ACCURACIES, "95 % interval over seeds", "one seed, of two"]
+    assert legend_texts(figure) == [*ACCURACIES, "95 % interval over seeds", "one seed, of two", CHANCE]
 
 
 def test_agreement_is_not_accuracy(findings: Findings) -> None:
@@ -77,13 +78,19 @@ def test_corruptions_in_cells(findings: Findings) -> None:
 
 def test_many_variants_have_a_panel_a_model(tmp_path: Path) -> None:
     accuracies: Scores = {
-        f"{model}{policy}": [0.5, 0.6] for model in ("cnn", "stn_affine", "p4", "deform") for policy in ("", "+affine")
+        f"{model}{policy}": [0.5, 0.6] for model in ("cnn", "stn_affine", "p4") for policy in ("", "+affine")
     }
     figure = drawn("rotation", study_of(tmp_path, accuracies))
     shown = [ax for ax in figure.axes if ax.axison]
-    assert [ax.get_title(loc="left") for ax in shown] == ["cnn", "stn_affine", "p4", "deform"]
-    assert [len(lines_of(ax)) for ax in shown] == [2] * 4
-    assert legend_texts(figure) == ["no policy", "+affine", "one seed, of two", "other variants"]
+    assert [ax.get_title(loc="left") for ax in shown] == ["cnn", "stn_affine", "p4"]
+    assert [len(lines_of(ax)) for ax in shown] == [2] * 3
+    assert legend_texts(figure) == ["no policy", "+affine", "one seed, of two", "other variants", CHANCE]
+
+
+def test_variants_of_one_model_in_one_panel_differ_in_colour(tmp_path: Path) -> None:
+    figure = drawn("rotation", study_of(tmp_path, {f"cnn{policy}": [0.5, 0.6] for policy in ("", "+affine", "+flip")}))
+    (ax,) = figure.axes
+    assert len({str(line.get_color()) for line in ax.lines if line.get_zorder() == 3}) == 3
 
 
 def test_more_variants_than_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +106,7 @@ def test_one_seed_has_no_band(tmp_path: Path) -> None:
     figure = drawn("rotation", study_of(tmp_path, {"cnn": [0.5]}))
     (ax,) = figure.axes
     assert not ax.collections
-    assert legend_texts(figure) == ["cnn"]
+    assert legend_texts(figure) == ["cnn", CHANCE]
 
 
 @pytest.mark.parametrize("by_seed", [[0.1, 0.9], [0.0, 0.5, 1.0], [1.0, 1.0, 1.0], [0.0]])

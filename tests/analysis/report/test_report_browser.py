@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from analysis.figures.dark import PAPER, for_any_light
 from analysis.findings import find
-from analysis.report.page import picture, report_html
+from analysis.report.page import picture, report_html, write_report
 from tests.support.browser import PROGRAM, Browser
+from tests.support.drawn_figures import study_of
 from tests.support.synthetic_ledger import STUDY, TASK, write_arm, write_study
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed here")
@@ -49,23 +50,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = folder / "report.html"
     file.write_text(report_html(find(folder, STUDY), pictures))
     return file
-
-
-@pytest.fixture(scope="module")
-def shared_browser() -> Iterator[Browser]:
-    with Browser() as browser:
-        yield browser
-
-
-@pytest.fixture
-def browser(shared_browser: Browser) -> Iterator[Browser]:
-    """A browser that found nothing wrong with the page."""
-    shared_browser.problems.clear()
-    shared_browser.requests.clear()
-    yield shared_browser
-    assert shared_browser.problems == []
-    assert {address.partition(":")[0] for address in shared_browser.requests} <= {"file", "data"}
-    assert {address for address in shared_browser.requests if address.endswith(".html")} != set()
 
 
 LEADERS = "#table-leaderboard .part[data-pose=upright]"
@@ -122,16 +106,40 @@ def test_a_phone_shows_the_answer_and_unfolds_the_rest(browser: Browser, report:
     assert browser.run("document.querySelectorAll('.fold').length") == 0
 
 
-def test_figures_are_dimmed_in_the_dark_and_not_on_paper(browser: Browser, report: Path) -> None:
-    shown = "getComputedStyle(document.querySelector('figure .scroll')).filter"
-    browser.open(report)
-    assert browser.run(shown) == "none"
-    browser.open(report, prefers_color_scheme="dark")
-    assert browser.run(shown) == "brightness(0.78)"
+def corner(browser: Browser, figure: str) -> tuple[int, ...]:
+    """The colour that is seen in a corner of a figure's picture, which may be below the screen."""
+    box = browser.run(
+        f"(() => {{ const box = document.querySelector('#figure-{figure} img').getBoundingClientRect();"
+        " return [box.left + scrollX, box.top + scrollY]; })()"
+    )
+    clip = {"x": box[0] + 4, "y": box[1] + 4, "width": 4, "height": 4, "scale": 1}
+    shot = browser.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+    pixel = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB").getpixel((1, 1))
+    assert isinstance(pixel, tuple)
+    return tuple(map(int, pixel))
+
+
+def test_figures_are_dark_in_the_dark_and_not_on_paper(browser: Browser, tmp_path: Path) -> None:
+    """Drawings have a dark form; what is pixels only is dimmed."""
+    findings = study_of(tmp_path / "runs", {"cnn": [0.50, 0.52, 0.54], "stn_affine": [0.60, 0.62, 0.63]})
+    written = write_report(findings, tmp_path / "out")
+    svg, pixels = (tmp_path / "out" / "ablation.svg").read_bytes(), io.BytesIO()
+    Image.new("RGB", (1800, 900), "white").save(pixels, "png")
+    pictures = [
+        picture("ablation", "Drawn", for_any_light(svg), pixels.getvalue()),
+        picture("curves", "Pixels", svg + b" " * 400_000, pixels.getvalue()),
+    ]
+    written.write_text(report_html(findings, pictures))
+    browser.open(written)
+    browser.run("document.querySelectorAll('img').forEach(each => { each.loading = 'eager'; })")
+    assert corner(browser, "ablation") == corner(browser, "curves") == (255, 255, 255)
+    browser.open(written, prefers_color_scheme="dark")
+    assert corner(browser, "ablation") == PAPER
+    assert corner(browser, "curves") == pytest.approx((199, 199, 199), abs=2)
     browser.ask(
         "Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}]
     )
-    assert browser.run(shown) == "none"
+    assert corner(browser, "ablation") == corner(browser, "curves") == (255, 255, 255)
     browser.ask("Emulation.setEmulatedMedia", media="")
 
 
