@@ -6,7 +6,7 @@ its key.
 
 import json
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from ledger.files import write_atomically
 from ledger.ledger import Ledger
@@ -24,6 +24,12 @@ class Job(TypedDict):
     group: str
     tags: list[str]
     again: bool
+
+
+class Following(Job):
+    """One run to show while it trains. run: what its run.json will say, as far as that is known."""
+
+    run: dict[str, Any]
 
 
 class Marker(TypedDict):

@@ -131,7 +131,8 @@ def make_run(
         setting = {"optim": dataclasses.asdict(run.optim), "model": run.model, "policy": run.policy}
         if row["epoch"]:
             curve.append(row["train_accuracy"] if row["val_accuracy"] is None else row["val_accuracy"])
-        ledger.mark_running(job.key, {**what, **size, **setting, "curve": curve, **row})
+        progress = {**what, **size, **setting, "curve": curve, "history": outcome.history, **row}
+        ledger.mark_running(job.key, progress)
         if on_epoch and row["epoch"]:
             on_epoch(row)
 
@@ -184,6 +185,16 @@ def _files(
     return {**record_files(job, task, outcome), "cost.json": measured}
 
 
+def begun_record(job: Job, task: Task) -> dict[str, Any]:
+    """What run.json will say of a run that begins, as far as that is known."""
+    return {
+        "key": job.key,
+        "config": config_record(job.run),
+        "task": task.record(),
+        "protocol_hash": protocol_hash(job.run.protocol),
+    }
+
+
 def record_files(job: Job, task: Task, outcome: Outcome) -> dict[str, bytes]:
     """The files of a run's folder that are the same bytes on every repetition."""
     record = {
@@ -191,9 +202,7 @@ def record_files(job: Job, task: Task, outcome: Outcome) -> dict[str, bytes]:
         "key": job.key,
         "status": outcome.status,
         "error": outcome.error and outcome.error[:MAX_ERROR],
-        "config": config_record(job.run),
-        "task": task.record(),
-        "protocol_hash": protocol_hash(job.run.protocol),
+        **begun_record(job, task),
         "result": outcome.result,
     }
     return {"run.json": to_json(record), "history.json": to_json(outcome.history), **outcome.files}

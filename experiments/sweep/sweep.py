@@ -126,14 +126,21 @@ class Sweep:
         for arm in self.arms:
             self._advance(arm)
 
-    def run(self, executor: Executor, *, on_finish: Callable[[Job], None], on_tick: Callable[[], None]) -> None:
+    def run(
+        self,
+        executor: Executor,
+        *,
+        on_finish: Callable[[Job], None],
+        on_tick: Callable[[], None],
+        on_submit: Callable[[Job], None] = lambda job: None,
+    ) -> None:
         """Make the runs that are missing. Raises UserError for a run that cannot be built.
 
         on_finish: called with each run's job when it is in the ledger. on_tick: called after that, and a few times a
-        second.
+        second. on_submit: called with each run's job before a worker can begin it.
         """
         self.write_manifest()
-        self._submit(executor, self.arms)
+        self._submit(executor, self.arms, on_submit)
         moved: list[Arm] = []
         while self._futures or moved:
             if ended := self._wait(min(POLL_S, self._manifest_pace.pause_s()) if moved else POLL_S):
@@ -143,17 +150,18 @@ class Sweep:
                     moved.append(arm)
             if moved and not self._manifest_pace.pause_s():
                 self.write_manifest()
-                self._submit(executor, moved)
+                self._submit(executor, moved, on_submit)
                 moved = []
             on_tick()
 
-    def _submit(self, executor: Executor, arms: Iterable[Arm]) -> None:
+    def _submit(self, executor: Executor, arms: Iterable[Arm], on_submit: Callable[[Job], None]) -> None:
         """Have the runs made that the arms lack; the manifest lists them."""
         for arm in arms:
             for job in {job.key: job for job in arm.jobs}.values():
                 if job.key in self._made or job.key in self._asked:
                     continue
                 self._asked.add(job.key)
+                on_submit(job)
                 future = executor.submit(job)
                 self._futures[future] = job, arm
                 future.add_done_callback(self._ended.put)

@@ -17,7 +17,7 @@ from experiments.tracking import wandb_record
 from experiments.tracking.upload import Server
 from experiments.tracking.wandb_record import Json
 from ledger.ledger import Ledger
-from ledger.markers import Job, Marker, write_marker
+from ledger.markers import Following, Job, Marker, write_marker
 
 if TYPE_CHECKING:
     import wandb
@@ -47,38 +47,72 @@ SETTINGS: dict[str, Any] = {
     "reinit": "finish_previous",
 }
 """What W&B does with every run."""
+LIVE: dict[str, Any] = {
+    "reinit": "create_new",
+    "init_timeout": 20.0,
+    # Seconds from what is logged to what can be seen of it, in the file and on the server.
+    "x_transaction_log_flush_interval": 2.0,
+    "x_file_stream_transmit_interval": 4.0,
+    "x_update_finish_state": False,  # whether it has finished is for its replay to say
+}
+"""And what it does with a run that is in progress."""
 
 
-def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
+class InProgress:
+    """A run that trains, open for its rows: on the server, or as offline files in place of any that are there."""
+
+    def __init__(self, following: Following, *, online: bool) -> None:
+        run = following["run"]
+        if not online:
+            _remove_leftovers(following["key"])
+        self._run = _init(following, run, {}, {}, LIVE | ({"mode": "online", "resume": "allow"} if online else {}))
+        if not online:
+            _tidied(Path(self._run.dir).parent, run)
+        _define_metrics(self._run)
+        self._num_rows = self._run.starting_step  # that the server has already
+
+    def log(self, epochs: list[Json]) -> None:
+        """Log what is new of the history so far."""
+        for row in wandb_record.history(epochs[self._num_rows :]):
+            self._run.log(row, step=self._num_rows, commit=True)
+            self._num_rows += 1
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def replay(job: Job, agent: Mapping[str, str]) -> Marker:
     """Write W&B's offline files of one run, in place of any that are there, and its marker.
 
-    num_there: rows of its history that the server has already. Their picture goes into the summary.
     Raises UserError for a run that is not as it was committed.
     """
     key = job["key"]
     Ledger(Path(), read_only=True).check(key)
-    import wandb
+    (WANDB / "logged" / key).unlink(missing_ok=True)
+    _remove_leftovers(agent.get("WANDB_RUN_ID", key))
+    folder = _write(job, agent).name
+    marker = Marker(project=job["project"], group=job["group"], tags=job["tags"], folder=folder, uploaded=False)
+    write_marker(Path(), key, marker)
+    return marker
 
+
+def replay_rest(job: Job, agent: Mapping[str, str], num_there: int, root: Path) -> Path:
+    """Write files of a run of whose history the server has some rows, with what it lacks; returns their folder.
+
+    The pictures of those rows go into the summary.
+    """
+    return _write(job, agent, num_there, str(root))
+
+
+def _write(job: Job, agent: Mapping[str, str], num_there: int = 0, root: str = ".") -> Path:
+    key = job["key"]
     folder = Path("runs") / key
     run, epochs, cost, robustness = wandb_record.read_files(folder)
-    run_id = agent.get("WANDB_RUN_ID", key)
-    (WANDB / "logged" / key).unlink(missing_ok=True)
-    for leftover in [*WANDB.glob(f"offline-run-*-{run_id}"), *WANDB.glob(f"offline-run-*-{run_id}-*")]:
-        shutil.rmtree(leftover, ignore_errors=True)
-
-    settings = wandb.Settings(
-        run_name=wandb_record.run_name(run),
-        run_group=job["group"],
-        run_job_type=run["config"]["stage"],
-        run_tags=wandb_record.tags(run, job["tags"]),
-        **SETTINGS,
-    )
-    if not agent:  # otherwise the agent has named both
-        settings.run_id, settings.project = key, job["project"]
-
-    logged = wandb.init(settings=settings, config=wandb_record.config(run, cost))
+    logged = _init(job, run, cost, agent, {"root_dir": root})
     written = Path(logged.dir).parent
     try:
+        import wandb
+
         summary = wandb_record.summary(run, cost) | _tables(run, robustness, folder, logged)
         for number, row in enumerate(_rows(run, epochs, robustness, folder, logged)):
             if number >= num_there:
@@ -96,17 +130,43 @@ def replay(job: Job, agent: Mapping[str, str], num_there: int = 0) -> Marker:
         logged.finish(exit_code=1)
         shutil.rmtree(written, ignore_errors=True)
         raise
-    if not (written / f"run-{run_id}.wandb").stat().st_size:
+    if not next(written.glob("run-*.wandb")).stat().st_size:
         raise OSError(f"{written}: W&B wrote nothing")
+    return _tidied(written, run)
+
+
+def _init(job: Job, run: Json, cost: Json, agent: Mapping[str, str], more: Mapping[str, Any]) -> "wandb.Run":
+    """W&B's run for one of ours. more: settings besides SETTINGS, or instead of them."""
+    import wandb
+
+    settings = wandb.Settings(
+        run_name=wandb_record.run_name(run),
+        run_group=job["group"],
+        run_job_type=run["config"]["stage"],
+        run_tags=wandb_record.tags(run, job["tags"]),
+        **{**SETTINGS, **more},
+    )
+    if not agent:  # otherwise the agent has named both
+        settings.run_id, settings.project = job["key"], job["project"]
+    return wandb.init(settings=settings, config=wandb_record.config(run, cost))
+
+
+def _remove_leftovers(run_id: str) -> None:
+    """Delete what there is of the run: of an attempt that was killed, or from before it was done."""
+    for leftover in [*WANDB.glob(f"offline-run-*-{run_id}"), *WANDB.glob(f"offline-run-*-{run_id}-*")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _tidied(written: Path, run: Json) -> Path:
+    """The folder without W&B's logs, which name folders of the machine, under a name that tells runs apart.
+
+    W&B's terminal dashboard lists runs by their folders and reads the id behind "run-", date and time.
+    """
     for scraps in ("logs", "tmp"):
         shutil.rmtree(written / scraps, ignore_errors=True)
-    # W&B's terminal dashboard lists runs by their folders and reads the id behind "run-", date and time.
-    written = written.rename(
-        WANDB / f"offline-run-{wandb_record.file_name(run)}-{written.name.removeprefix('offline-')}"
+    return written.rename(
+        written.with_name(f"offline-run-{wandb_record.file_name(run)}-{written.name.removeprefix('offline-')}")
     )
-    marker = Marker(project=job["project"], group=job["group"], tags=job["tags"], folder=written.name, uploaded=False)
-    write_marker(Path(), key, marker)
-    return marker
 
 
 def _rows(
@@ -114,24 +174,31 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """What the run logs, row by row; says first what each number is over.
 
-    The picture comes with the last epoch; the curves over transformed images follow it.
+    One row an epoch, as while it trains; then the test scores with the picture, then curves over transformed images.
     """
     import wandb
 
     curves = list(wandb_record.curves(robustness))
-    logged.define_metric("epoch", hidden=True)
-    logged.define_metric("lr", step_metric="epoch", summary="none")  # at the end it is nearly 0, whatever it was
     axes = wandb_record.curve_axes(curves)
     for axis in dict.fromkeys(axes.values()):
         logged.define_metric(axis, hidden=True, summary="none")
     for name, axis in axes.items():
         logged.define_metric(name, step_metric=axis, summary="none")
-    logged.define_metric("*", step_metric="epoch")
+    _define_metrics(logged)
 
-    rows = wandb_record.history(run, epochs) or [{}]
+    at_end: dict[str, Any] = wandb_record.test_row(run)
     if (picture := folder / "transformer.png").exists():
-        rows[-1]["transformer"] = wandb.Image(str(picture), caption="images before and after the transformer")
-    yield from (row for row in [*rows, *curves] if row)
+        at_end["transformer"] = wandb.Image(str(picture), caption="images before and after the transformer")
+    if at_end and epochs:
+        at_end = {"epoch": epochs[-1]["epoch"], **at_end}
+    yield from (row for row in [*wandb_record.history(epochs), at_end, *curves] if row)
+
+
+def _define_metrics(logged: "wandb.Run") -> None:
+    """What numbers are over that no other rule is for."""
+    logged.define_metric("epoch", hidden=True)
+    logged.define_metric("lr", step_metric="epoch", summary="none")  # at the end it is nearly 0, whatever it was
+    logged.define_metric("*", step_metric="epoch")
 
 
 def _tables(run: Json, robustness: Json, folder: Path, logged: "wandb.Run") -> dict[str, Any]:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments.machine.parent_death import end_with_parent
-from experiments.tracking.replay import WANDB, find_server, replay
+from experiments.tracking.live import Live
+from experiments.tracking.replay import WANDB, find_server, replay, replay_rest
 from experiments.tracking.settings import at_home, upload_environment
 from experiments.tracking.tracker import offline_env, slow_s
-from experiments.tracking.upload import Upload
+from experiments.tracking.upload import PLACES, Upload
 from ledger.markers import Job, Marker, job_of, read_marker, write_marker
 
 UPLOAD_BATCH = 20
@@ -34,7 +35,10 @@ _CLIENT = (sys.executable, "-P", "-m", "experiments.tracking.replay")
 
 
 def serve(order: dict[str, Any]) -> None:
-    """Replay the runs named on standard input, one line each, until `null`; the first problem to standard output."""
+    """Replay the runs named on standard input, one line each, until `null`; the first problem to standard output.
+
+    A line that says what a run's run.json will be is of one that begins: it is shown while it trains.
+    """
     os.nice(10)  # training comes first
     replayer = Replayer(order)
     signal.signal(signal.SIGTERM, replayer.leave)
@@ -49,8 +53,8 @@ def serve(order: dict[str, Any]) -> None:
 class Replayer:
     """Writes W&B's files of runs, and uploads them.
 
-    jobs: runs to write; None after the last. waiting: runs that are written and not uploaded. is_proven: an upload has
-    worked.
+    jobs: runs to write; None after the last. waiting: runs that are written and not uploaded. live: shows runs while
+    they train. begun: those of them that wait, of which the server may have something. is_proven: an upload has worked.
     """
 
     def __init__(self, order: dict[str, Any]) -> None:
@@ -69,8 +73,12 @@ class Replayer:
             os.dup2(null, standard)
         self.jobs: queue.Queue[Job | None] = queue.Queue()
         self.is_last = threading.Event()
+        online = self.account | dict.fromkeys(PLACES, self.scratch.name)
+        offline = os.environ | offline_env(self.scratch.name)
+        self.live = Live(online if order["online"] else offline, Path(self.scratch.name), online=order["online"])
         self.upload: Upload | None = None
         self.waiting: dict[str, Marker] = {}
+        self.begun: set[str] = set()
         self.is_proven, self.num_failures, self.away, self.ask_again_at = False, 0, "", 0.0
 
     def report(self, problem: str) -> None:
@@ -80,6 +88,7 @@ class Replayer:
             self.reports.close()
 
     def leave(self, *_: object) -> NoReturn:
+        self.live.stop()
         if self.upload:
             self.upload.stop()
         self.scratch.cleanup()
@@ -87,8 +96,13 @@ class Replayer:
 
     def listen(self) -> None:
         for line in self.commands:
-            if (job := json.loads(line)) is None:
+            job = json.loads(line)
+            if job and "run" in job:
+                self.live.follow(job)
+                continue
+            if job is None:
                 self.is_last.set()
+                self.live.stop()
             self.jobs.put(job)
             if job is None:
                 return
@@ -129,6 +143,8 @@ class Replayer:
         return self.is_last.is_set() and bool(self.order["hurry_s"] < self.order["patience_s"])
 
     def write(self, job: Job) -> None:
+        if self.live.let_go(job["key"]) and self.upload:
+            self.begun.add(job["key"])
         try:
             with _lock():
                 if read_marker(Path(), job["key"]) is None or (job["again"] and (self.upload or self.agent)):
@@ -144,9 +160,12 @@ class Replayer:
                 return
             keys = list(itertools.islice(self.waiting, UPLOAD_BATCH if self.is_proven else 1))
             with _lock():
-                error = self.send(self.upload, keys)
-                if there := [key for key in keys if self.run_id(key) in self.upload.there]:
-                    others = set(self.waiting) & set(keys) - set(there)
+                fresh = [key for key in keys if not (self.is_proven and key in self.begun)]
+                error = self.send(self.upload, fresh)
+                left = [key for key in keys if key in self.waiting]
+                there = [key for key in left if key not in fresh or self.run_id(key) in self.upload.there]
+                if there and not (self.upload.is_away or self.upload.is_refused):
+                    others = set(left) - set(there)
                     error = self.send_rest(self.upload, there) or (error if others else "")
             failed = [key for key in keys if key in self.waiting]
             self.is_proven = self.is_proven or len(failed) < len(keys)
@@ -160,17 +179,26 @@ class Replayer:
                 self.report(f"{_KEPT}: {error}")
             if self.upload.is_refused or self.num_failures == (1 if self.hurries else 2):  # one may be its runs' fault
                 self.upload = None
+                self.live.stop()
 
-    def send(self, upload: Upload, keys: list[str], *, resume: bool = False) -> str:
-        folders = {WANDB / self.waiting[key]["folder"]: key for key in keys}
+    def send(self, upload: Upload, keys: list[str]) -> str:
+        return self.send_folders(upload, {WANDB / self.waiting[key]["folder"]: key for key in keys})
+
+    def send_folders(self, upload: Upload, folders: dict[Path, str], *, resume: bool = False) -> str:
+        """Send the runs with these keys."""
 
         def arrived(folder: Path) -> None:
-            write_marker(Path(), folders[folder], {**self.waiting.pop(folders[folder]), "uploaded": True})
+            key = folders[folder]
+            marker = self.waiting.pop(key)
+            with contextlib.suppress(OSError):  # also where the rest was sent: whoever syncs by hand skips it
+                (WANDB / marker["folder"] / f"run-{self.run_id(key)}.wandb.synced").touch()
+            write_marker(Path(), key, {**marker, "uploaded": True})
 
-        return upload.run(folders, arrived, slow_s=slow_s(Path(), keys), resume=resume)
+        return upload.run(folders, arrived, slow_s=slow_s(Path(), folders.values()), resume=resume)
 
     def send_rest(self, upload: Upload, keys: list[str]) -> str:
         """Send what the server lacks of the runs that it has in part: W&B's client would append all of it."""
+        rest: dict[Path, str] = {}
         for project in sorted({self.waiting[key]["project"] for key in keys}):
             ids = [self.run_id(key) for key in keys if self.waiting[key]["project"] == project]
             place = self.agent.get("WANDB_PROJECT", project)
@@ -180,8 +208,8 @@ class Replayer:
             for key in keys:
                 if (num_rows := known.get(self.run_id(key))) is not None:
                     job = job_of(key, self.waiting[key])
-                    self.waiting[key] = replay(job, self.agent, num_rows)
-        return self.send(upload, keys, resume=True)
+                    rest[replay_rest(job, self.agent, num_rows, Path(self.scratch.name))] = key
+        return self.send_folders(upload, rest, resume=True)
 
     def run_id(self, key: str) -> str:
         return self.agent.get("WANDB_RUN_ID", key)

@@ -93,7 +93,7 @@ def logged_names(ledger: Path, keys: Iterable[str]) -> frozenset[str]:
     for key in keys:
         folder = ledger / "runs" / key
         run, epochs, cost, robustness = wandb_record.read_files(folder)
-        rows = [*wandb_record.history(run, epochs), *wandb_record.curves(robustness)]
+        rows = [*wandb_record.history(epochs), *wandb_record.curves(robustness)]
         names.update(name for row in rows for name in row)
         names.update(wandb_record.summary(run, cost), wandb_record.tables(run, robustness))
         if (folder / "transformer.png").exists():

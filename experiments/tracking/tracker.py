@@ -3,7 +3,8 @@
 A run never talks to W&B. When it is committed, one other process (replayer.py) replays it from the ledger's files, so
 that no fault of W&B can fail, slow or change a run, and every run of the ledger is one W&B run, whose id is its key. A
 replay first writes W&B's offline files into `<ledger>/wandb/offline-run-*/`, which needs no account and no network.
-Online, `wandb sync` then uploads them; where that fails they stay, and `sync` uploads them later.
+Online, `wandb sync` then uploads them; where that fails they stay, and `sync` uploads them later. While a run trains, a
+third process (live.py) shows its rows; what came of that does not matter to the replay.
 """
 
 import collections
@@ -15,14 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NoReturn, Self, cast
+from typing import IO, Any, NoReturn, Self, cast
 
 from experiments.tracking.settings import MODES, Mode, at_home, client_mode, file_settings
 from ledger.errors import UserError, nearest
-from ledger.markers import Job, is_uploaded, not_uploaded, read_marker
+from ledger.markers import Following, Job, is_uploaded, not_uploaded, read_marker
 
 TRACKING_WAIT_S = 60.0
 """How long a command that is done waits for the next of its runs to be logged, while W&B's server answers."""
@@ -153,12 +154,29 @@ class Tracker:
     def __exit__(self, kind: object, fault: object, trace: object) -> None:
         self.close(WAIT_S, at_most_s=math.inf if kind is None else 2.0)
 
+    def follow(self, run: Mapping[str, Any]) -> None:
+        """Have a run shown while it trains, as far as the ledger's marks tell of it; `log` is called for it later.
+
+        run: what is known of its run.json before it begins, its key among it.
+        """
+        key = run["key"]
+        is_agents = bool(os.environ.get("WANDB_SWEEP_ID"))  # whose run has another id
+        if self.mode != "disabled" and not (self._closed or is_agents or read_marker(self.ledger, key)):
+            self._tell(Following(**self._job(key), run=dict(run)))
+
     def log(self, key: str) -> None:
         """Have the run logged that is in the ledger under `key`; once, however often it is asked for."""
         # A run that a W&B agent started belongs to the agent's sweep, whatever was logged before.
         again = bool(os.environ.get("WANDB_SWEEP_ID"))
         if self.mode != "disabled" and (again or read_marker(self.ledger, key) is None):
-            self._put(Job(key=key, project=self._project, group=self._group, tags=self._tags, again=again))
+            self._put(self._job(key, again=again))
+
+    def tick(self) -> None:
+        """To be called now and then: hands on what the process could not take at once."""
+        self._send()
+
+    def _job(self, key: str, *, again: bool = False) -> Job:
+        return Job(key=key, project=self._project, group=self._group, tags=self._tags, again=again)
 
     def close(
         self, wait_s: float = WAIT_S, meanwhile: Callable[[], None] | None = None, *, at_most_s: float = math.inf
@@ -211,7 +229,10 @@ class Tracker:
         if self._closed or job["key"] in self._given:
             return
         self._given[job["key"]] = None
-        self._outbox.append(json.dumps(job).encode() + b"\n")
+        self._tell(job)
+
+    def _tell(self, message: Job | Following) -> None:
+        self._outbox.append(json.dumps(message).encode() + b"\n")
         if self._process is None:
             self._start()
         self._send()
@@ -234,16 +255,19 @@ class Tracker:
             os.set_blocking(cast(IO[bytes], pipe).fileno(), False)
 
     def _send(self) -> None:
-        """Write what the pipe takes; the rest waits for the next call. A line this short is written whole or not."""
+        """Write what the pipe takes; the rest waits for the next call."""
         while self._process and self._outbox:
             try:
-                os.write(cast(IO[bytes], self._process.stdin).fileno(), self._outbox[0])
+                num_sent = os.write(cast(IO[bytes], self._process.stdin).fileno(), self._outbox[0])
             except BlockingIOError:
                 return
             except OSError:  # it has ended; `problem` says how
                 self._outbox.clear()
                 return
-            self._outbox.popleft()
+            if num_sent < len(self._outbox[0]):
+                self._outbox[0] = self._outbox[0][num_sent:]
+            else:
+                self._outbox.popleft()
 
     def _hear(self, process: "subprocess.Popen[bytes]", status: int | None) -> None:
         """Take what it has reported. status: how it ended by itself; None if it has not."""

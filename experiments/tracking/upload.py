@@ -35,6 +35,8 @@ FEW_RETRIES = {
     **{f"WANDB__{part}_RETRY_WAIT_MIN_SECONDS": "1" for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")},
     **{f"WANDB__{part}_RETRY_WAIT_MAX_SECONDS": "2" for part in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")},
 }
+PLACES = ("TMPDIR", "WANDB_DIR", *(f"WANDB_{kind}_DIR" for kind in ("CACHE", "CONFIG", "DATA")))
+"""Variables that say where W&B writes."""
 NO_ANSWER = "the server does not answer"
 UNREACHED = r"connection refused|no such host|(?:host|network) is unreachable|deadline exceeded|i/o timeout"
 """Why nothing arrived, out of what W&B's client says at length."""
@@ -174,8 +176,7 @@ class Upload:
         self._server, self._stall_s = server, stall_s
         self._logs = scratch / "wandb" / "logs"
         self._logs.mkdir(parents=True, exist_ok=True)
-        places = ("TMPDIR", "WANDB_DIR", *(f"WANDB_{kind}_DIR" for kind in ("CACHE", "CONFIG", "DATA")))
-        self._environment = {**account, **FEW_RETRIES, **dict.fromkeys(places, str(scratch))}
+        self._environment = {**account, **FEW_RETRIES, **dict.fromkeys(PLACES, str(scratch))}
         self._command = [*command]
         if entity := account.get("WANDB_ENTITY"):  # it does not read this one itself
             self._command += ["--entity", entity]
@@ -194,9 +195,9 @@ class Upload:
         """
         self.there = set()
         self.is_refused, self.is_away = False, not self._server.answers()
-        if self.is_away:
-            return self._server.trouble
         left = dict.fromkeys(folders)
+        if self.is_away or not left:
+            return self._server.trouble if self.is_away else ""
         for log in self._logs.iterdir():
             log.unlink()
         with tempfile.TemporaryFile() as output:

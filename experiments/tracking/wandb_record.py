@@ -61,12 +61,12 @@ def file_name(run: Json) -> str:
 
 
 def tags(run: Json, more: list[str]) -> tuple[str, ...]:
-    """Task, model, pose, each policy, status, and what the study adds."""
+    """Task, model, pose, each policy, status once it is done, and what the study adds."""
     names = _names(run["config"]["variant"])
     pose = run["config"]["pose"]
     policies = [f"policy {name}" for name in names["policy"].split("+")]
     tested = [f"test pose {run['config']['test_pose']}"] if "test_pose" in run["config"] else []
-    all_tags = [run["task"]["label"], names["model"], f"pose {pose}", *tested, *policies, run["status"], *more]
+    all_tags = [run["task"]["label"], names["model"], f"pose {pose}", *tested, *policies, run.get("status"), *more]
     return tuple(dict.fromkeys(tag[:64] for tag in all_tags if tag))  # W&B refuses longer ones
 
 
@@ -99,12 +99,14 @@ def _nested(values: Json) -> Json:
     return nested
 
 
-def history(run: Json, epochs: list[Json]) -> list[Json]:
-    """A row an epoch, as W&B groups charts: train_loss is train/loss. The last one has the test scores as well."""
-    rows = [_slashed(epoch) for epoch in epochs]
-    if test := {name: value for name, value in _scores(run).items() if name.startswith("test/")}:
-        rows = [*rows[:-1], {**(rows[-1] if rows else {}), **test}]
-    return rows
+def history(epochs: list[Json]) -> list[Json]:
+    """A row an epoch, as W&B groups charts: train_loss is train/loss."""
+    return [_slashed(epoch) for epoch in epochs]
+
+
+def test_row(run: Json) -> Json:
+    """The test scores, which come after the last epoch; empty where there are none."""
+    return {name: value for name, value in _scores(run).items() if name.startswith("test/")}
 
 
 def curves(robustness: Json) -> Iterator[Json]:

@@ -16,37 +16,16 @@ import pytest
 
 from experiments.tracking.tracker import Tracker, sync
 from ledger.errors import UserError
-from ledger.files import process_is_alive
 from ledger.markers import SINGLE_RUNS, is_uploaded, read_marker
+from tests.support.command_line import family, wait_for, wait_until_gone
 from tests.support.command_line import run as run_command
-from tests.support.command_line import wait_for
 from tests.support.project import ROOT
 from tests.support.tiny_study import NUM_RUNS, tables, write_sweep
-from tests.support.wandb_runs import API_KEY, commit
+from tests.support.wandb_runs import API_KEY, check_delivered_once, commit
 from tests.support.wandb_server import Fault, Server
 
 FAULTS: tuple[Fault, ...] = ("hole", "slow", "garbage", "hang up", "die", "500", "401", "403")
 BAD_MARKERS = ("[]", "7", "null", '"uploaded"', '{"uploaded": true}', '{"project": "p", "gro', "", "[" * 100_000)
-
-
-def check_delivered_once(server: Server, ledger: Path) -> None:
-    """Each run of the ledger is on the server, whole, and nothing of it twice."""
-    keys = {folder.name for folder in (ledger / "runs").iterdir()}
-    assert set(server.runs) == keys
-    for key in keys:
-        run, folder = server.runs[key], ledger / "runs" / key
-        assert sorted(run["lines"]) == list(range(len(run["lines"])))
-        steps = [line["_step"] for line in run["history"]]
-        assert steps == sorted(set(steps))
-        epochs = [line["epoch"] for line in run["history"] if "epoch" in line]
-        assert epochs == [row["epoch"] for row in json.loads((folder / "history.json").read_text())]
-        assert run["exit_code"] is not None
-        assert run["files"]
-        if (folder / "weights.safetensors").exists():
-            weights = server.artifacts[f"weights-{key}"]
-            assert [*weights["versions"].values()] == ["COMMITTED"]
-            assert weights["files"]["weights.safetensors"] == (folder / "weights.safetensors").read_bytes()
-        assert is_uploaded(ledger, key)
 
 
 def check_only_truth(server: Server, ledger: Path) -> None:
@@ -54,34 +33,13 @@ def check_only_truth(server: Server, ledger: Path) -> None:
     for folder in (ledger / "runs").iterdir():
         if is_uploaded(ledger, folder.name):
             run, history = server.runs[folder.name], json.loads((folder / "history.json").read_text())
-            assert len([line for line in run["history"] if "epoch" in line]) == len(history)
+            assert len([line for line in run["history"] if "train/loss" in line]) == len(history)
             assert run["exit_code"] is not None
             if (folder / "weights.safetensors").exists():
                 assert server.artifacts[f"weights-{folder.name}"]["committed"]
     for file in ledger.rglob("*"):
         if file.is_file():
             assert API_KEY.encode() not in file.read_bytes(), file
-
-
-def family(pid: int) -> set[int]:
-    """The process and all that it started, directly or not, of those that live."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has just ended
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
-def wait_until_gone(processes: set[int]) -> float:
-    """Seconds until none of them lives. They must be gone in 2 s, and in 30 s on a slow machine."""
-    started = time.monotonic()
-    while alive := [pid for pid in processes if process_is_alive(pid)]:
-        assert time.monotonic() - started < 30, alive
-        time.sleep(0.02)
-    return time.monotonic() - started
 
 
 def replay(ledger: Path, keys: list[str], mode: Any = "online") -> tuple[float, Tracker, int]:
@@ -124,7 +82,7 @@ def test_silence_and_failure_are_made_up_for(tmp_path: Path, server: Server, who
     # that nobody knows the project that they were on their way to.
     (file,) = (tmp_path / "wandb").glob("offline-run-*-k1/*.wandb")
     file.write_bytes(file.read_bytes()[:-300])
-    assert len(server.runs["k1"]["lines"]) == 8
+    assert len(server.runs["k1"]["lines"]) == 9
     for key, damaged in zip(keys[1:], BAD_MARKERS, strict=False):
         (tmp_path / "wandb" / "logged" / key).write_text(damaged)
     server.misbehave(None)

@@ -1,5 +1,6 @@
 """The real command line, started as a person starts it, in a process group of its own."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ledger.files import process_is_alive
 from tests.support.project import ROOT
 
 PATIENCE_S = 240.0
@@ -60,3 +62,24 @@ def contents(folder: Path, pattern: str = "*") -> dict[str, bytes]:
 def stamps(folder: Path) -> dict[str, int]:
     """Each file and folder below the folder, and when it was last changed."""
     return {str(path.relative_to(folder)): path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def family(pid: int) -> set[int]:
+    """The process and all that it started, directly or not, of those that live."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def wait_until_gone(processes: set[int]) -> float:
+    """Seconds until none of them lives. They must be gone in 2 s, and in 30 s on a slow machine."""
+    started = time.monotonic()
+    while alive := [pid for pid in processes if process_is_alive(pid)]:
+        assert time.monotonic() - started < 30, alive
+        time.sleep(0.02)
+    return time.monotonic() - started

@@ -14,6 +14,8 @@ from PIL import Image
 
 from experiments.tracking.settings import Mode
 from experiments.tracking.tracker import WAIT_S, Tracker
+from ledger.markers import is_uploaded
+from tests.support.wandb_server import Server
 
 CLASSES = ["cat", "dog", "owl"]
 API_KEY = "0123456789abcdef" * 3
@@ -172,3 +174,23 @@ def flat(values: dict[str, Any], within: str = "") -> dict[str, Any]:
     for name, value in values.items():
         found |= flat(value, f"{within}{name}.") if isinstance(value, dict) else {f"{within}{name}": value}
     return found
+
+
+def check_delivered_once(server: Server, ledger: Path) -> None:
+    """Each run of the ledger is on the server, whole, and nothing of it twice."""
+    keys = {folder.name for folder in (ledger / "runs").iterdir()}
+    assert set(server.runs) == keys
+    for key in keys:
+        run, folder = server.runs[key], ledger / "runs" / key
+        assert sorted(run["lines"]) == list(range(len(run["lines"])))
+        steps = [line["_step"] for line in run["history"]]
+        assert steps == sorted(set(steps))
+        epochs = [line["epoch"] for line in run["history"] if "train/loss" in line]
+        assert epochs == [row["epoch"] for row in json.loads((folder / "history.json").read_text())]
+        assert run["exit_code"] is not None
+        assert run["files"]
+        if (folder / "weights.safetensors").exists():
+            weights = server.artifacts[f"weights-{key}"]
+            assert [*weights["versions"].values()] == ["COMMITTED"]
+            assert weights["files"]["weights.safetensors"] == (folder / "weights.safetensors").read_bytes()
+        assert is_uploaded(ledger, key)

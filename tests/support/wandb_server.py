@@ -195,7 +195,7 @@ class Server:
         texts = {
             "summaryMetrics": "{}",
             "config": "{}",
-            "historyTail": "[]",
+            "historyTail": json.dumps([json.dumps(line) for line in known["history"][-1:]]),
             "eventsTail": "[]",
             "wandbConfig": '{"t":1}',
         }

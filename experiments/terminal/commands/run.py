@@ -13,7 +13,7 @@ from experiments.images.tasks.overlap import find_overlap, overlap_text
 from experiments.machine.device import find_device, prepare_device, resolve
 from experiments.networks.variants import Variant, build_model, build_policy, hyperparameters, parse_variant
 from experiments.runs.images import fit_to_task
-from experiments.runs.run import Job, Source, make_run
+from experiments.runs.run import Job, Source, begun_record, make_run
 from experiments.study.arms import network_of, typed_value
 from experiments.study.settled import FOUND, settled_protocol
 from experiments.study.study import read_protocol
@@ -65,16 +65,20 @@ def main(options: Namespace) -> int:
     mode, why = find_mode("auto")
     ledger, source = Ledger(options.runs), Source(spec, options.label, protocol.image_px, cache, fit=protocol.fit)
     job = Job(config, run_key(config, task.content_hash), source, ledger.root)
-    if job.key not in ledger:
-        device = torch.device(protocol.device)
-        prepare_device(device)
-        console.print(f"{config.variant} on {escape(task.label)}, {protocol.precision} on {device}", highlight=False)
-        make_run(job, device, on_epoch=lambda row: console.print(epoch_line(row, protocol.epochs), highlight=False))
-    record = ledger.read(job.key)
-    console.print(run_line(config, record, ledger.read(job.key, "cost.json")), highlight=False, soft_wrap=True)
-    say(f"Run {job.key} in {ledger.folder(job.key)}")
     project, group = SINGLE_RUNS
-    with Tracker(ledger.root, project=project, group=group, mode=mode, keys=[job.key]) as tracker:
+    with Tracker(ledger.root, project=project, group=group, mode=mode) as tracker:
+        if job.key not in ledger:
+            device = torch.device(protocol.device)
+            prepare_device(device)
+            console.print(
+                f"{config.variant} on {escape(task.label)}, {protocol.precision} on {device}", highlight=False
+            )
+            tracker.follow(begun_record(job, task))
+            make_run(job, device, on_epoch=lambda row: console.print(epoch_line(row, protocol.epochs), highlight=False))
+        tracker.log(job.key)
+        record = ledger.read(job.key)
+        console.print(run_line(config, record, ledger.read(job.key, "cost.json")), highlight=False, soft_wrap=True)
+        say(f"Run {job.key} in {ledger.folder(job.key)}")
         unlogged = tracker.close(TRACKING_WAIT_S)
     print_tracking(console, ledger, mode, why, tracker.problem, unlogged)
     return 0 if record["status"] in ("completed", "pruned") else 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 from rich.console import Console
 
-from experiments.runs.run import Job
+from experiments.runs.run import Job, begun_record
 from experiments.study.disk_space import check_room, disk_need
 from experiments.study.plan import Plan
 from experiments.sweep.estimate import Estimate, estimate, runs_left
@@ -142,9 +142,16 @@ def make_missing_runs(
         tuned={(arm.pose, arm.variant): [each.name for each in arm.parameters] for arm in plan.arms},
     )
 
+    def submitted(job: Job) -> None:
+        tracker.follow(begun_record(job, plan.task))
+
+    def tick() -> None:
+        progress.tick()
+        tracker.tick()
+
     def finished(job: Job) -> None:
         progress.finish(job, under_way.num_finished)
         tracker.log(job.key)
 
     with progress, place.executor(plan, workers, say_to(console)) as executor:
-        under_way.run(executor, on_finish=finished, on_tick=progress.tick)
+        under_way.run(executor, on_finish=finished, on_tick=tick, on_submit=submitted)

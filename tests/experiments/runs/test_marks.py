@@ -13,7 +13,7 @@ from ledger.ledger import Ledger
 from tests.support.tiny_study import plan_of
 
 
-def test_a_run_marks_its_settings_and_its_accuracy_so_far(
+def test_a_run_marks_its_settings_and_its_history_so_far(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger, marks = Ledger(tmp_path / "runs"), list[dict[str, Any]]()
@@ -27,5 +27,6 @@ def test_a_run_marks_its_settings_and_its_accuracy_so_far(
     history = ledger.read(job.key, "history.json")
     assert [mark["epoch"] for mark in marks] == [0, 1, 2]
     assert [mark["curve"] for mark in marks] == [[row["val_accuracy"] for row in history[:n]] for n in (0, 1, 2)]
+    assert [mark["history"] for mark in marks] == [history[:n] for n in (0, 1, 2)]
     config = ledger.read(job.key)["config"]
     assert all(mark[part] == config[part] for mark in marks for part in ("optim", "model", "policy"))

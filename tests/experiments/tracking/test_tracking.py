@@ -18,7 +18,7 @@ from experiments.tracking.tracker import Tracker, dashboard, resolve_mode, sync
 from ledger.errors import UserError
 from ledger.markers import read_marker
 from tests.support.project import ROOT
-from tests.support.wandb_runs import API_KEY, Offline, commit
+from tests.support.wandb_runs import API_KEY, Offline, commit, flat
 
 FINAL, DIVERGED, BROKEN = "0123456789abcdef", "1123456789abcdef", "2123456789abcdef"
 
@@ -108,8 +108,10 @@ def test_offline_run_read_back(logged: Logged) -> None:
     assert [row["epoch"] for row in epochs] == [1, 2, 3]
     assert [row["val/accuracy"] for row in epochs] == [0.35, 0.45, 0.55]
     assert [row["train/loss"] for row in epochs] == pytest.approx([2, 1, 2 / 3])
-    assert [row.get("test/accuracy") for row in epochs] == [None, None, 0.54]
-    rest = [{name: value for name, value in row.items() if not name.startswith("_")} for row in run.history[3:]]
+    assert (run.history[3]["epoch"], run.history[3]["test/accuracy"]) == (3, 0.54)
+    assert [set(row) & {"test/accuracy", "transformer.path"} for row in epochs] == [set()] * 3
+    assert "transformer.path" in flat(run.history[3])
+    rest = [{name: value for name, value in row.items() if not name.startswith("_")} for row in run.history[4:]]
     assert rest == [
         {"rotation/deg": -90, "rotation/accuracy": 0.25, "rotation/agreement": 0.5},
         {"rotation/deg": 0, "rotation/accuracy": 0.5, "rotation/agreement": 1},

@@ -36,7 +36,7 @@ def test_online_run_arrives(tmp_path: Path, server: Server) -> None:
     assert run["config"]["optim"] == {"lr": 0.1, "weight_decay": 0.0005}
     assert run["program"] == "stn-bench"
     assert not run.get("host")
-    epochs = [row for row in run["history"] if "epoch" in row]
+    epochs = [row for row in run["history"] if "train/loss" in row]
     assert [(row["epoch"], row["val/accuracy"]) for row in epochs] == [(1, 0.35), (2, 0.45), (3, 0.55)]
     assert [row["rotation/deg"] for row in run["history"] if "rotation/deg" in row] == [-90, 0]
     assert run["summary"]["test/accuracy"] == 0.54
@@ -74,7 +74,7 @@ def test_faults_leave_runs_offline_for_sync(tmp_path: Path, server: Server, monk
     assert tracker.problem is not None
     assert "connection refused" in tracker.problem
     assert "\n" not in tracker.problem
-    assert len(Offline(tmp_path, "k1").history) == 8
+    assert len(Offline(tmp_path, "k1").history) == 9
     marker = read_marker(tmp_path, "k1")
     assert marker is not None
     assert not marker["uploaded"]
@@ -100,9 +100,9 @@ def test_faults_leave_runs_offline_for_sync(tmp_path: Path, server: Server, monk
     )
     assert sync(tmp_path, print) == 3
     assert {key: (run["project"], run["groupName"], len(run["history"])) for key, run in server.runs.items()} == {
-        "k1": ("proj", "g", 8),
-        "k2": ("proj", "g", 8),
-        "k3": ("other", "s-gpu", 8),
+        "k1": ("proj", "g", 9),
+        "k2": ("proj", "g", 9),
+        "k3": ("other", "s-gpu", 9),
     }
     assert server.runs["k1"]["tags"][-1] == "cpu"
     assert server.runs["k3"]["tags"][-1] == "budget gpu"
