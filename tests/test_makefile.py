@@ -80,7 +80,15 @@ def test_the_clusters_address_goes_first() -> None:
 
 def test_verify_reads_a_ledger_and_verify_docs_the_documents() -> None:
     for variables in ((), ("RUNS=a folder",)):
-        assert make("verify", *variables).stdout.rstrip().endswith('-m experiments verify "$RUNS"')
+        done = make("verify", *variables, "RERUN=3", "DATA=two words").stdout.rpartition("-m experiments ")[2]
+        for rerun, data, said in (
+            ("", "", ["verify", "R U"]),
+            ("3", "", ["verify", "R U", "--rerun", "3"]),
+            ("3", "two words", ["verify", "R U", "--rerun", "3", "--data", "two words"]),
+        ):
+            values = {"RUNS": "R U", "RERUN": rerun, "DATA": data, "JOBS": ""}
+            shell = subprocess.run(["sh", "-c", f"printf '%s|' {done}"], env=values, capture_output=True, text=True)
+            assert shell.stdout.split("|")[:-1] == said
     assert make("verify-docs").stdout.rstrip().endswith("-m experiments verify-docs")
 
 

@@ -70,6 +70,9 @@ OPTIONS = {
     "probe --set": option("a key of its protocol, such as protocol.image_px=64", action="append", metavar="KEY=VALUE"),
     "probe --label": option("what to call the images; the folder's name by default", ""),
     "ledger": option("the ledger; runs by default", Path("runs"), nargs="?"),
+    "--rerun": option("make so many of its runs again, drawn at random, and compare every byte", 0),
+    "verify --seed": option("of the draw; another one each time if not given", type=int),
+    "verify --data": option("folder of images that runs were made of, where the cache has them no more", type=Path),
     "--claims": option("file that lists the numbers", Path("docs/claims.yaml")),
     "run": {"help": "the run's key, or its beginning"},
     "images": {"help": "image files, and folders of them", "nargs": "+", "type": Path},
@@ -110,7 +113,10 @@ COMMANDS = {
         "say whether augmentation or a spatial transformer would help on a folder of images, in minutes",
         "path --minutes --turns --mirror --set --label --runs --reports --jobs",
     ),
-    "verify": ("read every file of a ledger and name what was damaged or edited", "ledger"),
+    "verify": (
+        "read every file of a ledger and name what was damaged or edited; --rerun makes some of its runs again",
+        "ledger --rerun --seed --data --jobs",
+    ),
     "verify-docs": ("compute the numbers of README and docs again from the committed results", "--claims"),
     "export": ("hand a final run over: weights, a file that torch alone can run, a model card", "run --runs --out"),
     "predict": (
