@@ -17,6 +17,7 @@ from experiments.images.tasks import Say, load_task
 from experiments.images.tasks.cache import held
 from experiments.machine.device import prepare_device
 from experiments.networks.variants import build_policy, parse_variant
+from experiments.runs.code import code_of
 from experiments.runs.costs import environment
 from experiments.runs.run import Job, Source
 from experiments.study.study import read_protocol
@@ -26,6 +27,7 @@ from ledger.comparison import differences
 from ledger.config import RESULT_FORMAT, Optim, Protocol, RunConfig, run_key
 from ledger.errors import UserError
 from ledger.ledger import Ledger
+from ledger.source_code import changed, files_text, unpacked
 
 DEVICE = "cpu"
 """On others a repetition agrees in distribution only; docs/reliability.md."""
@@ -74,10 +76,13 @@ def find_candidates(
     for key in keys:
         record, cost = ledger.read(key), ledger.read(key, "cost.json")
         run, task = _config(key, record), record["task"]
+        code = unpacked(cost.get("code") or {})
         if why := _why_not(record, cost, here):
             others[why] += 1
         elif run is None:
             others["have settings that this version does not know"] += 1
+        elif code and (files := changed(code, code_of(run, cache))):
+            others[f"were made before code changed that they depend on: {files_text(files)}"] += 1
         elif why := images.why_not(task, run.protocol.image_px):
             others[why] += 1
         else:

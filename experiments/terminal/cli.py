@@ -56,6 +56,7 @@ OPTIONS = {
     "--executor": option("local: this machine; ray: a Ray cluster, docs/cluster.md", "local"),
     "--workers_per_gpu": option("workers that share a GPU, where --jobs is 0", 1),
     "--retry_failed": {"help": "make runs again that failed or diverged", "action": "store_true"},
+    "--stale": option("finished runs that were made by other code than this: keep them, or make them again", "keep"),
     "--stall_s": option("a run counts as hung after so long; 0: never", 900.0),
     "--config": {"help": "YAML file with any of these arguments", "action": "config"},
     "--task": option("cifar10, mnist, sprites or folder:PATH; the study's by default", ""),
@@ -89,7 +90,7 @@ STUDY, WORKERS = "--sweep --budget --set --data --label --runs", "--jobs --execu
 COMMANDS = {
     "sweep": (
         "carry out a study: tune every variant, train the winners with fresh seeds, write tables",
-        f"{STUDY} --reports {WORKERS} --retry_failed --stall_s",
+        f"{STUDY} --reports {WORKERS} --retry_failed --stale --stall_s",
     ),
     "plan": ("say what a sweep would do and how long it would take, without training", f"{STUDY} {WORKERS}"),
     "run": (
