@@ -1,7 +1,7 @@
 # Everything people run. `make` alone lists it. Needs Python 3.11 or newer, make and a package index.
 # Variables are set after the target's name (make sweep BUDGET=cpu), never taken from the environment.
 
-KNOWN := SWEEP BUDGET SET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY HTML OUT PYTHON
+KNOWN := SWEEP BUDGET SET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY STALE RERUN HTML OUT PYTHON
 # BUDGET=smoke make sweep would be another study than it says. A make that was called by this one has them from it.
 OVERLOOKED := $(strip $(if $(MAKELEVEL:0=),,$(foreach name,$(filter-out PYTHON OUT,$(KNOWN)),$(if $(filter environment,$(origin $(name))),$(if $($(name)),$(name))))))
 $(if $(OVERLOOKED),$(warning $(OVERLOOKED) of the environment is not used; variables go after the target: make sweep BUDGET=smoke))
@@ -34,6 +34,10 @@ JOBS =
 EXECUTOR = local
 #: RETRY        1 makes runs again that failed or diverged
 RETRY =
+#: STALE        keep or again: whether finished runs count that were made before code changed that they depend on; keep if not given
+STALE =
+#: RERUN        runs that verify makes again, drawn at random, and compares byte for byte; none if not given
+RERUN =
 #: HTML         page that watch writes as well, for a browser, such as reports/live.html
 HTML =
 #: OUT          file that bench writes; bench-accuracy.json or gpu-check.json for those two if not given
@@ -41,7 +45,7 @@ OUT = bench.json
 #: PYTHON       interpreter that .venv is made with; gpu-check uses one that is given, and no .venv
 PYTHON = python3
 
-export SWEEP BUDGET SET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY HTML OUT
+export SWEEP BUDGET SET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY STALE RERUN HTML OUT
 # Another project's settings would have Python find its modules, drop our texts, or install elsewhere than in .venv.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT
 
@@ -97,7 +101,7 @@ $(VENV)/.cluster $(VENV)/.docs $(VENV)/.notebook $(VENV)/.timm: $(VENV)/.%: $(IN
 	@mv $@.unfinished $@
 
 sweep: $(FOR_SWEEP)  ## carry out the study: tune every variant, train the winners again, write the tables
-	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(WHERE_OPTIONS) --reports "$$REPORTS" $(if $(filter 1 yes true,$(RETRY)),--retry_failed)
+	@$(EXPERIMENTS) sweep $(STUDY_OPTIONS) $(WHERE_OPTIONS) --reports "$$REPORTS" $(if $(filter 1 yes true,$(RETRY)),--retry_failed) $${STALE:+--stale "$$STALE"}
 
 plan: $(FOR_SWEEP)  ## say what sweep would run and how long it would take
 	@$(EXPERIMENTS) plan $(STUDY_OPTIONS) $(WHERE_OPTIONS)
@@ -140,7 +144,7 @@ optuna-dashboard: $(INSTALLED)  ## look at the tuning of the newest study, or of
 	$(PY) $(VENV)/bin/optuna-dashboard "$$journal"
 
 verify: $(INSTALLED)  ## read every file of the ledger: has anything been damaged, lost or edited?
-	@$(EXPERIMENTS) verify "$$RUNS"
+	@$(EXPERIMENTS) verify "$$RUNS" $${RERUN:+--rerun "$$RERUN" $${DATA:+--data "$$DATA"} $(JOBS_OPTION)}
 
 verify-docs: $(INSTALLED)  ## compute the numbers of README and docs again from the committed results
 	@$(EXPERIMENTS) verify-docs

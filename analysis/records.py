@@ -107,7 +107,7 @@ class Study:
     histories: by key, what epochs_of has read already.
     runs: one row a listed run, arm by arm, trials before finals. Columns: `arm` (index into arms), `pose`,
         `variant`, `stage`, `key`, `seed` (NaN if missing), `status` (that of run.json, or "missing"), `error`,
-        every name in SCORES, COSTS, TRANSFORMER_COLUMNS and MACHINE, `transformer.verdict` and `versions` (text),
+        every name in SCORES, COSTS, TRANSFORMER_COLUMNS and MACHINE, `transformer.verdict`, `versions`, `code` (text),
         `test_class_accuracy` (an array, in the order of classes), and one column a hyper-parameter (dotted): numbers,
         text or booleans; with a test pose that of UPRIGHT, too. What a run does not have is NaN or None.
     """
@@ -200,7 +200,7 @@ def read_study(ledger: Path, study: str) -> Study:
     classes = get(file, record, "task.classes", list)
     protocol = read.protocol_of.get(top, {})
     numbers = ["seed", *SCORES, *(score.name for score in COSTS), *TRANSFORMER_COLUMNS]
-    texts = ["test_class_accuracy", "transformer.verdict", *MACHINE, "versions"]
+    texts = ["test_class_accuracy", "transformer.verdict", *MACHINE, "versions", "code"]
     fixed = ["arm", "pose", "variant", "stage", "key", "status", "error", *numbers, *texts]
 
     def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

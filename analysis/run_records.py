@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ledger.committed import get, is_there, read_record
+from ledger.config import canonical
 from ledger.errors import UserError
 from ledger.forms import shown
 from ledger.scores import COSTS, RESULT, TRANSFORMER, TRANSFORMER_POSE, UPRIGHT
@@ -92,4 +94,7 @@ def _cost_row(file: Path) -> dict[str, Any]:
         return {}
     cost = read_record(file)
     versions = ", ".join(f"{name} {version}" for name, version in sorted((cost.get("versions") or {}).items()))
-    return {name: cost.get(name) for name in (*(score.name for score in COSTS), *MACHINE)} | {"versions": versions}
+    return {name: cost.get(name) for name in (*(score.name for score in COSTS), *MACHINE)} | {
+        "versions": versions,
+        "code": intern(canonical(cost["code"])) if cost.get("code") else None,
+    }

@@ -27,7 +27,7 @@ from benchmarks.workloads import Effort, Workload, random_images
 from experiments.images.draws import uniform
 from experiments.machine.device import prepare_device
 from experiments.networks.models import MODELS
-from experiments.networks.models.cnn_matched import count_parameters
+from experiments.networks.network import count_parameters
 from experiments.networks.variants import DEFAULT_BACKBONE, build_policy, parse_variant
 from experiments.runs.images import Anew
 from experiments.runs.training import augment

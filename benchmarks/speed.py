@@ -18,7 +18,7 @@ from benchmarks.report import Measurement, median, print_note, print_report
 from benchmarks.usual_way import NUM_LOADERS, UsualWay
 from benchmarks.workloads import FULL, QUICK, WORKLOADS, Effort, Workload
 from experiments.machine.device import find_device
-from experiments.networks.models.cnn_matched import count_parameters
+from experiments.networks.network import count_parameters
 from experiments.runs.costs import count_train_flops
 from experiments.sweep.executors.local import default_num_workers, devices_of_workers
 

@@ -174,6 +174,7 @@ COST = Object(
     {
         **_numbers(COSTS),
         "device": TEXT_OR_NULL, "device_name": TEXT_OR_NULL, "threads": COUNT, "versions": Named(TEXT),
+        "code": Named(TEXT),
     }
 )  # fmt: skip
 EPOCH = Object({"epoch": COUNT, "train_accuracy": SHARE, "val_accuracy": SHARE}, needed=("val_accuracy",))

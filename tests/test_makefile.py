@@ -78,9 +78,25 @@ def test_the_clusters_address_goes_first() -> None:
     assert "RAY_ADDRESS goes first: RAY_ADDRESS=HOST:PORT make sweep EXECUTOR=ray" in done.stderr
 
 
+@pytest.mark.parametrize(("given", "said"), [("", []), ("again", ["--stale", "again"]), ("a b", ["--stale", "a b"])])
+def test_what_becomes_of_stale_runs_is_handed_to_the_sweep(given: str, said: list[str]) -> None:
+    done = make("sweep", *([f"STALE={given}"] if given else [])).stdout.rpartition("-m experiments ")[2]
+    values = {"STALE": given, "RUNS": "runs", "SWEEP": "s", "EXECUTOR": "local", "REPORTS": "r"}
+    shell = subprocess.run(["sh", "-c", f"printf '%s|' {done}"], env=values, capture_output=True, text=True)
+    assert shell.stdout.split("|")[shell.stdout.split("|").index("r") + 1 : -1] == said
+
+
 def test_verify_reads_a_ledger_and_verify_docs_the_documents() -> None:
     for variables in ((), ("RUNS=a folder",)):
-        assert make("verify", *variables).stdout.rstrip().endswith('-m experiments verify "$RUNS"')
+        done = make("verify", *variables, "RERUN=3", "DATA=two words").stdout.rpartition("-m experiments ")[2]
+        for rerun, data, said in (
+            ("", "", ["verify", "R U"]),
+            ("3", "", ["verify", "R U", "--rerun", "3"]),
+            ("3", "two words", ["verify", "R U", "--rerun", "3", "--data", "two words"]),
+        ):
+            values = {"RUNS": "R U", "RERUN": rerun, "DATA": data, "JOBS": ""}
+            shell = subprocess.run(["sh", "-c", f"printf '%s|' {done}"], env=values, capture_output=True, text=True)
+            assert shell.stdout.split("|")[:-1] == said
     assert make("verify-docs").stdout.rstrip().endswith("-m experiments verify-docs")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from analysis.ablation import Row, status_text, trials_of_a_tuning
 from analysis.chance import majority_note
+from analysis.code import code_notes
 from analysis.findings import Findings
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell, one_line
@@ -122,6 +123,7 @@ def _notes(findings: Findings, poses: list[str]) -> Iterator[str]:
         f"both completed, ± the half width of the {100 * CONFIDENCE:g} % Student-t interval of the paired differences. "
         f"{STAR}."
     )
+    yield from code_notes(study)
     yield from majority_note(study)
     found = gaps(study.arms, findings.scores.test_AS)
     yield from gap_notes(found, several_poses=len(poses) > 1)

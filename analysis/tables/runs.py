@@ -22,7 +22,7 @@ def runs_table(findings: Findings) -> Draft[Run] | None:
     if finals.empty:
         return None
     # Costs differ between repetitions; the key comes last, as in every table
-    left_out = {"arm", "key", *(score.name for score in COSTS), *MACHINE, "versions", "test_class_accuracy"}
+    left_out = {"arm", "key", *(score.name for score in COSTS), *MACHINE, "versions", "code", "test_class_accuracy"}
     left_out |= {score.name for score in RESULT if score.is_later and study.runs[score.name].isna().all()}
     names = [str(name) for name in study.runs if name not in left_out]
     columns: list[Column[Run]] = [

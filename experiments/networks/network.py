@@ -16,6 +16,11 @@ from stn.maps import Map
 from stn.sampler import Sampler
 
 
+def count_parameters(module: nn.Module) -> int:
+    """Trainable numbers in the module."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
 @dataclass(frozen=True)
 class Batch:
     """What a network is given.

@@ -14,10 +14,10 @@ from torch import Tensor
 from experiments.images.poses import posed_px
 from experiments.images.tasks import Task, load_task
 from experiments.images.tasks.cache import held
-from experiments.networks.models.cnn_matched import count_parameters
-from experiments.networks.network import Network
+from experiments.networks.network import Network, count_parameters
 from experiments.networks.variants import assemble, build_policy, parse_variant
 from experiments.runs.checkpoints import Checkpoints
+from experiments.runs.code import code_of
 from experiments.runs.costs import PeakMemory, count_train_flops, environment, prediction_costs
 from experiments.runs.diagnostics import FoundMaps, find_maps
 from experiments.runs.evaluation import Evaluation, evaluate, evaluate_on_test
@@ -30,6 +30,7 @@ from ledger.files import to_json
 from ledger.ledger import Ledger
 from ledger.private_text import without_folders
 from ledger.scores import RESULT, UPRIGHT
+from ledger.source_code import packed
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "std::bad_alloc")
 """How torch's allocator on a CPU (Linux, Windows), CUDA, cuBLAS and cuDNN, and C++ say so."""
@@ -119,6 +120,7 @@ def make_run(
     if job.key in ledger:
         return job.key
     task = _load(job.source)
+    code_of(job.run, job.source.cache)  # as it is now: it may be edited while the run is made
     if run_key(job.run, task.content_hash) != job.key:
         raise ValueError(f"{task.label}: the images have changed since the study began")
 
@@ -181,7 +183,8 @@ def failed_run_files(job: Job, task: Task, error: str) -> dict[str, bytes]:
 def _files(
     job: Job, task: Task, outcome: Outcome, cost: Mapping[str, float | None], device: torch.device
 ) -> dict[str, bytes]:
-    measured = to_json({**cost, **environment(device), "sums": SUMS})
+    code = packed(code_of(job.run, job.source.cache))
+    measured = to_json({**cost, **environment(device), "code": code, "sums": SUMS})
     return {**record_files(job, task, outcome), "cost.json": measured}
 
 

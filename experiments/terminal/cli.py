@@ -56,6 +56,7 @@ OPTIONS = {
     "--executor": option("local: this machine; ray: a Ray cluster, docs/cluster.md", "local"),
     "--workers_per_gpu": option("workers that share a GPU, where --jobs is 0", 1),
     "--retry_failed": {"help": "make runs again that failed or diverged", "action": "store_true"},
+    "--stale": option("finished runs that were made by other code than this: keep them, or make them again", "keep"),
     "--stall_s": option("a run counts as hung after so long; 0: never", 900.0),
     "--config": {"help": "YAML file with any of these arguments", "action": "config"},
     "--task": option("cifar10, mnist, sprites or folder:PATH; the study's by default", ""),
@@ -70,6 +71,9 @@ OPTIONS = {
     "probe --set": option("a key of its protocol, such as protocol.image_px=64", action="append", metavar="KEY=VALUE"),
     "probe --label": option("what to call the images; the folder's name by default", ""),
     "ledger": option("the ledger; runs by default", Path("runs"), nargs="?"),
+    "--rerun": option("make so many of its runs again, drawn at random, and compare every byte", 0),
+    "verify --seed": option("of the draw; another one each time if not given", type=int),
+    "verify --data": option("folder of images that runs were made of, where the cache has them no more", type=Path),
     "--claims": option("file that lists the numbers", Path("docs/claims.yaml")),
     "run": {"help": "the run's key, or its beginning"},
     "images": {"help": "image files, and folders of them", "nargs": "+", "type": Path},
@@ -86,7 +90,7 @@ STUDY, WORKERS = "--sweep --budget --set --data --label --runs", "--jobs --execu
 COMMANDS = {
     "sweep": (
         "carry out a study: tune every variant, train the winners with fresh seeds, write tables",
-        f"{STUDY} --reports {WORKERS} --retry_failed --stall_s",
+        f"{STUDY} --reports {WORKERS} --retry_failed --stale --stall_s",
     ),
     "plan": ("say what a sweep would do and how long it would take, without training", f"{STUDY} {WORKERS}"),
     "look": (
@@ -114,7 +118,10 @@ COMMANDS = {
         "say whether augmentation or a spatial transformer would help on a folder of images, in minutes",
         "path --minutes --turns --mirror --set --label --runs --reports --jobs",
     ),
-    "verify": ("read every file of a ledger and name what was damaged or edited", "ledger"),
+    "verify": (
+        "read every file of a ledger and name what was damaged or edited; --rerun makes some of its runs again",
+        "ledger --rerun --seed --data --jobs",
+    ),
     "verify-docs": ("compute the numbers of README and docs again from the committed results", "--claims"),
     "export": ("hand a final run over: weights, a file that torch alone can run, a model card", "run --runs --out"),
     "predict": (

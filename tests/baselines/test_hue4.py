@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from baselines.backbones import BACKBONES, Backbone
 from baselines.backbones.hue4cnn import hue_turned
-from experiments.networks.models.cnn_matched import count_parameters
+from experiments.networks.network import count_parameters
 from experiments.runs.costs import count_train_flops, prediction_costs
 from tests.support.networks import build
 

@@ -19,8 +19,7 @@ from benchmarks.speed import Side, packed_counts, ratios
 from benchmarks.usual_way import AUGMENTATIONS, PLAIN_NETWORKS, PilImages, PlainLeNet
 from benchmarks.workloads import NUM_CLASSES, OLD_RECIPE, WORKLOADS, Workload, random_images
 from experiments.machine.device import find_device
-from experiments.networks.models.cnn_matched import count_parameters
-from experiments.networks.network import Batch
+from experiments.networks.network import Batch, count_parameters
 from ledger.config import Protocol
 
 pytestmark = pytest.mark.long

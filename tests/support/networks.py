@@ -13,8 +13,7 @@ from baselines.policies import Policy
 from experiments.images.poses import parse_pose
 from experiments.networks.model import Model
 from experiments.networks.models import MODELS
-from experiments.networks.models.cnn_matched import count_parameters
-from experiments.networks.network import Batch, Network
+from experiments.networks.network import Batch, Network, count_parameters
 from experiments.networks.variants import assemble, build_model, build_policy, parse_variant
 from experiments.runs.images import DeviceImages
 from experiments.runs.training import Row, train

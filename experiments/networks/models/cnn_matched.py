@@ -3,17 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.models.stn import StnAffine
-from experiments.networks.network import Network, Site
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Trainable numbers in the module."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+from experiments.networks.network import Network, Site, count_parameters
 
 
 @MODELS.register("cnn_matched")

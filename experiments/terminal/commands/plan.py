@@ -17,6 +17,7 @@ from experiments.study.ladder import size_text
 from experiments.study.plan import Plan
 from experiments.study.shown import image_facts, image_warnings
 from experiments.sweep.estimate import Estimate, estimate, runs_left
+from experiments.sweep.stale import find_stale
 from experiments.sweep.sweep import Sweep, check_same_device, check_same_task
 from experiments.terminal.commands.options import count_workers, place_of, plan_study
 from experiments.terminal.display import folded, say_to
@@ -149,6 +150,11 @@ def notes(under_way: Sweep) -> Iterator[str]:
     """Why this study may not be the fresh one that its author expects."""
     plan, study, about, ledger = under_way.plan, under_way.plan.study, under_way.about, under_way.ledger
     yield from plan.notes
+    stale = find_stale(under_way)
+    if stale.keys:
+        yield f"{stale.text()} They count as they are; `make sweep STALE=again` makes them again."
+    if stale.num_unknown:
+        yield f"What code made {count(stale.num_unknown, 'finished run')} is not known: older versions did not say."
     yield from changes(under_way)
     if any(to_json(about[name]) != to_json(value) for name, value in about["first"].items()):
         yield (

@@ -15,13 +15,14 @@ from experiments.study.disk_space import check_room, disk_need
 from experiments.study.plan import Plan
 from experiments.sweep.estimate import Estimate, estimate, runs_left
 from experiments.sweep.executors import Place, Workers
+from experiments.sweep.stale import CHOICES, remove_stale
 from experiments.sweep.sweep import Sweep, check_same_device, check_same_task, remove_failed
 from experiments.terminal.commands.options import count_workers, find_study, place_of, plan_study
 from experiments.terminal.commands.plan import show_plan
 from experiments.terminal.commands.tables import write_and_show_tables
 from experiments.terminal.display import SweepProgress, print_place, print_tracking, say_to
 from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker, find_mode
-from ledger.errors import STATUS_INCOMPLETE, UserError, remedy
+from ledger.errors import STATUS_INCOMPLETE, UserError, nearest, remedy
 from ledger.ledger import Ledger
 from ledger.wording import count
 
@@ -40,12 +41,21 @@ def main(options: Namespace) -> int:
     console = Console()
     if options.stall_s != 0 and not MIN_STALL_S <= options.stall_s < math.inf:
         raise UserError(f"stall_s: {options.stall_s:g} is neither 0 nor at least {MIN_STALL_S:g}")
+    if options.stale not in CHOICES:
+        raise UserError(f"stale: {options.stale!r} is unknown; {nearest(options.stale, CHOICES)}")
     with place_of(options) as place:
         plan = plan_study(options, console, place)
         number = count_workers(options, plan, place, say_to(console))
         workers = Workers(number, options.stall_s, limit=options.jobs, per_gpu=max(1, options.workers_per_gpu))
         findings = carry_out_study(
-            plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed
+            plan,
+            options.runs,
+            options.reports,
+            console,
+            place,
+            workers,
+            retry_failed=options.retry_failed,
+            stale_again=options.stale == "again",
         )
     return status_of(findings)
 
@@ -64,6 +74,7 @@ def carry_out_study(
     workers: Workers,
     *,
     retry_failed: bool = False,
+    stale_again: bool = False,
     rates: Sequence[float] | None = None,
 ) -> "Findings":
     """Make the runs of a plan that the ledger at `runs` lacks, log them, write and show what came out.
@@ -87,6 +98,10 @@ def carry_out_study(
     check_room(need, ledger.root, reports or ledger.root)
     if retry_failed and (num := remove_failed(under_way)):
         say_to(console)(f"{count(num, 'failed or diverged run')} will be made again.")
+        under_way = Sweep(plan, ledger, store=True)
+        under_way.replay()
+    if stale_again and (stale := remove_stale(under_way)).keys:
+        say_to(console)(f"{stale.text()} They will be made again.")
         under_way = Sweep(plan, ledger, store=True)
         under_way.replay()
     expected = estimate(plan, under_way, ledger, workers.number, rates, place.call, say_to(console))

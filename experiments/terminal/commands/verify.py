@@ -1,4 +1,4 @@
-"""`verify`: read every file of a ledger and say what is not as it was written."""
+"""`verify`: read every file of a ledger and say what is not as it was written; on request, make some runs again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 from rich.console import Console
 
+from ledger.errors import UserError
 from ledger.wording import count
 
 if TYPE_CHECKING:
@@ -16,21 +17,39 @@ COLOURS = {
     **dict.fromkeys(("extra", "newer"), "yellow"),
 }
 MAX_NOTES = 20
+RERUN_ONLY = {"seed": None, "data": None, "jobs": 0}
+"""Options of --rerun, and what they are where they are not given."""
 
 
 def main(options: Namespace) -> int:
-    """Returns 1 if something is not as it was written."""
+    """Returns 1 if something is not as it was written, or a run that was to be made again did not come out the same."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ledger.audit import audit
 
+    check_options(options)
     console = Console()
     columns = (TextColumn("Reading"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
         result = audit(options.ledger, lambda done, total: progress.update(task, completed=done, total=total))
     show(console, options.ledger, result)
-    return 1 if result.findings else 0
+    is_well = not result.findings
+    if options.rerun:
+        from experiments.terminal.commands.rerun import rerun  # which imports torch
+
+        is_well = rerun(console, options, result) and is_well
+    return 0 if is_well else 1
+
+
+def check_options(options: Namespace) -> None:
+    """Raises UserError for numbers that make no sense, and for options of --rerun without it."""
+    given = [name for name, unset in RERUN_ONLY.items() if options[name] != unset]
+    if given and not options.rerun:
+        raise UserError(f"{given[0]}: is for runs that are made again; --rerun=N says how many")
+    for name in ("rerun", "seed"):
+        if (number := options[name] or 0) < 0:
+            raise UserError(f"{name}: {number} is negative")
 
 
 def show(console: Console, root: Path, result: "Audit") -> None:

@@ -22,7 +22,7 @@ from experiments.images.corruptions import CORRUPTIONS, SEVERITIES
 from experiments.images.poses import POSES
 from experiments.images.tasks import folder, load_task
 from experiments.images.tasks.cache import content_hash
-from experiments.networks.models.cnn_matched import count_parameters
+from experiments.networks.network import count_parameters
 from experiments.networks.variants import build_policy, parse_variant
 from experiments.runs.costs import count_train_flops
 from experiments.runs.export import loading_code

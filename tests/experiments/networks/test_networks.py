@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from baselines.backbones import BACKBONES
 from experiments.machine.device import autocast
 from experiments.networks.models import MODELS
-from experiments.networks.models.cnn_matched import count_parameters
+from experiments.networks.network import count_parameters
 from experiments.networks.variants import parse_variant
 from experiments.runs.optimiser import Optimiser, filters_of
 from ledger.config import Optim, Protocol
