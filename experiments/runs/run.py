@@ -44,7 +44,7 @@ class Source:
     """Where a worker finds a task.
 
     task: as load_task takes it. cache: folder of decoded images. content_hash: of images that the cache has, where they
-    cannot be made from their source; `task` is their task's name then.
+    cannot be made from their source; `task` is their task's name then. group: what its images are grouped by.
     """
 
     task: str
@@ -52,6 +52,7 @@ class Source:
     image_px: int
     cache: Path
     content_hash: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ class Outcome:
 def _load(source: Source) -> Task:
     task, label, cache = source.task, source.label, source.cache
     if not source.content_hash:
-        return load_task(task, image_px=source.image_px, cache=cache, say=lambda line: None, label=label)
+        return load_task(
+            task, image_px=source.image_px, cache=cache, say=lambda line: None, label=label, group=source.group
+        )
     images = held(source.content_hash, cache)
     if images is None:
         raise ValueError(f"{label}: the images have gone from the cache")
@@ -211,7 +214,7 @@ def train_and_score(
     """
     device = pool.labels_N.device
     policy = build_policy(parse_variant(run.variant), run.policy)
-    train_N, val_N = split(pool.labels_N.cpu(), run.protocol, run.seed)
+    train_N, val_N = split(pool.labels_N.cpu(), run.protocol, run.seed, task.train.group_N)
     images = pool.subset(train_N.to(device))
     if is_posed_anew(run.pose, policy):
         images = posed_anew(images, task.train, train_N, run.pose)

@@ -132,8 +132,9 @@ def load(study: Study, *, label: str, cache: Path, say: Say, call: Call = here) 
     image_px = study.protocol.image_px
 
     def load_as(spec: str, label: str, wanted: str) -> Loaded:
-        task = load_task(spec, image_px=image_px, cache=cache, say=say, label=label)
-        return Loaded(task, Source(task=spec, label=label, image_px=image_px, cache=cache), wanted)
+        group = study.group if spec == study.task else ""
+        task = load_task(spec, image_px=image_px, cache=cache, say=say, label=label, group=group)
+        return Loaded(task, Source(task=spec, label=label, image_px=image_px, cache=cache, group=group), wanted)
 
     try:
         return load_as(study.task, label, wanted="")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from experiments.images.tasks import Task
@@ -41,17 +42,20 @@ def _too_rare(task: Task, protocol: Protocol) -> Iterator[str]:
     """Which classes are so rare that a part of the planned size has no image of them."""
     num_classes = len(task.classes)
     train_N, test_N = (torch.arange(num_classes).repeat_interleave(torch.tensor(num)) for num in task.num_by_class)
-    # The seed only matters among equally rare classes: which of them go without, but not how many.
-    train, val = split(train_N, protocol, seed=0)
+    if task.train.group_N is not None:  # which belong to the images in their own order
+        train_N = torch.from_numpy(np.array(task.train.labels_N))
+    # Without groups the seed only matters among equally rare classes: which of them go without, but not how many.
+    train, val = split(train_N, protocol, 0, task.train.group_N)
     test = stratified(torch.arange(len(test_N)), test_N, protocol.test_images or len(test_N))[0]
     parts = (("train", "training", train_N[train]), ("val", "validation", train_N[val]), ("test", "test", test_N[test]))
     for part, kind, labels_N in parts:
         present = set(labels_N.tolist())
         if missing := [repr(name) for i, name in enumerate(task.classes) if present and i not in present]:
-            yield (
-                f"None of the {len(labels_N):,} {kind} images is of class{'es' * (len(missing) > 1)} {listed(missing)},"
-                f" too rare for so few images: plan more (protocol.{part}_images), or leave such classes out."
-            )
+            of = f"of class{'es' * (len(missing) > 1)} {listed(missing)}"
+            why = f"too rare for so few images: plan more (protocol.{part}_images), or leave such classes out."
+            if task.train.group_N is not None:
+                why = f"of too few images or groups: plan more (protocol.{part}_images), or leave such classes out."
+            yield f"None of the {len(labels_N):,} {kind} images is {of}, {why}"
 
 
 def images_record(task: Task, protocol: Protocol) -> dict[str, Any]:
