@@ -34,6 +34,8 @@ class Protocol:
         schedule: learning rate over the run: straight up and down, one cycle along cosines, or constant.
         averaging: whether weights are drawn to their running average as training ends.
         label_smoothing: share of the target spread over all classes.
+        class_weights: what a training image counts in the loss: `none`, all the same; `balanced`, the less the more
+            training images of its class there are, so that all classes count the same.
         precision: of convolutions and matrix products; `auto` takes what this machine trains faster with.
         device: kind of device; `auto` takes a GPU where there is one.
         robustness: how densely final runs are measured over angles, scales, shifts and corruptions, if at all.
@@ -53,6 +55,7 @@ class Protocol:
     schedule: Schedule = "triangle"
     averaging: bool = False
     label_smoothing: float = 0.1
+    class_weights: Literal["none", "balanced"] = "none"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     robustness: Literal["none", "quick", "full"] = "quick"
@@ -119,9 +122,17 @@ def kind_of_run(run: RunConfig) -> RunKind:
 
 def config_record(run: RunConfig) -> dict[str, Any]:
     """What run.json has of a configuration. What came later than others is left out where it changes nothing."""
-    record = dataclasses.asdict(run)
+    record = dataclasses.asdict(run) | {"protocol": protocol_record(run.protocol)}
     if not run.test_pose:
         del record["test_pose"]
+    return record
+
+
+def protocol_record(protocol: Protocol) -> dict[str, Any]:
+    """What the ledger has of a protocol, likewise."""
+    record = dataclasses.asdict(protocol)
+    if protocol.class_weights == "none":
+        del record["class_weights"]
     return record
 
 
@@ -147,7 +158,7 @@ def run_key(config: RunConfig | Mapping[str, Any], content_hash: str, version: i
 
 def protocol_hash(protocol: Protocol | Mapping[str, Any]) -> str:
     """8 hex digits that tell protocols, or what run.json has of them, apart; tables refuse to mix two."""
-    return sha256_of(protocol)[:8]
+    return sha256_of(protocol_record(protocol) if isinstance(protocol, Protocol) else protocol)[:8]
 
 
 def num_steps(num_images: int, batch_size: int, epochs: int) -> int:

@@ -29,7 +29,7 @@ from experiments.study.settled import FOUND
 from experiments.study.shown import images_record
 from experiments.study.tuning import Tuning
 from experiments.sweep.executors import Executor, WorkerDied
-from ledger.config import RESULT_FORMAT, Protocol, Stage, protocol_hash, run_key
+from ledger.config import RESULT_FORMAT, Protocol, Stage, protocol_hash, protocol_record, run_key
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.listed import keys_of
@@ -296,7 +296,7 @@ class Sweep:
             "format": RESULT_FORMAT,
             "study": self.plan.name,
             "budget": study.budget,
-            "protocol": dataclasses.asdict(protocol),
+            "protocol": protocol_record(protocol),
             "task": self.plan.task.record(),
             "images": images_record(self.plan.task, self.plan.protocol),
             "overlap": dataclasses.asdict(self.plan.overlap) if self.plan.overlap else None,
