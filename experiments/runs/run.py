@@ -25,6 +25,7 @@ from experiments.runs.images import DeviceImages, channel_statistics, is_posed_a
 from experiments.runs.pictures import before_and_after
 from experiments.runs.training import Row, train
 from ledger.checksums import SUMS
+from ledger.class_scores import auroc, balanced_accuracy, macro_f1
 from ledger.config import RESULT_FORMAT, RunConfig, config_record, protocol_hash, run_key
 from ledger.files import to_json
 from ledger.ledger import Ledger
@@ -275,12 +276,18 @@ def described(maps: FoundMaps | None) -> dict[str, Any] | None:
 
 def test_scores(evaluation: Evaluation) -> dict[str, Any]:
     """What run.json's `result` says of the test part."""
-    scores, upright = evaluation.scores, evaluation.upright
+    scores, answers, upright = evaluation.scores, evaluation.answers, evaluation.upright
+    label_N, predicted_N, probability_NK = (
+        each.cpu().numpy() for each in (answers.label_N, answers.predicted_N, answers.probability_NK)
+    )
     return {
         "num_test_images": scores.num_images,
         "test_accuracy": scores.accuracy,
         "test_loss": scores.loss,
         "test_class_accuracy": scores.class_accuracy,
+        "test_balanced_accuracy": balanced_accuracy(label_N, predicted_N),
+        "test_macro_f1": macro_f1(label_N, predicted_N),
+        "test_auroc": auroc(label_N, probability_NK),
         "test_ece": evaluation.ece,
         **(evaluation.robustness.summary() if evaluation.robustness else {}),
         **({UPRIGHT.name: upright.scores(len(scores.class_accuracy)).accuracy} if upright else {}),

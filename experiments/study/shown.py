@@ -8,6 +8,7 @@ import torch
 
 from experiments.images.tasks import Task
 from experiments.runs.images import split, stratified
+from ledger.class_scores import is_uneven
 from ledger.config import Protocol
 from ledger.plain_text import listed, plain
 from ledger.private_text import without_folders
@@ -16,6 +17,10 @@ MAX_CLASSES = 8
 """Of more, the first and the last few are named."""
 MAX_NAME = 32
 """Characters of a class's name."""
+_UNEVEN = (
+    "balanced accuracy, macro F1 and AUROC will stand beside accuracy; class_weights: balanced in the protocol has all"
+    " classes count the same in training"
+)
 MAX_TEXT = 2000
 """Characters of a fact or a warning."""
 
@@ -29,7 +34,9 @@ def image_facts(task: Task) -> tuple[tuple[str, str], ...]:
         classes = [*classes[: MAX_CLASSES // 2], "...", *classes[-MAX_CLASSES // 2 + 1 :]]
     most = max(test)
     share = f"always answering {names[test.index(most)]!r} would be right for {percent(most, sum(test))} of test images"
-    facts = (("Classes", f"{', '.join(classes)} (training/test images)"), ("Largest", share))
+    facts = [("Classes", f"{', '.join(classes)} (training/test images)"), ("Largest", share)]
+    if is_uneven(test):
+        facts.append(("Uneven", _UNEVEN))
     return (*facts, *((_fit(heading), _fit(text)) for heading, text in task.reading.facts))
 
 

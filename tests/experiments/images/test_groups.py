@@ -16,10 +16,16 @@ from experiments.images.tasks import Task, load_task
 from experiments.images.tasks.cache import content_hash, decoded, received
 from experiments.images.tasks.whole_groups import choose_groups
 from experiments.runs.images import fit_to_task, split
+from experiments.runs.run import Job, Source, make_run
+from experiments.study.plan import make_plan
 from experiments.study.shown import image_warnings
-from ledger.config import Protocol
+from experiments.study.study import load_study
+from experiments.sweep.sweep import Sweep, check_same_task
+from ledger.config import Protocol, RunConfig, run_key
 from ledger.errors import UserError
+from ledger.ledger import Ledger
 from tests.support.image_folders import pixels_of, save
+from tests.support.tiny_study import write_sweep
 
 FORMS = ("folder", "csv:{root}.csv:specimen", r"name:^(\w+)-")
 
@@ -285,3 +291,36 @@ def test_where_nothing_can_be_validated_on_that_is_refused(tmp_path: Path) -> No
     ):
         fit_to_task(Protocol(), task)
     assert fit_to_task(Protocol(val_images=0), task)[0].train_images == 6
+
+
+def test_a_run_holds_out_whole_groups_and_says_how_many_there_are(tmp_path: Path) -> None:
+    root, runs = make(tmp_path / "specimens", {"ant": 9, "bee": 6}), Ledger(tmp_path / "runs")
+    task, spec = load_grouped(root, "folder"), f"folder:{root}"
+    protocol = Protocol(image_px=16, epochs=1, batch_size=16, precision="fp32", device="cpu", robustness="none")
+    config = RunConfig("cnn@cnn4", stage="trial", protocol=fit_to_task(protocol, task)[0])
+    job = Job(config, run_key(config, task.content_hash), Source(spec, "", 16, tmp_path / "cache"), runs.root)
+    with pytest.raises(ValueError, match="the images have changed"):
+        make_run(job, torch.device("cpu"))
+    make_run(replace(job, source=replace(job.source, group="folder")), torch.device("cpu"))
+    record = runs.read(job.key)
+    assert record["task"]["groups"] == 12
+    assert (record["result"]["num_train_images"], record["result"]["num_val_images"]) == (29, 6)  # planned: 29, 7
+
+
+def test_a_study_says_groups_in_its_file_or_on_the_command_line_and_goes_on_with_them(tmp_path: Path) -> None:
+    root, ledger = make(tmp_path / "specimens", {"ant": 12, "bee": 9}), Ledger(tmp_path / "runs")
+    spec = f"folder:{root}"
+    plain = load_study(write_sweep(tmp_path), "smoke", task=spec)
+    named = load_study(write_sweep(tmp_path), "smoke", task=spec, group="folder")
+    filed = load_study(write_sweep(tmp_path, task=spec, group="folder"), "smoke")
+    without, plan, other = (
+        make_plan(study, label="", cache=tmp_path / "cache", say=lambda line: None) for study in (plain, named, filed)
+    )
+    assert plan.task.content_hash == other.task.content_hash != without.task.content_hash
+    assert plan.source.group == other.source.group == "folder"
+    ledger.write_study(plan.name, Sweep(plan, ledger, store=False).about)
+    check_same_task(ledger, plan)
+    with pytest.raises(
+        UserError, match="has 17 groups of training images, and now there are none; give GROUP= as then"
+    ):
+        check_same_task(ledger, without)
