@@ -17,6 +17,8 @@ MAX_CLASSES = 8
 """Of more, the first and the last few are named."""
 MAX_NAME = 32
 """Characters of a class's name."""
+LARGE_SHARE = 0.2
+"""Of the images that were planned; a part that has so many more or fewer is named."""
 _UNEVEN = (
     "balanced accuracy, macro F1 and AUROC will stand beside accuracy; class_weights: balanced in the protocol has all"
     " classes count the same in training"
@@ -42,11 +44,11 @@ def image_facts(task: Task) -> tuple[tuple[str, str], ...]:
 
 def image_warnings(task: Task, protocol: Protocol) -> list[str]:
     """Sentences on what may make an answer another one than it seems. protocol: fitted to the task."""
-    return [_fit(text) for text in (*task.reading.warnings, *_too_rare(task, protocol))]
+    return [_fit(text) for text in (*task.reading.warnings, *_of_parts(task, protocol))]
 
 
-def _too_rare(task: Task, protocol: Protocol) -> Iterator[str]:
-    """Which classes are so rare that a part of the planned size has no image of them."""
+def _of_parts(task: Task, protocol: Protocol) -> Iterator[str]:
+    """Which parts groups make far larger or smaller than planned, and which have no image of a class that is rare."""
     num_classes = len(task.classes)
     train_N, test_N = (torch.arange(num_classes).repeat_interleave(torch.tensor(num)) for num in task.num_by_class)
     if task.train.group_N is not None:  # which belong to the images in their own order
@@ -54,6 +56,12 @@ def _too_rare(task: Task, protocol: Protocol) -> Iterator[str]:
     # Without groups the seed only matters among equally rare classes: which of them go without, but not how many.
     train, val = split(train_N, protocol, 0, task.train.group_N)
     test = stratified(torch.arange(len(test_N)), test_N, protocol.test_images or len(test_N))[0]
+    for kind, num, planned in (
+        ("training", len(train), protocol.train_images),
+        ("validation", len(val), protocol.val_images),
+    ):
+        if task.train.group_N is not None and abs(num - planned) > LARGE_SHARE * planned > 0:
+            yield f"Groups are so large that there are {num:,} {kind} images with the first seed, not {planned:,}."
     parts = (("train", "training", train_N[train]), ("val", "validation", train_N[val]), ("test", "test", test_N[test]))
     for part, kind, labels_N in parts:
         present = set(labels_N.tolist())

@@ -43,7 +43,8 @@ def choose_groups(
         if can_be_spared(group) and further(group) < 0:
             take(group)
     for label in sorted(total, key=lambda k: (total[k], k)) if num else ():
-        able = [group for group in order if label in classes_of[group] and can_be_spared(group)]
-        if able and not has[label]:
-            take(min(able, key=further))
+        if not has[label]:
+            able = [group for group in order if label in classes_of[group] and can_be_spared(group)]
+            if able:
+                take(min(able, key=further))
     return np.isin(group_N, sorted(chosen))

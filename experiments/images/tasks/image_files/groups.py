@@ -1,6 +1,7 @@
 """Which images of a folder belong together, as those of one patient or specimen do: by folder, by table, by name."""
 
 import csv
+import io
 import os
 import re
 from collections import Counter
@@ -156,10 +157,9 @@ def _read_table(given: str, path: Path) -> tuple[list[str], list[list[str]]]:
         raise _error(given, f"cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, ValueError):
         raise _error(given, "is not text in UTF-8") from None
-    lines = text.splitlines(keepends=True)
-    separator = max(",;\t", key=(lines or [""])[0].count)
+    separator = max(",;\t", key=text.partition("\n")[0].count)
     try:
-        rows = [row for row in csv.reader(lines, delimiter=separator) if any(row)]
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if any(row)]
     except csv.Error as error:
         raise _error(given, f"is no table: {error}") from None
     if len(rows) < 2:
@@ -171,23 +171,24 @@ def _read_table(given: str, path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def group_remarks(groups: Groups, parts: Files) -> Iterator[tuple[str, str] | str]:
-    """Facts and warnings, as `of_files` has them. parts: `train` and `test`."""
+    """Facts and warnings, as `of_files` has them. parts: `train` and `test`.
+
+    They name no group: it may be called like a person, and the texts go wherever a report goes.
+    """
     train, test = (Counter(groups.of[file.path] for file in parts[part]) for part in ("train", "test"))
     sizes = train + test
-    (largest, num), *_ = sizes.most_common(1)
+    largest = max(sizes.values())
     yield (
         "Groups",
-        f"{len(sizes):,} by {groups.how}, the largest {largest!r} with {num:,} of {sizes.total():,} images;"
-        f" {len(train):,} in training, {len(test):,} in test. Validation takes whole groups as well, so it has about as"
-        " many images as planned, and training may have a few less",
+        f"{len(sizes):,} by {groups.how}, the largest of {largest:,} of {sizes.total():,} images; {len(train):,} in"
+        f" training and validation, {len(test):,} in test. They stay whole, so parts are about as large as planned",
     )
-    if num == 1:
+    if largest == 1:
         yield f"Every image is a group of its own (by {groups.how}): nothing is kept together."
     if both := [group for group in test if group in train]:
         are = "group lies" if len(both) == 1 else "groups lie"
         yield (
-            f"{len(both):,} {are} in training and in test ({_first(sorted(both))}):"
-            f" {sum(test[group] for group in both):,} of {test.total():,} test images have others of their group in"
-            " training, and a score on these may show memory. Move each group to one side, or put all images into one"
-            " folder a class, which is split by groups."
+            f"{len(both):,} {are} in training and in test: {sum(test[group] for group in both):,} of {test.total():,}"
+            " test images have others of their group in training, and a score on these may show memory. Move each group"
+            " to one side, or put all images into one folder a class, which is split by groups."
         )
