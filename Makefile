@@ -65,8 +65,7 @@ CLEAR := $(shell ls $(VENV)/.*.unfinished >/dev/null 2>&1 || { [ -e $(INSTALLED)
 EXPERIMENTS := $(PY) -m experiments
 # The shell puts the values in, quoted: the name of a folder may hold spaces and quotes.
 STUDY_OPTIONS := --sweep "$$SWEEP" $${BUDGET:+--budget "$$BUDGET"} $${SET:+--set "$$SET"} \
-	$${DATA:+--data "$$DATA"} $${LABEL:+--label "$$LABEL"} $${GROUP:+--group "$$GROUP"} \
-	--runs "$$RUNS"
+	$${DATA:+--data "$$DATA"} $${LABEL:+--label "$$LABEL"} $${GROUP:+--group "$$GROUP"} --runs "$$RUNS"
 STUDY_OPTION := $${STUDY:+--study "$$STUDY"}
 JOBS_OPTION := $${JOBS:+--jobs "$$JOBS"}
 WHERE_OPTIONS := $(JOBS_OPTION) --executor "$$EXECUTOR"

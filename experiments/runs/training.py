@@ -118,7 +118,7 @@ def train(
 
 
 def class_weights(labels_N: Tensor, num_classes: int) -> Tensor:
-    """What an image of each class counts, (K,), so that all classes that there are count the same; 1 on average."""
+    """What an image of each class counts, (X,), so that all classes that there are count the same; 1 on average."""
     num_X = labels_N.bincount(minlength=num_classes).float()
     weight_X = len(labels_N) / (num_X.count_nonzero() * num_X)
     return torch.where(num_X > 0, weight_X, 0.0)

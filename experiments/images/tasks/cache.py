@@ -260,9 +260,10 @@ def _read(folder: Path) -> Decoded:
         for part in _PARTS
     )
     if meta.get("groups"):
-        train = dataclasses.replace(train, group_N=_load(folder / _GROUPS, "<i8"))
-        if train.group_N is None or train.group_N.shape != train.labels_N.shape:
-            raise ValueError("groups are of other images")
+        group_N = _load(folder / _GROUPS, "<i8")
+        if group_N.shape != train.labels_N.shape or not set(np.unique(group_N)) <= set(range(len(group_N))):
+            raise ValueError("groups do not fit images")
+        train = dataclasses.replace(train, group_N=group_N)
     if train.pixels_NHWC.shape[3] != test.pixels_NHWC.shape[3]:
         raise ValueError("one part is grey, and one is not")
     for images in (train, test):

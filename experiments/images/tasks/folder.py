@@ -59,10 +59,9 @@ def folder(argument: str, *, image_px: int, cache: Path, say: Say, group: str = 
 
     Parts may be called otherwise, such as seg_train/ and Testing/, where it is clear which they are. A folder of
     classes is split 80/20 in every class by a fixed seed: the same files always land in the same part, and groups of
-    images stay together. Values of 16
-    bits have one scale for all images, by the brightest of them, and transparent parts one ground. Where all images are
-    grey they have one channel; grey ones among others are RGB. Poses are the identity. The label is the folder's own
-    name.
+    images, if there are any, in one part. Values of 16 bits have one scale for all images, by the brightest of them,
+    and transparent parts one ground. Where all images are grey they have one channel; grey ones among others are RGB.
+    Poses are the identity. The label is the folder's own name.
     """
     if not argument:
         raise UserError("task 'folder': needs a path, as in folder:PATH")

@@ -175,8 +175,9 @@ def test_groups_stay_with_the_images_in_the_cache_and_on_their_way(tmp_path: Pat
     with pytest.raises(ValueError, match="not those that were sent"):
         received(task.content_hash, tmp_path / "nowhere", lambda: other)
     (groups,) = (tmp_path / "cache").glob("*/train_groups.npy")
-    groups.unlink()
-    np.testing.assert_array_equal(load_grouped(root, "folder").train.group_N, task.train.group_N)
+    for break_it in (groups.unlink, lambda: np.save(groups, np.full(len(task.train), 10**12))):
+        break_it()
+        np.testing.assert_array_equal(load_grouped(root, "folder").train.group_N, task.train.group_N)
 
 
 def test_parts_that_groups_make_other_than_planned_are_named(tmp_path: Path) -> None:
