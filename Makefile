@@ -1,7 +1,7 @@
 # Everything people run. `make` alone lists it. Needs Python 3.11 or newer, make and a package index.
 # Variables are set after the target's name (make sweep BUDGET=cpu), never taken from the environment.
 
-KNOWN := SWEEP BUDGET SET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY STALE RERUN HTML OUT PYTHON
+KNOWN := SWEEP BUDGET SET DATA LABEL GROUP MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY STALE RERUN HTML OUT PYTHON
 # BUDGET=smoke make sweep would be another study than it says. A make that was called by this one has them from it.
 OVERLOOKED := $(strip $(if $(MAKELEVEL:0=),,$(foreach name,$(filter-out PYTHON OUT,$(KNOWN)),$(if $(filter environment,$(origin $(name))),$(if $($(name)),$(name))))))
 $(if $(OVERLOOKED),$(warning $(OVERLOOKED) of the environment is not used; variables go after the target: make sweep BUDGET=smoke))
@@ -16,6 +16,8 @@ SET =
 DATA =
 #: LABEL        what tables and W&B call these images
 LABEL =
+#: GROUP        which of your images belong together, so that no split parts them: folder, csv:FILE:COLUMN or name:PATTERN
+GROUP =
 #: MINUTES      time that a probe may take, roughly; of gpu-check 8 if not given, and not exceeded
 MINUTES = 10
 #: TURNS        how things in a probe's images are turned: any, small, quarter or none; tried out if not given
@@ -45,7 +47,7 @@ OUT = bench.json
 #: PYTHON       interpreter that .venv is made with; gpu-check uses one that is given, and no .venv
 PYTHON = python3
 
-export SWEEP BUDGET SET DATA LABEL MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY STALE RERUN HTML OUT
+export SWEEP BUDGET SET DATA LABEL GROUP MINUTES TURNS MIRROR RUNS REPORTS STUDY JOBS EXECUTOR RETRY STALE RERUN HTML OUT
 # Another project's settings would have Python find its modules, drop our texts, or install elsewhere than in .venv.
 unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT
 
@@ -67,7 +69,7 @@ CLEAR := $(shell ls $(VENV)/.*.unfinished >/dev/null 2>&1 || { [ -e $(INSTALLED)
 EXPERIMENTS := $(PY) -m experiments
 # The shell puts the values in, quoted: the name of a folder may hold spaces and quotes.
 STUDY_OPTIONS := --sweep "$$SWEEP" $${BUDGET:+--budget "$$BUDGET"} $${SET:+--set "$$SET"} \
-	$${DATA:+--data "$$DATA"} $${LABEL:+--label "$$LABEL"} --runs "$$RUNS"
+	$${DATA:+--data "$$DATA"} $${LABEL:+--label "$$LABEL"} $${GROUP:+--group "$$GROUP"} --runs "$$RUNS"
 STUDY_OPTION := $${STUDY:+--study "$$STUDY"}
 JOBS_OPTION := $${JOBS:+--jobs "$$JOBS"}
 WHERE_OPTIONS := $(JOBS_OPTION) --executor "$$EXECUTOR"
@@ -125,7 +127,7 @@ probe: $(INSTALLED)  ## would augmentation or a spatial transformer help on your
 	@[ -n "$$DATA" ] || { echo 'make: probe needs images; name their folder: make probe DATA=path/to/images' >&2; exit 2; }
 	@$(EXPERIMENTS) probe "$$DATA" --minutes "$$MINUTES" $${TURNS:+--turns "$$TURNS"} $${MIRROR:+--mirror "$$MIRROR"} \
 		$${SET:+--set "$$SET"} \
-		--label "$$LABEL" --runs "$$RUNS" --reports "$$REPORTS" $(JOBS_OPTION)
+		--label "$$LABEL" $${GROUP:+--group "$$GROUP"} --runs "$$RUNS" --reports "$$REPORTS" $(JOBS_OPTION)
 
 dashboard: $(INSTALLED)  ## look at the runs in the terminal, with W&B's own dashboard; no account needed
 	@$(EXPERIMENTS) dashboard --runs "$$RUNS"

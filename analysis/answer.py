@@ -9,7 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
+
 from analysis.ablation import status_text
+from analysis.chance import majority
 from analysis.claims import ClaimResult, Decision
 from analysis.findings import Findings
 from analysis.formats import one_line
@@ -123,7 +126,7 @@ def statements(findings: Findings) -> tuple[Statement, ...]:
 
     Without the warnings of the images, which the report has in a box of their own.
     """
-    said = [*_of_claims(findings), *_of_overlap(findings), *_of_losses(findings)]
+    said = [*_of_claims(findings), *_of_uneven(findings), *_of_overlap(findings), *_of_losses(findings)]
     if not findings.claims:
         said.insert(0, Statement("The study compares nothing: each variant is its own baseline.", "untested", None, ()))
     return tuple(said)
@@ -260,6 +263,32 @@ def _idleness(findings: Findings, claim: Claim) -> Iterator[str]:
             yield f"Its transformer {often}{what}: idle in {idle} of {num} runs."
         if collapsed := look.verdicts.get("collapsed", 0):
             yield f"Its transformer loses most of the image: collapsed in {collapsed} of {num} runs."
+
+
+def _of_uneven(findings: Findings) -> Iterator[Statement]:
+    """How far variants are right where each class counts the same, if classes are uneven; controls are left out."""
+    study, scores = findings.study, findings.scores
+    score = next(iter(scores.uneven), None)
+    found = majority(study)
+    if score is None or found is None:
+        return
+    score_AS = scores.array(score.name)
+    for pose in dict.fromkeys(arm.pose for arm in study.arms):
+        mean_of = {
+            one_line(arm.variant): float(np.nanmean(score_S))
+            for arm, score_S in zip(study.arms, score_AS, strict=True)
+            if arm.pose == pose and not arm.is_control and not np.isnan(score_S).all()
+        }
+        if mean_of:
+            ends = dict.fromkeys((min(mean_of, key=mean_of.__getitem__), max(mean_of, key=mean_of.__getitem__)))
+            text = " to ".join(f"{100 * mean_of[name]:.1f} % ({name})" for name in ends)
+            yield Statement(
+                f"Classes are uneven: always naming {one_line(found[0])} is right for {100 * found[1]:.1f} % of the "
+                f"test images. Where each class counts the same, accuracy is {text}.",
+                "untested",
+                pose,
+                (),
+            )
 
 
 def _of_overlap(findings: Findings) -> Iterator[Statement]:

@@ -11,11 +11,12 @@ import pandas as pd
 
 from analysis.records import Study
 from analysis.statistics import Floats
+from ledger.class_scores import is_uneven
 from ledger.names import variant_parts
 from ledger.scores import RESULT, UPRIGHT, Score
 from ledger.study import Claim
 
-SHOWN = tuple(score for score in RESULT if score.heading)
+SHOWN = tuple(score for score in RESULT if score.heading and not score.for_uneven)
 """What tables show people of final runs; the accuracy that everything is judged by first."""
 
 
@@ -73,7 +74,15 @@ class FinalScores:
     def shown(self) -> tuple[Score, ...]:
         """What tables show people of them."""
         first, *others = SHOWN
-        return (first, UPRIGHT, *others) if UPRIGHT.name in self.finals else SHOWN
+        upright = (UPRIGHT,) if UPRIGHT.name in self.finals else ()
+        return (first, *upright, *self.uneven, *others)
+
+    @property
+    def uneven(self) -> tuple[Score, ...]:
+        """What they also show where some classes have far more images than others; none where no run has it."""
+        if not is_uneven(self.study.images.num_test if self.study.images else ()):
+            return ()
+        return tuple(score for score in RESULT if score.for_uneven and self.finals[score.name].notna().any())
 
     @cached_property
     def test_AS(self) -> Floats:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ledger.class_scores import balanced_accuracy, macro_f1
 from ledger.config import protocol_hash, run_key
 from ledger.scores import UPRIGHT, robustness_scores
 
@@ -95,6 +96,9 @@ def _of_predictions(record: Mapping[str, Any], arrays: Mapping[str, Any]) -> Ite
         "test_class_accuracy": by_class,
         "test_ece": calibration_error(confidence_N, correct_N),
     }
+    if result.get("test_macro_f1") is not None:  # runs of the same format lacked both, once
+        scores["test_balanced_accuracy"] = balanced_accuracy(label_N, predicted_N)
+        scores["test_macro_f1"] = macro_f1(label_N, predicted_N)
     yield from _compared(scores, result, ROUNDING)
     yield from _compared({"test_loss": loss}, result, LOSS_ROUNDING)
     if record["config"].get("test_pose"):

@@ -38,6 +38,8 @@ class Protocol:
             a cosine down to zero, or constant.
         averaging: whether weights are drawn to their running average as training ends.
         label_smoothing: share of the target spread over all classes.
+        class_weights: what a training image counts in the loss: `none`, all the same; `balanced`, the less the more
+            training images of its class there are, so that all classes count the same.
         precision: of convolutions and matrix products; `auto` takes what this machine trains faster with.
         device: kind of device; `auto` takes a GPU where there is one.
         robustness: how densely final runs are measured over angles, scales, shifts and corruptions, if at all.
@@ -58,6 +60,7 @@ class Protocol:
     schedule: Schedule = "triangle"
     averaging: bool = False
     label_smoothing: float = 0.1
+    class_weights: Literal["none", "balanced"] = "none"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     robustness: Literal["none", "quick", "full"] = "quick"
@@ -65,7 +68,7 @@ class Protocol:
     fit: Fit = "crop"
 
 
-LATER = ("fit",)
+LATER = ("fit", "class_weights")
 """Fields of a protocol that came later than others: at their defaults no record has them, so that keys stay."""
 
 

@@ -205,7 +205,8 @@ STUDY = Object(
         "num_trials": INTEGER,
         "num_finals": INTEGER,
         "task": Object(
-            {"label": TEXT, "content_hash": HASH, "classes": Rows(TEXT)}, needed=("label", "content_hash")
+            {"label": TEXT, "content_hash": HASH, "classes": Rows(TEXT), "groups": COUNT},
+            needed=("label", "content_hash"),
         ),
         "images": Object(
             {"facts": Rows(Rows(TEXT)), "warnings": Rows(TEXT), "train": Rows(TALLY), "test": Rows(TALLY)}

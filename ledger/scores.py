@@ -17,6 +17,7 @@ class Score:
 
     factor, decimals: as it is printed. file: of the run, beside run.json, that it sums up.
     is_later: it came after runs of this format had been made without it, so a run may lack it.
+    for_uneven: tables for people have it where some classes have far more images than others.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Score:
     smaller_is_better: bool = False
     file: str = ""
     is_later: bool = False
+    for_uneven: bool = False
 
 
 RESULT = (
@@ -55,6 +57,21 @@ RESULT = (
         "NLL", 1, 3, smaller_is_better=True,
     ),
     Score("test_class_accuracy", "shares", "accuracy on the test images of each class"),
+    Score(
+        "test_balanced_accuracy", "share",
+        "mean over the classes of the accuracy on their test images: of two, always naming one is right for half",
+        "Balanced %", 100, 1, is_later=True, for_uneven=True,
+    ),
+    Score(
+        "test_macro_f1", "share", "mean over the classes of F1, the harmonic mean of precision and recall",
+        "Macro F1 %", 100, 1, is_later=True, for_uneven=True,
+    ),
+    Score(
+        "test_auroc", "share",
+        "mean over the classes of the area under the ROC curve, of one class against the others: how often a test image"
+        " of it is given a larger probability of it than one of another class; chance is a half",
+        "AUROC %", 100, 1, is_later=True, for_uneven=True,
+    ),
     Score(
         "test_ece", "share",
         "expected calibration error over 15 equal bins: how far its confidence is from how often it is right",

@@ -61,6 +61,7 @@ _PROTOCOL = {
     "schedule": "Learning-rate schedule",
     "averaging": "Averaging of weights",
     "label_smoothing": "Label smoothing",
+    "class_weights": "Weights of classes in the loss",
     "precision": "Precision of the arithmetic",
     "device": "Kind of device",
     "robustness": "Density of the robustness tests",

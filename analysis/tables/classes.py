@@ -25,7 +25,7 @@ def classes(findings: Findings) -> Draft[Measured] | None:
     class_KAS = class_scores(scores)
     if np.isnan(class_KAS).all():
         return None
-    overall = [ScoreColumn(score.heading, scores.array(score.name), score) for score in SHOWN[:3]]
+    overall = [ScoreColumn(score.heading, scores.array(score.name), score) for score in (*SHOWN[:3], *scores.uneven)]
     overall = [column for column in overall if not np.isnan(column.score_AS).all()]
     few = len(study.classes) <= MAX_COLUMNS
     by_class = list(zip(study.classes, class_KAS, strict=True))

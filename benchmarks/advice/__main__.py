@@ -69,7 +69,7 @@ def answer(folder: Folder, repeat: int, options: argparse.Namespace) -> None:
     images = folder.write(options.out / "images", repeat)
     print(f"{folder.name}, {repeat + 1} of {options.repeats}: the probe", flush=True)
     asked = Namespace(
-        path=images, minutes=options.minutes, turns="", mirror="", set=None, label="", jobs=NUM_WORKERS,
+        path=images, minutes=options.minutes, turns="", mirror="", set=None, label="", group="", jobs=NUM_WORKERS,
         runs=place / "runs", reports=None,
     )  # fmt: skip
     place.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,13 @@ def augmentations(turns: str, mirror: str) -> Sequence[Augmentation]:
 
 
 def load_probe(
-    path: Path, minutes: float, budget: str, turns: str = "", mirror: str = "", given: Sequence[str] = ()
+    path: Path,
+    minutes: float,
+    budget: str,
+    turns: str = "",
+    mirror: str = "",
+    group: str = "",
+    given: Sequence[str] = (),
 ) -> Study:
     """The probe of a folder. Its name has what was asked, since another question makes other runs.
 
@@ -69,7 +75,7 @@ def load_probe(
     """
     if not MIN_MINUTES <= minutes <= MAX_MINUTES:
         raise UserError(f"minutes: {minutes:g} is not between {MIN_MINUTES:g} and {MAX_MINUTES:g}")
-    study = load_study(FILE, budget, task=f"folder:{path}", given=given)
+    study = load_study(FILE, budget, task=f"folder:{path}", group=group, given=given)
     for key in study.overrides:
         if not key.startswith("protocol."):
             raise UserError(f"{GIVEN}: {key}: a probe takes keys of its protocol only, such as protocol.image_px=64")

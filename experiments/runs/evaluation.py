@@ -38,15 +38,22 @@ class Scores:
 class Answers:
     """What a network says of each image, in the images' own order.
 
-    predicted_N: classes, int64. confidence_N: probability of the predicted class, label_probability_N: of the label;
-    float32. loss: mean negative log-likelihood in nats.
+    predicted_N: classes, int64. probability_NK: of each class, float32. loss: mean negative log-likelihood in nats.
     """
 
     label_N: Tensor
     predicted_N: Tensor
-    confidence_N: Tensor
-    label_probability_N: Tensor
+    probability_NK: Tensor
     loss: float
+
+    @property
+    def confidence_N(self) -> Tensor:
+        """Probability of the predicted class."""
+        return self.probability_NK.gather(1, self.predicted_N[:, None])[:, 0]
+
+    @property
+    def label_probability_N(self) -> Tensor:
+        return self.probability_NK.gather(1, self.label_N[:, None])[:, 0]
 
     def scores(self, num_classes: int) -> Scores:
         hits_K = self.label_N[self.predicted_N == self.label_N].bincount(minlength=num_classes).tolist()
@@ -65,22 +72,18 @@ def ask(network: Network, images: DeviceImages, precision: str) -> Answers:
     network.eval()
     device = images.labels_N.device
     loss_sum = torch.zeros((), dtype=torch.float64, device="cpu")
-    predicted, confidences, label_probabilities = [], [], []
+    predicted, probabilities = [], []
     for labels_B, batch in images.batches(network.num_draws, BATCH_SIZE):
         with autocast(device, precision):
             logits_BK = network(batch).float()
         loss_sum += F.cross_entropy(logits_BK, labels_B, reduction="sum").cpu()
-        predicted_B = logits_BK.argmax(1)
-        probability_BK = logits_BK.softmax(1)
-        predicted.append(predicted_B)
-        confidences.append(probability_BK.gather(1, predicted_B[:, None])[:, 0])
-        label_probabilities.append(probability_BK.gather(1, labels_B[:, None])[:, 0])
+        predicted.append(logits_BK.argmax(1))
+        probabilities.append(logits_BK.softmax(1))
     place_N = images.order().argsort()
     return Answers(
         label_N=images.labels_N,
         predicted_N=torch.cat(predicted)[place_N],
-        confidence_N=torch.cat(confidences)[place_N],
-        label_probability_N=torch.cat(label_probabilities)[place_N],
+        probability_NK=torch.cat(probabilities)[place_N],
         loss=loss_sum.item() / len(images),
     )
 

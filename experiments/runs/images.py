@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from baselines.policies import Policy, asks_for_poses
 from experiments.images.draws import permutation, uniform
 from experiments.images.poses import PoseMaps, has_background, no_pose, parse_pose, put_in_pose
 from experiments.images.tasks import Images, Task
+from experiments.images.tasks.whole_groups import choose_groups
 from experiments.machine.heartbeat import beat
 from experiments.networks.network import Batch
 from ledger.config import Protocol
@@ -144,13 +146,22 @@ def posed_anew(images: DeviceImages, part: Images, index_N: Tensor, pose: str) -
     return replace(images, anew=Anew(pose, upright_MHWC, own_theta_M23, index_N.to(device)))
 
 
-def split(labels_N: Tensor, protocol: Protocol, seed: int) -> tuple[Tensor, Tensor]:
+def split(
+    labels_N: Tensor, protocol: Protocol, seed: int, group_N: npt.NDArray[np.int64] | None = None
+) -> tuple[Tensor, Tensor]:
     """Indices of the training and validation images, both drawn by the run's seed: paired runs share them.
 
-    labels_N: of all images that there are to draw from. Each class keeps its share in both parts.
+    labels_N: of all images that there are to draw from. Each class keeps its share in both parts. group_N: where images
+    have groups, validation takes whole ones, so that it has about as many images as the protocol says.
     """
     order_N = permutation(torch.arange(len(labels_N)), seed=seed, epoch=0, purpose="split")
-    val_N, rest_N = stratified(order_N, labels_N, protocol.val_images)
+    if group_N is None:
+        val_N, rest_N = stratified(order_N, labels_N, protocol.val_images)
+    else:
+        order_G = permutation(torch.arange(int(group_N.max()) + 1), seed=seed, epoch=0, purpose="split groups")
+        is_val = choose_groups(labels_N.numpy(), group_N, order_G.numpy(), protocol.val_images)
+        is_val_N = torch.from_numpy(is_val)[order_N]
+        val_N, rest_N = order_N[is_val_N], order_N[~is_val_N]
     return stratified(rest_N, labels_N, protocol.train_images)[0] if protocol.train_images else rest_N, val_N
 
 
@@ -185,6 +196,12 @@ def fit_to_task(protocol: Protocol, task: Task) -> tuple[Protocol, str]:
     test_images = min(protocol.test_images or num_test, num_test)
     if train_images < 2 or test_images < 1 or (protocol.val_images and val_images < 1):
         raise UserError(f"{task.label}: {num_images} training and {num_test} test images are too few to compare on")
+    if protocol.val_images and task.train.group_N is not None:
+        labels_N = torch.from_numpy(np.array(task.train.labels_N))
+        if not len(split(labels_N, replace(protocol, val_images=val_images), 0, task.train.group_N)[1]):
+            raise UserError(
+                f"group: {task.label} has too few groups to validate on: each has all training images of some class"
+            )
     fitted = replace(protocol, train_images=train_images, val_images=val_images, test_images=test_images)
     names = ("train_images", "val_images", "test_images")
     numbers = [(name.removesuffix("_images"), getattr(protocol, name), getattr(fitted, name)) for name in names]

@@ -25,6 +25,7 @@ from experiments.runs.images import DeviceImages, channel_statistics, is_posed_a
 from experiments.runs.pictures import before_and_after
 from experiments.runs.training import Row, train
 from ledger.checksums import SUMS
+from ledger.class_scores import auroc, balanced_accuracy, macro_f1
 from ledger.config import RESULT_FORMAT, Fit, RunConfig, config_record, protocol_hash, run_key
 from ledger.files import to_json
 from ledger.ledger import Ledger
@@ -44,8 +45,8 @@ MAX_ERROR = 1000
 class Source:
     """Where a worker finds a task.
 
-    task, fit: as load_task takes them. cache: folder of decoded images. content_hash: of images that the cache has,
-    where they cannot be made from their source; `task` is their task's name then.
+    task, fit, group: as load_task takes them. cache: folder of decoded images. content_hash: of images that the cache
+    has, where they cannot be made from their source; `task` is their task's name then.
     """
 
     task: str
@@ -54,6 +55,7 @@ class Source:
     cache: Path
     content_hash: str = ""
     fit: Fit = "crop"
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,15 @@ class Outcome:
 def _load(source: Source) -> Task:
     task, label, cache = source.task, source.label, source.cache
     if not source.content_hash:
-        say, image_px = (lambda line: None), source.image_px
-        return load_task(task, image_px=image_px, fit=source.fit, cache=cache, say=say, label=label)
+        return load_task(
+            task,
+            image_px=source.image_px,
+            fit=source.fit,
+            cache=cache,
+            say=lambda line: None,
+            label=label,
+            group=source.group,
+        )
     images = held(source.content_hash, cache)
     if images is None:
         raise ValueError(f"{label}: the images have gone from the cache")
@@ -225,7 +234,7 @@ def train_and_score(
     """
     device = pool.labels_N.device
     policy = build_policy(parse_variant(run.variant), run.policy)
-    train_N, val_N = split(pool.labels_N.cpu(), run.protocol, run.seed)
+    train_N, val_N = split(pool.labels_N.cpu(), run.protocol, run.seed, task.train.group_N)
     images = pool.subset(train_N.to(device))
     if is_posed_anew(run.pose, policy):
         images = posed_anew(images, task.train, train_N, run.pose)
@@ -286,12 +295,18 @@ def described(maps: FoundMaps | None) -> dict[str, Any] | None:
 
 def test_scores(evaluation: Evaluation) -> dict[str, Any]:
     """What run.json's `result` says of the test part."""
-    scores, upright = evaluation.scores, evaluation.upright
+    scores, answers, upright = evaluation.scores, evaluation.answers, evaluation.upright
+    label_N, predicted_N, probability_NK = (
+        each.cpu().numpy() for each in (answers.label_N, answers.predicted_N, answers.probability_NK)
+    )
     return {
         "num_test_images": scores.num_images,
         "test_accuracy": scores.accuracy,
         "test_loss": scores.loss,
         "test_class_accuracy": scores.class_accuracy,
+        "test_balanced_accuracy": balanced_accuracy(label_N, predicted_N),
+        "test_macro_f1": macro_f1(label_N, predicted_N),
+        "test_auroc": auroc(label_N, probability_NK),
         "test_ece": evaluation.ece,
         **(evaluation.robustness.summary() if evaluation.robustness else {}),
         **({UPRIGHT.name: upright.scores(len(scores.class_accuracy)).accuracy} if upright else {}),

@@ -1,6 +1,7 @@
 """The training loop: one code path for CPU and GPU, no DataLoader, no per-image Python.
 
-Legend: N training images, B images of a batch, C channels, H rows, W columns, K uniform numbers an image, X logits.
+Legend: N training images, B images of a batch, C channels, H rows, W columns, K uniform numbers an image, X logits,
+one a class.
 """
 
 import math
@@ -50,7 +51,8 @@ def train(
     optimiser = Optimiser(network, protocol, run.optim, model.lr_factors())
     total_steps = num_steps(len(images), protocol.batch_size, protocol.epochs)
     averages = Averages(network) if protocol.averaging else None
-    loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
+    weight_X = class_weights(images.labels_N, network.num_classes) if protocol.class_weights == "balanced" else None
+    loss_function = nn.CrossEntropyLoss(weight_X, label_smoothing=protocol.label_smoothing)
     diverged = torch.zeros((), dtype=torch.bool, device=device)
 
     state = TrainingState(network, optimiser, averages)
@@ -113,6 +115,13 @@ def train(
         if checkpoints and epoch < protocol.epochs and checkpoints.due():
             checkpoints.keep(state.checkpoint())
     return "completed"
+
+
+def class_weights(labels_N: Tensor, num_classes: int) -> Tensor:
+    """What an image of each class counts, (X,), so that all classes that there are count the same; 1 on average."""
+    num_X = labels_N.bincount(minlength=num_classes).float()
+    weight_X = len(labels_N) / (num_X.count_nonzero() * num_X)
+    return torch.where(num_X > 0, weight_X, 0.0)
 
 
 def draws(policy: Policy, index_N: Tensor, *, seed: int, epoch: int, purpose: str = "augment") -> Tensor:

@@ -114,7 +114,7 @@ def _evenly(of: npt.NDArray[np.int64], num: int) -> npt.NDArray[np.int64]:
 
 def _as_they_are(study: Study, task: Task, index_N: npt.NDArray[np.int64], cell: int) -> Row:
     """The pictures in their files; a frame around what is read of them where that is not all."""
-    files, fit = training_files(study.task.partition(":")[2]), study.protocol.fit
+    files, fit = training_files(study.task.partition(":")[2], study.group), study.protocol.fit
     pictures, is_cut = [], False
     for index in index_N:
         file: Path = files[index]

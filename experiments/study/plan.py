@@ -133,8 +133,10 @@ def load(study: Study, *, label: str, cache: Path, say: Say, call: Call = here) 
     image_px, fit = study.protocol.image_px, study.protocol.fit
 
     def load_as(spec: str, label: str, wanted: str) -> Loaded:
-        task = load_task(spec, image_px=image_px, fit=fit, cache=cache, say=say, label=label)
-        return Loaded(task, Source(task=spec, label=label, image_px=image_px, cache=cache, fit=fit), wanted)
+        group = study.group if spec == study.task else ""
+        task = load_task(spec, image_px=image_px, fit=fit, cache=cache, say=say, label=label, group=group)
+        source = Source(task=spec, label=label, image_px=image_px, cache=cache, fit=fit, group=group)
+        return Loaded(task, source, wanted)
 
     try:
         return load_as(study.task, label, wanted="")

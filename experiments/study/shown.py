@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from experiments.images.tasks import Task
 from experiments.runs.images import split, stratified
+from ledger.class_scores import is_uneven
 from ledger.config import Protocol
 from ledger.plain_text import listed, plain
 from ledger.private_text import without_folders
@@ -15,6 +17,12 @@ MAX_CLASSES = 8
 """Of more, the first and the last few are named."""
 MAX_NAME = 32
 """Characters of a class's name."""
+LARGE_SHARE = 0.2
+"""Of the images that were planned; a part that has so many more or fewer is named."""
+_UNEVEN = (
+    "balanced accuracy, macro F1 and AUROC will stand beside accuracy; class_weights: balanced in the protocol has all"
+    " classes count the same in training"
+)
 MAX_TEXT = 2000
 """Characters of a fact or a warning."""
 
@@ -28,30 +36,41 @@ def image_facts(task: Task) -> tuple[tuple[str, str], ...]:
         classes = [*classes[: MAX_CLASSES // 2], "...", *classes[-MAX_CLASSES // 2 + 1 :]]
     most = max(test)
     share = f"always answering {names[test.index(most)]!r} would be right for {percent(most, sum(test))} of test images"
-    facts = (("Classes", f"{', '.join(classes)} (training/test images)"), ("Largest", share))
+    facts = [("Classes", f"{', '.join(classes)} (training/test images)"), ("Largest", share)]
+    if is_uneven(test):
+        facts.append(("Uneven", _UNEVEN))
     return (*facts, *((_fit(heading), _fit(text)) for heading, text in task.reading.facts))
 
 
 def image_warnings(task: Task, protocol: Protocol) -> list[str]:
     """Sentences on what may make an answer another one than it seems. protocol: fitted to the task."""
-    return [_fit(text) for text in (*task.reading.warnings, *_too_rare(task, protocol))]
+    return [_fit(text) for text in (*task.reading.warnings, *_of_parts(task, protocol))]
 
 
-def _too_rare(task: Task, protocol: Protocol) -> Iterator[str]:
-    """Which classes are so rare that a part of the planned size has no image of them."""
+def _of_parts(task: Task, protocol: Protocol) -> Iterator[str]:
+    """Which parts groups make far larger or smaller than planned, and which have no image of a class that is rare."""
     num_classes = len(task.classes)
     train_N, test_N = (torch.arange(num_classes).repeat_interleave(torch.tensor(num)) for num in task.num_by_class)
-    # The seed only matters among equally rare classes: which of them go without, but not how many.
-    train, val = split(train_N, protocol, seed=0)
+    if task.train.group_N is not None:  # which belong to the images in their own order
+        train_N = torch.from_numpy(np.array(task.train.labels_N))
+    # Without groups the seed only matters among equally rare classes: which of them go without, but not how many.
+    train, val = split(train_N, protocol, 0, task.train.group_N)
     test = stratified(torch.arange(len(test_N)), test_N, protocol.test_images or len(test_N))[0]
+    for kind, num, planned in (
+        ("training", len(train), protocol.train_images),
+        ("validation", len(val), protocol.val_images),
+    ):
+        if task.train.group_N is not None and abs(num - planned) > LARGE_SHARE * planned > 0:
+            yield f"Groups are so large that there are {num:,} {kind} images with the first seed, not {planned:,}."
     parts = (("train", "training", train_N[train]), ("val", "validation", train_N[val]), ("test", "test", test_N[test]))
     for part, kind, labels_N in parts:
         present = set(labels_N.tolist())
         if missing := [repr(name) for i, name in enumerate(task.classes) if present and i not in present]:
-            yield (
-                f"None of the {len(labels_N):,} {kind} images is of class{'es' * (len(missing) > 1)} {listed(missing)},"
-                f" too rare for so few images: plan more (protocol.{part}_images), or leave such classes out."
-            )
+            of = f"of class{'es' * (len(missing) > 1)} {listed(missing)}"
+            why = f"too rare for so few images: plan more (protocol.{part}_images), or leave such classes out."
+            if task.train.group_N is not None:
+                why = f"of too few images or groups: plan more (protocol.{part}_images), or leave such classes out."
+            yield f"None of the {len(labels_N):,} {kind} images is {of}, {why}"
 
 
 def images_record(task: Task, protocol: Protocol) -> dict[str, Any]:

@@ -25,7 +25,7 @@ T = TypeVar("T", bound="Protocol | Search | Study | Wandb")
 BUDGETS = ("smoke", "cpu", "night", "gpu")
 """Those that every study has, whether or not its file says anything of them; it may have others."""
 _SEEDS = ("final_seeds", "first_seed")
-_OF_BOTH = ("task", "poses", "test_pose", "variants", "claims", "protocol", "ladder", *_SEEDS)
+_OF_BOTH = ("task", "group", "poses", "test_pose", "variants", "claims", "protocol", "ladder", *_SEEDS)
 """Keys of the file's top that a budget may have as well."""
 _TOP = ("name", *_OF_BOTH, "search", "wandb")
 """All of them, but for the budgets."""
@@ -117,6 +117,7 @@ class Study:
     Args:
         file: the path it was read from, for messages.
         task: `cifar10`, `mnist`, `sprites` or `folder:PATH`.
+        group: which images of a folder belong together, on one side of every split; empty: nothing is known of groups.
         variants: those that take part, each with the one that it is compared with (itself: with none).
         final_seeds: number of final runs for each variant and pose; tuning uses seed 0.
         first_seed: of the final runs; the others follow it. Another one repeats a study with fresh runs.
@@ -135,6 +136,7 @@ class Study:
     variants: Mapping[str, str]
     search: Search
     wandb: Wandb
+    group: str = ""
     poses: tuple[str, ...] = ("upright",)
     test_pose: str = ""
     protocol: Protocol = field(default_factory=Protocol)
@@ -180,10 +182,13 @@ def _cut(name: str, num: int) -> str:
     return name[:num].encode()[: 3 * num].decode(errors="ignore").strip("-")
 
 
-def load_study(path: Path, budget: str, *, task: str | None = None, given: Iterable[str] = ()) -> Study:
+def load_study(
+    path: Path, budget: str, *, task: str | None = None, group: str = "", given: Iterable[str] = ()
+) -> Study:
     """The study that a sweep file describes, with the overrides of one of its budgets.
 
-    task: used at any budget instead of the file's. given: overrides that count after the budget's, as they are typed.
+    task, group: used at any budget instead of the file's. given: overrides that count after the budget's, as they are
+    typed.
     Raises UserError for anything in the file, of this budget or another, that is not as it should be.
     """
     top = read_mapping(path)
@@ -196,7 +201,9 @@ def load_study(path: Path, budget: str, *, task: str | None = None, given: Itera
         if task is not None and "task" in overrides:
             raise UserError(f"{GIVEN}: task: your own images (DATA=) take its place; give one of them")
         study = _overridden(study, top, overrides, studies.values())
-    study = replace(study, budgets=budgets, has_budget=budget in top.section("budgets").values)
+    study = replace(
+        study, budgets=budgets, has_budget=budget in top.section("budgets").values, group=group or study.group
+    )
     return replace(study, task=task, own_images=True) if task is not None else study
 
 
@@ -271,6 +278,7 @@ def _override(study: Study, section: Section) -> Study:
     """The study with what the section says of it instead; the file's top and its budgets share these keys."""
     readers: dict[str, Callable[[Section], Any]] = {
         "task": lambda section: section.text("task"),
+        "group": lambda section: section.text("group"),
         "poses": _poses,
         "test_pose": lambda section: (
             section.text("test_pose", pattern=_POSE, what=_POSE_FORM) if section.values["test_pose"] else ""

@@ -348,6 +348,10 @@ def check_same_task(ledger: Ledger, plan: Plan) -> None:
         old = f"of format {known['format']}, and this version makes runs of format {RESULT_FORMAT}"
         raise UserError(f"runs: {plan.name} in {ledger.root} is {old}; give RUNS= another name to keep its results")
     if known["task"]["content_hash"] != plan.task.content_hash:
+        before, now = (task.get("groups") for task in (known["task"], plan.task.record()))
+        if before != now:
+            was = f"has {before or 'no'} groups of training images, and now there are {now or 'none'}"
+            raise UserError(f"runs: {plan.name} in {ledger.root} {was}; give GROUP= as then, or LABEL= another name")
         raise UserError(f"runs: {plan.name} in {ledger.root} is of other images; give LABEL= or RUNS= another name")
 
 

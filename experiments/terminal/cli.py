@@ -50,6 +50,7 @@ OPTIONS = {
     ),
     "--data": option("folder of images to use as the task, in place of the file's task", type=Path),
     "--label": option("what tables call the task; its own name by default", ""),
+    "--group": option("which images belong together: folder, csv:FILE:COLUMN or name:PATTERN; no split parts them", ""),
     "--runs": option("the ledger: folder of finished runs", Path("runs")),
     "--reports": option("folder for tables and figures", Path("reports")),
     "--jobs": option("worker processes; 0 takes as many as pay", 0),
@@ -86,7 +87,7 @@ OPTIONS = {
 }
 """By name, or by the command's and its own where commands have different ones of a name."""
 
-STUDY, WORKERS = "--sweep --budget --set --data --label --runs", "--jobs --executor --workers_per_gpu"
+STUDY, WORKERS = "--sweep --budget --set --data --label --group --runs", "--jobs --executor --workers_per_gpu"
 COMMANDS = {
     "sweep": (
         "carry out a study: tune every variant, train the winners with fresh seeds, write tables",
@@ -116,7 +117,7 @@ COMMANDS = {
     ),
     "probe": (
         "say whether augmentation or a spatial transformer would help on a folder of images, in minutes",
-        "path --minutes --turns --mirror --set --label --runs --reports --jobs",
+        "path --minutes --turns --mirror --set --label --group --runs --reports --jobs",
     ),
     "verify": (
         "read every file of a ledger and name what was damaged or edited; --rerun makes some of its runs again",

@@ -32,6 +32,7 @@ CHANGED_PROTOCOL: dict[str, Any] = {
     "schedule": "constant",
     "averaging": True,
     "label_smoothing": 0.0,
+    "class_weights": "balanced",
     "precision": "bf16",
     "device": "cpu",
     "robustness": "full",

@@ -64,11 +64,13 @@ def write_run(
     transformer: dict[str, Any] | None = None,
     fit: float = 1.0,
     prediction: tuple[float, float] | None = None,
+    by_class: tuple[float, float, float] | None = None,
 ) -> None:
     """One run. accuracy: on the test set, validation is up to 0.01 higher; None for a run without scores.
 
     fit: accuracy on training images at the end; by default the run has learned them all.
-    prediction: FLOPs and passes of one; not given, the run is older than that, and does not say.
+    prediction: FLOPs and passes of one; not given, the run is older than that, and does not say. by_class: balanced
+    accuracy, macro F1 and AUROC, likewise.
     """
     epochs = PROTOCOL["epochs"] if status == "completed" else 3
     scored = accuracy is not None
@@ -97,6 +99,9 @@ def write_run(
     }
     if prediction:
         result |= dict(zip(("predict_flops", "predict_passes"), prediction if tested else (None, None), strict=True))
+    if by_class:
+        names = ("test_balanced_accuracy", "test_macro_f1", "test_auroc")
+        result |= dict(zip(names, by_class if tested else (None, None, None), strict=True))
     run = {"format": 4, "key": key, "status": status, "error": error, "config": config, "task": task or TASK}
     write_json(folder / "run.json", run | {"protocol_hash": protocol_hash, "result": result})
     history = [

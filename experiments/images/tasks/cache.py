@@ -1,8 +1,8 @@
 """Decoded images on disk: a task is built once, later runs map it in milliseconds.
 
-`<cache>/<task>-<id>/` holds three arrays for each part and `meta.json`. The id follows from what the images were made
-from, never from where that lies. An entry appears whole, by one rename, or not at all. Of the processes that want the
-same entry one builds it, under a lock that dies with its process, and the others wait.
+`<cache>/<task>-<id>/` holds three arrays for each part, the groups if there are any, and `meta.json`. The id follows
+from what the images were made from, never from where that lies. An entry appears whole, by one rename, or not at all.
+Of the processes that want the same entry one builds it, under a lock that dies with its process, and the others wait.
 """
 
 import dataclasses
@@ -39,6 +39,8 @@ MAX_META_BYTES = 2**24
 _BUILDING = ".building-"
 _STALE_S = 24 * 3600
 _PARTS = ("train", "test")
+_GROUPS = "train_groups.npy"
+"""Of entries whose images have groups, beside the others."""
 _ARRAYS = {"pixels": ("pixels_NHWC", "u1"), "labels": ("labels_N", "<i8"), "theta": ("theta_N23", "<f4")}
 """Name in the files, field and type of what a part consists of."""
 
@@ -74,7 +76,7 @@ def cache_folder() -> Path:
 
 
 def content_hash(classes: tuple[str, ...], train: Images, test: Images, *, to_rgb: ToRgb = USUAL) -> str:
-    """64 hex digits over the shapes, pixels, labels, poses and class names of both parts.
+    """64 hex digits over the shapes, pixels, labels, poses and class names of both parts, and groups if there are any.
 
     Also over how they became RGB if that is not the usual way: a run knows one way, so two folders that come to the
     same pixels in different ways must not share it.
@@ -87,6 +89,9 @@ def content_hash(classes: tuple[str, ...], train: Images, test: Images, *, to_rg
             array = getattr(part, field)
             digest.update(canonical([dtype, array.shape]).encode())
             digest.update(np.ascontiguousarray(array, dtype).data)
+    if train.group_N is not None:
+        digest.update(canonical(["groups", train.group_N.shape]).encode())
+        digest.update(np.ascontiguousarray(train.group_N, "<i8").data)
     return digest.hexdigest()
 
 
@@ -215,8 +220,12 @@ def _write(folder: Path, decoded: Decoded) -> None:
         for name, (field, dtype) in _ARRAYS.items():
             with _flushed(folder / f"{part}_{name}.npy") as file:
                 np.save(file, np.ascontiguousarray(getattr(images, field), dtype), allow_pickle=False)
+    if decoded.train.group_N is not None:
+        with _flushed(folder / _GROUPS) as file:
+            np.save(file, np.ascontiguousarray(decoded.train.group_N, "<i8"), allow_pickle=False)
     meta = {
         "format": CACHE_FORMAT,
+        **({} if decoded.train.group_N is None else {"groups": True}),
         "classes": decoded.classes,
         "content_hash": decoded.content_hash,
         "reading": dataclasses.asdict(decoded.reading),
@@ -250,6 +259,11 @@ def _read(folder: Path) -> Decoded:
         Images(**{field: _load(folder / f"{part}_{name}.npy", dtype) for name, (field, dtype) in _ARRAYS.items()})
         for part in _PARTS
     )
+    if meta.get("groups"):
+        group_N = _load(folder / _GROUPS, "<i8")
+        if group_N.shape != train.labels_N.shape or not set(np.unique(group_N)) <= set(range(len(group_N))):
+            raise ValueError("groups do not fit images")
+        train = dataclasses.replace(train, group_N=group_N)
     if train.pixels_NHWC.shape[3] != test.pixels_NHWC.shape[3]:
         raise ValueError("one part is grey, and one is not")
     for images in (train, test):

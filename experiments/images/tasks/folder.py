@@ -9,12 +9,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from experiments.images.tasks.cache import Parts, cached
 from experiments.images.tasks.image_files.decoding import DEEP_BITS, Picture, decode, reason
 from experiments.images.tasks.image_files.facts import OR_RENAME, best_ground, kinds_text, of_files, of_pictures
+from experiments.images.tasks.image_files.groups import Groups, find_groups, group_remarks
 from experiments.images.tasks.image_files.layout import Layout, differences, find_layout
 from experiments.images.tasks.image_files.walk import (
     EXTENSIONS,
@@ -31,6 +33,7 @@ from experiments.images.tasks.image_files.walk import (
 from experiments.images.tasks.progress import Progress
 from experiments.images.tasks.reading import USUAL, Reading, ToRgb
 from experiments.images.tasks.task import TASKS, Images, Say, Task
+from experiments.images.tasks.whole_groups import choose_groups
 from experiments.machine.cores import num_cores
 from ledger.config import Fit
 from ledger.errors import UserError, nearest
@@ -50,17 +53,16 @@ _SMALL_BYTES = 32 * 1024
 
 
 @TASKS.register("folder")
-def folder(argument: str, *, image_px: int, fit: Fit, cache: Path, say: Say) -> Task:
+def folder(argument: str, *, image_px: int, fit: Fit, cache: Path, say: Say, group: str = "") -> Task:
     """Your own images, as folder:PATH: train/ and test/ with a folder for each class, or just class folders.
 
     Arguments as of BuildTask.
 
     Parts may be called otherwise, such as seg_train/ and Testing/, where it is clear which they are. A folder of
-    classes is split 80/20 in every class by a fixed seed: the same files always land in the same part. Values of 16
-    bits, and those in floating point, have one scale for all images, by the brightest of them, and transparent parts
-    one ground. Where all images are
-    grey they have one channel; grey ones among others are RGB. Poses are the identity. The label is the folder's own
-    name.
+    classes is split 80/20 in every class by a fixed seed: the same files always land in the same part, and groups of
+    images, if there are any, in one part. Values of 16 bits, and those in floating point, have one scale for all
+    images, by the brightest of them, and transparent parts one ground. Where all images are grey they have one channel;
+    grey ones among others are RGB. Poses are the identity. The label is the folder's own name.
     """
     if not argument:
         raise UserError("task 'folder': needs a path, as in folder:PATH")
@@ -69,30 +71,35 @@ def folder(argument: str, *, image_px: int, fit: Fit, cache: Path, say: Say) -> 
     root = Path(os.path.expanduser(argument))
     name = os.path.basename(os.path.realpath(root))
     label = "".join("?" if _is_control(letter) else letter for letter in name) or "folder"
-    layout, parts, by_name = _scan(root)
+    layout, parts, by_name, groups = _scan(root, group)
     digest = hashlib.sha256()
     for part, files in parts.items():
         for file in files:
             digest.update(os.fsencode(f"{part}\0{same_name(file.path)}\0{file.stamp}\n"))
 
     def build(_scratch: Path) -> Parts:
-        return _decode_parts(layout, parts, image_px, fit, lambda line: say(f"folder {label}: {line}"))
+        return _decode_parts(layout, parts, group_N, image_px, fit, lambda line: say(f"folder {label}: {line}"))
 
-    source = {"files": digest.hexdigest(), "image_px": image_px, "fit": fit, "decoding": DECODING}
+    source: dict[str, Any] = {"files": digest.hexdigest(), "image_px": image_px, "fit": fit, "decoding": DECODING}
+    group_N = None
+    if groups.of:
+        number: dict[str, int] = {}
+        group_N = [number.setdefault(groups.of[file.path], len(number)) for file in parts["train"]]
+        source["groups"] = group_N
     decoded = cached("folder", source, cache, build, say)
     by_pixels = decoded.reading
     facts, warnings = (*by_name.facts, *by_pixels.facts), (*by_name.warnings, *by_pixels.warnings)
     return Task("folder", label, *decoded._replace(reading=Reading(facts, warnings, by_pixels.to_rgb)))
 
 
-def training_files(argument: str) -> list[Path]:
-    """The files of a task's training images, in their order. argument: as of `folder`. Raises UserError."""
-    layout, parts, _ = _scan(Path(os.path.expanduser(argument)))
+def training_files(argument: str, group: str) -> list[Path]:
+    """The files of a task's training images, in their order. Arguments as of `folder`. Raises UserError."""
+    layout, parts, *_ = _scan(Path(os.path.expanduser(argument)), group)
     return [layout.root / file.path for file in parts["train"]]
 
 
-def _scan(given: Path) -> tuple[Layout, dict[str, list[ImageFile]], Reading]:
-    """What the folder has, as its names tell, and the files of `train` and `test`, sorted by path. Opens no file."""
+def _scan(given: Path, group: str = "") -> tuple[Layout, dict[str, list[ImageFile]], Reading, Groups]:
+    """What the folder has, as its names tell, and the files of `train` and `test`, sorted by path. Opens no image."""
     where = f"folder {str(given)!r}"
     try:
         if not given.is_dir():
@@ -105,9 +112,11 @@ def _scan(given: Path) -> tuple[Layout, dict[str, list[ImageFile]], Reading]:
         class_of = _classes(layout, unread)
         parts = {part: images_of(layout.root, path, class_of[part], unread) for part, path in layout.parts.items()}
         _check_images(layout, class_of, parts, unread)
+        groups = find_groups(group, layout, parts) if group else Groups()
         if "" in parts:
-            parts = _split(parts[""], where)
-        return layout, parts, of_files(layout, parts, unread)
+            parts = _split_groups(parts[""], groups, where) if groups.of else _split(parts[""], where)
+        more = group_remarks(groups, parts) if groups.of else ()
+        return layout, parts, of_files(layout, parts, unread, more), groups
     except OSError as error:
         link = " (a link to nothing)" if error.filename and os.path.islink(error.filename) else ""
         raise UserError(f"{where}: cannot be read: {error.filename!r}{link}: {error.strerror}") from error
@@ -206,29 +215,71 @@ def _is_control(letter: str) -> bool:
 def _split(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]:
     """Every class 80/20, in the order of a seeded hash of the path: a new file hardly moves the others."""
 
-    def seeded_hash(path: str) -> bytes:
-        return hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{same_name(path)}")).digest()
-
     parts: dict[str, list[ImageFile]] = {"train": [], "test": []}
-    by_class: dict[str, list[ImageFile]] = defaultdict(list)
-    for file in files:
-        by_class[file.class_name].append(file)
-    for name, of_class in sorted(by_class.items()):
-        num_images = len(of_class)
-        if num_images < MIN_IMAGES_TO_SPLIT:
-            raise UserError(
-                f"{where}: class {name!r} has {num_images} images, too few to split 80/20;"
-                f" give it at least {MIN_IMAGES_TO_SPLIT}, or make train/ and test/ folders"
-            )
-        shuffled = sorted(of_class, key=lambda file: seeded_hash(file.path))
-        num_test = round(TEST_SHARE * num_images)
+    for of_class in _by_class(files, where).values():
+        shuffled = sorted(of_class, key=lambda file: _seeded_hash(file.path))
+        num_test = round(TEST_SHARE * len(of_class))
         parts["test"] += shuffled[:num_test]
         parts["train"] += shuffled[num_test:]
     return {part: in_order(chosen) for part, chosen in parts.items()}
 
 
-def _decode_parts(layout: Layout, parts: Mapping[str, list[ImageFile]], image_px: int, fit: Fit, say: Say) -> Parts:
-    """Decode every file of the parts. Raises UserError if one cannot be read, after all others."""
+def _by_class(files: Sequence[ImageFile], where: str) -> dict[str, list[ImageFile]]:
+    """In the order of names. Raises UserError for a class that is too small to be split."""
+    by_class: dict[str, list[ImageFile]] = defaultdict(list)
+    for file in files:
+        by_class[file.class_name].append(file)
+    for name, of_class in sorted(by_class.items()):
+        if len(of_class) < MIN_IMAGES_TO_SPLIT:
+            raise UserError(
+                f"{where}: class {name!r} has {len(of_class)} images, too few to split 80/20;"
+                f" give it at least {MIN_IMAGES_TO_SPLIT}, or make train/ and test/ folders"
+            )
+    return dict(sorted(by_class.items()))
+
+
+def _seeded_hash(name: str) -> bytes:
+    return hashlib.sha256(os.fsencode(f"{SPLIT_SEED}\0{same_name(name)}")).digest()
+
+
+def _split_groups(files: Sequence[ImageFile], groups: Groups, where: str) -> dict[str, list[ImageFile]]:
+    """About 80/20 in every class, each group on one side. Raises UserError where a class would be on one side only."""
+    classes = {name: label for label, name in enumerate(_by_class(files, where))}
+    names = sorted({groups.of[file.path] for file in files}, key=_seeded_hash)
+    number = {name: i for i, name in enumerate(names)}
+    is_test_N = choose_groups(
+        [classes[file.class_name] for file in files],
+        [number[groups.of[file.path]] for file in files],
+        range(len(names)),
+        round(TEST_SHARE * len(files)),
+    )
+    parts = {
+        part: [file for file, is_test in zip(files, is_test_N, strict=True) if is_test == (part == "test")]
+        for part in ("train", "test")
+    }
+    tested = {file.class_name for file in parts["test"]}
+    if lost := [name for name in classes if name not in tested]:  # none is lost to training
+        own = sorted({groups.of[file.path] for file in files if file.class_name == lost[0]})
+        few = f"is in {'one group' if len(own) == 1 else f'{len(own)} groups'} only, {listed(map(repr, own), 3)}"
+        raise UserError(
+            f"{where}: class {lost[0]!r} {few} (by {groups.how}), and cannot be trained on and tested with no group on"
+            " both sides; add groups to it, leave it out, or group in another way"
+        )
+    return parts
+
+
+def _decode_parts(
+    layout: Layout,
+    parts: Mapping[str, list[ImageFile]],
+    group_N: Sequence[int] | None,
+    image_px: int,
+    fit: Fit,
+    say: Say,
+) -> Parts:
+    """Decode every file of the parts. group_N: of the images of `train`.
+
+    Raises UserError if a file cannot be read, after all others.
+    """
     files = [*parts["train"], *parts["test"]]
     size = (len(files), image_px, image_px, 3)
     try:
@@ -276,7 +327,7 @@ def _decode_parts(layout: Layout, parts: Mapping[str, list[ImageFile]], image_px
     classes = sorted(set(names))
     label_of = {name: label for label, name in enumerate(classes)}
     labels, num_train = [label_of[name] for name in names], len(parts["train"])
-    train = Images.upright(pixels_NHWC[:num_train], labels[:num_train])
+    train = Images.upright(pixels_NHWC[:num_train], labels[:num_train], group_N)
     test = Images.upright(pixels_NHWC[num_train:], labels[num_train:])
     return tuple(classes), train, test, of_pictures(pictures, names, image_px, to_rgb, fit)
 

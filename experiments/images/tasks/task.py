@@ -25,20 +25,29 @@ class Images:
     labels_N: int64, indices into the task's classes.
     theta_N23: float32, the pose each image was drawn or taken under: the affine map from the posed image to the
         upright one, normalised coordinates (x, y) in [-1, 1], align_corners=False. Identity where there is none.
+    group_N: int64, which group each image is of, numbered from 0; None where nothing is known of groups, and of a test
+        part, which is not split further.
     """
 
     pixels_NHWC: npt.NDArray[np.uint8]
     labels_N: npt.NDArray[np.int64]
     theta_N23: npt.NDArray[np.float32]
+    group_N: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
 
     @classmethod
-    def upright(cls, pixels_NHWC: npt.NDArray[np.uint8], labels: Sequence[int] | npt.NDArray[np.int64]) -> "Images":
+    def upright(
+        cls,
+        pixels_NHWC: npt.NDArray[np.uint8],
+        labels: Sequence[int] | npt.NDArray[np.int64],
+        groups: Sequence[int] | None = None,
+    ) -> "Images":
         """Images whose poses are the identity."""
         theta_N23 = np.tile(np.eye(2, 3, dtype=np.float32), (len(labels), 1, 1))
-        return cls(pixels_NHWC, np.array(labels, np.int64), theta_N23)
+        group_N = None if groups is None else np.array(groups, np.int64)
+        return cls(pixels_NHWC, np.array(labels, np.int64), theta_N23, group_N)
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,8 @@ class Task:
     name: the kind of task (`cifar10`, `sprites`, `folder`); label: what tables and W&B call it.
     classes: the class names, in label order.
     train, test: the two parts. Only experiments/runs/evaluation.py may touch `test`.
-    content_hash: 64 hex digits over pixels, labels, poses and class names, and over how the reading made RGB of them
-        where that is not the usual way; part of every run's key.
+    content_hash: 64 hex digits over pixels, labels, poses, class names and groups, and over how the reading made RGB of
+        them where that is not the usual way; part of every run's key.
     reading: what was read to make it, and what was not.
     """
 
@@ -84,13 +93,18 @@ class Task:
         return sum(part.pixels_NHWC.nbytes + part.labels_N.nbytes + part.theta_N23.nbytes for part in parts)
 
     def record(self) -> dict[str, object]:
-        """What the ledger says of the task; `channels`, and of the way to RGB what is not as usual."""
+        """What the ledger says of the task.
+
+        `channels`, and of the way to RGB, what is not as usual; `groups`, how many of them training and validation are
+        made of, where there are some.
+        """
         return {
             "name": self.name,
             "label": self.label,
             "content_hash": self.content_hash,
             "classes": list(self.classes),
             **({} if self.num_channels == 3 else {"channels": self.num_channels}),
+            **({} if self.train.group_N is None else {"groups": len(np.unique(self.train.group_N))}),
             **self.reading.to_rgb.record(),
         }
 
@@ -107,7 +121,8 @@ class BuildTask(Protocol):
     argument: what follows the colon in `folder:PATH`; empty otherwise.
     image_px: side of the square images to deliver. fit: how pictures that are not square become so, as of Protocol;
         published and drawn images are square.
-    cache: folder for decoded images. say: where to report slow steps.
+    cache: folder for decoded images. say: where to report slow steps. A task of GROUPED takes `group` as well: what its
+    images are grouped by.
     Raises UserError if the images cannot be had.
     """
 
@@ -115,15 +130,27 @@ class BuildTask(Protocol):
 
 
 TASKS: Registry[BuildTask] = Registry("task", "experiments.images.tasks")
+GROUPED = ("folder",)
+"""Tasks whose images can be grouped."""
 
 MIN_IMAGE_PX, MAX_IMAGE_PX = 8, 1024
 MAX_LABEL = 200
 
 
-def load_task(spec: str, *, image_px: int, fit: Fit = "crop", cache: Path, say: Say = PRINT, label: str = "") -> Task:
+def load_task(
+    spec: str,
+    *,
+    image_px: int,
+    fit: Fit = "crop",
+    cache: Path,
+    say: Say = PRINT,
+    label: str = "",
+    group: str = "",
+) -> Task:
     """The task that `spec` names: `cifar10`, `mnist`, `sprites` or `folder:PATH`; from the cache where it is there.
 
     image_px, fit: as of BuildTask. label: what tables call the task, instead of its own label.
+    group: which images belong together and must not be on both sides of a split, as image_files/groups.py has it.
     Raises UserError for an unknown name or images that cannot be had.
     """
     name, _, argument = spec.partition(":")
@@ -134,5 +161,8 @@ def load_task(spec: str, *, image_px: int, fit: Fit = "crop", cache: Path, say: 
         raise UserError(f"label: {label!r:.80} is not one line of at most {MAX_LABEL} printable characters")
     if not MIN_IMAGE_PX <= image_px <= MAX_IMAGE_PX:
         raise UserError(f"image_px {image_px}: must be between {MIN_IMAGE_PX} and {MAX_IMAGE_PX}")
-    task = TASKS[name](argument, image_px=image_px, fit=fit, cache=cache, say=say)
+    if group and name not in GROUPED:
+        raise UserError(f"group: {group!r} is about a folder of images, and the task is {spec!r}; name one by DATA=")
+    more = {"group": group} if group else {}
+    task = TASKS[name](argument, image_px=image_px, fit=fit, cache=cache, say=say, **more)
     return dataclasses.replace(task, label=label) if label else task

@@ -44,7 +44,7 @@ def read_study(options: Namespace, call: Call = here) -> Study:
 
 def _at_budget(options: Namespace, budget: str) -> Study:
     task = f"folder:{options.data}" if options.data else None
-    return load_study(options.sweep, budget, task=task, given=options.set or ())
+    return load_study(options.sweep, budget, task=task, group=options.group, given=options.set or ())
 
 
 def place_of(options: Namespace) -> AbstractContextManager[Place]:

@@ -60,10 +60,12 @@ def show_plan(console: Console, under_way: Sweep, expected: Estimate, num_worker
     console.print("[bold]Look[/]  `make look` draws some images, as networks see them and under poses and policies")
     if tested := plan.arms[0].test_pose:
         console.print(f"[bold]Tested[/] under the pose {tested}, and beside that as the others are", highlight=False)
+    weighted = ", all classes count the same in the loss" if protocol.class_weights == "balanced" else ""
     from_seed = f" from seed {study.first_seed}" if study.first_seed > 1 else ""
     console.print(
         f"[bold]Runs[/]  {count(protocol.epochs, 'epoch')}, batch {protocol.batch_size}, width {protocol.width:g}, "
-        f"{protocol.precision} on {protocol.device}; each variant {count(study.final_seeds, 'final run')}{from_seed}"
+        f"{protocol.precision} on {protocol.device}{weighted}; "
+        f"each variant {count(study.final_seeds, 'final run')}{from_seed}"
     )
     if study.overrides:
         console.print(f"[bold]Set[/]   {as_markup(overrides_text(study.overrides))}", highlight=False)

@@ -63,7 +63,9 @@ def compare(
     place, ledger, cache = ThisMachine(), Ledger(options.runs, read_only=True), cache_folder()
     tried = augmentations(options.turns, options.mirror)
     turns, mirror, given = options.turns, options.mirror, options.set or ()
-    ask = partial(load_probe, options.path, options.minutes, turns=turns, mirror=mirror, given=given)
+    ask = partial(
+        load_probe, options.path, options.minutes, turns=turns, mirror=mirror, group=options.group, given=given
+    )
     study = ask(choose_budget("auto"))
     loaded = load(study, label=options.label, cache=cache, say=say)
     study, begun = begun_budget(ledger, study, ask(OTHER[study.budget]), loaded.task.label, place.call)

@@ -40,7 +40,10 @@ def main(options: Namespace) -> int:
     spec = f"folder:{options.data}" if options.data else options.task or (study.task if study else "cifar10")
     protocol = read_protocol(Protocol(), Section("run", "protocol", dict(vars(options.protocol))))
     find_device(protocol.device)  # before images are decoded, which may take long
-    task = load_task(spec, image_px=protocol.image_px, fit=protocol.fit, cache=cache, say=say, label=options.label)
+    group = options.group or (study.group if study and not options.task else "")
+    task = load_task(
+        spec, image_px=protocol.image_px, fit=protocol.fit, cache=cache, say=say, label=options.label, group=group
+    )
     settled, ledger = None, Ledger(options.runs, read_only=True)
     if study and any(options.protocol[name] == "auto" for name in FOUND):  # a run beside the study has the same
         settled = settled_protocol(ledger, study.full_name(task.label), task.content_hash)
@@ -63,7 +66,8 @@ def main(options: Namespace) -> int:
     image_px = posed_px(config.pose, protocol.image_px)
     network_of(config.variant, protocol, image_px, len(task.classes), config.model, task.num_channels)
     mode, why = find_mode("auto")
-    ledger, source = Ledger(options.runs), Source(spec, options.label, protocol.image_px, cache, fit=protocol.fit)
+    ledger = Ledger(options.runs)
+    source = Source(spec, options.label, protocol.image_px, cache, fit=protocol.fit, group=group)
     job = Job(config, run_key(config, task.content_hash), source, ledger.root)
     project, group = SINGLE_RUNS
     with Tracker(ledger.root, project=project, group=group, mode=mode) as tracker:

@@ -38,7 +38,13 @@ def test_the_classes_and_what_the_largest_alone_scores() -> None:
     assert image_facts(task(["healthy", "ill"], [388, 12], [97, 3])) == (
         ("Classes", "healthy 388/97, ill 12/3 (training/test images)"),
         ("Largest", "always answering 'healthy' would be right for 97.0 % of test images"),
+        (
+            "Uneven",
+            "balanced accuracy, macro F1 and AUROC will stand beside accuracy; class_weights: balanced in the protocol "
+            "has all classes count the same in training",
+        ),
     )
+    assert "Uneven" not in dict(image_facts(task(["healthy", "ill"], [388, 12], [14, 10])))
 
 
 def test_of_many_classes_the_first_and_the_last_are_named() -> None:
@@ -49,7 +55,7 @@ def test_of_many_classes_the_first_and_the_last_are_named() -> None:
 
 
 def test_a_class_that_the_test_part_lacks_is_one_of_none() -> None:
-    classes, largest = image_facts(task(["a", "b", "c"], [3, 4, 5], [1, 2, 0]))
+    classes, largest, _ = image_facts(task(["a", "b", "c"], [3, 4, 5], [1, 2, 0]))
     assert classes[1].startswith("a 3/1, b 4/2, c 5/0 ") and "'b' would be right for 66.7 %" in largest[1]
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import safetensors.numpy
 import torch
+from sklearn.metrics import f1_score
 
 from analysis.evaluations import read_maps, read_predictions, read_robustness, read_worst_of_grid
 from analysis.records import Study
@@ -77,7 +78,15 @@ def test_a_trial_leaves_nothing_of_the_kind(made):
     folder = made("stn_affine@lenet", stage="trial")
     assert not files_of(folder) & EVALUATED
     result = result_of(folder)
-    of_tests = ("test_accuracy", "test_ece", "rotation_accuracy", "corruption_accuracy", "worst_of_grid_accuracy")
+    of_tests = (
+        "test_accuracy",
+        "test_ece",
+        "test_auroc",
+        "test_macro_f1",
+        "rotation_accuracy",
+        "corruption_accuracy",
+        "worst_of_grid_accuracy",
+    )
     assert {result[name] for name in of_tests} == {None}
 
 
@@ -98,6 +107,10 @@ def test_predictions_are_those_that_the_scores_are_of(made, sprites):
     result, correct_N = result_of(folder), arrays["label"] == arrays["predicted"]
     assert result["test_accuracy"] == correct_N.mean()
     assert result["test_loss"] == pytest.approx(-np.log(arrays["label_probability"].astype(float)).mean(), rel=1e-4)
+    by_class = pd.Series(correct_N).groupby(arrays["label"]).mean()
+    assert result["test_balanced_accuracy"] == pytest.approx(by_class.mean())
+    assert result["test_macro_f1"] == pytest.approx(f1_score(arrays["label"], arrays["predicted"], average="macro"))
+    assert 0 <= result["test_auroc"] <= 1
     confidence_N = arrays["confidence"].astype(np.float64)
     bins = pd.cut(pd.Series(confidence_N), np.linspace(0, 1, 16).tolist())
     gaps = pd.Series(correct_N - confidence_N).groupby(bins, observed=True)

@@ -215,6 +215,42 @@ def test_the_loss_is_cross_entropy_with_smoothed_labels(smoothing):
     assert rows[0]["train_accuracy"] == pytest.approx((logits.argmax(1) == images.labels_N).float().mean().item())
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_balanced_weights_make_the_loss_the_mean_of_the_classes_means(smoothing: float) -> None:
+    """Over an epoch of one batch: that of the start weights, of 30, 7, 2 and 1 images of four of the classes."""
+    images = some_images()
+    images.labels_N[:] = torch.tensor([0] * 30 + [3] * 7 + [4] * 2 + [9])
+    with torch.no_grad():
+        logits = build("cnn").train()(Batch.of(images.raw(torch.arange(40)))).double()
+    log_p = logits.log_softmax(1)
+    weight_X = torch.zeros(10, dtype=torch.float64)
+    weight_X[[0, 3, 4, 9]] = 40 / 4 / torch.tensor([30.0, 7, 2, 1], dtype=torch.float64)
+    loss_N = -(1 - smoothing) * weight_X[images.labels_N] * log_p[torch.arange(40), images.labels_N]
+    loss_N -= smoothing / 10 * (weight_X * log_p).sum(1)
+    protocol = Protocol(epochs=1, batch_size=40, label_smoothing=smoothing, precision="fp32", class_weights="balanced")
+    _, _, rows = carry_out("cnn", images=images, protocol=protocol)
+    assert rows[0]["train_loss"] == pytest.approx(loss_N.mean().item(), rel=1e-5)
+    if not smoothing:
+        means = [loss_N[images.labels_N == k].mean() / weight_X[k] for k in (0, 3, 4, 9)]
+        assert rows[0]["train_loss"] == pytest.approx(sum(means).item() / 4, rel=1e-5)
+    assert rows[0]["train_loss"] != pytest.approx(
+        carry_out("cnn", images=images, protocol=dataclasses.replace(protocol, class_weights="none"))[2][0][
+            "train_loss"
+        ]
+    )
+
+
+def test_equal_classes_are_trained_on_alike_with_and_without_weights() -> None:
+    images = some_images()
+    images.labels_N[:] = torch.arange(40) % 4
+    weighted = dataclasses.replace(PROTOCOL, class_weights="balanced", label_smoothing=0.0)
+    rows, plain = (
+        carry_out("cnn", images=images, protocol=protocol)[2]
+        for protocol in (weighted, dataclasses.replace(weighted, class_weights="none"))
+    )
+    assert [row["train_loss"] for row in rows] == pytest.approx([row["train_loss"] for row in plain], rel=1e-3)
+
+
 def test_steps_are_those_of_sgd_with_nesterov_momentum():
     """Three steps on the whole set, written out."""
     images = some_images(20)

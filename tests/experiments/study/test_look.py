@@ -43,7 +43,7 @@ def test_rows_are_what_runs_are_given(tmp_path: Path, monkeypatch: pytest.Monkey
     groups, rows = rows_of(study, task, monkeypatch)
     assert groups == [Group(f"{name} (8 images)", 4) for name in ("ant", "bee", "cat")]
     index_N = np.concatenate([np.flatnonzero(task.train.labels_N == label)[[0, 2, 5, 7]] for label in range(3)])
-    files = training_files(str(tmp_path / "images"))
+    files = training_files(str(tmp_path / "images"), "")
     assert [np.array_equal(np.asarray(Image.open(files[i])), task.train.pixels_NHWC[i]) for i in index_N] == [True] * 12
     own, plain, turned_copies, posed, posed_copies = rows.values()
     assert list(rows) == [

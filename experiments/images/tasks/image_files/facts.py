@@ -33,10 +33,10 @@ Remark = tuple[str, str] | str
 """A fact, which is a heading and a text, or a warning, which is a sentence."""
 
 
-def of_files(layout: Layout, parts: dict[str, list[ImageFile]], unread: Unread) -> Reading:
-    """What the scan of a folder tells. parts: the images that are read."""
+def of_files(layout: Layout, parts: dict[str, list[ImageFile]], unread: Unread, more: Iterable[Remark] = ()) -> Reading:
+    """What the scan of a folder tells. parts: the images that are read. more: what else there is to say."""
     files = [file for part in parts.values() for file in part]
-    remarks: list[Remark] = [("Parts", layout.why), *layout.warnings, *_not_read(layout, files, unread)]
+    remarks: list[Remark] = [("Parts", layout.why), *more, *layout.warnings, *_not_read(layout, files, unread)]
     if num_outside := sum(file.is_outside for file in files):
         remarks.append(("Links", f"{num_outside:,} of {len(files):,} images are links to files outside the folder"))
     if "" in layout.parts and (inner := _same_folders(files)):
