@@ -11,6 +11,7 @@ from itertools import groupby
 
 from analysis.ablation import status_text
 from analysis.claims import ClaimResult, Decision
+from analysis.dependence import dependence_texts
 from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.leader import best_text
@@ -123,10 +124,15 @@ def statements(findings: Findings) -> tuple[Statement, ...]:
 
     Without the warnings of the images, which the report has in a box of their own.
     """
-    said = [*_of_claims(findings), *_of_overlap(findings), *_of_losses(findings)]
+    said = [*_of_claims(findings), *_of_factor(findings), *_of_overlap(findings), *_of_losses(findings)]
     if not findings.claims:
         said.insert(0, Statement("The study compares nothing: each variant is its own baseline.", "untested", None, ()))
     return tuple(said)
+
+
+def _of_factor(findings: Findings) -> Iterator[Statement]:
+    for pose, text in dependence_texts(findings.study, findings.dependences):
+        yield Statement(text, "untested", pose, ())
 
 
 def _of_claims(findings: Findings) -> Iterator[Statement]:
