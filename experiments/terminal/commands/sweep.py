@@ -16,9 +16,9 @@ from experiments.study.plan import Plan
 from experiments.sweep.estimate import Estimate, estimate, runs_left
 from experiments.sweep.executors import Place, Workers
 from experiments.sweep.sweep import Sweep, check_same_device, check_same_task, remove_failed
-from experiments.terminal.commands.options import count_workers, find_study, place_of, plan_study
+from experiments.terminal.commands.options import count_workers, find_study, place_of, plan_studies
 from experiments.terminal.commands.plan import show_plan
-from experiments.terminal.commands.tables import write_and_show_tables
+from experiments.terminal.commands.tables import renew_report, write_and_show_tables
 from experiments.terminal.display import SweepProgress, print_place, print_tracking, say_to
 from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker, find_mode
 from ledger.errors import STATUS_INCOMPLETE, UserError, remedy
@@ -41,13 +41,20 @@ def main(options: Namespace) -> int:
     if options.stall_s != 0 and not MIN_STALL_S <= options.stall_s < math.inf:
         raise UserError(f"stall_s: {options.stall_s:g} is neither 0 nor at least {MIN_STALL_S:g}")
     with place_of(options) as place:
-        plan = plan_study(options, console, place)
-        number = count_workers(options, plan, place, say_to(console))
-        workers = Workers(number, options.stall_s, limit=options.jobs, per_gpu=max(1, options.workers_per_gpu))
-        findings = carry_out_study(
-            plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed
-        )
-    return status_of(findings)
+        plans, found = plan_studies(options, console, place), []
+        for plan in plans[1:]:  # of the first one it is found out at once
+            check_same_task(Ledger(options.runs, read_only=True), plan)
+        for plan in plans:
+            number = count_workers(options, plan, place, say_to(console))
+            workers = Workers(number, options.stall_s, limit=options.jobs, per_gpu=max(1, options.workers_per_gpu))
+            findings = carry_out_study(
+                plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed
+            )
+            found.append(findings)
+    for plan in plans[:-1]:  # what compares the values can say all only now
+        say_to(console)(f"Comparing all values in the report of {plan.name}, too ...")
+        renew_report(find_study(Ledger(options.runs, read_only=True), plan.name), options.reports)
+    return max(map(status_of, found))
 
 
 def status_of(findings: "Findings") -> int:
