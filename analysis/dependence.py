@@ -79,7 +79,7 @@ def dependences(study: Study) -> tuple[Dependence, ...]:
     there = study_names(study.ledger)
     found = [_scores(study, name) if name in there else _Scores({}, {}) for name in study.factor.studies]
     seeds = sorted({seed for each in found for of_arm in each.accuracy.values() for seed in of_arm})
-    values = [option_text(value) for value in study.factor.values]
+    values = [one_line(option_text(value)) for value in study.factor.values]
 
     def of_arm(pose: str, variant: str) -> Floats:
         rows = [each.accuracy.get((pose, variant), {}) for each in found]
@@ -147,7 +147,8 @@ def dependence_texts(study: Study, rows: tuple[Dependence, ...]) -> Iterator[tup
             "same": f"W{what[1:]} changes by less than {margin} over the values of {key}",
             "open": f"Cannot tell whether {what} depends on {key}",
         }
-        yield row.pose, f"{said[row.extent]}: {at} ({p_text('Holm p', row.p)})."
+        p = p_text("equivalence p" if row.extent == "same" else "Holm p", row.p)
+        yield row.pose, f"{said[row.extent]}: {at} ({p})."
     for pose, num in untold.items():
         if num > MAX_TOLD:
             yield pose, f"Cannot tell of {num} variants whether what they have over their baselines depends on {key}."

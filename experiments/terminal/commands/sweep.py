@@ -51,9 +51,10 @@ def main(options: Namespace) -> int:
                 plan, options.runs, options.reports, console, place, workers, retry_failed=options.retry_failed
             )
             found.append(findings)
-    for plan in plans[:-1]:  # what compares the values can say all only now
+    for number, plan in enumerate(plans[:-1]):  # what compares the values can say all only now
         say_to(console)(f"Comparing all values in the report of {plan.name}, too ...")
-        renew_report(find_study(Ledger(options.runs, read_only=True), plan.name), options.reports)
+        found[number] = find_study(Ledger(options.runs, read_only=True), plan.name)
+        renew_report(found[number], options.reports)
     return max(map(status_of, found))
 
 
