@@ -14,6 +14,7 @@ import numpy as np
 from analysis.ablation import status_text
 from analysis.chance import majority
 from analysis.claims import ClaimResult, Decision
+from analysis.dependence import dependence_texts
 from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.leader import best_text
@@ -126,10 +127,16 @@ def statements(findings: Findings) -> tuple[Statement, ...]:
 
     Without the warnings of the images, which the report has in a box of their own.
     """
-    said = [*_of_claims(findings), *_of_uneven(findings), *_of_overlap(findings), *_of_losses(findings)]
+    of_study = (_of_claims, _of_factor, _of_uneven, _of_overlap, _of_losses)
+    said = [statement for part in of_study for statement in part(findings)]
     if not findings.claims:
         said.insert(0, Statement("The study compares nothing: each variant is its own baseline.", "untested", None, ()))
     return tuple(said)
+
+
+def _of_factor(findings: Findings) -> Iterator[Statement]:
+    for pose, text in dependence_texts(findings.study, findings.dependences):
+        yield Statement(text, "untested", pose, ())
 
 
 def _of_claims(findings: Findings) -> Iterator[Statement]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.ablation import Row, ablation_rows
 from analysis.claims import ClaimResult, claim_results
+from analysis.dependence import Dependence, dependences
 from analysis.diagnostics import Look, looks
 from analysis.evaluations import read_robustness
 from analysis.faults import Faults
@@ -62,6 +63,10 @@ class Findings:
     @cached_property
     def climbs(self) -> tuple[Climb, ...]:
         return climbs(self.study)
+
+    @cached_property
+    def dependences(self) -> tuple[Dependence, ...]:
+        return dependences(self.study)
 
     @cached_property
     def trained(self) -> tuple[Trained, ...]:

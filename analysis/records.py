@@ -90,6 +90,14 @@ class ImagesRead:
     num_test: tuple[int, ...]
 
 
+class Factor(NamedTuple):
+    """What a study differs in from others: a key of the protocol, its values, and the name of the study at each."""
+
+    key: str
+    values: tuple[Any, ...]
+    studies: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Study:
     """A study and all runs that it lists.
@@ -102,6 +110,7 @@ class Study:
     rungs: smaller sizes of training, in rising order; tuned_at: the number of the one that trials were made at, from 1;
         None: they were made at the study's own size.
     test_pose, test_pose_words: what the test part was put under and what that is, where the others were not; else "".
+    factor: what other studies differ in from this one; None where it stands alone.
     source: of the study: `file` and `data` (whether a folder of the user's own images took the task's place).
     is_as_planned: whether claims, seeds, training and search are those that the study began with.
     histories: by key, what epochs_of has read already.
@@ -133,6 +142,7 @@ class Study:
     tuned_at: int | None = None
     test_pose: str = ""
     test_pose_words: str = ""
+    factor: Factor | None = None
     histories: dict[str, list[Epoch]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -233,20 +243,26 @@ def read_study(ledger: Path, study: str) -> Study:
         tuned_at=tuned_at or None,
         test_pose=get(file, tested, "name", str) if tested else "",
         test_pose_words=get(file, tested, "words", str) if tested else "",
+        factor=_factor(file, record.get("factor") or {}, study),
     )
 
 
 def study_file(ledger: Path, study: str) -> Path:
+    folder, known = ledger / "studies", study_names(ledger)
+    if study not in known:
+        raise UserError(f"{folder}: unknown study {study!r}; {nearest(study, known)}")
+    return folder / study / "study.json"
+
+
+def study_names(ledger: Path) -> list[str]:
+    """Of all studies of the ledger."""
     folder = ledger / "studies"
     if not ledger.is_dir():
         raise UserError(f"{ledger}: there is no ledger here")
     try:
-        known = [path.parent.name for path in folder.glob("*/study.json")]
+        return [path.parent.name for path in folder.glob("*/study.json")]
     except OSError as error:
         raise UserError(f"{folder}: cannot be read: {error.strerror}{remedy(error)}") from error
-    if study not in known:
-        raise UserError(f"{folder}: unknown study {study!r}; {nearest(study, known)}")
-    return folder / study / "study.json"
 
 
 def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
@@ -285,6 +301,15 @@ def _images_read(file: Path, found: dict[str, Any], num_classes: int) -> ImagesR
     if not len(train) == len(test) == num_classes:
         raise UserError(f"{file}: 'images' counts {len(train)} and {len(test)} classes, and there are {num_classes}")
     return ImagesRead(tuple((heading, text) for heading, text in facts), tuple(warnings), tuple(train), tuple(test))
+
+
+def _factor(file: Path, found: dict[str, Any], study: str) -> Factor | None:
+    if not found:
+        return None
+    values, studies = tuple(found["values"]), tuple(found["studies"])
+    if len(values) != len(studies) or len(values) < 2 or study not in studies:
+        raise UserError(f"{file}: 'factor' does not name a study for each value, this one among them")
+    return Factor(get(file, found, "key", str), values, studies)
 
 
 def _overlap(file: Path, found: dict[str, Any]) -> Overlap | None:

@@ -216,6 +216,7 @@ STUDY = Object(
         "arms": Rows(ARM),
         "rungs": Rows(Object({"train_images": TALLY, "epochs": TALLY, "protocol_hash": HASH})),
         "tuned_at": COUNT,
+        "factor": Object({"key": TEXT, "values": Rows(PLAIN), "studies": Rows(TEXT)}, ("key", "values", "studies")),
         "first": {"spaces": Object({})},
         "found": Object({}),
         "spaces": Object({}),

@@ -17,6 +17,7 @@ from stn.maps import AffineMap, Map, ProjectiveMap
 
 Padding = Literal["zeros", "border", "reflection"]
 Gradient = Literal["bilinear", "linearised"]
+Fill = Literal["black", "border", "reflection", "mean"]
 
 
 @lru_cache(maxsize=64)
@@ -105,16 +106,21 @@ def cubic_spline(x_BCHW: Tensor, where: Map, size_px: int) -> Tensor:
     return sampled_BCM.unflatten(2, (size_px, size_px))
 
 
-def warp(x_BCHW: Tensor, theta_out_to_in: Tensor) -> Tensor:
-    """Resample each image bilinearly, black outside: (B, C, H, W), in the input's memory format.
+def warp(x_BCHW: Tensor, theta_out_to_in: Tensor, fill: Fill = "black") -> Tensor:
+    """Resample each image bilinearly: (B, C, H, W), in the input's memory format.
 
     theta_out_to_in: affine (B, 2, 3) or projective (B, 3, 3) maps from output to input coordinates, so that a scale
         of 2 shrinks the picture; or the points themselves, (B, H, W, 2).
+    fill: what lies outside an image of pixels in [0, 1]: padding of these names, zeros, or the image's mean colour.
     """
+    if fill == "mean":  # what is as far from the mean as zeros are
+        mean_BC11 = x_BCHW.contiguous().mean((2, 3), keepdim=True)  # the same in any memory format
+        return (warp(x_BCHW - mean_BC11, theta_out_to_in) + mean_BC11).clamp(0, 1)
+    sampler = Sampler("zeros" if fill == "black" else fill)
     if theta_out_to_in.ndim == 4:
-        return Sampler()(x_BCHW, _Points(theta_out_to_in.float().flatten(1, 2)))
+        return sampler(x_BCHW, _Points(theta_out_to_in.float().flatten(1, 2)))
     is_affine = theta_out_to_in.shape[1] == 2
-    return Sampler()(x_BCHW, (AffineMap if is_affine else ProjectiveMap)(theta_out_to_in.float()))
+    return sampler(x_BCHW, (AffineMap if is_affine else ProjectiveMap)(theta_out_to_in.float()))
 
 
 class _Points:

@@ -161,7 +161,8 @@ def image_facts(study: Study) -> Iterator[Fact]:
 def protocol_facts(study: Study) -> Iterator[Fact]:
     """What is identical for all variants."""
     if overrides := study.source.get("overrides"):
-        yield Fact("Set on the command line", one_line(overrides_text(overrides)))
+        by = "by the study's factor, or on the command line" if study.factor else "on the command line"
+        yield Fact(f"Set {by}", one_line(overrides_text(overrides)))
     for name, value in study.protocol.items():
         yield Fact(_PROTOCOL.get(name, one_line(name)), _value_text(name, value))
     yield Fact("Hash of the protocol", study.protocol_hash)

@@ -74,8 +74,11 @@ PARTS = (
         "evidence", "Evidence", "The evidence",
         "What each variant scores on test images that no tuning has seen, and how it differs from what it is compared "
         "with. Every difference is between runs with the same seed: the same images in the same order.",
-        ("leaderboard", "test_pose", "claims", "ladder", "factorial", "factors", "ablation", "parameters", "classes"),
-        ("forest", LADDER, "ablation", "ranges", "confusion", "calibration"),
+        (
+            "leaderboard", "test_pose", "claims", "ladder", "dependence", "factorial", "factors", "ablation",
+            "parameters", "classes",
+        ),
+        ("forest", LADDER, "dependence", "ablation", "ranges", "confusion", "calibration"),
     ),
     Part(
         "costs", "Costs", "What it costs",

@@ -44,9 +44,9 @@ def trends(difference_CRS: npt.ArrayLike, alpha: float, margin: float) -> tuple[
     forecast_CS = difference_CRS[:, -1] + change_CS
     enough_C = (~np.isnan(change_CS)).sum(axis=1) >= MIN_TREND
     p_settled_C = holm(np.where(enough_C, equivalence_p(change_CS, margin), np.nan))
-    p_moving_C = holm(np.where(enough_C, _p(change_CS), np.nan))
+    p_moving_C = holm(np.where(enough_C, t_test_p(change_CS), np.nan))
     place_CPS = np.concatenate([difference_CRS, forecast_CS[:, None]], axis=1)
-    p_CP = holm(_p(place_CPS).ravel()).reshape(place_CPS.shape[:2])
+    p_CP = holm(t_test_p(place_CPS).ravel()).reshape(place_CPS.shape[:2])
     found = []
     for c, enough in enumerate(enough_C):
         if not enough:
@@ -65,7 +65,7 @@ def trends(difference_CRS: npt.ArrayLike, alpha: float, margin: float) -> tuple[
     return tuple(found)
 
 
-def _p(difference_XS: Floats) -> Floats:
+def t_test_p(difference_XS: Floats) -> Floats:
     """Two-sided, of t tests that the means are 0; 1 with too few seeds. Without any scatter nothing is in doubt."""
     estimate = mean_interval(difference_XS)
     scatter_X = np.nanmax(difference_XS, axis=-1, initial=-np.inf) - np.nanmin(difference_XS, axis=-1, initial=np.inf)

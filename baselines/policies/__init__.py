@@ -7,6 +7,6 @@ depends on nothing but (seed, epoch, image). Warps are applied by a function tha
 Legend: B images, C channels, H rows, W columns, K uniform numbers for each image.
 """
 
-from baselines.policies.policy import POLICIES, Alternating, Policy, Warp, asks_for_poses
+from baselines.policies.policy import POLICIES, Alternating, Fill, Filling, Policy, Warp, asks_for_poses
 
-__all__ = ["POLICIES", "Alternating", "Policy", "Warp", "asks_for_poses"]
+__all__ = ["POLICIES", "Alternating", "Fill", "Filling", "Policy", "Warp", "asks_for_poses"]

@@ -7,15 +7,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.policies import POLICIES, Warp
+from baselines.policies import POLICIES, Filling, Warp
 from baselines.policies.rotate import rotation
-from baselines.ranges import Ranged, within
+from baselines.ranges import within
 
 
 @POLICIES.register("affine")
 @dataclass(frozen=True)
-class Affine(Ranged):
-    """Each image sheared, scaled, turned and shifted, bilinear, black outside.
+class Affine(Filling):
+    """Each image sheared, scaled, turned and shifted, bilinear.
 
     max_deg: rotation U(-max, max). max_shift: fraction of the image's side, each axis U(-max, max).
     max_scale: scale log-uniform between its inverse and itself, at least 1. max_shear_deg: U(-max, max) along x,
@@ -45,4 +45,4 @@ class Affine(Ranged):
         linear_B22 = unshear_B22 @ rotation(-params["angle_rad"]) / params["scale"][:, None, None]
         # Normalised coordinates are 2 wide, so a fraction f of the side is a shift of 2f.
         shift_B21 = -linear_B22 @ (2 * params["shift"])[:, :, None]
-        return warp(x_BCHW, torch.cat([linear_B22, shift_B21], dim=-1))
+        return warp(x_BCHW, torch.cat([linear_B22, shift_B21], dim=-1), self.fill)

@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.policies import POLICIES, Warp
-from baselines.ranges import Ranged, within
+from baselines.policies import POLICIES, Filling, Warp
+from baselines.ranges import within
 
 CONTROLS = 8
 """Control displacements along each axis of an image."""
@@ -34,8 +34,8 @@ def _smoothing(size_px: int, sigma_px: float, device: torch.device) -> Tensor:
 
 @POLICIES.register("elastic")
 @dataclass(frozen=True)
-class Elastic(Ranged):
-    """Each pixel displaced by a smooth random field, bilinear, black outside.
+class Elastic(Filling):
+    """Each pixel displaced by a smooth random field, bilinear.
 
     alpha: strength. Noise is U(-alpha/2, alpha/2) pixels before it is blurred, so that the displacements' standard
         deviation along each axis is about 0.08 alpha / sigma_px: 0.8 px by default. From 0 to 1000.
@@ -66,4 +66,4 @@ class Elastic(Ranged):
         y_h = (2 * torch.arange(height, device=x_BCHW.device) + 1) / height - 1
         x_w = (2 * torch.arange(width, device=x_BCHW.device) + 1) / width - 1
         identity_hw2 = torch.stack(torch.meshgrid(x_w, y_h, indexing="xy"), dim=-1)
-        return warp(x_BCHW, identity_hw2 + self.displacement(params["noise"], height, width))
+        return warp(x_BCHW, identity_hw2 + self.displacement(params["noise"], height, width), self.fill)

@@ -16,7 +16,8 @@ class FlipCrop:
 
     padding_px: on every side of a 32-pixel image, in proportion for other sizes. Between 0 and 32; to 16 with
         reflected borders.
-    border: what it is padded with: `reflection` of the image at its outermost pixels, or `black`.
+    border: what it is padded with: `reflection` of the image at its outermost pixels, `black`, `border` (its outermost
+        pixels go on) or `mean`, its mean colour: what other policies call fill.
     mirror: `alternating`: which half is drawn in the first epoch, and in each later one it is the other half, so that
         two epochs show each image both ways; `random`, drawn anew each time; or `none`.
     Source: He et al. 2015, Deep Residual Learning, section 4.2, with black borders, 4 px and random mirroring; Jordan
@@ -25,7 +26,7 @@ class FlipCrop:
 
     num_draws: ClassVar[int] = 3
     padding_px: float = 2.0
-    border: Literal["reflection", "black"] = "reflection"
+    border: Literal["reflection", "black", "border", "mean"] = "reflection"
     mirror: Literal["alternating", "random", "none"] = "alternating"
 
     def __post_init__(self) -> None:
@@ -50,6 +51,8 @@ class FlipCrop:
         column_Bw = torch.where(params["mirrored"][:, None], width - 1 - column_w, column_w) + params["shift_px"][:, 1:]
         if self.border == "reflection":
             row_Bh, column_Bw = reflected(row_Bh, height), reflected(column_Bw, width)
+        if self.border == "border":
+            row_Bh, column_Bw = row_Bh.clamp(0, height - 1), column_Bw.clamp(0, width - 1)
         inside_Bhw = ((row_Bh >= 0) & (row_Bh < height))[:, :, None] & ((column_Bw >= 0) & (column_Bw < width))[
             :, None, :
         ]
@@ -58,6 +61,8 @@ class FlipCrop:
         # Rows of C contiguous values: with channels last this gathers whole pixels.
         x_BhwC = x_BCHW.permute(0, 2, 3, 1).reshape(num * height * width, -1)[(image_B + pixel_Bhw).flatten()]
         x_BhwC = x_BhwC.view(num, height, width, -1) * inside_Bhw[..., None]
+        if self.border == "mean":
+            x_BhwC += x_BCHW.contiguous().mean((2, 3))[:, None, None] * ~inside_Bhw[..., None]
         return x_BhwC.permute(0, 3, 1, 2)
 
 

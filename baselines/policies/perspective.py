@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.policies import POLICIES, Warp
+from baselines.policies import POLICIES, Filling, Warp
 
 CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
 """(x, y) of an image's corners, normalised: top left, top right, bottom right, bottom left."""
@@ -31,8 +31,8 @@ def homography_to_corners(points_B42: Tensor) -> Tensor:
 
 @POLICIES.register("perspective")
 @dataclass(frozen=True)
-class Perspective:
-    """Every corner of each image moved inwards, the picture with it, bilinear, black outside.
+class Perspective(Filling):
+    """Every corner of each image moved inwards, the picture with it, bilinear.
 
     distortion_scale: how far a corner moves along each axis, U(0, max), as a fraction of half of the image's side.
         Below 2/3: from there on a corner can cross the line between its neighbours. Raises ValueError for others.
@@ -53,4 +53,4 @@ class Perspective:
 
     def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
         # The warp maps output to input: moved corners to those of the image.
-        return warp(x_BCHW, homography_to_corners(params["corners"]))
+        return warp(x_BCHW, homography_to_corners(params["corners"]), self.fill)

@@ -2,7 +2,7 @@
 
 Pixels are floats in [0, 1]. The operations are PIL's and torchvision's, which are defined on 8-bit images:
 where a decision hangs on an 8-bit value (posterize, solarize, auto_contrast, equalize) pixels are rounded to one.
-Images are not rounded between operations. Those that move pixels are bilinear with black outside, for square images.
+Images are not rounded between operations. Those that move pixels are bilinear, for square images.
 
 Legend: B images, C channels, H rows, W columns, N operations one after the other, L operations there are.
 """
@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.policies import Warp
+from baselines.policies import Fill, Filling, Warp
 from baselines.policies.rotate import rotation
-from baselines.ranges import Ranged
 
 
 def _with_offset(offset_B: Tensor, *places: tuple[int, int]) -> Tensor:
@@ -175,10 +174,11 @@ class Strength:
         return torch.where(operation_BN == bits, magnitude_BN.round(), magnitude_BN)
 
 
-def operate(x_BCHW: Tensor, operation_BN: Tensor, magnitude_BN: Tensor, warp: Warp) -> Tensor:
+def operate(x_BCHW: Tensor, operation_BN: Tensor, magnitude_BN: Tensor, warp: Warp, fill: Fill = "black") -> Tensor:
     """Each image after its own N operations, (B, C, H, W). Each operation sees only the images that drew it.
 
-    operation_BN: int64, places in OPERATIONS. magnitude_BN: in the operations' own units.
+    operation_BN: int64, places in OPERATIONS. magnitude_BN: in the operations' own units. fill: what those that
+    move pixels find outside an image.
     """
     kinds_L = torch.arange(len(OPERATIONS), device=operation_BN.device)
     # One wait for the device, for all N.
@@ -190,15 +190,16 @@ def operate(x_BCHW: Tensor, operation_BN: Tensor, magnitude_BN: Tensor, warp: Wa
         moved_B = torch.cat([drawn[name] for name in MOVES])
         if len(moved_B):
             thetas = [maps(magnitude_BN[drawn[name], n], x_BCHW.shape[-1]) for name, maps in MOVES.items()]
-            x_BCHW[moved_B] = warp(source_BCHW[moved_B], torch.cat(thetas)).clamp(0, 1)
+            x_BCHW[moved_B] = warp(source_BCHW[moved_B], torch.cat(thetas), fill).clamp(0, 1)
         for name, paint in PAINTS.items():
             if len(index_B := drawn[name]):
                 x_BCHW[index_B] = paint(source_BCHW[index_B], magnitude_BN[index_B, n])
     return x_BCHW
 
 
-class OperationPolicy(Ranged):
+@dataclass(frozen=True)
+class OperationPolicy(Filling):
     """Base of the policies that draw operations and their magnitudes."""
 
     def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
-        return operate(x_BCHW, params["operation"], params["magnitude"], warp)
+        return operate(x_BCHW, params["operation"], params["magnitude"], warp, self.fill)

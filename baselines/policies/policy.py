@@ -1,18 +1,37 @@
 """What a policy is, and the registry of all of them."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from baselines.ranges import Ranged
 from baselines.registry import Registry
 
-Warp = Callable[[Tensor, Tensor], Tensor]
-"""Resamples (B, C, H, W) bilinearly under maps from output to input coordinates, black outside.
+Fill = Literal["black", "border", "reflection", "mean"]
+"""What lies outside an image, as `Filling` says it."""
 
-The maps, in coordinates (x, y) normalised to [-1, 1] from edge to edge (align_corners=False): affine (B, 2, 3),
-homographies (B, 3, 3), or for each output pixel the place it comes from, (B, h, w, 2).
-"""
+
+class Warp(Protocol):
+    """Resamples (B, C, H, W) bilinearly under maps from output to input coordinates; what is outside is black, or fill.
+
+    The maps, in coordinates (x, y) normalised to [-1, 1] from edge to edge (align_corners=False): affine (B, 2, 3),
+    homographies (B, 3, 3), or for each output pixel the place it comes from, (B, h, w, 2).
+    """
+
+    def __call__(self, x_BCHW: Tensor, theta_out_to_in: Tensor, fill: Fill = "black", /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Filling(Ranged):
+    """A policy that brings into view what lies outside an image.
+
+    fill: what is there: `black`, `border` (its outermost pixels go on), `reflection` (the image, mirrored at its
+        edges), or `mean`, its mean colour. Only a variant's name sets it.
+    """
+
+    fill: Fill = field(default="black", kw_only=True, metadata={"named_only": True})
 
 
 class Policy(Protocol):

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.policies import POLICIES, Warp
-from baselines.ranges import Ranged, within
+from baselines.policies import POLICIES, Filling, Warp
+from baselines.ranges import within
 
 
 def rotation(angle_rad_B: Tensor) -> Tensor:
@@ -19,8 +19,8 @@ def rotation(angle_rad_B: Tensor) -> Tensor:
 
 @POLICIES.register("rotate")
 @dataclass(frozen=True)
-class Rotate(Ranged):
-    """Each image turned by an angle from U(-max_deg, max_deg), bilinear, black corners."""
+class Rotate(Filling):
+    """Each image turned by an angle from U(-max_deg, max_deg), bilinear."""
 
     num_draws: ClassVar[int] = 1
     max_deg: float = within(0, 180, 15.0)
@@ -31,4 +31,4 @@ class Rotate(Ranged):
     def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
         # The warp maps output to input: the picture turns the other way.
         linear_B22 = rotation(-params["angle_rad"])
-        return warp(x_BCHW, torch.cat([linear_B22, torch.zeros_like(linear_B22[:, :, :1])], dim=-1))
+        return warp(x_BCHW, torch.cat([linear_B22, torch.zeros_like(linear_B22[:, :, :1])], dim=-1), self.fill)

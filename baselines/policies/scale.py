@@ -7,14 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.policies import POLICIES, Warp
-from baselines.ranges import Ranged, within
+from baselines.policies import POLICIES, Filling, Warp
+from baselines.ranges import within
 
 
 @POLICIES.register("scale")
 @dataclass(frozen=True)
-class Scale(Ranged):
-    """Each image made larger or smaller, its canvas kept, bilinear, black around it.
+class Scale(Filling):
+    """Each image made larger or smaller, its canvas kept, bilinear.
 
     max_scale: scale log-uniform between its inverse and itself. Raises ValueError unless it is 1 or more.
     """
@@ -28,4 +28,4 @@ class Scale(Ranged):
     def apply(self, x_BCHW: Tensor, params: dict[str, Tensor], warp: Warp) -> Tensor:
         scale_B = params["scale"]
         # The warp maps output to input: the inverse.
-        return warp(x_BCHW, torch.eye(2, 3, device=scale_B.device) / scale_B[:, None, None])
+        return warp(x_BCHW, torch.eye(2, 3, device=scale_B.device) / scale_B[:, None, None], self.fill)

@@ -6,14 +6,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.policies import POLICIES, Warp
-from baselines.ranges import Ranged, within
+from baselines.policies import POLICIES, Filling, Warp
+from baselines.ranges import within
 
 
 @POLICIES.register("translate")
 @dataclass(frozen=True)
-class Translate(Ranged):
-    """Each image shifted along both axes, bilinear, black behind it.
+class Translate(Filling):
+    """Each image shifted along both axes, bilinear.
 
     max_shift: fraction of the image's side, each axis U(-max, max). Raises ValueError unless it is from 0 to 1.
     """
@@ -28,4 +28,4 @@ class Translate(Ranged):
         shift_B2 = params["shift"]
         linear_B22 = torch.eye(2, device=shift_B2.device).expand(len(shift_B2), 2, 2)
         # Normalised coordinates are 2 wide, and the warp maps output to input.
-        return warp(x_BCHW, torch.cat([linear_B22, -2 * shift_B2[:, :, None]], dim=-1))
+        return warp(x_BCHW, torch.cat([linear_B22, -2 * shift_B2[:, :, None]], dim=-1), self.fill)

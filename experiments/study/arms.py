@@ -127,7 +127,7 @@ def check_arm(study: Study, pose: str, variant_name: str) -> ArmPlan:
     defaults |= hyperparameters(variant)
     fixed = {f"model.{key}" for key in variant.model_options} | {f"policy.{key}" for key in variant.policy_options}
     parameters = [each for each in study.search.parameters(variant_name) if each.name not in fixed]
-    of_names = {f"model.{name}" for name in named_only(variant.owners()["model"])}
+    of_names = {f"{group}.{name}" for group, owner in variant.owners().items() for name in named_only(owner)}
     for parameter in parameters:
         if parameter.name in of_names:
             raise UserError(f"{study.file}: search: {parameter.name}: only a variant's name sets it")

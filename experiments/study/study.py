@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from unicodedata import category, normalize
 
 from experiments.study.claims import read_claims
+from experiments.study.factor import Factor, read_factor
 from experiments.study.ladder import Ladder, read_ladder
 from experiments.study.overrides import GIVEN, SEARCHED, read_overrides, recorded, with_overrides
 from experiments.study.search_space import Parameter, read_space
@@ -25,7 +26,7 @@ T = TypeVar("T", bound="Protocol | Search | Study | Wandb")
 BUDGETS = ("smoke", "cpu", "night", "gpu")
 """Those that every study has, whether or not its file says anything of them; it may have others."""
 _SEEDS = ("final_seeds", "first_seed")
-_OF_BOTH = ("task", "group", "poses", "test_pose", "variants", "claims", "protocol", "ladder", *_SEEDS)
+_OF_BOTH = ("task", "group", "poses", "test_pose", "variants", "claims", "protocol", "ladder", "factor", *_SEEDS)
 """Keys of the file's top that a budget may have as well."""
 _TOP = ("name", *_OF_BOTH, "search", "wandb")
 """All of them, but for the budgets."""
@@ -127,6 +128,7 @@ class Study:
         budgets: all that there are for the file. has_budget: whether it says anything of this one.
         ladder: smaller sizes of training at which the final runs are repeated.
         overrides: what was set on the command line, by dotted key: what it is `now`, and what it `was`.
+        factor: what the studies differ in of which this is one, or that it stands for.
     """
 
     file: str
@@ -149,6 +151,7 @@ class Study:
     has_budget: bool = True
     ladder: Ladder = field(default_factory=Ladder)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    factor: Factor = field(default_factory=Factor)
 
     def full_name(self, label: str) -> str:
         """The name of its folder in the ledger and of its group in W&B, on images of that label."""
@@ -191,13 +194,30 @@ def load_study(
     typed.
     Raises UserError for anything in the file, of this budget or another, that is not as it should be.
     """
+    return _load(path, budget, task, group, read_overrides(given))
+
+
+def load_studies(
+    path: Path, budget: str, *, task: str | None = None, group: str = "", given: Iterable[str] = ()
+) -> tuple[Study, ...]:
+    """The study at each value of its factor, by overrides of its own; it alone where it has none. As load_study."""
+    overrides = read_overrides(given)
+    whole = _load(path, budget, task, group, overrides)
+    factor = whole.factor
+    if factor.key in overrides:
+        raise UserError(f"{GIVEN}: {factor.key}: is the factor of this study; factor= takes it away")
+    studies = (_load(path, budget, task, group, overrides | own) for own in factor.overrides())
+    return tuple(replace(study, factor=factor) for study in studies) or (whole,)
+
+
+def _load(path: Path, budget: str, task: str | None, group: str, overrides: Mapping[str, Any]) -> Study:
     top = read_mapping(path)
     budgets = _budgets(top)
     if budget not in budgets:
         raise top.error("budgets", f"there is no budget {budget!r}; {nearest(budget, budgets)}")
     studies = _read(top, budgets)
     study = studies[budget]
-    if overrides := read_overrides(given):
+    if overrides:
         if task is not None and "task" in overrides:
             raise UserError(f"{GIVEN}: task: your own images (DATA=) take its place; give one of them")
         study = _overridden(study, top, overrides, studies.values())
@@ -290,6 +310,8 @@ def _override(study: Study, section: Section) -> Study:
     protocol = read_protocol(study.protocol, section.section("protocol"))
     if protocol.val_images == 0:
         raise section.section("protocol").error("val_images", "0 leaves nothing to tune on")
+    if "factor" in section.values:
+        given["factor"] = read_factor(section.section("factor"), study.name, lambda part: read_protocol(protocol, part))
     return replace(_with_fields(study, section.part(_SEEDS)), protocol=protocol, **given)
 
 

@@ -318,6 +318,7 @@ class Sweep:
                 **overridden,
             },
             **tested_pose(self.plan),
+            **_factor(self.plan),
             **planned,
             "found": found | self.known.get("found", {}),  # by `auto`, when it first had to find it
             "spaces": began.get("spaces", {}) | spaces,  # a variant may be added, and one taken out
@@ -334,6 +335,13 @@ def tested_pose(plan: Plan) -> dict[str, Any]:
     """The pose of the test part and what it is in words, where that has one of its own."""
     arm = plan.arms[0]
     return {"test_pose": {"name": arm.test_pose, "words": words_of_pose(arm.test_pose)}} if arm.test_pose else {}
+
+
+def _factor(plan: Plan) -> dict[str, Any]:
+    """What the study is one value of, and the studies of all values."""
+    study, factor = plan.study, plan.study.factor
+    names = [replace(study, name=name).full_name(plan.task.label) for name in factor.names]
+    return {"factor": {"key": factor.key, "values": list(factor.values), "studies": names}} if names else {}
 
 
 def check_same_task(ledger: Ledger, plan: Plan) -> None:

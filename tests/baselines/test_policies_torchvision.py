@@ -191,7 +191,8 @@ def test_absurd_hyperparameters_are_refused(name, key, value):
     "name", ["affine", "rotate", "translate", "scale", "perspective", "elastic", "cutout", "rand_augment"]
 )
 def test_what_is_not_a_number_is_refused(name):
-    for field in dataclasses.fields(POLICIES[name]):  # type: ignore[arg-type]
+    numbers = [field for field in dataclasses.fields(POLICIES[name]) if not isinstance(field.default, str)]  # type: ignore[arg-type]
+    for field in numbers:
         with pytest.raises(ValueError, match=f"{field.name}: nan is not "):
             POLICIES[name](**{field.name: math.nan})
 

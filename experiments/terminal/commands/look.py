@@ -20,7 +20,7 @@ NAME = "contact-sheet.png"
 
 def main(options: Namespace) -> int:
     console = Console()
-    study, loaded = load_images(options, console, here)
+    (study, *_), loaded = load_images(options, console, here)
     protocol, shrunk = fit_to_task(study.protocol, loaded.task)
     show_images(console, loaded.task, protocol)
     if shrunk:

@@ -14,7 +14,7 @@ from experiments.study.plan import Loaded, Plan, load, make_plan
 from experiments.study.search import IMPORTANCE_EVALUATOR, importances
 from experiments.study.search_space import read_space
 from experiments.study.settled import begun_budget
-from experiments.study.study import Study, load_study
+from experiments.study.study import Study, load_studies, load_study
 from experiments.study.sweep_file import Section
 from experiments.sweep.executors import Place, open_place
 from experiments.terminal.display import say_to
@@ -39,48 +39,59 @@ def choose_budget(name: str, call: Call = here) -> str:
 
 def read_study(options: Namespace, call: Call = here) -> Study:
     """The study that the options name."""
-    return _at_budget(options, choose_budget(options.budget, call))
+    return load_study(options.sweep, choose_budget(options.budget, call), **_said(options))
 
 
-def _at_budget(options: Namespace, budget: str) -> Study:
+def _said(options: Namespace) -> dict[str, Any]:
     task = f"folder:{options.data}" if options.data else None
-    return load_study(options.sweep, budget, task=task, group=options.group, given=options.set or ())
+    return {"task": task, "group": options.group, "given": options.set or ()}
 
 
 def place_of(options: Namespace) -> AbstractContextManager[Place]:
     """Where the options want the study's runs made. Raises UserError for what is wrong with the study first."""
-    read_study(options)  # a cluster takes seconds to be had
+    load_studies(options.sweep, choose_budget(options.budget), **_said(options))  # a cluster takes seconds to be had
     check_counts(options)
     return open_place(options.executor)
 
 
-def load_images(options: Namespace, console: Console, call: Call) -> tuple[Study, Loaded]:
-    """The study that the options name, and its images."""
+def load_images(options: Namespace, console: Console, call: Call) -> tuple[tuple[Study, ...], Loaded]:
+    """The study that the options name, at each value of its factor, and the images at the first."""
     say = say_to(console)
-    study = read_study(options, call)
+    studies = load_studies(options.sweep, choose_budget(options.budget, call), **_said(options))
+    study = studies[0]
     loaded = load(study, label=options.label, cache=cache_folder(), say=say, call=call)
     if options.budget == "auto":
         why = f"{'a' if study.budget == 'gpu' else 'no'} CUDA GPU was found"
-        other = _at_budget(options, OTHER[study.budget])
+        others = load_studies(options.sweep, OTHER[study.budget], **_said(options))
         ledger = Ledger(options.runs, read_only=True)
-        study, begun = begun_budget(ledger, study, other, loaded.task.label, call)
+        study, begun = begun_budget(ledger, study, others[0], loaded.task.label, call)
+        studies = others if study is others[0] else studies
         choices = listed(study.budgets, last="or")
         say(f"{begun or f'Budget {study.budget}, since {why}.'} BUDGET={choices} chooses.")
-    return study, loaded
+    return studies, loaded
 
 
-def plan_study(options: Namespace, console: Console, place: Place) -> Plan:
-    """The plan of the study that the options name, carried out at that place."""
+def plan_studies(options: Namespace, console: Console, place: Place) -> list[Plan]:
+    """The plan of the study that the options name, at each value of its factor, carried out at that place."""
     say, call, label = say_to(console), place.call, options.label
     if place.text:
         say(place.text)
-    study, loaded = load_images(options, console, call)
+    studies, loaded = load_images(options, console, call)
     ledger = Ledger(options.runs, read_only=True)
     say("Checking every variant ...")
-    plan = make_plan(study, label=label, cache=cache_folder(), say=say, call=call, ledger=ledger, loaded=loaded)
-    if not study.has_budget:
+    plans: dict[str, Plan] = {}
+    for each in studies:
+        value = each.factor.text(each.name)
+        try:
+            plan = make_plan(each, label=label, cache=cache_folder(), say=say, call=call, ledger=ledger, loaded=loaded)
+        except UserError as error:
+            raise UserError(f"{error} (at {value})" if value else str(error)) from None
+        if (other := plans.setdefault(plan.protocol_hash, plan)) is not plan:
+            same = f"{other.study.factor.text(other.study.name)} and {value}"
+            raise UserError(f"{each.file}: factor: {same} come to the same on this machine and these images")
+    if not (study := studies[0]).has_budget:
         say(f"{study.file} has no budgets.{study.budget}: what it says applies as it stands, whatever that takes.")
-    return plan
+    return list(plans.values())
 
 
 def check_counts(options: Namespace) -> None:

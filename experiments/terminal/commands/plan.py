@@ -19,12 +19,13 @@ from experiments.study.shown import image_facts, image_warnings
 from experiments.sweep.estimate import Estimate, estimate, runs_left
 from experiments.sweep.stale import find_stale
 from experiments.sweep.sweep import Sweep, check_same_device, check_same_task
-from experiments.terminal.commands.options import count_workers, place_of, plan_study
+from experiments.terminal.commands.options import count_workers, place_of, plan_studies
 from experiments.terminal.display import folded, say_to
 from ledger.config import Protocol
 from ledger.errors import UserError
 from ledger.files import to_json
 from ledger.ledger import Ledger
+from ledger.options import option_text
 from ledger.overrides import overrides_text
 from ledger.plain_text import as_markup
 from ledger.study import Claims
@@ -37,14 +38,20 @@ FOR_CLEAR_DIFFERENCES = "That is for the clearest differences; the answer counts
 def main(options: Namespace) -> int:
     console = Console()
     with place_of(options) as place:
-        plan = plan_study(options, console, place)
-        ledger = Ledger(options.runs, read_only=True)
-        num_workers = count_workers(options, plan, place, say_to(console))
-        under_way = Sweep(plan, ledger, store=False)
-        under_way.replay()
-        need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)
-        expected = estimate(plan, under_way, ledger, num_workers, call=place.call, say=say_to(console))
-    show_plan(console, under_way, expected, num_workers, need.text(ledger.root))
+        plans = plan_studies(options, console, place)
+        ledger, left_s = Ledger(options.runs, read_only=True), 0.0
+        for plan in plans:
+            num_workers = count_workers(options, plan, place, say_to(console))
+            under_way = Sweep(plan, ledger, store=False)
+            under_way.replay()
+            need = disk_need(plan, runs_left(plan, under_way, ledger), num_workers)
+            expected = estimate(plan, under_way, ledger, num_workers, call=place.call, say=say_to(console))
+            show_plan(console, under_way, expected, num_workers, need.text(ledger.root))
+            left_s += expected.wall_s
+    if len(plans) > 1:
+        runs = count(sum(plan.num_runs for plan in plans), "run")
+        left = f"about {duration(left_s)}" if left_s else "nothing is left to train"
+        console.print(f"All {len(plans)} values of {plans[0].study.factor.key}: {runs}; {left}.", highlight=False)
     return 0
 
 
@@ -56,6 +63,10 @@ def show_plan(console: Console, under_way: Sweep, expected: Estimate, num_worker
         f"[bold]Study[/] {as_markup(plan.name)}   [bold]budget[/] {study.budget}   "
         f"[bold]protocol[/] {plan.protocol_hash}"
     )
+    if study.factor.key:
+        values = ", ".join(map(option_text, study.factor.values))
+        what = f"{study.factor.text(study.name)}, of {values}: each value is a study of its own"
+        console.print(f"[bold]Factor[/] {what}", highlight=False)
     show_images(console, plan.task, protocol)
     console.print("[bold]Look[/]  `make look` draws some images, as networks see them and under poses and policies")
     if tested := plan.arms[0].test_pose:

@@ -17,9 +17,9 @@ from experiments.sweep.estimate import Estimate, estimate, runs_left
 from experiments.sweep.executors import Place, Workers
 from experiments.sweep.stale import CHOICES, remove_stale
 from experiments.sweep.sweep import Sweep, check_same_device, check_same_task, remove_failed
-from experiments.terminal.commands.options import count_workers, find_study, place_of, plan_study
+from experiments.terminal.commands.options import count_workers, find_study, place_of, plan_studies
 from experiments.terminal.commands.plan import show_plan
-from experiments.terminal.commands.tables import write_and_show_tables
+from experiments.terminal.commands.tables import renew_report, write_and_show_tables
 from experiments.terminal.display import SweepProgress, print_place, print_tracking, say_to
 from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker, find_mode
 from ledger.errors import STATUS_INCOMPLETE, UserError, nearest, remedy
@@ -44,20 +44,28 @@ def main(options: Namespace) -> int:
     if options.stale not in CHOICES:
         raise UserError(f"stale: {options.stale!r} is unknown; {nearest(options.stale, CHOICES)}")
     with place_of(options) as place:
-        plan = plan_study(options, console, place)
-        number = count_workers(options, plan, place, say_to(console))
-        workers = Workers(number, options.stall_s, limit=options.jobs, per_gpu=max(1, options.workers_per_gpu))
-        findings = carry_out_study(
-            plan,
-            options.runs,
-            options.reports,
-            console,
-            place,
-            workers,
-            retry_failed=options.retry_failed,
-            stale_again=options.stale == "again",
-        )
-    return status_of(findings)
+        plans, found = plan_studies(options, console, place), []
+        for plan in plans[1:]:  # of the first one it is found out at once
+            check_same_task(Ledger(options.runs, read_only=True), plan)
+        for plan in plans:
+            number = count_workers(options, plan, place, say_to(console))
+            workers = Workers(number, options.stall_s, limit=options.jobs, per_gpu=max(1, options.workers_per_gpu))
+            findings = carry_out_study(
+                plan,
+                options.runs,
+                options.reports,
+                console,
+                place,
+                workers,
+                retry_failed=options.retry_failed,
+                stale_again=options.stale == "again",
+            )
+            found.append(findings)
+    for number, plan in enumerate(plans[:-1]):  # what compares the values can say all only now
+        say_to(console)(f"Comparing all values in the report of {plan.name}, too ...")
+        found[number] = find_study(Ledger(options.runs, read_only=True), plan.name)
+        renew_report(found[number], options.reports)
+    return max(map(status_of, found))
 
 
 def status_of(findings: "Findings") -> int:

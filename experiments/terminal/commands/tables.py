@@ -30,6 +30,17 @@ def main(options: Namespace) -> int:
     return STATUS_INCOMPLETE if findings.faults else 0
 
 
+def renew_report(findings: "Findings", reports: Path) -> None:
+    """Write tables, figures and report of the study again, unless they are there as they would be."""
+    from analysis.report import NAME, is_made_from, write_report
+    from analysis.tables import build_tables, write_tables
+
+    out, tables = reports / findings.study.name, build_tables(findings)
+    if not is_made_from(out / NAME, findings, tables):
+        write_tables(findings, out, tables)
+        write_report(findings, out)
+
+
 def write_and_show_tables(findings: "Findings", reports: Path, console: Console, *, report: bool = False) -> None:
     """Write the study's tables, print the most important ones and the answer, say where everything is.
 

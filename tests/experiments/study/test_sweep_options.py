@@ -91,10 +91,19 @@ def test_an_option_at_its_default_is_not_searched_and_makes_the_key_of_that_valu
     assert [each.name for each in fixed.parameters] == ["optim.lr", "model.anti_alias", "model.localisation"]
 
 
-def test_what_only_a_name_sets_is_not_searched(tmp_path: Path, cache: Path) -> None:
-    changes: dict[str, Any] = {"variants": variants("cnn", "stn_rotation")}
-    changes["search"] = search(stn_rotation={"model.bins": {"values": [12, 36]}})
-    with pytest.raises(UserError, match=r"search: model\.bins: only a variant's name sets it$"):
+@pytest.mark.parametrize(
+    ("variant", "owner", "option", "values"),
+    [
+        ("stn_rotation", "stn_rotation", "model.bins", [12, 36]),
+        ("cnn+rotate", "rotate", "policy.fill", ["mean", "black"]),
+    ],
+)
+def test_what_only_a_name_sets_is_not_searched(
+    tmp_path: Path, cache: Path, variant: str, owner: str, option: str, values: list[Any]
+) -> None:
+    changes: dict[str, Any] = {"variants": variants("cnn", variant)}
+    changes["search"] = search(**{owner: {option: {"values": values}}})
+    with pytest.raises(UserError, match=rf"search: {re.escape(option)}: only a variant's name sets it$"):
         plan_of(tmp_path, **changes)
 
 
