@@ -209,6 +209,11 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "pose twice": ("poses", ["R", "R"], "poses[1]: 'R' is there twice"),
     "no variants": ("variants", [], "variants: [] is not a list of at least one"),
     "variant twice": ("variants", variant("cnn", "cnn"), "variants[1]: 'cnn' is there twice"),
+    "two networks": (
+        "variants",
+        variant("cnn@timm:a:b", "cnn"),
+        "variants[0].variant: 'cnn@timm:a:b' is not of the form",
+    ),
     "variant's form": ("variants", variant("cnn+", "cnn"), "variants[0].variant: 'cnn+' is not of the form MODEL"),
     "variant a text": ("variants", ["cnn"], "variants[0]: 'cnn' is not a set of keys with values"),
     "no baseline": ("variants", [{"variant": "cnn"}], "variants[0].baseline: is missing"),
@@ -327,3 +332,8 @@ PLACES = [
 @given(place=st.sampled_from(PLACES), value=VALUES)
 def test_no_value_anywhere_escapes_as_another_error(place: str, value: Any, folder: Path) -> None:
     loads_or_refuses(changed(place, value), folder)
+
+
+def test_a_library_s_network_may_have_the_path_of_its_weights(load):
+    names = ["cnn@timm:resnet18.a1_in1k", "cnn@timm:vit-b:weights=/my images/w=1.pth:lr_decay=0.8+affine:max_deg=5"]
+    assert list(load(yaml.safe_dump(small(variants=variant(*names), search={}))).variants) == names
