@@ -70,6 +70,10 @@ OPTIONS = {
     "probe --set": option("a key of its protocol, such as protocol.image_px=64", action="append", metavar="KEY=VALUE"),
     "probe --label": option("what to call the images; the folder's name by default", ""),
     "ledger": option("the ledger; runs by default", Path("runs"), nargs="?"),
+    "sources": {"help": "ledgers, or archives of them", "nargs": "+", "type": Path, "metavar": "FROM"},
+    "--into": option("the ledger to put them in", Path("runs")),
+    "archive --out": option("file to write, .tar.xz", Path("ledger.tar.xz")),
+    "--no-weights": {"help": "leave out the weights of final runs, which are most of it", "action": "store_true"},
     "--claims": option("file that lists the numbers", Path("docs/claims.yaml")),
     "run": {"help": "the run's key, or its beginning"},
     "images": {"help": "image files, and folders of them", "nargs": "+", "type": Path},
@@ -111,6 +115,8 @@ COMMANDS = {
         "path --minutes --turns --mirror --set --label --runs --reports --jobs",
     ),
     "verify": ("read every file of a ledger and name what was damaged or edited", "ledger"),
+    "merge": ("put ledgers of several machines into one; same runs must be the same bytes", "sources --into"),
+    "archive": ("write a ledger as one file, which merge reads", "ledger --out --no-weights"),
     "verify-docs": ("compute the numbers of README and docs again from the committed results", "--claims"),
     "export": ("hand a final run over: weights, a file that torch alone can run, a model card", "run --runs --out"),
     "predict": (
@@ -134,6 +140,8 @@ OPENING = {
     "Looking at the images in {path} ...": "probe",
     "Reading the ledger {runs} ...": "tables report wandb-report",
     "Reading the run {run} of {runs} ...": "export predict",
+    "Reading all of {ledger} ...": "archive",
+    "Reading all that is to be merged into {into} ...": "merge",
     "Reading {claims} and the results it names ...": "verify-docs",
     "Reading models, policies and tasks ...": "variants",
 }
