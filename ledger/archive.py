@@ -61,18 +61,17 @@ def _files(root: Path, keys: list[str], weights: bool) -> Iterator[tuple[str, by
 
 def unpack_archive(file: Path, folder: Path) -> Path:
     """The ledger that the archive holds, unpacked into the folder. Raises UserError for what is not a whole archive."""
-    what = f"{file}: is not an archive of a ledger, as `archive` writes it"
     try:
         with lzma.LZMAFile(file) as packed:
             with tarfile.open(fileobj=packed, mode="r|") as tar:
                 for member in tar:
                     if not member.isfile() or not member.name.startswith((f"{TOP}/runs/", f"{TOP}/studies/")):
-                        raise UserError(f"{what}: it holds {member.name!r:.80}")
+                        raise tarfile.ReadError(f"it holds {member.name!r:.80}")
                     tar.extract(member, folder, filter="data")
             while packed.read(PIECE):  # to the end, where the checksum is
                 pass
     except EOFError:
         raise UserError(f"{file}: was cut short; copy it again") from None
-    except (lzma.LZMAError, tarfile.TarError) as error:
-        raise UserError(f"{what}, or was damaged ({error})") from None
+    except (lzma.LZMAError, tarfile.TarError, ValueError) as error:
+        raise UserError(f"{file}: is not an archive of a ledger, or was damaged ({error})") from None
     return folder / TOP

@@ -76,6 +76,8 @@ class Merging:
     def add(self, root: Path, called: Path) -> None:
         """Take what is new in the ledger at root. Raises UserError where it contradicts what is there."""
         audit, source = sound(root, called), Ledger(root, read_only=True)
+        if not audit.runs:
+            raise UserError(f"from: {called} holds no run; {NOTHING}")
         known = {key: folder for key in audit.runs if (folder := self._folder(key))}
         if conflicts := [text for key in known if (text := _difference(known[key], source.folder(key)))]:
             more = f" (and {count(len(conflicts) - 1, 'other run')} so)" if conflicts[1:] else ""
@@ -94,6 +96,11 @@ class Merging:
                 whole = united(mine, theirs)
             except Misfit as misfit:
                 raise UserError(f"{called}/studies/{name}/study.json: {misfit}; {NOTHING}") from None
+            except (LookupError, TypeError, ValueError, AttributeError) as fault:
+                lacks = (
+                    f"it, or that of {self.ledger.root}, lacks what it should hold ({type(fault).__name__}: {fault})"
+                )
+                raise UserError(f"{called}/studies/{name}/study.json: {lacks}; {NOTHING}") from None
             if whole != mine:
                 self.studies[name] = whole
         self.runs |= new

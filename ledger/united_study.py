@@ -29,19 +29,19 @@ def united(mine: Manifest, theirs: Manifest) -> dict[str, Any]:
     _agree("task ", OF_TASK, mine["task"], theirs["task"])
     seeds, more = _seeds(mine), _seeds(theirs)
     arms, others = ({(arm["pose"], arm["variant"]): arm for arm in each["arms"]} for each in (mine, theirs))
-    all_seeds = sorted({*seeds, *more})
+    first, end = min(seeds.start, more.start), max(seeds.stop, more.stop)
     if seeds == more:
         both = {name: _further(arms[name], others[name]) for name in arms if name in others}
     elif arms.keys() != others.keys():
         raise Misfit("has other variants and other final seeds: some variants would lack seeds that others have")
-    elif len(all_seeds) != all_seeds[-1] - all_seeds[0] + 1:
+    elif max(seeds.start, more.start) > min(seeds.stop, more.stop):
         raise Misfit(f"has final seeds {_span(more)}, and here are {_span(seeds)}: those between them are missing")
     else:
         per_seed = mine.get("tuning") == "per_seed"
         both = {name: _of_all_seeds(arms[name], others[name], seeds, more, per_seed) for name in arms}
-    whole = {**mine, "arms": list({**arms, **others, **both}.values()), "num_finals": len(all_seeds)}
-    if "first_seed" in mine and all_seeds:
-        whole["first_seed"] = all_seeds[0]
+    whole = {**mine, "arms": list({**arms, **others, **both}.values()), "num_finals": end - first}
+    if "first_seed" in mine:
+        whole["first_seed"] = first
     whole |= {name: {**theirs.get(name, {}), **mine[name]} for name in ("found", "spaces") if name in mine}
     if mine.get("claims"):
         whole["claims"] = _claims(mine["claims"], theirs.get("claims") or {})
@@ -49,7 +49,7 @@ def united(mine: Manifest, theirs: Manifest) -> dict[str, Any]:
         whole["source"] = _alike(mine["source"], theirs.get("source") or {})
     if mine.get("first"):
         changed = [each["first"] for each in (mine, theirs) if not _is_as_planned(each)]
-        whole["first"] = changed[0] if changed else {name: whole[name] for name in mine["first"]}
+        whole["first"] = changed[0] if changed else {name: whole.get(name) for name in mine["first"]}
     return whole
 
 
@@ -116,4 +116,4 @@ def _alike(mine: Manifest, theirs: Manifest) -> dict[str, Any]:
 
 
 def _is_as_planned(manifest: Manifest) -> bool:
-    return all(manifest.get(name) == value for name, value in manifest.get("first", {}).items())
+    return all(manifest.get(name) == value for name, value in (manifest.get("first") or {}).items())

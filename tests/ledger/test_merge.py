@@ -191,6 +191,7 @@ OTHERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "alpha": (set_in("claims", "alpha", 0.1), "its claims' alpha is 0.1, and here 0.05"),
     "space": (set_in("arms", 0, "space", {}), "its cnn's space is {}, and here"),
     "format": (set_in("format", RESULT_FORMAT - 1), f"its format is {RESULT_FORMAT - 1}, and here"),
+    "hostile": (lambda study: study["claims"].pop("family"), "lacks what it should hold (KeyError: 'family')"),
     "gap": (lambda study: study.update(first_seed=4), "has final seeds 4 to 4, and here are 1 to 1"),
     "both": (lambda study: study["arms"].pop(), "has other variants and other final seeds"),
     "run": (lambda study: study.update(first_seed=1), "lists runs of cnn that the study here has not"),
@@ -268,6 +269,8 @@ def test_what_is_no_ledger_and_itself_are_refused(two: tuple[Path, Path], capsys
     assert f"{foreign} is not a ledger" in refused([foreign], new, capsys)
     assert "there is no ledger at" in refused([into.with_name("nowhere")], new, capsys)
     assert "there is no ledger at" in refused([new], new, capsys)
+    (new / "runs").mkdir(parents=True)
+    assert f"from: {new} holds no run" in refused([new], into, capsys)
     with only_sweep_of(half):
         assert f"another sweep is at work in {half} since" in refused([half], into, capsys)
     with only_sweep_of(into):

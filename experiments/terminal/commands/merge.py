@@ -8,6 +8,6 @@ from ledger.plain_text import plain
 def main(options: Namespace) -> int:
     from ledger.merging import merge
 
-    for line in merge(options.sources, options.into):
+    for line in merge(options["from"], options.into):
         print(plain(line))
     return 0
