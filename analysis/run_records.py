@@ -48,7 +48,7 @@ class Runs:
             self.tasks.setdefault(get(run_file, run, "task.content_hash", str), key)
             self.protocol_of.setdefault(protocol_hash, get(run_file, run, "config.protocol", dict))
             get(run_file, run, "config.protocol.epochs", int)
-            rows.append(row | _run_row(run_file, run) | _cost_row(run_file.with_name("cost.json")))
+            rows.append(row | run_row(run_file, run) | cost_row(run_file.with_name("cost.json")))
         return rows
 
 
@@ -60,7 +60,8 @@ def _check_run(file: Path, run: dict[str, Any], key: str, stage: str) -> None:
         raise UserError(f"{file}: is a {found} run, but its study lists it as a {stage} run")
 
 
-def _run_row(file: Path, run: dict[str, Any]) -> dict[str, Any]:
+def run_row(file: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """How the run of that run.json ended, its hyper-parameters and its scores."""
     row: dict[str, Any] = {"status": get(file, run, "status", str), "error": run.get("error")}
     row["seed"] = get(file, run, "config.seed", int)
     for owner in HYPER_PARAMETERS:
@@ -89,7 +90,8 @@ def _transformer_row(transformer: dict[str, Any]) -> dict[str, Any]:
     return {name: values.get(name.removeprefix("transformer.")) for name in names}
 
 
-def _cost_row(file: Path) -> dict[str, Any]:
+def cost_row(file: Path) -> dict[str, Any]:
+    """What that cost.json says of time and machine; nothing where it is not there."""
     if not is_there(file):
         return {}
     cost = read_record(file)

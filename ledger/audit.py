@@ -109,6 +109,8 @@ class Audit(Checked):
         if old := [key for key, run in self.runs.items() if run.is_old]:
             without = "without checksums, as older versions made them: only what they say was checked"
             self.notes.append(f"{count(len(old), 'run')} {without}{_such_as(old)}")
+        if light := [key for key, run in self.runs.items() if run.is_light]:
+            self.notes.append(f"{count(len(light), 'run')} without weights, which an archive left out{_such_as(light)}")
 
     def _miss_runs(self) -> None:
         """Runs that were made and are gone, but for those that are being made again."""
@@ -254,6 +256,22 @@ def audit(root: Path, on_run: Callable[[int, int], None] = lambda done, total: N
     audited = Audit(root)
     audited.look_through(on_run)
     return audited
+
+
+def sound(root: Path, called: Path) -> Audit:
+    """The audit of a ledger of which all that is there is as it was written. called: what messages call it.
+
+    Raises UserError for any other. Runs that were made and are gone do not matter to those that are there.
+    """
+    found = audit(root)
+    if wrong := [each for each in found.findings if each.path.removeprefix("runs/") not in found.lost]:
+        path, kind, what, todo = wrong[0]
+        more = f" (and {count(len(wrong) - 1, 'other finding')})" if wrong[1:] else ""
+        hint = (
+            todo if kind == "newer" else f"`{program()} verify {root}` says more" if root == called else "get it again"
+        )
+        raise UserError(f"{called}/{path}: {kind}: {what}{more}; {hint}")
+    return found
 
 
 def _disagreements(study: dict[str, Any], runs: dict[str, CheckedRun]) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import Any
 from ledger.config import sha256_of
 
 SUMS = "SHA256SUMS"
+WEIGHTS, LEFT_OUT = "weights.safetensors", "weights.left_out"
+"""A run has the second, an empty file, where an archive has left out the first; SHA256SUMS still has its hash."""
 
 
 def write_sums(files: Mapping[str, bytes]) -> bytes:

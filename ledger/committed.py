@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ledger.checksums import SUMS, digest_fits, fits
+from ledger.checksums import LEFT_OUT, SUMS, digest_fits, fits
 from ledger.config import RESULT_FORMAT
 from ledger.errors import UserError, remedy
 from ledger.forms import is_whole, misfit, shown
@@ -48,6 +48,12 @@ def read_committed(path: Path) -> bytes:
     if sums is not None and not fits(path.name, content, sums):
         raise not_as_committed(path, f"was damaged or edited: it does not fit {SUMS}")
     return content
+
+
+def read_run(folder: Path) -> dict[str, bytes]:
+    """All files of a run by name, in order. Raises UserError as `read_committed` does."""
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return {path.name: (read_as_it_is if path.name in (SUMS, LEFT_OUT) else read_committed)(path) for path in paths}
 
 
 def is_there(path: Path) -> bool:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ledger.checksums import SUMS, read_sums, with_digest, write_sums
+from ledger.checksums import LEFT_OUT, SUMS, WEIGHTS, read_sums, with_digest, write_sums
 from ledger.committed import not_as_committed, read_as_it_is, read_committed, read_json, read_manifest, read_record
 from ledger.errors import UserError, remedy
 from ledger.files import flush_folder, process_is_alive, to_json, write_atomically
@@ -83,7 +83,8 @@ class Ledger:
         except ValueError:
             raise not_as_committed(sums, "was damaged or edited: it is not a list of checksums") from None
         for name in names:
-            read_committed(sums.with_name(name))
+            if name != WEIGHTS or not sums.with_name(LEFT_OUT).exists():
+                read_committed(sums.with_name(name))
 
     def commit(self, key: str, files: Mapping[str, bytes]) -> None:
         """Put a finished run into the ledger, whole, with the checksums of its files.
@@ -91,13 +92,17 @@ class Ledger:
         A run that is there already stays as it is; what is left of one without its run.json goes.
         Raises Unwritable where that cannot be; nothing of it is left then.
         """
+        self.put(key, {**files, SUMS: write_sums(files)})
+
+    def put(self, key: str, files: Mapping[str, bytes]) -> None:
+        """The same of a run that was committed elsewhere, with what checksums it has."""
         temporary = self.root / "runs" / f".{key}.{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             if self.folder(key).is_dir() and key not in self:  # in this order: another process may commit it now
                 self.remove(key)
             temporary.mkdir()
-            for name, content in {**files, SUMS: write_sums(files)}.items():
+            for name, content in files.items():
                 with open(temporary / name, "wb") as file:
                     file.write(content)
                     file.flush()
@@ -166,7 +171,15 @@ class Ledger:
         Checkpoints stay while they can be of use: those of runs in progress, and those of runs that a study lists and
         that the ledger lacks.
         """
-        places = (".probe.*", ".sweep.holder.*", "runs/.*", "studies/*/.*", "running/*", "wandb/logged/.*")
+        places = (
+            ".probe.*",
+            ".sweep.holder.*",
+            ".archive.*",
+            "runs/.*",
+            "studies/*/.*",
+            "running/*",
+            "wandb/logged/.*",
+        )
         for entry in [path for place in places for path in self.root.glob(place)]:
             if "." not in entry.name:
                 continue  # checkpoints

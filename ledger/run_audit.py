@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from ledger.agreement import disagreements
-from ledger.checksums import SUMS, read_sums
+from ledger.checksums import LEFT_OUT, SUMS, WEIGHTS, read_sums
 from ledger.committed import newer_format, parse_json
 from ledger.config import RESULT_FORMAT
 from ledger.errors import UserError
@@ -23,7 +23,7 @@ from ledger.forms import FORMS, is_key, misfit
 Kind = Literal["damaged", "unreadable", "edited", "missing", "extra", "newer"]
 ALWAYS = ("run.json", "history.json", "cost.json")
 """Files that every run has."""
-TENSORS = ("weights.safetensors", "predictions.safetensors", "maps.safetensors")
+TENSORS = (WEIGHTS, "predictions.safetensors", "maps.safetensors")
 KNOWN = {*ALWAYS, *TENSORS, "robustness.json", "transformer.png"}
 GONE = "was committed with the run and is gone"
 UPDATE = "update stn-bench, and ask again"
@@ -65,11 +65,13 @@ class Checked:
 class CheckedRun(Checked):
     """record: what run.json holds, if all is well with the run. is_old: of a version that wrote no checksums.
 
+    is_light: that an archive has left out its weights.
     is_copy: that it is not a run, but a copy of one under another name, or has a name that no run has.
     """
 
     record: dict[str, Any] | None = None
     is_old: bool = False
+    is_light: bool = False
     is_copy: bool = False
 
 
@@ -79,6 +81,7 @@ def check_run(folder: Path) -> CheckedRun:
     contents = _read_all(run, folder)
     if any(finding.kind == "unreadable" for finding in run.findings):
         return run  # whether the others fit together is not known
+    run.is_light = contents.pop(LEFT_OUT, None) is not None
     parsed = {name: _parse(folder / name, content) for name, content in contents.items()}
     record, problem = parsed.get("run.json", (None, ""))
     again = f"delete {folder}; the same `make sweep` makes the run again"
@@ -96,6 +99,8 @@ def check_run(folder: Path) -> CheckedRun:
         run.find(SUMS, "damaged", "is not a list of checksums", again)
         return run
     for name in sorted((sums.keys() or set(ALWAYS)) - contents.keys()):
+        if run.is_light and name == WEIGHTS:
+            continue
         run.find(name, "missing", GONE, again)
     for name, content in contents.items():
         problem = parsed[name][1]
@@ -109,16 +114,17 @@ def check_run(folder: Path) -> CheckedRun:
             run.find(name, "newer", problem, UPDATE)
         elif problem:
             run.find(name, "damaged", problem, again)
-    values = {name: parsed[name][0] for name in contents}
+    values: dict[str, Any] = {WEIGHTS: None} if run.is_light else {}
+    values |= {name: parsed[name][0] for name in contents}
     if not has_sums:
         cost = values.get("cost.json")
         run.is_old = not (isinstance(cost, dict) and cost.get("sums") == SUMS)
         if not run.is_old:
             run.find(SUMS, "missing", GONE, again)
         # A network that diverged late may have such numbers, too: only where there is no checksum do they tell damage.
-        arrays = values.get("weights.safetensors") or {}
+        arrays = values.get(WEIGHTS) or {}
         if bad := [name for name, array in arrays.items() if not np.isfinite(array).all()]:
-            run.find("weights.safetensors", "damaged", f"{bad[0]!r} holds numbers that are not finite", again)
+            run.find(WEIGHTS, "damaged", f"{bad[0]!r} holds numbers that are not finite", again)
     if all(finding.kind == "extra" for finding in run.findings):
         contradictions = list(disagreements(folder.name, values))
         for name, what in contradictions:

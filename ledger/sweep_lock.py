@@ -7,6 +7,7 @@ system knows no locks, filelock would make do with a file that outlives a killed
 
 import datetime
 import errno
+import fcntl
 import json
 import os
 import socket
@@ -61,6 +62,30 @@ def only_sweep_of(root: Path) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def no_sweep_of(root: Path) -> Iterator[None]:
+    """Keep sweeps from the ledger at root while it is read. Changes nothing there, and needs no right to.
+
+    Raises UserError if a sweep holds it.
+    """
+    try:
+        descriptor = os.open(root / LOCK, os.O_RDONLY)
+    except OSError:  # no sweep has begun there
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _is_held(root, _read(root / HOLDER), "wait for it") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:  # where there are none, no sweep works
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _acquire(root: Path) -> FileLock:
     lock, deadline = FileLock(root / LOCK, fallback_to_soft=False), time.monotonic() + PATIENCE_S
     while True:
@@ -70,10 +95,12 @@ def _acquire(root: Path) -> FileLock:
         except Timeout:
             holder = _read(root / HOLDER)
             if time.monotonic() > deadline or (holder and _may_live(holder)):
-                who = f"{root}{_describe(holder) if holder else ''}"
-                hint = "wait for it, or give RUNS= another folder"
-                raise UserError(f"runs: another sweep is at work in {who}; {hint}") from None
+                raise _is_held(root, holder, "wait for it, or give RUNS= another folder") from None
         time.sleep(0.05)
+
+
+def _is_held(root: Path, holder: dict[str, Any] | None, hint: str) -> UserError:
+    return UserError(f"runs: another sweep is at work in {root}{_describe(holder) if holder else ''}; {hint}")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from experiments.images.poses import posed_px
 from experiments.images.tasks.reading import ToRgb
 from experiments.networks.network import Batch, Network
 from experiments.networks.variants import DEFAULT_BACKBONE, assemble, parse_variant
+from ledger.checksums import LEFT_OUT
 from ledger.config import Fit, Protocol, RunConfig
 from ledger.errors import UserError, nearest
 from ledger.ledger import Ledger
@@ -105,6 +106,8 @@ def load_trained(ledger: Ledger, name: str) -> Trained:
     config, folder = record["config"], ledger.folder(key)
     file = folder / "weights.safetensors"
     if not file.exists():
+        if (folder / LEFT_OUT).exists():
+            raise UserError(f"run: the weights of {key} were left out of the archive that it came from")
         what = f"is a {config['stage']}" if config["stage"] != "final" else f"is {record['status']}"
         raise UserError(f"run: {key} {what} and has no weights; only completed final runs keep them")
     variant = replace(parse_variant(config["variant"]), backbone_options={})  # what it started from has no say now

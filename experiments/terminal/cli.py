@@ -75,6 +75,10 @@ OPTIONS = {
     "--rerun": option("make so many of its runs again, drawn at random, and compare every byte", 0),
     "verify --seed": option("of the draw; another one each time if not given", type=int),
     "verify --data": option("folder of images that runs were made of, where the cache has them no more", type=Path),
+    "from": {"help": "ledgers, or archives of them", "nargs": "+", "type": Path},
+    "--into": option("the ledger to put them in", Path("runs")),
+    "archive --out": option("file to write, .tar.xz", Path("ledger.tar.xz")),
+    "--no-weights": {"help": "leave out the weights of final runs, which are most of it", "action": "store_true"},
     "--claims": option("file that lists the numbers", Path("docs/claims.yaml")),
     "run": {"help": "the run's key, or its beginning"},
     "images": {"help": "image files, and folders of them", "nargs": "+", "type": Path},
@@ -123,6 +127,8 @@ COMMANDS = {
         "read every file of a ledger and name what was damaged or edited; --rerun makes some of its runs again",
         "ledger --rerun --seed --data --jobs",
     ),
+    "merge": ("put ledgers of several machines into one; same runs must be the same bytes", "from --into"),
+    "archive": ("write a ledger as one file, which merge reads", "ledger --out --no-weights"),
     "verify-docs": ("compute the numbers of README and docs again from the committed results", "--claims"),
     "export": ("hand a final run over: weights, a file that torch alone can run, a model card", "run --runs --out"),
     "predict": (
@@ -146,6 +152,8 @@ OPENING = {
     "Looking at the images in {path} ...": "probe",
     "Reading the ledger {runs} ...": "tables report wandb-report",
     "Reading the run {run} of {runs} ...": "export predict",
+    "Reading all of {ledger} ...": "archive",
+    "Reading all that is to be merged into {into} ...": "merge",
     "Reading {claims} and the results it names ...": "verify-docs",
     "Reading models, policies and tasks ...": "variants",
 }

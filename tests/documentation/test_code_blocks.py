@@ -25,6 +25,7 @@ NOT_RUN = {
         "sbatch docs/slurm/sweep.sbatch": "needs Slurm",
     },
     "docs/index.md": {"make probe": "ten minutes"},
+    "docs/ledger.md": {".venv/bin/stn-bench merge": "it needs the ledgers of two machines"},
     "docs/probe.md": {"make probe": "ten minutes"},
     "docs/wandb.md": {"make sync": "needs a W&B account"},
 }

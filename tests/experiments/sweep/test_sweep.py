@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ from optuna.storages.journal import JournalFileBackend
 from experiments.runs.run import Job
 from experiments.sweep.sweep import Sweep
 from experiments.terminal.cli import main
+from ledger.archive import write_archive
 from ledger.config import Optim
 from ledger.ledger import Ledger
+from ledger.merging import merge
 from tests.support.command_line import contents, run, stamps, start, wait_for
 from tests.support.tiny_study import NUM_RUNS, STUDY, TINY, HereAndNow, plan_of, sweep_here, tables, write_sweep
 
@@ -272,11 +273,10 @@ def test_more_trials_keep_those_that_are_there(undisturbed: Done, tmp_path: Path
 
 @pytest.mark.long
 def test_a_variant_added_to_a_shipped_ledger_is_all_that_is_trained(undisturbed: Done, tmp_path: Path) -> None:
-    """From an archive without weights, as docs/results/ has them, and paired with the seeds that are there."""
-    archive = shutil.make_archive(str(tmp_path / "ledger"), "xztar", undisturbed.folder, "runs")
-    shutil.unpack_archive(archive, tmp_path, filter="data")
-    for weights in (tmp_path / "runs").rglob("weights.safetensors"):
-        weights.unlink()
+    """From an archive without weights, and paired with the seeds that are there."""
+    write_archive(undisturbed.ledger.root, archive := tmp_path / "ledger.tar.xz", weights=False)
+    merge([archive], tmp_path / "runs")
+    assert not list((tmp_path / "runs").rglob("weights.safetensors"))
     executor = HereAndNow()
     variants = [*TINY["variants"], {"variant": "cnn+flip_crop", "baseline": "cnn"}]
     sweep_here(tmp_path, executor, variants=variants)
