@@ -1,20 +1,19 @@
 """What a study is, and how sweep.yaml says it: task, poses, variants, protocol, search, budgets."""
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-from unicodedata import category, normalize
 
 from experiments.study.claims import read_claims
 from experiments.study.factor import Factor, read_factor
 from experiments.study.ladder import Ladder, read_ladder
 from experiments.study.overrides import GIVEN, SEARCHED, read_overrides, recorded, with_overrides
 from experiments.study.search_space import Parameter, read_space
+from experiments.study.slug import slug
 from experiments.study.sweep_file import Section, read_mapping
 from ledger.config import Protocol
 from ledger.errors import UserError, nearest
@@ -30,8 +29,6 @@ _OF_BOTH = ("task", "group", "poses", "test_pose", "variants", "claims", "protoc
 """Keys of the file's top that a budget may have as well."""
 _TOP = ("name", *_OF_BOTH, "search", "wandb")
 """All of them, but for the budgets."""
-MAX_SLUG = 48
-"""Characters of a file's name that a task's label makes."""
 MAX_ARMS = 5000
 """Far more than anybody trains."""
 
@@ -156,33 +153,6 @@ class Study:
     def full_name(self, label: str) -> str:
         """The name of its folder in the ledger and of its group in W&B, on images of that label."""
         return f"{self.name}-{slug(label)}-{self.budget}"
-
-
-def slug(label: str) -> str:
-    """The label as a part of a file's name: its letters and digits, of any script, in at most 48 characters.
-
-    Digits of the label's hash follow where others may come to the same: its end was cut off, or symbols such as emoji
-    left out; spaces and punctuation make no difference.
-    """
-    text = normalize("NFC", normalize("NFD", label).casefold())
-    name = re.sub("-+", "-", "".join(each if _is_part_of_word(each) else "-" for each in text)).strip("-")
-    short = _cut(name, MAX_SLUG)
-    symbols = any(not each.isascii() and category(each)[0] not in "LMNPZ" for each in text)
-    if name and short == name and not symbols:
-        return name
-    digits = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:6]
-    return f"{_cut(name, MAX_SLUG - 7) or 'task'}-{digits}"
-
-
-def _is_part_of_word(character: str) -> bool:
-    """Letters of many scripts are written with marks, which no variation of an emoji is."""
-    is_mark = category(character) in ("Mn", "Mc") and not "\ufe00" <= character <= "\ufe0f"
-    return character.isalnum() or is_mark
-
-
-def _cut(name: str, num: int) -> str:
-    """Its first characters, in no more than three bytes each, since file systems count those."""
-    return name[:num].encode()[: 3 * num].decode(errors="ignore").strip("-")
 
 
 def load_study(

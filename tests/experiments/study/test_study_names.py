@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from analysis.formats.latex import _label
 from analysis.formats.table import Table
-from experiments.study.study import MAX_SLUG, slug
+from experiments.study.slug import MAX_SLUG, slug
 from experiments.terminal.cli import main
 from ledger.ledger import Ledger
 from tests.support.image_folders import make_parts
