@@ -49,6 +49,7 @@ _OPTIONS = {
 """The words on a transformer's options, by name and value; "" stands for any value but the default."""
 _PROTOCOL = {
     "image_px": "Side of an image, pixels",
+    "fit": "How pictures become squares",
     "train_images": "Training images",
     "val_images": "Validation images",
     "test_images": "Test images",
