@@ -35,7 +35,7 @@ RESTART_S, LONGEST_RESTART_S = 15.0, 240.0
 
 
 class Live:
-    """The process, for the replayer. What it does is neither waited for nor reported.
+    """The process, for the replayer. Nothing that trains waits for it, and its troubles are not reported.
 
     Args:
         environment: of the process: says where and as whom to log, and that all else goes into `scratch`.
