@@ -28,14 +28,14 @@ LOOK_S = 1.0
 """From one look at the runs in progress to the next."""
 SHORT_S = 3.0
 """A run that takes no longer is not worth opening: it is replayed at once."""
-LET_GO_S = 5.0
-"""For how long a run that is done may take to be closed."""
+LET_GO_S = 20.0
+"""For how long a run that is done may take to be closed: on cores that train, opening another one takes that long."""
 RESTART_S, LONGEST_RESTART_S = 15.0, 240.0
 """After its end the process is started again: after so long, then after twice that, and so on."""
 
 
 class Live:
-    """The process, for the replayer. What it does is neither waited for nor reported.
+    """The process, for the replayer. Nothing that trains waits for it, and its troubles are not reported.
 
     Args:
         environment: of the process: says where and as whom to log, and that all else goes into `scratch`.

@@ -227,6 +227,7 @@ def test_a_server_away_in_the_middle_costs_seconds(tmp_path: Path, server: Serve
 
 def test_short_runs_are_replayed_only(tmp_path: Path, server: Server) -> None:
     training = Training(tmp_path)
+    training.record["task"]["classes"] = ["more than the pipe holds"] * 10_000
     with training.tracker("online") as tracker:
         training.commit()
         tracker.log(KEY)
