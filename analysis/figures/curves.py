@@ -47,13 +47,14 @@ def curves_figure(findings: Findings) -> Figure:
 
 
 def moving_curves(findings: Findings) -> dict[str, Any]:
-    """What script.js draws in the figure's place, as JSON has it; nothing where no run has a history.
+    """What curves.js draws in the figure's place, as JSON has it; nothing where no run has a history.
 
+    note: which variants these are, where there is no room for all. chance: in words. most: lines that one panel holds.
     scores: label and chance level (None where there is none) of each that there is. lines: pose, variant, model, number
     of runs, and the look in panels of one model (`apart`) and in one for all (`together`): colour and dashes. In the
     order of the scores, `curves`: x, mean, half width, single seeds in its place, and x and y of runs that were lost.
     """
-    rows, _ = _rows(findings)
+    rows, note = _rows(findings)
     scores, chance = _scores(findings, rows), chance_line(findings.study)
     names = [name for name in SCORES if scores[name].notna().any()]
     variants = [row.variant for row in rows]
@@ -72,7 +73,8 @@ def moving_curves(findings: Findings) -> dict[str, Any]:
     ]
     levels = [100 * chance[1] if chance and "accuracy" in name else None for name in names]
     shown = [{"label": SCORES[name], "chance": level} for name, level in zip(names, levels, strict=True)]
-    return {"scores": shown, "lines": lines, "chance": chance[0] if chance else "", "most": TOGETHER} if names else {}
+    about = {"note": note, "chance": chance[0] if chance else "", "most": TOGETHER}
+    return about | {"scores": shown, "lines": lines} if names else {}
 
 
 def _rows(findings: Findings) -> tuple[list[Row], str]:

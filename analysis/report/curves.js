@@ -139,7 +139,7 @@ function drawPanel(panel, title, lines, others, { score, index, x, y, look }) {
 }
 
 function makeCurves(figure) {
-  const { scores, lines, chance, most } = JSON.parse(figure.dataset.curves);
+  const { scores, lines, chance, most, note } = JSON.parse(figure.dataset.curves);
   const still = figure.querySelector(".scroll");
   const variants = [...new Set(lines.map(({ variant }) => variant))];
   const poses = [...new Set(lines.map(({ pose }) => pose))];
@@ -177,6 +177,7 @@ function makeCurves(figure) {
   }
   const panels = made(curves, "div", "panels");
   const legend = made(curves, "p", "note", "Point at a line for its values; in a panel, arrow keys do the same.");
+  if (note) legend.append(` Here are ${note}.`);
   const chanceWords = document.createTextNode("");
   legend.append(chanceWords);
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from analysis.figures.dark import PAPER, for_any_light
+from analysis.figures.dark import PAPER
 from analysis.findings import find
-from analysis.report.page import picture, report_html, write_report
+from analysis.report.page import Picture, picture, report_html, write_report
 from tests.support.browser import PROGRAM, Browser
 from tests.support.drawn_figures import study_of
 from tests.support.synthetic_ledger import STUDY, TASK, write_arm, write_study
@@ -123,12 +123,12 @@ def test_figures_are_dark_in_the_dark_and_not_on_paper(browser: Browser, tmp_pat
     """Drawings have a dark form; what is pixels only is dimmed."""
     findings = study_of(tmp_path / "runs", {"cnn": [0.50, 0.52, 0.54], "stn_affine": [0.60, 0.62, 0.63]})
     written = write_report(findings, tmp_path / "out")
-    svg, pixels = (tmp_path / "out" / "ablation.svg").read_bytes(), io.BytesIO()
+    page, pixels = written.read_text(), io.BytesIO()
+    assert 'data-curves="{' in page
+    source = page.partition('id="figure-ablation"')[2].partition('src="')[2].partition('"')[0]
     Image.new("RGB", (1800, 900), "white").save(pixels, "png")
-    pictures = [
-        picture("ablation", "Drawn", for_any_light(svg), pixels.getvalue()),
-        picture("curves", "Pixels", svg + b" " * 400_000, pixels.getvalue()),
-    ]
+    large = b"<svg>" + b" " * 400_000
+    pictures = [Picture("ablation", "Drawn", source, (900, 450)), picture("curves", "Pixels", large, pixels.getvalue())]
     written.write_text(report_html(findings, pictures))
     browser.open(written)
     browser.run("document.querySelectorAll('img').forEach(each => { each.loading = 'eager'; })")

@@ -67,6 +67,13 @@ def test_numbers_are_those_of_the_runs(report: Path) -> None:
     assert len({tuple(line["together"]) for line in data["lines"]}) == len(ACCURACIES)
 
 
+def test_it_says_what_it_leaves_out(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.figures.curves.MAX_LINES", 2)
+    data = moving_curves(find(report.parent, STUDY))
+    assert [line["variant"] for line in data["lines"]] == ["stn_affine", HOSTILE]
+    assert data["note"] == "the 2 most accurate of 5 variants"
+
+
 def point_at(browser: Browser, x_share: float, y_share: float, panel: int = 1) -> None:
     x, y = browser.run(
         f"(() => {{ const svg = document.querySelector('.panel:nth-child({panel}) svg');"
