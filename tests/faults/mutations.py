@@ -223,6 +223,20 @@ MUTATIONS = (
         "tests/experiments/images/test_task_cifar10.py::test_wrong_checksum",
     ),
     Mutation(
+        "runs of other bytes are merged",
+        "ledger/merging.py",
+        "for key in known if (text := ",
+        "for key in () if (text := ",
+        "tests/ledger/test_merge.py::test_the_same_run_with_other_bytes_is_a_conflict",
+    ),
+    Mutation(
+        "a ledger's archive is not read to its end",
+        "ledger/archive.py",
+        "            while packed.read(PIECE):",
+        "            while False:",
+        "tests/ledger/test_archive.py::test_one_that_was_cut_short_is_refused_wherever",
+    ),
+    Mutation(
         "the checksum of a file of images is not compared",
         "experiments/images/tasks/downloads.py",
         "    if digest.hexdigest() != checksum:\n",
