@@ -141,6 +141,11 @@ ELSEWHERE: dict[str, tuple[str, Callable[[Any], object], str]] = {
         set_in("config", "variant", "capsules"),
         "have settings that this version does not know",
     ),
+    "pose": (
+        "run.json",
+        set_in("config", "pose", "upside_down"),
+        "have settings that this version does not know",
+    ),
     "epochs": (
         "run.json",
         set_in("config", "protocol", "epochs", -1),
