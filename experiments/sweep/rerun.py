@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from experiments.images.poses import parse_pose
 from experiments.images.tasks import Say, load_task
 from experiments.images.tasks.cache import held
 from experiments.machine.device import prepare_device
@@ -86,7 +87,7 @@ def find_candidates(
         elif why := images.why_not(task, run.protocol.image_px):
             others[why] += 1
         else:
-            source = Source(task["name"], task["label"], run.protocol.image_px, cache, task["content_hash"])
+            source = Source(str(task.get("name")), task["label"], run.protocol.image_px, cache, task["content_hash"])
             jobs[key] = Job(run, key, source, scratch)
             seconds[key] = float(cost.get("seconds") or 0)
     return Candidates(jobs, seconds, others)
@@ -131,6 +132,8 @@ def _config(key: str, record: Record) -> RunConfig | None:
             }
         )
         build_policy(parse_variant(run.variant), run.policy)
+        for pose in filter(None, (run.pose, run.test_pose)):
+            parse_pose(pose)
     except (UserError, LookupError, TypeError):
         return None
     return run if run_key(run, record["task"]["content_hash"]) == key else None

@@ -3,7 +3,6 @@
 import json
 import os
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from experiments.runs.code import code_of
@@ -17,6 +16,8 @@ CHOICES = ("keep", "again")
 """What becomes of them: they count as they are, or are made again."""
 BEGIN, END = b'"code": {', b"}"
 """Around what cost.json says of the code, as it was written; there may be ten thousand of them to look at."""
+MAX_BYTES = 2**15
+"""Of a cost.json; more than one has."""
 MAX_NAMED = 8
 
 
@@ -47,6 +48,7 @@ class Stale:
 def find_stale(under_way: Sweep) -> Stale:
     """Looks at each finished run of the study once, and changes nothing."""
     stale, finished, seen = Stale(), set(under_way.finished()), set[str]()
+    runs = str(under_way.ledger.root / "runs")
     for arm in under_way.arms:
         for stage, protocol, keys in _stages(under_way, arm):
             run = make_run_config(arm.plan, protocol, arm.plan.defaults, stage=stage, seed=0, prune_below=())
@@ -56,7 +58,7 @@ def find_stale(under_way: Sweep) -> Stale:
                 if key not in finished or key in seen:
                     continue
                 seen.add(key)
-                if not (recorded := _recorded(os.path.join(under_way.ledger.root, "runs", key, "cost.json"))):
+                if not (recorded := _recorded(f"{runs}/{key}/cost.json")):
                     stale.num_unknown += 1
                     continue
                 if recorded not in known:
@@ -84,16 +86,16 @@ def _stages(under_way: Sweep, arm: Arm) -> list[tuple[Stage, Protocol, list[str]
 
 def _recorded(file: str) -> bytes:
     """What the file says of the code, in its own spelling; nothing where it does not."""
-    with suppress(OSError):
+    try:
         descriptor = os.open(file, os.O_RDONLY)
         try:
-            content = os.read(descriptor, 2**20)
+            content = os.read(descriptor, MAX_BYTES)
         finally:
             os.close(descriptor)
-        begin = content.find(BEGIN)
-        if begin >= 0:
-            return content[begin + len(BEGIN) - 1 : content.find(END, begin) + 1]
-    return b""
+    except OSError:
+        return b""
+    begin = content.find(BEGIN)
+    return content[begin + len(BEGIN) - 1 : content.find(END, begin) + 1] if begin >= 0 else b""
 
 
 def _changed(recorded: bytes, now: dict[str, str]) -> list[str]:

@@ -129,11 +129,21 @@ ELSEWHERE: dict[str, tuple[str, Callable[[Any], object], str]] = {
     "torch": ("cost.json", set_in("versions", "torch", "1.0"), "were made with torch 1.0, and here is "),
     "no torch": ("cost.json", lambda cost: cost["versions"].pop("torch"), "were made with torch none, and here is "),
     "Python": ("cost.json", set_in("versions", "python", "2.7.18"), "were made with python 2.7, and here is 3."),
+    "code": (
+        "cost.json",
+        lambda cost: cost["code"].update(stn="maps.py:000000000000"),
+        "were made before code changed that they depend on: stn/",
+    ),
     "format": ("run.json", set_in("format", 4), "are of format 4, and this version makes runs of format 5"),
     "failed": ("run.json", set_in("status", "failed"), "failed, which says nothing of their settings"),
     "variant": (
         "run.json",
         set_in("config", "variant", "capsules"),
+        "have settings that this version does not know",
+    ),
+    "pose": (
+        "run.json",
+        set_in("config", "pose", "upside_down"),
         "have settings that this version does not know",
     ),
     "epochs": (

@@ -17,10 +17,10 @@ from experiments.terminal.commands.plan import notes
 from ledger.audit import audit
 from ledger.ledger import Ledger
 from tests.faults.damage import edit, renew_sums
-from tests.support.command_line import contents
+from tests.support.command_line import contents, run
 from tests.support.tiny_study import NUM_RUNS, STUDY, HereAndNow, plan_of, sweep_here, write_sweep
 
-ELASTIC = "baselines/policies/affine.py"
+AFFINE = "baselines/policies/affine.py"
 
 
 @pytest.fixture(scope="module")
@@ -67,22 +67,22 @@ def test_none_is_stale_where_no_code_changed(made: Path) -> None:
 def test_plan_and_tables_name_what_is_stale_and_why(folder: Path) -> None:
     arm = replayed(folder).arms[1]
     for key in (arm.trials[0], *arm.finals):
-        made_by(folder, key, ELASTIC)
+        made_by(folder, key, AFFINE)
     under_way = replayed(folder)
     assert set(find_stale(under_way).keys) == {arm.trials[0], *arm.finals}
     assert (
         "3 finished runs were made before code changed that they depend on: stn_affine+affine (3). "
-        f"Changed: {ELASTIC}. They count as they are; `make sweep STALE=again` makes them again."
+        f"Changed: {AFFINE}. They count as they are; `make sweep STALE=again` makes them again."
     ) in [note.replace("upright/", "") for note in notes(under_way)]
     (note,) = code_notes(read_study(folder / "runs", STUDY))
-    assert note.startswith(f"Not all runs were made by the same code: {ELASTIC} changed in between")
+    assert note.startswith(f"Not all runs were made by the same code: {AFFINE} changed in between")
     assert not audit(folder / "runs").findings
 
 
 def test_runs_of_two_variants_that_share_no_changed_part_do_not_mix(folder: Path) -> None:
     first, second = replayed(folder).arms
     for key in second.keys:
-        made_by(folder, key, ELASTIC)
+        made_by(folder, key, AFFINE)
     assert not list(code_notes(read_study(folder / "runs", STUDY))), "all runs that depend on it are alike"
     for key in second.keys:
         made_by(folder, key, "experiments/runs/training.py")
@@ -116,6 +116,24 @@ def test_a_sweep_makes_them_again_where_it_is_asked_to(folder: Path) -> None:
     assert [job.key for job in executor.made] == [arm.finals[0]]
     assert not find_stale(replayed(folder)).keys
     assert contents(folder / "runs/runs", "run.json") == before, "the code did not really change"
+
+
+@pytest.mark.long
+def test_the_commands_say_what_is_stale_and_make_it_again(folder: Path) -> None:
+    write_sweep(folder)
+    key = replayed(folder).arms[1].finals[0]
+    made_by(folder, key, AFFINE)
+    stale = f"1 finished run was made before code changed that it depends on: upright/stn_affine+affine (1). {AFFINE}"
+    for command, ending in (
+        (["plan"], "They count as they are; `make sweep STALE=again` makes them again."),
+        (["sweep"], "They count as they are; `make sweep STALE=again` makes them again."),
+        (["sweep", "--stale=again"], "They will be made again."),
+    ):
+        done = run(*command, "--budget=smoke", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        said = " ".join(done.stdout.split())
+        assert stale.replace(f" {AFFINE}", f" Changed: {AFFINE}. {ending}") in said
+    assert "final seed 1" in done.stdout and not find_stale(replayed(folder)).keys
 
 
 def test_what_is_damaged_is_left_to_those_who_read_it(folder: Path) -> None:
