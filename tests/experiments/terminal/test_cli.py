@@ -198,7 +198,7 @@ def test_the_tutorials_own_protocol_is_a_config_file(here: Path, capsys: pytest.
 def test_variants_lists_everything_that_has_a_name(here, capsys, monkeypatch):
     assert main(["variants", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert set(report) == {"model", "backbone", "policy", "task", "pose"}
+    assert set(report) == {"model", "backbone", "library", "policy", "task", "pose"}
     assert {"cnn", "cnn_matched", "stn_affine"} <= set(report["model"])
     assert report["model"]["stn_affine"]["hyper-parameters"]["loc_lr_factor"] == 0.1
     assert report["model"]["stn_affine"]["choices"]["place"] == ["input", "feature", "shared"]
