@@ -40,6 +40,7 @@ class Estimate:
     by_run: the same by kind_of_run.
     num_done: runs that are in the ledger already.
     kept_epochs: of each run that was begun and can go on from a checkpoint.
+    kept_s: what these have done.
     left_s, wall_s: of all that is left, in one worker and in those there are.
     """
 
@@ -47,6 +48,7 @@ class Estimate:
     by_run: dict[RunKind, float]
     num_done: int
     kept_epochs: list[int]
+    kept_s: float
     left_s: float
     wall_s: float
 
@@ -76,13 +78,14 @@ def estimate(
     begun = {job.key: job.run for arm in sweep.arms for job in arm.jobs if job.key not in ledger}
     kept = [(epochs, run) for key, run in begun.items() if (epochs := latest_epoch(ledger.checkpoints(key)))]
     of_arms = zip(left, runs, strict=True)
-    left_s = sum(number * seconds for of_arm in of_arms for number, seconds in zip(*of_arm, strict=True))
-    left_s -= sum(by_run[kind_of_run(run)] * epochs / run.protocol.epochs for epochs, run in kept)
+    kept_s = sum(by_run[kind_of_run(run)] * epochs / run.protocol.epochs for epochs, run in kept)
+    left_s = sum(number * seconds for of_arm in of_arms for number, seconds in zip(*of_arm, strict=True)) - kept_s
     return Estimate(
         runs=runs,
         by_run=by_run,
         num_done=plan.num_runs - sum(map(sum, left)),
         kept_epochs=[epochs for epochs, _ in kept],
+        kept_s=kept_s,
         left_s=left_s,
         wall_s=left_s / num_workers,
     )

@@ -114,7 +114,7 @@ class SweepProgress(Progress):
         columns = (TextColumn("{task.fields[runs]}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         super().__init__(*columns, TextColumn("{task.fields[left]}"), console=console, disable=not console.is_terminal)
         self.ledger, self.study, self.tuned, self.expected_s = ledger, study, tuned or {}, expected.by_run
-        self.total_s, self.done_s = max(expected.left_s, 1e-9), 0.0
+        self.total_s, self.done_s = max(expected.kept_s + expected.left_s, 1e-9), 0.0
         self.num_runs, self.num_finished, self.num_workers = num_runs, expected.num_done, num_workers
         self.finished_expected_s = self.finished_actual_s = 0.0
         self._begun_s: dict[str, float] = {}

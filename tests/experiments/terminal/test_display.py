@@ -85,11 +85,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def progress_of(ledger: Marked, *, terminal: bool) -> SweepProgress:
-    """Of eight runs of 100 s."""
+def progress_of(ledger: Marked, *, terminal: bool, kept_s: float = 0.0) -> SweepProgress:
+    """Of eight runs of 100 s, of one of which so much was done before."""
     console = Console(file=StringIO(), force_terminal=terminal, width=100)
     by_run = {kind_of("upright", "cnn", "trial", 40, 9): 100.0}
-    expected = Estimate([[100.0]], by_run, num_done=0, kept_epochs=[], left_s=800.0, wall_s=200.0)
+    expected = Estimate([[100.0]], by_run, num_done=0, kept_epochs=[], kept_s=kept_s, left_s=800 - kept_s, wall_s=200.0)
     return SweepProgress(console, cast(Ledger, ledger), expected, num_runs=8, num_workers=4)
 
 
@@ -128,6 +128,14 @@ def test_a_trials_line_says_what_was_tried_and_whoever_watches_hears_how_far_the
     assert ledger.said == {}
     printed = progress.console.file.getvalue()  # type: ignore[attr-defined]
     assert "s  lr 0.0959, taps 3, affine.max_deg 30  3 min left" in printed
+
+
+def test_nothing_is_left_when_all_are_done_though_one_had_been_begun_before(clock: list[float]) -> None:
+    progress = progress_of(Marked(clock), terminal=False, kept_s=70.0)
+    for number, key in enumerate("abcdefgh", start=1):
+        assert progress.left_s(progress.done_s) > 0
+        progress.finish(finished(key), number)
+    assert progress.left_s(progress.done_s) == 0
 
 
 def test_looking_at_many_marks_takes_a_share_of_the_time(clock: list[float]) -> None:
