@@ -141,6 +141,7 @@ def card(trained: Trained) -> str:
     fixed = (f"fixed by the protocol `{record['protocol_hash']}`", config["protocol"])
     return TEMPLATES.get_template("card.md.jinja").render(
         trained=trained,
+        start=parse_variant(trained.variant).backbone_options.get("weights", "none"),
         task=record["task"],
         config=config,
         result=dict.fromkeys(SCORES.values()) | record["result"],

@@ -18,7 +18,7 @@ from experiments.images.tasks import Images, Task
 from experiments.images.tasks.whole_groups import choose_groups
 from experiments.machine.heartbeat import beat
 from experiments.networks.network import Batch
-from ledger.config import Protocol
+from ledger.config import Fit, Protocol
 from ledger.errors import UserError
 
 
@@ -186,6 +186,8 @@ def stratified(order_N: Tensor, labels_N: Tensor, num: int) -> tuple[Tensor, Ten
 def fit_to_task(protocol: Protocol, task: Task) -> tuple[Protocol, str]:
     """The protocol with the numbers of images that the task has, and a line on what had to shrink, or ''.
 
+    `fit` is its default where there is nothing to fit.
+
     Validation takes at most a fifth of the training part. Raises UserError if nothing would be left to train on.
     """
     if protocol.train_images == 1:
@@ -202,7 +204,8 @@ def fit_to_task(protocol: Protocol, task: Task) -> tuple[Protocol, str]:
             raise UserError(
                 f"group: {task.label} has too few groups to validate on: each has all training images of some class"
             )
-    fitted = replace(protocol, train_images=train_images, val_images=val_images, test_images=test_images)
+    fit: Fit = protocol.fit if task.name == "folder" else "crop"  # the others are square: nothing is to be fitted
+    fitted = replace(protocol, train_images=train_images, val_images=val_images, test_images=test_images, fit=fit)
     names = ("train_images", "val_images", "test_images")
     numbers = [(name.removesuffix("_images"), getattr(protocol, name), getattr(fitted, name)) for name in names]
     shrunk = [f"{name} {wanted:,} -> {there:,}" for name, wanted, there in numbers if wanted > there]

@@ -52,7 +52,8 @@ def train(
     total_steps = num_steps(len(images), protocol.batch_size, protocol.epochs)
     averages = Averages(network) if protocol.averaging else None
     weight_X = class_weights(images.labels_N, network.num_classes) if protocol.class_weights == "balanced" else None
-    loss_function = nn.CrossEntropyLoss(weight_X, label_smoothing=protocol.label_smoothing)
+    loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
+    weighted_loss = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing, reduction="none")
     diverged = torch.zeros((), dtype=torch.bool, device=device)
 
     state = TrainingState(network, optimiser, averages)
@@ -80,7 +81,10 @@ def train(
             batch = Batch(x_BCHW, poses, drawn_BK, state.num_done / total_steps)
             with autocast(device, protocol.precision):
                 logits_BX, penalty = network.logits_and_penalty(batch)
-            classification = loss_function(logits_BX.float(), labels_B)
+            if weight_X is None:
+                classification = loss_function(logits_BX.float(), labels_B)
+            else:  # of images: torch's weights of classes weigh the smoothing by the classes that an image is not of
+                classification = (weight_X[labels_B] * weighted_loss(logits_BX.float(), labels_B)).mean()
             loss = classification if penalty is None else classification + penalty
             optimiser.zero_grad()
             loss.backward()

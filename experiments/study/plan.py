@@ -18,11 +18,13 @@ from experiments.study.ladder import rung_protocols
 from experiments.study.settled import num_finished, settled_protocol
 from experiments.study.study import Study
 from experiments.study.tuning import num_runs
-from ledger.config import Protocol, Stage, protocol_hash
+from ledger.config import Optim, Protocol, Stage, protocol_hash
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.study import Claim, Claims, Overlap
 
+MAX_ADAMW_LR = 0.01
+"""Above it AdamW is no good for any network here."""
 MIN_VAL_IMAGES = 50
 """Of a final seed that is tuned by itself: fewer do not tell one setting from another."""
 
@@ -175,6 +177,7 @@ def make_plan(
     for line in filter(None, (overlap_text(task, overlap), shrunk)):
         say(line)
     notes = [left_for_others(ledger, study, loaded) if ledger else "", posed_in_vain(arms), bars_tell_poses(task, arms)]
+    notes.append(rates_too_high(study))
     if settled and study.protocol.device == "auto" and protocol.device != device:
         notes.append(f"This study was begun on {protocol.device} and goes on there, although there is {device} here.")
     if study.search.tuning == "per_seed" and protocol.val_images < MIN_VAL_IMAGES:
@@ -208,6 +211,18 @@ def bars_tell_poses(task: Task, arms: Sequence[ArmPlan]) -> str:
     return (
         f"protocol.fit: pad gives pictures black bars, which move with the pose ({', '.join(moved)}):"
         " a network can tell the pose by them, as it could not by square pictures."
+    )
+
+
+def rates_too_high(study: Study) -> str:
+    """That all learning rates of the study are far above those that AdamW takes; else ""."""
+    rates = [float(low) for each in study.search.space if each.name == "optim.lr" for low in each.choices or [each.low]]
+    lowest = min(rates, default=Optim.lr)
+    if study.protocol.optimiser != "adamw" or lowest <= MAX_ADAMW_LR:
+        return ""
+    return (
+        f"protocol.optimiser: adamw takes learning rates around 0.001, and those of this study begin at {lowest:g}:"
+        " say so in search.space, for example optim.lr: {distribution: log_uniform_values, min: 1e-4, max: 1e-2}"
     )
 
 

@@ -20,7 +20,7 @@ NAME = "contact-sheet.png"
 
 def main(options: Namespace) -> int:
     console = Console()
-    (study, *_), loaded = load_images(options, console, here)
+    (study, *others), loaded = load_images(options, console, here)
     protocol, shrunk = fit_to_task(study.protocol, loaded.task)
     show_images(console, loaded.task, protocol)
     if shrunk:
@@ -32,5 +32,7 @@ def main(options: Namespace) -> int:
     stream = io.BytesIO()
     sheet.save(stream, "PNG")
     write_atomically(out, stream.getvalue())
+    if others:
+        notes = [*notes, f"at {study.factor.text(study.name)}, the first of {len(others) + 1} values"]
     print_place(console, "\nContact sheet", str(out), *notes)
     return 0

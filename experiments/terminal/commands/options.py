@@ -20,6 +20,7 @@ from experiments.sweep.executors import Place, open_place
 from experiments.terminal.display import say_to
 from ledger.errors import UserError
 from ledger.ledger import Ledger
+from ledger.options import option_text
 from ledger.wording import count, listed
 
 if TYPE_CHECKING:  # analysis is slow to import, and most commands do without it
@@ -38,8 +39,12 @@ def choose_budget(name: str, call: Call = here) -> str:
 
 
 def read_study(options: Namespace, call: Call = here) -> Study:
-    """The study that the options name."""
-    return load_study(options.sweep, choose_budget(options.budget, call), **_said(options))
+    """The study that the options name. Raises UserError for one with a factor: it is several."""
+    study = load_study(options.sweep, choose_budget(options.budget, call), **_said(options))
+    if key := study.factor.key:
+        value = option_text(study.factor.values[0])
+        raise UserError(f'{study.file}: factor: say which value is meant: SET="factor= {key}={value}"')
+    return study
 
 
 def _said(options: Namespace) -> dict[str, Any]:
@@ -68,6 +73,8 @@ def load_images(options: Namespace, console: Console, call: Call) -> tuple[tuple
         studies = others if study is others[0] else studies
         choices = listed(study.budgets, last="or")
         say(f"{begun or f'Budget {study.budget}, since {why}.'} BUDGET={choices} chooses.")
+        if (study.protocol.image_px, study.protocol.fit) != (loaded.source.image_px, loaded.source.fit):
+            loaded = load(study, label=options.label, cache=cache_folder(), say=say, call=call)
     return studies, loaded
 
 

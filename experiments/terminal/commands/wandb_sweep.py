@@ -15,7 +15,7 @@ def main(options: Namespace) -> int:
     if not parameters:
         raise UserError(f"wandb-sweep: {variant!r} has no parameters to search")
     given = {"sweep": options.sweep, "budget": study.budget, "runs": options.runs}
-    given |= {name: options[name] for name in ("data", "label") if options[name]}
+    given |= {name: options[name] for name in ("data", "label", "group") if options[name]}
     arguments = [text for name, value in given.items() for text in (f"--{name}", str(value))]
     arguments += [text for each in options.set or () for text in ("--set", each)]
     run = ["run", "--variant", variant, "--stage", "trial", *arguments]

@@ -105,7 +105,7 @@ def test_plan_and_sweep_say_it_each_time(
         assert main([*command, "--budget", "smoke"]) == (command[0] == "sweep")  # none of its runs is completed
         lines = capsys.readouterr().out.splitlines()
         start = next(i for i, line in enumerate(lines) if line.startswith("Task  sprites"))
-        end = next(i for i, line in enumerate(lines) if line.startswith("Runs "))
+        end = next(i for i, line in enumerate(lines) if line.startswith("Look "))
         assert max(map(len, lines[start:end])) <= 80
         assert " ".join(" ".join(lines[start + 1 : end]).split()) == (
             "Classes arrow 1,200/400, bolt 1,200/400, boot 1,200/400, comb 1,200/400, ..., hammer 1,200/400, "

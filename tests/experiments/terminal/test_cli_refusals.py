@@ -223,7 +223,7 @@ RUNS = {
     ),
     "border": (
         ["--variant=cnn+flip_crop:border=reflections"],
-        r".+ border: 'reflections' is not one of reflection, black; did you mean 'reflection'\?",
+        r".+ border: 'reflections' is not one of reflection, black, border, mean; did you mean 'reflection'\?",
     ),
     "padding": (
         ["--variant=cnn+flip_crop:padding_px=20:border=reflection"],

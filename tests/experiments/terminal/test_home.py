@@ -48,8 +48,14 @@ def path_options() -> Iterator[tuple[str, str]]:
 
 
 UNKNOWN = "~nobodyknown/x"
-PLACES = {"path": [UNKNOWN], "ledger": [UNKNOWN], "images": ["abc", UNKNOWN]}
-NEEDED = {"probe": ["images"], "accuracy": ["images"], "export": ["abc"], "predict": ["abc", "a.png"]}
+PLACES = {"path": [UNKNOWN], "ledger": [UNKNOWN], "from": [UNKNOWN], "images": ["abc", UNKNOWN]}
+NEEDED = {
+    "probe": ["images"],
+    "accuracy": ["images"],
+    "export": ["abc"],
+    "predict": ["abc", "a.png"],
+    "merge": ["other"],
+}
 """By command, what must stand before an option."""
 
 
@@ -73,6 +79,8 @@ def test_these_are_all_the_paths_there_are() -> None:
         "--reports",
         "--claims",
         "--out",
+        "--into",
+        "from",
         "--html",
         "path",
         "ledger",
