@@ -16,6 +16,7 @@ import torch
 from experiments.images.poses import parse_pose
 from experiments.images.tasks import Say, load_task
 from experiments.images.tasks.cache import held
+from experiments.images.tasks.downloads import DownloadError
 from experiments.machine.device import prepare_device
 from experiments.networks.variants import build_policy, parse_variant
 from experiments.runs.code import code_of
@@ -25,7 +26,7 @@ from experiments.study.study import read_protocol
 from experiments.study.sweep_file import Section
 from experiments.sweep.executors import Executor
 from ledger.comparison import differences
-from ledger.config import RESULT_FORMAT, Optim, Protocol, RunConfig, run_key
+from ledger.config import RESULT_FORMAT, Fit, Optim, Protocol, RunConfig, run_key
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.source_code import changed, files_text, unpacked
@@ -64,15 +65,16 @@ class Compared:
 
 
 def find_candidates(
-    ledger: Ledger, keys: Iterable[str], scratch: Path, *, data: Path | None, cache: Path, say: Say
+    ledger: Ledger, keys: Iterable[str], scratch: Path, *, data: Path | None, group: str, cache: Path, say: Say
 ) -> Candidates:
     """Which of the ledger's runs can be made again on this machine, in a ledger at `scratch`.
 
-    keys: of the runs in question. data: folder of images that may be theirs.
-    Raises UserError for a run that was damaged, where a data set cannot be had, and for a folder that cannot be read.
+    keys: of the runs in question. data: folder of images that may be theirs. group: as load_task takes it, for runs
+    whose images were grouped.
+    Raises UserError for a run that was damaged, and for a folder that cannot be read or grouped so.
     """
     prepare_device(torch.device(DEVICE))  # so that threads are those of a worker
-    here, images = environment(torch.device(DEVICE)), _Images(data, cache, say)
+    here, images = environment(torch.device(DEVICE)), _Images(data, group, cache, say)
     jobs, seconds, others = dict[str, Job](), dict[str, float](), Counter[str]()
     for key in keys:
         record, cost = ledger.read(key), ledger.read(key, "cost.json")
@@ -84,7 +86,7 @@ def find_candidates(
             others["have settings that this version does not know"] += 1
         elif code and (files := changed(code, code_of(run, cache))):
             others[f"were made before code changed that they depend on: {files_text(files)}"] += 1
-        elif why := images.why_not(task, run.protocol.image_px):
+        elif why := images.why_not(task, run.protocol.image_px, run.protocol.fit):
             others[why] += 1
         else:
             source = Source(str(task.get("name")), task["label"], run.protocol.image_px, cache, task["content_hash"])
@@ -142,23 +144,29 @@ def _config(key: str, record: Record) -> RunConfig | None:
 class _Images:
     """Whether tasks' images are here: in the cache, as a task that has a name, or in the folder that was given."""
 
-    def __init__(self, data: Path | None, cache: Path, say: Say) -> None:
-        self.data, self.cache, self.say = data, cache, say
-        self._known: dict[tuple[str, int], str] = {}
+    def __init__(self, data: Path | None, group: str, cache: Path, say: Say) -> None:
+        self.data, self.group, self.cache, self.say = data, group, cache, say
+        self._known: dict[tuple[str, int, Fit], str] = {}
 
-    def why_not(self, task: Mapping[str, Any], image_px: int) -> str:
-        name, wanted = str(task.get("name")), str(task["content_hash"])
-        if (wanted, image_px) not in self._known:
-            self._known[wanted, image_px] = self._look(name, wanted, image_px)
-        return self._known[wanted, image_px]
+    def why_not(self, task: Mapping[str, Any], image_px: int, fit: Fit) -> str:
+        asked = str(task["content_hash"]), image_px, fit
+        if asked not in self._known:
+            self._known[asked] = self._look(task, *asked)
+        return self._known[asked]
 
-    def _look(self, name: str, wanted: str, image_px: int) -> str:
+    def _look(self, task: Mapping[str, Any], wanted: str, image_px: int, fit: Fit) -> str:
+        name, is_grouped = str(task.get("name")), "groups" in task
         if held(wanted, self.cache):
             return ""
         if name == "folder" and self.data is None:
             return "are of a folder of images that is not in the cache here; --data=FOLDER names it"
-        spec = f"folder:{self.data}" if name == "folder" else name
-        found = load_task(spec, image_px=image_px, cache=self.cache, say=self.say)
+        if is_grouped and not self.group:
+            return "are of images in groups; --group says which belong together"
+        spec, group = f"folder:{self.data}" if name == "folder" else name, self.group if is_grouped else ""
+        try:
+            found = load_task(spec, image_px=image_px, fit=fit, cache=self.cache, say=self.say, group=group)
+        except DownloadError:
+            return f"are of {name}, which cannot be had here"
         return "" if found.content_hash == wanted else f"are of other images than those of {spec} here"
 
 

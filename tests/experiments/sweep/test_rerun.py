@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.images.tasks import load_task
+from experiments.images.tasks.downloads import DownloadError
 from experiments.sweep.rerun import (
     Candidates,
     Compared,
@@ -29,10 +30,11 @@ from experiments.sweep.rerun import (
 from experiments.terminal.cli import main
 from ledger.audit import audit
 from ledger.comparison import differences
+from ledger.config import Fit
 from ledger.ledger import Ledger
 from tests.faults.damage import CHANGES, arm_of, edit, edit_arrays, final_run, renew_sums, set_in
 from tests.support.command_line import contents, run
-from tests.support.image_folders import make_parts
+from tests.support.image_folders import CLASSES, make_classes, make_parts, pixels_of, save
 from tests.support.tiny_study import HereAndNow, sweep_here
 
 
@@ -52,7 +54,7 @@ def root(made: Path, tmp_path: Path) -> Path:
 
 def found_in(root: Path, scratch: Path, cache: Path, data: Path | None = None) -> Candidates:
     ledger = Ledger(root, read_only=True)
-    return find_candidates(ledger, ledger.folders(), scratch, data=data, cache=cache, say=lambda line: None)
+    return find_candidates(ledger, ledger.folders(), scratch, data=data, group="", cache=cache, say=lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -186,15 +188,49 @@ def test_images_are_found_in_the_cache_by_their_name_or_in_the_folder_that_is_gi
 
     sprites = load_task("sprites", image_px=32, cache=cache, say=say).record()
     empty = tmp_path / "cache"
-    assert _Images(None, cache, say).why_not({**sprites, "name": "gone"}, 32) == ""
-    assert _Images(None, empty, say).why_not(sprites, 32) == ""
-    other = _Images(None, empty, say).why_not({**sprites, "content_hash": "0" * 64}, 32)
+    assert _Images(None, "", cache, say).why_not({**sprites, "name": "gone"}, 32, "crop") == ""
+    assert _Images(None, "", empty, say).why_not(sprites, 32, "crop") == ""
+    other = _Images(None, "", empty, say).why_not({**sprites, "content_hash": "0" * 64}, 32, "crop")
     assert other == "are of other images than those of sprites here"
     make_parts(tmp_path / "own")
     own = load_task(f"folder:{tmp_path / 'own'}", image_px=16, cache=tmp_path / "first", say=say).record()
-    assert _Images(None, empty, say).why_not(own, 16).endswith("--data=FOLDER names it")
-    assert _Images(tmp_path / "own", empty, say).why_not(own, 16) == ""
-    assert _Images(None, empty, say).why_not(own, 16) == "", "they are in the cache now"
+    assert _Images(None, "", empty, say).why_not(own, 16, "crop").endswith("--data=FOLDER names it")
+    assert _Images(tmp_path / "own", "", empty, say).why_not(own, 16, "crop") == ""
+    assert _Images(None, "", empty, say).why_not(own, 16, "crop") == "", "they are in the cache now"
+
+
+def test_images_that_were_fitted_or_grouped_are_found_in_their_folder(tmp_path: Path) -> None:
+    def say(line: str) -> None:
+        pass
+
+    root = make_classes(tmp_path / "own")
+    for name in CLASSES:
+        save(root / name / "00.png", pixels_of(7, height=16, width=24))
+    spec, group = f"folder:{root}", "name:(.)"
+
+    def looked(number: int, group: str) -> _Images:
+        return _Images(root, group, tmp_path / f"cache{number}", say)
+
+    fits: tuple[Fit, ...] = ("pad", "stretch")
+    for number, fit in enumerate(fits):
+        task = load_task(spec, image_px=16, fit=fit, cache=tmp_path / "first", say=say).record()
+        images = looked(number, group)
+        assert "are of other images" in images.why_not(task, 16, "crop")
+        assert images.why_not(task, 16, fit) == "", "a run that has no groups is of the folder without them"
+    task = load_task(spec, image_px=16, cache=tmp_path / "first", say=say, group="name:0*(.)").record()
+    assert looked(8, "").why_not(task, 16, "crop") == "are of images in groups; --group says which belong together"
+    assert "are of other images" in looked(8, "name:(..)").why_not(task, 16, "crop")
+    assert looked(8, "name:0*(.)").why_not(task, 16, "crop") == ""
+
+
+def test_a_data_set_that_cannot_be_had_is_said_of_its_runs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(spec: str, **options: object) -> None:
+        raise DownloadError(f"{spec} cannot be downloaded")
+
+    monkeypatch.setattr("experiments.sweep.rerun.load_task", refuse)
+    images = _Images(None, "", cache, lambda line: None)
+    why = images.why_not({"name": "mnist", "content_hash": "0" * 64}, 32, "crop")
+    assert why == "are of mnist, which cannot be had here"
 
 
 def test_a_run_that_cannot_be_made_is_a_problem_of_its_own(made: Path, tmp_path: Path, cache: Path) -> None:
@@ -260,6 +296,7 @@ def test_a_ledger_of_another_machine_is_refused_in_a_line(root: Path, capsys: py
         (["--rerun=1", "--jobs=-1"], "jobs: -1 is not between 0 and 1024"),
         (["--seed=0"], "seed: is for runs that are made again; --rerun=N says how many"),
         (["--data=images"], "data: is for runs that are made again; --rerun=N says how many"),
+        (["--group=folder"], "group: is for runs that are made again; --rerun=N says how many"),
         (["--rerun=some"], "--rerun: 'some' is not a whole number"),
         (["--rerum=1"], "unknown argument --rerum; did you mean '--rerun'?"),
     ],
