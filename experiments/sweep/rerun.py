@@ -3,6 +3,7 @@
 Which runs are made is drawn, so that whoever forged some of them cannot know which. Nothing is written to the ledger.
 """
 
+import importlib.util
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,8 @@ from experiments.images.tasks import Say, load_task
 from experiments.images.tasks.cache import held
 from experiments.images.tasks.downloads import DownloadError
 from experiments.machine.device import prepare_device
-from experiments.networks.variants import build_policy, parse_variant
+from experiments.networks.variants import LIBRARIES as NETWORK_LIBRARIES
+from experiments.networks.variants import build_policy, check_start, parse_variant
 from experiments.runs.code import code_of
 from experiments.runs.costs import environment
 from experiments.runs.run import Job, Source
@@ -80,12 +82,14 @@ def find_candidates(
         record, cost = ledger.read(key), ledger.read(key, "cost.json")
         run, task = _config(key, record), record["task"]
         code = unpacked(cost.get("code") or {})
-        if why := _why_not(record, cost, here):
+        if why := _why_not(record, cost, here) or _lacking(record["config"]["variant"]):
             others[why] += 1
         elif run is None:
             others["have settings that this version does not know"] += 1
         elif code and (files := changed(code, code_of(run, cache))):
             others[f"were made before code changed that they depend on: {files_text(files)}"] += 1
+        elif not _can_start(run):
+            others["start from weights that are not on this machine"] += 1
         elif why := images.why_not(task, run.protocol.image_px, run.protocol.fit):
             others[why] += 1
         else:
@@ -119,6 +123,20 @@ def _version(library: str, version: str | None) -> str:
     if version is None:
         return "none"
     return ".".join(version.split(".")[:2]) if library == "python" else version.split("+")[0]
+
+
+def _lacking(variant: str) -> str:
+    """Which library of networks is not installed here, to follow `runs`; "" where none is needed."""
+    needed = (name for name in NETWORK_LIBRARIES if f"@{name}:" in variant and importlib.util.find_spec(name) is None)
+    return "".join(f"need {name}, which is not installed here" for name in needed)
+
+
+def _can_start(run: RunConfig) -> bool:
+    try:
+        check_start([run.variant])
+    except UserError:
+        return False
+    return True
 
 
 def _config(key: str, record: Record) -> RunConfig | None:

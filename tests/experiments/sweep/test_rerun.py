@@ -4,11 +4,13 @@ import json
 import os
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from math import comb, sqrt
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from hypothesis import strategies as st
 
 from experiments.images.tasks import load_task
 from experiments.images.tasks.downloads import DownloadError
+from experiments.study.study import read_protocol
+from experiments.study.sweep_file import Section
 from experiments.sweep.rerun import (
     Candidates,
     Compared,
@@ -30,7 +34,7 @@ from experiments.sweep.rerun import (
 from experiments.terminal.cli import main
 from ledger.audit import audit
 from ledger.comparison import differences
-from ledger.config import Fit
+from ledger.config import Fit, Optim, Protocol, RunConfig, run_key
 from ledger.ledger import Ledger
 from tests.faults.damage import CHANGES, arm_of, edit, edit_arrays, final_run, renew_sums, set_in
 from tests.support.command_line import contents, run
@@ -170,6 +174,52 @@ def test_why_a_run_cannot_be_made_again_is_said(root: Path, tmp_path: Path, cach
     assert len(candidates.jobs) == 3 and final_run(root).name not in candidates.jobs
     ((said, number),) = candidates.others.items()
     assert said.startswith(why) and number == 1
+
+
+def on_timm(root: Path, weights: str) -> Path:
+    """Have a final run be one on a network of timm."""
+    folder = final_run(root)
+    record = json.loads((folder / "run.json").read_text())
+    variant = f"cnn@timm:resnet18:weights={weights}" if weights else "cnn@timm:resnet18"
+    config = record["config"] | {"variant": variant, "optim": Optim(**record["config"]["optim"])}
+    protocol = read_protocol(Protocol(), Section("", "", config["protocol"]))
+    run = RunConfig(**{**config, "protocol": protocol, "prune_below": tuple(config["prune_below"])})
+    key = run_key(run, record["task"]["content_hash"])
+    edit(folder / "run.json", set_in("config", "variant", variant))
+    edit(folder / "run.json", set_in("key", key))
+    edit(folder / "cost.json", lambda cost: cost.pop("code"))
+    renew_sums(folder)
+    return folder.rename(folder.with_name(key))
+
+
+@pytest.fixture
+def with_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where timm is installed, of which nothing is used."""
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(__spec__=object()))
+    monkeypatch.setattr("experiments.networks.weights.known_networks", lambda: ("resnet18",))
+
+
+@pytest.mark.usefixtures("with_timm")
+def test_a_run_whose_weights_are_not_here_is_not_drawn(root: Path, tmp_path: Path, cache: Path) -> None:
+    folder = on_timm(root, weights="0123456789abcdef")
+    candidates = found_in(root, tmp_path, cache)
+    assert candidates.others == {"start from weights that are not on this machine": 1}
+    assert len(candidates.jobs) == 3 and folder.name not in candidates.jobs
+
+
+@pytest.mark.usefixtures("with_timm")
+def test_a_run_that_needs_no_weights_is_drawn(root: Path, tmp_path: Path, cache: Path) -> None:
+    folder = on_timm(root, weights="")
+    candidates = found_in(root, tmp_path, cache)
+    assert candidates.others == {} and folder.name in candidates.jobs
+
+
+def test_a_library_that_is_missing_is_named(
+    root: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_timm(root, weights="")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert found_in(root, tmp_path, cache).others == {"need timm, which is not installed here": 1}
 
 
 def test_what_decides_no_byte_of_a_version_does_not_count(root: Path, tmp_path: Path, cache: Path) -> None:
