@@ -76,7 +76,7 @@ def find_candidates(
     Raises UserError for a run that was damaged, and for a folder that cannot be read or grouped so.
     """
     prepare_device(torch.device(DEVICE))  # so that threads are those of a worker
-    here, images = environment(torch.device(DEVICE)), _Images(data, group, cache, say)
+    here, images = environment(torch.device(DEVICE), *NETWORK_LIBRARIES), _Images(data, group, cache, say)
     jobs, seconds, others = dict[str, Job](), dict[str, float](), Counter[str]()
     for key in keys:
         record, cost = ledger.read(key), ledger.read(key, "cost.json")
@@ -111,7 +111,7 @@ def _why_not(record: Record, cost: Record, here: Mapping[str, Any]) -> str:
         if cost.get(name) != here[name]:
             return f"were made {text.format(cost.get(name))}, and this is {text.format(here[name])}"
     there = cost.get("versions") or {}
-    for library in ("python", *LIBRARIES):
+    for library in ("python", *LIBRARIES, *(name for name in NETWORK_LIBRARIES if name in there)):
         was, now = (_version(library, versions.get(library)) for versions in (there, here["versions"]))
         if was != now:
             return f"were made with {library} {was}, and here is {now}"

@@ -1,5 +1,6 @@
 """Runs made again: an honest ledger's are the same bytes, a forged one's are not, and what cannot be made is said."""
 
+import importlib.metadata
 import json
 import os
 import random
@@ -212,6 +213,20 @@ def test_a_run_that_needs_no_weights_is_drawn(root: Path, tmp_path: Path, cache:
     folder = on_timm(root, weights="")
     candidates = found_in(root, tmp_path, cache)
     assert candidates.others == {} and folder.name in candidates.jobs
+
+
+@pytest.mark.usefixtures("with_timm")
+def test_another_version_of_timm_is_a_reason_where_it_is_recorded(
+    root: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0.20" if name == "timm" else known(name))
+    cost = on_timm(root, weights="") / "cost.json"
+    versions = json.loads(cost.read_text())["versions"]
+    for version, others in (("1.0.20", {}), ("1.0.19", {"were made with timm 1.0.19, and here is 1.0.20": 1})):
+        edit(cost, set_in("versions", {**versions, "timm": version}))
+        renew_sums(cost.parent)
+        assert found_in(root, tmp_path, cache).others == others
 
 
 def test_a_library_that_is_missing_is_named(
