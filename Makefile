@@ -146,7 +146,7 @@ optuna-dashboard: $(INSTALLED)  ## look at the tuning of the newest study, or of
 	$(PY) $(VENV)/bin/optuna-dashboard "$$journal"
 
 verify: $(INSTALLED)  ## read every file of the ledger: has anything been damaged, lost or edited?
-	@$(EXPERIMENTS) verify "$$RUNS" $${RERUN:+--rerun "$$RERUN" $${DATA:+--data "$$DATA"} $(JOBS_OPTION)}
+	@$(EXPERIMENTS) verify "$$RUNS" $${RERUN:+--rerun "$$RERUN" $${DATA:+--data "$$DATA"} $${GROUP:+--group "$$GROUP"} $(JOBS_OPTION)}
 
 verify-docs: $(INSTALLED)  ## compute the numbers of README and docs again from the committed results
 	@$(EXPERIMENTS) verify-docs

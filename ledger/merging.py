@@ -25,6 +25,8 @@ MEASURED = ("cost.json", SUMS, LEFT_OUT)
 """Files that differ between two machines that make the same run, or of which it depends on what was kept."""
 LIBRARIES = ("python", "torch", "torchvision", "numpy")
 """Versions that the bytes of a run may depend on."""
+OF_SOME = ("timm",)
+"""The same of runs that say so: those on a network of the library's."""
 NOTHING = "nothing was merged"
 
 
@@ -138,15 +140,16 @@ class Merging:
 
         Raises UserError for other versions of what the bytes of a run depend on.
         """
-        old = {key: self.runs.get(key) or self.ledger.folder(key) for key in _keys(mine)}
-        here = {_maker(folder) for folder in old.values() if folder.exists()} - {None}
-        there = {_maker(new[key]) for key in _keys(theirs) if key in new} - {None}
-        (versions, machines), (others, strangers) = (
-            [sorted({maker[part] for maker in makers if maker}) for part in (0, 1)] for makers in (here, there)
-        )
-        if here and {*others} - {*versions}:
-            two = f"with {' and with '.join(others)}, and those here with {' and with '.join(versions)}"
-            raise UserError(f"{called}: its runs were made {two}: one study does not mix the two; {NOTHING}")
+        old = [self.runs.get(key) or self.ledger.folder(key) for key in _keys(mine)]
+        sides = [folder for folder in old if folder.exists()], [new[key] for key in _keys(theirs) if key in new]
+        for libraries in (OF_SOME, LIBRARIES):
+            here, there = ({_maker(folder, libraries) for folder in folders} - {None} for folders in sides)
+            (versions, machines), (others, strangers) = (
+                [sorted({maker[part] for maker in makers if maker}) for part in (0, 1)] for makers in (here, there)
+            )
+            if here and {*others} - {*versions}:
+                two = f"with {' and with '.join(others)}, and those here with {' and with '.join(versions)}"
+                raise UserError(f"{called}: its runs were made {two}: one study does not mix the two; {NOTHING}")
         if here and {*strangers} - {*machines}:
             return [f"  {called}: made on {listed(strangers)}, and what is here on {listed(machines)}"]
         return []
@@ -156,11 +159,11 @@ def _keys(manifest: Manifest) -> Iterator[str]:
     return (key for arm in manifest["arms"] for key in keys_of(arm))
 
 
-def _maker(folder: Path) -> tuple[str, str] | None:
+def _maker(folder: Path, libraries: Sequence[str] = (*LIBRARIES, *OF_SOME)) -> tuple[str, str] | None:
     """Versions and machine that made the run; None where it does not say."""
     cost = read_record(folder / "cost.json")
     known = cost.get("versions") or {}
-    versions = {name: known[name].split("+")[0] for name in LIBRARIES if name in known}
+    versions = {name: known[name].split("+")[0] for name in libraries if name in known}
     if "python" in versions:
         versions["python"] = ".".join(versions["python"].split(".")[:2])
     text = ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -88,13 +88,16 @@ def test_what_becomes_of_stale_runs_is_handed_to_the_sweep(given: str, said: lis
 
 def test_verify_reads_a_ledger_and_verify_docs_the_documents() -> None:
     for variables in ((), ("RUNS=a folder",)):
-        done = make("verify", *variables, "RERUN=3", "DATA=two words").stdout.rpartition("-m experiments ")[2]
-        for rerun, data, said in (
-            ("", "", ["verify", "R U"]),
-            ("3", "", ["verify", "R U", "--rerun", "3"]),
-            ("3", "two words", ["verify", "R U", "--rerun", "3", "--data", "two words"]),
+        done = make("verify", *variables, "RERUN=3", "DATA=two words", "GROUP=a b").stdout.rpartition(
+            "-m experiments "
+        )[2]
+        for rerun, data, group, said in (
+            ("", "", "a b", ["verify", "R U"]),
+            ("3", "", "", ["verify", "R U", "--rerun", "3"]),
+            ("3", "two words", "", ["verify", "R U", "--rerun", "3", "--data", "two words"]),
+            ("3", "d", "a b", ["verify", "R U", "--rerun", "3", "--data", "d", "--group", "a b"]),
         ):
-            values = {"RUNS": "R U", "RERUN": rerun, "DATA": data, "JOBS": ""}
+            values = {"RUNS": "R U", "RERUN": rerun, "DATA": data, "GROUP": group, "JOBS": ""}
             shell = subprocess.run(["sh", "-c", f"printf '%s|' {done}"], env=values, capture_output=True, text=True)
             assert shell.stdout.split("|")[:-1] == said
     assert make("verify-docs").stdout.rstrip().endswith("-m experiments verify-docs")

@@ -87,10 +87,10 @@ class PeakMemory:
             return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """What differs between two machines that make the same run."""
+def environment(device: torch.device, *more: str) -> dict[str, Any]:
+    """What differs between two machines that make the same run. more: libraries that not all runs depend on."""
     versions = {"python": platform.python_version()}
-    for library in ("torch", "torchvision", "numpy", "optuna", "wandb"):
+    for library in ("torch", "torchvision", "numpy", "optuna", "wandb", *more):
         with suppress(importlib.metadata.PackageNotFoundError):  # a run needs torch and numpy only
             versions[library] = importlib.metadata.version(library)
     return {

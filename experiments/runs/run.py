@@ -193,7 +193,8 @@ def _files(
     job: Job, task: Task, outcome: Outcome, cost: Mapping[str, float | None], device: torch.device
 ) -> dict[str, bytes]:
     code = packed(code_of(job.run, job.source.cache))
-    measured = to_json({**cost, **environment(device), "code": code, "sums": SUMS})
+    about = environment(device, *filter(None, [parse_variant(job.run.variant).library]))
+    measured = to_json({**cost, **about, "code": code, "sums": SUMS})
     return {**record_files(job, task, outcome), "cost.json": measured}
 
 

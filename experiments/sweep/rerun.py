@@ -3,6 +3,7 @@
 Which runs are made is drawn, so that whoever forged some of them cannot know which. Nothing is written to the ledger.
 """
 
+import importlib.util
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,8 +17,10 @@ import torch
 from experiments.images.poses import parse_pose
 from experiments.images.tasks import Say, load_task
 from experiments.images.tasks.cache import held
+from experiments.images.tasks.downloads import DownloadError
 from experiments.machine.device import prepare_device
-from experiments.networks.variants import build_policy, parse_variant
+from experiments.networks.variants import LIBRARIES as NETWORK_LIBRARIES
+from experiments.networks.variants import build_policy, check_start, parse_variant
 from experiments.runs.code import code_of
 from experiments.runs.costs import environment
 from experiments.runs.run import Job, Source
@@ -25,7 +28,7 @@ from experiments.study.study import read_protocol
 from experiments.study.sweep_file import Section
 from experiments.sweep.executors import Executor
 from ledger.comparison import differences
-from ledger.config import RESULT_FORMAT, Optim, Protocol, RunConfig, run_key
+from ledger.config import RESULT_FORMAT, Fit, Optim, Protocol, RunConfig, run_key
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.source_code import changed, files_text, unpacked
@@ -64,27 +67,30 @@ class Compared:
 
 
 def find_candidates(
-    ledger: Ledger, keys: Iterable[str], scratch: Path, *, data: Path | None, cache: Path, say: Say
+    ledger: Ledger, keys: Iterable[str], scratch: Path, *, data: Path | None, group: str, cache: Path, say: Say
 ) -> Candidates:
     """Which of the ledger's runs can be made again on this machine, in a ledger at `scratch`.
 
-    keys: of the runs in question. data: folder of images that may be theirs.
-    Raises UserError for a run that was damaged, where a data set cannot be had, and for a folder that cannot be read.
+    keys: of the runs in question. data: folder of images that may be theirs. group: as load_task takes it, for runs
+    whose images were grouped.
+    Raises UserError for a run that was damaged, and for a folder that cannot be read or grouped so.
     """
     prepare_device(torch.device(DEVICE))  # so that threads are those of a worker
-    here, images = environment(torch.device(DEVICE)), _Images(data, cache, say)
+    here, images = environment(torch.device(DEVICE), *NETWORK_LIBRARIES), _Images(data, group, cache, say)
     jobs, seconds, others = dict[str, Job](), dict[str, float](), Counter[str]()
     for key in keys:
         record, cost = ledger.read(key), ledger.read(key, "cost.json")
         run, task = _config(key, record), record["task"]
         code = unpacked(cost.get("code") or {})
-        if why := _why_not(record, cost, here):
+        if why := _why_not(record, cost, here) or _lacking(record["config"]["variant"]):
             others[why] += 1
         elif run is None:
             others["have settings that this version does not know"] += 1
         elif code and (files := changed(code, code_of(run, cache))):
             others[f"were made before code changed that they depend on: {files_text(files)}"] += 1
-        elif why := images.why_not(task, run.protocol.image_px):
+        elif not _can_start(run):
+            others["start from weights that are not on this machine"] += 1
+        elif why := images.why_not(task, run.protocol.image_px, run.protocol.fit):
             others[why] += 1
         else:
             source = Source(str(task.get("name")), task["label"], run.protocol.image_px, cache, task["content_hash"])
@@ -105,7 +111,7 @@ def _why_not(record: Record, cost: Record, here: Mapping[str, Any]) -> str:
         if cost.get(name) != here[name]:
             return f"were made {text.format(cost.get(name))}, and this is {text.format(here[name])}"
     there = cost.get("versions") or {}
-    for library in ("python", *LIBRARIES):
+    for library in ("python", *LIBRARIES, *(name for name in NETWORK_LIBRARIES if name in there)):
         was, now = (_version(library, versions.get(library)) for versions in (there, here["versions"]))
         if was != now:
             return f"were made with {library} {was}, and here is {now}"
@@ -117,6 +123,20 @@ def _version(library: str, version: str | None) -> str:
     if version is None:
         return "none"
     return ".".join(version.split(".")[:2]) if library == "python" else version.split("+")[0]
+
+
+def _lacking(variant: str) -> str:
+    """Which library of networks is not installed here, to follow `runs`; "" where none is needed."""
+    needed = (name for name in NETWORK_LIBRARIES if f"@{name}:" in variant and importlib.util.find_spec(name) is None)
+    return "".join(f"need {name}, which is not installed here" for name in needed)
+
+
+def _can_start(run: RunConfig) -> bool:
+    try:
+        check_start([run.variant])
+    except UserError:
+        return False
+    return True
 
 
 def _config(key: str, record: Record) -> RunConfig | None:
@@ -142,23 +162,29 @@ def _config(key: str, record: Record) -> RunConfig | None:
 class _Images:
     """Whether tasks' images are here: in the cache, as a task that has a name, or in the folder that was given."""
 
-    def __init__(self, data: Path | None, cache: Path, say: Say) -> None:
-        self.data, self.cache, self.say = data, cache, say
-        self._known: dict[tuple[str, int], str] = {}
+    def __init__(self, data: Path | None, group: str, cache: Path, say: Say) -> None:
+        self.data, self.group, self.cache, self.say = data, group, cache, say
+        self._known: dict[tuple[str, int, Fit], str] = {}
 
-    def why_not(self, task: Mapping[str, Any], image_px: int) -> str:
-        name, wanted = str(task.get("name")), str(task["content_hash"])
-        if (wanted, image_px) not in self._known:
-            self._known[wanted, image_px] = self._look(name, wanted, image_px)
-        return self._known[wanted, image_px]
+    def why_not(self, task: Mapping[str, Any], image_px: int, fit: Fit) -> str:
+        asked = str(task["content_hash"]), image_px, fit
+        if asked not in self._known:
+            self._known[asked] = self._look(task, *asked)
+        return self._known[asked]
 
-    def _look(self, name: str, wanted: str, image_px: int) -> str:
+    def _look(self, task: Mapping[str, Any], wanted: str, image_px: int, fit: Fit) -> str:
+        name, is_grouped = str(task.get("name")), "groups" in task
         if held(wanted, self.cache):
             return ""
         if name == "folder" and self.data is None:
             return "are of a folder of images that is not in the cache here; --data=FOLDER names it"
-        spec = f"folder:{self.data}" if name == "folder" else name
-        found = load_task(spec, image_px=image_px, cache=self.cache, say=self.say)
+        if is_grouped and not self.group:
+            return "are of images in groups; --group says which belong together"
+        spec, group = f"folder:{self.data}" if name == "folder" else name, self.group if is_grouped else ""
+        try:
+            found = load_task(spec, image_px=image_px, fit=fit, cache=self.cache, say=self.say, group=group)
+        except DownloadError:
+            return f"are of {name}, which cannot be had here"
         return "" if found.content_hash == wanted else f"are of other images than those of {spec} here"
 
 

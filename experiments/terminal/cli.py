@@ -125,7 +125,7 @@ COMMANDS = {
     ),
     "verify": (
         "read every file of a ledger and name what was damaged or edited; --rerun makes some of its runs again",
-        "ledger --rerun --seed --data --jobs",
+        "ledger --rerun --seed --data --group --jobs",
     ),
     "merge": ("put ledgers of several machines into one; same runs must be the same bytes", "from --into"),
     "archive": ("write a ledger as one file, which merge reads", "ledger --out --no-weights"),

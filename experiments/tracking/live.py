@@ -94,19 +94,20 @@ class Live:
         pause_s = RESTART_S
         order = {"parent": os.getpid(), "folder": str(self._folder), "ledger": os.getcwd(), "online": self._online}
         while not self._is_over.is_set():
-            shutil.rmtree(self._open, ignore_errors=True)
-            self._open.mkdir()
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "experiments.tracking.live", json.dumps(order)],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                process_group=0,
-            )
-            if self._is_over.is_set():  # `stop` may have come too early to see it
-                self._kill()
-            self._process.wait()
+            with suppress(OSError):  # no room for a folder, or for a process: tried again as after its end
+                shutil.rmtree(self._open, ignore_errors=True)
+                self._open.mkdir()
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "experiments.tracking.live", json.dumps(order)],
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    process_group=0,
+                )
+                if self._is_over.is_set():  # `stop` may have come too early to see it
+                    self._kill()
+                self._process.wait()
             self._is_over.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_RESTART_S)
 

@@ -172,6 +172,23 @@ def test_other_versions_do_not_mix_in_one_study(two: tuple[Path, Path], capsys: 
     assert merge(two[1], into=two[0]) == 0
 
 
+def test_versions_of_what_only_some_runs_depend_on_do_not_mix_either(
+    two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def made_with(folder: Path, version: str) -> None:
+        versions = json.loads((folder / "cost.json").read_text())["versions"]
+        change_cost(folder, versions=versions | {"timm": version})
+
+    here, *others = (two[0] / "runs").iterdir()
+    for folder in (two[1] / "runs").iterdir():
+        made_with(folder, "1.0.20")
+    made_with(here, "1.0.19")
+    said = refused([two[1]], two[0], capsys)
+    assert "its runs were made with timm 1.0.20, and those here with timm 1.0.19: one study" in said
+    made_with(here, "1.0.20")
+    assert others and merge(two[1], into=two[0]) == 0, "what the others are without does not count"
+
+
 def test_weights_that_are_left_out_on_one_side_are_compared_by_their_checksum(
     two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

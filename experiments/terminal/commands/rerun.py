@@ -48,7 +48,9 @@ def rerun(console: Console, options: Namespace, audit: "Audit") -> bool:
     with tempfile.TemporaryDirectory(prefix="stn-bench-rerun-", ignore_cleanup_errors=True) as scratch:
         ledger = Ledger(options.ledger, read_only=True)
         keys = [key for key, run in audit.runs.items() if _is_comparable(run)]
-        candidates = find_candidates(ledger, keys, Path(scratch), data=options.data, cache=cache_folder(), say=say)
+        candidates = find_candidates(
+            ledger, keys, Path(scratch), data=options.data, group=options.group, cache=cache_folder(), say=say
+        )
         reasons = [f"{count(num, 'run')} {why}" for why, num in sorted(candidates.others.items())]
         if not candidates.jobs:
             why = "; ".join(reasons) or "none of its runs is well"

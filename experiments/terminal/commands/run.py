@@ -14,6 +14,7 @@ from experiments.machine.device import find_device, prepare_device, resolve
 from experiments.networks.variants import Variant, build_model, build_policy, hyperparameters, parse_variant
 from experiments.runs.images import fit_to_task
 from experiments.runs.run import Job, Source, begun_record, make_run
+from experiments.runs.training import Row
 from experiments.study.arms import network_of, typed_value
 from experiments.study.settled import FOUND, settled_protocol
 from experiments.study.study import read_protocol
@@ -71,6 +72,11 @@ def main(options: Namespace) -> int:
     job = Job(config, run_key(config, task.content_hash), source, ledger.root)
     project, group = SINGLE_RUNS
     with Tracker(ledger.root, project=project, group=group, mode=mode) as tracker:
+
+        def on_epoch(row: Row) -> None:
+            tracker.tick()  # what is known of the run may be more than the tracker took at once
+            console.print(epoch_line(row, protocol.epochs), highlight=False)
+
         if job.key not in ledger:
             device = torch.device(protocol.device)
             prepare_device(device)
@@ -78,7 +84,7 @@ def main(options: Namespace) -> int:
                 f"{config.variant} on {escape(task.label)}, {protocol.precision} on {device}", highlight=False
             )
             tracker.follow(begun_record(job, task))
-            make_run(job, device, on_epoch=lambda row: console.print(epoch_line(row, protocol.epochs), highlight=False))
+            make_run(job, device, on_epoch)
         tracker.log(job.key)
         record = ledger.read(job.key)
         console.print(run_line(config, record, ledger.read(job.key, "cost.json")), highlight=False, soft_wrap=True)

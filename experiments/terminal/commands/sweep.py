@@ -33,6 +33,8 @@ HINTS = {
     "failed": "; `make sweep RETRY=1` makes them again",
     "diverged": ": a smaller learning rate may help; RETRY=1 repeats them as they were",
 }
+ROWS_STAY = " Rows of them that W&B's server has already stay there, beside the new numbers."
+"""Of runs that are made again."""
 MIN_STALL_S = 10.0
 """Less than this a step, or a batch of an evaluation, may well take."""
 
@@ -104,12 +106,13 @@ def carry_out_study(
     under_way.replay()
     need = disk_need(plan, runs_left(plan, under_way, ledger), workers.number)
     check_room(need, ledger.root, reports or ledger.root)
+    kept = ROWS_STAY if mode == "online" else ""
     if retry_failed and (num := remove_failed(under_way)):
-        say_to(console)(f"{count(num, 'failed or diverged run')} will be made again.")
+        say_to(console)(f"{count(num, 'failed or diverged run')} will be made again.{kept}")
         under_way = Sweep(plan, ledger, store=True)
         under_way.replay()
     if stale_again and (stale := remove_stale(under_way)).keys:
-        say_to(console)(f"{stale.text()} They will be made again.")
+        say_to(console)(f"{stale.text()} They will be made again.{kept}")
         under_way = Sweep(plan, ledger, store=True)
         under_way.replay()
     expected = estimate(plan, under_way, ledger, workers.number, rates, place.call, say_to(console))

@@ -17,7 +17,7 @@ COLOURS = {
     **dict.fromkeys(("extra", "newer"), "yellow"),
 }
 MAX_NOTES = 20
-RERUN_ONLY = {"seed": None, "data": None, "jobs": 0}
+RERUN_ONLY = {"seed": None, "data": None, "group": "", "jobs": 0}
 """Options of --rerun, and what they are where they are not given."""
 
 

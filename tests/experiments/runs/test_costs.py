@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from baselines.backbones import BACKBONES, Backbone
+from experiments.images.tasks import load_task
 from experiments.machine import device as devices
 from experiments.machine.device import autocast, find_device, measured_precision, resolve, train_rate
 from experiments.networks.network import Network, Site
 from experiments.runs.costs import PeakMemory, count_train_flops, environment, prediction_costs
-from ledger.config import Protocol
+from experiments.runs.run import Job, Source, failed_run_files
+from ledger.config import Protocol, RunConfig
 from ledger.errors import UserError
 from tests.support.networks import build
 
@@ -142,6 +144,19 @@ def test_of_libraries_that_are_not_installed_there_is_no_version(monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     assert list(environment(CPU)["versions"]) == ["python", "torch", "numpy"]
+
+
+def test_a_run_says_which_version_of_a_library_its_network_is_of(monkeypatch, tmp_path):
+    known = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0.20" if name == "timm" else known(name))
+    monkeypatch.setattr("experiments.networks.weights.known_networks", lambda: ("resnet18",))
+    monkeypatch.setattr("experiments.runs.run.code_of", lambda run, cache: {})
+    task = load_task("sprites", image_px=32, cache=tmp_path, say=lambda line: None)
+    source = Source("sprites", "", 32, tmp_path)
+    for variant, version in (("cnn@timm:resnet18", "1.0.20"), ("cnn", None)):
+        job = Job(RunConfig(variant=variant, protocol=Protocol(device="cpu")), "0" * 16, source, tmp_path)
+        cost = json.loads(failed_run_files(job, task, "killed")["cost.json"])
+        assert cost["versions"].get("timm") == version
 
 
 @pytest.mark.parametrize(("cuda", "mps", "found"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])

@@ -1,14 +1,17 @@
 """Runs made again: an honest ledger's are the same bytes, a forged one's are not, and what cannot be made is said."""
 
+import importlib.metadata
 import json
 import os
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from math import comb, sqrt
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.images.tasks import load_task
+from experiments.images.tasks.downloads import DownloadError
+from experiments.study.study import read_protocol
+from experiments.study.sweep_file import Section
 from experiments.sweep.rerun import (
     Candidates,
     Compared,
@@ -29,10 +35,11 @@ from experiments.sweep.rerun import (
 from experiments.terminal.cli import main
 from ledger.audit import audit
 from ledger.comparison import differences
+from ledger.config import Fit, Optim, Protocol, RunConfig, run_key
 from ledger.ledger import Ledger
 from tests.faults.damage import CHANGES, arm_of, edit, edit_arrays, final_run, renew_sums, set_in
 from tests.support.command_line import contents, run
-from tests.support.image_folders import make_parts
+from tests.support.image_folders import CLASSES, make_classes, make_parts, pixels_of, save
 from tests.support.tiny_study import HereAndNow, sweep_here
 
 
@@ -52,7 +59,7 @@ def root(made: Path, tmp_path: Path) -> Path:
 
 def found_in(root: Path, scratch: Path, cache: Path, data: Path | None = None) -> Candidates:
     ledger = Ledger(root, read_only=True)
-    return find_candidates(ledger, ledger.folders(), scratch, data=data, cache=cache, say=lambda line: None)
+    return find_candidates(ledger, ledger.folders(), scratch, data=data, group="", cache=cache, say=lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +177,66 @@ def test_why_a_run_cannot_be_made_again_is_said(root: Path, tmp_path: Path, cach
     assert said.startswith(why) and number == 1
 
 
+def on_timm(root: Path, weights: str) -> Path:
+    """Have a final run be one on a network of timm."""
+    folder = final_run(root)
+    record = json.loads((folder / "run.json").read_text())
+    variant = f"cnn@timm:resnet18:weights={weights}" if weights else "cnn@timm:resnet18"
+    config = record["config"] | {"variant": variant, "optim": Optim(**record["config"]["optim"])}
+    protocol = read_protocol(Protocol(), Section("", "", config["protocol"]))
+    run = RunConfig(**{**config, "protocol": protocol, "prune_below": tuple(config["prune_below"])})
+    key = run_key(run, record["task"]["content_hash"])
+    edit(folder / "run.json", set_in("config", "variant", variant))
+    edit(folder / "run.json", set_in("key", key))
+    edit(folder / "cost.json", lambda cost: cost.pop("code"))
+    renew_sums(folder)
+    return folder.rename(folder.with_name(key))
+
+
+@pytest.fixture
+def with_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where timm is installed, of which nothing is used."""
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(__spec__=object()))
+    monkeypatch.setattr("experiments.networks.weights.known_networks", lambda: ("resnet18",))
+
+
+@pytest.mark.usefixtures("with_timm")
+def test_a_run_whose_weights_are_not_here_is_not_drawn(root: Path, tmp_path: Path, cache: Path) -> None:
+    folder = on_timm(root, weights="0123456789abcdef")
+    candidates = found_in(root, tmp_path, cache)
+    assert candidates.others == {"start from weights that are not on this machine": 1}
+    assert len(candidates.jobs) == 3 and folder.name not in candidates.jobs
+
+
+@pytest.mark.usefixtures("with_timm")
+def test_a_run_that_needs_no_weights_is_drawn(root: Path, tmp_path: Path, cache: Path) -> None:
+    folder = on_timm(root, weights="")
+    candidates = found_in(root, tmp_path, cache)
+    assert candidates.others == {} and folder.name in candidates.jobs
+
+
+@pytest.mark.usefixtures("with_timm")
+def test_another_version_of_timm_is_a_reason_where_it_is_recorded(
+    root: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0.20" if name == "timm" else known(name))
+    cost = on_timm(root, weights="") / "cost.json"
+    versions = json.loads(cost.read_text())["versions"]
+    for version, others in (("1.0.20", {}), ("1.0.19", {"were made with timm 1.0.19, and here is 1.0.20": 1})):
+        edit(cost, set_in("versions", {**versions, "timm": version}))
+        renew_sums(cost.parent)
+        assert found_in(root, tmp_path, cache).others == others
+
+
+def test_a_library_that_is_missing_is_named(
+    root: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_timm(root, weights="")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert found_in(root, tmp_path, cache).others == {"need timm, which is not installed here": 1}
+
+
 def test_what_decides_no_byte_of_a_version_does_not_count(root: Path, tmp_path: Path, cache: Path) -> None:
     versions = json.loads((final_run(root) / "cost.json").read_text())["versions"]
     other = {"torch": versions["torch"].split("+")[0] + "+cu999", "python": versions["python"] + "99", "wandb": "0"}
@@ -186,15 +253,49 @@ def test_images_are_found_in_the_cache_by_their_name_or_in_the_folder_that_is_gi
 
     sprites = load_task("sprites", image_px=32, cache=cache, say=say).record()
     empty = tmp_path / "cache"
-    assert _Images(None, cache, say).why_not({**sprites, "name": "gone"}, 32) == ""
-    assert _Images(None, empty, say).why_not(sprites, 32) == ""
-    other = _Images(None, empty, say).why_not({**sprites, "content_hash": "0" * 64}, 32)
+    assert _Images(None, "", cache, say).why_not({**sprites, "name": "gone"}, 32, "crop") == ""
+    assert _Images(None, "", empty, say).why_not(sprites, 32, "crop") == ""
+    other = _Images(None, "", empty, say).why_not({**sprites, "content_hash": "0" * 64}, 32, "crop")
     assert other == "are of other images than those of sprites here"
     make_parts(tmp_path / "own")
     own = load_task(f"folder:{tmp_path / 'own'}", image_px=16, cache=tmp_path / "first", say=say).record()
-    assert _Images(None, empty, say).why_not(own, 16).endswith("--data=FOLDER names it")
-    assert _Images(tmp_path / "own", empty, say).why_not(own, 16) == ""
-    assert _Images(None, empty, say).why_not(own, 16) == "", "they are in the cache now"
+    assert _Images(None, "", empty, say).why_not(own, 16, "crop").endswith("--data=FOLDER names it")
+    assert _Images(tmp_path / "own", "", empty, say).why_not(own, 16, "crop") == ""
+    assert _Images(None, "", empty, say).why_not(own, 16, "crop") == "", "they are in the cache now"
+
+
+def test_images_that_were_fitted_or_grouped_are_found_in_their_folder(tmp_path: Path) -> None:
+    def say(line: str) -> None:
+        pass
+
+    root = make_classes(tmp_path / "own")
+    for name in CLASSES:
+        save(root / name / "00.png", pixels_of(7, height=16, width=24))
+    spec, group = f"folder:{root}", "name:(.)"
+
+    def looked(number: int, group: str) -> _Images:
+        return _Images(root, group, tmp_path / f"cache{number}", say)
+
+    fits: tuple[Fit, ...] = ("pad", "stretch")
+    for number, fit in enumerate(fits):
+        task = load_task(spec, image_px=16, fit=fit, cache=tmp_path / "first", say=say).record()
+        images = looked(number, group)
+        assert "are of other images" in images.why_not(task, 16, "crop")
+        assert images.why_not(task, 16, fit) == "", "a run that has no groups is of the folder without them"
+    task = load_task(spec, image_px=16, cache=tmp_path / "first", say=say, group="name:0*(.)").record()
+    assert looked(8, "").why_not(task, 16, "crop") == "are of images in groups; --group says which belong together"
+    assert "are of other images" in looked(8, "name:(..)").why_not(task, 16, "crop")
+    assert looked(8, "name:0*(.)").why_not(task, 16, "crop") == ""
+
+
+def test_a_data_set_that_cannot_be_had_is_said_of_its_runs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(spec: str, **options: object) -> None:
+        raise DownloadError(f"{spec} cannot be downloaded")
+
+    monkeypatch.setattr("experiments.sweep.rerun.load_task", refuse)
+    images = _Images(None, "", cache, lambda line: None)
+    why = images.why_not({"name": "mnist", "content_hash": "0" * 64}, 32, "crop")
+    assert why == "are of mnist, which cannot be had here"
 
 
 def test_a_run_that_cannot_be_made_is_a_problem_of_its_own(made: Path, tmp_path: Path, cache: Path) -> None:
@@ -260,6 +361,7 @@ def test_a_ledger_of_another_machine_is_refused_in_a_line(root: Path, capsys: py
         (["--rerun=1", "--jobs=-1"], "jobs: -1 is not between 0 and 1024"),
         (["--seed=0"], "seed: is for runs that are made again; --rerun=N says how many"),
         (["--data=images"], "data: is for runs that are made again; --rerun=N says how many"),
+        (["--group=folder"], "group: is for runs that are made again; --rerun=N says how many"),
         (["--rerun=some"], "--rerun: 'some' is not a whole number"),
         (["--rerum=1"], "unknown argument --rerum; did you mean '--rerun'?"),
     ],

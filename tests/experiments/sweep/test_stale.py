@@ -14,7 +14,9 @@ from experiments.sweep.stale import find_stale, remove_stale
 from experiments.sweep.sweep import Sweep
 from experiments.terminal.cli import main
 from experiments.terminal.commands.plan import notes
+from experiments.terminal.commands.sweep import ROWS_STAY
 from ledger.audit import audit
+from ledger.errors import UserError
 from ledger.ledger import Ledger
 from tests.faults.damage import edit, renew_sums
 from tests.support.command_line import contents, run
@@ -116,6 +118,25 @@ def test_a_sweep_makes_them_again_where_it_is_asked_to(folder: Path) -> None:
     assert [job.key for job in executor.made] == [arm.finals[0]]
     assert not find_stale(replayed(folder)).keys
     assert contents(folder / "runs/runs", "run.json") == before, "the code did not really change"
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_that_the_server_keeps_rows_is_said_where_there_is_one(
+    folder: Path, mode: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise UserError("that is enough")
+
+    made_by(folder, replayed(folder).arms[0].finals[0], "experiments/runs/training.py")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("experiments.terminal.commands.sweep.find_mode", lambda asked: (mode, ""))
+    monkeypatch.setattr("experiments.terminal.commands.sweep.estimate", stop)
+    write_sweep(folder)
+    assert main(["sweep", "--budget=smoke", "--stale=again"]) == 2
+    said = capsys.readouterr()
+    assert said.err == "error: that is enough\n"
+    ending = f"They will be made again.{ROWS_STAY if mode == 'online' else ''}\n"
+    assert ending in said.out
 
 
 @pytest.mark.long

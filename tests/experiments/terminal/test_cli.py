@@ -18,6 +18,7 @@ from experiments.networks import catalogue
 from experiments.networks.models import MODELS
 from experiments.sweep.sweep import Sweep
 from experiments.terminal.cli import command_line, main
+from experiments.tracking.tracker import Tracker
 from ledger.ledger import Ledger
 from ledger.options import fields
 from tests.support.command_line import stamps, start
@@ -156,6 +157,16 @@ def test_a_run_takes_arguments_as_a_wandb_agent_gives_them(here: Path, capsys: p
     assert main([*command, *agents]) == 0
     assert "epoch" not in capsys.readouterr().out
     assert stamps(here / "runs/runs") == before
+
+
+def test_a_run_hands_on_at_each_epoch_what_the_tracker_did_not_take(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = list[Tracker]()
+    monkeypatch.setattr(Tracker, "tick", lambda tracker: ticks.append(tracker))
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert main(["run", "--task=sprites", "--variant=cnn", *SMALL_RUN]) == 0
+    assert len(ticks) == 2
 
 
 def test_a_run_alone_is_the_run_of_the_study(here: Path) -> None:

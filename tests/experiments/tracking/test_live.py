@@ -1,5 +1,6 @@
 """Runs in W&B while they train: rows arrive, and whatever is killed or away, each ends up there once, whole."""
 
+import errno
 import json
 import os
 import signal
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from experiments.tracking import live
 from experiments.tracking.settings import Mode
 from experiments.tracking.tracker import Tracker, sync
 from ledger.ledger import Ledger
-from ledger.markers import read_marker
+from ledger.markers import Following, read_marker
 from tests.support.command_line import family, wait_for, wait_until_gone
 from tests.support.project import ROOT
 from tests.support.wandb_runs import Offline, check_delivered_once, commit, inspect
@@ -223,6 +225,27 @@ def test_a_server_away_in_the_middle_costs_seconds(tmp_path: Path, server: Serve
     server.misbehave(None)
     assert sync(training.ledger.root, print) == 1
     check_delivered_once(server, training.ledger.root)
+
+
+def test_what_shows_runs_is_started_once_there_is_room_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def refuse(*arguments: object, **options: object) -> None:
+        tries.append(arguments)
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(live, "RESTART_S", 0.01)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    taken = tmp_path / "live/open"
+    taken.parent.mkdir()
+    taken.touch()  # so no folder can be made there
+    showing = live.Live({}, tmp_path, online=False)
+    showing.follow(Following(key=KEY, project="", group="", tags=[], again=False, run={}))
+    time.sleep(0.1)
+    assert not tries
+    taken.unlink()
+    wait_for(lambda: len(tries) > 1)
+    showing.stop()
 
 
 def test_short_runs_are_replayed_only(tmp_path: Path, server: Server) -> None:
