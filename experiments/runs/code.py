@@ -19,7 +19,7 @@ from baselines.policies import POLICIES
 from experiments.images.corruptions import CORRUPTIONS
 from experiments.images.poses import POSES
 from experiments.networks.models import MODELS
-from experiments.networks.variants import parse_variant
+from experiments.networks.variants import LIBRARIES, parse_variant
 from ledger.config import RunConfig
 from ledger.files import write_atomically
 from ledger.options import split_name
@@ -52,7 +52,7 @@ def code_of(run: RunConfig, cache: Path) -> Code:
     variant = parse_variant(run.variant)
     parts: list[object] = [
         MODELS[variant.model],
-        BACKBONES[variant.backbone],
+        LIBRARIES[variant.library] if variant.library else BACKBONES[variant.backbone],
         *(POLICIES[name] for name in variant.policies),
     ]
     parts += [POSES[split_name(pose, "pose")[0]] for pose in (run.pose, run.test_pose) if pose]

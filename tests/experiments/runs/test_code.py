@@ -105,6 +105,11 @@ def test_a_new_import_brings_its_file_in(project: Path) -> None:
     assert changed(before["cnn+elastic"], new) == ["baselines/policies/elastic.py", "stn/novel.py"]
 
 
+def test_a_network_of_a_library_brings_the_file_that_builds_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.networks.weights.known_networks", lambda: ("resnet18",))
+    assert "baselines/backbones/timm_network.py" in code_of(RunConfig(variant="cnn@timm:resnet18"), cache)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("variant", ["stn_affine+affine", "cnn_matched@lenet+flip_crop"])
 def test_what_a_run_executes_is_in_its_code(variant: str, tmp_path: Path, cache: Path) -> None:
