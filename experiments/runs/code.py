@@ -39,6 +39,8 @@ NO_RESULT = frozenset(
     }
 )
 """Modules, and packages with all in them, that keep results or say something to people, and change none."""
+OF_LIBRARIES = frozenset({*(library.__module__ for library in LIBRARIES.values()), "experiments.networks.weights"})
+"""Modules that count for runs on a library's network, and for no others."""
 HASH_LENGTH = 12
 MEMORY = "code.json"
 """In the cache: by the content of a source file its hash and its imports, since to parse all takes long."""
@@ -61,7 +63,7 @@ def code_of(run: RunConfig, cache: Path) -> Code:
         package = sys.modules[CORRUPTIONS.package]
         modules |= {f"{CORRUPTIONS.package}.{each.name}" for each in pkgutil.iter_modules(package.__path__)}
     num_known = len(_memory)
-    code = _files(frozenset(modules))
+    code = _files(frozenset(modules), frozenset() if variant.library else OF_LIBRARIES)
     if len(_memory) > num_known:
         _keep(cache)
     return code
@@ -76,9 +78,8 @@ def _sources() -> dict[str, bytes]:
 
 
 @cached
-def _files(modules: frozenset[str]) -> Code:
-    found, todo = dict[str, str](), list(modules)
-    seen = set(todo)
+def _files(modules: frozenset[str], left_out: frozenset[str]) -> Code:
+    found, todo, seen = dict[str, str](), list(modules), {*modules, *left_out}
     while todo:
         module = todo.pop()
         if not (file := _file(module)):

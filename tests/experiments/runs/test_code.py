@@ -73,6 +73,9 @@ def edited(project: Path, file: str, old: str, new: str) -> set[str]:
         ("stn/guidance/prior.py", "import torch", "import torch, math", {"stn_affine", "stn_affine@lenet+elastic"}),
         ("experiments/images/corruptions/blur.py", "import torch", "import torch, math", {"tested"}),
         ("experiments/runs/averaging.py", "AVERAGE_EVERY = 5", "AVERAGE_EVERY = 6", {*VARIANTS, "tested"}),
+        ("experiments/images/whole_groups.py", "import math", "import math, os", {*VARIANTS, "tested"}),
+        ("baselines/backbones/timm_network.py", "import torch", "import torch, math", set()),
+        ("experiments/networks/weights.py", "DIGITS = 16", "DIGITS = 17", set()),
         ("experiments/runs/training.py", "def train(", "def train( # as ever\n", set()),
         ("experiments/runs/training.py", '"""', '"""Another word. ', set()),
         ("experiments/runs/averaging.py", "AVERAGE_EVERY = 5", "AVERAGE_EVERY = (\n    5\n)\n'Steps'", set()),
@@ -107,7 +110,9 @@ def test_a_new_import_brings_its_file_in(project: Path) -> None:
 
 def test_a_network_of_a_library_brings_the_file_that_builds_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.networks.weights.known_networks", lambda: ("resnet18",))
-    assert "baselines/backbones/timm_network.py" in code_of(RunConfig(variant="cnn@timm:resnet18"), cache)
+    of_timm = changed(code_of(RunConfig(), cache), code_of(RunConfig(variant="cnn@timm:resnet18"), cache))
+    assert {"baselines/backbones/timm_network.py", "experiments/networks/weights.py"} <= {*of_timm}
+    assert "baselines/backbones/cnn.py" in of_timm, "it has one backbone"
 
 
 @pytest.mark.long
