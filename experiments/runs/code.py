@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache as cached
+from importlib import import_module
 from pathlib import Path
 
 from baselines.backbones import BACKBONES
@@ -25,8 +26,9 @@ from ledger.files import write_atomically
 from ledger.options import split_name
 from ledger.source_code import Code
 
-ROOT = Path(__file__).parents[2]
 ROOMS = ("stn", "baselines", "ledger", "experiments")
+FOLDERS = {room: Path(import_module(room).__path__[0]) for room in ROOMS}
+"""Which on the nodes of a cluster do not lie side by side."""
 SHARED = "experiments.runs.run"
 """What a worker knows: the training loop, the scores and all that they need."""
 NO_RESULT = frozenset(
@@ -73,7 +75,9 @@ def code_of(run: RunConfig, cache: Path) -> Code:
 def _sources() -> dict[str, bytes]:
     """What the project's files hold when this is asked first: whoever edits them later does not change what runs."""
     return {
-        file.relative_to(ROOT).as_posix(): file.read_bytes() for room in ROOMS for file in (ROOT / room).rglob("*.py")
+        f"{room}/{file.relative_to(folder).as_posix()}": file.read_bytes()
+        for room, folder in FOLDERS.items()
+        for file in folder.rglob("*.py")
     }
 
 

@@ -1,7 +1,10 @@
 """What a run says of its source: all that it executes, and nothing that cannot change its result."""
 
 import ast
+import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,7 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for room in ROOMS:
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     forget()
-    monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.setattr(code, "FOLDERS", {room: tmp_path / room for room in ROOMS})
     yield tmp_path
     forget()
 
@@ -113,6 +116,26 @@ def test_a_network_of_a_library_brings_the_file_that_builds_it(cache: Path, monk
     of_timm = changed(code_of(RunConfig(), cache), code_of(RunConfig(variant="cnn@timm:resnet18"), cache))
     assert {"baselines/backbones/timm_network.py", "experiments/networks/weights.py"} <= {*of_timm}
     assert "baselines/backbones/cnn.py" in of_timm, "it has one backbone"
+
+
+def test_it_is_the_same_where_the_packages_lie_apart(cache: Path, tmp_path: Path) -> None:
+    """As Ray unpacks them on its nodes."""
+    for room in ROOMS:
+        (tmp_path / f"of {room}").mkdir()
+        (tmp_path / f"of {room}" / room).symlink_to(ROOT / room)
+    ask = (
+        "import json, pathlib; from experiments.runs.code import code_of; from ledger.config import RunConfig; "
+        "print(json.dumps(code_of(RunConfig(stage='final'), pathlib.Path('cache'))))"
+    )
+    path = os.pathsep.join(str(tmp_path / f"of {room}") for room in ROOMS)
+    told = subprocess.run(
+        [sys.executable, "-c", ask],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(told.stdout) == code_of(TESTED, cache)
 
 
 @pytest.mark.long
