@@ -1,5 +1,6 @@
 """The studies that a probe makes: augmentations tried once each, then the best of them beside a spatial transformer."""
 
+import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -70,6 +71,7 @@ def load_probe(
 ) -> Study:
     """The probe of a folder. Its name has what was asked, since another question makes other runs.
 
+    group: of which the name has a hash, since it may name a file.
     given: overrides of its protocol, as they are typed.
     Raises UserError for minutes that make no sense, and for overrides of anything else.
     """
@@ -80,7 +82,8 @@ def load_probe(
         if not key.startswith("protocol."):
             raise UserError(f"{GIVEN}: {key}: a probe takes keys of its protocol only, such as protocol.image_px=64")
     asked = {name: value for name, value in (("turns", turns), ("mirror", mirror)) if value}
-    parts = asked | {key.removeprefix("protocol."): str(each["now"]) for key, each in study.overrides.items()}
+    known = {"group": hashlib.sha256(study.group.encode()).hexdigest()[:6]} if study.group else {}
+    parts = asked | known | {key.removeprefix("protocol."): str(each["now"]) for key, each in study.overrides.items()}
     name = "-".join([study.name, f"{minutes:g}min", *itertools.chain(*parts.items())]).replace(".", "-")
     return replace(study, name=name, file=f"experiments/studies/{FILE.name}", asked={"minutes": minutes, **asked})
 

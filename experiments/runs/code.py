@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache as cached
+from importlib import import_module
 from pathlib import Path
 
 from baselines.backbones import BACKBONES
@@ -19,14 +20,15 @@ from baselines.policies import POLICIES
 from experiments.images.corruptions import CORRUPTIONS
 from experiments.images.poses import POSES
 from experiments.networks.models import MODELS
-from experiments.networks.variants import parse_variant
+from experiments.networks.variants import LIBRARIES, parse_variant
 from ledger.config import RunConfig
 from ledger.files import write_atomically
 from ledger.options import split_name
 from ledger.source_code import Code
 
-ROOT = Path(__file__).parents[2]
 ROOMS = ("stn", "baselines", "ledger", "experiments")
+FOLDERS = {room: Path(import_module(room).__path__[0]) for room in ROOMS}
+"""Which on the nodes of a cluster do not lie side by side."""
 SHARED = "experiments.runs.run"
 """What a worker knows: the training loop, the scores and all that they need."""
 NO_RESULT = frozenset(
@@ -39,6 +41,8 @@ NO_RESULT = frozenset(
     }
 )
 """Modules, and packages with all in them, that keep results or say something to people, and change none."""
+OF_LIBRARIES = frozenset({*(library.__module__ for library in LIBRARIES.values()), "experiments.networks.weights"})
+"""Modules that count for runs on a library's network, and for no others."""
 HASH_LENGTH = 12
 MEMORY = "code.json"
 """In the cache: by the content of a source file its hash and its imports, since to parse all takes long."""
@@ -52,7 +56,7 @@ def code_of(run: RunConfig, cache: Path) -> Code:
     variant = parse_variant(run.variant)
     parts: list[object] = [
         MODELS[variant.model],
-        BACKBONES[variant.backbone],
+        LIBRARIES[variant.library] if variant.library else BACKBONES[variant.backbone],
         *(POLICIES[name] for name in variant.policies),
     ]
     parts += [POSES[split_name(pose, "pose")[0]] for pose in (run.pose, run.test_pose) if pose]
@@ -61,7 +65,7 @@ def code_of(run: RunConfig, cache: Path) -> Code:
         package = sys.modules[CORRUPTIONS.package]
         modules |= {f"{CORRUPTIONS.package}.{each.name}" for each in pkgutil.iter_modules(package.__path__)}
     num_known = len(_memory)
-    code = _files(frozenset(modules))
+    code = _files(frozenset(modules), frozenset() if variant.library else OF_LIBRARIES)
     if len(_memory) > num_known:
         _keep(cache)
     return code
@@ -71,14 +75,15 @@ def code_of(run: RunConfig, cache: Path) -> Code:
 def _sources() -> dict[str, bytes]:
     """What the project's files hold when this is asked first: whoever edits them later does not change what runs."""
     return {
-        file.relative_to(ROOT).as_posix(): file.read_bytes() for room in ROOMS for file in (ROOT / room).rglob("*.py")
+        f"{room}/{file.relative_to(folder).as_posix()}": file.read_bytes()
+        for room, folder in FOLDERS.items()
+        for file in folder.rglob("*.py")
     }
 
 
 @cached
-def _files(modules: frozenset[str]) -> Code:
-    found, todo = dict[str, str](), list(modules)
-    seen = set(todo)
+def _files(modules: frozenset[str], left_out: frozenset[str]) -> Code:
+    found, todo, seen = dict[str, str](), list(modules), {*modules, *left_out}
     while todo:
         module = todo.pop()
         if not (file := _file(module)):

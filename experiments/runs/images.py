@@ -15,7 +15,7 @@ from baselines.policies import Policy, asks_for_poses
 from experiments.images.draws import permutation, uniform
 from experiments.images.poses import PoseMaps, has_background, no_pose, parse_pose, put_in_pose
 from experiments.images.tasks import Images, Task
-from experiments.images.tasks.whole_groups import choose_groups
+from experiments.images.whole_groups import choose_groups
 from experiments.machine.heartbeat import beat
 from experiments.networks.network import Batch
 from ledger.config import Fit, Protocol

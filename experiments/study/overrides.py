@@ -18,6 +18,9 @@ SEARCHED = ("trials", "wave_size", "tuning")
 _PARAMETER = r"(optim|model|policy)\."
 """How names with a dot begin."""
 
+_WITH_A_FILE = (r"^(folder:)[/~].*/(?=.)", r"^(csv:)[/~].*/(?=[^/]*:[^:]*$)", r"(:weights=)[/~][^:+]*/")
+"""How values name a file, from the root or from a home; the last of them anywhere in a variant's name."""
+
 
 def read_overrides(texts: Iterable[str]) -> dict[str, Any]:
     """Values by dotted key, of texts that each hold one or several KEY=VALUE, in YAML.
@@ -49,14 +52,21 @@ def with_overrides(top: Section, budget: str, overrides: Mapping[str, Any]) -> t
 
 
 def recorded(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What study.json says of overrides, by their keys; without the folders that a task may name."""
-    return {
-        path: {
-            when: without_folders(value) if isinstance(value, str) else value
-            for when, value in (("was", was[path]), ("now", now[path]))
-        }
-        for path in now
-    }
+    """What study.json says of overrides, by their keys; without the folders of a task, a table or weights."""
+    return {path: {when: _private(value) for when, value in (("was", was[path]), ("now", now[path]))} for path in now}
+
+
+def _private(value: Any) -> Any:
+    """The same without folders, in all that it holds."""
+    if isinstance(value, dict):
+        return {key: _private(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_private(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    for form in _WITH_A_FILE:
+        value = re.sub(form, r"\1.../", value)
+    return without_folders(value)
 
 
 def _paths(budget: Section) -> Iterator[tuple[str, Any]]:

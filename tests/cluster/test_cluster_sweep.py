@@ -81,5 +81,6 @@ def assert_same_study(one: Path, other: Path) -> None:
         assert names[0] == names[1]
         for name in set(names[0]) - {"cost.json", SUMS}:
             assert filecmp.cmp(ledgers[0].folder(key) / name, ledgers[1].folder(key) / name, shallow=False), (key, name)
+        assert ledgers[0].read(key, "cost.json")["code"] == ledgers[1].read(key, "cost.json")["code"]
     studies = [json.dumps(each.read_study(STUDY)) for each in ledgers]
     assert studies[0] == studies[1]

@@ -33,7 +33,7 @@ from experiments.images.tasks.image_files.walk import (
 from experiments.images.tasks.progress import Progress
 from experiments.images.tasks.reading import USUAL, Reading, ToRgb
 from experiments.images.tasks.task import TASKS, Images, Say, Task
-from experiments.images.tasks.whole_groups import choose_groups
+from experiments.images.whole_groups import choose_groups
 from experiments.machine.cores import num_cores
 from ledger.config import Fit
 from ledger.errors import UserError, nearest

@@ -68,7 +68,8 @@ def show_plan(console: Console, under_way: Sweep, expected: Estimate, num_worker
         what = f"{study.factor.text(study.name)}, of {values}: each value is a study of its own"
         console.print(f"[bold]Factor[/] {what}", highlight=False)
     show_images(console, plan.task, protocol)
-    console.print("[bold]Look[/]  `make look` draws some images, as networks see them and under poses and policies")
+    if not study.asked:  # it is no probe, whose study is in no sweep file
+        console.print("[bold]Look[/]  `make look` draws some images, as networks see them and under poses and policies")
     if tested := plan.arms[0].test_pose:
         console.print(f"[bold]Tested[/] under the pose {tested}, and beside that as the others are", highlight=False)
     weighted = ", all classes count the same in the loss" if protocol.class_weights == "balanced" else ""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from experiments.images.tasks import Task, load_task
 from experiments.images.tasks.cache import content_hash, decoded, received
-from experiments.images.tasks.whole_groups import choose_groups
+from experiments.images.whole_groups import choose_groups
 from experiments.runs.images import fit_to_task, split
 from experiments.runs.run import Job, Source, make_run
 from experiments.study.plan import make_plan

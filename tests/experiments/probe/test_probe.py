@@ -15,6 +15,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from analysis.report.reproduce import commands
 from analysis.verdicts import BADGES
@@ -26,15 +27,18 @@ from experiments.probe.sizes import fit_to_time, min_epochs, round_down, wall_se
 from experiments.probe.study import AUGMENTATIONS, augmentations, compared, load_probe, trying, with_margin
 from experiments.study.arms import check_arms
 from experiments.study.plan import Plan
+from experiments.sweep.estimate import Estimate
+from experiments.sweep.sweep import Sweep
 from experiments.terminal.cli import main
 from experiments.terminal.commands.ledgers import named_study
 from experiments.terminal.commands.options import find_study
+from experiments.terminal.commands.plan import show_plan
 from ledger.config import num_steps
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.listed import keys_of
 from tests.support.image_folders import save
-from tests.support.tiny_study import write_sweep
+from tests.support.tiny_study import plan_of, write_sweep
 
 FEW = sizes.FEW_TRAIN_IMAGES
 
@@ -64,6 +68,24 @@ def test_what_was_asked_is_in_the_name() -> None:
     study = load_probe(Path("somewhere"), 10, "cpu", turns="any", mirror="no")
     assert study.name == "advice-10min-turns-any-mirror-no"
     assert study.asked == {"minutes": 10, "turns": "any", "mirror": "no"}
+
+
+def test_other_groups_are_another_question_and_the_name_does_not_tell_them() -> None:
+    groups = ("", "folder", "csv:patients.csv:id")
+    names = [load_probe(Path("somewhere"), 10, "cpu", group=group, turns="any").name for group in groups]
+    assert names[0] == "advice-10min-turns-any" and len({*names}) == 3
+    assert all(re.fullmatch("advice-10min-turns-any-group-[0-9a-f]{6}", name) for name in names[1:])
+
+
+def test_only_the_plan_of_a_sweep_file_sends_to_make_look(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_of(here)
+    expected = Estimate([[1.0, 1.0]] * len(plan.arms), {}, 0, [], 0.0, 0.0, 0.0)
+    for asked in ({}, {"minutes": 2}):
+        study = replace(plan.study, asked=asked)
+        under_way = Sweep(replace(plan, study=study), Ledger(here / "runs", read_only=True), store=False)
+        under_way.replay()
+        show_plan(Console(), under_way, expected, 1, "")
+        assert ("make look" in capsys.readouterr().out) == (not asked)
 
 
 def test_keys_of_its_protocol_can_be_set_and_make_another_question() -> None:

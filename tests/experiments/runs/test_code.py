@@ -1,7 +1,10 @@
 """What a run says of its source: all that it executes, and nothing that cannot change its result."""
 
 import ast
+import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,7 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for room in ROOMS:
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     forget()
-    monkeypatch.setattr(code, "ROOT", tmp_path)
+    monkeypatch.setattr(code, "FOLDERS", {room: tmp_path / room for room in ROOMS})
     yield tmp_path
     forget()
 
@@ -73,6 +76,9 @@ def edited(project: Path, file: str, old: str, new: str) -> set[str]:
         ("stn/guidance/prior.py", "import torch", "import torch, math", {"stn_affine", "stn_affine@lenet+elastic"}),
         ("experiments/images/corruptions/blur.py", "import torch", "import torch, math", {"tested"}),
         ("experiments/runs/averaging.py", "AVERAGE_EVERY = 5", "AVERAGE_EVERY = 6", {*VARIANTS, "tested"}),
+        ("experiments/images/whole_groups.py", "import math", "import math, os", {*VARIANTS, "tested"}),
+        ("baselines/backbones/timm_network.py", "import torch", "import torch, math", set()),
+        ("experiments/networks/weights.py", "DIGITS = 16", "DIGITS = 17", set()),
         ("experiments/runs/training.py", "def train(", "def train( # as ever\n", set()),
         ("experiments/runs/training.py", '"""', '"""Another word. ', set()),
         ("experiments/runs/averaging.py", "AVERAGE_EVERY = 5", "AVERAGE_EVERY = (\n    5\n)\n'Steps'", set()),
@@ -103,6 +109,33 @@ def test_a_new_import_brings_its_file_in(project: Path) -> None:
     file.write_text(file.read_text() + "\n\ndef late() -> None:\n    from stn.novel import ONE\n\n    print(ONE)\n")
     new = codes(project)["cnn+elastic"]
     assert changed(before["cnn+elastic"], new) == ["baselines/policies/elastic.py", "stn/novel.py"]
+
+
+def test_a_network_of_a_library_brings_the_file_that_builds_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.networks.weights.known_networks", lambda: ("resnet18",))
+    of_timm = changed(code_of(RunConfig(), cache), code_of(RunConfig(variant="cnn@timm:resnet18"), cache))
+    assert {"baselines/backbones/timm_network.py", "experiments/networks/weights.py"} <= {*of_timm}
+    assert "baselines/backbones/cnn.py" in of_timm, "it has one backbone"
+
+
+def test_it_is_the_same_where_the_packages_lie_apart(cache: Path, tmp_path: Path) -> None:
+    """As Ray unpacks them on its nodes."""
+    for room in ROOMS:
+        (tmp_path / f"of {room}").mkdir()
+        (tmp_path / f"of {room}" / room).symlink_to(ROOT / room)
+    ask = (
+        "import json, pathlib; from experiments.runs.code import code_of; from ledger.config import RunConfig; "
+        "print(json.dumps(code_of(RunConfig(stage='final'), pathlib.Path('cache'))))"
+    )
+    path = os.pathsep.join(str(tmp_path / f"of {room}") for room in ROOMS)
+    told = subprocess.run(
+        [sys.executable, "-c", ask],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(told.stdout) == code_of(TESTED, cache)
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ from analysis.records import read_study
 from analysis.report.method import protocol_facts
 from analysis.report.reproduce import run_line, sweep_line
 from experiments.images.tasks.cache import cache_folder
-from experiments.study.overrides import read_overrides
+from experiments.study.overrides import read_overrides, recorded
 from experiments.study.plan import make_plan
 from experiments.study.study import Study, load_study
 from experiments.sweep.sweep import Sweep
@@ -212,6 +212,30 @@ def test_folders_do_not_leave_the_machine_with_an_override(tmp_path: Path, monke
     study = load(tmp_path, FILE, f"task=folder:{tmp_path}/pictures")
     assert study.task == f"folder:{tmp_path}/pictures"
     assert study.overrides == {"task": {"was": "sprites", "now": "folder:.../pictures"}}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("folder:~/of jane/pictures", "folder:.../pictures"),
+        ("folder:of a study/pictures", "folder:of a study/pictures"),
+        ("csv:~/patients/p.csv:id", "csv:.../p.csv:id"),
+        ("csv:~jane/her patients/p.csv:id/name", "csv:.../p.csv:id/name"),
+        ("csv:/mnt/her patients/p.csv:id", "csv:.../p.csv:id"),
+        ("csv:p.csv:id/name", "csv:p.csv:id/name"),
+        (
+            ["cnn", "cnn@timm:resnet18:weights=/home/jane/w.pth", "cnn@timm:resnet18:weights=~/of jane/w.pth+d4"],
+            ["cnn", "cnn@timm:resnet18:weights=.../w.pth", "cnn@timm:resnet18:weights=.../w.pth+d4"],
+        ),
+        (
+            [{"variant": "cnn@timm:vit:weights=/mnt/jane/w.pth:frozen=true", "baseline": "cnn"}],
+            [{"variant": "cnn@timm:vit:weights=.../w.pth:frozen=true", "baseline": "cnn"}],
+        ),
+        ({"rungs": [{"epochs": 1}], "on": None}, {"rungs": [{"epochs": 1}], "on": None}),
+    ],
+)
+def test_no_folder_is_recorded_wherever_a_value_has_one(value: Any, kept: Any) -> None:
+    assert recorded({"key": value}, {"key": value}) == {"key": {"was": kept, "now": kept}}
 
 
 def test_a_run_and_a_search_of_wandb_take_overrides(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
