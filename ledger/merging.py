@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,8 @@ MEASURED = ("cost.json", SUMS, LEFT_OUT)
 """Files that differ between two machines that make the same run, or of which it depends on what was kept."""
 LIBRARIES = ("python", "torch", "torchvision", "numpy")
 """Versions that the bytes of a run may depend on."""
+OURS = re.compile(rf"{re.escape(LOCK)}|{re.escape(HOLDER)}|\.{re.escape(HOLDER)}\.\d+|\.archive\.\d+\.\d+")
+"""What a merge that was killed may leave where no run is yet."""
 NOTHING = "nothing was merged"
 
 
@@ -40,10 +43,12 @@ def merge(sources: Sequence[Path], into: Path) -> list[str]:
             raise UserError(f"from: there is no ledger at {source}")
         if into.exists() and source.samefile(into):
             raise UserError(f"into: {into} is to be merged into itself; name another ledger")
-    if into.exists() and {*os.listdir(into)} - {LOCK, HOLDER} and not (into / "runs").is_dir():
+    if into.exists() and not all(map(OURS.fullmatch, os.listdir(into))) and not (into / "runs").is_dir():
         raise UserError(f"into: {into} is not a ledger: it has no folder `runs`")
     with ExitStack() as stack:
         stack.enter_context(only_sweep_of(into))
+        for left in into.glob(".archive.*"):  # by a merge that was killed
+            shutil.rmtree(left, ignore_errors=True)
         merging = Merging(into)
         for number, source in enumerate(sources):
             root = stack.enter_context(_opened(source, into / f".archive.{number}.{os.getpid()}"))

@@ -92,6 +92,17 @@ def test_weights_are_left_out_on_request_and_that_is_said(here: Path, tmp_path: 
     }  # weights that were lost are no such thing
 
 
+def test_what_a_killed_one_has_unpacked_is_no_hindrance(whole: Path, packed: Path, tmp_path: Path) -> None:
+    """Into a new ledger, and under a number that no process has."""
+    into, dead = tmp_path / "into", 2**22 + 1
+    (into / f".archive.0.{dead}/runs/runs").mkdir(parents=True)
+    for name in ("sweep.lock", "sweep.holder", f".sweep.holder.{dead}"):
+        (into / name).touch()
+    assert main(["merge", str(packed), "--into", str(into)]) == 0
+    assert not list(into.glob(".archive.*"))
+    assert contents(into).items() >= contents(whole).items()
+
+
 def test_one_that_was_cut_short_is_refused_wherever(packed: Path, tmp_path: Path, capsys) -> None:
     content = packed.read_bytes()
     for length in {*range(0, len(content), len(content) // 40), *range(len(content) - 40, len(content))}:
