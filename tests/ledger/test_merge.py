@@ -277,6 +277,15 @@ def test_what_is_no_ledger_and_itself_are_refused(two: tuple[Path, Path], capsys
         assert f"another sweep is at work in {into} since" in refused([half], into, capsys)
 
 
+def test_a_damaged_checkpoint_of_a_run_in_progress_is_no_hindrance(two: tuple[Path, Path]) -> None:
+    for root in two:
+        (root / "running/abc").mkdir(parents=True)
+        (root / f"running/abc/epoch-1-{'0' * 64}.safetensors").write_bytes(b"cut")
+    assert audit(two[1]).findings
+    assert merge(two[1], into=two[0]) == 0
+    assert main(["archive", str(two[1]), "--out", str(two[1].with_name("a.tar.xz"))]) == 0
+
+
 def test_one_of_another_user_need_not_be_writable(two: tuple[Path, Path]) -> None:
     into, half = two
     (half / "sweep.lock").touch()  # a sweep has been there
