@@ -13,6 +13,7 @@ from ledger.archive import unpack_archive
 from ledger.audit import sound
 from ledger.checksums import LEFT_OUT, SUMS, WEIGHTS, read_sums
 from ledger.committed import read_record, read_run
+from ledger.comparison import leave_out_later_scores
 from ledger.config import RESULT_FORMAT
 from ledger.errors import UserError
 from ledger.ledger import Ledger
@@ -178,6 +179,8 @@ def _difference(mine: Path, theirs: Path) -> str:
     light = any((folder / LEFT_OUT).exists() for folder in (mine, theirs))
     unknown = {WEIGHTS} - (here.keys() & there.keys()) if light else set()  # without checksums
     names = sorted(name for name in (here.keys() | there.keys()) - unknown if here.get(name) != there.get(name))
+    if "run.json" in names and _say_the_same(mine, theirs):
+        names.remove("run.json")
     if not names:
         return ""
     ends, makers = ([of(folder) for folder in (mine, theirs)] for of in (_status, _maker))
@@ -185,6 +188,14 @@ def _difference(mine: Path, theirs: Path) -> str:
     if makers[0] and makers[1] and makers[0] != makers[1]:
         why += f", made on {' with '.join(makers[1][::-1])} there and on {' with '.join(makers[0][::-1])} here"
     return f"runs/{theirs.name}: is the same run as here with another {listed(names)}{why}"
+
+
+def _say_the_same(mine: Path, theirs: Path) -> bool:
+    """Whether the two run.json differ at most in scores that came later than one of them."""
+    here, there = (read_record(folder / "run.json") for folder in (mine, theirs))
+    leave_out_later_scores(here, there)
+    leave_out_later_scores(there, here)
+    return repr(here) == repr(there)  # which, unlike ==, tells 1 from 1.0
 
 
 def _status(folder: Path) -> str:

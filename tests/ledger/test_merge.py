@@ -160,6 +160,22 @@ def test_the_measured_alone_is_no_conflict(two: tuple[Path, Path], capsys: pytes
     assert there["device_name"] == "AMD EPYC"
 
 
+@pytest.mark.parametrize("newer", [0, 1])
+def test_a_score_that_came_later_is_no_conflict(
+    newer: int, two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever has it: what is here stays. What both have is one."""
+    folders = [root / "runs" / common_final(two).name for root in two]
+    result = json.loads((folders[newer] / "run.json").read_text())["result"]
+    assert "test_auroc" not in result
+    edit_run(folders[newer], "result", result | {"test_auroc": None, "predict_flops": 2.0})
+    before = (folders[0] / "run.json").read_bytes()
+    assert merge(two[1], into=two[0]) == 0
+    assert (folders[0] / "run.json").read_bytes() == before
+    edit_run(folders[1 - newer], "result", result | {"predict_flops": 3.0})
+    assert "with another run.json" in refused([two[1]], two[0], capsys)
+
+
 def test_other_versions_do_not_mix_in_one_study(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     cost = json.loads((common_final(two) / "cost.json").read_text())
     for folder in (two[1] / "runs").iterdir():
