@@ -12,7 +12,7 @@ from typing import Any
 from ledger.archive import unpack_archive
 from ledger.audit import sound
 from ledger.checksums import LEFT_OUT, SUMS, WEIGHTS, read_sums
-from ledger.committed import read_record, read_run
+from ledger.committed import read_committed, read_record, read_run
 from ledger.comparison import leave_out_later_scores
 from ledger.config import RESULT_FORMAT
 from ledger.errors import UserError
@@ -71,11 +71,15 @@ def _opened(source: Path, scratch: Path) -> Iterator[Path]:
 
 
 class Merging:
-    """What is to be put into a ledger. It stays as it is until `commit`."""
+    """What is to be put into a ledger. It stays as it is until `commit`.
+
+    weights: of runs that are there, or will be, without theirs.
+    """
 
     def __init__(self, into: Path) -> None:
         self.ledger = Ledger(into, read_only=True)
         self.runs: dict[str, Path] = {}
+        self.weights: dict[str, Path] = {}
         self.studies: dict[str, dict[str, Any]] = {}
         self.lines: list[str] = []
 
@@ -90,6 +94,10 @@ class Merging:
             raise UserError(f"{called}/{conflicts[0]}{more}; {NOTHING}")
         new = {key: source.folder(key) for key in audit.runs.keys() - known.keys()}
         told = [f"{called}: {count(len(new), 'run')} taken, {len(known):,} there already"]
+        lacking = {key for key, folder in known.items() if (folder / LEFT_OUT).exists()} - self.weights.keys()
+        weights = {key: path for key in lacking if (path := source.folder(key) / WEIGHTS).exists()}
+        if weights:
+            told.append(f"  it has the weights of {count(len(weights), 'run')}, which were left out here")
         if old := sum(run.record is not None and run.record["format"] < RESULT_FORMAT for run in audit.runs.values()):
             told.append(f"  {old:,} of older formats: this version reads them, and makes no more")
         for name in reversed(source.studies()):  # so that the latest of them stays the latest
@@ -110,6 +118,7 @@ class Merging:
             if whole != mine:
                 self.studies[name] = whole
         self.runs |= new
+        self.weights |= weights
         self.lines += told
 
     def commit(self) -> list[str]:
@@ -117,6 +126,8 @@ class Merging:
         ledger = Ledger(self.ledger.root)
         for key, folder in sorted(self.runs.items()):
             ledger.put(key, read_run(folder))
+        for key, path in sorted(self.weights.items()):
+            ledger.give_weights(key, read_committed(path))
         for name, manifest in self.studies.items():
             ledger.write_study(name, manifest)
         studies = f"; studies: {listed(sorted(self.studies))}" if self.studies else ""

@@ -1,16 +1,19 @@
 """`merge`: ledgers of several folders into one, with the same tables as if one had made all; or nothing is changed."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from experiments.terminal.cli import main
 from ledger.audit import audit
-from ledger.checksums import LEFT_OUT, SUMS, WEIGHTS
+from ledger.checksums import LEFT_OUT, SUMS, WEIGHTS, read_sums
 from ledger.config import RESULT_FORMAT
 from ledger.ledger import Ledger
 from ledger.sweep_lock import only_sweep_of
@@ -28,6 +31,7 @@ from tests.support.split_ledger import (
     only_variants,
     renew,
     whole_ledger,
+    write_sums,
 )
 from tests.support.tiny_study import TINY, HereAndNow, sweep_here
 
@@ -198,6 +202,44 @@ def test_weights_that_are_left_out_on_one_side_are_compared_by_their_checksum(
     line = next(line for line in text.splitlines() if line.endswith(WEIGHTS))
     (folder / SUMS).write_text(text.replace(line, f"{'0' * 64}  {WEIGHTS}"))
     assert f"{folder.name}: is the same run as here with another {WEIGHTS}" in refused([two[1]], into, capsys)
+
+
+def with_weights(root: Path, light: Path) -> list[Path]:
+    """Give the runs of a ledger weights, and another ledger, which has none, their checksums. Returns their files."""
+    files = []
+    for mark in root.rglob(LEFT_OUT):
+        mark.unlink()
+        content = safetensors.numpy.save({"weight": np.arange(3.0)})
+        mark.with_name(WEIGHTS).write_bytes(content)
+        for folder in (mark.parent, light / "runs" / mark.parent.name):
+            sums = read_sums((folder / SUMS).read_bytes())
+            write_sums(folder, sums | {WEIGHTS: hashlib.sha256(content).hexdigest()})
+        files.append(light / "runs" / mark.parent.name / WEIGHTS)
+    return files
+
+
+@pytest.mark.parametrize("order", ["over it", "light first", "light last", "stopped between"])
+def test_weights_that_were_left_out_come_back(order: str, here: Path, tmp_path: Path, capsys) -> None:
+    full, light, into = whole_ledger(tmp_path / "full"), whole_ledger(tmp_path / "light"), tmp_path / "into"
+    files = with_weights(full, light)
+    again = shutil.copytree(light, tmp_path / "again")
+    assert files and audit(full).findings == audit(light).findings == []
+    if order in ("over it", "stopped between"):
+        into, sources = light, [full]
+    else:
+        sources = [light, full] if order == "light first" else [full, light]
+    if order == "stopped between":  # after the weights came, before the mark went
+        shutil.copy(full / files[0].relative_to(light), files[0])
+        assert audit(light).findings == []
+        assert main(["archive", str(light), "--out", str(tmp_path / "a.tar.xz")]) == 0
+    capsys.readouterr()
+    assert merge(*sources, into=into) == 0
+    said = f"it has the weights of {len(files)} runs, which were left out here"
+    assert (said in capsys.readouterr().out) == (order != "light last")
+    assert audit(into).findings == [] and not list(into.rglob(LEFT_OUT)) and not list(into.rglob(".*"))
+    assert results(into) == results(full)
+    assert merge(again, into=into) == 0
+    assert results(into) == results(full)  # and none goes again
 
 
 OTHERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
