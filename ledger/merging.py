@@ -19,6 +19,7 @@ from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.listed import keys_of
 from ledger.run_audit import check_run
+from ledger.source_code import changed, files_text, unpacked
 from ledger.sweep_lock import HOLDER, LOCK, no_sweep_of, only_sweep_of
 from ledger.united_study import Manifest, Misfit, united
 from ledger.wording import count, listed
@@ -198,6 +199,9 @@ def _difference(mine: Path, theirs: Path) -> str:
     why = f", {ends[1]} there and {ends[0]} here" if ends[0] != ends[1] else ""
     if makers[0] and makers[1] and makers[0] != makers[1]:
         why += f", made on {' with '.join(makers[1][::-1])} there and on {' with '.join(makers[0][::-1])} here"
+    codes = [unpacked(read_record(folder / "cost.json").get("code") or {}) for folder in (mine, theirs)]
+    if all(codes) and (files := changed(*codes)):
+        why += f", made by another {files_text(files)}"
     return f"runs/{theirs.name}: is the same run as here with another {listed(names)}{why}"
 
 

@@ -147,11 +147,13 @@ def test_the_same_run_with_other_bytes_is_a_conflict(
 ) -> None:
     change, words = CONTRADICTIONS[name]
     change(folder := common_final(two))
-    change_cost(folder, device_name="Another CPU")
+    change_cost(folder, device_name="Another CPU", code={"stn": "affine.py:1 maps.py:2", "ledger": "config.py:3"})
     assert audit(two[1]).findings == []
     said = refused([two[1]], two[0], capsys)
     assert f"{two[1]}/runs/{folder.name}: is the same run as here with {words}, made on Another CPU" in said
-    assert "and on AMD EPYC" in said and "nothing was merged" in said
+    assert "and on AMD EPYC" in said and "nothing was merged" in said and "another stn/" not in said
+    change_cost(two[0] / "runs" / folder.name, code={"stn": "affine.py:1 maps.py:4", "ledger": "config.py:3"})
+    assert "here, made by another stn/maps.py; nothing was merged" in refused([two[1]], two[0], capsys)
     refused([two[1], two[0]], two[0].with_name("new"), capsys)  # nor where two sources contradict each other
 
 
