@@ -28,7 +28,8 @@ MEASURED = ("cost.json", SUMS, LEFT_OUT)
 """Files that differ between two machines that make the same run, or of which it depends on what was kept."""
 LIBRARIES = ("python", "torch", "torchvision", "numpy")
 """Versions that the bytes of a run may depend on."""
-OURS = re.compile(rf"{re.escape(LOCK)}|{re.escape(HOLDER)}|\.{re.escape(HOLDER)}\.\d+|\.archive\.\d+\.\d+")
+UNPACKED = re.compile(r"\.archive\.\d+\.\d+")
+OURS = re.compile(rf"{re.escape(LOCK)}|{re.escape(HOLDER)}|\.{re.escape(HOLDER)}\.\d+|{UNPACKED.pattern}")
 """What a merge that was killed may leave where no run is yet."""
 NOTHING = "nothing was merged"
 
@@ -49,8 +50,8 @@ def merge(sources: Sequence[Path], into: Path) -> list[str]:
         raise UserError(f"into: {into} is not a ledger: it has no folder `runs`")
     with ExitStack() as stack:
         stack.enter_context(only_sweep_of(into))
-        for left in into.glob(".archive.*"):  # by a merge that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        for left in filter(UNPACKED.fullmatch, os.listdir(into)):  # by a merge that was killed
+            shutil.rmtree(into / left, ignore_errors=True)
         merging = Merging(into)
         for number, source in enumerate(sources):
             root = stack.enter_context(_opened(source, into / f".archive.{number}.{os.getpid()}"))
