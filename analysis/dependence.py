@@ -15,6 +15,7 @@ from analysis.statistics.equivalence import equivalence_p
 from analysis.statistics.families import holm
 from analysis.statistics.trend import MIN_TREND, t_test_p
 from analysis.wording import p_text, plain_points, signed_points
+from ledger.config import whole_protocol
 from ledger.options import option_text
 
 Extent = Literal["depends", "same", "open"]
@@ -27,6 +28,8 @@ class Level(NamedTuple):
     """A variant at a value of the factor. difference: to its baseline. change: of that since the first value.
 
     All are over seeds; num is 0 where there are none. keys: of the variant's runs.
+    fault: why the study at this value does not count, which differs in more than the factor; "" where it does, or is
+    not there.
     """
 
     value: str
@@ -34,6 +37,7 @@ class Level(NamedTuple):
     difference: Mean
     change: Mean
     keys: tuple[str, ...]
+    fault: str
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,14 @@ class Dependence:
 
 
 class _Scores(NamedTuple):
-    """Accuracies of a study's arms, by pose and variant, then by seed; and the keys of their runs."""
+    """Accuracies of a study's arms, by pose and variant, then by seed; and the keys of their runs.
+
+    fault: why there are none, where the study is not one of the factor's.
+    """
 
     accuracy: dict[tuple[str, str], dict[int, float]]
     keys: dict[tuple[str, str], tuple[str, ...]]
+    fault: str = ""
 
 
 def dependences(study: Study) -> tuple[Dependence, ...]:
@@ -96,7 +104,7 @@ def dependences(study: Study) -> tuple[Dependence, ...]:
         accuracy, difference, change = (mean_interval(each[a]) for each in (accuracy_AVS, difference_AVS, change_AVS))
         keys = [each.keys.get((arm.pose, arm.variant), ()) for each in found]
         levels = tuple(
-            Level(value, mean_of(accuracy, v), mean_of(difference, v), mean_of(change, v), keys[v])
+            Level(value, mean_of(accuracy, v), mean_of(difference, v), mean_of(change, v), keys[v], found[v].fault)
             for v, value in enumerate(values)
         )
         extent, p = next(extents) if compared_A[a] else ("open", np.nan)
@@ -107,12 +115,33 @@ def dependences(study: Study) -> tuple[Dependence, ...]:
 def _scores(study: Study, name: str) -> _Scores:
     """Of one of the studies of the factor."""
     other = study if name == study.name else read_study(study.ledger, name)
+    if what := _other_than_the_factor(study, other):
+        return _Scores({}, {}, f"{one_line(name)} has another {what} than this one: carry it out again")
     scores = final_scores(other)
     rows = {
         (arm.pose, arm.variant): dict(zip(scores.seeds, row_S.tolist(), strict=True))
         for arm, row_S in zip(other.arms, scores.test_AS, strict=True)
     }
     return _Scores(rows, {place: scores.keys[i] for place, i in other.places.items()})
+
+
+def _other_than_the_factor(study: Study, other: Study) -> str:
+    """What the two differ in that studies of one factor have alike; "" where there is nothing."""
+    if study.factor is None or other.factor != study.factor:
+        return "factor"
+    if other.test_pose != study.test_pose:
+        return "test pose"
+    mine, theirs = (
+        {name: value for name, value in whole_protocol(each.protocol).items() if name not in _moved(study.factor.key)}
+        for each in (study, other)
+    )
+    return "protocol" if study.protocol and other.protocol and mine != theirs else ""
+
+
+def _moved(key: str) -> tuple[str, ...]:
+    """What of a protocol differs with the factor: where all images are trained on, these are what validation leaves."""
+    name = key.removeprefix("protocol.")
+    return (name, "train_images") if name == "val_images" else (name,)
 
 
 def _extents(change_CVS: Floats, alpha: float, margin: float) -> Iterator[tuple[Extent, float]]:

@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from analysis.run_records import cost_row, run_row
 from ledger.committed import get, is_there, read_committed, read_record, who_knows
+from ledger.config import whole_protocol
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.listed import winners_of
@@ -74,7 +75,8 @@ class Frames:
         row = {"key": key, **{name: config.get(name) for name in ("variant", "pose", "test_pose", "stage")}}
         row |= {"task": get(file, record, "task.label", str), "protocol_hash": record.get("protocol_hash")}
         row |= run_row(file, record) | cost_row(file.with_name("cost.json"))
-        return row | {f"protocol.{name}": value for name, value in get(file, record, "config.protocol", dict).items()}
+        protocol = whole_protocol(get(file, record, "config.protocol", dict))
+        return row | {f"protocol.{name}": value for name, value in protocol.items()}
 
     def _listed(self, study: str) -> Iterator[dict[str, Any]]:
         manifest = self._ledger.read_study(study)

@@ -3,6 +3,7 @@
 It unpacks to a folder `runs` with runs and studies. What is made from these is left out: Optuna's and W&B's files.
 """
 
+import errno
 import io
 import lzma
 import os
@@ -18,6 +19,8 @@ from ledger.errors import UserError
 SUFFIX = ".tar.xz"
 TOP = "runs"
 PIECE = 2**20
+NO_SUCH_NAMES = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+"""What comes of names in an archive that cannot be files of one folder."""
 
 
 def write_archive(root: Path, out: Path, *, weights: bool) -> int:
@@ -72,6 +75,9 @@ def unpack_archive(file: Path, folder: Path) -> Path:
                 pass
     except EOFError:
         raise UserError(f"{file}: was cut short; copy it again") from None
-    except (lzma.LZMAError, tarfile.TarError, ValueError) as error:
-        raise UserError(f"{file}: is not an archive of a ledger, or was damaged ({error})") from None
+    except (lzma.LZMAError, tarfile.TarError, ValueError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_SUCH_NAMES:
+            raise
+        what = getattr(error, "strerror", None) or error  # without the path, which is of a folder that goes
+        raise UserError(f"{file}: is not an archive of a ledger, or was damaged ({what})") from None
     return folder / TOP

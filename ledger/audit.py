@@ -261,10 +261,12 @@ def audit(root: Path, on_run: Callable[[int, int], None] = lambda done, total: N
 def sound(root: Path, called: Path) -> Audit:
     """The audit of a ledger of which all that is there is as it was written. called: what messages call it.
 
-    Raises UserError for any other. Runs that were made and are gone do not matter to those that are there.
+    Raises UserError for any other. Runs that were made and are gone do not matter to those that are there, and
+    neither do checkpoints of runs in progress.
     """
     found = audit(root)
-    if wrong := [each for each in found.findings if each.path.removeprefix("runs/") not in found.lost]:
+    results = [each for each in found.findings if not each.path.startswith("running/")]
+    if wrong := [each for each in results if each.path.removeprefix("runs/") not in found.lost]:
         path, kind, what, todo = wrong[0]
         more = f" (and {count(len(wrong) - 1, 'other finding')})" if wrong[1:] else ""
         hint = (

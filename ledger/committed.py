@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ledger.checksums import LEFT_OUT, SUMS, digest_fits, fits
+from ledger.checksums import LEFT_OUT, SUMS, WEIGHTS, digest_fits, fits
 from ledger.config import RESULT_FORMAT
 from ledger.errors import UserError, remedy
 from ledger.forms import is_whole, misfit, shown
@@ -53,6 +53,8 @@ def read_committed(path: Path) -> bytes:
 def read_run(folder: Path) -> dict[str, bytes]:
     """All files of a run by name, in order. Raises UserError as `read_committed` does."""
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if folder / WEIGHTS in paths:  # given back by a merge that was killed before it could say so
+        paths = [path for path in paths if path.name != LEFT_OUT]
     return {path.name: (read_as_it_is if path.name in (SUMS, LEFT_OUT) else read_committed)(path) for path in paths}
 
 

@@ -47,7 +47,7 @@ def _differing_fields(name: str, was: bytes, now: bytes) -> Iterator[str]:
         case ".json":
             value, repeated = json.loads(was), json.loads(now)
             if name == "run.json":
-                _leave_out_later_scores(repeated, value)
+                leave_out_later_scores(repeated, value)
             if to_json(repeated) != was:
                 yield from list(_values(value, repeated)) or ["has the same values in other bytes"]
         case ".safetensors":
@@ -57,10 +57,11 @@ def _differing_fields(name: str, was: bytes, now: bytes) -> Iterator[str]:
             yield from _pixels(was, now)
 
 
-def _leave_out_later_scores(repeated: dict[str, Any], recorded: dict[str, Any]) -> None:
+def leave_out_later_scores(run: dict[str, Any], other: dict[str, Any]) -> None:
+    """Take out of what one run.json says what the other, which may be older, could not say."""
     for score in RESULT:
-        if score.is_later and score.name not in recorded["result"]:
-            repeated["result"].pop(score.name, None)
+        if score.is_later and score.name not in (other.get("result") or {}):
+            (run.get("result") or {}).pop(score.name, None)
 
 
 def _values(was: Any, now: Any, where: str = "") -> Iterator[str]:

@@ -146,6 +146,11 @@ def protocol_record(protocol: Protocol) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in LATER or value != getattr(usual, name)}
 
 
+def whole_protocol(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record has of a protocol, with what it leaves out as it came later than others."""
+    return {name: getattr(Protocol(), name) for name in LATER} | {**record}
+
+
 def canonical(value: Any) -> str:
     """JSON with one spelling for one value: sorted keys, no spaces, no NaN; 1.0 and 1 stay apart."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=dataclasses.asdict)

@@ -116,6 +116,22 @@ class Ledger:
                 raise self._unwritable(error) from error
         self.forget_running(key)
 
+    def give_weights(self, key: str, content: bytes) -> None:
+        """Put a run's weights to it, which an archive had left out."""
+        temporary = self.root / "runs" / f".{key}.{os.getpid()}"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(self.folder(key) / WEIGHTS)
+            flush_folder(self.folder(key))
+            (self.folder(key) / LEFT_OUT).unlink()
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise self._unwritable(error) from error
+
     def remove(self, key: str) -> None:
         """Take a run out, so that it can be made and logged again: hidden by one rename, then deleted."""
         doomed = self.root / "runs" / f".{key}.{os.getpid()}"

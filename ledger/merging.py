@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,12 +12,14 @@ from typing import Any
 from ledger.archive import unpack_archive
 from ledger.audit import sound
 from ledger.checksums import LEFT_OUT, SUMS, WEIGHTS, read_sums
-from ledger.committed import read_record, read_run
+from ledger.committed import read_committed, read_record, read_run
+from ledger.comparison import leave_out_later_scores
 from ledger.config import RESULT_FORMAT
 from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.listed import keys_of
 from ledger.run_audit import check_run
+from ledger.source_code import changed, files_text, unpacked
 from ledger.sweep_lock import HOLDER, LOCK, no_sweep_of, only_sweep_of
 from ledger.united_study import Manifest, Misfit, united
 from ledger.wording import count, listed
@@ -27,6 +30,9 @@ LIBRARIES = ("python", "torch", "torchvision", "numpy")
 """Versions that the bytes of a run may depend on."""
 OF_SOME = ("timm",)
 """The same of runs that say so: those on a network of the library's."""
+UNPACKED = re.compile(r"\.archive\.\d+\.\d+")
+OURS = re.compile(rf"{re.escape(LOCK)}|{re.escape(HOLDER)}|\.{re.escape(HOLDER)}\.\d+|{UNPACKED.pattern}")
+"""What a merge that was killed may leave where no run is yet."""
 NOTHING = "nothing was merged"
 
 
@@ -42,10 +48,12 @@ def merge(sources: Sequence[Path], into: Path) -> list[str]:
             raise UserError(f"from: there is no ledger at {source}")
         if into.exists() and source.samefile(into):
             raise UserError(f"into: {into} is to be merged into itself; name another ledger")
-    if into.exists() and {*os.listdir(into)} - {LOCK, HOLDER} and not (into / "runs").is_dir():
+    if into.exists() and not all(map(OURS.fullmatch, os.listdir(into))) and not (into / "runs").is_dir():
         raise UserError(f"into: {into} is not a ledger: it has no folder `runs`")
     with ExitStack() as stack:
         stack.enter_context(only_sweep_of(into))
+        for left in filter(UNPACKED.fullmatch, os.listdir(into)):  # by a merge that was killed
+            shutil.rmtree(into / left, ignore_errors=True)
         merging = Merging(into)
         for number, source in enumerate(sources):
             root = stack.enter_context(_opened(source, into / f".archive.{number}.{os.getpid()}"))
@@ -67,11 +75,15 @@ def _opened(source: Path, scratch: Path) -> Iterator[Path]:
 
 
 class Merging:
-    """What is to be put into a ledger. It stays as it is until `commit`."""
+    """What is to be put into a ledger. It stays as it is until `commit`.
+
+    weights: of runs that are there, or will be, without theirs.
+    """
 
     def __init__(self, into: Path) -> None:
         self.ledger = Ledger(into, read_only=True)
         self.runs: dict[str, Path] = {}
+        self.weights: dict[str, Path] = {}
         self.studies: dict[str, dict[str, Any]] = {}
         self.lines: list[str] = []
 
@@ -86,6 +98,10 @@ class Merging:
             raise UserError(f"{called}/{conflicts[0]}{more}; {NOTHING}")
         new = {key: source.folder(key) for key in audit.runs.keys() - known.keys()}
         told = [f"{called}: {count(len(new), 'run')} taken, {len(known):,} there already"]
+        lacking = {key for key, folder in known.items() if (folder / LEFT_OUT).exists()} - self.weights.keys()
+        weights = {key: path for key in lacking if (path := source.folder(key) / WEIGHTS).exists()}
+        if weights:
+            told.append(f"  it has the weights of {count(len(weights), 'run')}, which were left out here")
         if old := sum(run.record is not None and run.record["format"] < RESULT_FORMAT for run in audit.runs.values()):
             told.append(f"  {old:,} of older formats: this version reads them, and makes no more")
         for name in reversed(source.studies()):  # so that the latest of them stays the latest
@@ -106,6 +122,7 @@ class Merging:
             if whole != mine:
                 self.studies[name] = whole
         self.runs |= new
+        self.weights |= weights
         self.lines += told
 
     def commit(self) -> list[str]:
@@ -113,6 +130,8 @@ class Merging:
         ledger = Ledger(self.ledger.root)
         for key, folder in sorted(self.runs.items()):
             ledger.put(key, read_run(folder))
+        for key, path in sorted(self.weights.items()):
+            ledger.give_weights(key, read_committed(path))
         for name, manifest in self.studies.items():
             ledger.write_study(name, manifest)
         studies = f"; studies: {listed(sorted(self.studies))}" if self.studies else ""
@@ -176,13 +195,26 @@ def _difference(mine: Path, theirs: Path) -> str:
     light = any((folder / LEFT_OUT).exists() for folder in (mine, theirs))
     unknown = {WEIGHTS} - (here.keys() & there.keys()) if light else set()  # without checksums
     names = sorted(name for name in (here.keys() | there.keys()) - unknown if here.get(name) != there.get(name))
+    if "run.json" in names and _say_the_same(mine, theirs):
+        names.remove("run.json")
     if not names:
         return ""
     ends, makers = ([of(folder) for folder in (mine, theirs)] for of in (_status, _maker))
     why = f", {ends[1]} there and {ends[0]} here" if ends[0] != ends[1] else ""
     if makers[0] and makers[1] and makers[0] != makers[1]:
         why += f", made on {' with '.join(makers[1][::-1])} there and on {' with '.join(makers[0][::-1])} here"
+    codes = [unpacked(read_record(folder / "cost.json").get("code") or {}) for folder in (mine, theirs)]
+    if all(codes) and (files := changed(*codes)):
+        why += f", made by another {files_text(files)}"
     return f"runs/{theirs.name}: is the same run as here with another {listed(names)}{why}"
+
+
+def _say_the_same(mine: Path, theirs: Path) -> bool:
+    """Whether the two run.json differ at most in scores that came later than one of them."""
+    here, there = (read_record(folder / "run.json") for folder in (mine, theirs))
+    leave_out_later_scores(here, there)
+    leave_out_later_scores(there, here)
+    return repr(here) == repr(there)  # which, unlike ==, tells 1 from 1.0
 
 
 def _status(folder: Path) -> str:

@@ -81,7 +81,7 @@ def check_run(folder: Path) -> CheckedRun:
     contents = _read_all(run, folder)
     if any(finding.kind == "unreadable" for finding in run.findings):
         return run  # whether the others fit together is not known
-    run.is_light = contents.pop(LEFT_OUT, None) is not None
+    run.is_light = contents.pop(LEFT_OUT, None) is not None and WEIGHTS not in contents
     parsed = {name: _parse(folder / name, content) for name, content in contents.items()}
     record, problem = parsed.get("run.json", (None, ""))
     again = f"delete {folder}; the same `make sweep` makes the run again"

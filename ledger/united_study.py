@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ledger.config import canonical
 from ledger.listed import keys_of
 
 Manifest = Mapping[str, Any]
@@ -47,6 +48,8 @@ def united(mine: Manifest, theirs: Manifest) -> dict[str, Any]:
         whole["claims"] = _claims(mine["claims"], theirs.get("claims") or {})
     if mine.get("source"):
         whole["source"] = _alike(mine["source"], theirs.get("source") or {})
+    if factor := _factor(mine.get("factor") or {}, theirs.get("factor") or {}):
+        whole["factor"] = factor
     if mine.get("first"):
         changed = [each["first"] for each in (mine, theirs) if not _is_as_planned(each)]
         whole["first"] = changed[0] if changed else {name: whole.get(name) for name in mine["first"]}
@@ -105,6 +108,22 @@ def _of_all_seeds(mine: Manifest, theirs: Manifest, seeds: range, more: range, p
 def _claims(mine: Manifest, theirs: Manifest) -> dict[str, Any]:
     _agree("claims' ", OF_CLAIMS, mine, theirs)
     return {**mine, "family": mine["family"] + [claim for claim in theirs["family"] if claim not in mine["family"]]}
+
+
+def _factor(mine: Manifest, theirs: Manifest) -> Manifest:
+    """The values of both, with the study at each; mine come first."""
+    if not mine or not theirs:
+        return mine or theirs
+    _agree("factor's ", ("key",), mine, theirs)
+    names = {canonical(value): name for value, name in zip(mine["values"], mine["studies"], strict=True)}
+    whole = {**mine, "values": [*mine["values"]], "studies": [*mine["studies"]]}
+    for value, name in zip(theirs["values"], theirs["studies"], strict=True):
+        if (known := names.get(canonical(value))) is None:
+            whole["values"].append(value)
+            whole["studies"].append(name)
+        elif known != name:
+            raise Misfit(f"has the study {name} at {mine['key']} = {value!r:.80}, and here that is {known}")
+    return whole
 
 
 def _alike(mine: Manifest, theirs: Manifest) -> dict[str, Any]:

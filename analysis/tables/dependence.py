@@ -51,7 +51,7 @@ def dependence(findings: Findings) -> Draft[tuple[Dependence, Level]] | None:
         "variants (Holm). That a change is not shown does not mean that there is none, and nothing is said of values "
         "in between.",
         *(
-            f"Nothing of {key} = {level.value} is there yet."
+            f"{level.fault}." if level.fault else f"Nothing of {key} = {level.value} is there yet."
             for number, level in enumerate(levels)
             if not any(row.levels[number].accuracy.num for row in rows)
         ),

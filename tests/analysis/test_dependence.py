@@ -1,7 +1,7 @@
 """How far differences depend on a study's factor, against tests and means worked out here."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,67 @@ def test_a_value_that_is_not_there_yet_is_named_and_nothing_is_said(tmp_path: Pa
         assert dependence_figure(found) is None
 
 
+def change_protocol(ledger: Path, name: str, **changes: Any) -> None:
+    for variant in ("cnn", "rises", "stays"):
+        for seed in SEEDS:
+            file = ledger / "runs" / key_of(name, variant, seed) / "run.json"
+            config = json.loads(file.read_text())["config"]
+            edit_json(file, config=config | {"protocol": config["protocol"] | changes})
+
+
+def change_factor(ledger: Path, key: str, *names: str) -> None:
+    for name in names:
+        factor = {"key": key, "values": [16, 32], "studies": [*NAMES[:2]]}
+        edit_json(ledger / "studies" / name / "study.json", factor=factor)
+
+
+def drop_factor(file: Path) -> None:
+    write_json(file, {key: value for key, value in json.loads(file.read_text()).items() if key != "factor"})
+
+
+OTHERS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "epochs": (lambda ledger: change_protocol(ledger, "large", image_px=16, epochs=12), "protocol"),
+    "a field that came later": (lambda ledger: change_protocol(ledger, "large", class_weights="balanced"), "protocol"),
+    "test pose": (
+        lambda ledger: edit_json(ledger / "studies/large/study.json", test_pose={"name": "rotated", "words": "turned"}),
+        "test pose",
+    ),
+    "another factor": (lambda ledger: change_factor(ledger, "protocol.epochs", "large"), "factor"),
+    "no factor": (lambda ledger: drop_factor(ledger / "studies/large/study.json"), "factor"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_study_that_differs_in_more_than_the_factor_does_not_count(
+    tmp_path: Path, findings: Findings, other: str
+) -> None:
+    change, what = OTHERS[other]
+    change(tmp_path)
+    found = find(tmp_path, "small")
+    notes = build_tables(found)["dependence"].notes
+    assert f"large has another {what} than this one: carry it out again." in notes
+    assert not any("is there yet" in note for note in notes)
+    assert {row.levels[1].accuracy.num for row in found.dependences} == {0}
+    assert not any("image_px" in text for text in answer(found))
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("protocol.image_px", {"image_px": 16, "class_weights": "none"}),
+        ("protocol.fit", {"fit": "pad"}),
+        ("protocol.val_images", {"val_images": 10, "train_images": 90}),
+    ],
+)
+def test_what_differs_with_the_factor_is_no_matter(
+    tmp_path: Path, findings: Findings, key: str, changes: dict[str, Any]
+) -> None:
+    change_protocol(tmp_path, "large", **changes)
+    change_factor(tmp_path, key, "small", "large")
+    found = find(tmp_path, "small")
+    assert of(found, "rises").extent == "depends" and of(found, "rises").levels[1].fault == ""
+
+
 def test_of_two_seeds_nothing_is_told(tmp_path: Path) -> None:
     for name, gains in GAINS.items():
         write(tmp_path, name, dict(gains))
@@ -129,8 +190,7 @@ def test_of_two_seeds_nothing_is_told(tmp_path: Path) -> None:
 
 def test_a_study_without_a_factor_has_none_of_it(tmp_path: Path) -> None:
     write(tmp_path, "small", dict(GAINS["small"]))
-    file = tmp_path / "studies/small/study.json"
-    write_json(file, {key: value for key, value in json.loads(file.read_text()).items() if key != "factor"})
+    drop_factor(tmp_path / "studies/small/study.json")
     found = find(tmp_path, "small")
     assert found.dependences == () and "dependence" not in build_tables(found) and dependence_figure(found) is None
 

@@ -64,6 +64,16 @@ def test_runs_are_what_their_files_say(ledger: Path) -> None:
         assert (row["model.loc_lr_factor"] == 0.25) == (row["variant"] == "stn_affine")
 
 
+def test_runs_without_what_came_later_have_its_default(ledger: Path) -> None:
+    file = ledger / "runs/alone/run.json"
+    record = json.loads(file.read_text())
+    record["config"]["protocol"]["class_weights"] = "balanced"
+    file.write_text(json.dumps(record))
+    runs = analysis.load(ledger).runs
+    assert runs.groupby("protocol.class_weights").size().to_dict() == {"balanced": 1, "none": len(runs) - 1}
+    assert set(runs["protocol.fit"]) == {"crop"}
+
+
 def test_histories_are_what_their_files_say(ledger: Path) -> None:
     history, known = analysis.load(str(ledger)).history, records(ledger, "history.json")
     assert len(history) == sum(map(len, known.values()))

@@ -92,6 +92,17 @@ def test_weights_are_left_out_on_request_and_that_is_said(here: Path, tmp_path: 
     }  # weights that were lost are no such thing
 
 
+def test_what_a_killed_one_has_unpacked_is_no_hindrance(whole: Path, packed: Path, tmp_path: Path) -> None:
+    """Into a new ledger, and under a number that no process has."""
+    into, dead = tmp_path / "into", 2**22 + 1
+    (into / f".archive.0.{dead}/runs/runs").mkdir(parents=True)
+    for name in ("sweep.lock", "sweep.holder", f".sweep.holder.{dead}"):
+        (into / name).touch()
+    assert main(["merge", str(packed), "--into", str(into)]) == 0
+    assert not list(into.glob(".archive.*"))
+    assert contents(into).items() >= contents(whole).items()
+
+
 def test_one_that_was_cut_short_is_refused_wherever(packed: Path, tmp_path: Path, capsys) -> None:
     content = packed.read_bytes()
     for length in {*range(0, len(content), len(content) // 40), *range(len(content) - 40, len(content))}:
@@ -102,12 +113,13 @@ def test_one_that_was_cut_short_is_refused_wherever(packed: Path, tmp_path: Path
         assert not (tmp_path / "into").exists()
 
 
-def pack(members: dict[str, bytes], *, link: str = "") -> bytes:
+def pack(members: dict[str, bytes], *, link: str = "", time: str = "0") -> bytes:
     stream = io.BytesIO()
     with lzma.LZMAFile(stream, "w") as file, tarfile.open(fileobj=file, mode="w") as tar:
         for name, content in members.items():
             member = tarfile.TarInfo(name)
             member.size, member.linkname = len(content), link
+            member.pax_headers = {"mtime": time}
             member.type = tarfile.SYMTYPE if link else tarfile.REGTYPE
             tar.addfile(member, io.BytesIO(content))
     return stream.getvalue()
@@ -120,6 +132,11 @@ OTHERS = {
     "another's": pack({"thesis/main.tex": b""}),
     "outside": pack({"runs/runs/../../../../outside": b""}),
     "a link": pack({"runs/runs/a": b""}, link="/etc/passwd"),
+    "a time that is none": pack({"runs/runs/a/run.json": b"{}"}, time="1e400"),
+    "a file where a folder is": pack({"runs/runs/a/b": b"", "runs/runs/a": b""}),
+    "a folder where a file is": pack({"runs/runs/a": b"", "runs/runs/a/b": b""}),
+    "a folder below one": pack({"runs/runs/a": b"", "runs/runs/a/b/c": b""}),
+    "a long name": pack({f"runs/runs/{'a' * 300}": b""}),
     "absolute": pack({"/outside": b""}),
 }
 

@@ -1,16 +1,19 @@
 """`merge`: ledgers of several folders into one, with the same tables as if one had made all; or nothing is changed."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from experiments.terminal.cli import main
 from ledger.audit import audit
-from ledger.checksums import LEFT_OUT, SUMS, WEIGHTS
+from ledger.checksums import LEFT_OUT, SUMS, WEIGHTS, read_sums
 from ledger.config import RESULT_FORMAT
 from ledger.ledger import Ledger
 from ledger.sweep_lock import only_sweep_of
@@ -28,6 +31,7 @@ from tests.support.split_ledger import (
     only_variants,
     renew,
     whole_ledger,
+    write_sums,
 )
 from tests.support.tiny_study import TINY, HereAndNow, sweep_here
 
@@ -143,11 +147,13 @@ def test_the_same_run_with_other_bytes_is_a_conflict(
 ) -> None:
     change, words = CONTRADICTIONS[name]
     change(folder := common_final(two))
-    change_cost(folder, device_name="Another CPU")
+    change_cost(folder, device_name="Another CPU", code={"stn": "affine.py:1 maps.py:2", "ledger": "config.py:3"})
     assert audit(two[1]).findings == []
     said = refused([two[1]], two[0], capsys)
     assert f"{two[1]}/runs/{folder.name}: is the same run as here with {words}, made on Another CPU" in said
-    assert "and on AMD EPYC" in said and "nothing was merged" in said
+    assert "and on AMD EPYC" in said and "nothing was merged" in said and "another stn/" not in said
+    change_cost(two[0] / "runs" / folder.name, code={"stn": "affine.py:1 maps.py:4", "ledger": "config.py:3"})
+    assert "here, made by another stn/maps.py; nothing was merged" in refused([two[1]], two[0], capsys)
     refused([two[1], two[0]], two[0].with_name("new"), capsys)  # nor where two sources contradict each other
 
 
@@ -158,6 +164,22 @@ def test_the_measured_alone_is_no_conflict(two: tuple[Path, Path], capsys: pytes
     assert f"{two[1]}/studies/{STUDY}: made on Another CPU, and what is here on AMD EPYC\n" in capsys.readouterr().out
     there = json.loads((two[0] / "runs" / common_final(two).name / "cost.json").read_text())
     assert there["device_name"] == "AMD EPYC"
+
+
+@pytest.mark.parametrize("newer", [0, 1])
+def test_a_score_that_came_later_is_no_conflict(
+    newer: int, two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever has it: what is here stays. What both have is one."""
+    folders = [root / "runs" / common_final(two).name for root in two]
+    result = json.loads((folders[newer] / "run.json").read_text())["result"]
+    assert "test_auroc" not in result
+    edit_run(folders[newer], "result", result | {"test_auroc": None, "predict_flops": 2.0})
+    before = (folders[0] / "run.json").read_bytes()
+    assert merge(two[1], into=two[0]) == 0
+    assert (folders[0] / "run.json").read_bytes() == before
+    edit_run(folders[1 - newer], "result", result | {"predict_flops": 3.0})
+    assert "with another run.json" in refused([two[1]], two[0], capsys)
 
 
 def test_other_versions_do_not_mix_in_one_study(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,6 +221,44 @@ def test_weights_that_are_left_out_on_one_side_are_compared_by_their_checksum(
     line = next(line for line in text.splitlines() if line.endswith(WEIGHTS))
     (folder / SUMS).write_text(text.replace(line, f"{'0' * 64}  {WEIGHTS}"))
     assert f"{folder.name}: is the same run as here with another {WEIGHTS}" in refused([two[1]], into, capsys)
+
+
+def with_weights(root: Path, light: Path) -> list[Path]:
+    """Give the runs of a ledger weights, and another ledger, which has none, their checksums. Returns their files."""
+    files = []
+    for mark in root.rglob(LEFT_OUT):
+        mark.unlink()
+        content = safetensors.numpy.save({"weight": np.arange(3.0)})
+        mark.with_name(WEIGHTS).write_bytes(content)
+        for folder in (mark.parent, light / "runs" / mark.parent.name):
+            sums = read_sums((folder / SUMS).read_bytes())
+            write_sums(folder, sums | {WEIGHTS: hashlib.sha256(content).hexdigest()})
+        files.append(light / "runs" / mark.parent.name / WEIGHTS)
+    return files
+
+
+@pytest.mark.parametrize("order", ["over it", "light first", "light last", "stopped between"])
+def test_weights_that_were_left_out_come_back(order: str, here: Path, tmp_path: Path, capsys) -> None:
+    full, light, into = whole_ledger(tmp_path / "full"), whole_ledger(tmp_path / "light"), tmp_path / "into"
+    files = with_weights(full, light)
+    again = shutil.copytree(light, tmp_path / "again")
+    assert files and audit(full).findings == audit(light).findings == []
+    if order in ("over it", "stopped between"):
+        into, sources = light, [full]
+    else:
+        sources = [light, full] if order == "light first" else [full, light]
+    if order == "stopped between":  # after the weights came, before the mark went
+        shutil.copy(full / files[0].relative_to(light), files[0])
+        assert audit(light).findings == []
+        assert main(["archive", str(light), "--out", str(tmp_path / "a.tar.xz")]) == 0
+    capsys.readouterr()
+    assert merge(*sources, into=into) == 0
+    said = f"it has the weights of {len(files)} runs, which were left out here"
+    assert (said in capsys.readouterr().out) == (order != "light last")
+    assert audit(into).findings == [] and not list(into.rglob(LEFT_OUT)) and not list(into.rglob(".*"))
+    assert results(into) == results(full)
+    assert merge(again, into=into) == 0
+    assert results(into) == results(full)  # and none goes again
 
 
 OTHERS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
@@ -292,6 +352,15 @@ def test_what_is_no_ledger_and_itself_are_refused(two: tuple[Path, Path], capsys
         assert f"another sweep is at work in {half} since" in refused([half], into, capsys)
     with only_sweep_of(into):
         assert f"another sweep is at work in {into} since" in refused([half], into, capsys)
+
+
+def test_a_damaged_checkpoint_of_a_run_in_progress_is_no_hindrance(two: tuple[Path, Path]) -> None:
+    for root in two:
+        (root / "running/abc").mkdir(parents=True)
+        (root / f"running/abc/epoch-1-{'0' * 64}.safetensors").write_bytes(b"cut")
+    assert audit(two[1]).findings
+    assert merge(two[1], into=two[0]) == 0
+    assert main(["archive", str(two[1]), "--out", str(two[1].with_name("a.tar.xz"))]) == 0
 
 
 def test_one_of_another_user_need_not_be_writable(two: tuple[Path, Path]) -> None:

@@ -104,6 +104,30 @@ def test_runs_of_a_seed_that_both_have_are_the_same() -> None:
             united(one, changed)
 
 
+def of_factor(**pairs: Any) -> Study:
+    study = make(["cnn"], range(1, 2), per_seed=False)
+    values, studies = [int(name.strip("s")) for name in pairs], list(pairs.values())
+    return study | {"factor": {"key": "protocol.image_px", "values": values, "studies": studies}}
+
+
+def test_a_factor_has_the_values_of_both() -> None:
+    less, more = of_factor(s16="a", s32="b"), of_factor(s16="a", s32="b", s64="c")
+    other, without = of_factor(s64="c", s16="a"), make(["cnn"], range(1, 2), per_seed=False)
+    for one, two in ((less, more), (more, less), (without, more), (more, without), (less, other), (more, more)):
+        before = copy.deepcopy(one)
+        assert united(one, two)["factor"] == more["factor"] and one == before
+    assert "factor" not in united(without, without)
+
+
+def test_another_factor_is_another_study() -> None:
+    mine, theirs = of_factor(s16="a", s32="b"), of_factor(s16="a", s32="b")
+    theirs["factor"]["key"] = "protocol.width"
+    with pytest.raises(Misfit, match=r"its factor's key is .protocol\.width., and here .protocol\.image_px."):
+        united(mine, theirs)
+    with pytest.raises(Misfit, match=r"has the study d at protocol\.image_px = 32, and here that is b"):
+        united(mine, of_factor(s16="a", s32="d"))
+
+
 def test_seeds_and_variants_differ_one_at_a_time() -> None:
     one = make(["cnn"], range(1, 3), per_seed=False)
     with pytest.raises(Misfit, match="other variants and other final seeds"):
