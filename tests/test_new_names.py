@@ -102,6 +102,7 @@ def add_model(add: Add, name: str, about: str, role: str, like: str = "Affine") 
     add(MODELS, name, MODEL.format(name=name, about=about, role=role, like=like))
 
 
+@pytest.mark.long
 def test_the_report_speaks_rightly_of_what_one_new_file_brings(tmp_path: Path, add: Add, cache: Path) -> None:
     add_model(add, "warp_x", "Looks at each image bent, as it predicts. Source: here.", "transformer")
     add_model(add, "blind_x", "Looks where another image would be looked at.", "floor", "Shuffled")

@@ -30,6 +30,8 @@ from tests.support.synthetic_ledger import (
     write_study,
 )
 
+pytestmark = pytest.mark.long
+
 NOTHING = dict.fromkeys(("angle_error_deg", "angle_r2", "log_scale_r2", "shift_r2", "shift_error_px"))
 Scores = Sequence[float | str | None]
 STUDIES: dict[str, dict[str, Scores]] = {

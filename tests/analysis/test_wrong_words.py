@@ -19,6 +19,8 @@ from analysis.findings import find
 from tests.support import synthetic_ledger
 from tests.support.synthetic_ledger import STUDY, TASK, transformer_record, write_arm, write_study
 
+pytestmark = pytest.mark.long
+
 EPOCHS, NUM_IMAGES, MARGIN = 6, 400, 0.02
 FAMILY = (("cnn+affine", "cnn"), ("stn_affine", "cnn"), ("stn_affine+affine", "cnn+affine"))
 SUBJECTS = {

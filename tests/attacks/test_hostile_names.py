@@ -112,6 +112,7 @@ def unseen(text: str) -> set[str]:
     return {character for character in text if not character.isprintable()} - set(UNSEEN_BUT_OURS)
 
 
+@pytest.mark.long
 def test_a_terminal_is_given_nothing_to_obey(attacked: Attacked) -> None:
     for command, text in attacked.said.items():
         assert not unseen(text), command

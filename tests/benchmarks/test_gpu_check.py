@@ -24,6 +24,8 @@ from tests.support.command_line import wait_for
 from tests.support.image_folders import make_parts
 from tests.support.project import ROOT
 
+pytestmark = pytest.mark.long
+
 
 def tells(asked: Asked) -> None:
     asked.tell("answer", "it is 42", value=42)

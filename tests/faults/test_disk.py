@@ -74,6 +74,7 @@ def check_said(stderr: str, number: int, status: int, folder: Path) -> None:
     assert stderr.endswith(f"; {REMEDIES[number]} and give the same command again\n"), stderr
 
 
+@pytest.mark.long
 def test_a_sweep_on_a_broken_disk_says_so_and_goes_on_when_it_is_mended(
     here: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -138,6 +139,7 @@ def test_a_sweep_on_a_broken_disk_says_so_and_goes_on_when_it_is_mended(
     record_figures("disk", num_sites=len(sites), num_faults=num_faults, outcomes=dict(outcomes))
 
 
+@pytest.mark.long
 def test_a_report_that_could_not_be_written_is_written_next_time(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(here, monkeypatch)
     assert sweep_here() == 0

@@ -351,6 +351,7 @@ def test_a_run_that_is_gone_is_made_again_and_no_other(
     record_figures("runs taken out one by one", runs=len(keys), runs_of_the_study=len(finished.made))
 
 
+@pytest.mark.long
 def test_a_sweep_that_is_stopped_again_and_again_proposes_the_same(finished: Finished, tmp_path: Path) -> None:
     """Each time in another state of the journal, with trials that nobody will tell."""
     made: list[str] = []

@@ -21,6 +21,7 @@ def variants() -> list[str]:
     return [*names, *(f"cnn@lenet+{name}" for name in POLICIES if name != "none")]
 
 
+@pytest.mark.long
 def test_every_variant_goes_on_to_the_same_bytes(
     whole: bool, cache: Path, monkeypatch: pytest.MonkeyPatch, record_figures: Callable[..., None], tmp_path: Path
 ) -> None:

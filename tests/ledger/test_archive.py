@@ -103,6 +103,7 @@ def test_what_a_killed_one_has_unpacked_is_no_hindrance(whole: Path, packed: Pat
     assert contents(into).items() >= contents(whole).items()
 
 
+@pytest.mark.long
 def test_one_that_was_cut_short_is_refused_wherever(packed: Path, tmp_path: Path, capsys) -> None:
     content = packed.read_bytes()
     for length in {*range(0, len(content), len(content) // 40), *range(len(content) - 40, len(content))}:

@@ -119,6 +119,7 @@ def corner(browser: Browser, figure: str) -> tuple[int, ...]:
     return tuple(map(int, pixel))
 
 
+@pytest.mark.long
 def test_figures_are_dark_in_the_dark_and_not_on_paper(browser: Browser, tmp_path: Path) -> None:
     """Drawings have a dark form; what is pixels only is dimmed."""
     findings = study_of(tmp_path / "runs", {"cnn": [0.50, 0.52, 0.54], "stn_affine": [0.60, 0.62, 0.63]})

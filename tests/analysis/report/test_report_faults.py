@@ -18,6 +18,8 @@ from experiments.terminal.commands.tables import write_and_show_tables
 from ledger.errors import STATUS_INCOMPLETE, UserError
 from tests.support.synthetic_ledger import STUDY, edit_json, write_tiny_study
 
+pytestmark = pytest.mark.long
+
 CAPTION = "What it shows, in a sentence."
 
 

@@ -132,6 +132,7 @@ def half_a_core():
             folder.rmdir()
 
 
+@pytest.mark.long
 def test_a_real_quota(half_a_core):
     program = (
         "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid()))\n"

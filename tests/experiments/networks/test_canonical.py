@@ -204,6 +204,7 @@ def test_what_cannot_be_is_refused(name, message):
         build(name)
 
 
+@pytest.mark.long
 def test_it_finds_out_which_way_up_images_are_when_that_decides_the_class():
     """Bars at one of two places on the rim, turned by any quarter: only the way up, a bright spot, tells them apart."""
     torch.manual_seed(1)

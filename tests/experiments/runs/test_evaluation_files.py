@@ -69,6 +69,7 @@ def study_of(folder: Path) -> Study:
     return study
 
 
+@pytest.mark.long
 def test_a_final_run_leaves_what_it_knows(made):
     assert files_of(made("cnn@lenet")) & EVALUATED == EVALUATED - {"maps.safetensors"}
     assert files_of(made("stn_affine@lenet")) & EVALUATED == EVALUATED

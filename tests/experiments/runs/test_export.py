@@ -116,6 +116,7 @@ def test_a_stranger_gets_the_runs_own_answers(exported, trained_run, sprites):
         )
 
 
+@pytest.mark.long
 def test_the_card_says_what_the_run_says_and_its_code_runs(exported, trained_run, sprites):
     """On a picture that is no square and has holes, as `predict` takes it."""
     out, keys = exported

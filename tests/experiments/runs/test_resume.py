@@ -98,6 +98,7 @@ def test_a_run_that_is_stopped_in_each_epoch_ends_as_if_it_had_not_been(name, ma
     assert not list((ledger.root / "running").iterdir())
 
 
+@pytest.mark.long
 def test_a_resumed_run_is_stopped_once_from_each_epoch(make_job, trained, tmp_path):
     undisturbed = make_job(tmp_path / "whole", **RUNS["batch normalisation"])
     make_run(undisturbed, CPU)

@@ -87,6 +87,7 @@ def records(sweep: Sweep, keys: list[str]) -> list[Any]:
     return [sweep.ledger.read(key) for key in keys]
 
 
+@pytest.mark.long
 def test_each_seed_is_tuned_anew_with_the_same_luck_for_all_arms(made: Sweep) -> None:
     settings = []
     for arm in made.arms:

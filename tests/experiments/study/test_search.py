@@ -143,6 +143,7 @@ print(json.dumps([propose(sampler=sampler, trials=20) for sampler in ("tpe", "ra
 """
 
 
+@pytest.mark.long
 def test_another_process_makes_the_same_proposals() -> None:
     command = [sys.executable, "-c", ELSEWHERE, str(ROOT)]
     seed = {"PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"}

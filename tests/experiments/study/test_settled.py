@@ -74,6 +74,7 @@ def test_the_manifest_has_the_whole_protocol(here: Path, machine: Machine) -> No
     assert (protocol["device"], protocol["precision"], protocol["epochs"]) == ("cpu", "bf16", 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("first", "then"), [("fp32", "bf16"), ("bf16", "fp32")])
 def test_another_precision_found_later_makes_no_other_runs(first, then, here, machine, capsys):
     """As in a new container, whose cache is empty."""

@@ -25,6 +25,7 @@ from tests.support.project import ROOT
 STUDIES = {path.stem: path for path in sorted((ROOT / "experiments/studies").glob("*.yaml"))}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_arm_can_be_built_at_the_large_budgets(name: str, cache: Path) -> None:
     for budget in ("cpu", "gpu"):

@@ -58,6 +58,7 @@ def test_poses_that_are_drawn_anew_have_a_speed_of_their_own(tmp_path: Path) -> 
     assert rates == [1, 2, 1, 2, 3, 2, 3, 2]
 
 
+@pytest.mark.long
 def test_speed_is_that_of_the_last_runs_of_a_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"NUM_TRIALS": 6, "NUM_FINALS": 2, "NUM_EPOCHS": 2, "RUNS_OF_ARM": 14}.items():
         monkeypatch.setattr(simulated_cluster, name, value)

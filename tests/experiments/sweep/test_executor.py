@@ -100,6 +100,7 @@ def test_jobs_end_in_the_ledger_made_by_the_same_worker(
     assert ledger.running() == {}
 
 
+@pytest.mark.long
 def test_a_run_that_is_there_is_not_made_again(
     executor: LocalExecutor, make_job: Callable[..., Job], ledger: Ledger
 ) -> None:
@@ -159,6 +160,7 @@ def test_a_run_whose_worker_is_killed_twice_is_given_up(make_job: Callable[..., 
     wait_for(lambda: not any(map(process_is_alive, killed)))
 
 
+@pytest.mark.long
 def test_an_exception_ends_the_workers_at_once(make_job: Callable[..., Job], ledger: Ledger) -> None:
     others, job, waiting = pids(), make_job(epochs=ENDLESS), make_job(epochs=ENDLESS, optim=Optim(lr=0.2))
     with pytest.raises(KeyboardInterrupt), LocalExecutor("cpu", 1) as executor:  # noqa: PT012
@@ -213,6 +215,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "supervisor.py").write_text(SUPERVISOR)
     ledger = Ledger(tmp_path / "runs")

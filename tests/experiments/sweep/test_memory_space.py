@@ -69,6 +69,7 @@ def test_a_worker_that_is_two_processes_takes_more(here: Path, monkeypatch: pyte
     assert fit_to_memory(plan, 4, 2, said.append) < 4 and said
 
 
+@pytest.mark.long
 def test_a_plan_says_why_workers_are_few(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

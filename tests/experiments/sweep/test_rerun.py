@@ -70,6 +70,7 @@ def again(made: Path, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> 
     return scratch, list(make_again(HereAndNow(), jobs, Ledger(made, read_only=True), lambda: None))
 
 
+@pytest.mark.long
 def test_an_honest_ledger_passes(made: Path, again: tuple[Path, list[Compared]]) -> None:
     scratch, compared = again
     assert [(each.different, each.problem) for each in compared] == 4 * [((), "")]
@@ -245,6 +246,7 @@ def test_what_decides_no_byte_of_a_version_does_not_count(root: Path, tmp_path: 
     assert len(found_in(root, tmp_path, cache).jobs) == 4
 
 
+@pytest.mark.long
 def test_images_are_found_in_the_cache_by_their_name_or_in_the_folder_that_is_given(
     tmp_path: Path, cache: Path
 ) -> None:

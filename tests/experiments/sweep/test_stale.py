@@ -59,6 +59,7 @@ def made_by(folder: Path, key: str, file: str | None, hashed: str = "0" * 12) ->
     renew_sums(folder / "runs/runs" / key)
 
 
+@pytest.mark.long
 def test_none_is_stale_where_no_code_changed(made: Path) -> None:
     stale = find_stale(replayed(made))
     assert (stale.keys, stale.num_unknown, stale.text()) == ([], 0, "")

@@ -247,6 +247,7 @@ def test_what_is_finished_is_counted_as_it_is_named(tmp_path: Path, cache: Path)
     assert sweep().num_finished == 5 and len(seen) == 3
 
 
+@pytest.mark.long
 def test_a_study_is_confirmed_with_other_seeds_and_the_same_tuning(tmp_path: Path, cache: Path) -> None:
     found, executor = sweep_here(tmp_path, HereAndNow()).arms, HereAndNow()
     confirmed = sweep_here(tmp_path, executor, name="confirm", first_seed=101).arms

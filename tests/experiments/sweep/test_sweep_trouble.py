@@ -50,6 +50,7 @@ def test_a_diverging_variant_is_recorded_shown_and_tried_again(here: Path, capsy
     assert (here / "reports/wild-sprites-smoke/ablation.md").read_text() == row
 
 
+@pytest.mark.long
 def test_other_images_under_the_same_name_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep_here(here, HereAndNow())
     path, ledger = here / "runs/studies" / STUDY / "study.json", Ledger(here / "runs")
@@ -82,6 +83,7 @@ def test_a_second_sweep_on_the_same_ledger_is_refused(here: Path, capsys: pytest
     assert {name for name in stamps(here / "runs") if name != "sweep.lock"} == set(before)
 
 
+@pytest.mark.long
 def test_where_cifar10_cannot_be_had_sprites_take_its_place_and_say_so(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

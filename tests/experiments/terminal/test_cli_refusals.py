@@ -319,6 +319,7 @@ def test_what_a_person_wrote_cannot_break_the_line(here: Path, capsys: pytest.Ca
     check_refusal(here, capsys, ["sw\n\x1beep"], "unknown command .+")
 
 
+@pytest.mark.long
 def test_a_refusal_through_the_shell(here: Path) -> None:
     write_sweep(here)
     ended = run("sweep", "--budget", "huge", cwd=here)

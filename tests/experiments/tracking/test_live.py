@@ -248,6 +248,7 @@ def test_what_shows_runs_is_started_once_there_is_room_for_it(tmp_path: Path, mo
     showing.stop()
 
 
+@pytest.mark.long
 def test_short_runs_are_replayed_only(tmp_path: Path, server: Server) -> None:
     training = Training(tmp_path)
     training.record["task"]["classes"] = ["more than the pipe holds"] * 10_000

@@ -49,6 +49,7 @@ def test_runs_are_uploaded_through_a_socks_proxy(
     assert server.num_questions == 0
 
 
+@pytest.mark.long
 def test_a_socks_proxy_that_is_away_is_said_in_few_words(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,8 @@ from tests.support.project import ROOT
 from tests.support.wandb_runs import API_KEY, Offline, commit, log_run
 from tests.support.wandb_server import Server
 
+pytestmark = pytest.mark.long
+
 ONLINE, OFFLINE, DISABLED = ("[default]\nmode = online\n", "[default]\nmode=offline\n", "[default]\nmode: disabled\n")
 OWN = "home/.config/wandb/settings"
 
