@@ -148,7 +148,7 @@ def protocol_record(protocol: Protocol) -> dict[str, Any]:
 
 def whole_protocol(record: Mapping[str, Any]) -> dict[str, Any]:
     """What a record has of a protocol, with what it leaves out as it came later than others."""
-    return {name: getattr(Protocol(), name) for name in LATER} | {**record}
+    return {**record} | {name: getattr(Protocol(), name) for name in LATER if name not in record}
 
 
 def canonical(value: Any) -> str:

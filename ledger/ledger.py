@@ -126,7 +126,7 @@ class Ledger:
                 os.fsync(file.fileno())
             temporary.rename(self.folder(key) / WEIGHTS)
             flush_folder(self.folder(key))
-            (self.folder(key) / LEFT_OUT).unlink()
+            (self.folder(key) / LEFT_OUT).unlink(missing_ok=True)
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)

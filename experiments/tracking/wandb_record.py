@@ -7,6 +7,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ledger.config import whole_protocol
 from ledger.names import variant_parts
 from ledger.scores import COSTS, RESULT
 
@@ -75,6 +76,7 @@ def config(run: Json, cost: Json) -> Json:
     task = run["task"]
     return {
         **run["config"],
+        "protocol": whole_protocol(run["config"]["protocol"]),
         "policy": _nested(run["config"]["policy"]),
         "key": run["key"],
         "names": _names(run["config"]["variant"]),

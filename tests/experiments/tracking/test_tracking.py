@@ -101,6 +101,8 @@ def test_offline_run_read_back(logged: Logged) -> None:
     assert run.config["names"] == {"model": "stn_affine", "backbone": "lenet", "policy": "affine"}
     assert run.config["task"] == {"name": "folder", "label": "Pets (JPEG)", "content_hash": "ab" * 32, "num_classes": 3}
     assert run.config["protocol_hash"] == "1a2b3c4d"
+    left_out = {"fit": "crop", "class_weights": "none"}  # as they came later
+    assert run.config["protocol"] == {"epochs": 3, "batch_size": 128, "schedule": "one_cycle", **left_out}
     assert run.config["device_name"] == "Abacus 9"
     assert run.config["versions"] == {"torch": "2.14.1"}
 
