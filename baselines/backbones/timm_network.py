@@ -3,6 +3,7 @@
 timm is an extra that not all have installed: it is imported when such a network is asked for, and not before.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -49,7 +50,13 @@ class TimmNetwork(Ranged):
             raise ValueError(f"width: {width:g} does not go with timm:{network}, whose width is its own; 1 does")
         size = {"num_classes": num_classes, "image_px": image_px, "in_channels": in_channels}
         stages = _stages(network, **size)
-        model = _pretrained(network, Path(self.weights), **size) if self.weights != "none" else _model(network, **size)
+        if self.weights == "none":
+            model = _model(network, **size)
+        elif torch.get_default_device().type == "meta":
+            _check(network, Path(self.weights), os.stat(self.weights).st_mtime_ns, **size)
+            model = _model(network, **size)
+        else:
+            model = _pretrained(network, Path(self.weights), **size)
         names = {parameter: name for name, parameter in model.named_parameters()}
         layers = self._layers(network, model)
         if self.frozen:
@@ -130,12 +137,16 @@ def downloaded_weights(network: str) -> Path | None:
     return None
 
 
-@lru_cache(maxsize=16)
 def check_weights(network: str, file: Path, content: str) -> None:
     """Raises ValueError for a file that holds no weights of the network. content: what tells the file from others."""
-    height = _config(network).input_size[-1]
+    _check(network, file, content, num_classes=2, image_px=_config(network).input_size[-1], in_channels=3)
+
+
+@lru_cache(maxsize=64)
+def _check(network: str, file: Path, content: str | int, **size: int) -> None:
+    """The same for networks of a size, once for each."""
     with torch.random.fork_rng(devices=[]):
-        _pretrained(network, file, num_classes=2, image_px=height, in_channels=3)
+        _pretrained(network, file, **size)
 
 
 def _config(network: str) -> Any:

@@ -83,5 +83,12 @@ def _folder() -> Path:
 
 
 def _digest(file: Path) -> str:
+    status = file.stat()
+    return _hashed(file, (status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _hashed(file: Path, state: tuple[int, int]) -> str:
+    """The hash of the file's content, which is read once for all networks that start from it."""
     with open(file, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()[:DIGITS]

@@ -1,7 +1,9 @@
 """Variants on networks of timm: one spelling, whose weights are called by what is in them; and what is refused."""
 
+import hashlib
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,30 @@ def test_it_is_planned_without_numbers(weights):
     assert torch.equal(torch.get_rng_state(), state)
     with pytest.raises(UserError, match=r"^protocol\.optimiser: muon trains filters"):
         network_of(f"cnn@timm:test_resnet:weights={weights}:frozen=true", Protocol(), PX, 7, {})
+
+
+def test_a_file_of_weights_is_read_once_for_all_networks_of_a_plan(weights, monkeypatch):
+    name = str(parse_variant(f"cnn@timm:test_resnet:weights={weights}"))
+    read = Counter[str]()
+
+    def counted(owner, function):
+        was = getattr(owner, function)
+        monkeypatch.setattr(owner, function, lambda *arguments: read.update([function]) or was(*arguments))
+
+    counted(hashlib, "file_digest")
+    counted(sys.modules["timm.models"], "load_state_dict")
+    planned = [network_of(name, Protocol(optimiser="adamw"), PX, 7, {}) for _ in range(3)]
+    assert read == {"file_digest": 1, "load_state_dict": 1}
+    real = network_of(name, Protocol(optimiser="adamw"), PX, 7, {}, device="cpu")
+    assert read == {"file_digest": 1, "load_state_dict": 2}
+    shapes = [[(key, value.shape) for key, value in each.state_dict().items()] for each in (*planned, real)]
+    assert all(each == shapes[-1] for each in shapes)
+
+
+def test_weights_of_another_network_are_refused_by_their_hash_in_a_plan_too(weights):
+    digest = str(parse_variant(f"cnn@timm:test_resnet:weights={weights}")).partition("weights=")[2]
+    with pytest.raises(UserError, match="weights: the file's are not those of timm:test_vit "):
+        network_of(f"cnn@timm:test_vit:weights={digest}", Protocol(optimiser="adamw"), 160, 7, {})
 
 
 @pytest.mark.parametrize(
