@@ -166,7 +166,7 @@ _SENTENCES: dict[Decision, str] = {
     "negligible": _GAINS + _TOO_SMALL,
     "behind": f"{_GAINS} Yet {{why}}, more than both.",
     "equivalent": "{subject} is as good as {other} to within {margin}: {signed}{comma}{cost} {tests}.",
-    "idle": "Whether looking pays is untested: {subject} did not learn to. So far it is {level} {other} {tests}.",
+    "idle": "Whether looking pays is untested: {subject} did not learn to look. So far it is {level} {other} {tests}.",
     "unripe": "{short} whether {subject} is better or worse than {other}: {why}. So far it is {level} {other} {tests}.",
     "undecided": "Cannot tell yet whether {subject} is better or worse than {other}: so far it is {level} it {tests}; "
     "{needed}.",
@@ -187,7 +187,7 @@ _MANY: dict[Decision, str] = {
     "negligible": "{all_of} differ by less than the {margin} that matters: {span}.",
     "behind": "{all_of} are better, yet {why}, more than both: {span}.",
     "equivalent": "{all_of} make no difference beyond {margin}: {span}.",
-    "idle": "Whether looking pays is untested: {all_of} did not learn to. So far {span}.",
+    "idle": "Whether looking pays is untested: {all_of} did not learn to look. So far {span}.",
     "unripe": "{short} of {all_of}: {why}. So far {span}.",
     "undecided": "Cannot tell yet of {all_of}: so far {span}; {needed}.",
     "untested": "Nothing can be said of {all_of} yet: fewer than two seeds completed {arms}.",

@@ -106,7 +106,11 @@ def too_short(arms: Sequence[Trained], decision: str, difference: float, margin:
     lower = {"better": arms[1:2], "worse": arms[:1]}.get(decision, arms)
     for arm in lower if len(arms) == 2 else arms:
         if not 1 - arm.fit <= LEFT * max(abs(difference), margin) + 1e-9:  # so that NaN is none
-            return f"{TOO_SHORT}: {_right(arm)}, which leaves too much to learn beside the difference"
+            if np.isnan(arm.fit):
+                return f"{TOO_SHORT}: {_right(arm)}"
+            size = f"{100 * abs(difference):.1f} points"
+            wrong = f"of its training images, {one_line(arm.variant)} still gets {100 * (1 - arm.fit):.2g} % wrong"
+            return f"{TOO_SHORT}: {wrong}, and learning them could change the difference of {size}"
     variant, baseline = arms[:2]
     cured = baseline.fit - margin > baseline.tested or baseline.tested >= 1 - margin
     if len(arms) == 2 and decision != "better" and _shown_more(variant, baseline) and not cured:

@@ -64,13 +64,13 @@ def study_of(ledger: Path, arms: dict[str, tuple[float, float]], **changes: Any)
             "unripe",
             "of its training images, cnn+affine is right on 28 %, whe",
         ),
-        ("cnn+affine", (0.91, 1.0), (0.66, 0.7), "unripe", "of its training images, cnn+affine is right on 70 %, whi"),
+        ("cnn+affine", (0.91, 1.0), (0.66, 0.7), "unripe", "of its training images, cnn+affine still gets 30 % wrong"),
         ("cnn+affine", (0.91, 1.0), (0.66, 0.9), "worse", ""),
         ("cnn+affine", (0.855, 1.0), (0.892, 0.9), "better", ""),
-        ("cnn+affine", (0.69, 0.7), (0.72, 0.8), "unripe", "of its training images, cnn is right on 70 %, which"),
+        ("cnn+affine", (0.69, 0.7), (0.72, 0.8), "unripe", "of its training images, cnn still gets 30 % wrong, and l"),
         ("cnn+affine", (0.9, 0.905), (0.6, 0.9), "unripe", "augmentation has nothing to cure yet, as cnn is right on"),
         ("cnn+affine", (0.995, 1.0), (0.995, 1.0), "equivalent", ""),
-        ("stn_affine", (0.9, 0.97), (0.9, 1.0), "unripe", "of its training images, cnn is right on 97 %, which"),
+        ("stn_affine", (0.9, 0.97), (0.9, 1.0), "unripe", "of its training images, cnn still gets 3 % wrong, and le"),
         ("stn_affine", (0.9, 0.996), (0.9, 0.996), "equivalent", ""),
         ("cnn+affine", (1.0, 1.0), (1.0, 1.0), "unripe", "every run is right on all test images"),
     ],
@@ -125,7 +125,7 @@ def test_a_transformer_that_never_looked_decides_nothing(tmp_path: Path) -> None
     assert findings.claims[0].decision == "idle"
     said = "(a spatial transformer) is untested (the transformer of stn_affine did not learn to look)"
     assert said in headline(findings)
-    assert answer(findings)[0].startswith("Whether looking pays is untested: stn_affine did not learn to.")
+    assert answer(findings)[0].startswith("Whether looking pays is untested: stn_affine did not learn to look.")
     page = report_html(findings, [])
     assert "Is untested" in page and 'class="verdict idle"' in page and "Hurts" not in page
     cells = build_tables(findings)["claims"].sections[0].table.rows
