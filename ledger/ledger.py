@@ -118,18 +118,18 @@ class Ledger:
 
     def give_weights(self, key: str, content: bytes) -> None:
         """Put a run's weights to it, which an archive had left out."""
-        temporary = self.root / "runs" / f".{key}.{os.getpid()}"
+        beside = self.root / "runs" / f".{key}.{os.getpid()}"
         try:
-            with open(temporary, "wb") as file:
+            with open(beside, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.rename(self.folder(key) / WEIGHTS)
+            beside.rename(self.folder(key) / WEIGHTS)
             flush_folder(self.folder(key))
             (self.folder(key) / LEFT_OUT).unlink(missing_ok=True)
         except OSError as error:
             with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                beside.unlink(missing_ok=True)
             raise self._unwritable(error) from error
 
     def remove(self, key: str) -> None:

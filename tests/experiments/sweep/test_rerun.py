@@ -23,15 +23,8 @@ from experiments.images.tasks import load_task
 from experiments.images.tasks.downloads import DownloadError
 from experiments.study.study import read_protocol
 from experiments.study.sweep_file import Section
-from experiments.sweep.rerun import (
-    Candidates,
-    Compared,
-    _Images,
-    chance_of_meeting,
-    draws_needed,
-    find_candidates,
-    make_again,
-)
+from experiments.sweep import rerun
+from experiments.sweep.rerun import Candidates, Compared, chance_of_meeting, draws_needed, find_candidates, make_again
 from experiments.terminal.cli import main
 from ledger.audit import audit
 from ledger.comparison import differences
@@ -255,15 +248,15 @@ def test_images_are_found_in_the_cache_by_their_name_or_in_the_folder_that_is_gi
 
     sprites = load_task("sprites", image_px=32, cache=cache, say=say).record()
     empty = tmp_path / "cache"
-    assert _Images(None, "", cache, say).why_not({**sprites, "name": "gone"}, 32, "crop") == ""
-    assert _Images(None, "", empty, say).why_not(sprites, 32, "crop") == ""
-    other = _Images(None, "", empty, say).why_not({**sprites, "content_hash": "0" * 64}, 32, "crop")
+    assert rerun._Images(None, "", cache, say).why_not({**sprites, "name": "gone"}, 32, "crop") == ""
+    assert rerun._Images(None, "", empty, say).why_not(sprites, 32, "crop") == ""
+    other = rerun._Images(None, "", empty, say).why_not({**sprites, "content_hash": "0" * 64}, 32, "crop")
     assert other == "are of other images than those of sprites here"
     make_parts(tmp_path / "own")
     own = load_task(f"folder:{tmp_path / 'own'}", image_px=16, cache=tmp_path / "first", say=say).record()
-    assert _Images(None, "", empty, say).why_not(own, 16, "crop").endswith("--data=FOLDER names it")
-    assert _Images(tmp_path / "own", "", empty, say).why_not(own, 16, "crop") == ""
-    assert _Images(None, "", empty, say).why_not(own, 16, "crop") == "", "they are in the cache now"
+    assert rerun._Images(None, "", empty, say).why_not(own, 16, "crop").endswith("--data=FOLDER names it")
+    assert rerun._Images(tmp_path / "own", "", empty, say).why_not(own, 16, "crop") == ""
+    assert rerun._Images(None, "", empty, say).why_not(own, 16, "crop") == "", "they are in the cache now"
 
 
 def test_images_that_were_fitted_or_grouped_are_found_in_their_folder(tmp_path: Path) -> None:
@@ -275,8 +268,8 @@ def test_images_that_were_fitted_or_grouped_are_found_in_their_folder(tmp_path: 
         save(root / name / "00.png", pixels_of(7, height=16, width=24))
     spec, group = f"folder:{root}", "name:(.)"
 
-    def looked(number: int, group: str) -> _Images:
-        return _Images(root, group, tmp_path / f"cache{number}", say)
+    def looked(number: int, group: str) -> rerun._Images:
+        return rerun._Images(root, group, tmp_path / f"cache{number}", say)
 
     fits: tuple[Fit, ...] = ("pad", "stretch")
     for number, fit in enumerate(fits):
@@ -295,7 +288,7 @@ def test_a_data_set_that_cannot_be_had_is_said_of_its_runs(cache: Path, monkeypa
         raise DownloadError(f"{spec} cannot be downloaded")
 
     monkeypatch.setattr("experiments.sweep.rerun.load_task", refuse)
-    images = _Images(None, "", cache, lambda line: None)
+    images = rerun._Images(None, "", cache, lambda line: None)
     why = images.why_not({"name": "mnist", "content_hash": "0" * 64}, 32, "crop")
     assert why == "are of mnist, which cannot be had here"
 
