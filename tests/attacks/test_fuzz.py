@@ -40,7 +40,6 @@ def fuzz_chunk(name: str, folder: Path, numbers: Sequence[int]) -> tuple[Found, 
     return found, os.getpid(), memory_mib()
 
 
-@pytest.mark.long
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", TARGETS)
 def test_only_errors_of_our_own(name: str, whole: bool, tmp_path: Path, record_figures: Callable[..., None]) -> None:
