@@ -9,7 +9,8 @@ import numpy as np
 from analysis.formats import one_line
 from analysis.means import Mean, mean_of
 from analysis.records import Study, read_study, study_names
-from analysis.scores import final_scores
+from analysis.ripeness import is_ripe, trained_arms
+from analysis.scores import FinalScores, final_scores
 from analysis.statistics import Floats, mean_interval
 from analysis.statistics.equivalence import equivalence_p
 from analysis.statistics.families import holm
@@ -18,7 +19,7 @@ from analysis.wording import p_text, plain_points, signed_points
 from ledger.config import whole_protocol
 from ledger.options import option_text
 
-Extent = Literal["depends", "same", "open"]
+Extent = Literal["depends", "same", "open", "unripe"]
 
 MAX_TOLD = 4
 """Variants of a pose of which nothing is known, one by one; of more, one sentence tells."""
@@ -44,8 +45,10 @@ class Level(NamedTuple):
 class Dependence:
     """A variant at each value of the factor.
 
-    extent: whether tests show that its difference depends on the factor, or that it changes by less than the margin.
-    p: of the tests that say so, corrected for all values of all variants; NaN of one that is compared with none.
+    extent: whether tests show that its difference depends on the factor, or that it changes by less than the margin;
+        `unripe` where at some value it was trained too short for a difference to be called one (ripeness.py).
+    p: of the tests that say so, corrected for all values of all variants; NaN of one that is compared with none, and of
+        an unripe one.
     """
 
     pose: str
@@ -72,11 +75,13 @@ class Dependence:
 class _Scores(NamedTuple):
     """Accuracies of a study's arms, by pose and variant, then by seed; and the keys of their runs.
 
-    fault: why there are none, where the study is not one of the factor's.
+    unripe: arms that were trained too short, or whose baselines were. fault: why there are none, where the study is not
+    one of the factor's.
     """
 
     accuracy: dict[tuple[str, str], dict[int, float]]
     keys: dict[tuple[str, str], tuple[str, ...]]
+    unripe: frozenset[tuple[str, str]] = frozenset()
     fault: str = ""
 
 
@@ -96,9 +101,10 @@ def dependences(study: Study) -> tuple[Dependence, ...]:
     accuracy_AVS = np.array([of_arm(arm.pose, arm.variant) for arm in study.arms])
     difference_AVS = accuracy_AVS - np.array([of_arm(arm.pose, arm.baseline) for arm in study.arms])
     compared_A = np.array([arm.variant != arm.baseline for arm in study.arms])
+    ripe_A = np.array([not any((arm.pose, arm.variant) in each.unripe for each in found) for arm in study.arms])
     difference_AVS[~compared_A] = np.nan
     change_AVS = np.round(difference_AVS - difference_AVS[:, :1], 12)
-    extents = iter(_extents(change_AVS[compared_A, 1:], study.claims.alpha, study.claims.margin))
+    extents = iter(_extents(change_AVS[compared_A & ripe_A, 1:], study.claims.alpha, study.claims.margin))
     rows = []
     for a, arm in enumerate(study.arms):
         accuracy, difference, change = (mean_interval(each[a]) for each in (accuracy_AVS, difference_AVS, change_AVS))
@@ -107,7 +113,8 @@ def dependences(study: Study) -> tuple[Dependence, ...]:
             Level(value, mean_of(accuracy, v), mean_of(difference, v), mean_of(change, v), keys[v], found[v].fault)
             for v, value in enumerate(values)
         )
-        extent, p = next(extents) if compared_A[a] else ("open", np.nan)
+        untested: tuple[Extent, float] = ("open" if ripe_A[a] else "unripe", np.nan)
+        extent, p = next(extents) if compared_A[a] and ripe_A[a] else untested
         rows.append(Dependence(arm.pose, arm.variant, arm.baseline, levels, extent, p))
     return tuple(rows)
 
@@ -116,13 +123,24 @@ def _scores(study: Study, name: str) -> _Scores:
     """Of one of the studies of the factor."""
     other = study if name == study.name else read_study(study.ledger, name)
     if what := _other_than_the_factor(study, other):
-        return _Scores({}, {}, f"{one_line(name)} has another {what} than this one: carry it out again")
+        return _Scores({}, {}, fault=f"{one_line(name)} has another {what} than this one: carry it out again")
     scores = final_scores(other)
     rows = {
         (arm.pose, arm.variant): dict(zip(scores.seeds, row_S.tolist(), strict=True))
         for arm, row_S in zip(other.arms, scores.test_AS, strict=True)
     }
-    return _Scores(rows, {place: scores.keys[i] for place, i in other.places.items()})
+    return _Scores(rows, {place: scores.keys[i] for place, i in other.places.items()}, frozenset(_unripe(scores)))
+
+
+def _unripe(scores: FinalScores) -> Iterator[tuple[str, str]]:
+    """The arms whose differences to their baselines a longer training could turn."""
+    study, trained = scores.study, trained_arms(scores)
+    for i, arm in enumerate(study.arms):
+        baseline = study.places[arm.pose, arm.baseline]
+        difference_S = scores.test_AS[i] - scores.test_AS[baseline]
+        known = not np.isnan(difference_S).all()
+        if i != baseline and known and not is_ripe(study, [trained[i], trained[baseline]], np.nanmean(difference_S)):
+            yield arm.pose, arm.variant
 
 
 def _other_than_the_factor(study: Study, other: Study) -> str:
@@ -160,7 +178,10 @@ def _extents(change_CVS: Floats, alpha: float, margin: float) -> Iterator[tuple[
 
 
 def dependence_texts(study: Study, rows: tuple[Dependence, ...]) -> Iterator[tuple[str, str]]:
-    """The pose and a sentence of each variant whose difference is known at every value; of many untold ones, one."""
+    """The pose and a sentence of each variant whose difference is known at every value; of many untold ones, one.
+
+    No number is told of one that was trained too short.
+    """
     if study.factor is None:
         return
     key, margin = one_line(study.factor.key), plain_points(study.claims.margin)
@@ -170,6 +191,10 @@ def dependence_texts(study: Study, rows: tuple[Dependence, ...]) -> Iterator[tup
         if row.extent == "open" and untold[row.pose] > MAX_TOLD:
             continue
         what = f"what {one_line(row.variant)} has over {one_line(row.baseline)}"
+        if row.extent == "unripe":
+            why = "at some value of it they were trained too short to tell"
+            yield row.pose, f"Whether {what} depends on {key} is not known: {why}."
+            continue
         at = ", ".join(f"{signed_points(level.difference)} at {level.value}" for level in row.levels)
         said = {
             "depends": f"W{what[1:]} depends on {key}",

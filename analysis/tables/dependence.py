@@ -14,7 +14,12 @@ from analysis.tables.claims import p_cell
 from analysis.tables.columns import VARIANT, Column, Draft, by_pose, mean_names, pose_heading, section
 from analysis.wording import plain_points
 
-WORDS = {"depends": "depends on it", "same": "within the margin", "open": "cannot tell"}
+WORDS = {
+    "depends": "depends on it",
+    "same": "within the margin",
+    "open": "cannot tell",
+    "unripe": "trained too short to tell",
+}
 
 
 @table("dependence", "Accuracy by factor")
@@ -48,8 +53,8 @@ def dependence(findings: Findings) -> Draft[tuple[Dependence, Level]] | None:
         "First to last: how much the difference changes over the values. Depends on it: a t test shows a change from "
         "the first value to another one. Within the margin: two one-sided t tests show each such change to be smaller "
         f"than {plain_points(study.claims.margin)}. Both at {study.claims.alpha:g}, corrected for all values of all "
-        "variants (Holm). That a change is not shown does not mean that there is none, and nothing is said of values "
-        "in between.",
+        "variants (Holm). Neither is asked of what was trained too short to be compared at some value. That a change "
+        "is not shown does not mean that there is none, and nothing is said of values in between.",
         *(
             f"{level.fault}." if level.fault else f"Nothing of {key} = {level.value} is there yet."
             for number, level in enumerate(levels)

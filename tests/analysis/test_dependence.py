@@ -27,12 +27,14 @@ GAINS = {
 }
 
 
-def write(ledger: Path, name: str, gains: dict[str, Sequence[float]], studies: Sequence[str] = NAMES[:2]) -> None:
+def write(
+    ledger: Path, name: str, gains: dict[str, Sequence[float]], studies: Sequence[str] = NAMES[:2], fit: float = 1.0
+) -> None:
     arms: list[dict[str, Any]] = []
     for variant, gain in {"cnn": (0,) * 5, **gains}.items():
         keys = [key_of(name, variant, seed) for seed in SEEDS]
         for key, seed, plain, more in zip(keys, SEEDS, PLAIN, gain, strict=True):
-            write_run(ledger, key, variant=variant, seed=seed, accuracy=plain + more)
+            write_run(ledger, key, variant=variant, seed=seed, accuracy=plain + more, fit=fit)
         about = {"pose": "upright", "variant": variant, "baseline": "cnn"}
         arms.append({**about, "trials": [], "winner": None, "finals": keys})
     values = [16, 32, 64][: len(studies)]
@@ -91,6 +93,20 @@ def test_the_answer_says_how_far_and_no_more(findings: Findings) -> None:
         "What stays has over cnn changes by less than 1 point over the values of protocol.image_px:"
     )
     assert "(equivalence p" in said[1] and len(said) == 2
+
+
+@pytest.mark.parametrize("fit", [0.51, 0.9])
+def test_of_networks_that_have_not_learned_there_is_no_p_value(tmp_path: Path, fit: float) -> None:
+    """Hardly better than chance of two classes, or with more left to learn than the difference, at one value only."""
+    write(tmp_path, "small", dict(GAINS["small"]), fit=fit)
+    write(tmp_path, "large", dict(GAINS["large"]))
+    for name in GAINS:
+        found = find(tmp_path, name)
+        assert [(row.extent, np.isnan(row.p)) for row in found.dependences if row.is_compared] == [("unripe", True)] * 2
+        said = [text for text in answer(found) if "image_px" in text]
+        assert [text.startswith("Whether what ") and " p " not in text for text in said] == [True, True]
+        rows = build_tables(found)["dependence"].sections[1].table.rows
+        assert {str(row[4]) for row in rows} == {"trained too short to tell"}
 
 
 def test_both_studies_have_the_same_table_and_each_run_once(findings: Findings) -> None:
