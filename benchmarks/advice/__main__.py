@@ -1,11 +1,12 @@
 """`python -m benchmarks.advice`: the probe on each folder, several times, beside what a long study says of it.
 
-What was made stays, so that a stopped run goes on where it was.
+The answers are kept in one file. What is in it is not made again, so that a stopped run goes on where it was.
 """
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from benchmarks.advice.judged import QUESTIONS, Difference, Outcome, differences
 from benchmarks.advice.truth import truth
 from experiments.study.plan import Plan
 from experiments.terminal.commands.probe import compare
+from ledger.files import write_atomically
 from ledger.ledger import Ledger
 
 SPEED = 1200.0
@@ -36,7 +38,8 @@ TRUTH_SEED = 1000
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.advice", description=__doc__, allow_abbrev=False)
-    parser.add_argument("out", type=Path, help="folder for images, ledgers and answers")
+    parser.add_argument("answers", type=Path, help="file of the answers, such as docs/results/probe.json")
+    parser.add_argument("--work", type=Path, default=Path("runs-advice"), help="folder for images and ledgers")
     parser.add_argument("--photos", default="", help="a folder with CIFAR-10's images, for the folders made of them")
     parser.add_argument("--minutes", type=float, default=10.0, help="of each probe")
     parser.add_argument("--repeats", type=int, default=3, help="probes of each folder, each with other images")
@@ -51,23 +54,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in names:
             parser.error(f"only: {name!r} is not one of {', '.join(names)}")
     os.environ["WANDB_MODE"] = "disabled"
+    rows = json.loads(options.answers.read_text(encoding="utf-8")) if options.answers.exists() else []
     for repeat in range(options.repeats):  # so that a part of the whole is of all folders
         for folder in known:
-            if folder.name in (options.only or names):
-                answer(folder, repeat, options)
-    answers = sorted(options.out.glob(f"*-{settings_of(options)}/answer.json"))
-    rows = [json.loads(path.read_text(encoding="utf-8")) for path in answers]
+            if folder.name in (options.only or names) and not any(is_of(row, folder, repeat, options) for row in rows):
+                rows.append(answer(folder, repeat, rows, options))
+                write_atomically(options.answers, json.dumps(rows, indent=1).encode() + b"\n")
     print(table(known, rows))
     return 0
 
 
-def answer(folder: Folder, repeat: int, options: argparse.Namespace) -> None:
-    """Have the probe answer, find the truth of what it asked, and keep both in answer.json; unless it is there."""
-    place = options.out / f"{folder.name}-{repeat}-{settings_of(options)}"
-    if (place / "answer.json").exists():
-        return
-    images = folder.write(options.out / "images", repeat)
+def is_of(row: dict[str, Any], folder: Folder, repeat: int, options: argparse.Namespace) -> bool:
+    asked = {"folder": folder.name, "repeat": repeat, "minutes": options.minutes, "speed": options.speed}
+    return asked.items() <= row.items()
+
+
+def answer(folder: Folder, repeat: int, rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """What the probe says of the folder, beside the truth of what it asked, which may be in an earlier row."""
+    images = folder.write(options.work / "images", repeat)
     print(f"{folder.name}, {repeat + 1} of {options.repeats}: the probe", flush=True)
+    place = options.work / f"{folder.name}-{repeat}-{options.minutes:g}min-{options.speed:g}"
     asked = Namespace(
         path=images, minutes=options.minutes, turns="", mirror="", set=None, label="", group="", jobs=NUM_WORKERS,
         runs=place / "runs", reports=None,
@@ -76,29 +82,34 @@ def answer(folder: Folder, repeat: int, options: argparse.Namespace) -> None:
     with (place / "said.txt").open("a", encoding="utf-8") as said:
         plan, best, findings = compare(asked, Console(file=said, width=120), partial(speeds, options.speed))
     print(f"  {best.words}; the truth", flush=True)
-    unseen = folder.write(options.out / "images", TRUTH_SEED)
-    true = truth(unseen, best.policy, options.out / f"{folder.name}-truth", NUM_WORKERS)
+    known = [row["truth"] for row in rows if (row["folder"], row["policy"]) == (folder.name, best.policy)]
+    if not known:
+        unseen = folder.write(options.work / "images", TRUTH_SEED)
+        true = truth(unseen, best.policy, options.work / f"{folder.name}-truth", NUM_WORKERS)
+        known = [[asdict(difference) for difference in differences(true)]]
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
     row = {
         "folder": folder.name,
         "repeat": repeat,
+        "minutes": options.minutes,
+        "speed": options.speed,
+        "commit": subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout[
+            :-1
+        ],
         "policy": best.policy,
         "margin": 100 * findings.study.claims.margin,
         "protocol": {key: getattr(plan.protocol, key) for key in ("train_images", "epochs", "batch_size")},
         "probe": [asdict(difference) for difference in differences(findings)],
-        "truth": [asdict(difference) for difference in differences(true)],
+        "truth": known[0],
     }
-    (place / "answer.json").write_text(json.dumps(row, indent=1), encoding="utf-8")
     parts = zip(QUESTIONS, judged_answers(row), strict=True)
     lines = [f"{question}: {answer} (truth {truth}): {outcome}" for question, (answer, truth, outcome) in parts]
     print("  " + "; ".join(lines), flush=True)
+    return row
 
 
 def speeds(speed: float, plan: Plan, ledger: Ledger) -> list[float]:
     return [speed * (STN_SPEED if arm.variant.startswith("stn_") else 1) for arm in plan.arms]
-
-
-def settings_of(options: argparse.Namespace) -> str:
-    return f"{options.minutes:g}min-{options.speed:g}"
 
 
 def judged_answers(row: dict[str, Any]) -> list[tuple[str, str, Outcome]]:

@@ -1,5 +1,6 @@
 """The benchmark of the probe's advice: its folders, and how an answer is judged."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -82,22 +83,31 @@ def test_a_probe_is_as_wrong_as_its_worst_answer() -> None:
     assert of_probe(["cannot tell"] * 3) == "cannot tell"
 
 
+SIDE = [{"points": 5.0, "low": 4.0, "high": 6.0, "decision": "better"}] * 3
+ROW = {
+    "folder": "parts-small", "repeat": 0, "minutes": 10.0, "speed": 1200.0, "policy": "d4", "margin": 2.0,
+    "protocol": {"train_images": 600, "epochs": 40, "batch_size": 64}, "probe": SIDE, "truth": SIDE,
+}  # fmt: skip
+
+
 def test_the_table_counts_probes() -> None:
-    known = folders()
-    side = [{"points": 5.0, "low": 4.0, "high": 6.0, "decision": "better"}] * 3
-    row = {
-        "folder": known[1].name, "repeat": 0, "policy": "d4", "margin": 2.0,
-        "protocol": {"train_images": 600, "epochs": 40, "batch_size": 64}, "probe": side, "truth": side,
-    }  # fmt: skip
-    text = table(known, [row])
+    text = table(folders(), [ROW])
     assert "| parts-small | `d4` | 600 × 40 | +5.0 [4.0, 6.0] better (+5.0 [4.0, 6.0]): right |" in text
     assert "Of 1 probes: right 1, cannot tell 0, wrong 0, open 0." in text
     assert text.endswith("Of their answers: right 3, cannot tell 0, wrong 0, open 0.")
 
 
+def test_an_answer_that_is_there_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = tmp_path / "answers.json"
+    answers.write_text(json.dumps([ROW]))
+    assert main([str(answers), "--work", str(tmp_path / "work"), "--only", "parts-small", "--repeats", "1"]) == 0
+    assert "Of 1 probes: right 1" in capsys.readouterr().out
+    assert not (tmp_path / "work").exists() and json.loads(answers.read_text()) == [ROW]
+
+
 def test_an_unknown_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
-        main([str(tmp_path), "--only", "part"])
+        main([str(tmp_path / "answers.json"), "--only", "part"])
     assert raised.value.code == 2 and "'part' is not one of parts-any, parts-small" in capsys.readouterr().err
 
 
