@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from analysis.claims import Decision
-from benchmarks.advice.__main__ import main, table
+from benchmarks.advice.__main__ import SPEED, main, table
 from benchmarks.advice.folders import Folder, folders, parts
 from benchmarks.advice.judged import Difference, judged, of_probe
 
@@ -85,7 +85,7 @@ def test_a_probe_is_as_wrong_as_its_worst_answer() -> None:
 
 SIDE = [{"points": 5.0, "low": 4.0, "high": 6.0, "decision": "better"}] * 3
 ROW = {
-    "folder": "parts-small", "repeat": 0, "minutes": 10.0, "speed": 1200.0, "policy": "d4", "margin": 2.0,
+    "folder": "parts-small", "repeat": 0, "minutes": 10.0, "speed": SPEED, "policy": "d4", "margin": 2.0,
     "protocol": {"train_images": 600, "epochs": 40, "batch_size": 64}, "probe": SIDE, "truth": SIDE,
 }  # fmt: skip
 
