@@ -1,6 +1,6 @@
 """A whole ledger as data frames, for a notebook: `analysis.load("runs")`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,12 @@ class Frames:
     damaged, was edited, or is of a newer version.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, keys: Sequence[str] | None = None) -> None:
+        """keys: those of the runs that are asked for; all that are there if not given."""
         if not (root / "runs").is_dir():
             raise UserError(f"runs: there is no ledger at {root}")
         self._ledger = Ledger(root, read_only=True)
-        self._keys = [key for key in self._ledger.folders() if key in self._ledger]
+        self._keys = [key for key in (self._ledger.folders() if keys is None else keys) if key in self._ledger]
 
     @cached_property
     def runs(self) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from analysis.findings import Findings
 from analysis.formats import DOCUMENTS, Table
 from analysis.lost_runs import unfinished
 from analysis.reports import write_files
+from analysis.row_files import NAMES, row_files
 from analysis.tables.columns import Draft
 
 Builder = Callable[[Findings], Table | None]
@@ -50,9 +51,9 @@ def build_tables(findings: Findings) -> dict[str, Table]:
 
 
 def write_tables(findings: Findings, out: Path, tables: Mapping[str, Table] | None = None) -> list[Path]:
-    """Write each of the study's tables, or those given, into `out`, in every format, and return the paths.
+    """Write each of the study's tables, or those given, into `out`, in every format, with all epochs and predictions.
 
-    Those of a study that still lacks runs say so first.
+    Those of a study that still lacks runs say so first. Returns the paths.
 
     Files of tables that say nothing about this study, or cannot be made, are deleted. Raises UserError (a
     ValueError of one line) for a file of the ledger that cannot be understood, or if `out` cannot be written.
@@ -63,4 +64,6 @@ def write_tables(findings: Findings, out: Path, tables: Mapping[str, Table] | No
         with kept(findings.faults, f"table {name}"):
             built = replace(built, notes=(*so_far, *built.notes))
             content |= {f"{name}.{ending}": document(built).encode() for ending, document in DOCUMENTS.items()}
-    return write_files(out, content, optional=[f"{name}.{ending}" for name in builders() for ending in DOCUMENTS])
+    content |= row_files(findings)
+    optional = [f"{name}.{ending}" for name in builders() for ending in DOCUMENTS]
+    return write_files(out, content, optional=[*optional, *NAMES])

@@ -39,7 +39,8 @@ def two(tmp_path: Path) -> Findings:
 
 
 def test_no_text_has_an_interval(two: Findings, tmp_path: Path) -> None:
-    texts = {path.name: path.read_text(encoding="utf-8") for path in write_tables(two, tmp_path / "out")}
+    paths = [path for path in write_tables(two, tmp_path / "out") if path.suffix != ".gz"]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in paths}
     texts |= {"report": report_html(two, []), "answer": " ".join([headline(two), *answer(two)])}
     with style.applied():
         for name, (_, build) in builders().items():
