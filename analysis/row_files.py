@@ -11,6 +11,8 @@ from analysis.frames import HISTORY, PREDICTIONS, Frames
 NAMES = ("history.csv", "predictions.csv.gz")
 ABOUT = ["key", "pose", "variant", "stage", "seed"]
 """The run, in front of each row."""
+LEVEL = 4
+"""Of gzip: 9 takes fourteen times as long, for a file that is 6 % smaller."""
 
 
 def row_files(findings: Findings) -> dict[str, bytes]:
@@ -25,7 +27,7 @@ def row_files(findings: Findings) -> dict[str, bytes]:
         content |= {"history.csv": rows} if (rows := _csv(made, frames.history, HISTORY)) else {}
     with kept(findings.faults, "predictions.csv.gz"):
         if rows := _csv(made, frames.predictions, PREDICTIONS):
-            content["predictions.csv.gz"] = gzip.compress(rows, mtime=0)  # the same runs give the same bytes
+            content["predictions.csv.gz"] = gzip.compress(rows, LEVEL, mtime=0)  # the same runs, the same bytes
     return content
 
 

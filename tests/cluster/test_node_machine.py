@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -60,6 +61,18 @@ def test_other_versions_are_named_on_both_sides(monkeypatch: pytest.MonkeyPatch,
         f"has torch {found['torch']}, numpy {found['numpy']}, and the sweep's machine torch 1.13.1, numpy 1.0; "
         "install the same on both"
     )
+
+
+def test_a_library_counts_for_runs_that_need_it(job: Job) -> None:
+    wanted = node.versions("timm") | {"timm": "0.0.1", "torch": "0.0.1"}
+    for variant, named in (("cnn", "torch"), ("cnn@timm:resnet18", "torch|timm")):
+        with pytest.raises(Misfit) as misfit:
+            next(
+                node.make_run_on_node(
+                    replace(job, run=replace(job.run, variant=variant)), wanted, fetch_never, (), 900.0
+                )
+            )
+        assert re.findall("(torch|timm) 0.0.1", str(misfit.value)) == named.split("|")
 
 
 def test_a_build_for_a_gpu_is_the_same_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 
 from experiments.images.tasks.cache import Decoded, cache_folder, held, received
+from experiments.networks.variants import LIBRARIES, parse_variant
 from experiments.runs.run import Job
 from experiments.sweep.executors.local import LOOK_S, LocalExecutor
 from ledger.checksums import SUMS
@@ -68,10 +69,14 @@ class ImagesWanted(Exception):
     """This machine has not got the task's images, and they have not been brought yet."""
 
 
-def versions() -> dict[str, str]:
-    """Versions that must be the same on all machines. What was built for a CPU or a GPU is the same version."""
-    installed = {"Python": ".".join(platform.python_version_tuple()[:2])} | dict.fromkeys(SAME, "missing")
-    for name in SAME:
+def versions(*more: str) -> dict[str, str]:
+    """Versions that must be the same on all machines. What was built for a CPU or a GPU is the same version.
+
+    more: libraries that not all runs depend on.
+    """
+    libraries = (*SAME, *more)
+    installed = {"Python": ".".join(platform.python_version_tuple()[:2])} | dict.fromkeys(libraries, "missing")
+    for name in libraries:
         with suppress(importlib.metadata.PackageNotFoundError):
             installed[name] = importlib.metadata.version(name).split("+")[0]
     return installed
@@ -79,7 +84,7 @@ def versions() -> dict[str, str]:
 
 def check_versions(wanted: Mapping[str, str]) -> None:
     """Raises Misfit if this machine has others."""
-    installed = versions()
+    installed = versions(*LIBRARIES)
     if other := [name for name in wanted if installed[name] != wanted[name]]:
         there, here = (", ".join(f"{name} {known[name]}" for name in other) for known in (installed, wanted))
         raise Misfit(f"has {there}, and the sweep's machine {here}; install the same on both")
@@ -103,12 +108,13 @@ def make_run_on_node(
 ) -> Iterator[News]:
     """Make the run here, in a worker process of its own that is kept for the next one.
 
-    wanted: versions, as `versions` has them. fetch: brings the task's images, if this machine has not got them.
+    wanted: versions, as `versions` has them, also of LIBRARIES. fetch: brings the task's images, if this machine has
+    not got them.
     kept: checkpoints to go on from.
     Raises Misfit, WorkerDied, and what experiments.runs.run.make_run does.
     """
-    device = job.run.protocol.device
-    check_versions(wanted)
+    device, library = job.run.protocol.device, parse_variant(job.run.variant).library
+    check_versions({name: version for name, version in wanted.items() if name == library or name not in LIBRARIES})
     if device == "cuda" and not torch.cuda.is_available():
         raise Misfit("has a GPU for Ray, and none for PyTorch; see to its driver, or to a build of torch that fits it")
     cache = cache_folder()

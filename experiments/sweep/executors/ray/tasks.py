@@ -17,6 +17,7 @@ from ray import exceptions
 
 from experiments.images.tasks import Say
 from experiments.images.tasks.cache import Decoded, decoded
+from experiments.networks.variants import LIBRARIES
 from experiments.runs.run import Job, out_of_memory
 from experiments.study.plan import Plan
 from experiments.sweep.executors.node import (
@@ -95,7 +96,7 @@ class RayExecutor:
         if self._device == "cuda":
             self._options["num_gpus"] = share
         self._limit = workers.limit or max(workers.number, MAX_PENDING)
-        self._wanted = versions()
+        self._wanted = versions(*LIBRARIES)
         self._images: list[ray.ObjectRef[Decoded]] = []
         self._queue: queue.SimpleQueue[Run] = queue.SimpleQueue()
         self._under_way: dict[ray.ObjectRefGenerator, Run] = {}
