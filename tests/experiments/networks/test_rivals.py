@@ -13,8 +13,8 @@ from torchvision.transforms.v2.functional import rotate
 
 from experiments.networks.models.cnn_tta import CnnTta
 from experiments.networks.models.polar import PolarMap, PolarNetwork, centroid
-from experiments.networks.models.ti_pooling import turned
 from experiments.networks.network import Batch
+from experiments.networks.turning import turned
 from tests.support.networks import RIVALS, at, build, built, some_batch
 
 every_rival = pytest.mark.parametrize("name", RIVALS)
