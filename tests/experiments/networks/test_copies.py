@@ -17,6 +17,7 @@ from experiments.networks.network import Batch
 from experiments.runs.diagnostics import find_maps
 from experiments.runs.images import DeviceImages
 from stn.maps import AffineMap
+from stn.sampler import Sampler
 from tests.support.networks import build
 
 TURNS = "canonical:num_turns=4:num_scales=3:num_shifts=3:max_scale=1.25:max_shift=0.125:scorer=lenet"
@@ -160,3 +161,28 @@ def test_the_diagnosis_finds_angle_size_and_place() -> None:
         (diagnosis.pose.shift_r2, 0.6),
     ):
         assert r2 is not None and r2 > least
+
+
+def test_told_the_pose_it_learns_to_undo_size_and_place() -> None:
+    """In three steps, since of all copies the right one alone always looks the same."""
+    name = (
+        "canonical:num_turns=1:num_scales=3:num_shifts=3:max_scale=1.5:max_shift=0.2:supervision=1:scorer=lenet@lenet"
+    )
+    torch.manual_seed(0)
+    network = network_of(name)
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for step in range(4):
+        index_B = torch.randint(0, len(network.copies), (32,))
+        x_BCHW = torch.rand(32, 3, 32, 32) * 0.2
+        x_BCHW[:, :, 12:20, 12:20] = 1.0
+        maps = network.copies.maps(index_B)
+        batch = Batch(Sampler()(x_BCHW, maps.inverse()), affine_pose(maps.theta_B23), torch.zeros(32, 0))
+        if step == 3:
+            break
+        _, penalty = network.train().logits_and_penalty(batch)
+        assert penalty is not None
+        optimiser.zero_grad()
+        penalty.backward()
+        optimiser.step()
+    with torch.inference_mode():
+        assert (network.eval().likeliest(batch.raw_BCHW) == index_B).float().mean() > 0.9  # one in 27 by chance
