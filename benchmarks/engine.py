@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.machine import matrix_rate, mean_seconds, wait_for
 from benchmarks.remote import Remote, call_all
@@ -39,9 +39,7 @@ def training_step(workload: Workload, images: DeviceImages) -> Callable[[], None
     model = build_model(parse_variant(workload.variant), {})
     optimiser = Optimiser(network, protocol, workload.optim, model.lr_factors())
     loss_function = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
-    index_B = torch.arange(protocol.batch_size, device=device) % len(images)
-    u_BK = uniform(index_B, network.num_draws, seed=0, epoch=1, purpose="model")
-    batch, labels_B = Batch(images.raw(index_B), images.poses[index_B], u_BK, progress=0.5), images.labels_N[index_B]
+    batch, labels_B = ready_batch(network, protocol.batch_size, images, progress=0.5)
 
     def step() -> None:
         with autocast(device, protocol.precision):
@@ -52,6 +50,27 @@ def training_step(workload: Workload, images: DeviceImages) -> Callable[[], None
         optimiser.step()
 
     return step
+
+
+def prediction(workload: Workload, images: DeviceImages) -> Callable[[], Tensor]:
+    """Logits of a new network for one batch that is ready in memory, as when it is tested: no gradients."""
+    protocol, device = workload.protocol, images.labels_N.device
+    network = new_network(workload, device).eval()
+    batch, _ = ready_batch(network, protocol.batch_size, images, progress=1.0)
+
+    @torch.inference_mode()
+    def predict() -> Tensor:
+        with autocast(device, protocol.precision):
+            return network(batch)
+
+    return predict
+
+
+def ready_batch(network: Network, size: int, images: DeviceImages, progress: float) -> tuple[Batch, Tensor]:
+    """A batch for the network, and the labels of its images."""
+    index_B = torch.arange(size, device=images.labels_N.device) % len(images)
+    u_BK = uniform(index_B, network.num_draws, seed=0, epoch=1, purpose="model")
+    return Batch(images.raw(index_B), images.poses[index_B], u_BK, progress), images.labels_N[index_B]
 
 
 class Engine:

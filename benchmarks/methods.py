@@ -1,4 +1,4 @@
-"""What each method costs: a training step of every network, a batch of every policy, beside the bare CNN's step.
+"""What each method costs: every network's training step and prediction beside the bare CNN's, a batch of every policy.
 
 Legend: B images of a batch, M images of a part, C channels, H rows, W columns.
 """
@@ -19,7 +19,7 @@ from rich.console import Console
 from baselines.backbones import BACKBONES
 from baselines.policies import POLICIES
 from benchmarks.counterparts import GIVEN_MAPS, kornia_transforms, torchvision_transforms, turns
-from benchmarks.engine import new_network, training_step
+from benchmarks.engine import new_network, prediction, training_step
 from benchmarks.machine import mean_seconds
 from benchmarks.remote import Remote
 from benchmarks.report import median, print_note
@@ -52,9 +52,9 @@ LARGE_BACKBONES = ("resnet18",)
 
 @dataclass(frozen=True)
 class Method:
-    """One thing that is timed. kind: a network's training step, or what is done to a batch of images before it."""
+    """One thing that is timed. kind: a network's training step, its prediction, or what is done to a batch before."""
 
-    kind: Literal["network", "policy"]
+    kind: Literal["network", "prediction", "policy"]
     name: str
     side: str = OURS
 
@@ -76,7 +76,9 @@ class Methods:
         self.index_B = torch.arange(protocol.batch_size, device=device)
         self.calls: dict[Method, Callable[[], object]] = {}
         for name in network_names():
-            self.calls[Method("network", name)] = training_step(workload_of(name, protocol), self.images)
+            workload = workload_of(name, protocol)
+            self.calls[Method("network", name)] = training_step(workload, self.images)
+            self.calls[Method("prediction", name)] = prediction(workload, self.images)
         for name in (GIVEN_MAPS, *(name for name in POLICIES if name != "none")):
             self.calls[Method("policy", name)] = self.policy_batch(name)
         self.left_out = dict(self.add_counterparts())
@@ -132,7 +134,7 @@ def measure_methods(device: torch.device, protocol: Protocol, effort: Effort, co
             print_note(console, f"methods, round {number + 1} of {effort.num_rounds} ...")
             for method in methods:
                 # All others are held against the bare CNN, so it gets a longer look.
-                longer = 5 if method == Method("network", BARE) else 1
+                longer = 5 if method in (Method("network", BARE), Method("prediction", BARE)) else 1
                 rounds[method].append(remote.call("seconds", method, longer * effort.method_s))
     return {
         "batch_size": protocol.batch_size,
@@ -156,16 +158,24 @@ def kornia_version() -> str | None:
 def tables(rounds: Mapping[Method, Sequence[float]], protocol: Protocol) -> dict[str, list[dict[str, Any]]]:
     """Networks and policies: milliseconds of a batch, and their ratio to the bare CNN's training step.
 
+    A network's prediction has its ratio to the bare CNN's prediction.
     rounds: seconds, a figure for each round. Ratios are medians of the rounds' ratios: drift hits both sides.
     """
-    bare = rounds[Method("network", BARE)]
+
+    def figures(method: Method, bare: Method, prefix: str = "") -> dict[str, Any]:
+        seconds = rounds[method]
+        ratio = statistics.median(a / b for a, b in zip(seconds, rounds[bare], strict=True))
+        found = {**median("ms", [1e3 * value for value in seconds]), "ratio": round(ratio, 4)}
+        return {f"{prefix}{name}": value for name, value in found.items()}
+
     networks, policies = list[dict[str, Any]](), list[dict[str, Any]]()
-    for method, seconds in rounds.items():
-        ratio = statistics.median(a / b for a, b in zip(seconds, bare, strict=True))
-        figures = {**median("ms", [1e3 * value for value in seconds]), "ratio": round(ratio, 4)}
+    step, answer = Method("network", BARE), Method("prediction", BARE)
+    for method in rounds:
         if method.kind == "network":
             network = new_network(workload_of(method.name, protocol), torch.device("cpu"))
-            networks.append({"variant": method.name, "num_parameters": count_parameters(network), **figures})
-        else:
-            policies.append({"policy": method.name, "side": method.side, **figures})
+            predicted = figures(Method("prediction", method.name), answer, "predict_")
+            about = {"variant": method.name, "num_parameters": count_parameters(network)}
+            networks.append({**about, **figures(method, step), **predicted})
+        elif method.kind == "policy":
+            policies.append({"policy": method.name, "side": method.side, **figures(method, step)})
     return {"networks": networks, "policies": policies}

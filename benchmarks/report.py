@@ -24,9 +24,9 @@ NOTE = (
 )
 METHODS_NOTE = (
     "Milliseconds for one batch of {batch_size} images of 32 px with one thread on a CPU, {precision}; in brackets "
-    "their ratio to the training step of the bare CNN. A network's figure is its training step; a policy's is what it "
-    "adds to one, draws included. torchvision draws once for the whole batch, stn-bench and kornia for each image; of "
-    "auto_augment and its kin both libraries draw one operation for the whole batch."
+    "their ratio to the training step of the bare CNN, or of a prediction to its prediction. A policy's figure is what "
+    "it adds to a step, draws included. torchvision draws once for the whole batch, stn-bench and kornia for each "
+    "image; of auto_augment and its kin both libraries draw one operation for the whole batch."
 )
 NOTICEABLE_LOAD = 0.5
 NOTICEABLE_SPREAD = 1.3
@@ -124,8 +124,11 @@ def print_load(console: Console, load: float, spread: float | None = None) -> No
 
 def print_methods(console: Console, methods: Mapping[str, Any]) -> None:
     """What each method costs, as tables."""
-    networks = [(entry["variant"], f"{entry['num_parameters']:,}", cost(entry)) for entry in methods["networks"]]
-    print_table(console, ("network", "parameters", "ms a step"), networks)
+    networks = [
+        (entry["variant"], f"{entry['num_parameters']:,}", cost(entry), cost(entry, "predict_"))
+        for entry in methods["networks"]
+    ]
+    print_table(console, ("network", "parameters", "ms a step", "ms to predict"), networks)
     sides = dict.fromkeys(entry["side"] for entry in methods["policies"])
     costs: dict[str, dict[str, str]] = {}
     for entry in methods["policies"]:
@@ -137,8 +140,9 @@ def print_methods(console: Console, methods: Mapping[str, Any]) -> None:
         console.print(f"Left out: {what}: {why}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
-def cost(entry: Mapping[str, Any]) -> str:
-    return f"{entry['ms']:.1f} ({entry['ratio']:.2f})"
+def cost(entry: Mapping[str, Any], of: str = "") -> str:
+    ms = entry[f"{of}ms"]
+    return f"{ms:.{0 if ms >= 100 else 1}f} ({entry[f'{of}ratio']:.2f})"  # so narrow that names have room
 
 
 def median(name: str, rounds: Sequence[float | None]) -> dict[str, Any]:

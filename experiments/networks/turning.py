@@ -35,19 +35,29 @@ def turned(raw_BCHW: Tensor, angle_deg: float) -> Tensor:
     turned by a quarter are the same, bit for bit.
     """
     quarters, rest_deg = divmod(angle_deg, 90)
-    raw_BCHW = raw_BCHW.rot90(int(quarters), (2, 3))
-    if rest_deg:
-        raw_BCHW = Sampler()(raw_BCHW, turn(torch.full((raw_BCHW.shape[0],), rest_deg, device=raw_BCHW.device)))
-    return raw_BCHW.contiguous(memory_format=torch.channels_last)
+    rest = turn(torch.full((raw_BCHW.shape[0],), rest_deg, device=raw_BCHW.device)) if rest_deg else None
+    return after_quarters(raw_BCHW, int(quarters), rest)
 
 
 def each_turned(raw_BCHW: Tensor, angle_deg_B: Tensor) -> Tensor:
     """As `turned`, each image by an angle of its own."""
     quarters_B = torch.div(angle_deg_B, 90, rounding_mode="floor")
+    return each_after_quarters(raw_BCHW, quarters_B.long(), turn(angle_deg_B - 90 * quarters_B))
+
+
+def after_quarters(raw_BCHW: Tensor, quarters: int, rest: Map | None) -> Tensor:
+    """Square images turned counter-clockwise by quarters, then sampled under maps, if any; in channels-last memory."""
+    raw_BCHW = raw_BCHW.rot90(quarters, (2, 3))
+    if rest is not None:
+        raw_BCHW = Sampler()(raw_BCHW, rest)
+    return raw_BCHW.contiguous(memory_format=torch.channels_last)
+
+
+def each_after_quarters(raw_BCHW: Tensor, quarters_B: Tensor, rest: Map) -> Tensor:
+    """As `after_quarters`, each image by quarters of its own."""
     quarter_4BCHW = torch.stack([raw_BCHW.rot90(quarters, (2, 3)) for quarters in range(4)])
-    chosen_BCHW = quarter_4BCHW[quarters_B.long() % 4, torch.arange(raw_BCHW.shape[0], device=raw_BCHW.device)]
-    x_BCHW = Sampler()(chosen_BCHW, turn(angle_deg_B - 90 * quarters_B))
-    return x_BCHW.contiguous(memory_format=torch.channels_last)
+    chosen_BCHW = quarter_4BCHW[quarters_B % 4, torch.arange(raw_BCHW.shape[0], device=raw_BCHW.device)]
+    return Sampler()(chosen_BCHW, rest).contiguous(memory_format=torch.channels_last)
 
 
 def turn(angle_deg_B: Tensor) -> AffineMap:

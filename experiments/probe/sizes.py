@@ -14,7 +14,7 @@ from experiments.runs.robustness import num_evaluations
 from experiments.study.ladder import Ladder, Rung, rung_protocols
 from experiments.study.plan import Plan
 from experiments.study.settled import num_finished
-from experiments.sweep.estimate import EVALUATION_COST, seconds_of_runs
+from experiments.sweep.estimate import evaluation_cost, seconds_of_runs
 from ledger.config import Protocol, num_steps
 from ledger.errors import UserError
 from ledger.ledger import Ledger
@@ -128,11 +128,12 @@ def with_sizes(plan: Plan, train_images: int, epochs: int) -> Plan:
     """The plan with so many training images and epochs, a quarter of these as a rung, and as much evaluation as pays.
 
     Four test images for each training image, since those cost a third of a training step, once; robustness only where
-    it takes at most a fifth of the training's time.
+    it takes at most a fifth of the training's time, in every arm.
     """
     test_images = min(plan.protocol.test_images, 4 * train_images)
     protocol = replace(plan.protocol, train_images=train_images, test_images=test_images, epochs=epochs)
-    if EVALUATION_COST * num_evaluations(protocol, test_images) > train_images * epochs / 5:
+    cost = max(evaluation_cost(plan, arm) for arm in plan.arms)
+    if cost * num_evaluations(protocol, test_images) > train_images * epochs / 5:
         protocol = replace(protocol, robustness="none")
     return with_rungs(replace(plan, protocol=protocol), (epochs // 4,))
 

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -13,19 +14,18 @@ from experiments.images.tasks import Images, Say
 from experiments.machine.device import Call, here
 from experiments.networks.variants import build_policy, parse_variant
 from experiments.runs.checkpoints import latest_epoch
+from experiments.runs.costs import count_train_flops, prediction_costs
 from experiments.runs.images import is_posed_anew, posed_anew, to_device
 from experiments.runs.robustness import num_evaluations
 from experiments.runs.run import untrained_network
 from experiments.runs.training import train
-from experiments.study.arms import ArmPlan, make_run_config
+from experiments.study.arms import ArmPlan, make_run_config, network_of
 from experiments.study.plan import Plan
 from experiments.sweep.sweep import Sweep
 from ledger.config import Protocol, RunKind, kind_of, kind_of_run
 from ledger.ledger import Ledger
 from ledger.listed import keys_of
 
-EVALUATION_COST = 1 / 3
-"""Seconds of a forward pass as a share of those of a training step."""
 RUN_OVERHEAD_S = 0.5
 MEASURING_S = 3.0
 """That the speed of one variant on a CPU may take to measure, where a step of two images takes less."""
@@ -127,13 +127,21 @@ def rates_of_arms(plan: Plan, ledger: Ledger, call: Call = here, say: Say = lamb
 
 
 def known_rates(plan: Plan, ledger: Ledger) -> dict[str, float]:
-    """By variant, the mean training images/s of the last few runs that the ledger has of each of its arms."""
+    """By variant, the mean training images/s of the last few runs that the ledger has of each of its arms.
+
+    What a run says of itself includes its validation, whose share is taken out.
+    """
     rates_of: dict[str, list[float]] = {}
-    for arm in ledger.read_study(plan.name)["arms"] if plan.name in ledger.studies() else ():
-        keys = [key for key in keys_of(arm) if key in ledger]
-        rates = [ledger.read(key, "cost.json")["images_per_s"] for key in keys[-5:]]
-        rates_of.setdefault(arm["variant"], []).extend(filter(None, rates))
-    return {variant: sum(rates) / len(rates) for variant, rates in rates_of.items() if rates}
+    arms = {arm.variant: arm for arm in plan.arms}
+    for known in ledger.read_study(plan.name)["arms"] if plan.name in ledger.studies() else ():
+        if (variant := known["variant"]) not in arms:
+            continue
+        for key in [key for key in keys_of(known) if key in ledger][-5:]:
+            if rate := ledger.read(key, "cost.json")["images_per_s"]:
+                result = ledger.read(key)["result"]
+                validated = evaluation_cost(plan, arms[variant]) * result["num_val_images"]
+                rates_of.setdefault(variant, []).append(rate * (1 + validated / result["num_train_images"]))
+    return {variant: sum(rates) / len(rates) for variant, rates in rates_of.items()}
 
 
 def measure_images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channels: int = 3) -> float:
@@ -182,13 +190,30 @@ def _images_per_s(arm: ArmPlan, protocol: Protocol, num_classes: int, num_channe
 
 def seconds_of_runs(plan: Plan, arm: ArmPlan, rate: float) -> list[float]:
     """Expected seconds of one run of each kind of the arm in one worker, given training images/s."""
-    seconds = []
+    seconds, cost = [], evaluation_cost(plan, arm)
     for stage, protocol in [(kind.stage, kind.protocol) for kind in plan.kinds]:
-        num_images = protocol.epochs * (protocol.train_images + EVALUATION_COST * protocol.val_images)
-        if stage != "trial":  # compared with a forward pass it costs little to transform an image
+        num_images = protocol.epochs * (protocol.train_images + cost * protocol.val_images)
+        if stage != "trial":  # compared with a prediction it costs little to transform an image
             num_tested = (2 if arm.test_pose else 1) * protocol.test_images + num_evaluations(
                 protocol, protocol.test_images
             )
-            num_images += EVALUATION_COST * num_tested
+            num_images += cost * num_tested
         seconds.append(num_images / rate + RUN_OVERHEAD_S)
     return seconds
+
+
+def evaluation_cost(plan: Plan, arm: ArmPlan) -> float:
+    """Seconds of a prediction as a share of those of a training step for one image; a third for a plain network.
+
+    As many as of their floating-point operations: some networks look at an image several times when they are tested.
+    """
+    network = str(dataclasses.replace(parse_variant(arm.variant), policy="none", policy_options={}))
+    image_px = posed_px(arm.pose, plan.protocol.image_px)
+    return _share_of_flops(network, image_px, plan.protocol.width, len(plan.task.classes), plan.task.num_channels)
+
+
+@cache
+def _share_of_flops(variant: str, image_px: int, width: float, num_classes: int, num_channels: int) -> float:
+    protocol = Protocol(width=width, optimiser="sgd")  # which takes any network
+    network = network_of(variant, protocol, image_px, num_classes, {}, num_channels, device="cpu")
+    return prediction_costs(network, image_px)["predict_flops"] / count_train_flops(network, image_px)

@@ -2,19 +2,24 @@
 
 import importlib.util
 import math
+import re
 from io import StringIO
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
+from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.policies import POLICIES
 from benchmarks.counterparts import GIVEN_MAPS, kornia_transforms, torchvision_transforms, turns
-from benchmarks.methods import BARE, Method, measure_methods, tables
+from benchmarks.engine import new_network, prediction
+from benchmarks.methods import BARE, Method, measure_methods, tables, workload_of
 from benchmarks.report import print_methods
-from benchmarks.workloads import QUICK
+from benchmarks.workloads import QUICK, random_images
 from experiments.networks.models import MODELS
+from experiments.runs.costs import prediction_costs
+from experiments.runs.evaluation import ask
 from ledger.config import Protocol
 from stn.sampler import warp
 
@@ -38,8 +43,13 @@ def test_every_model_and_policy_is_timed(measured) -> None:
     ours = {entry["policy"] for entry in report["policies"] if entry["side"] == "stn-bench"}
     assert ours == {GIVEN_MAPS, *POLICIES} - {"none"}
     assert all(name in printed for name in (*networks, *ours))
-    for entry in (*report["networks"], *report["policies"]):
+    predictions = [{"ms": each["predict_ms"], "rounds": each["predict_rounds"]} for each in report["networks"]]
+    for entry in (*report["networks"], *predictions, *report["policies"]):
         assert math.isfinite(entry["ms"]) and entry["ms"] > 0 and len(entry["rounds"]) == report["num_rounds"]
+    assert (report["networks"][0]["ratio"], report["networks"][0]["predict_ratio"]) == (1, 1)
+    for entry in report["networks"]:
+        figures = rf"[\d.]+ \({entry['ratio']:.2f}\) +[\d.]+ \({entry['predict_ratio']:.2f}\)"
+        assert re.search(rf"{re.escape(entry['variant'])} +{entry['num_parameters']:,} +{figures}", printed)
 
 
 def test_libraries_stand_beside_the_policies(measured) -> None:
@@ -68,10 +78,26 @@ def test_given_maps_are_turns() -> None:
     torch.testing.assert_close(map_B23[:, :, :2] @ map_B23[:, :, :2].mT, torch.eye(2).expand(3, 2, 2))
 
 
+@pytest.mark.parametrize("name", ["cnn", "cnn_tta", "stn_affine", "stn_probabilistic", "ti_pooling"])
+def test_what_is_timed_as_a_prediction_is_what_a_run_computes_for_one(name: str) -> None:
+    protocol, images = Protocol(precision="fp32", batch_size=4), random_images(4, torch.device("cpu"))
+    workload = workload_of(name, protocol)
+    network = new_network(workload, torch.device("cpu"))
+    predict = prediction(workload, images)
+    with FlopCounterMode(display=False) as counter:
+        logits_BX = predict()
+    assert counter.get_total_flops() == 4 * prediction_costs(network, 32)["predict_flops"]
+    assert not logits_BX.requires_grad and torch.equal(predict(), logits_BX)
+    answers = ask(network, images, "fp32")
+    torch.testing.assert_close(logits_BX.softmax(1), answers.probability_NK)
+
+
 def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
     rounds = {
         Method("network", BARE): [0.1, 0.2, 0.4],
+        Method("prediction", BARE): [0.05, 0.1, 0.2],
         Method("network", "stn_affine"): [0.2, 0.3, 0.4],
+        Method("prediction", "stn_affine"): [0.05, 0.4, 0.6],
         Method("policy", "rotate", "kornia"): [0.01, 0.04, 0.02],
     }
     found = tables(rounds, Protocol())
@@ -79,6 +105,8 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
         (BARE, 200.0, 1.0),
         ("stn_affine", 300.0, 1.5),
     ]
+    assert [(entry["predict_ms"], entry["predict_ratio"]) for entry in found["networks"]] == [(100.0, 1), (400.0, 3)]
+    assert found["networks"][1]["predict_rounds"] == [50.0, 400.0, 600.0]
     assert found["networks"][1]["num_parameters"] > found["networks"][0]["num_parameters"] > 100_000
     (policy,) = found["policies"]
     assert (policy["policy"], policy["side"], policy["ms"], policy["ratio"]) == ("rotate", "kornia", 20.0, 0.1)

@@ -142,7 +142,7 @@ def instructions(folder: Path, num_arms: int, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("small_arms")
 def test_what_the_supervisor_does_grows_linearly_with_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    instructions(tmp_path / "warm", 1, monkeypatch)  # what is imported or cached at first is not counted below
+    instructions(tmp_path / "warm", 4, monkeypatch)  # what is imported or cached at first is not counted below
     small, middle, large = (instructions(tmp_path / str(number), number, monkeypatch) for number in (4, 8, 16))
     own = {"sweep/sweep.py", "study/search.py", "terminal/display.py", "sweep/estimate.py"}
     assert own | {"ledger/ledger.py", "futures/_base.py"} <= large.keys()

@@ -44,6 +44,7 @@ OPTIONS = [
     "canonical:num_turns=8:choice=latent:copies=2:tested=1",
     "canonical:prior=0.1:contrast=0.1",
     "canonical:supervision=1",
+    "canonical:num_turns=2:scorer=lenet:num_scales=3:num_shifts=3",
     "oracle_unwarp:noise_deg=10:wrong=0.2",
     "realign:rounds=1:bins=12:blur_px=0:localisation=lenet",
     "stn_probabilistic:family=rotation:samples=3:tested=0",

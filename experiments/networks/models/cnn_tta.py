@@ -13,9 +13,8 @@ from torch import Tensor
 from baselines.ranges import within
 from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
-from experiments.networks.models.ti_pooling import turned
 from experiments.networks.network import Batch, Network, Site
-from experiments.networks.turning import even_turns_deg
+from experiments.networks.turning import even_turns_deg, turned
 
 
 @MODELS.register("cnn_tta")

@@ -3,7 +3,6 @@
 Legend: T turned copies, B images, C channels, H rows, W columns.
 """
 
-import math
 from dataclasses import dataclass
 from functools import reduce
 
@@ -14,9 +13,7 @@ from baselines.ranges import within
 from experiments.networks.model import UsualModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Network, Site
-from stn.affine import from_parts
-from stn.maps import AffineMap
-from stn.sampler import Sampler
+from experiments.networks.turning import turned
 
 
 @MODELS.register("ti_pooling")
@@ -52,15 +49,3 @@ class TiPoolingNetwork(Network):
             return self.backbone.head(map_TBCHW.amax(0))
         # One after another: the memory of one copy.
         return self.backbone.head(reduce(torch.maximum, map(self.backbone.features, copies)))
-
-
-def turned(raw_BCHW: Tensor, angle_deg: float) -> Tensor:  # `canonical` turns by quarters first: last digits differ
-    """Square images turned counter-clockwise about their centre, bilinear, black outside; in channels-last memory.
-
-    Quarter turns move pixels and nothing else, so they are exact.
-    """
-    quarters, rest_deg = divmod(angle_deg, 90)
-    if rest_deg:
-        angle_rad_B = torch.full((raw_BCHW.shape[0],), math.radians(rest_deg), device=raw_BCHW.device)
-        raw_BCHW = Sampler()(raw_BCHW, AffineMap(from_parts(angle_rad_B=angle_rad_B)))
-    return raw_BCHW.rot90(int(quarters), (2, 3)).contiguous(memory_format=torch.channels_last)

@@ -43,16 +43,28 @@ def test_images_are_turned_counter_clockwise_as_scipy_turns_them():
     np.testing.assert_allclose(found[:, 8:24, 8:24], expected[:, 8:24, 8:24], atol=1e-4)
 
 
+def turn_deg(network: CanonicalNetwork, x_BCHW: torch.Tensor) -> torch.Tensor:
+    """By how much the likeliest copies are turned, counter-clockwise, in whole hundredths."""
+    theta_B23 = network.copies.maps(network.likeliest(x_BCHW)).theta_B23
+    return torch.atan2(theta_B23[:, 1, 0], theta_B23[:, 0, 0]).rad2deg().round(decimals=2) % 360
+
+
 @pytest.mark.parametrize(
-    "name", ["canonical", "canonical:num_turns=8:scorer_px=16", "canonical:num_turns=4:scorer=lenet"]
+    "name",
+    [
+        "canonical",
+        "canonical:num_turns=8:scorer_px=16",
+        "canonical:num_turns=4:scorer=lenet",
+        "canonical:num_turns=4:num_shifts=3:scorer=lenet:scorer_px=28",
+    ],
 )
 def test_the_canonical_form_of_an_image_turned_by_a_quarter_is_the_same_bit_for_bit(name):
     network, x_BCHW = scoring(name), torch.rand(16, 3, 32, 32)
-    chosen, form = network.turn_deg(x_BCHW), network.look(Batch.of(x_BCHW))
+    chosen, form = turn_deg(network, x_BCHW), network.look(Batch.of(x_BCHW))
     assert len(chosen.unique()) > 2
     for quarters in (1, 2, 3):
         again_BCHW = x_BCHW.rot90(quarters, (2, 3))
-        assert torch.equal((network.turn_deg(again_BCHW) + 90 * quarters) % 360, chosen)
+        torch.testing.assert_close((turn_deg(network, again_BCHW) + 90 * quarters) % 360, chosen)
         assert torch.equal(network.look(Batch.of(again_BCHW)), form)
         assert torch.equal(network(Batch.of(again_BCHW)), network(Batch.of(x_BCHW)))
 
@@ -61,7 +73,7 @@ def test_turned_by_one_step_the_choice_turns_by_one_step():
     network, x_BCHW = scoring("canonical:num_turns=8"), smooth(64)
     disc_HW = torch.linspace(-1, 1, 32).square()[:, None] + torch.linspace(-1, 1, 32).square() <= 1
     x_BCHW = x_BCHW * disc_HW
-    chosen, after = network.turn_deg(x_BCHW), network.turn_deg(turned(x_BCHW, 45.0))
+    chosen, after = turn_deg(network, x_BCHW), turn_deg(network, turned(x_BCHW, 45.0))
     assert ((after + 45 - chosen) % 360 == 0).float().mean() > 0.6  # by chance one in eight; the rest is resampling
 
 
@@ -76,10 +88,10 @@ def test_the_map_is_the_one_that_it_looks_under():
 def test_a_latent_turn_is_summed_over_as_by_a_loop():
     name = "canonical:num_turns=5:max_deg=60:choice=latent"
     network, batch = scoring(name), some_batch(name, 6)
-    assert sorted(network.angle_deg_K.tolist()) == [-60, -30, 0, 30, 60]
+    angles_deg = [0.0, -30.0, 30.0, -60.0, 60.0]
     answers, scores = [], []
     with torch.inference_mode():
-        for angle_deg in network.angle_deg_K.tolist():
+        for angle_deg in angles_deg:
             copy_BCHW = network.normalise(turned(batch.raw_BCHW, angle_deg))
             scores.append(network.localisation(copy_BCHW)[:, 0].double())
             answers.append(network.backbone(copy_BCHW).double().softmax(1))
@@ -184,18 +196,30 @@ def test_the_nearest_copy_undoes_the_pose():
     poses = parse_pose("R:max_deg=180").draw(torch.rand(200, 4), 32)
     angle_deg_B = torch.rad2deg(torch.atan2(poses.theta_N33[:, 1, 0], poses.theta_N33[:, 0, 0]))
     batch = Batch(torch.zeros(200, 3, 32, 32), poses, torch.zeros(200, 0))
-    left_deg = (network.angle_deg_K[network.nearest(batch)] + angle_deg_B + 180) % 360 - 180
+    left_deg = (45 * network.nearest(batch) + angle_deg_B + 180) % 360 - 180
     assert left_deg.abs().max() <= 22.5 + 1e-3
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("canonical:num_turns=1", "num_turns: 1 is not between 2 and 72"),
+        ("canonical:num_turns=0", "num_turns: 0 is not between 1 and 72"),
+        ("canonical:num_turns=1", "num_turns: .* num_shifts squared is 1, and not between 2 and 256 copies"),
+        (
+            "canonical:num_scales=3:num_shifts=3",
+            "num_turns: .* num_shifts squared is 432, and not between 2 and 256 copies",
+        ),
+        ("canonical:num_scales=2", "num_scales: 2 is even, which leaves out the image itself"),
+        ("canonical:num_shifts=4", "num_shifts: 4 is even, which leaves out the image itself"),
+        ("canonical:max_scale=2", "max_scale: goes with num_scales of 3 or more"),
+        ("canonical:max_shift=0.1", "max_shift: goes with num_shifts of 3 or more"),
+        ("canonical:num_scales=3:max_scale=1", "max_scale: 1.0 is not above 1 and up to 10"),
+        ("canonical:num_scales=5:max_scale=1.05", "of 32 px: max_scale: 5 scales are 0.4 px apart, too near to tell"),
+        ("canonical:num_shifts=3:max_shift=0.01", "of 32 px: max_shift: 3 shifts are 0.32 px apart, too near to tell"),
         ("canonical:num_turns=8:max_deg=60", "num_turns: 8 turns from -max_deg to max_deg leave out"),
         ("canonical:tested=2", "tested: goes with choice=latent"),
         ("canonical:choice=latent:copies=1", "copies: of one there is nothing to learn which is better"),
-        ("canonical:choice=latent:copies=17", "copies: 17 is more than num_turns=16"),
+        ("canonical:choice=latent:copies=17", "copies: 17 is more than the 16 that there are"),
         ("canonical:scorer_px=64", "scorer_px: it needs images of 64 px or more, got 32"),
     ],
 )

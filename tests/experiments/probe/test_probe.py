@@ -8,6 +8,7 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -47,8 +48,8 @@ def planned(train_images: int, test_images: int, minutes: float = 10.0) -> Plan:
     """A probe's plan on so many images, without any."""
     study = compared(load_probe(Path("somewhere"), minutes, "cpu"), "d4")
     protocol = replace(study.protocol, train_images=train_images, val_images=train_images // 4, test_images=test_images)
-    arms = check_arms(study)
-    return Plan("probe", study, cast(Any, None), cast(Any, None), protocol, arms)
+    task: Any = SimpleNamespace(classes=range(10), num_channels=3)
+    return Plan("probe", study, task, cast(Any, None), protocol, check_arms(study))
 
 
 def test_a_probe_is_four_variants_three_claims_and_the_seeds_to_decide_them() -> None:
@@ -184,18 +185,18 @@ def test_sizes_fit_the_time_and_use_it(train, test, rates, seconds, workers, tri
     assert len(fitted.rungs) == 1 or (images, epochs) == (train, plan.protocol.epochs)
 
 
-def test_the_time_is_that_of_all_runs_side_by_side() -> None:
+def test_the_time_is_that_of_all_runs_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand: 4 arms at 100 images/s, 2 trials, 7 final runs, 7 of a quarter of the epochs each, and 3 runs before.
 
     Of each of the three phases half a run more, for which one of the two workers may have to wait.
     """
+    monkeypatch.setattr("experiments.sweep.estimate._share_of_flops", lambda *_: 1 / 3)
     plan = with_sizes(planned(1000, 300), 1000, 8)
     assert plan.protocol.robustness == "none"  # 64 images in 116 ways would take half as long as the training
     trial = 8 * (1000 + 250 / 3) / 100 + 0.5
     quarter, tested = 2 * (1000 + 250 / 3) / 100 + 0.5, 300 / 3 / 100
     runs = 3 * trial + 4 * 2 * trial + 4 * 7 * (trial + quarter + 2 * tested)
-    expected = runs / 2 + (trial + trial + trial + tested) / 2
-    assert wall_seconds(plan, [100.0] * 4, 2, 3) == pytest.approx(expected)
+    assert wall_seconds(plan, [100.0] * 4, 2, 3) == pytest.approx(runs / 2 + (trial + trial + trial + tested) / 2)
     assert with_sizes(planned(50_000, 300), 50_000, 8).protocol.robustness == "quick"
 
 

@@ -187,8 +187,9 @@ def test_predictions_read_by_analysis(made):
 
 
 @pytest.mark.parametrize("density", ["none", "quick", "full"])
-def test_the_estimate_of_a_study_counts_it(density, here):
-    """At a training speed of 300 images/s, when a forward pass takes a third of a step."""
+def test_the_estimate_of_a_study_counts_it(density, here, monkeypatch):
+    """At a training speed of 300 images/s, when a prediction takes a third of a step."""
+    monkeypatch.setattr("experiments.sweep.estimate._share_of_flops", lambda *_: 1 / 3)
     plan = plan_of(here, protocol={**TINY["protocol"], "robustness": density, "robustness_images": 20})
     trial, final = seconds_of_runs(plan, plan.arms[0], 300.0)
     num_asked = 100 + num_evaluations(plan.protocol, 100)

@@ -1,4 +1,5 @@
-"""How fast a variant trains: as the ledger knows it, else measured once, however many arms there are."""
+"""How fast a variant trains: as the ledger knows it, else measured once, however many arms there are; and what a run of
+it takes then, with all its predictions."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,16 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import simulated_cluster
 from benchmarks.simulated_cluster import Simulation, made_up_plan
+from experiments.runs.costs import count_train_flops
+from experiments.runs.evaluation import ask
 from experiments.runs.images import DeviceImages
 from experiments.runs.training import train
 from experiments.study.arms import ArmPlan
 from experiments.sweep import estimate
-from experiments.sweep.estimate import known_rates, measure_images_per_s, rates_of_arms
+from experiments.sweep.estimate import (
+    RUN_OVERHEAD_S,
+    evaluation_cost,
+    known_rates,
+    measure_images_per_s,
+    rates_of_arms,
+    seconds_of_runs,
+)
 from ledger.config import Protocol, RunConfig
 from ledger.ledger import Ledger
+from tests.support.networks import build, some_images, train_on
 
 
 def test_speed_is_measured_once_for_arms_that_differ_in_the_pose(
@@ -71,12 +83,15 @@ def test_speed_is_that_of_the_last_runs_of_a_variant(tmp_path: Path, monkeypatch
     rates = {key: 100.0 * number for number, key in enumerate(sorted(last), 1)}
 
     def read(self: Ledger, key: str, name: str = "run.json") -> dict[str, Any]:
+        if name == "run.json":
+            return {"result": {"num_train_images": 1000, "num_val_images": 500}}
         reads.append(key)
         return {"images_per_s": rates.get(key)}
 
     monkeypatch.setattr(Ledger, "read", read)
     known = known_rates(plan, ledger)
-    assert known == {variant: pytest.approx(sum(rates.values()) / len(rates))}  # the others have no figures
+    trained = 1 + 0.5 * evaluation_cost(plan, plan.arms[0])  # a run's own figure is of training and validation
+    assert known == {variant: pytest.approx(trained * sum(rates.values()) / len(rates))}  # the others have no figures
     assert len(reads) == len(plan.arms) * 5 and last <= set(reads)
     said = list[str]()
     assert rates_of_arms(replace(plan, arms=plan.arms[:1]), ledger, say=said.append) == [known[variant]]
@@ -139,3 +154,27 @@ def test_the_speed_of_a_variant_is_measured(
     arm = replace(plan.arms[0], pose=pose)
     assert at_least < measure_images_per_s(arm, replace(plan.protocol, device="cpu"), 10) < 1e6
     assert anew and all(each is ("fresh" in pose) for each in anew)
+
+
+def test_what_runs_are_expected_to_take_is_in_the_order_of_what_they_compute(tmp_path: Path) -> None:
+    """Of networks that look at an image once or several times, in training, when they are tested, or both."""
+    names = ["cnn", "cnn_tta", "cnn_its:num_turns=8", "augerino:tested=16", "ti_pooling:num_turns=4"]
+    names += ["stn_affine", "stn_probabilistic", "canonical:num_turns=4:choice=latent:scorer=lenet"]
+    names += [f"canonical:num_turns=8:scorer=lenet:choice=latent:{few}" for few in ("copies=2", "tested=1")]
+    protocol = Protocol(
+        epochs=2, train_images=6, val_images=4, test_images=10, batch_size=6, optimiser="sgd", precision="fp32",
+        device="cpu", robustness="none",
+    )  # fmt: skip
+    plan = replace(made_up_plan(tmp_path, 25), protocol=protocol)
+    expected, counted = dict[str, float](), dict[str, float]()
+    for name in [f"{name}@lenet" for name in names]:
+        flops = count_train_flops(build(name), 32)
+        *_, final_s = seconds_of_runs(plan, replace(plan.arms[0], pose="upright", variant=f"{name}+affine"), 1 / flops)
+        expected[name] = final_s - RUN_OVERHEAD_S
+        with FlopCounterMode(display=False) as counter:
+            _, network, _ = train_on(some_images(6), name, protocol, val_images=some_images(4))
+            ask(network, some_images(10), "fp32")
+        counted[name] = counter.get_total_flops()
+    assert expected == pytest.approx(counted, rel=0.01)
+    assert sorted(expected, key=expected.__getitem__) == sorted(counted, key=counted.__getitem__)
+    assert counted["cnn_its:num_turns=8@lenet"] > 3 * counted["cnn@lenet"]
