@@ -65,6 +65,11 @@ OPTIONS = {
     "--once": {"help": "print what there is now, and end", "action": "store_true"},
     "--html": option("file to write as well, a page that a browser loads again by itself", type=Path),
     "--study": option("name of the study; the latest of the ledger by default", ""),
+    "report --study": option(
+        "name of a study, the latest of the ledger by default; of two or more, what they have in common side by side",
+        action="append",
+        metavar="NAME",
+    ),
     "path": {"help": "folder of images: train/ and test/, or one folder for each class", "type": Path},
     "--minutes": option("time that the whole may take, roughly", 10.0),
     "--turns": option(f"how things are found turned: any (angle), small, quarter, none; {TRIED}", "", type=str),
@@ -116,7 +121,7 @@ COMMANDS = {
         "--runs --reports --study",
     ),
     "report": (
-        "write a study's report: one HTML file that needs no network, with the tables and figures",
+        "write a study's report, or one of several: one HTML file that needs no network, with tables and figures",
         "--runs --reports --study",
     ),
     "probe": (
