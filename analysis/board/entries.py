@@ -88,17 +88,17 @@ def gather(folder: Path, stack: ExitStack, scratch: Path) -> Gathered:
     no ledger is left, and where no two people share anything.
     """
     gathered = Gathered()
-    for who, source in _sources(folder):
+    for number, (who, source) in enumerate(_sources(folder)):
         try:
-            root = stack.enter_context(opened(source, scratch / str(len(gathered.ledgers))))
+            root = stack.enter_context(opened(source, scratch / str(number)))
             if not (root / "runs").is_dir():
                 raise UserError("is not a ledger: it has no folder `runs`")
             if findings := audit(root).findings:
                 raise UserError(in_short(findings))
         except UserError as error:
             gathered.refused.append(LeftOut(who, str(error).replace(str(source), source.name)))  # the page may travel
-        except OSError as error:
-            gathered.refused.append(LeftOut(who, f"cannot be read: {error.strerror or error}"))
+        except PermissionError as error:
+            gathered.refused.append(LeftOut(who, f"cannot be read: {error.strerror}"))
         else:
             gathered.ledgers[who] = root
     if not gathered.ledgers:
@@ -129,7 +129,11 @@ def _compare(gathered: Gathered, folder: Path) -> None:
     for who, root in gathered.ledgers.items():
         ledger = Ledger(root, read_only=True)
         for name in sorted(ledger.studies()):
-            study = ledger.read_study(name)
+            try:
+                study = ledger.read_study(name)
+            except UserError as error:
+                _refuse(gathered, who, name, error)
+                continue
             tested = (study.get("test_pose") or {}).get("name", "")
             have[who].append(f"{one_line(study['task']['label'])} by {study['protocol_hash']}")
             for pose in dict.fromkeys(arm["pose"] for arm in study["arms"]):
@@ -169,12 +173,15 @@ def _add(
 
 def _read(gathered: Gathered, who: str, study: str) -> Findings | None:
     """The study; None, and refused, where its files are as they were written and cannot be understood."""
-    root = gathered.ledgers[who]
     try:
-        return find(root, study)
+        return find(gathered.ledgers[who], study)
     except UserError as error:
-        gathered.refused.append(LeftOut(who, str(error).replace(str(root), who), study))
+        _refuse(gathered, who, study, error)
         return None
+
+
+def _refuse(gathered: Gathered, who: str, study: str, error: UserError) -> None:
+    gathered.refused.append(LeftOut(who, str(error).replace(str(gathered.ledgers[who]), who), study))
 
 
 def _join(entries: list[Entry], new: Entry) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tarfile
 from collections.abc import Iterator
 from functools import partial
 from itertools import combinations
@@ -142,6 +143,22 @@ def test_archives_and_folders_with_a_ledger_in_them_count(people: Path, tmp_path
     capsys.readouterr()
     assert main(["board", str(people)]) == 1
     assert "carol is refused: carol.tar.xz: was cut short; copy it again" in capsys.readouterr().out
+
+
+def test_an_archive_that_is_refused_leaves_nothing_to_the_next(people: Path, capsys) -> None:
+    """Whoever packed an edited ledger with another program."""
+    for who in ("bob", "carol"):
+        assert main(["archive", str(people / who), "--out", str(people / f"{who}.tar.xz")]) == 0
+    run = sorted((people / "bob/runs").iterdir())[0]
+    edit(run / "run.json", lambda record: record["result"].update(test_accuracy=0.999))
+    with tarfile.open(people / "bob.tar.xz", "w:xz") as tar:
+        for file in sorted(path for path in (people / "bob").rglob("*") if path.is_file()):
+            tar.add(file, f"runs/{file.relative_to(people / 'bob')}")
+    for who in ("bob", "carol"):
+        shutil.rmtree(people / who)
+    assert main(["board", str(people)]) == 1
+    assert re.findall("^(.*) is refused: .* edited: ", capsys.readouterr().out, re.M) == ["bob"]
+    assert {row[4] for row in lines_of(text_of(people))} == {"alice", "carol"}
 
 
 def test_the_same_runs_are_one_line_and_other_results_of_them_a_warning(people: Path) -> None:
