@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.board.entries import Entry, Gathered, Ground, LeftOut, gather
 from analysis.board.standings import Board, Line, board_of
-from analysis.board.words import UNRANKED, notes, resolution_text, who_text
+from analysis.board.words import UNRANKED, notes, open_text, resolution_text, who_text
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell, Section, Table, one_line
 from analysis.means import mean_cell
@@ -65,7 +65,7 @@ def _shown(number: int, ground: Ground, entries: Sequence[Entry]) -> dict[str, A
         "title": title,
         "size": ", ".join(part for part in sizes[0] if all(part in size for size in sizes)),
         "protocol_hash": ground.protocol_hash,
-        "statement": resolution_text(board),
+        "statements": [text for text in (resolution_text(board), open_text(board)) if text],
         "table": _table(number, title, board),
         "protocol": list(protocol_facts(studies[0])),
     }

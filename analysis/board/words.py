@@ -24,7 +24,7 @@ def who_text(line: Line) -> str:
 
 def resolution_text(board: Board) -> str:
     """What the board can tell apart."""
-    kinds = ("between lines with the same seeds", "between lines with other seeds")
+    kinds = ("between lines with the same seeds", "between others")
     known = [
         f"{plain_points(float(f'{size:.2g}'))} {kind}"
         for size, kind in zip(board.resolution, kinds, strict=True)
@@ -33,9 +33,17 @@ def resolution_text(board: Board) -> str:
     if not known:
         return "Nothing can be told apart here: no two lines can be compared."
     return (
-        f"The smallest difference that this board resolves is {listed(known)}: true means so far apart are told "
-        f"apart in {round(10 * POWER)} of 10 boards. Closer lines mostly share a rank."
+        f"By its seeds, the smallest difference that this board resolves is {listed(known)}: true means "
+        f"so far apart are told apart in {round(10 * POWER)} of 10 boards. Closer lines mostly share a rank."
     )
+
+
+def open_text(board: Board) -> str:
+    """How many comparisons are left open whatever the seeds show; "" where none is."""
+    if not board.num_open:
+        return ""
+    number = f"{board.num_open} of {count(board.num_pairs, 'comparison')} {'is' if board.num_open == 1 else 'are'}"
+    return f"{number} left open all the same, as ties: a longer training could turn what the seeds show."
 
 
 def notes(board: Board) -> Iterator[str]:
@@ -54,16 +62,13 @@ def notes(board: Board) -> Iterator[str]:
             "the same splits and orders of images (paired t test)"
         )
     if others:
-        how.append(f"{count(others, 'comparison')} of lines with other seeds, as independent samples (Welch's t test)")
+        how.append(
+            f"{count(others, 'comparison')} of lines whose seeds differ, as independent samples (Welch's t test)"
+        )
     yield (
         f"Shown to be better: {listed(how) or 'no comparison could be made'}. Holm's correction is over all of them, "
         f"at the {100 * ALPHA:g} % level. The tests speak of other seeds, on these test images, given each own tuning."
     )
-    if board.num_open:
-        yield (
-            f"{board.num_open} of {count(board.num_pairs, 'comparison')} left open, whatever the seeds show, since a "
-            "longer training could turn it."
-        )
     yield (
         f"Test %: mean over the completed final runs, ± the half width of its {percent} Student-t interval; with fewer "
         f"than {MIN_SEEDS} there is neither interval nor rank. Trials: runs of its tuning, of which the protocol says "

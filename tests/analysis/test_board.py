@@ -81,14 +81,14 @@ def test_what_it_resolves_is_a_difference_that_a_t_test_finds_in_four_of_five_ca
     assert main(["board", str(people)]) == 0
     scores = [ALICE["cnn"], ALICE["cnn+affine"], BOB["stn_affine+affine"], *CAROL.values()]
     pairs = list(pairs_of(scores))
-    for by_seed, kind in ((True, "the same seeds"), (False, "other seeds")):
+    for by_seed, kind in ((True, "between lines with the same seeds"), (False, "between others")):
         chosen = [pair for pair in pairs if (len(scores[pair[0]]) == len(scores[pair[1]])) is by_seed]
         errors = [(np.mean(scores[i]) - np.mean(scores[j])) / test.statistic for i, j, test in chosen]
         freedom = np.median([test.df for *_, test in chosen])
         beyond = stats.t.isf(0.05 / len(pairs) / 2, freedom)
         times = optimize.brentq(partial(_power_less, beyond, freedom), 0.1, 500)
         points = float(f"{100 * times * np.sqrt(np.mean(np.square(errors))):.2g}")
-        assert f"{points:g} points between lines with {kind}" in text_of(people)
+        assert f"{points:g} points {kind}" in text_of(people)
 
 
 def _power_less(beyond: float, freedom: float, times: float) -> float:
@@ -188,7 +188,7 @@ def test_what_a_longer_training_could_turn_is_a_tie(tmp_path: Path) -> None:
     write_person(tmp_path / "bob", BOB, fit=0.9)
     assert main(["board", str(tmp_path)]) == 0
     assert [row[1] for row in lines_of(text_of(tmp_path))] == ["1", "1"]
-    assert "1 of 1 comparison left open, whatever the seeds show" in text_of(tmp_path)
+    assert "1 of 1 comparison is left open all the same, as ties: a longer training could turn" in text_of(tmp_path)
 
 
 def test_a_study_that_is_not_finished_is_left_out(people: Path) -> None:
