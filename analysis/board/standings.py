@@ -8,7 +8,7 @@ from itertools import combinations
 from analysis.board.entries import Entry
 from analysis.chance import chance
 from analysis.means import MIN_SEEDS
-from analysis.ripeness import TOO_SHORT, Trained, is_ripe, nothing_learned
+from analysis.ripeness import TOO_SHORT, Trained, is_ripe_either_way, nothing_learned
 from analysis.statistics import CONFIDENCE
 from analysis.statistics.standing import Difference, difference, resolution, standing
 
@@ -85,8 +85,7 @@ def _why_not_ranked(entry: Entry) -> str:
 
 
 def _is_ripe(one: Entry, other: Entry, found: Difference) -> bool:
-    """Whether no longer training is likely to turn it, whichever of the two is taken for the baseline."""
-    arms, study = [_trained(one), _trained(other)], one.findings.study
+    """Whether no longer training is likely to turn it."""
     if math.isnan(found.mean):
         return False
-    return is_ripe(study, arms, found.mean) and is_ripe(study, arms[::-1], -found.mean)
+    return is_ripe_either_way(one.findings.study, [_trained(one), _trained(other)], found.mean)

@@ -12,7 +12,7 @@ from analysis.faults import Faults
 from analysis.findings import Findings
 from analysis.formats import one_line
 from analysis.means import MIN_SEEDS
-from analysis.ripeness import is_ripe, nothing_learned
+from analysis.ripeness import is_ripe_either_way, nothing_learned
 from analysis.statistics import Floats, paired_difference
 from analysis.statistics.ranks import Profile, Ranks, profile, ranks
 from analysis.statistics.seeds import seeds_needed_for_significance
@@ -72,7 +72,7 @@ class Setting:
         pairs = list(combinations([self.places[variant] for variant in self.ranked], 2))
         for pair in pairs:
             difference = float(paired_difference(*found.scores.test_AS[list(pair)]).mean_X)
-            unripe += not is_ripe(found.study, [found.trained[i] for i in pair], difference)
+            unripe += not is_ripe_either_way(found.study, [found.trained[i] for i in pair], difference)
         return unripe, len(pairs)
 
     def keys(self, variant: str) -> tuple[str, ...]:
