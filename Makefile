@@ -28,7 +28,7 @@ MIRROR =
 RUNS = runs
 #: REPORTS      folder for tables and figures
 REPORTS = reports
-#: STUDY        study of the ledger that report, tables and the like are about; the latest if not given
+#: STUDY        study of the ledger that report, tables and the like are about; the latest if not given; for report also several: STUDY="A B"
 STUDY =
 #: JOBS         runs side by side; as many as pay if not given
 JOBS =
@@ -120,7 +120,7 @@ watch: $(INSTALLED)  ## look at what is being trained, in another shell: epochs,
 tables: $(INSTALLED)  ## write the tables of a study again: the ledger's newest one, or STUDY
 	@$(EXPERIMENTS) tables --runs "$$RUNS" --reports "$$REPORTS" $(STUDY_OPTION)
 
-report: $(INSTALLED)  ## write the report of the ledger's newest study, or of STUDY, with tables and figures: one HTML file
+report: $(INSTALLED)  ## write the report of the ledger's newest study, or of STUDY, with tables and figures: one HTML file; several side by side
 	@$(EXPERIMENTS) report --runs "$$RUNS" --reports "$$REPORTS" $(STUDY_OPTION)
 
 probe: $(INSTALLED)  ## would augmentation or a spatial transformer help on your images? make probe DATA=path/to/images; minutes

@@ -80,6 +80,11 @@ def is_ripe(study: Study, arms: Sequence[Trained], difference: float) -> bool:
     return not (nothing_learned(arms, chance(study)) or too_short(arms, decision, difference, study.claims.margin))
 
 
+def is_ripe_either_way(study: Study, arms: Sequence[Trained], difference: float) -> bool:
+    """The same of two arms, whichever of them is taken for the baseline. difference: the first's less the second's."""
+    return is_ripe(study, arms, difference) and is_ripe(study, arms[::-1], -difference)
+
+
 def nothing_learned(arms: Sequence[Trained], chance: float) -> str:
     """Why no comparison of these arms says anything, in words; "" if it may.
 

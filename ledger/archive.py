@@ -7,14 +7,17 @@ import errno
 import io
 import lzma
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ledger.audit import sound
 from ledger.checksums import LEFT_OUT, WEIGHTS
 from ledger.committed import read_run
 from ledger.errors import UserError
+from ledger.sweep_lock import no_sweep_of
 
 SUFFIX = ".tar.xz"
 TOP = "runs"
@@ -81,3 +84,19 @@ def unpack_archive(file: Path, folder: Path) -> Path:
         what = getattr(error, "strerror", None) or error  # without the path, which is of a folder that goes
         raise UserError(f"{file}: is not an archive of a ledger, or was damaged ({what})") from None
     return folder / TOP
+
+
+@contextmanager
+def opened(source: Path, scratch: Path) -> Iterator[Path]:
+    """The ledger at the source, which may be an archive; scratch: the folder to unpack one into.
+
+    Raises UserError for what is not a whole archive, and where a sweep is at work in a ledger.
+    """
+    if not source.is_file():
+        with no_sweep_of(source):
+            yield source
+        return
+    try:
+        yield unpack_archive(source, scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

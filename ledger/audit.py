@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ledger.forms import is_whole, misfit
 from ledger.ledger import Ledger
 from ledger.listed import keys_of, winners_of
 from ledger.markers import SINGLE_RUNS, read_marker
-from ledger.run_audit import NOT_OURS, UPDATE, Checked, CheckedRun, Kind, check_run, is_too_new
+from ledger.run_audit import NOT_OURS, UPDATE, Checked, CheckedRun, Finding, Kind, check_run, is_too_new
 from ledger.started import program
 from ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
 from ledger.traces import JOURNAL, Traces
@@ -267,13 +267,19 @@ def sound(root: Path, called: Path) -> Audit:
     found = audit(root)
     results = [each for each in found.findings if not each.path.startswith("running/")]
     if wrong := [each for each in results if each.path.removeprefix("runs/") not in found.lost]:
-        path, kind, what, todo = wrong[0]
-        more = f" (and {count(len(wrong) - 1, 'other finding')})" if wrong[1:] else ""
+        _, kind, _, todo = wrong[0]
         hint = (
             todo if kind == "newer" else f"`{program()} verify {root}` says more" if root == called else "get it again"
         )
-        raise UserError(f"{called}/{path}: {kind}: {what}{more}; {hint}")
+        raise UserError(f"{called}/{in_short(wrong)}; {hint}")
     return found
+
+
+def in_short(findings: Sequence[Finding]) -> str:
+    """The first of several findings, and how many others there are."""
+    path, kind, what, _ = findings[0]
+    more = f" (and {count(len(findings) - 1, 'other finding')})" if findings[1:] else ""
+    return f"{path}: {kind}: {what}{more}"
 
 
 def _disagreements(study: dict[str, Any], runs: dict[str, CheckedRun]) -> Iterator[str]:

@@ -5,11 +5,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ledger.archive import unpack_archive
+from ledger.archive import opened
 from ledger.audit import sound
 from ledger.checksums import LEFT_OUT, SUMS, WEIGHTS, read_sums
 from ledger.committed import read_committed, read_record, read_run
@@ -20,7 +20,7 @@ from ledger.ledger import Ledger
 from ledger.listed import keys_of
 from ledger.run_audit import check_run
 from ledger.source_code import changed, files_text, unpacked
-from ledger.sweep_lock import HOLDER, LOCK, no_sweep_of, only_sweep_of
+from ledger.sweep_lock import HOLDER, LOCK, only_sweep_of
 from ledger.united_study import Manifest, Misfit, united
 from ledger.wording import count, listed
 
@@ -56,22 +56,9 @@ def merge(sources: Sequence[Path], into: Path) -> list[str]:
             shutil.rmtree(into / left, ignore_errors=True)
         merging = Merging(into)
         for number, source in enumerate(sources):
-            root = stack.enter_context(_opened(source, into / f".archive.{number}.{os.getpid()}"))
+            root = stack.enter_context(opened(source, into / f".archive.{number}.{os.getpid()}"))
             merging.add(root, source)
         return merging.commit()
-
-
-@contextmanager
-def _opened(source: Path, scratch: Path) -> Iterator[Path]:
-    """The ledger at the source, which may be an archive; scratch: the folder to unpack one into."""
-    if not source.is_file():
-        with no_sweep_of(source):
-            yield source
-        return
-    try:
-        yield unpack_archive(source, scratch)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 class Merging:

@@ -13,8 +13,9 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int, what: str) -> str:
-    """Such as `1 trial` and `3 trials`."""
-    return f"{number:,} {what}{'s' if number != 1 else ''}"
+    """Such as `1 trial`, `3 trials` and `3 studies`."""
+    many = f"{what[:-1]}ies" if what[-1:] == "y" and what[-2:-1] not in "aeiou" else f"{what}s"
+    return f"{number:,} {what if number == 1 else many}"
 
 
 def listed(names: Sequence[str], last: str = "and") -> str:

@@ -149,11 +149,16 @@ def finished(figure: Figure, study: Study, handles: Sequence[Artist], *title: st
     if figure.get_figwidth() > COLUMN_IN:
         about = f"{shortened(study.task_label)} · {shortened(study.name)}, protocol {study.protocol_hash}"
         figure.suptitle("\n".join(filter(None, [*title, about])))
+    add_legend(figure, handles, most_columns)
+    return figure
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist], most_columns: int = 3) -> None:
+    """One legend under the figure, if there is something to say in it."""
     if handles:
         labels = [str(handle.get_label()) for handle in handles]
         columns = _num_columns(labels, most_columns, figure.get_figwidth())
         figure.legend(handles=list(handles), labels=labels, loc="outside lower center", ncols=columns)
-    return figure
 
 
 def legend_height_in(handles: Sequence[Artist]) -> float:

@@ -3,36 +3,27 @@
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from analysis.answer import headline, statements
 from analysis.faults import kept
 from analysis.findings import Findings
-from analysis.formats import Section, Table, html_table, one_line, visible
-from analysis.formats.table import places
+from analysis.formats import Table, one_line
 from analysis.leader import best_text
 from analysis.lost_runs import unfinished
 from analysis.records import study_file
+from analysis.report.frame import rendered
 from analysis.report.method import GLOSSARY, facts, image_facts, machine_facts, method, protocol_facts, variant_facts
 from analysis.report.reproduce import commands, notes
 from analysis.reports import write_files
 from analysis.tables import build_tables
 from analysis.verdicts import BADGES, verdicts
-from analysis.wording import capital, pose_words, size_text
+from analysis.wording import size_text
 
 NAME = "report.html"
-
-MAX_SECTIONS = 6
-"""Parts that a table shows at once; of more, those that are like the first."""
-
-_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -205,10 +196,6 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
     study, tables, by_name = findings.study, build_tables(findings), {picture.name: picture for picture in pictures}
     key_names = [name for name in KEY_FIGURES if name in by_name and by_name[name].source]
     key_names = key_names[:1] + [name for name in key_names[1:] if name == LADDER]
-    script, curves, style = (
-        (_FOLDER / name).read_text(encoding="utf-8") for name in ("script.js", "curves.js", "style.css")
-    )
-    script += curves
     poses = tuple(dict.fromkeys(arm.pose for arm in study.arms))
     values: dict[str, Any] = {
         "title": f"Shown or learned? {one_line(study.task_label)}",
@@ -236,57 +223,8 @@ def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
         "commands": commands(findings),
         "command_notes": notes(study),
         "poses": poses,
-        # Ours, without user's text in them; the browser runs this script and no other.
-        "style": Markup(style),
-        "script": Markup(script),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
-    return _environment().get_template("template.html").render(values)
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_fit_for_a_page,
-    )
-    environment.filters |= {"capital": capital, "one_line": one_line, "tied": _tied}
-    environment.globals |= {
-        "html_table": lambda section: Markup(html_table(section.table)),
-        "places": places,
-        "pose_words": pose_words,
-        "section_pose": _section_pose,
-        "shown_first": _shown_first,
-    }
-    return environment
-
-
-def _fit_for_a_page(value: Any) -> Any:
-    """What the template is given, as it shows it: a browser obeys some characters that nobody sees."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _shown_first(table: Table) -> list[list[Section]]:
-    """The sections of a table in two lists: those to see, and, where there are many, those to see on demand."""
-    if len(table.sections) <= MAX_SECTIONS:
-        return [list(table.sections), []]
-    columns = table.sections[0].table.columns
-    return [[s for s in table.sections if (s.table.columns == columns) is alike] for alike in (True, False)]
-
-
-def _section_pose(heading: str, poses: Sequence[str]) -> str:
-    """The pose that a section's heading names, such as `Pose R: accuracy`; "" where it names none."""
-    names = [pose for pose in poses if heading == f"Pose {pose}" or heading.startswith(f"Pose {pose}: ")]
-    return max(names, key=len, default="")
-
-
-def _tied(text: str) -> str:
-    """The text with spaces that no line ends at within numbers."""
-    return re.sub(r" ([±=<]) |(?<=Holm) (?=p)", lambda space: space[0].replace(" ", "\u00a0"), text)
+    return rendered("template.html", values, ("script.js", "curves.js"))
 
 
 def _parts(tables: Mapping[str, Table], pictures: Mapping[str, Picture]) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """A table as columns by rows: what a row shows people under each heading, and what it tells programs."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
 
 from analysis.formats import Cell, Section, Shown, Table, TextTable, Value, text_table
 from analysis.means import Mean, mean_cell
@@ -146,8 +146,13 @@ class Draft(Generic[_Row]):
 
     def table(self, study: Study, name: str, title: str) -> Table:
         """title: without the task that the table is on."""
+        about: Column[Any] = Column("", "study", value=lambda row: study.name)
+        whole = replace(self, columns=[about, *self.columns])
+        return whole.named(study.name, name, f"{title} on {study.task_label}")
+
+    def named(self, study: str, name: str, title: str) -> Table:
+        """The same, whatever it is of. study: or studies."""
         told = [column for column in self.columns if column.names]
-        names = (each for column in told for each in column.all_names)
-        values = tuple((study.name, *(value for column in told for value in column.values(row))) for row in self.rows)
-        title = f"{title} on {study.task_label}"
-        return Table(study.name, name, title, tuple(self.sections), tuple(self.notes), ("study", *names), values)
+        names = tuple(each for column in told for each in column.all_names)
+        values = tuple(tuple(value for column in told for value in column.values(row)) for row in self.rows)
+        return Table(study, name, title, tuple(self.sections), tuple(self.notes), names, values)

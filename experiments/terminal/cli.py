@@ -65,6 +65,11 @@ OPTIONS = {
     "--once": {"help": "print what there is now, and end", "action": "store_true"},
     "--html": option("file to write as well, a page that a browser loads again by itself", type=Path),
     "--study": option("name of the study; the latest of the ledger by default", ""),
+    "report --study": option(
+        "name of a study, the latest of the ledger by default; of two or more, what they have in common side by side",
+        action="append",
+        metavar="NAME",
+    ),
     "path": {"help": "folder of images: train/ and test/, or one folder for each class", "type": Path},
     "--minutes": option("time that the whole may take, roughly", 10.0),
     "--turns": option(f"how things are found turned: any (angle), small, quarter, none; {TRIED}", "", type=str),
@@ -79,6 +84,8 @@ OPTIONS = {
     "--into": option("the ledger to put them in", Path("runs")),
     "archive --out": option("file to write, .tar.xz", Path("ledger.tar.xz")),
     "--no-weights": {"help": "leave out the weights of final runs, which are most of it", "action": "store_true"},
+    "board path": {"help": "folder that holds a folder, or an archive, of each one's ledger", "type": Path},
+    "board --out": option("file to write; board.html in that folder by default", type=Path),
     "--claims": option("file that lists the numbers", Path("docs/claims.yaml")),
     "run": {"help": "the run's key, or its beginning"},
     "images": {"help": "image files, and folders of them", "nargs": "+", "type": Path},
@@ -116,7 +123,7 @@ COMMANDS = {
         "--runs --reports --study",
     ),
     "report": (
-        "write a study's report: one HTML file that needs no network, with the tables and figures",
+        "write a study's report, or one of several: one HTML file that needs no network, with tables and figures",
         "--runs --reports --study",
     ),
     "probe": (
@@ -129,6 +136,11 @@ COMMANDS = {
     ),
     "merge": ("put ledgers of several machines into one; same runs must be the same bytes", "from --into"),
     "archive": ("write a ledger as one file, which merge reads", "ledger --out --no-weights"),
+    "board": (
+        "rank finished studies of several people, where they share task and protocol, on one page; "
+        "exit status 1 where a ledger was refused, 2 where nothing is left",
+        "path --out",
+    ),
     "verify-docs": ("compute the numbers of README and docs again from the committed results", "--claims"),
     "export": ("hand a final run over: weights, a file that torch alone can run, a model card", "run --runs --out"),
     "predict": (
@@ -154,6 +166,7 @@ OPENING = {
     "Reading the run {run} of {runs} ...": "export predict",
     "Reading all of {ledger} ...": "archive",
     "Reading all that is to be merged into {into} ...": "merge",
+    "Reading all of the ledgers in {path} ...": "board",
     "Reading {claims} and the results it names ...": "verify-docs",
     "Reading models, policies and tasks ...": "variants",
 }

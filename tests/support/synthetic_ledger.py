@@ -170,21 +170,23 @@ def write_arm(
     pose: str = "upright",
     trial_statuses: tuple[str, ...] = ("completed", "completed", "pruned"),
     transformers: Sequence[dict[str, Any] | None] = (),
+    study: str = "",
     **run: Any,
 ) -> dict[str, Any]:
     """The runs of an arm, and its entry in study.json.
 
     accuracies: test accuracy by seed; None for a missing run; a status ("diverged", "failed") for one without.
-    transformers: the final runs' records of their transformers, by seed.
+    transformers: the final runs' records of their transformers, by seed. study: where a ledger has several, so that
+    their runs are others.
     """
-    trials = []
+    trials, own = [], (study,) * bool(study)
     for i, status in enumerate(trial_statuses):
-        trials.append(key_of(pose, variant, "trial", i))
+        trials.append(key_of(*own, pose, variant, "trial", i))
         lr = 0.05 * (i + 1)
         write_run(ledger, trials[-1], variant=variant, pose=pose, stage="trial", seed=0, status=status, lr=lr, **run)
     finals = []
     for seed, accuracy, transformer in zip_longest(SEEDS[: len(accuracies)], accuracies, transformers):
-        finals.append(key_of(pose, variant, seed))
+        finals.append(key_of(*own, pose, variant, seed))
         if isinstance(accuracy, str):
             score, error = (0.1, None) if accuracy == "diverged" else (None, "out of memory | <8 GiB>")
             write_run(

@@ -344,11 +344,11 @@ def test_a_report_says_which_of_several_studies_it_is_about(tmp_path: Path, caps
 
 
 def test_refusals(tmp_path: Path) -> None:
-    options = Namespace(runs=tmp_path / "none", reports=tmp_path, study="")
+    options = Namespace(runs=tmp_path / "none", reports=tmp_path, study=[])
     with pytest.raises(UserError, match=r"runs: there is no ledger at .*none; `make sweep` makes one"):
         report.main(options)
     write_tiny_study(tmp_path / "runs")
-    options = Namespace(runs=tmp_path / "runs", reports=tmp_path, study="tiny-cpo")
+    options = Namespace(runs=tmp_path / "runs", reports=tmp_path, study=["tiny-cpo"])
     with pytest.raises(UserError, match=r"study: 'tiny-cpo' is not in .*; did you mean 'tiny-cpu'\?"):
         report.main(options)
 

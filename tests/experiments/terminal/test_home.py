@@ -55,6 +55,7 @@ NEEDED = {
     "export": ["abc"],
     "predict": ["abc", "a.png"],
     "merge": ["other"],
+    "board": ["people"],
 }
 """By command, what must stand before an option."""
 
