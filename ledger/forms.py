@@ -200,6 +200,7 @@ STUDY = Object(
         "study": TEXT,
         "budget": TEXT,
         "wandb_project": TEXT,
+        "tracker": TEXT,
         "protocol_hash": HASH,
         "protocol": Named(PLAIN),
         "num_trials": INTEGER,

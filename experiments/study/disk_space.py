@@ -23,7 +23,7 @@ from experiments.runs.pictures import NUM_IMAGES as NUM_PICTURED
 from experiments.runs.robustness import DENSITIES, chosen_corruptions
 from experiments.study.arms import ArmPlan
 from experiments.study.plan import Kind, Plan
-from experiments.tracking.wandb_record import MAX_CONFUSION_CLASSES
+from experiments.tracking.logged_values import MAX_CONFUSION_CLASSES
 from ledger.config import Protocol
 from ledger.errors import UserError
 
@@ -123,7 +123,7 @@ def _run_and_checkpoint(plan: Plan, arm: ArmPlan, kind: Kind) -> tuple[int, int]
         )
         if has_look:
             run += _blocks((network.num_heads + 1) * min(protocol.test_images, MAX_MAPS) * 24 + BLOCK)
-    if plan.study.wandb.mode != "disabled":
+    if plan.study.tracker == "wandb" and plan.study.wandb.mode != "disabled":
         has_confusion = is_tested and num_classes <= MAX_CONFUSION_CLASSES
         cells = num_classes + has_confusion * num_classes**2
         run += picture + (WANDB_FINAL_RUN if is_tested else WANDB_RUN)

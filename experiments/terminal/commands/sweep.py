@@ -21,7 +21,8 @@ from experiments.terminal.commands.options import count_workers, find_study, pla
 from experiments.terminal.commands.plan import show_plan
 from experiments.terminal.commands.tables import renew_report, write_and_show_tables
 from experiments.terminal.display import SweepProgress, print_place, print_tracking, say_to
-from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker, find_mode
+from experiments.tracking.sink import find_place
+from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker
 from ledger.errors import STATUS_INCOMPLETE, UserError, nearest, remedy
 from ledger.ledger import Ledger
 from ledger.wording import count
@@ -92,7 +93,7 @@ def carry_out_study(
     reports: where tables go; None for runs that only choose what another study does: nothing is written or shown.
     rates: training images/s of each arm in one worker, where they are known.
     """
-    mode, why = find_mode(plan.study.wandb.mode)
+    mode, why = find_place(plan.study.tracker, plan.study.wandb.mode)
     ledger = Ledger(runs)
     if reports is not None:
         check_reports(reports)
@@ -125,6 +126,7 @@ def carry_out_study(
         mode=mode,
         tags=[f"budget {plan.study.budget}"],
         keys=under_way.finished(),
+        tracker=plan.study.tracker,
     ) as tracker:
         if expected.left_s > 0:
             make_missing_runs(under_way, expected, tracker, console, place, workers)
@@ -136,7 +138,7 @@ def carry_out_study(
         unlogged = tracker.close(TRACKING_WAIT_S)
     if reports is None:
         return findings
-    print_tracking(console, ledger, mode, why, tracker.problem, unlogged)
+    print_tracking(console, ledger, mode, why, tracker.problem, unlogged, plan.study.tracker)
     statuses = Counter(ledger.read(key)["status"] for key in under_way.finished())
     for status, hint in HINTS.items():
         if num := statuses[status]:
