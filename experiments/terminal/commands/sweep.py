@@ -17,6 +17,7 @@ from experiments.sweep.estimate import Estimate, estimate, runs_left
 from experiments.sweep.executors import Place, Workers
 from experiments.sweep.stale import CHOICES, remove_stale
 from experiments.sweep.sweep import Sweep, check_same_device, check_same_task, remove_failed
+from experiments.terminal.commands.contact_sheets import write_contact_sheet
 from experiments.terminal.commands.options import count_workers, find_study, place_of, plan_studies
 from experiments.terminal.commands.plan import show_plan
 from experiments.terminal.commands.tables import renew_report, write_and_show_tables
@@ -134,6 +135,7 @@ def carry_out_study(
             under_way.write_manifest()
         findings = find_study(ledger, plan.name)
         if reports is not None:
+            draw_images(plan, findings, reports)
             write_and_show_tables(findings, reports, console, report=True)
         unlogged = tracker.close(TRACKING_WAIT_S)
     if reports is None:
@@ -144,6 +146,14 @@ def carry_out_study(
         if num := statuses[status]:
             print_place(console, status.capitalize(), f"{count(num, 'run')}{'' if plan.study.asked else hint}")
     return findings
+
+
+def draw_images(plan: Plan, findings: "Findings", reports: Path) -> None:
+    """The contact sheet; that it could not be drawn is a note."""
+    try:
+        write_contact_sheet(plan.study, plan.task, plan.arms, reports)
+    except (UserError, OSError, ValueError) as error:  # files of a folder may be gone that the cache still has
+        findings.notes.append(f"contact sheet: could not be drawn ({error})")
 
 
 def check_reports(reports: Path) -> None:
