@@ -37,6 +37,8 @@ EPOCH, TENSOR, POINT = 250, 150, 120
 WANDB_RUN, WANDB_FINAL_RUN = 11 * BLOCK, 17 * BLOCK
 WANDB_EPOCH, WANDB_POINT, WANDB_CELL = 600, 450, 60
 """Of W&B's files of a run: folders and what is always there, an epoch, a point of robustness, a cell of a table."""
+TRACKIO_RUN, TRACKIO_ROW = 2 * BLOCK, 700
+"""Of its rows in trackio's database: its configuration with what indexes take, an epoch or a point. Measured."""
 STUDY, TRIAL, REPORTS, REPORTS_ARM = 32 * BLOCK, 6000, 6 * 2**20, 3 * 2**18
 """Of study.json and Optuna's journal: what is always there and each trial; of tables, figures and report: the same, and
 each arm. Measured."""
@@ -128,6 +130,8 @@ def _run_and_checkpoint(plan: Plan, arm: ArmPlan, kind: Kind) -> tuple[int, int]
         cells = num_classes + has_confusion * num_classes**2
         run += picture + (WANDB_FINAL_RUN if is_tested else WANDB_RUN)
         run += _blocks(epochs * WANDB_EPOCH + num_points * WANDB_POINT + cells * WANDB_CELL)
+    elif plan.study.tracker == "trackio":
+        run += TRACKIO_RUN + _blocks(epochs * TRACKIO_ROW + num_points * TRACKIO_ROW)
     return run, _blocks((1 + protocol.averaging) * weights + momenta + epochs * EPOCH)
 
 
