@@ -129,7 +129,7 @@ probe: $(INSTALLED)  ## would augmentation or a spatial transformer help on your
 		$${SET:+--set "$$SET"} \
 		--label "$$LABEL" $${GROUP:+--group "$$GROUP"} --runs "$$RUNS" --reports "$$REPORTS" $(JOBS_OPTION)
 
-dashboard: $(INSTALLED)  ## look at the runs in the terminal, with W&B's own dashboard; no account needed
+dashboard: $(INSTALLED)  ## look at the runs in W&B's own dashboard, in the terminal, or in trackio's, in a browser; no account needed
 	@$(EXPERIMENTS) dashboard --runs "$$RUNS"
 
 sync: $(INSTALLED)  ## upload the runs that W&B has not got yet; needs a W&B account

@@ -19,10 +19,10 @@ from analysis.statistics.trend import Direction, Trend, trends
 from ledger.study import Claim
 
 TREND_WORDS: dict[Direction, str] = {
-    "settled": "settled",
-    "moving": "still moving",
+    "settled": "last change too small to matter",
+    "moving": "still changing",
     "turning": "turning",
-    "open": "cannot tell whether it has settled",
+    "open": "cannot tell whether it still changes",
 }
 
 
@@ -165,7 +165,7 @@ def turn_of(steps: Sequence[Step], difference_RS: Floats) -> Turn | None:
 
 
 def trend_text(climb: Climb) -> str:
-    """Such as `still moving`, or `turning; 0 at 16.2 TFLOP (9.10 TFLOP to 24.0 TFLOP)` where the sign changes."""
+    """Such as `still changing`, or `turning; 0 at 16.2 TFLOP (9.10 TFLOP to 24.0 TFLOP)` where the sign changes."""
     words = TREND_WORDS[climb.trend.direction]
     if climb.turns_at is None:
         return words

@@ -21,7 +21,8 @@ from ledger.study import Claim, Claims, Overlap
 class Arm:
     """One variant at one pose.
 
-    role: of its model. words, pose_words: what the model and the pose are; "" if unknown.
+    role: of its model. words, pose_words: what the model and the pose are; "" if unknown. policy_words: the same of its
+    policies, in order; empty if unknown.
     trials: keys, tuning by tuning, in the order they were proposed; finals: keys in the order of the seeds.
     winners: those of the trials that won, one of each tuning that had any: of the study's only one, or of each seed's.
     rungs: the same as finals, for each of the study's rungs.
@@ -39,6 +40,7 @@ class Arm:
     finals: tuple[str, ...]
     space: dict[str, Any] = field(default_factory=dict)
     rungs: tuple[tuple[str, ...], ...] = ()
+    policy_words: tuple[str, ...] = ()
 
     @property
     def is_plain(self) -> bool:
@@ -289,7 +291,8 @@ def _arms(file: Path, records: list[Any]) -> Iterator[Arm]:
         rungs = tuple(map(tuple, record.get("rungs", ())))
         role, words = model_said(variant)
         said = (record.get("role", role), record.get("words", words), record.get("pose_words", pose_said(pose)))
-        yield Arm(pose, variant, baseline, *said, trials, won, finals, record.get("space") or {}, rungs)
+        policies = tuple(record.get("policy_words", ()))
+        yield Arm(pose, variant, baseline, *said, trials, won, finals, record.get("space") or {}, rungs, policies)
 
 
 def _images_read(file: Path, found: dict[str, Any], num_classes: int) -> ImagesRead | None:

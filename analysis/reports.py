@@ -6,6 +6,9 @@ from pathlib import Path
 from ledger.errors import UserError, remedy
 from ledger.files import process_is_alive, write_atomically
 
+CONTACT_SHEET = "contact-sheet.png"
+"""Beside a report, where there is one: some images of each class. No figure of results, and not made by analysis."""
+
 
 def write_files(out: Path, content: dict[str, bytes], *, optional: Iterable[str] = ()) -> list[Path]:
     """Write each name's bytes into `out`: beside its place, flushed to disk, then renamed.

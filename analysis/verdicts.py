@@ -132,7 +132,7 @@ _DETAILS: dict[Decision, str] = {
     "equivalent": "within {margin}: {one} against {other}{cost}",
     "behind": "by {size}: {one} over {other}, but {why}",
     "undecided": "so far {one} is {level} {other}; {needed}",
-    "idle": "the transformer of {one} {why}",
+    "idle": "the transformer of {one} {why}: in every run it moves no image, or all images alike",
 }
 _DETAILS_OF_SEVERAL = _DETAILS | {
     "better": "by up to {mean}, the most of {num} ways: {one} over {other}{cost}; {tally}",

@@ -15,7 +15,7 @@ from ledger.files import process_is_alive, to_json
 from ledger.forms import is_whole, misfit
 from ledger.ledger import Ledger
 from ledger.listed import keys_of, winners_of
-from ledger.markers import SINGLE_RUNS, read_marker
+from ledger.markers import SINGLE_RUNS, TRACKERS, read_marker
 from ledger.run_audit import NOT_OURS, UPDATE, Checked, CheckedRun, Finding, Kind, check_run, is_too_new
 from ledger.started import program
 from ledger.sweep_lock import HOLDER, LOCK, holder_was_killed
@@ -211,21 +211,27 @@ class Audit(Checked):
                 self._note(folder, "checkpoints of a run that the same `make sweep` goes on with")
 
     def _check_markers(self) -> None:
-        for entry in _entries(self.root / "wandb" / "logged"):
-            key = entry.name
-            if key.startswith("."):
-                self._note_stranger(entry)
-            elif key in self.lost:
-                continue
-            elif key not in self.runs and not (self.root / "runs" / key).exists():
-                self._note(entry, "is of a run that the ledger has not; harmless")
-            elif not (marker := read_marker(self.root, key)):
-                self._note(entry, "is damaged; the next `make sync` logs the run again")
-            elif not marker["uploaded"] and not (self.root / "wandb" / marker["folder"]).is_dir():
-                self._note(entry, "points to a folder that is gone; `make sync` uploads from the ledger")
+        for tracker in TRACKERS:
+            for entry in _entries(self.root / tracker / "logged"):
+                self._check_marker(tracker, entry)
+
+    def _check_marker(self, tracker: str, entry: Path) -> None:
+        key = entry.name
+        if key.startswith("."):
+            self._note_stranger(entry)
+        elif key in self.lost:
+            return
+        elif key not in self.runs and not (self.root / "runs" / key).exists():
+            self._note(entry, "is of a run that the ledger has not; harmless")
+        elif not (marker := read_marker(self.root, key, tracker)):
+            again = "make sync" if tracker == "wandb" else "make sweep"
+            self._note(entry, f"is damaged; the next `{again}` logs the run again")
+        elif not marker["uploaded"] and not (self.root / tracker / marker["folder"]).exists():
+            todo = "`make sync` uploads from the ledger" if tracker == "wandb" else "without it the run is logged again"
+            self._note(entry, f"points to a {'folder' if tracker == 'wandb' else 'file'} that is gone; {todo}")
 
     def _check_top(self) -> None:
-        known = {"runs", "studies", "running", "wandb", LOCK, HOLDER}
+        known = {"runs", "studies", "running", *TRACKERS, LOCK, HOLDER}
         for entry in _entries(self.root):
             if entry.name not in known:
                 self._note_stranger(entry)

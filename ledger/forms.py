@@ -189,7 +189,7 @@ ROBUSTNESS = Object(
 ARM = Object(
     {
         "pose": TEXT, "variant": TEXT, "baseline": TEXT, "trials": Rows(KEY), "finals": Rows(KEY),
-        "role": ROLE, "words": TEXT, "pose_words": TEXT,
+        "role": ROLE, "words": TEXT, "pose_words": TEXT, "policy_words": Rows(TEXT),
         "winner": KEY_OR_NULL, "winners": Rows(KEY_OR_NULL), "rungs": Rows(Rows(KEY)), "space": {},
     },
     needed=("pose", "variant", "trials", "finals", "winner or winners"),
@@ -200,6 +200,7 @@ STUDY = Object(
         "study": TEXT,
         "budget": TEXT,
         "wandb_project": TEXT,
+        "tracker": TEXT,
         "protocol_hash": HASH,
         "protocol": Named(PLAIN),
         "num_trials": INTEGER,

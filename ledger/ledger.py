@@ -136,7 +136,8 @@ class Ledger:
         """Take a run out, so that it can be made and logged again: hidden by one rename, then deleted."""
         doomed = self.root / "runs" / f".{key}.{os.getpid()}"
         shutil.rmtree(doomed, ignore_errors=True)
-        (self.root / "wandb" / "logged" / key).unlink(missing_ok=True)  # first: beside no run, it would tell of a loss
+        for marker in self.root.glob(f"*/logged/{key}"):  # first: beside no run, it would tell of a loss
+            marker.unlink(missing_ok=True)
         self.folder(key).rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
@@ -194,7 +195,7 @@ class Ledger:
             "runs/.*",
             "studies/*/.*",
             "running/*",
-            "wandb/logged/.*",
+            "*/logged/.*",
         )
         for entry in [path for place in places for path in self.root.glob(place)]:
             if "." not in entry.name:

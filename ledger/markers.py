@@ -1,7 +1,8 @@
-"""What is known of each run's replay to W&B: `<ledger>/wandb/logged/<key>`, one small JSON file a run.
+"""What is known of each run's replay to a tracker: `<ledger>/wandb/logged/<key>`, one small JSON file a run.
 
-A damaged marker does not count: its run is replayed again, which changes nothing on the server, where the run's id is
-its key.
+Those of trackio are in `<ledger>/trackio/logged`.
+
+A damaged marker does not count: its run is replayed again, which doubles nothing, as the run's id is its key.
 """
 
 import json
@@ -12,6 +13,8 @@ from ledger.files import write_atomically
 from ledger.ledger import Ledger
 from ledger.listed import keys_of
 
+TRACKERS = ("wandb", "trackio")
+"""Those that log runs, as their folders in the ledger are called."""
 SINGLE_RUNS = ("stn-bench", "single runs")
 """Project and group of runs that belong to no study."""
 
@@ -33,7 +36,7 @@ class Following(Job):
 
 
 class Marker(TypedDict):
-    """That a run was replayed: to what, into which folder of `<ledger>/wandb`, and whether it was uploaded."""
+    """That a run was replayed: to what, into which folder or file of the tracker's, and whether it was uploaded."""
 
     project: str
     group: str
@@ -42,10 +45,10 @@ class Marker(TypedDict):
     uploaded: bool
 
 
-def read_marker(ledger: Path, key: str) -> Marker | None:
+def read_marker(ledger: Path, key: str, tracker: str = "wandb") -> Marker | None:
     """What is known of the run's replay; None if it was not replayed, or not to its end, or the marker is damaged."""
     try:
-        marker = json.loads((ledger / "wandb" / "logged" / key).read_text(encoding="utf-8"))
+        marker = json.loads((ledger / tracker / "logged" / key).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     kinds = {"project": str, "group": str, "tags": list, "folder": str, "uploaded": bool}
@@ -65,13 +68,15 @@ def job_of(key: str, marker: Marker) -> Job:
 
 
 def not_uploaded(ledger: Path) -> list[Job]:
-    """The ledger's runs that were replayed or belong to a study, and are not on the server.
+    """The ledger's runs that were replayed to W&B or belong to a study that is logged there, and are not on the server.
 
     Raises UserError for a study that was damaged.
     """
     of_study: dict[str, Job] = {}
     reader = Ledger(ledger, read_only=True)
     for study in map(reader.read_study, sorted(reader.studies())):
+        if study.get("tracker", "wandb") != "wandb":
+            continue
         project, group, tags = study["wandb_project"], study["study"], [f"budget {study['budget']}"]
         for key in [key for arm in study["arms"] for key in keys_of(arm)]:
             of_study[key] = Job(key=key, project=project, group=group, tags=tags, again=True)
@@ -88,6 +93,6 @@ def not_uploaded(ledger: Path) -> list[Job]:
     return jobs
 
 
-def write_marker(ledger: Path, key: str, marker: Marker) -> None:
+def write_marker(ledger: Path, key: str, marker: Marker, tracker: str = "wandb") -> None:
     """Whole or not at all."""
-    write_atomically(ledger / "wandb" / "logged" / key, json.dumps(marker).encode())
+    write_atomically(ledger / tracker / "logged" / key, json.dumps(marker).encode())

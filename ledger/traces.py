@@ -1,4 +1,4 @@
-"""What W&B's markers and Optuna's journals know of runs and studies that were in a ledger, whatever became of them."""
+"""What trackers' markers and Optuna's journals know of runs and studies that were here, whatever became of them."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.forms import is_key
-from ledger.markers import read_marker
+from ledger.markers import TRACKERS, read_marker
 
 JOURNAL = "optuna.log"
 KEPT = ("completed", "pruned")
@@ -21,9 +21,13 @@ class Traces:
     """
 
     def __init__(self, root: Path) -> None:
-        self._markers = root / "wandb" / "logged"
-        marked = {entry.name: read_marker(root, entry.name) for entry in self._markers.glob("*") if is_key(entry.name)}
-        self.groups = {key: marker["group"] for key, marker in marked.items() if marker}
+        self._root = root
+        self.groups = {
+            entry.name: marker["group"]
+            for tracker in reversed(TRACKERS)
+            for entry in (root / tracker / "logged").glob("*")
+            if is_key(entry.name) and (marker := read_marker(root, entry.name, tracker))
+        }
         self._told = {key for journal in (root / "studies").glob(f"*/{JOURNAL}") for key in _told(journal)}
 
     def studies(self) -> set[str]:
@@ -32,7 +36,7 @@ class Traces:
 
     def keys(self) -> set[str]:
         """Runs that were made and not taken out to be made again: the marker would be gone, too."""
-        return self._told.union(key for key in self.groups if (self._markers / key).exists())
+        return self._told.union(key for key in self.groups if any(self._root.glob(f"*/logged/{key}")))
 
 
 def _told(journal: Path) -> Iterator[str]:

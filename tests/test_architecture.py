@@ -154,6 +154,7 @@ def test_no_file_lies_loose_in_experiments() -> None:
     [
         ("optuna", "experiments/study/search.py"),
         ("timm", "baselines/backbones/timm_network.py"),
+        ("trackio", "experiments/tracking/trackio_database.py"),
         ("wandb", "experiments/tracking/replay.py"),
         ("wandb_workspaces", "experiments/tracking/report.py"),
     ],

@@ -26,8 +26,8 @@ from analysis.wording import plain_points
     "ladder",
     "Each claim at rising sizes of training: the difference in test accuracy of the first variant to the second, with "
     "its 95 % interval over seeds, over the computation of one training. Above zero the first is better. The grey band "
-    "is as wide as a difference that does not matter, around the last one: a claim has settled where a test shows the "
-    "last change to be no larger. One whose line heads for zero may not survive more training.",
+    "is as wide as a difference that does not matter, around the last one: the last change is too small to "
+    "matter where a test shows it to be no larger. One whose line heads for zero may not survive more training.",
 )
 def ladder_figure(findings: Findings, *, width_in: float = style.WIDTH_IN, most_columns: int = 3) -> Figure | None:
     """A panel a claim; None for a study without a ladder."""

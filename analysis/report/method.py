@@ -1,7 +1,8 @@
 """How a study was done, in plain words and in the numbers of its ledger: what the report says after the results."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import starmap
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from analysis.ablation import trials_of_a_tuning
 from analysis.chance import majority
 from analysis.findings import Findings
 from analysis.formats import one_line
-from analysis.records import Study
+from analysis.records import Arm, Study
 from analysis.statistics import CONFIDENCE
 from analysis.wording import capital, plain_points, pose_words
 from ledger.names import name_and_options, variant_parts
@@ -83,7 +84,8 @@ def facts(findings: Findings) -> Iterator[Fact]:
     num_finals = int((study.runs["stage"] == "final").sum())
     seeds = sorted({len(arm.finals) for arm in study.arms})
     yield Fact("Variants", f"{len({arm.variant for arm in study.arms}):,}")
-    yield Fact("Poses", f"{len({arm.pose for arm in study.arms})}")
+    if {arm.pose for arm in study.arms} != {"upright"}:
+        yield Fact("Ways that images are moved (poses)", f"{len({arm.pose for arm in study.arms})}")
     yield Fact("Seeds a variant", str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}")
     yield Fact("Final runs completed", f"{len(findings.completed):,} of {num_finals:,}")
     yield Fact("Tuning runs", f"{len(study.runs) - num_finals:,}")
@@ -94,10 +96,41 @@ def facts(findings: Findings) -> Iterator[Fact]:
 def variant_facts(study: Study) -> tuple[Fact, ...]:
     """Each variant's name in plain words."""
     arms = {arm.variant: arm for arm in study.arms}
-    return tuple(Fact(one_line(name), variant_words(name, arm.role, arm.words)) for name, arm in arms.items())
+    return tuple(
+        Fact(one_line(name), variant_words(name, arm.role, arm.words, arm.policy_words)) for name, arm in arms.items()
+    )
 
 
-def variant_words(variant: str, role: Role, words: str) -> str:
+def named_variants(study: Study, texts: Iterable[str]) -> tuple[Fact, ...]:
+    """What the variants are, in a phrase, that these texts name."""
+    said, arms = " ".join(texts), {arm.variant: arm for arm in study.arms}
+    is_named = {name: re.search(rf"(?<![\w+@:=.]){re.escape(one_line(name))}(?![\w+@:=])", said) for name in arms}
+    named, first = list[Fact](), dict[str, str]()
+    for name, arm in arms.items():
+        if is_named[name]:
+            named.append(Fact(one_line(name), _phrase(arm, first.get(variant_parts(name).policy, ""))))
+            first.setdefault(variant_parts(name).policy, one_line(name))
+    return tuple(named)
+
+
+def _phrase(arm: Arm, same: str) -> str:
+    """`the plain network, shown changed images in training: half of the images mirrored`; of some, all their words.
+
+    same: a variant that is shown the same ones, and has been told of; or "".
+    """
+    parts = variant_parts(arm.variant)
+    if ":" in arm.variant or not arm.words or arm.role not in ("plain", "transformer"):
+        return variant_words(arm.variant, arm.role, arm.words, arm.policy_words)
+    text = re.split("[:;]", one_line(arm.words))[0] + (f" {one_line(parts.backbone)}" if parts.backbone else "")
+    if not parts.policies:
+        return text
+    if same:
+        return f"{text}, shown the same changed images as {same}"
+    shown = "; then ".join(map(one_line, arm.policy_words))
+    return f"{text}, shown changed images in training{f': {shown}' if shown else ''}"
+
+
+def variant_words(variant: str, role: Role, words: str, policy_words: Sequence[str] = ()) -> str:
     """`a spatial transformer in front of the network; it chooses turns; shown changed copies in training (...)`."""
     parts = variant_parts(variant)
     name, options = name_and_options(parts.model)
@@ -112,8 +145,10 @@ def variant_words(variant: str, role: Role, words: str) -> str:
     if parts.backbone:
         text += f"; on the network {one_line(parts.backbone)}"
     policies = []
-    for policy, of_policy in map(name_and_options, parts.policies):
-        policies.append(one_line(policy) + (f", {_options_text(of_policy)}" if of_policy else ""))
+    for number, (policy, of_policy) in enumerate(map(name_and_options, parts.policies)):
+        said = policy_words[number] if number < len(policy_words) else ""
+        named = one_line(policy) + (f", {_options_text(of_policy)}" if of_policy else "")
+        policies.append(f"{named}: {one_line(said)}" if said else named)
     return f"{text}; shown changed copies in training (augmentation {', then '.join(policies)})" if policies else text
 
 

@@ -15,8 +15,18 @@ from analysis.formats import Table, one_line
 from analysis.leader import best_text
 from analysis.lost_runs import unfinished
 from analysis.records import study_file
+from analysis.report.contact_sheet import sheet_bytes, shown_sheet
 from analysis.report.frame import rendered
-from analysis.report.method import GLOSSARY, facts, image_facts, machine_facts, method, protocol_facts, variant_facts
+from analysis.report.method import (
+    GLOSSARY,
+    facts,
+    image_facts,
+    machine_facts,
+    method,
+    named_variants,
+    protocol_facts,
+    variant_facts,
+)
 from analysis.report.reproduce import commands, notes
 from analysis.reports import write_files
 from analysis.tables import build_tables
@@ -129,7 +139,7 @@ def write_report(findings: Findings, out: Path) -> Path:
         drawn = [p for p in out.glob("*.png") if all(p.with_suffix(kind).is_file() for kind in FIGURES)]
         optional += [f"{path.stem}{kind}" for path in drawn for kind in FIGURES]
     with kept(findings.faults, "report"):
-        content[NAME] = report_html(findings, pictures).encode()
+        content[NAME] = report_html(findings, pictures, out).encode()
     write_files(out, content, optional=optional)
     return out / NAME
 
@@ -167,13 +177,13 @@ def is_whole(page: Path) -> bool:
 
 
 def is_made_from(page: Path, findings: Findings, tables: Mapping[str, Table]) -> bool:
-    """Whether it is a whole report of just these tables and this study.json."""
-    return is_whole(page) and f'content="{_digest(findings, tables)}"'.encode() in page.read_bytes()
+    """Whether it is a whole report of just these tables, this study.json and the contact sheet beside it."""
+    return is_whole(page) and f'content="{_digest(findings, tables, page.parent)}"'.encode() in page.read_bytes()
 
 
-def _digest(findings: Findings, tables: Mapping[str, Table]) -> str:
+def _digest(findings: Findings, tables: Mapping[str, Table], out: Path | None) -> str:
     study = study_file(findings.study.ledger, findings.study.name).read_bytes()
-    return hashlib.sha256(study + repr(tables).encode()).hexdigest()
+    return hashlib.sha256(study + repr(tables).encode() + sheet_bytes(out)).hexdigest()
 
 
 def picture(name: str, caption: str, svg: bytes, png: bytes, narrow: bytes | None = None) -> Picture:
@@ -191,27 +201,31 @@ def _address(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def report_html(findings: Findings, pictures: Sequence[Picture]) -> str:
-    """The report. pictures: of the figures, in any order."""
+def report_html(findings: Findings, pictures: Sequence[Picture], out: Path | None = None) -> str:
+    """The report. pictures: of the figures, in any order. out: the folder that it is for."""
     study, tables, by_name = findings.study, build_tables(findings), {picture.name: picture for picture in pictures}
     key_names = [name for name in KEY_FIGURES if name in by_name and by_name[name].source]
     key_names = key_names[:1] + [name for name in key_names[1:] if name == LADDER]
     poses = tuple(dict.fromkeys(arm.pose for arm in study.arms))
+    found, best = list(verdicts(findings)), {pose: list(best_text(findings, pose)) for pose in poses}
+    first_said = [verdict.detail for verdict in found] + [text for of_pose in best.values() for text in of_pose]
     values: dict[str, Any] = {
         "title": f"Shown or learned? {one_line(study.task_label)}",
         "study": study,
-        "made_from": _digest(findings, tables),
+        "made_from": _digest(findings, tables, out),
         "headline": headline(findings),
         "unfinished": unfinished(findings),
         "warnings": study.images.warnings if study.images else (),
-        "verdicts": list(verdicts(findings)),
+        "verdicts": found,
         "size": size_text(study),
         "badges": BADGES,
-        "best": {pose: list(best_text(findings, pose)) for pose in poses},
+        "best": best,
+        "named": named_variants(study, first_said if found else ()),
         "statements": statements(findings),
         "facts": list(facts(findings)),
         "key_figures": [by_name.pop(name) for name in key_names],
         "variants": variant_facts(study),
+        "sheet": shown_sheet(out),
         "parts": list(_parts(tables, by_name)),
         "faults": findings.faults,
         "method": method(findings),

@@ -44,10 +44,11 @@ def ladder(findings: Findings) -> Draft[tuple[Climb, Step]] | None:
         "and seeds are the same at every size.",
         "Last change: how much the difference changed between the last two sizes. A doubling: that change for each "
         "doubling of the training computation.",
-        "Settled: two one-sided t tests show that the last change lies within ± "
-        f"{100 * study.claims.margin:g} points. Turning: t tests show the difference on one side of zero at one size, "
+        "Last change too small to matter: two one-sided t tests show that the last change lies within ± "
+        f"{100 * study.claims.margin:g} points; what more training would change is not said. Turning: t tests show the "
+        "difference on one side of zero at one size, "
         "and on the other at a later one, or after one more step if the last change is repeated (an extrapolation). "
-        f"Still moving: a t test shows that it changes. All at {study.claims.alpha:g}, corrected for the number of "
+        f"Still changing: a t test shows that it changes. All at {study.claims.alpha:g}, corrected for the number of "
         "claims (Holm); a small p supports the word. The claims themselves are judged at the study's own size; one "
         "that turns or shrinks is then called trained too short. Where the mean changes its sign between two sizes, 0 "
         "lies on a straight line over the logarithm of the computation, with its 95 % Fieller interval over seeds.",
@@ -68,8 +69,8 @@ def _columns(first: Climb) -> Iterator[Column[Climb]]:
     yield Column("Last change", cell=lambda climb: mean_cell(climb.change, signed=True))
     yield Column("A doubling", cell=_doubling)
     yield Column("Trend", "", "l", _trend)
-    yield Column("p (settled)", cell=lambda climb: p_cell(climb.trend.p_settled))
-    yield Column("p (moving)", cell=lambda climb: p_cell(climb.trend.p_moving))
+    yield Column("p (small)", cell=lambda climb: p_cell(climb.trend.p_settled))
+    yield Column("p (changing)", cell=lambda climb: p_cell(climb.trend.p_moving))
 
 
 def _size_column(number: int, step: Step) -> Column[Climb]:

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, product
+from typing import Any
 
 import torch
 
 from baselines.composition import own_values
-from baselines.policies import Policy, asks_for_poses
+from baselines.policies import POLICIES, Policy, asks_for_poses
 from experiments.images.poses import POSES, parse_pose, posed_px, spell_pose
 from experiments.images.tasks import Task
 from experiments.networks.catalogue import first_sentence
@@ -59,11 +60,12 @@ class ArmPlan:
         return build_policy(parse_variant(self.variant), {})
 
     @cached_property
-    def said(self) -> dict[str, str]:
-        """What the files of its model and its pose say of them, as study.json has it."""
+    def said(self) -> dict[str, Any]:
+        """What the files of its model, its policies and its pose say of them, as study.json has it."""
         variant = parse_variant(self.variant)
+        shown = [in_sentence(POLICIES[name]) for name in variant.policies if name != "none"]
         words = {"words": in_sentence(MODELS[variant.model]), "pose_words": words_of_pose(self.pose)}
-        return {"role": build_model(variant, {}).role, **words}
+        return {"role": build_model(variant, {}).role, **words, **({"policy_words": shown} if shown else {})}
 
     @property
     def posed_anew(self) -> bool:

@@ -23,7 +23,7 @@ from experiments.runs.pictures import NUM_IMAGES as NUM_PICTURED
 from experiments.runs.robustness import DENSITIES, chosen_corruptions
 from experiments.study.arms import ArmPlan
 from experiments.study.plan import Kind, Plan
-from experiments.tracking.wandb_record import MAX_CONFUSION_CLASSES
+from experiments.tracking.logged_values import MAX_CONFUSION_CLASSES
 from ledger.config import Protocol
 from ledger.errors import UserError
 
@@ -37,6 +37,8 @@ EPOCH, TENSOR, POINT = 250, 150, 120
 WANDB_RUN, WANDB_FINAL_RUN = 11 * BLOCK, 17 * BLOCK
 WANDB_EPOCH, WANDB_POINT, WANDB_CELL = 600, 450, 60
 """Of W&B's files of a run: folders and what is always there, an epoch, a point of robustness, a cell of a table."""
+TRACKIO_RUN, TRACKIO_ROW = 2 * BLOCK, 700
+"""Of its rows in trackio's database: its configuration with what indexes take, an epoch or a point. Measured."""
 STUDY, TRIAL, REPORTS, REPORTS_ARM = 32 * BLOCK, 6000, 6 * 2**20, 3 * 2**18
 """Of study.json and Optuna's journal: what is always there and each trial; of tables, figures and report: the same, and
 each arm. Measured."""
@@ -126,11 +128,13 @@ def _run_and_checkpoint(plan: Plan, arm: ArmPlan, kind: Kind) -> tuple[int, int]
         )
         if has_look:
             run += _blocks((network.num_heads + 1) * min(protocol.test_images, MAX_MAPS) * 24 + BLOCK)
-    if plan.study.wandb.mode != "disabled":
+    if plan.study.tracker == "wandb" and plan.study.wandb.mode != "disabled":
         has_confusion = is_tested and num_classes <= MAX_CONFUSION_CLASSES
         cells = num_classes + has_confusion * num_classes**2
         run += picture + (WANDB_FINAL_RUN if is_tested else WANDB_RUN)
         run += _blocks(epochs * WANDB_EPOCH + num_points * WANDB_POINT + cells * WANDB_CELL)
+    elif plan.study.tracker == "trackio":
+        run += TRACKIO_RUN + _blocks(epochs * TRACKIO_ROW + num_points * TRACKIO_ROW)
     return run, _blocks((1 + protocol.averaging) * weights + momenta + epochs * EPOCH)
 
 

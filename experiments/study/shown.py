@@ -19,15 +19,16 @@ MAX_NAME = 32
 """Characters of a class's name."""
 LARGE_SHARE = 0.2
 """Of the images that were planned; a part that has so many more or fewer is named."""
-_UNEVEN = (
-    "balanced accuracy, macro F1 and AUROC will stand beside accuracy; class_weights: balanced in the protocol has all"
-    " classes count the same in training"
-)
+_UNEVEN = "balanced accuracy, macro F1 and AUROC will stand beside accuracy; "
+_WEIGHTS = {
+    "none": "class_weights: balanced in the protocol has all classes count the same in training",
+    "balanced": "in training all classes count the same (class_weights: balanced)",
+}
 MAX_TEXT = 2000
 """Characters of a fact or a warning."""
 
 
-def image_facts(task: Task) -> tuple[tuple[str, str], ...]:
+def image_facts(task: Task, protocol: Protocol) -> tuple[tuple[str, str], ...]:
     """Headings and texts: the classes, how far one gets who always answers the largest, and the reading's facts."""
     train, test = task.num_by_class
     names = [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..." for name in map(plain, task.classes)]
@@ -38,7 +39,7 @@ def image_facts(task: Task) -> tuple[tuple[str, str], ...]:
     share = f"always answering {names[test.index(most)]!r} would be right for {percent(most, sum(test))} of test images"
     facts = [("Classes", f"{', '.join(classes)} (training/test images)"), ("Largest", share)]
     if is_uneven(test):
-        facts.append(("Uneven", _UNEVEN))
+        facts.append(("Uneven", _UNEVEN + _WEIGHTS[protocol.class_weights]))
     return (*facts, *((_fit(heading), _fit(text)) for heading, text in task.reading.facts))
 
 

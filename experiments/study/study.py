@@ -15,6 +15,7 @@ from experiments.study.overrides import GIVEN, SEARCHED, read_overrides, recorde
 from experiments.study.search_space import Parameter, read_space
 from experiments.study.slug import slug
 from experiments.study.sweep_file import Section, read_mapping
+from experiments.tracking.sink import TrackerName
 from ledger.config import Protocol
 from ledger.errors import UserError, nearest
 from ledger.names import name_and_options, variant_parts
@@ -27,7 +28,7 @@ BUDGETS = ("smoke", "cpu", "night", "gpu")
 _SEEDS = ("final_seeds", "first_seed")
 _OF_BOTH = ("task", "group", "poses", "test_pose", "variants", "claims", "protocol", "ladder", "factor", *_SEEDS)
 """Keys of the file's top that a budget may have as well."""
-_TOP = ("name", *_OF_BOTH, "search", "wandb")
+_TOP = ("name", *_OF_BOTH, "search", "tracker", "wandb")
 """All of them, but for the budgets."""
 MAX_ARMS = 5000
 """Far more than anybody trains."""
@@ -126,6 +127,7 @@ class Study:
         ladder: smaller sizes of training at which the final runs are repeated.
         overrides: what was set on the command line, by dotted key: what it is `now`, and what it `was`.
         factor: what the studies differ in of which this is one, or that it stands for.
+        tracker: what shows runs; it changes none.
     """
 
     file: str
@@ -149,6 +151,7 @@ class Study:
     ladder: Ladder = field(default_factory=Ladder)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     factor: Factor = field(default_factory=Factor)
+    tracker: TrackerName = "wandb"
 
     def full_name(self, label: str) -> str:
         """The name of its folder in the ledger and of its group in W&B, on images of that label."""
@@ -282,7 +285,7 @@ def _override(study: Study, section: Section) -> Study:
         raise section.section("protocol").error("val_images", "0 leaves nothing to tune on")
     if "factor" in section.values:
         given["factor"] = read_factor(section.section("factor"), study.name, lambda part: read_protocol(protocol, part))
-    return replace(_with_fields(study, section.part(_SEEDS)), protocol=protocol, **given)
+    return replace(_with_fields(study, section.part((*_SEEDS, "tracker"))), protocol=protocol, **given)
 
 
 def read_protocol(base: Protocol, section: Section) -> Protocol:

@@ -309,6 +309,7 @@ class Sweep:
             "images": images_record(self.plan.task, self.plan.protocol),
             "overlap": dataclasses.asdict(self.plan.overlap) if self.plan.overlap else None,
             "wandb_project": study.wandb.project,
+            "tracker": study.tracker,
             "arms": [],
             "source": {
                 "file": from_here(study.file),

@@ -153,7 +153,7 @@ COMMANDS = {
         "--runs --study --entity --out",
     ),
     "variants": ("list models, backbones, policies, tasks and poses; with a NAME, its hyper-parameters", "name --json"),
-    "dashboard": ("open W&B's terminal dashboard on the ledger's runs", "--runs"),
+    "dashboard": ("open the dashboard of the newest study's tracker on the ledger's runs", "--runs"),
     "sync": ("upload the ledger's runs to W&B", "--runs"),
     "wandb-sweep": ("print the search of one variant as a W&B sweep file", f"{STUDY} --variant"),
 }

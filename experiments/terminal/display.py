@@ -265,14 +265,23 @@ def print_faults(console: Console, findings: Any) -> None:
         console.print(as_markup(line), style="yellow", highlight=False, soft_wrap=True)
 
 
-def print_tracking(console: Console, ledger: Ledger, mode: str, why: str, problem: str | None, unlogged: int) -> None:
-    """Where W&B's part is, and why there, and what went wrong with it."""
-    then = "`make dashboard` shows them, `make sync` uploads them"
-    where = {"online": ["online"], "offline": [f"offline in {ledger.root / 'wandb'}", then]}
+def print_tracking(
+    console: Console,
+    ledger: Ledger,
+    mode: str,
+    why: str,
+    problem: str | None,
+    unlogged: int,
+    tracker: str = "wandb",
+) -> None:
+    """Where the tracker's part is, and why there, and what went wrong with it."""
+    name = {"wandb": "W&B", "trackio": "trackio"}.get(tracker, "Tracked")
+    then = "`make dashboard` shows them" + (", `make sync` uploads them" if tracker == "wandb" else " in a browser")
+    where = {"online": ["online"], "offline": [f"offline in {ledger.root / tracker}", then]}
     first, *more = where.get(mode, ["none: tracking is disabled"])
-    print_place(console, "W&B runs", f"{first}{why and f', {why}'}", *more)
+    print_place(console, f"{name} runs", f"{first}{why and f', {why}'}", *more)
     if problem:
         console.print(as_markup(problem), style="yellow", highlight=False)
     if unlogged:
         then = "`make sync` uploads them" if mode == "online" else "the same command logs them"
-        console.print(f"W&B: runs not logged yet: {unlogged}; {then}.", style="yellow", highlight=False)
+        console.print(f"{name}: runs not logged yet: {unlogged}; {then}.", style="yellow", highlight=False)

@@ -1,7 +1,7 @@
-"""Runs in W&B while they train: what a process of its own shows, which may hang or die and nothing is lost.
+"""Runs in a tracker while they train: what a process of its own shows, which may hang or die and nothing is lost.
 
 It follows the marks that runs in progress leave in the ledger, and logs their rows: online to the server, else into
-offline files. When a run is committed, it is replayed whole, as every run is (replayer.py): offline in place of what is
+files. When a run is committed, it is replayed whole, as every run is (replayer.py): offline in place of what is
 here, online after what the server has by then. So that never both write of one run, this process has a file for each
 that it has open, and opens none that is not wanted: `wanted/<key>` is the replayer's, `open/<key>` this process's, and
 `shown/<key>` says that the server may have heard of the run.
@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from experiments.machine.parent_death import end_with_parent
-from experiments.tracking.replay import InProgress
+from experiments.tracking.sink import Shown, Sink, sink_of
 from ledger.ledger import Ledger
 from ledger.markers import Following
 
@@ -40,10 +40,11 @@ class Live:
     Args:
         environment: of the process: says where and as whom to log, and that all else goes into `scratch`.
         scratch: folder for what it writes besides runs.
+        tracker: name of the sink.
     """
 
-    def __init__(self, environment: Mapping[str, str], scratch: Path, *, online: bool) -> None:
-        self._environment, self._online = dict(environment), online
+    def __init__(self, environment: Mapping[str, str], scratch: Path, *, online: bool, tracker: str = "wandb") -> None:
+        self._environment, self._online, self._tracker = dict(environment), online, tracker
         self._folder = scratch / "live"
         self._wanted, self._open, self._shown = (self._folder / name for name in ("wanted", "open", "shown"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,12 +88,13 @@ class Live:
     def _kill(self) -> None:
         if self._process and self._lives():
             with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # with W&B's service
+                os.killpg(self._process.pid, signal.SIGKILL)  # with a service that it has started
 
     def _keep(self) -> None:
         """Start it, again and again. This thread lives as long as the replayer, so the process ends with that."""
         pause_s = RESTART_S
-        order = {"parent": os.getpid(), "folder": str(self._folder), "ledger": os.getcwd(), "online": self._online}
+        order = {"parent": os.getpid(), "folder": str(self._folder), "ledger": os.getcwd()}
+        order |= {"online": self._online, "tracker": self._tracker}
         while not self._is_over.is_set():
             with suppress(OSError):  # no room for a folder, or for a process: tried again as after its end
                 shutil.rmtree(self._open, ignore_errors=True)
@@ -115,10 +117,10 @@ class Live:
 class Screen:
     """What the process has open, by key, and since when it knows of each."""
 
-    def __init__(self, ledger: Path, folder: Path, *, online: bool) -> None:
-        self.ledger, self.online = Ledger(ledger, read_only=True), online
+    def __init__(self, ledger: Path, folder: Path, sink: Sink) -> None:
+        self.ledger, self.sink = Ledger(ledger, read_only=True), sink
         self.wanted, self.open, self.shown = (folder / name for name in ("wanted", "open", "shown"))
-        self.runs: dict[str, InProgress] = {}
+        self.runs: dict[str, Shown] = {}
         self.seen_s: dict[str, float] = {}
 
     def look(self) -> None:
@@ -143,15 +145,15 @@ class Screen:
             (self.open / key).unlink()
             return False
         (self.shown / key).touch()
-        self.runs[key] = InProgress(following, online=self.online)
+        self.runs[key] = self.sink.show(following)
         return True
 
 
-def serve(ledger: Path, folder: Path, *, online: bool) -> None:
-    """Show runs until the end. Whatever goes wrong ends the process at once, without W&B's own work at its end."""
+def serve(ledger: Path, folder: Path, tracker: str, *, online: bool) -> None:
+    """Show runs until the end. Whatever goes wrong ends the process at once, without the library's work at its end."""
     os.chdir(folder if online else ledger)  # what is online writes nothing into the ledger
-    screen = Screen(ledger, folder, online=online)
     try:
+        screen = Screen(ledger, folder, sink_of(tracker, {}, online=online))
         while True:
             screen.look()
             time.sleep(LOOK_S)
@@ -163,4 +165,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order = json.loads(sys.argv[1])
     end_with_parent(order["parent"], signal.SIGKILL)
-    serve(Path(order["ledger"]), Path(order["folder"]), online=order["online"])
+    serve(Path(order["ledger"]), Path(order["folder"]), order["tracker"], online=order["online"])

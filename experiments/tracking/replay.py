@@ -1,4 +1,4 @@
-"""A run of the ledger as a W&B run, and what W&B's client knows of its server. The only file that imports wandb.
+"""W&B as a sink (sink.py), and what W&B's client knows of its server. The only file that imports wandb.
 
 The working directory is the ledger: W&B writes the paths it is told into its files, and uploads some of those.
 """
@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.machine.parent_death import end_with_parent
-from experiments.tracking import wandb_record
+from experiments.tracking import logged_values
+from experiments.tracking.logged_values import Json
 from experiments.tracking.upload import Server
-from experiments.tracking.wandb_record import Json
-from ledger.ledger import Ledger
-from ledger.markers import Following, Job, Marker, write_marker
+from ledger.markers import Following, Job
 
 if TYPE_CHECKING:
     import wandb
@@ -73,7 +72,7 @@ class InProgress:
 
     def log(self, epochs: list[Json]) -> None:
         """Log what is new of the history so far."""
-        for row in wandb_record.history(epochs[self._num_rows :]):
+        for row in logged_values.history(epochs[self._num_rows :]):
             self._run.log(row, step=self._num_rows, commit=True)
             self._num_rows += 1
 
@@ -81,19 +80,21 @@ class InProgress:
         self._run.finish()
 
 
-def replay(job: Job, agent: Mapping[str, str]) -> Marker:
-    """Write W&B's offline files of one run, in place of any that are there, and its marker.
+class WandbFiles:
+    """W&B's offline files, and its server for runs in progress.
 
-    Raises UserError for a run that is not as it was committed.
+    agent: what an agent of a W&B sweep has said of the run that it started; else empty.
     """
-    key = job["key"]
-    Ledger(Path(), read_only=True).check(key)
-    (WANDB / "logged" / key).unlink(missing_ok=True)
-    _remove_leftovers(agent.get("WANDB_RUN_ID", key))
-    folder = _write(job, agent).name
-    marker = Marker(project=job["project"], group=job["group"], tags=job["tags"], folder=folder, uploaded=False)
-    write_marker(Path(), key, marker)
-    return marker
+
+    def __init__(self, agent: Mapping[str, str], *, online: bool) -> None:
+        self._agent, self._online = agent, online
+
+    def show(self, following: Following) -> InProgress:
+        return InProgress(following, online=self._online)
+
+    def write(self, job: Job) -> str:
+        _remove_leftovers(self._agent.get("WANDB_RUN_ID", job["key"]))
+        return _write(job, self._agent).name
 
 
 def replay_rest(job: Job, agent: Mapping[str, str], num_there: int, root: Path) -> Path:
@@ -107,13 +108,13 @@ def replay_rest(job: Job, agent: Mapping[str, str], num_there: int, root: Path) 
 def _write(job: Job, agent: Mapping[str, str], num_there: int = 0, root: str = ".") -> Path:
     key = job["key"]
     folder = Path("runs") / key
-    run, epochs, cost, robustness = wandb_record.read_files(folder)
+    run, epochs, cost, robustness = logged_values.read_files(folder)
     logged = _init(job, run, cost, agent, {"root_dir": root})
     written = Path(logged.dir).parent
     try:
         import wandb
 
-        summary = wandb_record.summary(run, cost) | _tables(run, robustness, folder, logged)
+        summary = logged_values.summary(run, cost) | _tables(run, robustness, folder, logged)
         for number, row in enumerate(_rows(run, epochs, robustness, folder, logged)):
             if number >= num_there:
                 logged.log(row, step=number)
@@ -121,7 +122,7 @@ def _write(job: Job, agent: Mapping[str, str], num_there: int = 0, root: str = "
                 summary |= {name: value for name, value in row.items() if isinstance(value, wandb.Image)}
         logged.summary.update(summary)
         if (folder / "weights.safetensors").exists():
-            weights = wandb.Artifact(f"weights-{key}", type="model", metadata=wandb_record.summary(run, cost))
+            weights = wandb.Artifact(f"weights-{key}", type="model", metadata=logged_values.summary(run, cost))
             # The ledger's file never changes, so W&B need not copy it.
             weights.add_file(str(folder / "weights.safetensors"), policy="immutable", skip_cache=True)
             logged.log_artifact(weights)
@@ -140,15 +141,15 @@ def _init(job: Job, run: Json, cost: Json, agent: Mapping[str, str], more: Mappi
     import wandb
 
     settings = wandb.Settings(
-        run_name=wandb_record.run_name(run),
+        run_name=logged_values.run_name(run),
         run_group=job["group"],
         run_job_type=run["config"]["stage"],
-        run_tags=wandb_record.tags(run, job["tags"]),
+        run_tags=logged_values.tags(run, job["tags"]),
         **{**SETTINGS, **more},
     )
     if not agent:  # otherwise the agent has named both
         settings.run_id, settings.project = job["key"], job["project"]
-    return wandb.init(settings=settings, config=wandb_record.config(run, cost))
+    return wandb.init(settings=settings, config=logged_values.config(run, cost))
 
 
 def _remove_leftovers(run_id: str) -> None:
@@ -165,7 +166,7 @@ def _tidied(written: Path, run: Json) -> Path:
     for scraps in ("logs", "tmp"):
         shutil.rmtree(written / scraps, ignore_errors=True)
     return written.rename(
-        written.with_name(f"offline-run-{wandb_record.file_name(run)}-{written.name.removeprefix('offline-')}")
+        written.with_name(f"offline-run-{logged_values.file_name(run)}-{written.name.removeprefix('offline-')}")
     )
 
 
@@ -178,20 +179,20 @@ def _rows(
     """
     import wandb
 
-    curves = list(wandb_record.curves(robustness))
-    axes = wandb_record.curve_axes(curves)
+    curves = list(logged_values.curves(robustness))
+    axes = logged_values.curve_axes(curves)
     for axis in dict.fromkeys(axes.values()):
         logged.define_metric(axis, hidden=True, summary="none")
     for name, axis in axes.items():
         logged.define_metric(name, step_metric=axis, summary="none")
     _define_metrics(logged)
 
-    at_end: dict[str, Any] = wandb_record.test_row(run)
+    at_end: dict[str, Any] = logged_values.test_row(run)
     if (picture := folder / "transformer.png").exists():
         at_end["transformer"] = wandb.Image(str(picture), caption="images before and after the transformer")
     if at_end and epochs:
         at_end = {"epoch": epochs[-1]["epoch"], **at_end}
-    yield from (row for row in [*wandb_record.history(epochs), at_end, *curves] if row)
+    yield from (row for row in [*logged_values.history(epochs), at_end, *curves] if row)
 
 
 def _define_metrics(logged: "wandb.Run") -> None:
@@ -207,10 +208,10 @@ def _tables(run: Json, robustness: Json, folder: Path, logged: "wandb.Run") -> d
 
     tables: dict[str, Any] = {
         name: wandb.Table([*table.columns], [*table.rows])
-        for name, table in wandb_record.tables(run, robustness).items()
+        for name, table in logged_values.tables(run, robustness).items()
     }
     classes, predictions = run["task"]["classes"], folder / "predictions.safetensors"
-    if predictions.exists() and len(classes) <= wandb_record.MAX_CONFUSION_CLASSES:
+    if predictions.exists() and len(classes) <= logged_values.MAX_CONFUSION_CLASSES:
         import safetensors.numpy
 
         arrays = safetensors.numpy.load_file(predictions)

@@ -1,4 +1,4 @@
-"""The tracker's process: has the runs that it is told of replayed, and uploads them."""
+"""The tracker's process: has the runs that it is told of written to its sink, and uploads those of W&B."""
 
 import contextlib
 import fcntl
@@ -18,10 +18,12 @@ from typing import Any, NoReturn
 
 from experiments.machine.parent_death import end_with_parent
 from experiments.tracking.live import Live
-from experiments.tracking.replay import WANDB, find_server, replay, replay_rest
+from experiments.tracking.replay import WANDB, find_server, replay_rest
 from experiments.tracking.settings import at_home, upload_environment
+from experiments.tracking.sink import Sink, sink_of
 from experiments.tracking.tracker import offline_env, slow_s
 from experiments.tracking.upload import PLACES, Upload
+from ledger.ledger import Ledger
 from ledger.markers import Job, Marker, job_of, read_marker, write_marker
 
 UPLOAD_BATCH = 20
@@ -51,14 +53,15 @@ def serve(order: dict[str, Any]) -> None:
 
 
 class Replayer:
-    """Writes W&B's files of runs, and uploads them.
+    """Writes runs to the sink, and uploads what W&B's files hold of them.
 
-    jobs: runs to write; None after the last. waiting: runs that are written and not uploaded. live: shows runs while
-    they train. begun: those of them that wait, of which the server may have something. is_proven: an upload has worked.
+    tracker: the sink's name, which is that of its folder in the ledger. jobs: runs to write; None after the last.
+    waiting: runs that are written and not uploaded. live: shows runs while they train. begun: those of them that wait,
+    of which the server may have something. is_proven: an upload has worked.
     """
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self.order = order
+        self.order, self.tracker = order, str(order["tracker"])
         self.account, self.agent = _take_environment(order["online"])
         os.chdir(order["ledger"])
         self.scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -75,7 +78,8 @@ class Replayer:
         self.is_last = threading.Event()
         online = self.account | dict.fromkeys(PLACES, self.scratch.name)
         offline = os.environ | offline_env(self.scratch.name)
-        self.live = Live(online if order["online"] else offline, Path(self.scratch.name), online=order["online"])
+        environment = online if order["online"] else offline
+        self.live = Live(environment, Path(self.scratch.name), online=order["online"], tracker=self.tracker)
         self.upload: Upload | None = None
         self.waiting: dict[str, Marker] = {}
         self.begun: set[str] = set()
@@ -110,7 +114,7 @@ class Replayer:
 
     def connect(self) -> None:
         """Find the server, if runs are to be uploaded; from here on the environment is that of offline runs."""
-        (WANDB / "logged").mkdir(parents=True, exist_ok=True)
+        Path(self.tracker, "logged").mkdir(parents=True, exist_ok=True)
         if self.order["online"]:
             try:
                 server = find_server(self.account, self.scratch.name, self.patience_s)
@@ -119,6 +123,7 @@ class Replayer:
             except Exception as fault:  # the files are written all the same
                 self.report(f"{_KEPT}: W&B's settings cannot be read: {type(fault).__name__}: {fault}")
         os.environ.update(offline_env(self.scratch.name) | self.agent)
+        self.sink = sink_of(self.tracker, self.agent, online=False)
 
     def patience_s(self) -> float:
         """For how long the server may be silent now."""
@@ -146,9 +151,10 @@ class Replayer:
         if self.live.let_go(job["key"]) and self.upload:
             self.begun.add(job["key"])
         try:
-            with _lock():
-                if read_marker(Path(), job["key"]) is None or (job["again"] and (self.upload or self.agent)):
-                    self.waiting[job["key"]] = replay(job, self.agent)
+            with _lock(self.tracker):
+                is_there = read_marker(Path(), job["key"], self.tracker) is not None
+                if not is_there or (job["again"] and (self.upload or self.agent)):
+                    self.waiting[job["key"]] = written(job, self.sink, self.tracker)
         except Exception as fault:
             self.report(f"run {job['key']} was not logged: {type(fault).__name__}: {fault}")
 
@@ -159,7 +165,7 @@ class Replayer:
             if more_to_come and (self.hurries or gathers):
                 return
             keys = list(itertools.islice(self.waiting, UPLOAD_BATCH if self.is_proven else 1))
-            with _lock():
+            with _lock(self.tracker):
                 fresh = [key for key in keys if not (self.is_proven and key in self.begun)]
                 error = self.send(self.upload, fresh)
                 left = [key for key in keys if key in self.waiting]
@@ -215,6 +221,17 @@ class Replayer:
         return self.agent.get("WANDB_RUN_ID", key)
 
 
+def written(job: Job, sink: Sink, tracker: str) -> Marker:
+    """Have a run written whole, and then its marker. Raises UserError for a run that is not as it was committed."""
+    key = job["key"]
+    Ledger(Path(), read_only=True).check(key)
+    Path(tracker, "logged", key).unlink(missing_ok=True)
+    place = sink.write(job)
+    marker = Marker(project=job["project"], group=job["group"], tags=job["tags"], folder=place, uploaded=False)
+    write_marker(Path(), key, marker, tracker)
+    return marker
+
+
 def _take_environment(online: bool) -> tuple[dict[str, str], dict[str, str]]:
     """Settings of the account, and what an agent of a sweep has said; no variable of W&B's is left after it."""
     account = upload_environment(os.environ) if online else {}
@@ -228,9 +245,9 @@ def _take_environment(online: bool) -> tuple[dict[str, str], dict[str, str]]:
 
 
 @contextlib.contextmanager
-def _lock() -> Iterator[None]:
+def _lock(tracker: str) -> Iterator[None]:
     """Keeps two trackers of one ledger from writing at once."""
-    with open(WANDB / "lock", "wb") as file:
+    with open(Path(tracker, "lock"), "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed, also by a kill
         yield
 

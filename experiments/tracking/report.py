@@ -13,7 +13,7 @@ import wandb_workspaces.reports.v2 as reports
 import wandb_workspaces.workspaces as workspaces
 from wandb_workspaces import expr
 
-from experiments.tracking import wandb_record
+from experiments.tracking import logged_values
 from ledger.files import write_atomically
 
 MAX_TITLE = 128
@@ -92,10 +92,10 @@ def logged_names(ledger: Path, keys: Iterable[str]) -> frozenset[str]:
     names: set[str] = set()
     for key in keys:
         folder = ledger / "runs" / key
-        run, epochs, cost, robustness = wandb_record.read_files(folder)
-        rows = [*wandb_record.history(epochs), *wandb_record.curves(robustness)]
+        run, epochs, cost, robustness = logged_values.read_files(folder)
+        rows = [*logged_values.history(epochs), *logged_values.curves(robustness)]
         names.update(name for row in rows for name in row)
-        names.update(wandb_record.summary(run, cost), wandb_record.tables(run, robustness))
+        names.update(logged_values.summary(run, cost), logged_values.tables(run, robustness))
         if (folder / "transformer.png").exists():
             names.add("transformer")
     return frozenset(names)

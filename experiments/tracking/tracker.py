@@ -1,10 +1,10 @@
-"""W&B: the runs of the ledger, replayed to it.
+"""Trackers: the runs of the ledger, replayed to W&B or another one (sink.py).
 
-A run never talks to W&B. When it is committed, one other process (replayer.py) replays it from the ledger's files, so
-that no fault of W&B can fail, slow or change a run, and every run of the ledger is one W&B run, whose id is its key. A
-replay first writes W&B's offline files into `<ledger>/wandb/offline-run-*/`, which needs no account and no network.
-Online, `wandb sync` then uploads them; where that fails they stay, and `sync` uploads them later. While a run trains, a
-third process (live.py) shows its rows; what came of that does not matter to the replay.
+A run never talks to a tracker. When it is committed, one other process (replayer.py) replays it from the ledger's
+files, so that no fault of a tracker can fail, slow or change a run, and every run of the ledger is one run there, whose
+id is its key. A replay to W&B first writes W&B's offline files into `<ledger>/wandb/offline-run-*/`, which needs no
+account and no network. Online, `wandb sync` then uploads them; where that fails they stay, and `sync` uploads them
+later. While a run trains, a third process (live.py) shows its rows; what came of that does not matter to the replay.
 """
 
 import collections
@@ -14,16 +14,15 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NoReturn, Self, cast
+from typing import IO, Any, Self, cast
 
 from experiments.tracking.settings import MODES, Mode, at_home, client_mode, file_settings
 from ledger.errors import UserError, nearest
-from ledger.markers import Following, Job, is_uploaded, not_uploaded, read_marker
+from ledger.markers import Following, Job, Marker, is_uploaded, not_uploaded, read_marker
 
 TRACKING_WAIT_S = 60.0
 """How long a command that is done waits for the next of its runs to be logged, while W&B's server answers."""
@@ -107,16 +106,17 @@ def _logged_in() -> bool:
 
 
 class Tracker:
-    """Replays runs to W&B as they are committed, in a process of its own; a context manager.
+    """Replays runs to a tracker as they are committed, in a process of its own; a context manager.
 
-    Nothing here raises for a fault of W&B, and `log` returns at once. The process starts with the first run that
-    needs it and ends with this one, however that ends; what it had not logged is logged by the next tracker.
+    Nothing here raises for a fault of the tracker, and `log` returns at once. The process starts with the first run
+    that needs it and ends with this one, however that ends; what it had not logged is logged by the next tracker.
 
     Args:
         ledger: folder of the finished runs.
-        project: W&B project.
-        group: W&B group; the study's name.
-        mode: as `find_mode` returns it.
+        project: the tracker's project.
+        group: of its runs; the study's name.
+        mode: as `find_mode` returns it; other trackers than W&B are offline.
+        tracker: name of the sink.
         tags: of each run, besides its task, pose, model, policy and status.
         keys: runs to log at the start if they are in the ledger and were not logged before.
 
@@ -134,8 +134,11 @@ class Tracker:
         keys: Iterable[str] = (),
         stall_s: float = STALL_S,
         hurry_s: float = HURRY_S,
+        tracker: str = "wandb",
     ) -> None:
-        self.ledger, self.mode = ledger, mode
+        self.ledger, self.mode, self._tracker = ledger, mode, tracker
+        # A run that a W&B agent started belongs to the agent's sweep, whatever was logged before, and has another id.
+        self._is_agents = tracker == "wandb" and bool(os.environ.get("WANDB_SWEEP_ID"))
         self._project, self._group, self._tags, self._keys = project, group, list(tags), list(keys)
         self._limits = {"stall_s": stall_s, "patience_s": PATIENCE_S, "hurry_s": hurry_s}
         self._given: dict[str, None] = {}  # keys, in order
@@ -160,20 +163,20 @@ class Tracker:
         run: what is known of its run.json before it begins, its key among it.
         """
         key = run["key"]
-        is_agents = bool(os.environ.get("WANDB_SWEEP_ID"))  # whose run has another id
-        if self.mode != "disabled" and not (self._closed or is_agents or read_marker(self.ledger, key)):
+        if self.mode != "disabled" and not (self._closed or self._is_agents or self._marker(key)):
             self._tell(Following(**self._job(key), run=dict(run)))
 
     def log(self, key: str) -> None:
         """Have the run logged that is in the ledger under `key`; once, however often it is asked for."""
-        # A run that a W&B agent started belongs to the agent's sweep, whatever was logged before.
-        again = bool(os.environ.get("WANDB_SWEEP_ID"))
-        if self.mode != "disabled" and (again or read_marker(self.ledger, key) is None):
-            self._put(self._job(key, again=again))
+        if self.mode != "disabled" and (self._is_agents or self._marker(key) is None):
+            self._put(self._job(key, again=self._is_agents))
 
     def tick(self) -> None:
         """To be called now and then: hands on what the process could not take at once."""
         self._send()
+
+    def _marker(self, key: str) -> Marker | None:
+        return read_marker(self.ledger, key, self._tracker)
 
     def _job(self, key: str, *, again: bool = False) -> Job:
         return Job(key=key, project=self._project, group=self._group, tags=self._tags, again=again)
@@ -215,8 +218,8 @@ class Tracker:
                     num_missing, moved = now_missing, now
 
     def _num_missing(self) -> int:
-        logged = is_uploaded if self.mode == "online" else read_marker
-        return sum(not logged(self.ledger, key) for key in self._given)
+        is_online = self.mode == "online"
+        return sum(not (is_uploaded(self.ledger, key) if is_online else self._marker(key)) for key in self._given)
 
     @property
     def problem(self) -> str | None:
@@ -238,7 +241,8 @@ class Tracker:
         self._send()
 
     def _start(self) -> None:
-        order = {"ledger": str(self.ledger.resolve()), "online": self.mode == "online", "parent": os.getpid()}
+        order = {"ledger": str(self.ledger.resolve()), "parent": os.getpid()}
+        order |= {"online": self.mode == "online", "tracker": self._tracker}
         try:
             self._process = subprocess.Popen(
                 [*_PYTHON, "experiments.tracking.replayer", json.dumps(order | self._limits)],
@@ -326,24 +330,6 @@ def sync(ledger: Path, say: Callable[[str], None]) -> int:
         raise UserError(f"W&B: {tracker.problem or 'the upload stopped'} ({num} of {len(jobs)} runs uploaded)")
     say(f"W&B: {num} runs uploaded")
     return num
-
-
-def dashboard(ledger: Path) -> NoReturn:
-    """Become `wandb leet`, the terminal dashboard, on the ledger's runs.
-
-    Raises UserError if none was logged yet, and without a terminal.
-    """
-    folder = ledger / "wandb"
-    if not any(folder.glob("offline-run-*/*.wandb")):
-        raise UserError(f"{folder}: no runs to show yet; a sweep or a run writes them")
-    if not (os.isatty(0) and os.isatty(1)):
-        raise UserError("the dashboard needs a terminal; docs/wandb.md says how to print one run instead")
-    folder = folder.absolute()
-    command = [sys.executable, "-P", "-m", "wandb", "leet", str(folder)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    environment |= offline_env(str(folder)) | {"WANDB_DIR": tempfile.gettempdir()}  # for its log, named for the user
-    os.chdir(folder)  # where no settings file is that W&B would complain about
-    os.execve(command[0], command, environment)
 
 
 def slow_s(ledger: Path, keys: Iterable[str]) -> float:

@@ -123,7 +123,7 @@ def test_a_transformer_that_never_looked_decides_nothing(tmp_path: Path) -> None
     assert study_of(tmp_path / "w", arms).claims[0].decision == "worse"
     findings = study_of(tmp_path / "i", arms, verdict="idle")
     assert findings.claims[0].decision == "idle"
-    said = "(a spatial transformer) is untested (the transformer of stn_affine did not learn to look)"
+    said = "(a spatial transformer) is untested (the transformer of stn_affine did not learn to look: in every run "
     assert said in headline(findings)
     assert answer(findings)[0].startswith("Whether looking pays is untested: stn_affine did not learn to look.")
     page = report_html(findings, [])

@@ -173,9 +173,9 @@ MUTATIONS = (
         "tests/analysis/test_records.py::test_two_protocols_do_not_mix",
     ),
     Mutation(
-        "a run is logged to W&B again",
+        "a run is logged again",
         "experiments/tracking/tracker.py",
-        "(again or read_marker(self.ledger, key) is None)",
+        "(self._is_agents or self._marker(key) is None)",
         "True",
         "tests/experiments/tracking/test_tracking.py::test_logged_runs_start_no_process",
     ),

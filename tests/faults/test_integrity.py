@@ -16,7 +16,8 @@ from analysis.evaluations import read_histories, read_maps, read_predictions, re
 from analysis.records import read_study
 from experiments.sweep.sweep import check_same_task
 from experiments.terminal.cli import main
-from experiments.tracking import replay
+from experiments.tracking.replayer import written
+from experiments.tracking.sink import sink_of
 from ledger.audit import audit
 from ledger.checksums import SUMS
 from ledger.config import RESULT_FORMAT, canonical
@@ -185,7 +186,7 @@ def test_no_damaged_run_goes_to_a_tracker(root: Path, name: str, damage: str, mo
     path.write_bytes(path.read_bytes()[:-1]) if damage == "torn" else path.unlink()
     job = Job(key=path.parent.name, project="p", group="g", tags=[], again=False)
     with pytest.raises(UserError, match=rf"^runs/{job['key']}/{name}: "):
-        replay.replay(job, {})
+        written(job, sink_of("wandb", {}, online=False), "wandb")
     assert not (root / "wandb").exists()
 
 

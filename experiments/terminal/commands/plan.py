@@ -112,7 +112,7 @@ def show_images(console: Console, task: Task, protocol: Protocol) -> None:
         f"{protocol.train_images:,} training, {protocol.val_images:,} validation, "
         f"{protocol.test_images:,} test images; {len(task.classes)} classes; {protocol.image_px} px"
     )
-    about = [(heading, text, "") for heading, text in image_facts(task)]
+    about = [(heading, text, "") for heading, text in image_facts(task, protocol)]
     about += [("Warning", text, "yellow") for text in image_warnings(task, protocol)]
     for heading, text, colour in about:
         console.print(f"[bold]{as_markup(heading):6}[/] {as_markup(text)}", style=colour, highlight=False)

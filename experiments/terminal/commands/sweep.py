@@ -17,11 +17,13 @@ from experiments.sweep.estimate import Estimate, estimate, runs_left
 from experiments.sweep.executors import Place, Workers
 from experiments.sweep.stale import CHOICES, remove_stale
 from experiments.sweep.sweep import Sweep, check_same_device, check_same_task, remove_failed
+from experiments.terminal.commands.contact_sheets import write_contact_sheet
 from experiments.terminal.commands.options import count_workers, find_study, place_of, plan_studies
 from experiments.terminal.commands.plan import show_plan
 from experiments.terminal.commands.tables import renew_report, write_and_show_tables
 from experiments.terminal.display import SweepProgress, print_place, print_tracking, say_to
-from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker, find_mode
+from experiments.tracking.sink import find_place
+from experiments.tracking.tracker import TRACKING_WAIT_S, Tracker
 from ledger.errors import STATUS_INCOMPLETE, UserError, nearest, remedy
 from ledger.ledger import Ledger
 from ledger.wording import count
@@ -92,7 +94,7 @@ def carry_out_study(
     reports: where tables go; None for runs that only choose what another study does: nothing is written or shown.
     rates: training images/s of each arm in one worker, where they are known.
     """
-    mode, why = find_mode(plan.study.wandb.mode)
+    mode, why = find_place(plan.study.tracker, plan.study.wandb.mode)
     ledger = Ledger(runs)
     if reports is not None:
         check_reports(reports)
@@ -125,6 +127,7 @@ def carry_out_study(
         mode=mode,
         tags=[f"budget {plan.study.budget}"],
         keys=under_way.finished(),
+        tracker=plan.study.tracker,
     ) as tracker:
         if expected.left_s > 0:
             make_missing_runs(under_way, expected, tracker, console, place, workers)
@@ -132,16 +135,25 @@ def carry_out_study(
             under_way.write_manifest()
         findings = find_study(ledger, plan.name)
         if reports is not None:
+            draw_images(plan, findings, reports)
             write_and_show_tables(findings, reports, console, report=True)
         unlogged = tracker.close(TRACKING_WAIT_S)
     if reports is None:
         return findings
-    print_tracking(console, ledger, mode, why, tracker.problem, unlogged)
+    print_tracking(console, ledger, mode, why, tracker.problem, unlogged, plan.study.tracker)
     statuses = Counter(ledger.read(key)["status"] for key in under_way.finished())
     for status, hint in HINTS.items():
         if num := statuses[status]:
             print_place(console, status.capitalize(), f"{count(num, 'run')}{'' if plan.study.asked else hint}")
     return findings
+
+
+def draw_images(plan: Plan, findings: "Findings", reports: Path) -> None:
+    """The contact sheet; that it could not be drawn is a note."""
+    try:
+        write_contact_sheet(plan.study, plan.task, plan.arms, reports)
+    except (UserError, OSError, ValueError) as error:  # files of a folder may be gone that the cache still has
+        findings.notes.append(f"contact sheet: could not be drawn ({error})")
 
 
 def check_reports(reports: Path) -> None:

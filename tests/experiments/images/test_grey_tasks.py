@@ -33,7 +33,7 @@ from experiments.runs.trained import Trained, load_trained
 from experiments.runs.training import augment, draws
 from experiments.study.shown import image_facts
 from experiments.terminal.cli import main
-from ledger.config import RunConfig, run_key
+from ledger.config import Protocol, RunConfig, run_key
 from ledger.ledger import Ledger
 from tests.support.image_folders import CLASSES, load, pixels_of, save
 from tests.support.networks import NETWORKS, build, some_batch
@@ -62,7 +62,7 @@ def test_a_folder_of_grey_images_has_one_channel(tmp_path):
     for i in (1, 2):
         assert np.array_equal(task.train.pixels_NHWC[i, ..., 0], grey_of(i))
     assert task.record()["channels"] == 1
-    assert ("Channels", "one, since all images are grey") in image_facts(task)
+    assert ("Channels", "one, since all images are grey") in image_facts(task, Protocol())
     again = load(tmp_path / "images", tmp_path / "cache")
     assert (again.content_hash, again.num_channels) == (task.content_hash, 1)
 
@@ -84,7 +84,7 @@ def test_one_image_in_colour_keeps_all_in_rgb(part, tmp_path):
     assert task.num_channels == 3
     assert "channels" not in task.record()
     assert np.array_equal(task.train.pixels_NHWC[0], np.dstack([grey_of(0)] * 3))
-    assert "Channels" not in dict(image_facts(task))
+    assert "Channels" not in dict(image_facts(task, Protocol()))
 
 
 def test_the_hash_differs_from_that_of_three_equal_channels(tmp_path):

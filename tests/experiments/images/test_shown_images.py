@@ -35,7 +35,7 @@ def task(classes: Sequence[str], train: Sequence[int], test: Sequence[int], read
 
 
 def test_the_classes_and_what_the_largest_alone_scores() -> None:
-    assert image_facts(task(["healthy", "ill"], [388, 12], [97, 3])) == (
+    assert image_facts(task(["healthy", "ill"], [388, 12], [97, 3]), Protocol()) == (
         ("Classes", "healthy 388/97, ill 12/3 (training/test images)"),
         ("Largest", "always answering 'healthy' would be right for 97.0 % of test images"),
         (
@@ -44,18 +44,20 @@ def test_the_classes_and_what_the_largest_alone_scores() -> None:
             "has all classes count the same in training",
         ),
     )
-    assert "Uneven" not in dict(image_facts(task(["healthy", "ill"], [388, 12], [14, 10])))
+    assert "Uneven" not in dict(image_facts(task(["healthy", "ill"], [388, 12], [14, 10]), Protocol()))
+    said = dict(image_facts(task(["healthy", "ill"], [388, 12], [97, 3]), Protocol(class_weights="balanced")))["Uneven"]
+    assert said.endswith("accuracy; in training all classes count the same (class_weights: balanced)")
 
 
 def test_of_many_classes_the_first_and_the_last_are_named() -> None:
     names = [f"c{i:02}" for i in range(50)]
-    classes, _ = image_facts(task([*names, "n" * 250], [1000] * 51, [2] * 51))
+    classes, _ = image_facts(task([*names, "n" * 250], [1000] * 51, [2] * 51), Protocol())
     first = "c00 1,000/2, c01 1,000/2, c02 1,000/2, c03 1,000/2, ..., c48 1,000/2, c49 1,000/2, "
     assert classes[1] == f"{first}{'n' * 29}... 1,000/2 (training/test images)"
 
 
 def test_a_class_that_the_test_part_lacks_is_one_of_none() -> None:
-    classes, largest, _ = image_facts(task(["a", "b", "c"], [3, 4, 5], [1, 2, 0]))
+    classes, largest, _ = image_facts(task(["a", "b", "c"], [3, 4, 5], [1, 2, 0]), Protocol())
     assert classes[1].startswith("a 3/1, b 4/2, c 5/0 ") and "'b' would be right for 66.7 %" in largest[1]
 
 

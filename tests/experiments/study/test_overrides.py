@@ -69,6 +69,7 @@ LIKE: dict[str, tuple[tuple[str, ...], Any, Any]] = {
     "poses=[R, upright]": (("poses",), ["R", "upright"], None),
     "final_seeds=9": (("final_seeds",), 9, 2),
     "claims.margin=0.02": (("claims", "margin"), 0.02, 0.01),
+    "tracker=trackio": (("tracker",), "trackio", "wandb"),
     "wandb.mode=disabled": (("wandb", "mode"), "disabled", "auto"),
     "name=other": (("name",), "other", "tiny"),
 }  # fmt: skip

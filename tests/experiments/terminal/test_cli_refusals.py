@@ -142,6 +142,7 @@ SWEEP_FILES: dict[str, tuple[list[str | int], Any, str]] = {
         [*TINY["variants"], {"variant": "cnn_recipe@lenet", "baseline": "cnn"}],
         "cnn_recipe@lenet on images of 32 px: cnn_recipe takes parts of the backbone cnn away, and this is another one",
     ),
+    "tracker": (["tracker"], "trackoi", r"sweep\.yaml: tracker: 'trackoi' is unknown; did you mean 'trackio'\?"),
     "not logged in": (["wandb", "mode"], "online", r"not logged in to W&B: .+"),
 }
 

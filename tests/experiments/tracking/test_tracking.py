@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from experiments.tracking.tracker import Tracker, dashboard, resolve_mode, sync
+from experiments.tracking.dashboard import dashboard
+from experiments.tracking.tracker import Tracker, resolve_mode, sync
 from ledger.errors import UserError
 from ledger.markers import read_marker
 from tests.support.project import ROOT

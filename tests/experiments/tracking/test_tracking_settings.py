@@ -14,7 +14,7 @@ from rich.console import Console
 
 from experiments.terminal.commands.wandb_report import save
 from experiments.terminal.display import print_tracking
-from experiments.tracking import report, wandb_record
+from experiments.tracking import logged_values, report
 from experiments.tracking.settings import client_mode, upload_environment
 from experiments.tracking.tracker import Tracker, find_mode, resolve_mode, sync
 from ledger.errors import UserError
@@ -332,7 +332,7 @@ def test_each_policy_of_several_has_its_tag_and_its_place_in_the_configuration()
         "task": task,
         "protocol_hash": "1a2b3c4d",
     }
-    assert wandb_record.tags(run, []) == (
+    assert logged_values.tags(run, []) == (
         "Pets",
         "cnn",
         "pose upright",
@@ -340,7 +340,7 @@ def test_each_policy_of_several_has_its_tag_and_its_place_in_the_configuration()
         "policy affine",
         "completed",
     )
-    found = wandb_record.config(run, {})
+    found = logged_values.config(run, {})
     assert found["rung"] == "5,000 x 3"
     assert found["names"] == {"model": "cnn", "backbone": "lenet", "policy": "flip_crop+affine"}
     assert found["policy"] == {"flip_crop": {"padding_px": 2.0}, "affine": {"max_deg": 5.0, "max_shift": 0.1}}

@@ -179,7 +179,7 @@ import json, sys
 from experiments.tracking import replayer
 from ledger.markers import write_marker
 
-def replayed(job, agent, num_there=0):
+def replayed(job, *_):
     marker = dict(project="p", group="g", tags=[], folder=f"offline-run-1-{job['key']}", uploaded=False)
     write_marker(replayer.Path(), job["key"], marker)
     return marker
@@ -198,14 +198,14 @@ def find(*_):
     if not sys.argv[2]:
         raise AttributeError("'Settings' object has no attribute 'base_url'")
 
-replayer.replay, replayer.Upload, replayer.find_server = replayed, Upload, find
+replayer.written, replayer.Upload, replayer.find_server = replayed, Upload, find
 replayer.serve(json.loads(sys.argv[1]))
 """
 
 
 def serve(ledger: Path, tries: str, patience_s: float = 0.2, hurry_s: float = 0.2) -> tuple[str, float]:
     """Have two runs uploaded; tries: 1 where an upload works, 0 where nobody is there. What was reported, seconds."""
-    order = {"ledger": str(ledger), "online": True, "parent": 0, "stall_s": 60.0}
+    order = {"ledger": str(ledger), "online": True, "tracker": "wandb", "parent": 0, "stall_s": 60.0}
     jobs: list[Any] = [{"key": key, "project": "p", "group": "g", "tags": [], "again": True} for key in ("k1", "k2")]
     lines = "".join(json.dumps(job) + "\n" for job in [*jobs, None])
     limits = {"patience_s": patience_s, "hurry_s": hurry_s}

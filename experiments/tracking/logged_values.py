@@ -1,4 +1,4 @@
-"""What W&B is told of a run of the ledger, as plain values. docs/wandb.md lists the names; a slash makes a section."""
+"""What a tracker is told of a run, as plain values. docs/wandb.md lists the names; a slash makes a section."""
 
 import json
 import re
