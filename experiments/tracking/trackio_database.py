@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trackio.sqlite_storage import SQLiteStorage
 
 TRACKIO = Path("trackio")
-_ELSEWHERE = ("TRACKIO_", "SPACE_", "SYSTEM", "HF_TOKEN")
+_ELSEWHERE = ("TRACKIO_", "SPACE_", "HF_TOKEN")
 """How variables begin that have trackio write to a server, or ask one who the user is."""
 
 
@@ -92,5 +92,5 @@ class Rows:
 
 def local_environment(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
     """The environment, in which trackio reads and writes in that folder alone, and asks nobody anything."""
-    kept = {name: value for name, value in environment.items() if not name.startswith(_ELSEWHERE)}
+    kept = {name: value for name, value in environment.items() if not name.startswith(_ELSEWHERE) and name != "SYSTEM"}
     return kept | {"TRACKIO_DIR": str(folder), "TRACKIO_STORAGE_MODE": "sqlite", "HF_HUB_OFFLINE": "1"}

@@ -28,7 +28,10 @@ NOT_RUN = {
     "docs/ledger.md": {".venv/bin/stn-bench merge": "it needs the ledgers of two machines"},
     "docs/probe.md": {"make probe": "ten minutes"},
     "docs/results.md": {".venv/bin/stn-bench merge docs/results": "hours"},
-    "docs/wandb.md": {"make sync": "needs a W&B account"},
+    "docs/wandb.md": {
+        "make sync": "needs a W&B account",
+        ".venv/bin/python -m pip install -e '.[trackio]'": "changes what is installed",
+    },
 }
 """The beginnings of blocks that no test runs. A new one is a decision: can a small form of it not be run?"""
 
