@@ -227,7 +227,11 @@ class Audit(Checked):
             again = "make sync" if tracker == "wandb" else "make sweep"
             self._note(entry, f"is damaged; the next `{again}` logs the run again")
         elif not marker["uploaded"] and not (self.root / tracker / marker["folder"]).exists():
-            todo = "`make sync` uploads from the ledger" if tracker == "wandb" else "without it the run is logged again"
+            todo = (
+                "`make sync` uploads from the ledger"
+                if tracker == "wandb"
+                else f"delete {entry}; `make sweep` logs the run"
+            )
             self._note(entry, f"points to a {'folder' if tracker == 'wandb' else 'file'} that is gone; {todo}")
 
     def _check_top(self) -> None:

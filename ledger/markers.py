@@ -72,16 +72,20 @@ def not_uploaded(ledger: Path) -> list[Job]:
 
     Raises UserError for a study that was damaged.
     """
-    of_study: dict[str, Job] = {}
+    of_study, elsewhere = dict[str, Job](), set[str]()
     reader = Ledger(ledger, read_only=True)
     for study in map(reader.read_study, sorted(reader.studies())):
+        keys = [key for arm in study["arms"] for key in keys_of(arm)]
         if study.get("tracker", "wandb") != "wandb":
+            elsewhere.update(keys)
             continue
         project, group, tags = study["wandb_project"], study["study"], [f"budget {study['budget']}"]
-        for key in [key for arm in study["arms"] for key in keys_of(arm)]:
+        for key in keys:
             of_study[key] = Job(key=key, project=project, group=group, tags=tags, again=True)
     jobs = []
     for key in sorted(path.parent.name for path in ledger.glob("runs/*/run.json")):
+        if key in elsewhere and key not in of_study:  # also where an earlier sweep logged it to W&B
+            continue
         if marker := read_marker(ledger, key):
             if not marker["uploaded"]:
                 jobs.append(job_of(key, marker))

@@ -28,11 +28,15 @@ def sheet_bytes(out: Path | None) -> bytes:
 
 
 def shown_sheet(out: Path | None) -> Sheet | None:
-    """The sheet in the folder of a report; None without one, or where it is no picture."""
+    """The sheet in the folder of a report; None without one, or where it is no whole picture."""
     data = sheet_bytes(out)
     try:
         picture = Image.open(io.BytesIO(data)).convert("RGB")
-    except OSError:
+    except (
+        OSError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ):  # as Pillow says it of damaged chunks, and of huge ones
         return None
     size_px, kind = picture.size, "png"
     while len(data) > MAX_BYTES and min(picture.size) > 1:

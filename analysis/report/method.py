@@ -125,7 +125,10 @@ def _phrase(arm: Arm, same: str) -> str:
     if not parts.policies:
         return text
     if same:
-        return f"{text}, shown the same changed images as {same}"
+        strength = (
+            ", as strongly as its own tuning chose" if any(key.startswith("policy.") for key in arm.space) else ""
+        )
+        return f"{text}, shown images that are changed in the same way as for {same}{strength}"
     shown = "; then ".join(map(one_line, arm.policy_words))
     return f"{text}, shown changed images in training{f': {shown}' if shown else ''}"
 

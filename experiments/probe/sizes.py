@@ -127,8 +127,8 @@ def with_rungs(plan: Plan, epochs: Sequence[int]) -> Plan:
 def with_sizes(plan: Plan, train_images: int, epochs: int) -> Plan:
     """The plan with so many training images and epochs, a quarter of these as a rung, and as much evaluation as pays.
 
-    Four test images for each training image, since those cost a third of a training step, once; robustness only where
-    it takes at most a fifth of the training's time, in every arm.
+    Four test images for each training image, since those cost mostly less than a training step, and once; robustness
+    only where it takes at most a fifth of the training's time, in every arm.
     """
     test_images = min(plan.protocol.test_images, 4 * train_images)
     protocol = replace(plan.protocol, train_images=train_images, test_images=test_images, epochs=epochs)

@@ -46,10 +46,12 @@ _SEED = 0
 _FRAME = (225, 105, 0)
 
 
-def contact_sheet(study: Study, task: Task, arms: Sequence[ArmPlan]) -> tuple[Image.Image, list[str]]:
+def contact_sheet(
+    study: Study, task: Task, arms: Sequence[ArmPlan], *, whole_files: bool
+) -> tuple[Image.Image, list[str]]:
     """Some training images of each class, and what is not shown of classes and rows, in sentences.
 
-    arms: of the study.
+    arms: of the study. whole_files: also shows the pictures as they lie in a folder, with what networks do not see.
     """
     image_px, combinations = study.protocol.image_px, list(_combinations(arms))
     cell = cell_px(max(posed_px(pose, image_px) for _, pose, _ in combinations))
@@ -63,7 +65,7 @@ def contact_sheet(study: Study, task: Task, arms: Sequence[ArmPlan]) -> tuple[Im
         rows += [] if is_plain else [Row(_caption(arms, arm, pose, policy), pictures)]
     size_text = f"{image_px} x {image_px} px{_fit_text(study.protocol.fit, task)}"
     rows.insert(0, Row(f"{'as networks see them' if is_seen else 'before any pose'}: {size_text}", list(raw_NHWC)))
-    if task.name == "folder":
+    if whole_files and task.name == "folder":
         rows.insert(0, _as_they_are(study, task, index_N, cell))
     num_by_class, _ = task.num_by_class
     groups = [

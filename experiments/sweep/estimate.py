@@ -20,9 +20,11 @@ from experiments.runs.robustness import num_evaluations
 from experiments.runs.run import untrained_network
 from experiments.runs.training import train
 from experiments.study.arms import ArmPlan, make_run_config, network_of
+from experiments.study.memory_space import SMALL_PX
 from experiments.study.plan import Plan
 from experiments.sweep.sweep import Sweep
 from ledger.config import Protocol, RunKind, kind_of, kind_of_run
+from ledger.errors import UserError
 from ledger.ledger import Ledger
 from ledger.listed import keys_of
 
@@ -215,5 +217,10 @@ def evaluation_cost(plan: Plan, arm: ArmPlan) -> float:
 @cache
 def _share_of_flops(variant: str, image_px: int, width: float, num_classes: int, num_channels: int) -> float:
     protocol = Protocol(width=width, optimiser="sgd")  # which takes any network
-    network = network_of(variant, protocol, image_px, num_classes, {}, num_channels, device="cpu")
-    return prediction_costs(network, image_px)["predict_flops"] / count_train_flops(network, image_px)
+    small_px = min(image_px, SMALL_PX)  # both grow with the area
+    try:
+        network = network_of(variant, protocol, small_px, num_classes, {}, num_channels, device="cpu")
+    except UserError:  # it takes larger images only
+        small_px = image_px
+        network = network_of(variant, protocol, small_px, num_classes, {}, num_channels, device="cpu")
+    return prediction_costs(network, small_px)["predict_flops"] / count_train_flops(network, small_px)

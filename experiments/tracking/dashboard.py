@@ -11,18 +11,24 @@ from experiments.tracking.tracker import offline_env
 from experiments.tracking.trackio_database import local_environment
 from ledger.errors import UserError
 
+_FILES = {"wandb": "offline-run-*/*.wandb", "trackio": "*.db"}
+# Its own command shares the page with the world on some hosts, and where variables of Gradio's say so.
+_SHOW = 'import trackio; trackio.show(share=False, host="127.0.0.1", mcp_server=False, block_thread=True)'
 
-def dashboard(ledger: Path, tracker: str = "wandb", project: str = "") -> NoReturn:
-    """Become the tracker's own dashboard on the ledger's runs: `wandb leet`, or `trackio show` of that project.
 
-    Raises UserError if none was logged yet, and for W&B's without a terminal.
+def dashboard(ledger: Path) -> NoReturn:
+    """Become the dashboard of the tracker that was last written to: `wandb leet`, or trackio's on this machine alone.
+
+    Raises UserError if no run was logged yet, and for W&B's without a terminal.
     """
+    files = [(file, tracker) for tracker, names in _FILES.items() for file in (ledger / tracker).glob(names)]
+    if not files:
+        raise UserError(f"{ledger}: no runs to show yet; a sweep or a run writes them")
+    _, tracker = max(files, key=lambda found: found[0].stat().st_mtime)
     folder = (ledger / tracker).absolute()
-    if not any(folder.glob("*.db" if tracker == "trackio" else "offline-run-*/*.wandb")):
-        raise UserError(f"{ledger / tracker}: no runs to show yet; a sweep or a run writes them")
     if tracker == "trackio":
         check_installed(tracker)
-        command = [sys.executable, "-P", "-m", "trackio.cli", "show", "--project", project]
+        command = [sys.executable, "-P", "-c", _SHOW]
         environment = local_environment(os.environ, folder)
     else:
         if not (os.isatty(0) and os.isatty(1)):

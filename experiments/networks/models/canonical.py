@@ -91,8 +91,8 @@ class Canonical(LocalisingModel):
             if number == 1 and farthest != getattr(type(self), f"max_{kind}"):
                 raise ValueError(f"max_{kind}: goes with num_{kind}s of 3 or more")
         if not 2 <= self.num_copies <= MAX_COPIES:
-            product = f"num_turns times num_scales times num_shifts squared is {self.num_copies:,}"
-            raise ValueError(f"num_turns: {product}, and not between 2 and {MAX_COPIES} copies")
+            factors = f"{self.num_turns} turns x {self.num_scales} scales x {self.num_shifts**2} places"
+            raise ValueError(f"num_turns: {factors} are {self.num_copies:,} copies, not between 2 and {MAX_COPIES}")
         for name in ("copies", "tested"):
             if getattr(self, name) and self.choice != "latent":
                 raise ValueError(f"{name}: goes with choice=latent")

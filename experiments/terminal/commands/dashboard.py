@@ -1,14 +1,9 @@
-"""`dashboard`: open the dashboard of the newest study's tracker."""
+"""`dashboard`: open the dashboard of the tracker that was last written to."""
 
 from jsonargparse import Namespace
 
 from experiments.tracking.dashboard import dashboard
-from ledger.ledger import Ledger
 
 
 def main(options: Namespace) -> int:
-    ledger = Ledger(options.runs, read_only=True)
-    studies = ledger.studies()
-    study = ledger.read_study(studies[0]) if studies else {}
-    is_trackio = study.get("tracker") == "trackio"
-    dashboard(options.runs, "trackio" if is_trackio else "wandb", study.get("wandb_project", ""))
+    dashboard(options.runs)

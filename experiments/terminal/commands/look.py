@@ -21,7 +21,7 @@ def main(options: Namespace) -> int:
     if shrunk:
         say_to(console)(shrunk)
     check_reports(options.reports)
-    out, notes = write_contact_sheet(study, loaded.task, check_arms(study), options.reports)
+    out, notes = write_contact_sheet(study, loaded.task, check_arms(study), options.reports, whole_files=True)
     if others:
         notes = [*notes, f"at {study.factor.text(study.name)}, the first of {len(others) + 1} values"]
     print_place(console, "\nContact sheet", str(out), *notes)

@@ -149,11 +149,14 @@ def carry_out_study(
 
 
 def draw_images(plan: Plan, findings: "Findings", reports: Path) -> None:
-    """The contact sheet; that it could not be drawn is a note."""
+    """The contact sheet, of what networks see and no more; that it could not be drawn is a note.
+
+    Results come after it, and nothing that is wrong with a picture may cost them.
+    """
     try:
-        write_contact_sheet(plan.study, plan.task, plan.arms, reports)
-    except (UserError, OSError, ValueError) as error:  # files of a folder may be gone that the cache still has
-        findings.notes.append(f"contact sheet: could not be drawn ({error})")
+        write_contact_sheet(plan.study, plan.task, plan.arms, reports, whole_files=False)
+    except Exception as error:
+        findings.notes.append(f"contact sheet: could not be drawn ({type(error).__name__}: {error})")
 
 
 def check_reports(reports: Path) -> None:

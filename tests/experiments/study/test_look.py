@@ -34,7 +34,7 @@ def rows_of(study: Study, task: Task, monkeypatch: pytest.MonkeyPatch) -> tuple[
     """What is drawn: groups, and rows by their captions."""
     drawn: list[Any] = []
     monkeypatch.setattr(look, "draw_sheet", lambda *arguments: drawn.extend(arguments))
-    look.contact_sheet(study, task, check_arms(study))
+    look.contact_sheet(study, task, check_arms(study), whole_files=True)
     return drawn[1], {row.caption: row for row in drawn[2]}
 
 
@@ -86,13 +86,13 @@ def test_tests_poses_and_what_is_left_out_are_said(tmp_path: Path, monkeypatch: 
         for k in range(5):
             save(tmp_path / f"images/{'花' if i == 29 else f'c{i:02}'}/{k}.png", pixels_of(10 * i + k))
     study, task = study_of(tmp_path / "images", tmp_path / "cache", "poses=[upright]", "test_pose=R")
-    _, notes = look.contact_sheet(study, task, check_arms(study))
+    _, notes = look.contact_sheet(study, task, check_arms(study), whole_files=True)
     assert notes == [
         "The sheet has 12 of 30 classes, evenly taken from all.",
         "Classes whose names have other letters than Latin ones have their numbers instead.",
     ]
     monkeypatch.setattr(look, "MAX_ROWS", 3)
-    _, (_, left, _) = look.contact_sheet(study, task, check_arms(study))
+    _, (_, left, _) = look.contact_sheet(study, task, check_arms(study), whole_files=True)
     assert left == "Left out are 2 rows of further poses and policies."
     monkeypatch.undo()
     groups, rows = rows_of(study, task, monkeypatch)

@@ -233,5 +233,5 @@ def test_a_broken_library_costs_a_line(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_there_is_nothing_to_show_before_a_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"trackio: no runs to show yet; .+"):
-        dashboard(tmp_path, "trackio", "proj")
+    with pytest.raises(UserError, match=r": no runs to show yet; .+"):
+        dashboard(tmp_path)
