@@ -29,15 +29,18 @@ def shown(page: str) -> tuple[str, bytes, str]:
     return kind, base64.b64decode(data), tag
 
 
-@pytest.mark.parametrize("is_there", [True, False])
-def test_the_page_has_the_sheet_that_lies_beside_it(is_there: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["cut off", "damaged"])
+def test_a_picture_that_is_not_whole_is_left_out(fault: str, tmp_path: Path) -> None:
+    write_tiny_study(tmp_path / "runs")
+    written = write_sheet(tmp_path / "out", 120, 80)
+    broken = written[:50] if fault == "cut off" else written.replace(b"IDAT", b"I?AT")
+    (tmp_path / "out/contact-sheet.png").write_bytes(broken)
+    assert "contact-sheet" not in report_html(find(tmp_path / "runs", STUDY), [], tmp_path / "out")
+
+
+def test_the_page_has_the_sheet_that_lies_beside_it(tmp_path: Path) -> None:
     write_tiny_study(tmp_path / "runs")
     findings, out = find(tmp_path / "runs", STUDY), tmp_path / "out"
-    if not is_there:
-        out.mkdir()
-        (out / "contact-sheet.png").write_bytes(b"cut off")
-        assert "contact-sheet" not in report_html(findings, [], out)
-        return
     written = write_sheet(out, 120, 80)
     page = report_html(findings, [], out)
     kind, data, tag = shown(page)

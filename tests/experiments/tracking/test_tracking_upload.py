@@ -17,8 +17,9 @@ import pytest
 
 from experiments.tracking.tracker import SLOWEST_LINE, Tracker, slow_s
 from experiments.tracking.upload import NO_LOG, Server, Upload
-from ledger.markers import is_uploaded, read_marker
+from ledger.markers import Marker, is_uploaded, not_uploaded, read_marker, write_marker
 from tests.support.project import ROOT
+from tests.support.synthetic_ledger import write_arm, write_study
 from tests.support.wandb_runs import commit
 
 BROKEN = urllib.error.HTTPError("", 502, "", Message(), None)
@@ -245,3 +246,14 @@ def test_settings_that_cannot_be_read_do_not_end_the_offline_files(tmp_path: Pat
     said, _ = serve(tmp_path, "")
     assert "W&B's settings cannot be read: AttributeError" in said
     assert read_marker(tmp_path, "k1") and read_marker(tmp_path, "k2")
+
+
+@pytest.mark.parametrize("tracker", ["wandb", "none"])
+def test_a_study_that_is_shown_elsewhere_is_not_uploaded(tmp_path: Path, tracker: str) -> None:
+    """Nor is what an earlier sweep, when its tracker was W&B, has logged of it offline."""
+    arm = write_arm(tmp_path, "cnn", "cnn", [0.5, 0.52])
+    write_study(tmp_path, [arm], tracker=tracker, wandb_project="p")
+    keys = [*arm["trials"], *arm["finals"]]
+    (tmp_path / "wandb/logged").mkdir(parents=True)
+    write_marker(tmp_path, keys[0], Marker(project="p", group="g", tags=[], folder="offline-run-1", uploaded=False))
+    assert {job["key"] for job in not_uploaded(tmp_path)} == (set(keys) if tracker == "wandb" else set())
