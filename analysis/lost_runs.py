@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from analysis.ablation import status_text
+from analysis.ablation import Row, status_text
 from analysis.claims import ClaimResult
 from analysis.findings import Findings
 from analysis.formats import one_line
@@ -22,10 +22,14 @@ def unfinished(findings: Findings) -> str | None:
 def left_out(findings: Findings, claim: Claim) -> Iterator[str]:
     """That runs ended badly, and so have no say: those that are left may be the lucky ones."""
     for variant in (claim.variant, claim.baseline):
-        row = findings.row(claim.pose, variant)
-        lost = {end: num for end, num in row.final_statuses.items() if end in ("failed", "diverged")}
-        if lost and sum(lost.values()) < len(row.finals):
-            yield f"This leaves out {status_text(lost)} of {len(row.finals)} runs of {one_line(variant)}."
+        if lost := lost_text(findings.row(claim.pose, variant)):
+            yield f"This leaves out {lost} of {one_line(variant)}."
+
+
+def lost_text(row: Row) -> str:
+    """Which final runs ended badly: `2 diverged of 5 runs`; "" where none or all of them did."""
+    lost = {end: num for end, num in row.final_statuses.items() if end in ("failed", "diverged")}
+    return f"{status_text(lost)} of {len(row.finals)} runs" if lost and sum(lost.values()) < len(row.finals) else ""
 
 
 def why_untested(findings: Findings, result: ClaimResult) -> str:

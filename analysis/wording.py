@@ -45,6 +45,11 @@ def level(difference: Mean) -> str:
     return f"{points(difference)} {'above' if difference.value > 0 else 'below'}"
 
 
+CHANGED = "°"
+CHANGED_TEXT = "Claims, seeds, training or search were changed after the study had begun: they may be picked."
+"""The sign of a study whose plan was changed, and what it means."""
+
+
 def plain_points(fraction: float) -> str:
     """A margin: `1 point`, `0.5 points`."""
     text = f"{100 * fraction:.3g}"

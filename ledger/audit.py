@@ -45,6 +45,12 @@ class Audit(Checked):
         self._traces = Traces(root)
         self._listed: dict[str, set[str]] = {}
 
+    @property
+    def wrong_results(self) -> list[Finding]:
+        """The findings, but for runs that are gone, as they do not matter to those that are there, and checkpoints."""
+        here = [each for each in self.findings if each.path.removeprefix("runs/") not in self.lost]
+        return [each for each in here if not each.path.startswith("running/")]
+
     def look_through(self, on_run: Callable[[int, int], None]) -> None:
         self._check_runs(on_run)
         self._miss_runs()
@@ -275,8 +281,7 @@ def sound(root: Path, called: Path) -> Audit:
     neither do checkpoints of runs in progress.
     """
     found = audit(root)
-    results = [each for each in found.findings if not each.path.startswith("running/")]
-    if wrong := [each for each in results if each.path.removeprefix("runs/") not in found.lost]:
+    if wrong := found.wrong_results:
         _, kind, _, todo = wrong[0]
         hint = (
             todo if kind == "newer" else f"`{program()} verify {root}` says more" if root == called else "get it again"

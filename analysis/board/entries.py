@@ -1,5 +1,6 @@
 """Whose ledgers count, and which of their variants can be compared: those on one task, by one protocol."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,9 @@ from ledger.archive import SUFFIX, opened
 from ledger.audit import audit, in_short
 from ledger.errors import UserError
 from ledger.ledger import Ledger
+
+OTHER_ARCHIVES = tuple(end for _, ends, _ in shutil.get_unpack_formats() for end in ends)
+"""How names end of what people may take for an archive of a ledger."""
 
 
 class Ground(NamedTuple):
@@ -88,13 +92,14 @@ def gather(folder: Path, stack: ExitStack, scratch: Path) -> Gathered:
     no ledger is left, and where no two people share anything.
     """
     gathered = Gathered()
-    for number, (who, source) in enumerate(_sources(folder)):
+    for number, (who, source) in enumerate(_sources(folder, gathered)):
         try:
+            source = _ledger_in(source)
             root = stack.enter_context(opened(source, scratch / str(number)))
             if not (root / "runs").is_dir():
                 raise UserError("is not a ledger: it has no folder `runs`")
-            if findings := audit(root).findings:
-                raise UserError(in_short(findings))
+            if wrong := audit(root).wrong_results:
+                raise UserError(in_short(wrong))
         except UserError as error:
             gathered.refused.append(LeftOut(who, str(error).replace(str(source), source.name)))  # the page may travel
         except PermissionError as error:
@@ -102,24 +107,34 @@ def gather(folder: Path, stack: ExitStack, scratch: Path) -> Gathered:
         else:
             gathered.ledgers[who] = root
     if not gathered.ledgers:
-        first = f": {gathered.refused[0].who}: {gathered.refused[0].why}" if gathered.refused else ""
+        first = "".join(f": {each.who}: {each.why}" for each in (*gathered.refused, *gathered.left_out)[:1])
         raise UserError(f"path: {folder} holds no ledger, nor an archive of one, that is as it was written{first}")
     _compare(gathered, folder)
     return gathered
 
 
-def _sources(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Ledgers and archives in the folder, with the names of whose they are."""
+def _sources(folder: Path, gathered: Gathered) -> Iterator[tuple[str, Path]]:
+    """Ledgers and archives in the folder, with the names of whose they are; what cannot be one is told of."""
     if not folder.is_dir():
         raise UserError(f"path: there is no folder {folder}")
     entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     folders = {path.name for path in entries if path.is_dir()}
     for path in entries:
         if path.is_dir():
-            yield path.name, path / "runs" if (path / "runs" / "runs").is_dir() else path
+            yield path.name, path
+        elif path.is_symlink() and not path.exists():
+            gathered.left_out.append(LeftOut(path.name, "it is a link to something that is not there"))
+        elif path.name.endswith(SUFFIX) and (name := path.name.removesuffix(SUFFIX)) in folders:
+            gathered.refused.append(LeftOut(path.name, f"{name} is there twice; keep one"))
         elif path.name.endswith(SUFFIX):
-            name = path.name.removesuffix(SUFFIX)
-            yield path.name if name in folders else name, path
+            yield name, path
+        elif path.name.lower().endswith(OTHER_ARCHIVES):
+            gathered.left_out.append(LeftOut(path.name, f"an archive of a ledger is called NAME{SUFFIX}"))
+
+
+def _ledger_in(source: Path) -> Path:
+    """Where the ledger is: the source, or a folder `runs` in it."""
+    return source / "runs" if (source / "runs" / "runs").is_dir() else source
 
 
 def _compare(gathered: Gathered, folder: Path) -> None:
@@ -165,7 +180,7 @@ def _add(
                 gathered.left_out += [why] if why not in gathered.left_out else []
                 continue
             for arm in findings.study.arms:
-                if arm.pose == ground.pose and findings.row(arm.pose, arm.variant).keys:
+                if arm.pose == ground.pose:
                     _join(entries, Entry((who,), name if len(names) > 1 else "", findings, arm))
     if len({who for entry in entries for who in entry.who}) > 1:
         gathered.shared[ground] = entries
@@ -185,10 +200,14 @@ def _refuse(gathered: Gathered, who: str, study: str, error: UserError) -> None:
 
 
 def _join(entries: list[Entry], new: Entry) -> None:
-    """Adds the entry, or says whose it is, too, at the one of the same runs with the same results."""
+    """Adds the entry, or says whose it is, too, at the one of the same runs with the same results.
+
+    Of two studies, the one with the smaller margin stays, whatever the order of people.
+    """
     for i, old in enumerate(entries):
         if _runs(old) == _runs(new) and old.row.test_by_seed == new.row.test_by_seed:
-            entries[i] = replace(old, who=tuple(dict.fromkeys((*old.who, *new.who))))
+            finer = min(old, new, key=lambda entry: entry.findings.study.claims.margin)
+            entries[i] = replace(finer, who=tuple(dict.fromkeys((*old.who, *new.who))), study=old.study)
             return
     entries.append(new)
 

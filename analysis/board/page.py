@@ -1,14 +1,14 @@
 """The page of a board: a section for each task and protocol that several people share."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from analysis.board.entries import Entry, Gathered, Ground, LeftOut, gather
+from analysis.board.entries import Gathered, Ground, LeftOut, gather
 from analysis.board.standings import Board, Line, board_of
-from analysis.board.words import UNRANKED, notes, open_text, resolution_text, who_text
+from analysis.board.words import UNRANKED, conflicts, notes, open_text, resolution_text, who_text
 from analysis.flops import count_cell, flop_cell, flop_unit
 from analysis.formats import Cell, Section, Table, one_line
 from analysis.means import mean_cell
@@ -22,26 +22,35 @@ from ledger.wording import listed
 NAME = "board.html"
 
 
-def write_board(folder: Path, out: Path) -> list[LeftOut]:
-    """Write the board of the ledgers in the folder as one file, and return those that were refused.
+class Written(NamedTuple):
+    """What whoever wrote a board has to know. refused: ledgers and studies. warnings: of contradictory results."""
+
+    refused: list[LeftOut]
+    warnings: list[str]
+
+
+def write_board(folder: Path, out: Path) -> Written:
+    """Write the board of the ledgers in the folder as one file.
 
     Raises UserError, and writes nothing, where no ledger is left, and where no two people share task and protocol.
     """
     with tempfile.TemporaryDirectory(prefix="stn-bench-board-") as scratch, ExitStack() as stack:
         gathered = gather(folder, stack, Path(scratch))
-        page = board_html(folder, gathered)
+        boards = {ground: board_of(entries) for ground, entries in gathered.shared.items()}
+        page = board_html(folder, gathered, boards)
+        warnings = [text for board in boards.values() for text in conflicts(board)]
     write_files(out.parent, {out.name: page.encode()})
-    return gathered.refused
+    return Written(gathered.refused, warnings)
 
 
-def board_html(folder: Path, gathered: Gathered) -> str:
+def board_html(folder: Path, gathered: Gathered, boards: Mapping[Ground, Board]) -> str:
     """The page. folder: where the ledgers are."""
     people = sorted({who for entries in gathered.shared.values() for entry in entries for who in entry.who})
     alone = gathered.ledgers.keys() - {*people, *(each.who for each in gathered.left_out)}
     values: dict[str, Any] = {
         "title": f"Board of {one_line(folder.resolve().name)}",
         "headline": f"Finished studies of {listed([one_line(who) for who in people])}",
-        "boards": [_shown(number, *shared) for number, shared in enumerate(gathered.shared.items(), 1)],
+        "boards": [_shown(number, *shared) for number, shared in enumerate(boards.items(), 1)],
         "refused": gathered.refused,
         "left_out": [
             *gathered.left_out,
@@ -53,9 +62,9 @@ def board_html(folder: Path, gathered: Gathered) -> str:
     return rendered("board.html", values)
 
 
-def _shown(number: int, ground: Ground, entries: Sequence[Entry]) -> dict[str, Any]:
+def _shown(number: int, ground: Ground, board: Board) -> dict[str, Any]:
     """A section of the page."""
-    board, studies = board_of(entries), [entry.findings.study for entry in entries]
+    studies = [line.entry.findings.study for line in board.lines]
     title = " / ".join(dict.fromkeys(one_line(study.task_label) for study in studies))
     if ground.pose != "upright" or ground.test_pose:
         title += f", {pose_words(studies[0], ground.pose)}"
@@ -65,7 +74,7 @@ def _shown(number: int, ground: Ground, entries: Sequence[Entry]) -> dict[str, A
         "title": title,
         "size": ", ".join(part for part in sizes[0] if all(part in size for size in sizes)),
         "protocol_hash": ground.protocol_hash,
-        "statements": [text for text in (resolution_text(board), open_text(board)) if text],
+        "statements": [text for text in (resolution_text(board), open_text(board), *conflicts(board)) if text],
         "table": _table(number, title, board),
         "protocol": list(protocol_facts(studies[0])),
     }
@@ -77,7 +86,7 @@ def _table(number: int, title: str, board: Board) -> Table:
     def rank(line: Line) -> Cell | None:
         return None if line.rank is None else Cell(str(line.rank), line.rank)
 
-    def may_be(line: Line) -> Cell | None:
+    def possible(line: Line) -> Cell | None:
         return None if line.rank is None else Cell(str(line.rank) + f" to {line.last}" * (line.last != line.rank))
 
     def seeds(line: Line) -> Cell:
@@ -87,7 +96,7 @@ def _table(number: int, title: str, board: Board) -> Table:
     columns: list[Column[Line]] = [
         Column("Variant", "", "l", lambda line: line.entry.arm.variant + (f" {UNRANKED}" if line.why_not else "")),
         Column("Rank", "", "r", rank),
-        Column("May be", "", "r", may_be),
+        Column("Possible ranks", "", "r", possible),
         Column("Test %", "", "r", lambda line: mean_cell(line.entry.row.test_accuracy)),
         Column("Who", "", "l", who_text),
         Column("Seeds", "", "r", seeds),

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 
 from analysis.board.standings import ALPHA, Board, Line
 from analysis.formats import one_line
+from analysis.lost_runs import lost_text
 from analysis.means import MIN_SEEDS
 from analysis.statistics import CONFIDENCE
 from analysis.statistics.seeds import POWER
-from analysis.wording import plain_points
+from analysis.wording import CHANGED, CHANGED_TEXT, plain_points
 from ledger.wording import count, listed
 
-UNRANKED, CHANGED = "§", "°"
-"""Signs: at a line without a rank, and at one whose plan was changed after its study had begun."""
+UNRANKED = "§"
+"""The sign at a line without a rank."""
 
 
 def who_text(line: Line) -> str:
@@ -24,18 +25,19 @@ def who_text(line: Line) -> str:
 
 def resolution_text(board: Board) -> str:
     """What the board can tell apart."""
-    kinds = ("between lines with the same seeds", "between others")
-    known = [
-        f"{plain_points(float(f'{size:.2g}'))} {kind}"
-        for size, kind in zip(board.resolution, kinds, strict=True)
-        if not math.isnan(size)
-    ]
-    if not known:
+    kinds = ("between lines that are compared by seed", "between others")
+    sizes = [each for each in zip(board.resolution, kinds, strict=True) if not math.isnan(each[0])]
+    if not sizes:
         return "Nothing can be told apart here: no two lines can be compared."
+    known = [f"{plain_points(float(f'{size:.2g}'))} {kind}" for size, kind in sizes if size <= 1]
+    coarse = [kind for size, kind in sizes if size > 1]
+    text = f"With so few seeds, nothing can reliably be told apart {listed(coarse)}." if coarse else ""
+    if not known:
+        return text
     return (
         f"By its seeds, the smallest difference that this board resolves is {listed(known)}: true means "
-        f"so far apart are told apart in {round(10 * POWER)} of 10 boards. Closer lines mostly share a rank."
-    )
+        f"so far apart are told apart in {round(10 * POWER)} of 10 boards. Closer lines mostly share a rank. {text}"
+    ).strip()
 
 
 def open_text(board: Board) -> str:
@@ -51,7 +53,8 @@ def notes(board: Board) -> Iterator[str]:
     percent = f"{100 * CONFIDENCE:g} %"
     yield (
         "Rank: one more than the number of lines that are shown to be better; lines that are not told apart share it. "
-        f"May be: the ranks that are not excluded. In {percent} of all boards every line's true rank is among its own. "
+        f"Possible ranks: those that are not excluded. In at least {percent} of all boards every line's true rank is "
+        "among its own. "
         "Within a rank the highest mean comes first."
     )
     others = board.num_pairs - board.num_paired
@@ -63,11 +66,13 @@ def notes(board: Board) -> Iterator[str]:
         )
     if others:
         how.append(
-            f"{count(others, 'comparison')} of lines whose seeds differ, as independent samples (Welch's t test)"
+            f"{count(others, 'comparison')} of lines whose seeds differ, or that completed fewer than {MIN_SEEDS} of "
+            "the same seeds, as independent samples (Welch's t test)"
         )
     yield (
         f"Shown to be better: {listed(how) or 'no comparison could be made'}. Holm's correction is over all of them, "
-        f"at the {100 * ALPHA:g} % level. The tests speak of other seeds, on these test images, given each own tuning."
+        f"at the {100 * ALPHA:g} % level. The tests speak of other seeds, on these test images. Each line is "
+        "taken with the settings that its own tuning chose."
     )
     yield (
         f"Test %: mean over the completed final runs, ± the half width of its {percent} Student-t interval; with fewer "
@@ -79,12 +84,14 @@ def notes(board: Board) -> Iterator[str]:
         f"takes to find a true difference with a probability of {100 * POWER:.0f} %, at that level over the number of "
         "comparisons."
     )
-    yield from conflicts(board)
     for line in board.lines:
+        if lost := lost_text(line.entry.row):
+            whose = f"{one_line(line.entry.arm.variant)} of {who_text(line)}"
+            yield f"This leaves out {lost} of {whose}: those that are left may be the lucky ones."
         if line.why_not:
             yield f"{UNRANKED} {one_line(line.entry.arm.variant)} of {who_text(line)} has no rank: {line.why_not}."
     if any(not line.entry.findings.study.is_as_planned for line in board.lines):
-        yield f"{CHANGED} Claims, seeds, training or search were changed after the study had begun: they may be picked."
+        yield f"{CHANGED} {CHANGED_TEXT}"
 
 
 def conflicts(board: Board) -> Iterator[str]:

@@ -12,7 +12,7 @@ from analysis.report.method import variant_facts
 from analysis.report.page import FIGURES, NAME, Picture, picture
 from analysis.reports import write_files
 from analysis.side_by_side.studies import SideBySide
-from analysis.side_by_side.tables import build, in_order
+from analysis.side_by_side.tables import in_order
 from analysis.side_by_side.words import headline, statements
 
 MAX_FOLDER = 200
@@ -28,12 +28,11 @@ def folder_name(shown: SideBySide) -> str:
     return f"{len(shown.studies)}-studies-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-def write_side_by_side(shown: SideBySide, out: Path) -> Path:
-    """Write tables, figure and page into `out`; returns the page's path.
+def write_side_by_side(shown: SideBySide, tables: Mapping[str, Table], out: Path) -> Path:
+    """Write tables, as build makes them, figure and page into `out`; returns the page's path.
 
     A figure that cannot be drawn is among shown.faults. Raises UserError if `out` cannot be written.
     """
-    tables = build(shown)
     content = {
         f"{name}.{end}": write(table).encode() for name, table in tables.items() for end, write in DOCUMENTS.items()
     }

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,6 +47,11 @@ class Setting:
         return {arm.variant: i for i, arm in arms if arm.pose == self.pose and self.findings.scores.keys[i]}
 
     @property
+    def planned(self) -> tuple[str, ...]:
+        """The study's variants at the pose, whether or not a run of them was completed."""
+        return tuple(arm.variant for arm in self.findings.study.arms if arm.pose == self.pose)
+
+    @property
     def chance(self) -> float | None:
         """Share of the test images that the commonest class has; None where classes are not known."""
         found = chance_line(self.findings.study)
@@ -85,21 +91,28 @@ class Setting:
         return np.asarray((accuracy_S[~np.isnan(accuracy_S)] - self.chance) / (1 - self.chance))
 
 
+class LeftOut(NamedTuple):
+    """A variant that not all have. having, lost: headings of the settings that have a completed run of it, and of those
+    that planned it and have none."""
+
+    variant: str
+    having: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class SideBySide:
     """Studies beside each other.
 
     variants: what all of them have at all their poses, with a completed final run, in the order of the first study;
-    ranked: those of them that take part in a ranking: none that is shown the true pose. left_out: the others, each
-    with the headings of the settings that have it.
+    ranked: those of them that take part in a ranking: none that is shown the true pose.
     """
 
     settings: tuple[Setting, ...]
     variants: tuple[str, ...]
     ranked: tuple[str, ...]
-    left_out: tuple[tuple[str, tuple[str, ...]], ...]
+    left_out: tuple[LeftOut, ...]
     faults: Faults = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
     @property
     def studies(self) -> list[str]:
@@ -153,8 +166,15 @@ def side_by_side(found: Sequence[Findings]) -> SideBySide:
     _check_runs(bare, shared)
     arms = {arm.variant: arm for arm in found[0].study.arms}
     ranked = tuple(variant for variant in shared if not arms[variant].sees_pose)
-    others = dict.fromkeys(variant for each in bare for variant in each.places if variant not in shared)
-    left_out = tuple((name, tuple(each.heading for each in bare if name in each.places)) for name in others)
+    others = dict.fromkeys(variant for each in bare for variant in each.planned if variant not in shared)
+    left_out = tuple(
+        LeftOut(
+            name,
+            tuple(each.heading for each in bare if name in each.places),
+            tuple(each.heading for each in bare if name in each.planned and name not in each.places),
+        )
+        for name in others
+    )
     return SideBySide(tuple(replace(each, ranked=ranked) for each in bare), shared, ranked, left_out)
 
 

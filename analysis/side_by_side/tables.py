@@ -117,7 +117,7 @@ def _ranks(shown: SideBySide) -> Draft[Place] | None:
         _VARIANT,
         Column("Mean rank", "mean_rank", cell=mean),
         Column(
-            "With other seeds",
+            "Seeds drawn again",
             "seeds_low seeds_high",
             "r",
             partial(interval, found.of_seeds),
@@ -127,7 +127,7 @@ def _ranks(shown: SideBySide) -> Draft[Place] | None:
     if len(shown.tasks) >= MIN_TASKS:
         about = "tasks_low tasks_high"
         columns.append(
-            Column("With other tasks", about, "r", partial(interval, found.of_tasks), partial(ends, found.of_tasks))
+            Column("Tasks drawn again", about, "r", partial(interval, found.of_tasks), partial(ends, found.of_tasks))
         )
     for t, setting in enumerate(shown.in_ranking):
         columns.append(_rank_column(shown, setting, found.rank_TV[t].tolist()))
@@ -137,13 +137,13 @@ def _ranks(shown: SideBySide) -> Draft[Place] | None:
     notes = (
         "Rank 1 has the highest mean test accuracy over the seeds that all these variants completed; equal means share "
         "the mean of their ranks. In the mean rank every study counts the same.",
-        f"With other seeds: where {100 * CONFIDENCE:g} % of mean ranks are when each study's seeds are drawn again "
-        "with replacement, the same for all variants (percentile bootstrap, Agarwal et al. 2021): an interval for "
-        f"these tasks and trainings, of {seeds[0] if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'} seeds a study"
-        + (", too narrow with fewer than five." if seeds[0] < 5 else "."),
+        f"Seeds drawn again: where {100 * CONFIDENCE:g} % of mean ranks are when each study's seeds, "
+        f"{seeds[0] if len(seeds) == 1 else f'{seeds[0]} to {seeds[-1]}'} of them, are drawn again with replacement, "
+        "the same for all variants (bootstrap, Agarwal et al. 2021). It shows how much these seeds scatter. It is no "
+        "confidence interval for the rank of the true means, and misses it where variants are close.",
         tasks_text(shown),
         *(
-            ["With other tasks: tasks are drawn again as well, with all studies of them."]
+            ["Tasks drawn again: the same with tasks drawn as well, each with all studies of it."]
             if len(shown.tasks) >= MIN_TASKS
             else []
         ),

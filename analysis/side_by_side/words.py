@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from analysis.formats import one_line
+from analysis.lost_runs import unfinished
 from analysis.side_by_side.studies import MIN_TASKS, Setting, SideBySide
+from analysis.wording import CHANGED, CHANGED_TEXT
 from ledger.wording import count, listed
 
 NOT_RANKED, UNRIPE = "§", "‡"
@@ -32,7 +34,10 @@ def these_text(shown: SideBySide) -> str:
 
 
 def statements(shown: SideBySide) -> Iterator[str]:
-    """Who ranks highest, for what that holds, what may turn it, and what was left out."""
+    """What is not finished, who ranks highest, for what that holds, what may turn it, and what was left out."""
+    for findings in {each.findings.study.name: each.findings for each in shown.settings}.values():
+        if text := unfinished(findings):
+            yield text.replace("Unfinished", f"The study {one_line(findings.study.name)} is unfinished", 1)
     if len(shown.ranked) < 2:
         yield (
             "One variant alone has no rank." if shown.ranked else "All that they share is shown the true pose: no rank."
@@ -43,22 +48,22 @@ def statements(shown: SideBySide) -> Iterator[str]:
         )
     else:
         first = np.flatnonzero(found.mean_V == found.mean_V.min()).tolist()
-        names, (low, high) = [one_line(shown.ranked[v]) for v in first], found.of_seeds
+        names = [one_line(shown.ranked[v]) for v in first]
         text = f"mean rank {found.mean_V[first[0]]:.2f} of {len(shown.ranked)}"
-        if shown.has_intervals and len(first) == 1:
-            text += f", {low[first[0]]:.1f} to {high[first[0]]:.1f} with other seeds"
         verb = "ranks" if len(first) == 1 else "rank"
         yield f"Over {these_text(shown)}, as they were trained, {listed(names)} {verb} highest: {text}."
         yield tasks_text(shown)
     yield from marks(shown)
     if shown.left_out:
-        yield f"Left out, since not all have them: {'; '.join(left_out_texts(shown))}."
+        yield f"Left out, since not all have completed runs of them: {'; '.join(left_out_texts(shown))}."
 
 
 def left_out_texts(shown: SideBySide) -> Iterator[str]:
-    """Variants that only some studies have, each with those that have it."""
-    for name, headings in shown.left_out:
-        yield f"{one_line(name)} (in {listed(headings)})"
+    """Variants that only some studies have, each with those that have it, and those in which all its runs were lost."""
+    for name, having, lost in shown.left_out:
+        parts = [f"in {listed(having)}"] if having else []
+        parts += [f"no run of it was completed in {listed(lost)}"] if lost else []
+        yield f"{one_line(name)} ({'; '.join(parts)})"
 
 
 def tasks_text(shown: SideBySide) -> str:
@@ -75,6 +80,8 @@ def tasks_text(shown: SideBySide) -> str:
 
 def marks(shown: SideBySide) -> Iterator[str]:
     """What the signs at a study's name mean, in sentences."""
+    if changed := [each.heading for each in shown.settings if not each.findings.study.is_as_planned]:
+        yield f"{CHANGED} {listed(changed)}: {CHANGED_TEXT[0].lower()}{CHANGED_TEXT[1:]}"
     for setting in shown.settings:
         if len(shown.ranked) > 1 and setting.why_not_ranked:
             yield f"{NOT_RANKED} {setting.heading} takes no part in ranks and profile: {setting.why_not_ranked}."
@@ -85,8 +92,8 @@ def marks(shown: SideBySide) -> Iterator[str]:
 
 
 def marked(shown: SideBySide, setting: Setting) -> str:
-    """The setting's heading with the sign that belongs to it."""
-    if len(shown.ranked) < 2:
-        return setting.heading
-    sign = NOT_RANKED if setting.why_not_ranked else UNRIPE if setting.num_unripe[0] else ""
-    return f"{setting.heading} {sign}".rstrip()
+    """The setting's heading with the signs that belong to it."""
+    signs = "" if setting.findings.study.is_as_planned else CHANGED
+    if len(shown.ranked) > 1:
+        signs += NOT_RANKED if setting.why_not_ranked else UNRIPE if setting.num_unripe[0] else ""
+    return f"{setting.heading} {signs}".rstrip()

@@ -20,8 +20,9 @@ _ENDS = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
 class Ranks(NamedTuple):
     """Ranks by mean score, the highest first; equal means share the mean of their ranks.
 
-    rank_TV: in each task. mean_V: over tasks, each of which counts the same. of_seeds: where its means over other
-    seeds of the same tasks may be. of_tasks: likewise of other tasks and seeds. Both are at CONFIDENCE.
+    rank_TV: in each task. mean_V: over tasks, each of which counts the same. of_seeds: how mean_V scatters when the
+    seeds of each task are drawn again. of_tasks: likewise when tasks are drawn again as well. Both hold CONFIDENCE of
+    the draws, and neither is a confidence interval of the rank of the true means.
     """
 
     rank_TV: Floats
@@ -35,9 +36,9 @@ def ranks(score_TVS: Sequence[Floats], same_T: Sequence[Hashable]) -> Ranks:
 
     score_TVS: of each task variants by seeds, none missing; column s is the same seed for all variants of a task, and
     they are drawn together. same_T: what is alike counts as one where tasks are drawn, such as two sizes of training
-    on the same images. A rank is 1 for the highest mean. For normal scores of four variants in three tasks, an
-    interval over seeds holds the rank of the true means in at least 93 % of all cases with 5 seeds, and in 85 % with 3,
-    where it is too narrow. The same scores always give the same intervals.
+    on the same images. A rank is 1 for the highest mean. Where variants are close, chance pulls the ranks in the data
+    apart, those of drawn seeds lie around these, and the rank of the true means is often outside; more tasks make it
+    worse. The same scores always give the same intervals.
 
     Source: Agarwal et al. 2021, Deep reinforcement learning at the edge of the statistical precipice
     (arXiv:2108.13264), section 4: runs are drawn within each task.

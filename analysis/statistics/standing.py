@@ -17,6 +17,9 @@ from analysis.statistics.seeds import POWER
 _SAME = 1e-12
 """Sums of fractions that cancel leave less than that."""
 
+_FAR = 10_000
+"""Standard errors that no difference is found at."""
+
 
 class Difference(NamedTuple):
     """Of two entries' means. error: its standard error, with so many degrees of freedom; NaN where there is none."""
@@ -94,7 +97,7 @@ def resolution(difference_P: Sequence[Difference], num_pairs: int, alpha: float)
 
     num_pairs: of the whole family. The standard error is the root mean square over these pairs, and its degrees of
     freedom are the median; the level is alpha / num_pairs, which is Holm's first and hardest step. NaN where no pair
-    could be tested.
+    could be tested; infinite where the level is out of reach, as with two seeds and thousands of pairs.
     """
     error_P, freedom_P = (np.array([each[part] for each in difference_P]) for part in (1, 2))
     tested_P = ~np.isnan(error_P) if len(error_P) else np.zeros(0, bool)
@@ -102,4 +105,4 @@ def resolution(difference_P: Sequence[Difference], num_pairs: int, alpha: float)
         return np.nan
     error, freedom = float(np.sqrt((error_P[tested_P] ** 2).mean())), float(np.median(freedom_P[tested_P]))
     t = stdtrit(freedom, 1 - alpha / num_pairs / 2)
-    return error * float(nctdtrinc(freedom, 1 - POWER, t))
+    return error * float(nctdtrinc(freedom, 1 - POWER, t)) if t < _FAR else np.inf  # scipy would not come back

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -254,14 +254,14 @@ def print_place(console: Console, what: str, *lines: str) -> None:
         console.print(f"{'' if number else what:20}{as_markup(line)}", highlight=False, soft_wrap=True)
 
 
-def print_faults(console: Console, findings: Any) -> None:
+def print_faults(console: Console, faults: Mapping[str, Any], notes: Iterable[str] = ()) -> None:
     """What analysis could not make of its findings, or not as it should be, a line each."""
     lines = []
-    for what, fault in findings.faults.items():
+    for what, fault in faults.items():
         why = ", by a fault in the program" if fault.of_program else ""
         where = ": ".join(filter(None, (fault.place, fault.said)))
         lines.append(f"{what}: could not be made{why} ({where}); `make report` tries again")
-    for line in (*lines, *findings.notes):
+    for line in (*lines, *notes):
         console.print(as_markup(line), style="yellow", highlight=False, soft_wrap=True)
 
 

@@ -81,7 +81,7 @@ def test_what_it_resolves_is_a_difference_that_a_t_test_finds_in_four_of_five_ca
     assert main(["board", str(people)]) == 0
     scores = [ALICE["cnn"], ALICE["cnn+affine"], BOB["stn_affine+affine"], *CAROL.values()]
     pairs = list(pairs_of(scores))
-    for by_seed, kind in ((True, "between lines with the same seeds"), (False, "between others")):
+    for by_seed, kind in ((True, "between lines that are compared by seed"), (False, "between others")):
         chosen = [pair for pair in pairs if (len(scores[pair[0]]) == len(scores[pair[1]])) is by_seed]
         errors = [(np.mean(scores[i]) - np.mean(scores[j])) / test.statistic for i, j, test in chosen]
         freedom = np.median([test.df for *_, test in chosen])
@@ -161,14 +161,15 @@ def test_an_archive_that_is_refused_leaves_nothing_to_the_next(people: Path, cap
     assert {row[4] for row in lines_of(text_of(people))} == {"alice", "carol"}
 
 
-def test_the_same_runs_are_one_line_and_other_results_of_them_a_warning(people: Path) -> None:
+def test_the_same_runs_are_one_line_and_other_results_of_them_a_warning(people: Path, capsys) -> None:
     write_person(people / "dave", {"cnn": ALICE["cnn"]})
     write_person(people / "erin", {"cnn": [0.5, *ALICE["cnn"][1:]]})
     assert main(["board", str(people)]) == 0
     page = text_of(people)
     whose = [row[4] for row in lines_of(page) if row[0] == "cnn"]
     assert sorted(whose) == ["alice and dave", "carol", "erin"]
-    assert re.search("Warning: .*(alice and dave|erin) have the same run [0-9a-f]{16} with other results", page)
+    warning = "Warning: .*(alice and dave|erin) have the same run [0-9a-f]{16} with other results"
+    assert re.search(warning, page.partition("<table")[0]) and re.search(warning, capsys.readouterr().out)
 
 
 def test_what_has_not_learned_or_too_few_runs_has_no_rank(people: Path) -> None:
@@ -189,6 +190,36 @@ def test_what_a_longer_training_could_turn_is_a_tie(tmp_path: Path) -> None:
     assert main(["board", str(tmp_path)]) == 0
     assert [row[1] for row in lines_of(text_of(tmp_path))] == ["1", "1"]
     assert "1 of 1 comparison is left open all the same, as ties: a longer training could turn" in text_of(tmp_path)
+
+
+@pytest.mark.parametrize("margins", [(0.5, 0.01, None), (0.01, 0.5, None), (0.5, 0.5, 0.01), (0.01, 0.5, 0.5)])
+def test_the_smallest_margin_is_for_all_however_folders_are_called(
+    margins: tuple[float, float, float | None], tmp_path: Path
+) -> None:
+    """Half of six points is less than what is left to learn, and half of a margin of 50 would be more.
+
+    The third person has the runs of the first.
+    """
+    studies = [{"cnn": ALICE["cnn"]}, BOB, {"cnn": ALICE["cnn"]}]
+    for who, accuracies, margin in zip(("alice", "bob", "carol"), studies, margins, strict=True):
+        if margin:
+            write_person(tmp_path / who, accuracies, fit=0.9, margin=margin)
+    assert main(["board", str(tmp_path)]) == 0
+    assert [row[1] for row in lines_of(text_of(tmp_path))] == ["1", "1"]
+
+
+def test_runs_that_were_lost_are_told(tmp_path: Path) -> None:
+    """With two seeds in common, paired tests would have one degree of freedom."""
+    write_person(tmp_path / "alice", {"cnn": ALICE["cnn"], "cnn+affine": ["diverged", "diverged", 0.9, 0.9, 0.91]})
+    write_person(tmp_path / "bob", {"cnn": [0.9, 0.91, 0.9, 0.92, "diverged"]}, lr=0.2)
+    write_person(tmp_path / "carol", {"cnn": ["diverged"] * 5}, lr=0.3)
+    assert main(["verify", str(tmp_path / "carol")]) == 0
+    assert main(["board", str(tmp_path)]) == 0
+    page = text_of(tmp_path)
+    assert [(row[0], row[3]) for row in lines_of(page) if row[4] == "carol"] == [("cnn §", "—")]
+    assert "§ cnn of carol has no rank: no run was completed." in page
+    assert "This leaves out 2 diverged of 5 runs of cnn+affine of alice: those" in page
+    assert "2 comparisons seed by seed" in page and "1 comparison of lines whose seeds differ, or that" in page
 
 
 def test_a_study_that_is_not_finished_is_left_out(people: Path) -> None:

@@ -50,9 +50,9 @@ def test_what_all_studies_have_stands_side_by_side(runs: Path, capsys: pytest.Ca
     assert report(runs, "shapes photos") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "2 studies of 2 tasks, 4 variants in all of them" in said
-    assert "Over 2 studies, as they were trained, cnn+affine ranks highest: mean rank 1.50 of 3" in said
+    assert "Over 2 studies, as they were trained, cnn+affine ranks highest: mean rank 1.50 of 3. This" in said
     assert "This holds for these 2 tasks only. What others would show cannot be told from fewer than 6" in said
-    assert "Left out, since not all have them: late (in Photos)." in said
+    assert "Left out, since not all have completed runs of them: late (in Photos)." in said
     out = runs.parent / "reports/shapes+photos"
     names = {path.name for path in out.iterdir()}
     tables = {
@@ -72,6 +72,7 @@ def test_what_all_studies_have_stands_side_by_side(runs: Path, capsys: pytest.Ca
     ranks: Any = pd.read_csv(out / "ranks.csv").set_index("variant")
     assert ranks["mean_rank"].to_dict() == {"cnn+affine": 1.5, "stn_affine": 2, "cnn": 2.5}, "the true pose has no rank"
     assert (ranks["seeds_low"] <= ranks["mean_rank"]).all() and "tasks_low" not in ranks
+    assert "It is no confidence interval for the rank of the true means" in page_of(runs, "shapes", "photos")
     before = contents(out)
     assert report(runs, "shapes", "photos") == 0
     assert contents(out) == before
@@ -140,6 +141,22 @@ def test_a_study_at_two_poses_counts_at_each(runs: Path, capsys) -> None:
     assert report(runs, "two", "photos") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Two, upright" in said and "Two, R" in said and "Over 3 studies and poses" in said
+
+
+def test_what_was_lost_is_not_finished_or_was_planned_anew_is_said(runs: Path, capsys) -> None:
+    lost: Accuracies = {"cnn": [0.5, 0.6, 0.5], "cnn+affine": ["diverged"] * 3, "stn_affine": [0.7, None, 0.7]}
+    nowhere: Accuracies = {"cnn": [0.5, 0.6, 0.5], "stn_affine": [0.7, 0.7, 0.7], "late": ["failed"] * 3}
+    write_task(runs, "lost", lost, task="Lost", first={"num_finals": 2})
+    write_task(runs, "nowhere", nowhere, task="Nowhere")
+    assert report(runs, "lost", "nowhere") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The study lost is unfinished: runs are still missing" in said and "study nowhere is" not in said
+    assert (
+        "Left out, since not all have completed runs of them: cnn+affine (no run of it was completed in Lost); "
+        "late (no run of it was completed in Nowhere)." in said
+    )
+    assert "° Lost: claims, seeds, training or search were changed after the study had begun" in said
+    assert "Lost °" in page_of(runs, "lost", "nowhere") and "Nowhere °" not in said
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,11 @@ RUN, MANIFEST = GOLDEN / "runs/85abcdbe7ee4a82f", GOLDEN / "studies" / STUDY / "
 
 
 def write_person(
-    root: Path, accuracies: Mapping[str, Sequence[float | None]], *, first_seed: int = 1, fit: float = 1.0,
-    epochs: int = 2, study: str = "ours", lr: float = 0.1, **changes: Any,
+    root: Path, accuracies: Mapping[str, Sequence[float | str | None]], *, first_seed: int = 1, fit: float = 1.0,
+    epochs: int = 2, study: str = "ours", lr: float = 0.1, margin: float = 0.01, **changes: Any,
 ) -> Path:  # fmt: skip
-    """A ledger with one study of these variants, accuracies by seed, in thousandths; None: that run is not made yet.
+    """A ledger with one study of these variants, accuracies by seed, in thousandths; None: that run is not made yet;
+    a status, such as `diverged`: it ended so.
 
     fit: accuracy on training images at the end. lr: another one makes other runs of the same seeds.
     """
@@ -43,7 +44,7 @@ def write_person(
         arm |= {"baseline": next(iter(accuracies))}
         arm.pop("winner")
         arms.append(arm | {"words": "a network", "pose_words": "images as they are"})
-    claims = manifest["claims"] | {"family": []}
+    claims = manifest["claims"] | {"family": [], "margin": margin}
     plan = {"num_finals": len(arms[0]["finals"]), "first_seed": first_seed, "claims": claims, "num_trials": 0}
     plan |= {"protocol_hash": protocol_hash(protocol), "spaces": {}}
     whole = manifest | plan | {"study": study, "protocol": protocol, "arms": arms, "first": manifest["first"] | plan}
@@ -52,7 +53,16 @@ def write_person(
     return root
 
 
-def _write_run(folder: Path, record: dict[str, Any], config: dict[str, Any], accuracy: float, fit: float) -> None:
+def _write_run(folder: Path, record: dict[str, Any], config: dict[str, Any], accuracy: float | str, fit: float) -> None:
+    if isinstance(accuracy, str):
+        _write_run(folder, record | {"status": accuracy}, config, 0, fit)
+        lost = json.loads((folder / "run.json").read_text())
+        tested = {name: None for name in lost["result"] if name.startswith("test_")}
+        (folder / "run.json").write_bytes(to_json(lost | {"result": lost["result"] | tested}))
+        for name in ("predictions.safetensors", "weights.safetensors"):
+            (folder / name).unlink()
+        renew_sums(folder)
+        return
     label_N = np.arange(NUM_IMAGES) % 10
     right_N = np.arange(NUM_IMAGES) < round(NUM_IMAGES * accuracy)
     confidence_N, probability_N = np.full(NUM_IMAGES, 0.875), np.where(right_N, 0.875, 0.03125)

@@ -4,7 +4,7 @@ from jsonargparse import Namespace
 from rich.console import Console
 
 from experiments.terminal.display import print_place, say_to
-from ledger.errors import STATUS_INCOMPLETE
+from ledger.errors import STATUS_INCOMPLETE, UserError
 
 
 def main(options: Namespace) -> int:
@@ -12,7 +12,11 @@ def main(options: Namespace) -> int:
     from analysis.board import NAME, write_board
 
     console, out = Console(), options.out or options.path / NAME
-    refused = write_board(options.path, out)
+    if out.suffix != ".html":  # it may be somebody's archive
+        raise UserError(f"out: {out} is not what a page is called: give a file whose name ends in .html")
+    refused, warnings = write_board(options.path, out)
+    for warning in warnings:
+        say_to(console)(warning)
     for each in refused:
         say_to(console)(f"{each.who}{each.study and f', {each.study}'} is refused: {each.why}")
     print_place(console, "Board", str(out), "one file: open it in a browser, or send it on")

@@ -42,7 +42,7 @@ def _report(ledger: Ledger, name: str, reports: Path) -> int:
     report = write_report(findings, out)
     print_place(console, PLACE[0], str(report), PLACE[1])
     print_place(console, "Tables and figures", str(out))
-    print_faults(console, findings)
+    print_faults(console, findings.faults, findings.notes)
     return STATUS_INCOMPLETE if findings.faults else 0
 
 
@@ -54,14 +54,15 @@ def _report_several(ledger: Ledger, names: Sequence[str], reports: Path) -> int:
         raise UserError(f"study: {twice[0]} is there twice; name each study once")
     known = [named_study(ledger, name) for name in names]  # all names are looked at before a study is read
     console, shown = Console(), side_by_side([find(ledger.root, name) for name in known])
-    for table in tables.build(shown).values():
+    built = tables.build(shown)
+    for table in built.values():
         if table.name in ("accuracy", "ranks"):
             print_tables(console, table, lambda text: text.columns)
     print_answer(console, words.headline(shown), list(words.statements(shown)), None)
     print_drawing(console)
     out = reports / page.folder_name(shown)
-    report = page.write_side_by_side(shown, out)
+    report = page.write_side_by_side(shown, built, out)
     print_place(console, PLACE[0], str(report), PLACE[1])
     print_place(console, "Tables and figure", str(out))
-    print_faults(console, shown)
+    print_faults(console, shown.faults)
     return STATUS_INCOMPLETE if shown.faults else 0

@@ -80,4 +80,4 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
         print_place(console, "Report", str(page), "one file: open it in a browser, or send it on")
     print_place(console, "Tables and figures", str(out), f"{num_tables} tables, {num_figures} figures")
     print_place(console, "Ledger", str(findings.study.ledger))
-    print_faults(console, findings)
+    print_faults(console, findings.faults, findings.notes)

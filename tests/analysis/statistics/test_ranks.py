@@ -1,4 +1,4 @@
-"""Ranks over tasks and shares of runs above a score, against enumeration, other libraries and simulation."""
+"""Ranks over tasks and shares of runs above a score, against enumeration and other libraries."""
 
 import itertools
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics import ranks as module
 from analysis.statistics.ranks import profile, ranks
 
 TWO = [np.array([[0.5, 0.6, 0.4], [0.45, 0.7, 0.5], [0.1, 0.2, 0.1]]), np.array([[0.9, 0.8], [0.7, 0.9], [0.95, 0.7]])]
@@ -21,7 +20,7 @@ def test_ranks_of_a_page_in_a_book() -> None:
     np.testing.assert_array_equal(same.rank_TV, [[1.5, 1.5, 3]])
 
 
-def test_the_interval_over_seeds_is_that_of_all_possible_draws() -> None:
+def test_the_range_over_seeds_is_that_of_all_possible_draws() -> None:
     """Every draw of three seeds of the first task with every one of two of the second: 27 x 4 mean ranks."""
     means = []
     for first, second in itertools.product(
@@ -45,20 +44,8 @@ def test_one_task_at_two_sizes_is_one_task() -> None:
     assert (other.high_X - other.low_X > found.of_tasks.high_X - found.of_tasks.low_X).any()
 
 
-@pytest.mark.parametrize(("num_seeds", "least"), [(3, 0.8), (5, 0.9)])
-def test_how_often_the_interval_holds_the_rank_of_true_means(
-    num_seeds: int, least: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "NUM_RESAMPLES", 499)
-    draw, true_TV = np.random.default_rng(0), np.array([[0, 0.5, 1, 1.5], [0, 0.4, 1.2, 0.8], [0.3, 0, 1, 2]])
-    rank_V = np.mean([stats.rankdata(-mean_V) for mean_V in true_TV], axis=0)
-    held = []
-    for _ in range(100):
-        seeds_T1S = draw.normal(0, 0.7, (3, 1, num_seeds))  # luck that all variants of a task share
-        found = ranks([*(true_TV[..., None] + seeds_T1S + draw.normal(0, 0.7, (3, 4, num_seeds)))], "abc").of_seeds
-        held.append((found.low_X <= rank_V + 1e-9) & (rank_V <= found.high_X + 1e-9))
-    assert np.mean(held) >= least
-    with np.errstate(all="raise"):  # where nothing varies the interval is a point
+def test_where_nothing_varies_the_range_is_a_point() -> None:
+    with np.errstate(all="raise"):
         point = ranks([np.array([[1.0, 1.0], [0.0, 0.0]])], "a").of_seeds
     assert (point.low_X == [1, 2]).all() and (point.high_X == [1, 2]).all()
 

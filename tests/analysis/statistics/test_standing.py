@@ -83,3 +83,8 @@ def test_equals_share_the_first_rank_and_true_ranks_are_held(same_seeds: bool) -
             found = standing(board(means, draw, same_seeds=same_seeds), [True] * 6, 0.05)
             held.append(((found.rank_E <= true_E) & (true_E <= found.last_E)).all())
         assert np.mean(held) >= 0.93
+
+
+def test_a_level_that_no_test_reaches_resolves_nothing() -> None:
+    assert resolution([Difference(0.1, 0.01, 1)], 5_000, 0.05) == np.inf
+    assert 10 * 0.01 < resolution([Difference(0.1, 0.01, 2)], 5_000, 0.05) < np.inf
