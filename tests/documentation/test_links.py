@@ -13,7 +13,7 @@ from tests.support.project import ROOT
 
 pytestmark = pytest.mark.documentation
 
-HOSTS = {"docs.ray.io", "keepachangelog.com", "semver.org"}
+HOSTS = {"docs.ray.io", "huggingface.co", "keepachangelog.com", "semver.org"}
 """Other hosts that documents lead to; they cannot be fetched here, so a new one is a decision."""
 
 every_document = pytest.mark.parametrize("document", [*pages(), "CHANGELOG.md"])
