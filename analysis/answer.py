@@ -35,9 +35,10 @@ from analysis.wording import (
     size_text,
     tuning_text,
 )
-from ledger.study import Claim
 from ledger.wording import count
 
+FOLLOWS_R2 = 0.1
+"""Of a transformer's angles with the true ones: less than this is not following them."""
 MAX_ALIKE = 4
 """Claims of one pose, baseline and decision that are told one by one; of more, one sentence tells."""
 
@@ -253,12 +254,14 @@ def _remarks(findings: Findings, result: ClaimResult) -> Iterator[str]:
         else:
             yield f"Whether it closes any of {gap} is open: so far {span}."
     if question in ("transformer", "both", "together", "instead", "other"):
-        yield from _idleness(findings, claim)
+        yield from _of_transformer(findings, result)
     if result.decision != "untested":
         yield from left_out(findings, claim)
 
 
-def _idleness(findings: Findings, claim: Claim) -> Iterator[str]:
+def _of_transformer(findings: Findings, result: ClaimResult) -> Iterator[str]:
+    """That it does nothing or harm, and whether it follows how images are turned."""
+    claim = result.claim
     for look in findings.looks:
         if (look.stage, look.pose, look.variant) != ("final", claim.pose, claim.variant):
             continue
@@ -270,6 +273,14 @@ def _idleness(findings: Findings, claim: Claim) -> Iterator[str]:
             yield f"Its transformer {often}{what}: idle in {idle} of {num} runs."
         if collapsed := look.verdicts.get("collapsed", 0):
             yield f"Its transformer loses most of the image: collapsed in {collapsed} of {num} runs."
+        angle_r2 = look.means["angle_r2"]
+        if look.verdicts.get("working", 0) and angle_r2.half_width < 1:
+            known = f"(R² {angle_r2.value:.2f} ± {angle_r2.half_width:.2f})".replace("-", "−")
+            if angle_r2.value + angle_r2.half_width < FOLLOWS_R2:  # it may still follow them within each class
+                so = "; what it gains need not come from undoing them" if result.decision == "better" else ""
+                yield f"Its turns, over all classes, do not follow those of the images {known}{so}."
+            else:
+                yield f"Its turns follow those of the images {known}."
 
 
 def _of_uneven(findings: Findings) -> Iterator[Statement]:

@@ -183,6 +183,23 @@ def test_a_transformer_that_moves_nothing(tmp_path: Path) -> None:
     assert "Its transformer leaves images as they are: idle in 5 of 5 runs." in answer(find(tmp_path, STUDY))[0]
 
 
+@pytest.mark.parametrize(
+    ("angle_r2", "words"),
+    [
+        ([-0.5, -0.52, -0.48, -0.51, -0.49], "do not follow those of the images (R² −0.50 ± 0.02)"),
+        ([0.8, 0.7, 0.75, 0.9, 0.6], "Its turns follow those of the images (R² 0.75 ± 0.14)."),
+        ([None] * 5, ""),
+    ],
+)
+def test_whether_turns_are_followed_is_told(tmp_path: Path, angle_r2: list[float | None], words: str) -> None:
+    """The half widths: 2.776 (of t with 4 degrees of freedom) times the standard error, by hand."""
+    looks = [transformer_record(pose={"angle_r2": each}) for each in angle_r2]
+    arms = [write_arm(tmp_path, "cnn", "cnn", CNN), write_arm(tmp_path, "stn_affine", "cnn", CNN, transformers=looks)]
+    write_study(tmp_path, arms)
+    (said,) = answer(find(tmp_path, STUDY))
+    assert words in said and ("R²" in said) is bool(words)
+
+
 def test_some_collapse(tmp_path: Path) -> None:
     looks = [transformer_record(verdict=verdict) for verdict in ("idle", "idle", "collapsed", "working", "working")]
     arms = [
