@@ -37,8 +37,6 @@ from analysis.wording import (
 )
 from ledger.wording import count
 
-FOLLOWS_R2 = 0.1
-"""Of a transformer's angles with the true ones: less than this is not following them."""
 MAX_ALIKE = 4
 """Claims of one pose, baseline and decision that are told one by one; of more, one sentence tells."""
 
@@ -274,13 +272,12 @@ def _of_transformer(findings: Findings, result: ClaimResult) -> Iterator[str]:
         if collapsed := look.verdicts.get("collapsed", 0):
             yield f"Its transformer loses most of the image: collapsed in {collapsed} of {num} runs."
         angle_r2 = look.means["angle_r2"]
-        if look.verdicts.get("working", 0) and angle_r2.half_width < 1:
-            known = f"(R² {angle_r2.value:.2f} ± {angle_r2.half_width:.2f})".replace("-", "−")
-            if angle_r2.value + angle_r2.half_width < FOLLOWS_R2:  # it may still follow them within each class
-                so = "; what it gains need not come from undoing them" if result.decision == "better" else ""
-                yield f"Its turns, over all classes, do not follow those of the images {known}{so}."
-            else:
-                yield f"Its turns follow those of the images {known}."
+        known = f"(R² {angle_r2.value:.2f} ± {angle_r2.half_width:.2f})".replace("-", "−")
+        if look.follows_turns:
+            yield f"Its turns follow those of the images {known}."
+        elif look.follows_turns is False:
+            so = "; what it gains need not come from undoing them" if result.decision == "better" else ""
+            yield f"Its turns, over all classes, do not follow those of the images {known}{so}."
 
 
 def _of_uneven(findings: Findings) -> Iterator[Statement]:

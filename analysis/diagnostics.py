@@ -31,6 +31,10 @@ _UNMEASURED = "unmeasured"
 _STATUSES = ("pruned", "diverged", "failed", "missing", _UNMEASURED)
 
 
+FOLLOWS_R2 = 0.1
+"""Of a transformer's angles with the true ones: less is not following them."""
+
+
 @dataclass(frozen=True)
 class Look:
     """What the transformers of one arm do.
@@ -45,6 +49,17 @@ class Look:
     verdicts: dict[str, int]
     means: dict[str, Mean]
     keys: tuple[str, ...]
+
+    @property
+    def follows_turns(self) -> bool | None:
+        """Whether its angles go with the true ones, over all classes: within each they still may if they do not.
+
+        None where that is not known, and for transformers that do nothing.
+        """
+        angle_r2 = self.means["angle_r2"]
+        if math.isnan(angle_r2.half_width) or not self.verdicts.get("working"):
+            return None
+        return angle_r2.value + angle_r2.half_width >= FOLLOWS_R2
 
 
 def looks(study: Study) -> tuple[Look, ...]:

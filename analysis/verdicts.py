@@ -126,7 +126,7 @@ def _verdict(findings: Findings, pose: str, question: Question, results: list[Cl
 
 
 _DETAILS: dict[Decision, str] = {
-    "better": "by {size}: {one} over {other}{cost}",
+    "better": "by {size}: {one} over {other}{cost}{but}",
     "worse": "by {size}: {one} against {other}{cost}",
     "negligible": "by {size}: {one} against {other}{cost}; {margin} would matter",
     "equivalent": "within {margin}: {one} against {other}{cost}",
@@ -135,7 +135,7 @@ _DETAILS: dict[Decision, str] = {
     "idle": "the transformer of {one} {why}: in every run it moves no image, or all images alike",
 }
 _DETAILS_OF_SEVERAL = _DETAILS | {
-    "better": "by up to {mean}, the most of {num} ways: {one} over {other}{cost}; {tally}",
+    "better": "by up to {mean}, the most of {num} ways: {one} over {other}{cost}{but}; {tally}",
     "worse": "by at least {size}: {one} against {other}{cost}",
     "negligible": "all {num} ways; {margin} would matter",
     "equivalent": "within {margin}: all {num} ways",
@@ -159,11 +159,18 @@ def _told(findings: Findings, decision: Decision, best: ClaimResult, results: li
         mean=points(best.difference._replace(half_width=math.nan)),
         level=level(best.difference),
         margin=plain_points(findings.study.claims.margin),
+        but="; its turns do not follow those of the images" if _strays(findings, best.claim) else "",
         why=best.why,
         num=len(results),
         tally=_tally(results),
         needed=needed(findings, results) if decision == "undecided" else "",
     )
+
+
+def _strays(findings: Findings, claim: Claim) -> bool:
+    """Whether the first variant moves images, and not as their poses would have it."""
+    arm = ("final", claim.pose, claim.variant)
+    return any(look.follows_turns is False for look in findings.looks if (look.stage, look.pose, look.variant) == arm)
 
 
 def _tally(results: Sequence[ClaimResult]) -> str:

@@ -200,6 +200,21 @@ def test_whether_turns_are_followed_is_told(tmp_path: Path, angle_r2: list[float
     assert words in said and ("R²" in said) is bool(words)
 
 
+@pytest.mark.usefixtures("seeds")
+@pytest.mark.parametrize("angle_r2", [-0.5, 0.8])
+def test_a_card_says_that_turns_are_not_followed(tmp_path: Path, angle_r2: float) -> None:
+    cnn, better = shifted([5.0, 5.2, 4.9, 5.1, 5.0, 4.8, 5.3, 5.1])
+    looks = [transformer_record(pose={"angle_r2": angle_r2})] * 8
+    arms = [
+        write_arm(tmp_path, "cnn", "cnn", cnn),
+        write_arm(tmp_path, "stn_affine", "cnn", better, transformers=looks),
+    ]
+    write_study(tmp_path, arms)
+    (card,) = verdicts(find(tmp_path, STUDY))
+    assert card.decision == "better"
+    assert ("its turns do not follow those of the images" in card.detail) == (angle_r2 < 0)
+
+
 def test_some_collapse(tmp_path: Path) -> None:
     looks = [transformer_record(verdict=verdict) for verdict in ("idle", "idle", "collapsed", "working", "working")]
     arms = [
