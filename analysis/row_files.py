@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.faults import kept
 from analysis.findings import Findings
+from analysis.formats.csv import csv_text
 from analysis.frames import HISTORY, PREDICTIONS, Frames
 
 NAMES = ("history.csv", "predictions.csv.gz")
@@ -21,6 +22,7 @@ def row_files(findings: Findings) -> dict[str, bytes]:
     made = runs.loc[runs["status"] != "missing", ABOUT].drop_duplicates("key")
     if made.empty:
         return {}
+    made = made.assign(**{name: made[name].map(csv_text) for name in ("pose", "variant")})
     frames = Frames(findings.study.ledger, tuple(made["key"]))
     content: dict[str, bytes] = {}
     with kept(findings.faults, "history.csv"):

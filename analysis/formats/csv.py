@@ -17,10 +17,15 @@ def csv_document(table: Table) -> str:
     return text.getvalue()
 
 
+def csv_text(text: str) -> str:
+    """The text as a cell of a CSV file has it."""
+    text = plain(text)
+    return "'" + text if text.startswith(("=", "+", "-", "@")) else text
+
+
 def _csv_value(value: Value) -> Value:
     if isinstance(value, str):
-        value = plain(value)
-        return "'" + value if value.startswith(("=", "+", "-", "@")) else value
+        return csv_text(value)
     if isinstance(value, bool):
         return str(value).lower()
     return None if is_absent(value) else value

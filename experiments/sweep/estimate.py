@@ -140,9 +140,9 @@ def known_rates(plan: Plan, ledger: Ledger) -> dict[str, float]:
             continue
         for key in [key for key in keys_of(known) if key in ledger][-5:]:
             if rate := ledger.read(key, "cost.json")["images_per_s"]:
-                result = ledger.read(key)["result"]
-                validated = evaluation_cost(plan, arms[variant]) * result["num_val_images"]
-                rates_of.setdefault(variant, []).append(rate * (1 + validated / result["num_train_images"]))
+                protocol = ledger.read(key)["config"]["protocol"]
+                validated = evaluation_cost(plan, arms[variant]) * protocol["val_images"] / protocol["train_images"]
+                rates_of.setdefault(variant, []).append(rate * (1 + validated))
     return {variant: sum(rates) / len(rates) for variant, rates in rates_of.items()}
 
 

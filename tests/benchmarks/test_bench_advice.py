@@ -97,7 +97,10 @@ def test_the_table_counts_probes() -> None:
     assert text.endswith("Of their answers: right 3, cannot tell 0, wrong 0, open 0.")
 
 
-def test_an_answer_that_is_there_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_that_is_there_is_not_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")  # so that what it sets does not stay
     answers = tmp_path / "answers.json"
     answers.write_text(json.dumps([ROW]))
     assert main([str(answers), "--work", str(tmp_path / "work"), "--only", "parts-small", "--repeats", "1"]) == 0

@@ -130,7 +130,7 @@ def test_that_the_server_keeps_rows_is_said_where_there_is_one(
 
     made_by(folder, replayed(folder).arms[0].finals[0], "experiments/runs/training.py")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("experiments.terminal.commands.sweep.find_mode", lambda asked: (mode, ""))
+    monkeypatch.setattr("experiments.terminal.commands.sweep.find_place", lambda tracker, asked: (mode, ""))
     monkeypatch.setattr("experiments.terminal.commands.sweep.estimate", stop)
     write_sweep(folder)
     assert main(["sweep", "--budget=smoke", "--stale=again"]) == 2

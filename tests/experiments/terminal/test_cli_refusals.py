@@ -237,7 +237,7 @@ OTHERS = {
     "no ledger": (["status"], "runs: there is no ledger at runs; `make sweep` makes one"),
     "no ledger for tables": (["tables", "--runs=nowhere"], "runs: there is no ledger at nowhere; .+"),
     "no study": (["tables", "--runs=."], r"runs: \. holds no study yet; `make sweep` makes one"),
-    "nothing to show": (["dashboard"], r"runs/wandb: no runs to show yet; .+"),
+    "nothing to show": (["dashboard"], r"runs: no runs to show yet; .+"),
     "wandb-sweep": (["wandb-sweep", "--variant=cnnn"], r"variant: 'cnnn' is not in sweep\.yaml; did you mean 'cnn'\?"),
     "word": (["sweep", "smoke"], "unrecognized arguments: smoke"),
     "minutes": (["probe", "pictures", "--minutes=.nan"], r"minutes: nan is not between 0\.5 and 1440"),
