@@ -57,7 +57,7 @@ def test_cost_grows_linearly_with_the_runs_of_an_arm(tmp_path: Path) -> None:
         write_large_study(ledger, 2, num_trials, num_finals=2, num_images=100)
         counts.append(count_calls(ledger))
     (reads_1, calls_1), (reads_2, calls_2), (reads_4, calls_4) = counts
-    assert reads_4 - reads_2 == 2 * (reads_2 - reads_1) == 2 * 2 * 50 * 2
+    assert reads_4 - reads_2 == 2 * (reads_2 - reads_1) == 2 * 2 * 50 * 3
     assert calls_4 - calls_2 < 2.3 * (calls_2 - calls_1)
 
 

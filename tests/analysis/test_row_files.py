@@ -57,3 +57,11 @@ def test_the_same_runs_give_the_same_bytes_and_none_give_no_file(tmp_path: Path,
         file.unlink()
     write_tables(find(ledger, STUDY), tmp_path)
     assert not (tmp_path / "predictions.csv.gz").exists() and (tmp_path / "history.csv").exists()
+
+
+def test_too_many_predictions_are_left_to_analysis_load(
+    tmp_path: Path, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.row_files.MAX_BYTES", 3 * 200 * 12)  # the three files have headers too
+    write_tables(find(ledger, STUDY), tmp_path)
+    assert not (tmp_path / "predictions.csv.gz").exists() and (tmp_path / "history.csv").exists()
