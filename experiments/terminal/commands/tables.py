@@ -75,7 +75,7 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
     if is_new:
         print_drawing(console)
         write_report(findings, out)
-    num_tables, num_figures = (len(list(out.glob(f"[!.]*.{kind}"))) for kind in ("csv", "svg"))
+    num_tables, num_figures = (len(list(out.glob(f"[!.]*.{kind}"))) for kind in ("tex", "svg"))
     if report:
         print_place(console, "Report", str(page), "one file: open it in a browser, or send it on")
     print_place(console, "Tables and figures", str(out), f"{num_tables} tables, {num_figures} figures")

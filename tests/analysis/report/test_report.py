@@ -304,7 +304,7 @@ def test_the_command_in_any_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     drawn = {path.stem for path in out.glob("*.png")}
     assert {str(f["id"]).removeprefix("figure-") for f in page.all("figure")} == drawn
     assert "forest" in drawn
-    assert {f"table-{path.stem}" for path in out.glob("*.csv")} == {a["id"] for a in page.all("article")}
+    assert {f"table-{path.stem}" for path in out.glob("*.tex")} == {a["id"] for a in page.all("article")}
     assert (out / NAME).stat().st_size < 4_000_000
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
     # In this locale the same bytes; all but the drawings for phones are read from the files, which takes less time
