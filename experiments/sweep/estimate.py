@@ -1,6 +1,7 @@
 """How long a study takes on this machine: from earlier runs, or measured for a moment."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,9 +141,9 @@ def known_rates(plan: Plan, ledger: Ledger) -> dict[str, float]:
             continue
         for key in [key for key in keys_of(known) if key in ledger][-5:]:
             if rate := ledger.read(key, "cost.json")["images_per_s"]:
-                protocol = ledger.read(key)["config"]["protocol"]
-                validated = evaluation_cost(plan, arms[variant]) * protocol["val_images"] / protocol["train_images"]
-                rates_of.setdefault(variant, []).append(rate * (1 + validated))
+                result = ledger.read(key)["result"]
+                share = (result["num_val_images"] or 0) / (result["num_train_images"] or math.inf)
+                rates_of.setdefault(variant, []).append(rate * (1 + share * evaluation_cost(plan, arms[variant])))
     return {variant: sum(rates) / len(rates) for variant, rates in rates_of.items()}
 
 
