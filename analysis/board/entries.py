@@ -76,7 +76,7 @@ class Entry:
 
 @dataclass
 class Gathered:
-    """ledgers: by whose they are. refused: those that are not as they were written. left_out: what else does not
+    """ledgers: by whose they are. refused: those that cannot be read or trusted. left_out: what else does not
     count. shared: what at least two people have, with their entries."""
 
     ledgers: dict[str, Path] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Gathered:
 
 
 def gather(folder: Path, stack: ExitStack, scratch: Path) -> Gathered:
-    """The ledgers in the folder, each checked as `verify` does it, and what they share.
+    """The ledgers in the folder, each checked as `merge` does it, and what they share.
 
     stack: keeps them as they are until it is closed. scratch: a folder to unpack archives into. Raises UserError where
     no ledger is left, and where no two people share anything.
