@@ -150,7 +150,7 @@ def tables_and_notes_are_right(found: Findings) -> None:
     facts = {fact.name: fact.value for fact in variant_facts(found.study)}
     assert facts["warp_x"] == "a spatial transformer: looks at each image bent, as it predicts"
     assert facts["blind_x"] == "a control: looks where another image would be looked at"
-    assert facts["warp_x+twirl"].endswith("; shown changed copies in training (augmentation twirl)")
+    assert facts["warp_x+twirl"].endswith("(augmentation twirl: each image turned a little)")
     assert "pose: tilted images (Tilt). A pose is" in method(found)[0]
     page = report_html(found, ())
     assert "<h3>Tilted images (Tilt)</h3>" in page and "<dd>A spatial transformer: looks at each image bent" in page

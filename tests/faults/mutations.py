@@ -305,7 +305,7 @@ MUTATIONS = (
     Mutation(
         "a cell may hold a formula",
         "analysis/formats/csv.py",
-        'value.startswith(("=", "+", "-", "@"))',
+        'text.startswith(("=", "+", "-", "@"))',
         "False",
         "tests/analysis/test_formats.py::test_csv_holds_no_formula",
     ),

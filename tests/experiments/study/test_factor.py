@@ -19,6 +19,7 @@ from ledger.overrides import typed_overrides
 from tests.support.tiny_study import TINY, plan_of, write_sweep
 
 EPOCHS = {"protocol.epochs": [1, 2]}
+REWRITTEN = ("*.md", "*.csv", "*.gz", "*.tex", "*.html", "contact-sheet.png")
 
 
 def test_each_value_is_a_study_of_its_own(tmp_path: Path) -> None:
@@ -130,6 +131,7 @@ def test_one_sweep_makes_them_all_and_then_nothing(
     given = ["--sweep", str(path), "--budget", "smoke", "--runs", str(runs), "--jobs", "1"]
     assert main(["sweep", *given, "--reports", str(reports)]) == 0
     made = {file: file.stat().st_mtime_ns for folder in (runs / "runs", reports) for file in folder.rglob("*.*")}
+    texts = {file: file.read_bytes() for name in REWRITTEN for file in reports.rglob(name)}
     names = [f"tiny-epochs-{epochs}-sprites-smoke" for epochs in (1, 2)]
     tables = [(reports / name / "dependence.csv").read_text().splitlines() for name in names]
     assert [line.partition(",")[2] for line in tables[0]] == [line.partition(",")[2] for line in tables[1]]
@@ -143,5 +145,6 @@ def test_one_sweep_makes_them_all_and_then_nothing(
     assert main(["plan", *given]) == 0
     assert "All 2 values of protocol.epochs: 8 runs; nothing is left to train." in capsys.readouterr().out
     assert main(["sweep", *given, "--reports", str(reports)]) == 0
-    now = {file: file.stat().st_mtime_ns for file in made if file.suffix not in (".md", ".csv", ".tex", ".html")}
+    now = {file: file.stat().st_mtime_ns for file in made if file not in texts}
     assert now == {file: made[file] for file in now}
+    assert {file for file in texts if file.read_bytes() != texts[file]} == set()
