@@ -259,25 +259,22 @@ def _remarks(findings: Findings, result: ClaimResult) -> Iterator[str]:
 
 def _of_transformer(findings: Findings, result: ClaimResult) -> Iterator[str]:
     """That it does nothing or harm, and whether it follows how images are turned."""
-    claim = result.claim
-    for look in findings.looks:
-        if (look.stage, look.pose, look.variant) != ("final", claim.pose, claim.variant):
-            continue
-        num = sum(look.verdicts.get(verdict, 0) for verdict in ("working", "idle", "collapsed"))
-        if idle := look.verdicts.get("idle", 0):
-            left = look.means["identity_fraction"].value > 0.5
-            what = "leaves images as they are" if left else "moves all images alike"
-            often = "" if idle == num else "often " if 2 * idle > num else "sometimes "
-            yield f"Its transformer {often}{what}: idle in {idle} of {num} runs."
-        if collapsed := look.verdicts.get("collapsed", 0):
-            yield f"Its transformer loses most of the image: collapsed in {collapsed} of {num} runs."
-        angle_r2 = look.means["angle_r2"]
-        known = f"(R² {angle_r2.value:.2f} ± {angle_r2.half_width:.2f})".replace("-", "−")
-        if look.follows_turns:
-            yield f"Its turns follow those of the images {known}."
-        elif look.follows_turns is False:
-            so = "; what it gains need not come from undoing them" if result.decision == "better" else ""
-            yield f"Its turns, over all classes, do not follow those of the images {known}{so}."
+    look = findings.look(result.claim.pose, result.claim.variant)
+    if look is None:
+        return
+    num = sum(look.verdicts.get(verdict, 0) for verdict in ("working", "idle", "collapsed"))
+    if idle := look.verdicts.get("idle", 0):
+        often = "" if idle == num else "often " if 2 * idle > num else "sometimes "
+        yield f"Its transformer {often}{look.stillness}: idle in {idle} of {num} runs."
+    if collapsed := look.verdicts.get("collapsed", 0):
+        yield f"Its transformer loses most of the image: collapsed in {collapsed} of {num} runs."
+    angle_r2 = look.means["angle_r2"]
+    known = f"(R² {angle_r2.value:.2f} ± {angle_r2.half_width:.2f})".replace("-", "−")
+    if look.follows_turns:
+        yield f"Its turns follow those of the images {known}."
+    elif look.follows_turns is False:
+        so = "; what it gains need not come from undoing them" if result.decision == "better" else ""
+        yield f"Its turns, over all classes, do not follow those of the images {known}{so}."
 
 
 def _of_uneven(findings: Findings) -> Iterator[Statement]:

@@ -1,7 +1,7 @@
 """The claims of a study, judged: which differences are there, which do not matter, which cannot be told yet."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -191,7 +191,8 @@ def _bounded(
         return "untested", ""
     if why := nothing_learned(arms, chance(study)):
         return "unripe", why
-    if _is_idle(study, claim):
+    about_a_transformer = question_of(claim, study.roles) not in ("augmentation", "ceiling", "control")
+    if about_a_transformer and is_idle(study, claim.pose, claim.variants[::2]):
         return "idle", "did not learn to look"
     if why := too_short(arms, judged.decision, difference, study.claims.margin):
         return "unripe", why
@@ -202,12 +203,10 @@ def _bounded(
     return judged.decision, judged.why
 
 
-def _is_idle(study: Study, claim: Claim) -> bool:
-    """Whether the claim is about a transformer that was idle in every run of the variant."""
-    if question_of(claim, study.roles) in ("augmentation", "ceiling", "control"):
-        return False
-    stn = [variant for variant in claim.variants[::2] if study.roles[variant] in WITH_TRANSFORMER]
-    runs = study.runs[(study.runs["stage"] == "final") & (study.runs["pose"] == claim.pose)]
+def is_idle(study: Study, pose: str, variants: Iterable[str]) -> bool:
+    """Whether there is a transformer among the variants, and none that was not idle in every run."""
+    stn = [variant for variant in variants if study.roles[variant] in WITH_TRANSFORMER]
+    runs = study.runs[(study.runs["stage"] == "final") & (study.runs["pose"] == pose)]
     verdicts = runs[runs["variant"].isin(stn)]["transformer.verdict"].dropna()
     return bool(len(verdicts)) and bool((verdicts == "idle").all())
 

@@ -51,6 +51,11 @@ class Look:
     keys: tuple[str, ...]
 
     @property
+    def stillness(self) -> str:
+        """What one that is idle does: `leaves images as they are`."""
+        return "leaves images as they are" if self.means["identity_fraction"].value > 0.5 else "moves all images alike"
+
+    @property
     def follows_turns(self) -> bool | None:
         """Whether its angles go with the true ones, over all classes: within each they still may if they do not.
 

@@ -78,6 +78,11 @@ class Findings:
         """What the transformers of each arm that has any do."""
         return looks(self.study)
 
+    def look(self, pose: str, variant: str) -> Look | None:
+        """What the transformers of an arm's final runs do."""
+        arm = (pose, variant, "final")
+        return next((look for look in self.looks if (look.pose, look.variant, look.stage) == arm), None)
+
     @cached_property
     def completed(self) -> pd.DataFrame:
         """The rows of study.runs that are completed final runs."""

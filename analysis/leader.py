@@ -29,6 +29,8 @@ def best_text(findings: Findings, pose: str) -> Iterator[str]:
     names = [one_line(study.arms[i].variant) for i in places]
     tied = [name for name, is_tied in zip(names, best.tied(study.claims.alpha), strict=True) if is_tied]
     many = _NUMBERS[len(places)] if len(places) < len(_NUMBERS) else f"{len(places):,}"
+    if any(claim.decision == "unripe" for claim in findings.claims if claim.claim.pose == pose):
+        many += " so far"
     text = f"best of the {many}: {names[best.index]}, {100 * np.nanmean(score_AS[best.index]):.1f} %"
     if tied:
         text += f", not told apart from {listed(tied) if len(tied) <= MAX_NAMED else f'{len(tied):,} others'}"

@@ -132,7 +132,7 @@ _DETAILS: dict[Decision, str] = {
     "equivalent": "within {margin}: {one} against {other}{cost}",
     "behind": "by {size}: {one} over {other}, but {why}",
     "undecided": "so far {one} is {level} {other}; {needed}",
-    "idle": "the transformer of {one} {why}: in every run it moves no image, or all images alike",
+    "idle": "the transformer of {one} {why}: in every run it {still}",
 }
 _DETAILS_OF_SEVERAL = _DETAILS | {
     "better": "by up to {mean}, the most of {num} ways: {one} over {other}{cost}{but}; {tally}",
@@ -151,6 +151,7 @@ def _told(findings: Findings, decision: Decision, best: ClaimResult, results: li
     if decision == "untested":
         return WORDS[decision].verb, why_untested(findings, best)
     details = _DETAILS_OF_SEVERAL if len(results) > 1 else _DETAILS
+    look = findings.look(best.claim.pose, best.claim.variant)
     return WORDS[decision].verb, details[decision].format(
         one=one_line(best.claim.variant),
         other=one_line(best.claim.baseline),
@@ -159,18 +160,13 @@ def _told(findings: Findings, decision: Decision, best: ClaimResult, results: li
         mean=points(best.difference._replace(half_width=math.nan)),
         level=level(best.difference),
         margin=plain_points(findings.study.claims.margin),
-        but="; its turns do not follow those of the images" if _strays(findings, best.claim) else "",
+        but="; its turns do not follow those of the images" if look and look.follows_turns is False else "",
+        still=look.stillness if look else "",
         why=best.why,
         num=len(results),
         tally=_tally(results),
         needed=needed(findings, results) if decision == "undecided" else "",
     )
-
-
-def _strays(findings: Findings, claim: Claim) -> bool:
-    """Whether the first variant moves images, and not as their poses would have it."""
-    arm = ("final", claim.pose, claim.variant)
-    return any(look.follows_turns is False for look in findings.looks if (look.stage, look.pose, look.variant) == arm)
 
 
 def _tally(results: Sequence[ClaimResult]) -> str:

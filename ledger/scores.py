@@ -74,7 +74,8 @@ RESULT = (
     ),
     Score(
         "test_ece", "share",
-        "expected calibration error over 15 equal bins: how far its confidence is from how often it is right",
+        "expected calibration error over 15 equal bins: how far its confidence is from how often it is right, on "
+        "either side",
         "ECE %", 100, 1, smaller_is_better=True,
     ),
     Score(

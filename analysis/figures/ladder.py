@@ -25,9 +25,10 @@ from analysis.wording import plain_points
 @figure(
     "ladder",
     "Each claim at rising sizes of training: the difference in test accuracy of the first variant to the second, with "
-    "its 95 % interval over seeds, over the computation of one training. Above zero the first is better. The grey band "
-    "is as wide as a difference that does not matter, around the last one: the last change is too small to "
-    "matter where a test shows it to be no larger. One whose line heads for zero may not survive more training.",
+    "its 95 % interval over seeds, over the computation of one training, of which images, epochs or both grow. Above "
+    "zero the first is better. The grey band is as wide as a difference that does not matter, around the last one: the "
+    "last change is too small to matter where a test shows it to be no larger. One whose line heads for zero may not "
+    "survive more training.",
 )
 def ladder_figure(findings: Findings, *, width_in: float = style.WIDTH_IN, most_columns: int = 3) -> Figure | None:
     """A panel a claim; None for a study without a ladder."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from analysis.ablation import trials_of_a_tuning
 from analysis.chance import majority
 from analysis.findings import Findings
+from analysis.flops import flop_cell, flop_unit
 from analysis.formats import one_line
 from analysis.records import Arm, Study
 from analysis.statistics import CONFIDENCE
@@ -58,7 +59,7 @@ _PROTOCOL = {
     "width": "Width of the networks, as a factor",
     "batch_size": "Images a step",
     "optimiser": "Optimiser",
-    "momentum": "Momentum of SGD",
+    "momentum": "Momentum of SGD (beside Muon: of all but the filters)",
     "nesterov": "Nesterov momentum",
     "schedule": "Learning-rate schedule",
     "averaging": "Averaging of weights",
@@ -89,8 +90,15 @@ def facts(findings: Findings) -> Iterator[Fact]:
     yield Fact("Seeds a variant", str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}")
     yield Fact("Final runs completed", f"{len(findings.completed):,} of {num_finals:,}")
     yield Fact("Tuning runs", f"{len(study.runs) - num_finals:,}")
-    if study.runs["seconds"].notna().any():
-        yield Fact("Worker time, all runs", _duration(float(study.runs["seconds"].sum())))
+    if study.rungs:
+        yield Fact("Final runs of smaller training", f"{sum(len(rung.runs) for rung in study.rungs):,}")
+    seconds = [float(size.runs["seconds"].sum()) for size in study.sizes]
+    if sum(seconds):
+        yield Fact("Worker time, all runs", _duration(sum(seconds)))
+    costs = [row.train_flops for row in findings.rows if row.train_flops]
+    if costs:
+        least, most = (flop_cell(flops, flop_unit(costs)).text for flops in (min(costs), max(costs)))
+        yield Fact("Computation of a training", least if least == most else f"{least} to {most}")
 
 
 def variant_facts(study: Study) -> tuple[Fact, ...]:

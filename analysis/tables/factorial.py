@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from analysis.claims import is_idle
 from analysis.findings import Findings
 from analysis.formats import Cell, Section, text_table
 from analysis.means import Mean, mean_cell, mean_of
@@ -74,7 +75,7 @@ def factorial(findings: Findings) -> Draft[Interaction] | None:
         "Interaction: what the model gains with the policy minus what it gains without, over the n seeds that all four "
         f"arms completed, ± the half width of its {100 * CONFIDENCE:g} % Student-t interval. Below zero: the two do "
         "partly the same work. Reading: by whether the interval excludes zero; it is not corrected for the number of "
-        "interactions.",
+        "interactions. Untested: the transformer was idle in every run, with the policy and without.",
     )
     return Draft(sections, notes, columns, rows)
 
@@ -92,7 +93,9 @@ def _interaction(findings: Findings, pose: str, crossing: Crossing) -> Interacti
     arms = crossing.both, crossing.only_policy, crossing.only_model, crossing.neither
     ripe = is_ripe(findings.study, [findings.trained[i] for i in arms], effects[-1].value)
     keys = tuple(key for i in crossing[3:] for key in scores.keys[i])
-    return Interaction(pose, crossing, effects, _reading(effects[-1], ripe=ripe), keys)
+    stn = [findings.study.arms[i].variant for i in (crossing.only_model, crossing.both)]
+    reading = "untested" if is_idle(findings.study, pose, stn) else _reading(effects[-1], ripe=ripe)
+    return Interaction(pose, crossing, effects, reading, keys)
 
 
 def crossings(arms: Sequence[Arm], places: Sequence[int]) -> Iterator[Crossing]:

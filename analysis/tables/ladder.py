@@ -41,7 +41,8 @@ def ladder(findings: Findings) -> Draft[tuple[Climb, Step]] | None:
     notes = (
         "Each column is a size of training (images x epochs), the last the study's own: the difference in points of "
         f"test accuracy, paired by seed, ± the half width of its {100 * CONFIDENCE:g} % Student-t interval. Settings "
-        "and seeds are the same at every size.",
+        "and seeds are the same at every size. Where images and epochs both grow, what each of them does is not told "
+        "apart.",
         "Last change: how much the difference changed between the last two sizes. A doubling: that change for each "
         "doubling of the training computation.",
         "Last change too small to matter: two one-sided t tests show that the last change lies within ± "

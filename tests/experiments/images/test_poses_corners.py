@@ -57,7 +57,9 @@ def r2_of_the_angle(upright_NHWC: Tensor, pose: str, seen_HW: Tensor) -> float:
     return 1 - (error / (target_N2[rest] - target_N2[fit].mean(0)).square().sum()).item()
 
 
-@pytest.mark.parametrize("pose", ["R", "R:max_deg=30", "R:max_deg=180"])
+@pytest.mark.parametrize(
+    "pose", ["R", *(pytest.param(f"R:max_deg={deg}", marks=pytest.mark.long) for deg in (30, 180))]
+)
 def test_behind_a_disc_the_corners_do_not_tell_the_angle(upright, pose):
     posed_NHWC, _ = put_in_pose(upright, torch.arange(len(upright)), pose, part="train")
     assert not posed_NHWC[:, corners()].any()

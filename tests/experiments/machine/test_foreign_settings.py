@@ -42,6 +42,7 @@ def test_no_process_that_is_started_has_them():
     assert not HOSTILE.keys() & names
 
 
+@pytest.mark.long
 def test_tables_are_the_same(tmp_path):
     def tables(folder: Path, **settings: str) -> tuple[int, str, str]:
         folder.mkdir()
@@ -98,6 +99,7 @@ def test_single_precision_is_single_precision():
     assert child(code, TORCH_ALLOW_TF32_CUBLAS_OVERRIDE="1") == "highest"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are asked of Linux")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core is all there is")
 def test_workers_are_not_bound_to_one_core():

@@ -60,6 +60,7 @@ def test_wide_ranges_are_rewarded_until_they_are_too_wide():
     assert penalty.item() == 0
 
 
+@pytest.mark.long
 def test_a_planted_range_is_found_within_five_degrees():
     """A spot within 45 degrees of the top is one class, one near the bottom the other: 45 more make no harm.
 

@@ -195,6 +195,7 @@ def test_frames_do_not_tell_the_angle() -> None:
     assert (seen[0] - posed_BCHW).abs().max() < 0.05
 
 
+@pytest.mark.long
 def test_it_learns_to_see_the_angle_from_upright_images_alone() -> None:
     network = amr().train()
     optimiser = torch.optim.Adam(network.localisation.parameters(), lr=3e-3)

@@ -229,6 +229,7 @@ def test_every_model_can_be_exported(name, trained_run):
             torch.testing.assert_close(program(image_BCHW), Classifier(trained)(image_BCHW), atol=1e-5, rtol=0)
 
 
+@pytest.mark.long
 def test_another_export_is_not_overwritten(exported, trained_run, tmp_path, capsys):
     ledger, key = trained_run("cnn@lenet")
     (tmp_path / "mine.txt").write_text("mine")

@@ -43,6 +43,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "nothing held out": {"variant": "cnn@lenet", "protocol": {"val_images": 0}},
     "bars": {"variant": "cnn@lenet", "stage": "trial", "prune_below": (0.0, 0.0, 1.1)},
 }
+QUICK = ("averages and two optimisers", "poses drawn anew", "nothing held out", "bars")
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +76,9 @@ def taken(epochs: list[int]) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in RUNS]
+)
 def test_a_run_that_is_stopped_in_each_epoch_ends_as_if_it_had_not_been(name, make_job, trained, tmp_path):
     """Stopped in epoch 2, 3 and 4, each time in another state of the process's random numbers."""
     undisturbed, job = make_job(tmp_path / "one", **RUNS[name]), make_job(tmp_path / "two", **RUNS[name])

@@ -104,11 +104,13 @@ def test_each_seed_is_tuned_anew_with_the_same_luck_for_all_arms(made: Sweep) ->
     assert settings[0] == settings[1] and len(set(settings[0])) == 4  # the default, and a draw for each seed
 
 
+@pytest.mark.long
 def test_the_second_trial_of_a_transformer_does_almost_without_it(made: Sweep) -> None:
     factors = [trial["config"]["model"]["loc_lr_factor"] for trial in records(made, made.arms[1].trials)]
     assert factors == [0.1, 0.01] * 3
 
 
+@pytest.mark.long
 def test_rungs_are_protocols_of_their_own(made: Sweep) -> None:
     top, sizes = made.plan.protocol, [(32, 1), (64, 1)]
     for size, rung, *keys in zip(sizes, made.plan.rungs, *(arm.rungs for arm in made.arms), strict=True):
@@ -119,6 +121,7 @@ def test_rungs_are_protocols_of_their_own(made: Sweep) -> None:
             assert final["result"]["test_accuracy"] is not None
 
 
+@pytest.mark.long
 def test_nothing_is_made_twice(made: Sweep) -> None:
     again = Sweep(made.plan, made.ledger, store=False)
     again.replay()
@@ -126,12 +129,14 @@ def test_nothing_is_made_twice(made: Sweep) -> None:
     assert [arm.keys for arm in again.arms] == [arm.keys for arm in made.arms]
 
 
+@pytest.mark.long
 def test_the_ledger_verifies(made: Sweep) -> None:
     from ledger.audit import audit
 
     assert not audit(made.ledger.root).findings
 
 
+@pytest.mark.long
 def test_tables_show_the_claims_at_each_size(made: Sweep) -> None:
     findings = find(made.ledger.root, STUDY)
     assert [(rung.train_images, rung.epochs) for rung in findings.study.rungs] == [(32, 1), (64, 1)]
@@ -146,6 +151,7 @@ def test_tables_show_the_claims_at_each_size(made: Sweep) -> None:
     assert len(findings.study.runs) == 2 * (6 + 3)  # runs of the rungs are in no other table
 
 
+@pytest.mark.long
 def test_a_ladder_with_runs_missing_says_which_and_nothing_else(made: Sweep, tmp_path: Path) -> None:
     import shutil
 
@@ -160,6 +166,7 @@ def test_a_ladder_with_runs_missing_says_which_and_nothing_else(made: Sweep, tmp
     )
 
 
+@pytest.mark.long
 def test_runs_of_another_rung_are_refused(made: Sweep, tmp_path: Path) -> None:
     import shutil
 
