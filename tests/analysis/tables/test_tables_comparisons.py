@@ -11,7 +11,16 @@ from analysis.findings import Findings, find
 from analysis.tables import builders
 from analysis.tables.factors import pairs, settings
 from tests.support.built_tables import built, cells, lines
-from tests.support.synthetic_ledger import SEEDS, STUDY, edit_json, key_of, write_arm, write_study, write_tiny_study
+from tests.support.synthetic_ledger import (
+    SEEDS,
+    STUDY,
+    edit_json,
+    key_of,
+    transformer_record,
+    write_arm,
+    write_study,
+    write_tiny_study,
+)
 
 CNN, STN = [0.50, 0.52, 0.54, 0.53, 0.51], [0.53, 0.545, 0.574, 0.56, 0.537]
 AFFINE, BOTH = [0.56, 0.57, 0.585, 0.58, 0.567], [0.562, 0.574, 0.586, 0.578, 0.569]
@@ -162,6 +171,19 @@ def test_factorial(crossed: Findings) -> None:
         keys_of("cnn", "stn_affine", "cnn+affine", "stn_affine+affine").split()
     )
     assert effects.table.rows[0][:2] == ("stn_affine × affine", "cnn")
+
+
+@pytest.mark.parametrize(("with_policy", "reading"), [("idle", "untested"), ("working", "less than the sum")])
+def test_what_never_moved_an_image_is_no_factor(tmp_path: Path, with_policy: str, reading: str) -> None:
+    alone, both = ([transformer_record(verdict=verdict)] * 5 for verdict in ("idle", with_policy))
+    arms = [
+        write_arm(tmp_path, "cnn", "cnn", CNN),
+        write_arm(tmp_path, "stn_affine", "cnn", STN, transformers=alone),
+        write_arm(tmp_path, "cnn+affine", "cnn", AFFINE),
+        write_arm(tmp_path, "stn_affine+affine", "cnn+affine", BOTH, transformers=both),
+    ]
+    (row,) = lines(built("factorial", findings_of(tmp_path, arms)))
+    assert row["reading"] == reading
 
 
 def test_a_policy_is_crossed_beside_others_that_all_have(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Runs made before code changed: plan names them and why, a sweep keeps them or makes them again, tables say so."""
 
+import cProfile
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -169,25 +169,29 @@ def test_what_is_damaged_is_left_to_those_who_read_it(folder: Path) -> None:
     assert find_stale(replayed(folder)).num_unknown == 1
 
 
-def test_to_look_at_ten_thousand_runs_takes_a_tenth_of_a_second(folder: Path) -> None:
+def test_to_look_at_a_thousand_runs_reads_each_of_them_once_and_hardly_more(folder: Path) -> None:
+    """The tenth of a second that ten thousand runs may take is measured by hand; this is what it consists of."""
     under_way = replayed(folder)
     runs, arm = folder / "runs/runs", under_way.arms[0]
     content = (runs / arm.trials[0] / "cost.json").read_bytes()
     (trials,) = arm.tunings
     one = trials.trials[0]
-    for number in range(10_000):
+    for number in range(1000):
         key = f"{number:016x}"
         (runs / key).mkdir()
         (runs / key / "cost.json").write_bytes(content)
         trials.trials.append(type(one)(**{**vars(one), "key": key}))
         under_way._made.add(key)
     find_stale(under_way)
-    spent = []
-    for _ in range(3):
-        start = time.process_time()
-        assert not find_stale(under_way).keys
-        spent.append(time.process_time() - start)
-    assert len(under_way.finished()) > 10_000 and min(spent) < 0.2, "0.1 s on a machine that has no other work"
+    profile = cProfile.Profile()
+    profile.enable()
+    assert not find_stale(under_way).keys
+    profile.disable()
+    calls = profile.getstats()
+    num_runs = len(under_way.finished())
+    assert num_runs > 1000
+    assert sum(entry.callcount for entry in calls if "posix.open" in str(entry.code)) == num_runs
+    assert sum(entry.callcount for entry in calls) < 12 * num_runs
 
 
 def test_another_word_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
