@@ -24,6 +24,9 @@ from stn.sampler import Sampler, base_grid
 from stn.transformations.classes import RotationByClasses
 from stn.transformer import SpatialTransformer
 
+FADING = 0.15
+"""The outer part of an image's disc, as a share of its radius, in which what is looked for the angle fades to black."""
+
 
 @MODELS.register("realign")
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Realign(LocalisingModel):
         stn/transformations/classes.py.
     weight: of the cross-entropy.
     blur_px: standard deviation of the blur under which the network looks for the angle, so that sharp images and
-        resampled ones look alike to it. It sees their inscribed disc alone, as a frame would tell the further turn.
+        resampled ones look alike to it. It sees their inscribed disc alone, whose edge fades, as a frame would tell the
+        further turn; so would the steps of a disc of pixels.
     localisation: its network, of those of spatial transformers. loc_lr_factor: its learning rate as a factor of the
         base rate.
     Source: the idea of Schmidt and Stober 2025, Robust Canonicalization through Bootstrapped Data Re-Alignment,
@@ -74,13 +78,15 @@ class RealignNetwork(Network):
         self.model = model
         self.turn = RotationByClasses(model.bins)
         self.localisation = LOCALISATIONS[model.localisation](site.num_channels, model.bins, site.image_px)
-        square_N = base_grid(site.image_px, site.image_px, torch.device("cpu")).square().sum(1)
-        self.disc_HW: Tensor
-        self.register_buffer("disc_HW", (square_N <= 1).view(site.image_px, site.image_px), persistent=False)
+        radius_N = base_grid(site.image_px, site.image_px, torch.device("cpu")).square().sum(1).sqrt()
+        # Fading, and not cut off: the steps of a disc of pixels would turn with the image and tell the angle.
+        fading_N = 0.5 - 0.5 * (math.pi * ((1 - radius_N) / FADING).clamp(0, 1)).cos()
+        self.fading_HW: Tensor
+        self.register_buffer("fading_HW", fading_N.view(site.image_px, site.image_px), persistent=False)
 
     def localise(self, raw_BCHW: Tensor) -> Tensor:
         """Parameters of the turns that images are to be looked at under, (B, bins)."""
-        return predict(self.localisation, self.normalise(blur(raw_BCHW * self.disc_HW, self.model.blur_px)))
+        return predict(self.localisation, self.normalise(blur(raw_BCHW * self.fading_HW, self.model.blur_px)))
 
     def rounds_at(self, progress: float) -> int:
         """How often images are aligned when so much of training is done."""
@@ -112,7 +118,7 @@ class RealignNetwork(Network):
         # In two steps, the first of which ends anywhere: what resampling leaves behind would tell the turn of one.
         anywhere = turn(batch.u_BK[:, 1] * 2 * math.pi)
         sampler = Sampler()
-        first_BCHW = sampler(batch.raw_BCHW * self.disc_HW, aligning.compose(anywhere))
+        first_BCHW = sampler(batch.raw_BCHW, aligning.compose(anywhere))
         turned_BCHW = sampler(first_BCHW, anywhere.inverse().compose(further))
         undoing = self.turn(self.localise(turned_BCHW))
         return supervision(undoing, further.inverse().apply(circle(batch.raw_BCHW.device)))

@@ -3,10 +3,12 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from baselines.backbones import BACKBONES
 from experiments.networks.models.realign import RealignNetwork
 from experiments.networks.network import Batch
 from ledger.errors import UserError
@@ -86,7 +88,7 @@ def test_of_images_that_are_aligned_more_can_be_told():
     before, once, _ = spreads_deg("realign:max_deg=60", 100, realigned=False)
     assert once == pytest.approx(before / 2, rel=0.2)
     before, once, _ = spreads_deg("realign:max_deg=60", 100)
-    assert once < before / 3
+    assert once < 0.42 * before
 
 
 def test_what_it_learns_is_to_undo_the_further_turn_of_what_it_has_aligned():
@@ -124,7 +126,7 @@ def test_rounds_are_one_map_each_found_on_what_the_last_one_saw():
             angle_B = angle_B + angle_of(network.turn(network.localise(seen_BCHW)))
     expected = AffineMap(from_parts(angle_rad_B=angle_B))
     assert isinstance(found, AffineMap)
-    assert angle_B.abs().min() > 0.01
+    assert angle_B.abs().mean() > 0.05
     torch.testing.assert_close(found.theta_B23, expected.theta_B23, atol=1e-3, rtol=0)
 
 
@@ -146,6 +148,27 @@ def test_classes_of_images_teach_it_nothing_and_statistics_are_those_of_what_it_
     penalty.backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.localisation.parameters())
     assert not torch.equal(network.localisation[1].running_mean, before)  # type: ignore[arg-type]
+
+
+@pytest.mark.long
+def test_where_there_is_nothing_to_see_it_does_not_tell_the_turn():
+    """Grey discs, turned by any angle: a network that learns well would read it off a sharp edge's steps."""
+    torch.manual_seed(0)
+    network, generator = realigning("realign:max_deg=180").train(), torch.Generator().manual_seed(1)
+    network.backbone = torch.nn.Flatten()  # type: ignore[assignment]
+    network.localisation = BACKBONES["cnn4"](num_classes=36, image_px=32, in_channels=3, width=0.5)
+    optimiser = torch.optim.Adam(network.localisation.parameters(), lr=3e-3)
+    disc_HW = (CENTRE.square()[:, None] + CENTRE.square() <= 1).float()
+    batch, penalties = Batch.of(0.5 * disc_HW.expand(64, 3, 32, 32), 2), []
+    for _ in range(300):
+        turns = torch.rand(64, 2, generator=generator)
+        _, penalty = network.logits_and_penalty(replace(batch, u_BK=turns, progress=0.0))
+        assert penalty is not None
+        optimiser.zero_grad()
+        penalty.backward()
+        optimiser.step()
+        penalties.append(penalty.item())
+    assert np.mean(penalties[-50:]) > math.log(36) - 0.1
 
 
 def test_what_is_outside_the_disc_and_what_is_fine_tells_nothing():
