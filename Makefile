@@ -54,7 +54,10 @@ unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET
 # Not MAKEOVERRIDES, in which the values stand as well: SET's have = in them.
 UNKNOWN := $(filter-out $(KNOWN),$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name))))
 $(if $(filter RAY_ADDRESS,$(UNKNOWN)),$(error RAY_ADDRESS goes first: RAY_ADDRESS=HOST:PORT make sweep EXECUTOR=ray))
-$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN); known: $(KNOWN)))
+# Where no Python can look for the nearest one, all that are known are named.
+NEAREST = $(shell $(PYTHON) -EB -c 'import sys; from ledger.nearest_names import nearest; print(nearest(sys.argv[1], sys.argv[2:]))' \
+	'$(subst ','\'',$(1))' $(KNOWN) 2>/dev/null)
+$(if $(UNKNOWN),$(error unknown variable$(foreach name,$(UNKNOWN), $(name) ($(or $(call NEAREST,$(name)),known: $(KNOWN))))))
 
 # An unset variable of the shell, as in DATA=$IMAGES, asks for something else than nothing.
 EMPTY := $(strip $(foreach name,$(KNOWN),$(if $(filter command line,$(origin $(name))),$(if $(strip $($(name))),,$(name)=))))

@@ -43,8 +43,16 @@ def test_known_variables_pass_whatever_they_hold() -> None:
 def test_an_unknown_variable_is_refused() -> None:
     done = make("sweep", "BUGDET=smoke")
     assert done.returncode == 2
-    assert "unknown variable BUGDET; known: SWEEP BUDGET" in done.stderr
+    assert "unknown variable BUGDET (did you mean 'BUDGET'?)" in done.stderr
     assert done.stdout == ""
+
+
+def test_the_nearest_of_each_unknown_variable_is_named_or_all_that_are_known() -> None:
+    said = make("probe", "DATA=x", "MINUTE=4", "JOB=2", "QQQ=1").stderr
+    for hint in ("MINUTE (did you mean 'MINUTES'?)", "JOB (did you mean 'JOBS'?)", "QQQ (known: BUDGET, DATA, "):
+        assert hint in said
+    without_python = make("probe", "MINUTE=4", "PYTHON=/none").stderr
+    assert f"unknown variable MINUTE (known: {' '.join(VARIABLES)})" in without_python
 
 
 @pytest.mark.parametrize("name", ["DATA", "RUNS", "BUDGET"])

@@ -83,7 +83,14 @@ class Classifier(nn.Module):
 
 
 def find_run(ledger: Ledger, name: str) -> str:
-    """The key of the run whose key begins like that. Raises UserError if there is none, or more than one."""
+    """The key of the run whose key begins like that, or whose folder that is.
+
+    Raises UserError if there is none, or more than one.
+    """
+    if (path := Path(name)).parent.resolve() == (ledger.root / "runs").resolve():
+        name = path.name
+    elif path.parent.name == "runs" and path.is_dir():
+        raise UserError(f"run: {name!r} is not in the ledger {ledger.root}; --runs={path.parents[1]} names its own")
     keys = sorted(path.parent.name for path in (ledger.root / "runs").glob("*/run.json"))
     fitting = [key for key in keys if key.startswith(name)] if len(name) >= MIN_PREFIX else []
     if len(fitting) == 1:

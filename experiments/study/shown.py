@@ -29,7 +29,10 @@ MAX_TEXT = 2000
 
 
 def image_facts(task: Task, protocol: Protocol) -> tuple[tuple[str, str], ...]:
-    """Headings and texts: the classes, how far one gets who always answers the largest, and the reading's facts."""
+    """Headings and texts: the classes, how far one gets who always answers the largest, and the reading's facts.
+
+    For a terminal: beside groups stand files, which no record names.
+    """
     train, test = task.num_by_class
     names = [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 3]}..." for name in map(plain, task.classes)]
     classes = [f"{name} {in_train:,}/{in_test:,}" for name, in_train, in_test in zip(names, train, test, strict=True)]
@@ -40,7 +43,10 @@ def image_facts(task: Task, protocol: Protocol) -> tuple[tuple[str, str], ...]:
     facts = [("Classes", f"{', '.join(classes)} (training/test images)"), ("Largest", share)]
     if is_uneven(test):
         facts.append(("Uneven", _UNEVEN + _WEIGHTS[protocol.class_weights]))
-    return (*facts, *((_fit(heading), _fit(text)) for heading, text in task.reading.facts))
+    told = dict(task.reading.facts)
+    if task.group_example:
+        told["Groups"] += f"; {task.group_example}"
+    return (*facts, *((_fit(heading), _fit(text)) for heading, text in told.items()))
 
 
 def image_warnings(task: Task, protocol: Protocol) -> list[str]:

@@ -87,7 +87,7 @@ OPTIONS = {
     "board path": {"help": "folder that holds a folder, or an archive, of each one's ledger", "type": Path},
     "board --out": option("file to write; board.html in that folder by default", type=Path),
     "--claims": option("file that lists the numbers", Path("docs/claims.yaml")),
-    "run": {"help": "the run's key, or its beginning"},
+    "run": {"help": "the run's key, its beginning, or its folder"},
     "images": {"help": "image files, and folders of them", "nargs": "+", "type": Path},
     "export --out": option("folder to write; exports/KEY by default", type=Path),
     "predict --out": option("PNG to write: the images, and what the transformer makes of them", type=Path),
@@ -324,11 +324,16 @@ def explain(error: ArgumentError, arguments: Sequence[str], commands: Mapping[st
     message = " ".join(str(error).split())
     message = re.sub(r'^Parser key "([^"]+)"(?: element \d+)?:', r"--\1:", message)
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    if lacking := re.match(r"the following arguments are required: (.*)", message):
+        helps = {action.dest: action.help for action in commands[arguments[0]]._actions}
+        names = [name.rpartition(".")[2] for name in lacking[1].split(", ")]
+        return f"{arguments[0]} needs {'; '.join(f'{name}: {helps[name]}' for name in names)}"
     unknown = re.match(
         r"unrecognized arguments: (?:[^-]\S* )*(--?[\w.-]+)|argument COMMAND: invalid choice: '([^']*)'", message
     )
     if unknown and unknown[1]:
-        known = re.findall(r"--([\w.-]+)", commands[arguments[0]].format_help())
+        command = commands.get(arguments[0])  # None where an argument stands before the command
+        known = re.findall(r"--([\w.-]+)", command.format_help() if command else "")
         hint = nearest(unknown[1], known)
         hint = re.sub(r"'([^']+)'", r"'--\1'", hint) if hint.startswith("did you mean") else "--help lists them"
         return f"unknown argument {unknown[1]}; {hint}"

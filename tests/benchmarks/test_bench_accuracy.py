@@ -101,7 +101,7 @@ def test_a_target_that_is_missed_has_no_figures(images: Path, here: Path) -> Non
         (["images", "--out", "."], "out: . cannot be written (it is a folder)"),
         (["images"], "folder 'images': does not exist\n"),
         ([""], "path: is empty, as a variable of the shell is that was not set; give it a path"),
-        ([], "the following arguments are required: accuracy.path"),
+        ([], "error: accuracy needs path: "),
     ],
 )
 def test_what_cannot_be_measured_is_refused_at_once(here: Path, capsys, arguments: list[str], said: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from experiments.images.tasks.cache import Parts, cached
 from experiments.images.tasks.image_files.decoding import DEEP_BITS, Picture, decode, reason
 from experiments.images.tasks.image_files.facts import OR_RENAME, best_ground, kinds_text, of_files, of_pictures
-from experiments.images.tasks.image_files.groups import Groups, find_groups, group_remarks
+from experiments.images.tasks.image_files.groups import Groups, find_groups, group_example, group_remarks
 from experiments.images.tasks.image_files.layout import Layout, differences, find_layout
 from experiments.images.tasks.image_files.walk import (
     EXTENSIONS,
@@ -45,7 +45,7 @@ SPLIT_SEED = 0
 MIN_IMAGES_TO_SPLIT = 5
 """Least number in a class; with fewer, a fifth is not one image."""
 
-DECODING = 4
+DECODING = 5
 """Counted up when other pixels, or words on them, come of the same files: part of what is asked of the cache."""
 _ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|gz|bz2|xz|zst|7z|rar)$", re.IGNORECASE)
 _BLOCK = 64
@@ -89,7 +89,9 @@ def folder(argument: str, *, image_px: int, fit: Fit, cache: Path, say: Say, gro
     decoded = cached("folder", source, cache, build, say)
     by_pixels = decoded.reading
     facts, warnings = (*by_name.facts, *by_pixels.facts), (*by_name.warnings, *by_pixels.warnings)
-    return Task("folder", label, *decoded._replace(reading=Reading(facts, warnings, by_pixels.to_rgb)))
+    example = group_example(groups, parts) if groups.of else ""
+    reading = Reading(facts, warnings, by_pixels.to_rgb)
+    return Task("folder", label, *decoded._replace(reading=reading), group_example=example)
 
 
 def training_files(argument: str, group: str) -> list[Path]:

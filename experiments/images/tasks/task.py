@@ -60,6 +60,7 @@ class Task:
     content_hash: 64 hex digits over pixels, labels, poses, class names and groups, and over how the reading made RGB of
         them where that is not the usual way; part of every run's key.
     reading: what was read to make it, and what was not.
+    group_example: files of a group, for this machine's terminal only: they may be called like people.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Task:
     test: Images
     content_hash: str
     reading: Reading = field(default_factory=Reading)
+    group_example: str = ""
 
     @property
     def num_by_class(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -14,18 +14,19 @@ from ledger.wording import duration
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 WIDE = 110
 """Characters of a line from which a run's numbers stand in columns."""
+NARROW = 60
+"""Characters of a line below which a finished run takes several lines."""
 MAX_CURVE = 24
 """Characters of a sparkline; of more epochs the last."""
 
 
 def sparkline(curve: Sequence[float], others: Sequence[float], marks: str = BLOCKS) -> str:
-    """The curve in characters, from the lowest to the highest of its own values and the others'."""
-    values = [*curve, *others]
-    if not curve:
-        return ""
-    low, high = min(values), max(values)
-    span = (high - low) or 1.0
-    return "".join(marks[min(int((value - low) / span * len(marks)), len(marks) - 1)] for value in curve[-MAX_CURVE:])
+    """The curve in characters, from the lowest to the highest of its own values and the others'; a flat one is low."""
+    values, shown = [*curve, *others], curve[-MAX_CURVE:]
+    if len(set(shown)) < 2:
+        return marks[0] * len(shown)
+    low, span = min(values), max(values) - min(values)
+    return "".join(marks[min(int((value - low) / span * len(marks)), len(marks) - 1)] for value in shown)
 
 
 class Screen:
@@ -48,7 +49,7 @@ class Screen:
             yield from (line for run in view.running for line in _lines(run, marks))
         if view.recent:
             yield Text("\nFinished last", style="bold")
-            yield from (_finished_line(run) for run in view.recent)
+            yield from (_finished_line(run, options.max_width) for run in view.recent)
         if self.hint:
             yield Text(f"\n{self.hint}", style="dim")
 
@@ -91,18 +92,20 @@ def _accuracy(run: Running) -> str:
 
 
 def _median(run: Running) -> Text:
-    if not run.num_finished:
-        return Text("")
     if run.median is None or run.accuracy is None:
-        return Text(f"of {run.num_finished}", style="dim")
+        return Text("")
     ahead = run.accuracy >= run.median
     return Text(f"{100 * run.median:.1f} % of {run.num_finished}", style="green" if ahead else "yellow")
 
 
-def _finished_line(run: Finished) -> Text:
+def _finished_line(run: Finished, width: int) -> Text:
+    """What may be cut stands last; the score does not."""
     score = "" if run.accuracy is None else f"{run.part} {100 * run.accuracy:.1f} %"
     seconds = "" if run.seconds is None else duration(run.seconds)
     colour = {"completed": "green", "pruned": "yellow"}.get(run.status, "red")
-    rest = "  ".join(plain(part) for part in (run.what, score, seconds, run.setting) if part)
-    status = (f"{plain(run.status):9} ", colour)
-    return Text.assemble(status, (plain(run.name), "bold"), f"  {rest}", no_wrap=True, overflow="ellipsis")
+    rest = "  ".join(plain(part) for part in (run.what, seconds, run.setting) if part)
+    status, name = (f"{plain(run.status):9} ", colour), (plain(run.name), "bold")
+    wraps = width < NARROW
+    return Text.assemble(
+        status, f"{score:12}  ", name, f"  {rest}", no_wrap=not wraps, overflow="fold" if wraps else "ellipsis"
+    )

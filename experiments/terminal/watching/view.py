@@ -77,7 +77,10 @@ class Finished(Run):
 
 @dataclass(frozen=True)
 class View:
-    """A ledger at a moment. state: what is going on, in a sentence. num_runs: of the study; 0 where it is not known."""
+    """A ledger at a moment. state: what is going on, in a sentence. num_runs: of the study; 0 where it is not known.
+
+    recent: of the study where there is one.
+    """
 
     ledger: str
     study: str
@@ -123,7 +126,9 @@ class Watcher:
         num_finished, num_runs = self._counts(manifest)
         if sweep and sweep.get("study") == study:
             num_finished, num_runs = sweep["num_finished"], sweep["num_runs"]
-        latest = sorted(self._ended, key=self._ended.__getitem__, reverse=True)
+        of_study = {key for keys, _ in arms.values() for key in keys}
+        ended = (key for key in self._ended if key in of_study or not manifest)
+        latest = sorted(ended, key=self._ended.__getitem__, reverse=True)
         recent = [self._finished(key, arms) for key in latest[:NUM_RECENT]]
         return View(
             ledger=str(self.ledger.root),

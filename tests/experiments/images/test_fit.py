@@ -59,11 +59,21 @@ def wide(tmp_path: Path) -> Path:
     return tmp_path / "wide"
 
 
+def test_little_that_is_lost_is_a_fact_and_no_warning(tmp_path: Path) -> None:
+    for name in ("bolt", "nut"):
+        for i in range(5):
+            save(tmp_path / f"nearly/{name}/{i}.png", pixels_of(i, 76, 80))
+    reading = load(tmp_path / "nearly", tmp_path / "cache", 30).reading
+    lost = "the middle square is read, without 5 % of each 80 x 76 picture"
+    assert dict(reading.facts)["Cropping"] == f"{lost}; protocol.fit: pad keeps all" and not reading.warnings
+
+
 def test_what_is_lost_is_said_and_what_keeps_it(wide: Path, tmp_path: Path) -> None:
     told = {fit: load(wide, tmp_path / "cache", 30, fit=fit).reading for fit in FITS}
     facts = {fit: dict(reading.facts) for fit, reading in told.items()}
-    lost = "the middle square is read, without 25 % of each 120 x 90 picture"
-    assert facts["crop"]["Cropping"] == f"{lost}; protocol.fit: pad keeps all"
+    (warning,) = told["crop"].warnings
+    assert warning.startswith("Only the middle square is read, without 25 % of each 120 x 90 picture: what lies at")
+    assert facts["crop"]["Cropping"] == "the middle square is read", "what is lost is said once"
     assert facts["pad"]["Padding"] == "all of each picture is read, between black bars: 25 % of each square"
     assert facts["stretch"]["Stretching"].endswith("its longer side shortened against the other one, 1.33 times")
     sizes: dict[Fit, str] = {

@@ -18,7 +18,7 @@ from experiments.images.whole_groups import choose_groups
 from experiments.runs.images import fit_to_task, split
 from experiments.runs.run import Job, Source, make_run
 from experiments.study.plan import make_plan
-from experiments.study.shown import image_warnings
+from experiments.study.shown import image_facts, image_warnings, images_record
 from experiments.study.study import load_study
 from experiments.sweep.sweep import Sweep, check_same_task
 from ledger.config import Protocol, RunConfig, run_key
@@ -147,6 +147,22 @@ def test_facts_say_how_many_groups_there_are_and_the_largest(tmp_path: Path) -> 
     assert "Groups" not in dict(load_grouped(root, "").reading.facts)
 
 
+def test_a_terminal_shows_files_of_a_group_and_a_warning_counts_those_of_several_classes(tmp_path: Path) -> None:
+    root = make(tmp_path / "specimens", {"ant": 9, "bee": 6, "cat": 4})
+    task = load_grouped(root, r"name:(\d+)-")  # one group of ant03 and bee03
+    terminal = dict(image_facts(task, Protocol()))["Groups"]
+    assert terminal.startswith(dict(task.reading.facts)["Groups"]) and terminal.endswith(
+        "; in the largest 'ant/ant00/ant00-0.png', 'ant/ant00/ant00-1.png'; in one of several classes "
+        "'ant/ant00/ant00-0.png', 'bee/bee00/bee00-0.png'"
+    )
+    recorded = images_record(task, fit_to_task(Protocol(), task)[0])
+    assert ".png" not in str(recorded["facts"][1]), "files may be called like people"
+    assert recorded["warnings"][0].startswith("6 of 9 groups have images of several classes. One specimen is seldom ")
+    of_one = load_grouped(root, "folder")
+    assert dict(image_facts(of_one, Protocol()))["Groups"].endswith("'ant/ant00/ant00-0.png', 'ant/ant00/ant00-1.png'")
+    assert not of_one.reading.warnings
+
+
 def test_groups_in_both_of_the_users_own_parts_are_a_warning(tmp_path: Path) -> None:
     root = make(tmp_path / "specimens", {"ant": 4, "bee": 4}, parts=("train", "test"))
     table = root.with_suffix(".csv")
@@ -209,10 +225,12 @@ def refused(root: Path, group: str) -> str:
         ("csv:patients", "'csv:patients' is not of the form csv:FILE:COLUMN"),
         ("folder:0", "'folder:0' names no level"),
         ("folder:2", "to all 60 images, which lack a folder below the class at level 2: 'ant/ant00/ant00-0.png', "),
-        (r"name:^(\d+)", r"'name:^(\d+)' gives no group to all 60 images, which lack a name that it matches: 'ant/"),
+        (r"name:^(\d+)", r"'name:^(\d+)' gives no group to all 60 images, which lack a name (with its"),
+        (r"name:ant/(\d+)", " ending, without folders) that it matches: 'ant00-0.png', 'ant00-1.png', 'ant00-2.png', "),
         (
             "name:^(ant..)",
-            "gives no group to 33 of 60 images, which lack a name that it matches: 'bee/bee00/bee00-0.png'",
+            "gives no group to 33 of 60 images, which lack a name (with its ending, without folders) that it matches:"
+            " 'bee00-0.png', 'bee00-1.png', ",
         ),
         ("name:^ant", "'name:^ant' needs one pair of brackets, around what names the group; it has 0"),
         ("name:^(a)(n)", "it has 2"),

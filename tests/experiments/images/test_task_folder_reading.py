@@ -181,7 +181,7 @@ def test_what_the_crop_cuts_off(parts: Path, tmp_path: Path) -> None:
     task = load(parts, tmp_path / "cache")
     assert told(task)["Sizes"] == "16 x 16 to 64 x 48 px, most often 64 x 48 (12 files); 12 of 18 are not square"
     lost = "17 % of a picture on average, 25 % at worst"
-    assert told(task)["Cropping"] == f"the middle square is read, without {lost}; protocol.fit: pad keeps all"
+    assert told(task)["Cropping"] == "the middle square is read"
     assert told(task)["Resizing"] == (
         "to 16 x 16 px: 3 times smaller (from as they are to 3 times smaller);"
         " details under 3 px of a file are lost (protocol.image_px)"

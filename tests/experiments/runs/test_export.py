@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from experiments.networks.models import MODELS
 from experiments.runs.export import card, description, exported_program, loading_code
 from experiments.runs.images import to_device
 from experiments.runs.prediction import predict
-from experiments.runs.trained import Classifier, load_trained
+from experiments.runs.trained import Classifier, find_run, load_trained
 from experiments.terminal.cli import main
 from ledger.config import Optim
 from ledger.ledger import Ledger
@@ -264,6 +265,20 @@ def test_runs_that_cannot_be_handed_over(trained_run, capsys):
     ):
         assert main(["export", name, "--runs", str(ledger.root)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_run_may_be_named_by_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ledger, key = Ledger(Path("runs")), "5f49a799dda6ec41"
+    for root in (ledger.root, Path("other")):
+        (root / "runs" / key).mkdir(parents=True)
+        (root / "runs" / key / "run.json").write_text("{}")
+    for name in (f"runs/runs/{key}", f"./runs/runs/{key}/", str(tmp_path / "runs/runs/5f49a"), key[:5]):
+        assert find_run(ledger, name) == key
+    with pytest.raises(ValueError, match=r"'other/runs/5f.*' is not in the ledger runs; --runs=other names its own"):
+        find_run(ledger, f"other/runs/{key}")
+    with pytest.raises(ValueError, match=r"no key in .* begins with 'nowhere/"):
+        find_run(ledger, f"nowhere/{key}")
 
 
 def test_a_damaged_run_is_not_handed_over(trained_run, capsys, tmp_path):

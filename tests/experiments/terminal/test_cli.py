@@ -354,3 +354,16 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(here: Path) -> None:
     process.stderr.close()
     assert process.wait(60) == 1
     assert stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["predict", "5f49"], "predict needs images: image files, and folders of them"),
+        (["export"], "export needs run: the run's key, its beginning, or its folder"),
+        (["--runs=runs", "status"], "unknown argument --runs; --help lists them"),
+    ],
+)
+def test_what_is_lacking_is_said_in_a_plain_line(arguments: list[str], said: str, capsys) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr() == ("", f"error: {said}\n")

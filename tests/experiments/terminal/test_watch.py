@@ -84,7 +84,33 @@ def test_a_sparkline_goes_from_the_lowest_to_the_highest_of_all() -> None:
     assert sparkline([0.0, 0.5, 1.0], []) == "▁▅█"
     assert sparkline([0.0, 0.5], [1.0]) == "▁▅"
     assert (sparkline([], [0.3]), sparkline([0.3, 0.3], [])) == ("", "▁▁")
+    assert sparkline([0.5, 0.5], [0.1]) == sparkline([0.5], [0.1, 0.2]) + "▁" == "▁▁", "a flat one is no full block"
     assert len(BLOCKS) == len(ASCII) and ASCII.isascii()
+
+
+LONG = "stn_affine+rotate:max_deg=180+flip_crop"
+
+
+def test_what_is_cut_of_a_finished_run_is_never_its_score(ledger: Ledger) -> None:
+    made = key_of("upright", "stn_affine", 14)
+    write_run(ledger.root, made, variant=LONG, seed=14, accuracy=0.881)
+    for width in (60, 80):
+        (line,) = (line for line in text_of(Watcher(ledger).look(), width).splitlines() if LONG[:20] in line)
+        assert line.startswith("completed test 88.1 %") and line.endswith("…")
+
+
+def test_runs_of_other_studies_are_not_among_those_that_were_finished_last(ledger: Ledger) -> None:
+    write_run(ledger.root, "another-study", variant="cnn+cutout")
+    view = Watcher(ledger).look()
+    assert len(view.recent) == 5 and "cnn+cutout" not in text_of(view)
+    assert "cnn+cutout" not in live_page(view, "10:00:00", is_last=True)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_of_the_finished_ones_nothing_is_said_before_the_first_epoch(ledger: Ledger, width: int) -> None:
+    ledger.mark_running("stn_affine-14", MARK | {"epoch": 0, "curve": [], "val_accuracy": None})
+    shown = text_of(Watcher(ledger).look(), width)
+    assert "0/6" in shown and "of 5" not in shown
 
 
 def test_the_sweep_says_how_far_it_is_and_time_goes_on(ledger: Ledger) -> None:

@@ -176,8 +176,12 @@ def _made_square(sizes: Counter[tuple[int, int]], fit: Fit) -> Iterator[Remark]:
             )
     else:
         lost = f"{share} {_by(next(iter(sizes)))} picture" if same else f"{share} picture{most}"
-        yield "Cropping", f"the middle square is read, without {lost}; protocol.fit: pad keeps all"
-        if mean(extra) > LARGE_SHARE:
+        is_much = mean(extra) > LARGE_SHARE  # then a warning says how much
+        yield (
+            "Cropping",
+            "the middle square is read" + ("" if is_much else f", without {lost}; protocol.fit: pad keeps all"),
+        )
+        if is_much:
             yield (
                 f"Only the middle square is read, without {lost}: what lies at the edges is lost."
                 " protocol.fit: pad reads all, between black bars; stretch reads all, out of shape."

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -47,12 +47,19 @@ def _error(given: str, what: str) -> UserError:
     return UserError(f"group: '{given}' {what}")  # no repr: a pattern's backslashes stay single
 
 
-def _grouped(given: str, how: str, what: str, found: Mapping[str, str]) -> Groups:
-    """The groups, where every image has one. what: what an image lacks that has none."""
+def _grouped(
+    given: str, how: str, what: str, found: Mapping[str, str], seen: Callable[[str], str] = same_name
+) -> Groups:
+    """The groups, where every image has one. what: what an image lacks that has none. seen: what is seen of a path."""
     if lacking := [path for path, group in found.items() if not group]:
         num = f"{len(lacking):,} of {len(found):,}" if len(lacking) < len(found) else f"all {len(found):,}"
-        raise _error(given, f"gives no group to {num} images, which lack {what}: {_first(lacking)}")
+        raise _error(given, f"gives no group to {num} images, which lack {what}: {_first([*map(seen, lacking)])}")
     return Groups(how, found)
+
+
+def _name(path: str) -> str:
+    """What patterns are matched against: the file's name with its ending, without folders."""
+    return os.path.basename(same_name(path))
 
 
 def _first(paths: Sequence[str]) -> str:
@@ -85,9 +92,10 @@ def _by_name(pattern: str, layout: Layout, parts: Files) -> Groups:
     found = {}
     for files in parts.values():
         for file in files:
-            match = compiled.search(os.path.basename(same_name(file.path)))
+            match = compiled.search(_name(file.path))
             found[file.path] = (match[1] or "") if match else ""
-    return _grouped(given, f"the pattern '{pattern}' in file names", "a name that it matches", found)
+    lacks = "a name (with its ending, without folders) that it matches"
+    return _grouped(given, f"the pattern '{pattern}' in file names", lacks, found, _name)
 
 
 def _by_table(argument: str, layout: Layout, parts: Files) -> Groups:
@@ -173,7 +181,7 @@ def _read_table(given: str, path: Path) -> tuple[list[str], list[list[str]]]:
 def group_remarks(groups: Groups, parts: Files) -> Iterator[tuple[str, str] | str]:
     """Facts and warnings, as `of_files` has them. parts: `train` and `test`.
 
-    They name no group: it may be called like a person, and the texts go wherever a report goes.
+    They name no group and no file: it may be called like a person, and the texts go wherever a report goes.
     """
     train, test = (Counter(groups.of[file.path] for file in parts[part]) for part in ("train", "test"))
     sizes = train + test
@@ -183,6 +191,12 @@ def group_remarks(groups: Groups, parts: Files) -> Iterator[tuple[str, str] | st
         f"{len(sizes):,} by {groups.how}, the largest of {largest:,} of {sizes.total():,} images; {len(train):,} in"
         f" training and validation, {len(test):,} in test. They stay whole, so parts are about as large as planned",
     )
+    if mixed := sum(len(names) > 1 for names in _classes_of(groups, parts).values()):
+        have = "group has" if mixed == 1 else "groups have"
+        yield (
+            f"{mixed:,} of {len(sizes):,} {have} images of several classes. One specimen is seldom of two: if such"
+            " images do not belong together, group them by more of their names, or by their folders."
+        )
     if largest == 1:
         yield f"Every image is a group of its own (by {groups.how}): nothing is kept together."
     if both := [group for group in test if group in train]:
@@ -192,3 +206,22 @@ def group_remarks(groups: Groups, parts: Files) -> Iterator[tuple[str, str] | st
             " test images have others of their group in training, and a score on these may show memory. Move each group"
             " to one side, or put all images into one folder a class, which is split by groups."
         )
+
+
+def group_example(groups: Groups, parts: Files) -> str:
+    """Files of the largest group, and of one of several classes, in words. For a terminal: files may name people."""
+    classes_of = _classes_of(groups, parts)
+    sizes = Counter(groups.of.values())
+    (largest, _), *_ = sizes.most_common(1)
+    paths = sorted(path for path, group in groups.of.items() if group == largest)
+    text = f"in the largest {_first(paths[:2])}"
+    mixed = next((classes_of[group] for group, _ in sizes.most_common() if len(classes_of[group]) > 1), {})
+    return f"{text}; in one of several classes {_first([*mixed.values()][:2])}" if mixed else text
+
+
+def _classes_of(groups: Groups, parts: Files) -> Mapping[str, Mapping[str, str]]:
+    """By group the classes of its images, each with an image's path."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for file in sorted((file for files in parts.values() for file in files), key=lambda file: file.path):
+        found[groups.of[file.path]].setdefault(file.class_name, file.path)
+    return found
