@@ -41,11 +41,17 @@ def calibration_figure(findings: Findings) -> Figure | None:
     if lowest is None:
         return None
     ends = [lowest, 100.0]
-    ticks = [tick for tick in range(0, 101, 20) if tick >= lowest - 5]
+    ticks = ticks_from(lowest)
     column = Column("confidence in the predicted class, %", lines, ticks, list(map(str, ticks)), reference=(ends, ends))
     return lines_figure(
         study, [column], "Accuracy over confidence", note, score="test accuracy", nothing="too few test images"
     )
+
+
+def ticks_from(lowest: float) -> list[int]:
+    """Whole per cents in even steps up to 100, three at least where confidences begin at 96 or lower."""
+    step = next(step for step in (20, 10, 5, 2, 1) if step == 1 or lowest + 2 * step <= 100)
+    return [tick for tick in range(0, 101, step) if tick >= lowest - step / 4]
 
 
 def _accuracy_by_bin(run: Predictions) -> Floats:

@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 from matplotlib.axes import Axes
 
+from analysis.figures.calibration import ticks_from
 from analysis.findings import Findings, find
 from tests.support.drawn_figures import Scores, built, drawn, legend_texts, study_of
 from tests.support.synthetic_ledger import write_arm, write_study
@@ -121,6 +122,13 @@ def test_no_axis_shows_impossible_accuracies(tmp_path: Path, name: str, by_seed:
 def test_nothing_without_evaluations(tmp_path: Path, name: str) -> None:
     write_study(tmp_path, [write_arm(tmp_path, "cnn", "cnn", [0.5, "failed", None])])
     assert built(name, find(tmp_path, "tiny-cpu")) is None
+
+
+@pytest.mark.parametrize("lowest", [3.3, 36.7, 63.3, 83.3, 90.0, 96.7])
+def test_confidences_have_ticks_in_even_steps_wherever_they_begin(lowest: float) -> None:
+    ticks = ticks_from(lowest)
+    assert len(ticks) >= 3 and ticks[-1] == 100 and len(set(np.diff(ticks))) == 1
+    assert lowest - 5 <= ticks[0] <= lowest + 17
 
 
 def test_calibration_by_hand(tmp_path: Path) -> None:
