@@ -68,7 +68,10 @@ class Setting:
         """Why no rank is given, in words; "" where ranks are."""
         study = self.findings.study
         learned = nothing_learned([self.findings.trained[self.places[v]] for v in self.ranked], chance(study))
-        return learned or ("" if self.score_VS.shape[1] else "no seed completed all of the variants")
+        num_seeds = self.score_VS.shape[1]
+        if learned or num_seeds > 1:
+            return learned
+        return "one seed tells no order" if num_seeds else "no seed completed all of the variants"
 
     @cached_property
     def num_unripe(self) -> tuple[int, int]:

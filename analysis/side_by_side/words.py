@@ -51,7 +51,7 @@ def statements(shown: SideBySide) -> Iterator[str]:
         names = [one_line(shown.ranked[v]) for v in first]
         text = f"mean rank {found.mean_V[first[0]]:.2f} of {len(shown.ranked)}"
         verb = "ranks" if len(first) == 1 else "rank"
-        yield f"Over {these_text(shown)}, as they were trained, {listed(names)} {verb} highest: {text}."
+        yield f"In these {these_text(shown)}, as they were trained, {listed(names)} {verb} highest: {text}."
         yield tasks_text(shown)
     yield from marks(shown)
     if shown.left_out:

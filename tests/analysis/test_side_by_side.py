@@ -50,7 +50,7 @@ def test_what_all_studies_have_stands_side_by_side(runs: Path, capsys: pytest.Ca
     assert report(runs, "shapes photos") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "2 studies of 2 tasks, 4 variants in all of them" in said
-    assert "Over 2 studies, as they were trained, cnn+affine ranks highest: mean rank 1.50 of 3. This" in said
+    assert "In these 2 studies, as they were trained, cnn+affine ranks highest: mean rank 1.50 of 3. This" in said
     assert "This holds for these 2 tasks only. What others would show cannot be told from fewer than 6" in said
     assert "Left out, since not all have completed runs of them: late (in Photos)." in said
     out = runs.parent / "reports/shapes+photos"
@@ -92,7 +92,7 @@ def test_a_study_that_has_not_learned_is_shown_and_never_ranked(runs: Path, caps
     assert report(runs, "shapes", "leaves", "photos") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "§ Leaves takes no part in ranks and profile: trained too short to tell: of its training images," in said
-    assert "Over 2 studies, as they were trained" in said
+    assert "In these 2 studies, as they were trained" in said
     out = runs.parent / "reports/shapes+leaves+photos"
     assert "Leaves §, %" in (out / "accuracy.md").read_text()
     assert "leaves" not in (out / "ranks.csv").read_text().splitlines()[0]
@@ -102,6 +102,14 @@ def test_a_study_that_has_not_learned_is_shown_and_never_ranked(runs: Path, caps
     assert "No mean ranks: the order of variants is known in no study." in page
     assert "Leaves §" in page and "highest" not in page and "ean rank " not in page and "Holm" not in page
     assert not (runs.parent / "reports/leaves+bark/ranks.csv").exists()
+
+
+def test_one_seed_tells_no_order(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_task(runs, "once", {name: [0.7 + 0.01 * i] for i, name in enumerate(SHAPES)}, task="Once")
+    assert report(runs, "shapes", "once", "photos") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "§ Once takes no part in ranks and profile: one seed tells no order." in said
+    assert "In these 2 studies, as they were trained" in said
 
 
 def test_comparisons_that_a_longer_training_could_turn_are_marked(runs: Path, capsys) -> None:
@@ -140,7 +148,7 @@ def test_a_study_at_two_poses_counts_at_each(runs: Path, capsys) -> None:
     write_task(runs, "two", SHAPES, task="Two", poses=("upright", "R"))
     assert report(runs, "two", "photos") == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "Two, upright" in said and "Two, R" in said and "Over 3 studies and poses" in said
+    assert "Two, upright" in said and "Two, R" in said and "In these 3 studies and poses" in said
 
 
 def test_what_was_lost_is_not_finished_or_was_planned_anew_is_said(runs: Path, capsys) -> None:
