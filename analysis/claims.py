@@ -78,6 +78,8 @@ class ClaimResult:
         return self.claim.pose
 
 
+OTHER_IMAGES = "these seeds agree, other images might not"
+COARSE = "the margin is smaller than one test image"
 MIN_EQUIVALENCE = 3
 """Pairs without which no equivalence is decided: two that happen to agree look like no scatter at all."""
 
@@ -122,9 +124,9 @@ def judge(
         if small and images_agree and margin >= smallest:
             decision = "equivalent" if decision == "undecided" else "negligible"
         if decision == "undecided" and (there or small):
-            why = "these seeds agree, other images might not"
+            why = OTHER_IMAGES
             if small and margin < smallest:
-                why = "the margin is smaller than one test image"
+                why = COARSE
         untested = Judgement(math.nan, math.nan, math.nan, "untested")  # it stays in the family all the same
         judged = Judgement(float(p), float(p_holm), float(p_equivalent), decision, why)
         judgements.append(judged if tested else untested)

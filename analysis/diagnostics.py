@@ -27,6 +27,13 @@ MEANS = tuple(
 """Names in the ledger of all numbers that have a mean over seeds."""
 
 _VERDICTS = ("working", "idle", "collapsed")
+_STILLNESS = {
+    frozenset({True}): "leaves images as they are",
+    frozenset({False}): "moves all images alike",
+    frozenset({True, False}): "leaves images as they are or moves all alike",
+    frozenset(): "leaves images as they are or moves all alike",
+}
+"""What idle transformers do, by whether each of them leaves more than half of the images as they are."""
 _UNMEASURED = "unmeasured"
 _STATUSES = ("pruned", "diverged", "failed", "missing", _UNMEASURED)
 
@@ -41,6 +48,7 @@ class Look:
 
     verdicts: counts; a run without a record counts by its status. means: by name in the ledger, over the completed
     runs that have it, in the ledger's units. keys: of those runs. stage: of all, `final` or `trial`.
+    stillness: what those that are idle do, each of them: `leaves images as they are`.
     """
 
     pose: str
@@ -49,11 +57,7 @@ class Look:
     verdicts: dict[str, int]
     means: dict[str, Mean]
     keys: tuple[str, ...]
-
-    @property
-    def stillness(self) -> str:
-        """What one that is idle does: `leaves images as they are`."""
-        return "leaves images as they are" if self.means["identity_fraction"].value > 0.5 else "moves all images alike"
+    stillness: str
 
     @property
     def follows_turns(self) -> bool | None:
@@ -92,4 +96,6 @@ def _look(pose: str, variant: str, runs: pd.DataFrame, recorded: "pd.Series[bool
     if stage == "trial":  # they differ in more than their seeds
         means = {name: mean._replace(half_width=math.nan) for name, mean in means.items()}
     counts = {name: verdicts[name] for name in order if verdicts[name]}
-    return Look(pose, variant, stage, counts, means, tuple(averaged["key"]))
+    idle = averaged[averaged["transformer.verdict"] == "idle"]
+    still = _STILLNESS[frozenset(idle["transformer.identity_fraction"].dropna() > 0.5)]
+    return Look(pose, variant, stage, counts, means, tuple(averaged["key"]), still)

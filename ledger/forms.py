@@ -226,7 +226,7 @@ STUDY = Object(
         "tuning": TEXT_OR_NULL,
         "source": {
             "file": TEXT_OR_NULL, "data": FLAG, "minutes": NUMBER, "turns": TEXT_OR_NULL, "mirror": TEXT_OR_NULL,
-            "overrides": Named(Object({}, needed=("was", "now"))),
+            "group": TEXT_OR_NULL, "overrides": Named(Object({}, needed=("was", "now"))),
         },
     },
     needed=(

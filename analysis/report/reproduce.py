@@ -1,5 +1,6 @@
 """Commands that make a study's runs again."""
 
+import re
 import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from ledger.overrides import typed_overrides
 
 UNKNOWN_SWEEP = "YOUR_SWEEP.yaml"
 UNKNOWN_DATA = "path/to/images"
+UNKNOWN_TABLE = "YOUR_FILE.csv"
 
 
 class Command(NamedTuple):
@@ -46,6 +48,8 @@ def notes(study: Study) -> Iterator[str]:
         yield f"This ledger does not say which sweep file it is of: put it in place of {UNKNOWN_SWEEP}."
     if _has_data(study):
         yield f"Put the folder of your images, {one_line(study.task_label)}, in place of {UNKNOWN_DATA}."
+    if UNKNOWN_TABLE in _group(study):
+        yield f"Put the table that says which images belong together in place of {UNKNOWN_TABLE}."
 
 
 def sweep_line(study: Study) -> str:
@@ -54,13 +58,15 @@ def sweep_line(study: Study) -> str:
         words = [".venv/bin/stn-bench", "probe", UNKNOWN_DATA, "--minutes", f"{minutes:g}"]
         for name in ("turns", "mirror"):
             words += [f"--{name}", one_line(value)] if (value := study.source.get(name)) else []
-        words += _set_options(study)
+        words += [*_group_option(study), *_set_options(study)]
         return shlex.join([*words, "--label", one_line(study.task_label)])
     variables = {"SWEEP": _file(study), "BUDGET": study.budget}
     if overrides := study.source.get("overrides"):
         variables["SET"] = one_line(" ".join(typed_overrides(overrides)))
     if _has_data(study):
         variables |= {"DATA": UNKNOWN_DATA, "LABEL": one_line(study.task_label)}
+    if group := _group(study):
+        variables["GROUP"] = group
     return shlex.join(["make", "sweep", *(f"{name}={value}".replace("$", "$$") for name, value in variables.items())])
 
 
@@ -71,7 +77,7 @@ def run_line(study: Study, run: Run) -> str:
         options |= {"data": UNKNOWN_DATA, "label": one_line(study.task_label)}
     options |= {name: str(run[name]) for name in ("variant", "pose", "stage")} | {"seed": f"{run['seed']:.0f}"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    words += _set_options(study)
+    words += [*_group_option(study), *_set_options(study)]
     settings = {str(name): value for name, value in run.items() if str(name).split(".")[0] in HYPER_PARAMETERS}
     words += [f"--{name}={_value(value)}" for name, value in settings.items() if not is_absent(value)]
     if study.source.get("minutes"):  # a probe's sizes are its own, not its file's
@@ -83,6 +89,15 @@ def _set_options(study: Study) -> list[str]:
     """What was set on the command line, as its options."""
     overrides = typed_overrides(study.source.get("overrides") or {})
     return [word for override in overrides for word in ("--set", one_line(override))]
+
+
+def _group(study: Study) -> str:
+    """Which images belong together, as it was said; "" where nothing was, or in an older ledger."""
+    return re.sub(r"^csv:\.\.\./.*:", f"csv:{UNKNOWN_TABLE}:", one_line(study.source.get("group") or ""))
+
+
+def _group_option(study: Study) -> list[str]:
+    return ["--group", group] if (group := _group(study)) else []
 
 
 def _file(study: Study) -> str:

@@ -62,6 +62,12 @@ def first_sentence(owner: Any) -> str:
     return re.split(r"(?<=[.?])\s", " ".join(about.partition("\n\n")[0].split()), maxsplit=1)[0]
 
 
+def in_sentence(owner: object) -> str:
+    """What the file of a model, a policy or a pose says of it, as a part of a sentence."""
+    # Not the letters of an abbreviation
+    return re.sub("^[A-Z](?=[a-z ])", lambda letter: letter[0].lower(), first_sentence(owner).removesuffix("."))
+
+
 def _options_of(name: str) -> dict[tuple[str, str], Mapping[str, Value]]:
     """What the parts of a variant or the options of a pose or policy set, by kind and name; {} for another name."""
     first = re.split("[:@+]", name)[0]

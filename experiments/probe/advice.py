@@ -1,6 +1,7 @@
 """What a probe says at its end, in a sentence."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ledger.wording import listed
@@ -16,7 +17,8 @@ class Answer(NamedTuple):
     """To one of the questions. decision: in the words of analysis/claims.py; verdict: in the report's.
 
     size: of the difference, in points; trend: whether longer training still changes it; "" where that says nothing.
-    why: what keeps it from being decided, in words; is_solved: whether that is that there is nothing to tell apart.
+    why: what keeps it from being decided, in words; is_solved: whether that is that there is nothing to tell apart;
+    lacks_images: whether it is that there are too few test images.
     """
 
     question: str
@@ -26,13 +28,18 @@ class Answer(NamedTuple):
     trend: str
     why: str = ""
     is_solved: bool = False
+    lacks_images: bool = False
 
 
-def advice(answers: Sequence[Answer], shown: str, minutes: float) -> str:
+def advice(
+    answers: Sequence[Answer], shown: str, minutes: float, asked: Mapping[str, str] | None = None, num_test: int = 0
+) -> str:
     """Whether a transformer would help, or augmentation is enough, in a sentence.
 
-    shown: what the augmentation shows, in words. It says no more than what was decided of each question: that a
-    transformer adds nothing to augmentation does not say which of the two is better by itself.
+    shown: what the augmentation shows, in words. asked: what was given to `make probe` beside MINUTES, "" for nothing.
+    num_test: the test images, where more minutes would add none.
+    It says no more than what was decided of each question: that a transformer adds nothing to augmentation does not say
+    which of the two is better by itself.
     """
     augmentation, transformer, both = [answer.decision for answer in answers]
     if augmentation == both == "better":
@@ -41,7 +48,7 @@ def advice(answers: Sequence[Answer], shown: str, minutes: float) -> str:
         what = "on top does harm" if both == "worse" else "adds nothing to it that matters"
         return f"Augmentation is enough here ({shown}): a spatial transformer {what}."
     if not {"better", "behind", *FAILS} & {augmentation, transformer, both}:
-        return _open(answers, minutes)
+        return _open(answers, minutes, asked or {}, num_test)
     names = (f"augmentation ({shown})", *NAMES[1:])
     words = {
         "better": ("{} helps here", "{} help here"),
@@ -63,16 +70,27 @@ def advice(answers: Sequence[Answer], shown: str, minutes: float) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _open(answers: Sequence[Answer], minutes: float) -> str:
+def _open(answers: Sequence[Answer], minutes: float, asked: Mapping[str, str], num_test: int) -> str:
     """Why nothing is decided, and what would decide it."""
     if all(answer.is_solved for answer in answers):
         return f"There is {answers[0].why}."
+    lacking = num_test and any(answer.lacks_images for answer in answers)
+    only = lacking and all(answer.lacks_images or answer.is_solved for answer in answers)
     why = ""
-    if any(answer.decision == "untested" for answer in answers):
+    if only:
+        why = f", since {num_test:,} test images are too few"
+    elif any(answer.decision == "untested" for answer in answers):
         why = ", since too few runs were completed"
     elif all(answer.decision in ("unripe", "idle") for answer in answers):
         why = ", since the networks learned too little in that time"
     longer = min(3 * minutes, MAX_MINUTES)
-    could = f" `make probe DATA=... MINUTES={longer:g}` might." if longer > minutes else ""
+    given = {"DATA": "...", "MINUTES": f"{longer:g}"} | {name: text for name, text in asked.items() if text}
+    words = shlex.join(["make", "probe", *(f"{name}={text}".replace("$", "$$") for name, text in given.items())])
+    could = f" `{words}` might." if longer > minutes else ""
+    if only:
+        could = " More of them might tell; more MINUTES add none."
+    elif lacking:
+        again = f", or `{words}`" if longer > minutes else ""
+        could = f" More test images than these {num_test:,} might tell{again}."
     time = f"{minutes:g} minute{'' if minutes == 1 else 's'}"
     return f"It cannot be told in {time} whether augmentation or a spatial transformer helps here{why}.{could}"

@@ -26,6 +26,8 @@ FEW_TRAIN_IMAGES = 500
 MIN_STEPS, MIN_EPOCHS = 300, 30
 """Of training, at least. Of docs/ripeness.md's comparisons those of 30 epochs have the sign of long training; of 8 and
 10 epochs not all have."""
+TESTED = 4
+"""Test images for each training image, at most."""
 MAX_SEEDS = 20
 """More than this are not taken, however much time is left."""
 
@@ -127,10 +129,10 @@ def with_rungs(plan: Plan, epochs: Sequence[int]) -> Plan:
 def with_sizes(plan: Plan, train_images: int, epochs: int) -> Plan:
     """The plan with so many training images and epochs, a quarter of these as a rung, and as much evaluation as pays.
 
-    Four test images for each training image, since those cost mostly less than a training step, and once; robustness
+    TESTED test images for each training image, since those cost mostly less than a training step, and once; robustness
     only where it takes at most a fifth of the training's time, in every arm.
     """
-    test_images = min(plan.protocol.test_images, 4 * train_images)
+    test_images = min(plan.protocol.test_images, TESTED * train_images)
     protocol = replace(plan.protocol, train_images=train_images, test_images=test_images, epochs=epochs)
     cost = max(evaluation_cost(plan, arm) for arm in plan.arms)
     if cost * num_evaluations(protocol, test_images) > train_images * epochs / 5:

@@ -10,6 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from baselines.policies import POLICIES
+from experiments.networks.catalogue import in_sentence
 from experiments.networks.variants import hyperparameters, parse_variant
 from experiments.runs.trained import Classifier, Trained
 from ledger.config import Optim
@@ -138,10 +140,12 @@ def loading_code(trained: Trained) -> str:
 def card(trained: Trained) -> str:
     """The model card, in Markdown as Hugging Face's hub reads it."""
     record, config = trained.record, trained.record["config"]
+    variant = parse_variant(trained.variant)
     fixed = (f"fixed by the protocol `{record['protocol_hash']}`", config["protocol"])
     return TEMPLATES.get_template("card.md.jinja").render(
         trained=trained,
-        start=parse_variant(trained.variant).backbone_options.get("weights", "none"),
+        start=variant.backbone_options.get("weights", "none"),
+        shown=[in_sentence(POLICIES[name]) for name in variant.policies if name != "none"],
         task=record["task"],
         config=config,
         result=dict.fromkeys(SCORES.values()) | record["result"],

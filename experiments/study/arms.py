@@ -1,6 +1,5 @@
 """The arms of a study: every variant under every pose, checked before anything trains, and the runs that they make."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from baselines.composition import own_values
 from baselines.policies import POLICIES, Policy, asks_for_poses
 from experiments.images.poses import POSES, parse_pose, posed_px, spell_pose
 from experiments.images.tasks import Task
-from experiments.networks.catalogue import first_sentence
+from experiments.networks.catalogue import in_sentence
 from experiments.networks.models import MODELS
 from experiments.networks.network import Network
 from experiments.networks.variants import (
@@ -96,12 +95,6 @@ class ArmPlan:
 
 def words_of_pose(pose: str) -> str:
     return in_sentence(POSES[split_name(pose, "pose")[0]])
-
-
-def in_sentence(owner: object) -> str:
-    """What the file of a model or a pose says of it, as a part of a sentence."""
-    # Not the letters of an abbreviation
-    return re.sub("^[A-Z](?=[a-z ])", lambda letter: letter[0].lower(), first_sentence(owner).removesuffix("."))
 
 
 def check_arms(study: Study) -> tuple[ArmPlan, ...]:

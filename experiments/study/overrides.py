@@ -18,7 +18,8 @@ SEARCHED = ("trials", "wave_size", "tuning")
 _PARAMETER = r"(optim|model|policy)\."
 """How names with a dot begin."""
 
-_WITH_A_FILE = (r"^(folder:)[/~].*/(?=.)", r"^(csv:)[/~].*/(?=[^/]*:[^:]*$)", r"(:weights=)[/~][^:+]*/")
+_TABLE = r"^(csv:)[/~].*/(?=[^/]*:[^:]*$)"
+_WITH_A_FILE = (r"^(folder:)[/~].*/(?=.)", _TABLE, r"(:weights=)[/~][^:+]*/")
 """How values name a file, from the root or from a home; the last of them anywhere in a variant's name."""
 
 
@@ -54,6 +55,11 @@ def with_overrides(top: Section, budget: str, overrides: Mapping[str, Any]) -> t
 def recorded(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What study.json says of overrides, by their keys; without the folders of a task, a table or weights."""
     return {path: {when: _private(value) for when, value in (("was", was[path]), ("now", now[path]))} for path in now}
+
+
+def recorded_group(group: str) -> str:
+    """What study.json says of which images belong together; without the folders of a table, a pattern as it is."""
+    return re.sub(_TABLE, r"\1.../", group).encode(errors="replace").decode()  # a file's name may be of any bytes
 
 
 def _private(value: Any) -> Any:

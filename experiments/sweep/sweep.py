@@ -22,6 +22,7 @@ from experiments.images.draws import seed_of
 from experiments.machine.pace import Pace
 from experiments.runs.run import Job, failed_run_files
 from experiments.study.arms import ArmPlan, make_run_config, words_of_pose
+from experiments.study.overrides import recorded_group
 from experiments.study.plan import Plan
 from experiments.study.search import ArmSearch, Score, Setting, open_storage
 from experiments.study.search_space import Parameter
@@ -299,6 +300,7 @@ class Sweep:
             "tuned_at": study.ladder.tuned_at,
         }
         overridden = {"overrides": study.overrides} if study.overrides else {}
+        grouped = {"group": recorded_group(study.group)} if study.group else {}
         found = {name: getattr(protocol, name) for name in FOUND if getattr(study.protocol, name) == "auto"}
         return {
             "format": RESULT_FORMAT,
@@ -316,6 +318,7 @@ class Sweep:
                 "data": study.own_images,
                 "minutes": None,
                 **study.asked,
+                **grouped,
                 **overridden,
             },
             **tested_pose(self.plan),

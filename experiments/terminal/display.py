@@ -240,7 +240,11 @@ def print_answer(console: Console, headline: str, sentences: Sequence[str], unfi
         console.print(Padding(Text(plain(sentence)), (0, 0, 0, 2)), highlight=False)
     console.print()
     if unfinished:
-        console.print(f"[yellow]{as_markup(unfinished)}[/]\n", highlight=False)
+        print_unfinished(console, unfinished)
+
+
+def print_unfinished(console: Console, text: str) -> None:
+    console.print(f"[yellow]{as_markup(text)}[/]\n", highlight=False)
 
 
 def print_drawing(console: Console) -> None:

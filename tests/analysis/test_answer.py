@@ -183,6 +183,21 @@ def test_a_transformer_that_moves_nothing(tmp_path: Path) -> None:
     assert "Its transformer leaves images as they are: idle in 5 of 5 runs." in answer(find(tmp_path, STUDY))[0]
 
 
+def test_transformers_that_are_idle_in_several_ways(tmp_path: Path) -> None:
+    """Their mean, 56 %, would say that all leave images as they are; what works says nothing of those that do not."""
+    looks = [transformer_record(verdict="idle", identity_fraction=each) for each in (1.0, 1.0, 0.8, 0.0, 0.0)]
+    arms = [write_arm(tmp_path, "cnn", "cnn", CNN), write_arm(tmp_path, "stn_affine", "cnn", CNN, transformers=looks)]
+    write_study(tmp_path, arms)
+    (card,) = verdicts(find(tmp_path, STUDY))
+    both = "leaves images as they are or moves all alike"
+    assert card.detail == f"the transformer of stn_affine did not learn to look: in every run it {both}"
+    assert f"Its transformer {both}: idle in 5 of 5 runs." in answer(find(tmp_path, STUDY))[0]
+    looks = [*looks[:2], *[transformer_record()] * 3]
+    arms = [write_arm(tmp_path, "cnn", "cnn", CNN), write_arm(tmp_path, "stn_affine", "cnn", CNN, transformers=looks)]
+    write_study(tmp_path, arms)
+    assert "sometimes leaves images as they are: idle in 2 of 5" in answer(find(tmp_path, STUDY))[0]
+
+
 @pytest.mark.parametrize(
     ("angle_r2", "words"),
     [

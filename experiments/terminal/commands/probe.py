@@ -16,7 +16,7 @@ from rich.text import Text
 from experiments.images.tasks import Say
 from experiments.images.tasks.cache import cache_folder
 from experiments.probe.advice import NAMES, Answer, advice
-from experiments.probe.sizes import check_enough, earlier_sizes, fit_to_time, with_sizes, with_sizes_of
+from experiments.probe.sizes import TESTED, check_enough, earlier_sizes, fit_to_time, with_sizes, with_sizes_of
 from experiments.probe.study import Augmentation, augmentations, compared, load_probe, trying, with_margin
 from experiments.study.plan import Plan, load, make_plan
 from experiments.study.settled import begun_budget
@@ -42,13 +42,18 @@ def main(options: Namespace) -> int:
     console = Console()
     plan, best, findings = compare(options, console)
     answers, num_tried = answers_of(findings, plan), len(augmentations(options.turns, options.mirror))
-    console.print(Text(f"\n{plain(advice(answers, best.words, options.minutes))}", style="bold"), highlight=False)
-    table = Table("does it help?", "difference", "", "from a quarter of the epochs to all", box=box.SIMPLE_HEAD)
+    asked = {"DATA": str(options.path), "SET": " ".join(options.set or ())}
+    asked |= {name.upper(): options[name] for name in ("turns", "mirror", "group", "label")}
+    num_test = plan.protocol.test_images if plan.protocol.test_images < TESTED * plan.protocol.train_images else 0
+    said = plain(advice(answers, best.words, options.minutes, asked, num_test))
+    console.print(Text(f"\n{said}", style="bold"), highlight=False, soft_wrap="`" in said)  # a command is copied whole
+    table = Table("", "difference", "", "from a quarter of the epochs to all", box=box.SIMPLE_HEAD)
     for answer in answers:
         table.add_row(answer.question, answer.size, answer.verdict, answer.trend)
     console.print(table)
-    console.print(Text(plain(how_sure(plan, findings, num_tried))), highlight=False)
-    print_place(console, "\nReport", str(options.reports / plan.name / "report.html"))
+    console.print(Text(plain(how_sure(plan, findings, num_tried, num_test))), highlight=False)
+    console.print()
+    print_place(console, "Report", str(options.reports / plan.name / "report.html"))
     return status_of(findings)
 
 
@@ -128,6 +133,7 @@ def find_best(findings: "Findings", tried: Sequence[Augmentation], say: Say) -> 
 
 def answers_of(findings: "Findings", plan: Plan) -> list[Answer]:
     """What was decided of augmentation alone and a transformer alone, against neither, and of both together."""
+    from analysis.claims import COARSE, OTHER_IMAGES
     from analysis.ladder import TREND_WORDS
     from analysis.ripeness import ALIKE
     from analysis.verdicts import BADGES, SHOWN
@@ -140,13 +146,17 @@ def answers_of(findings: "Findings", plan: Plan) -> list[Answer]:
         trend, size = "", "" if result.decision == "untested" else signed_points(result.difference)
         if result.climb and result.decision in (*SHOWN, "behind", "undecided"):
             trend = TREND_WORDS[result.climb.trend.direction]
-        is_solved, verdict = result.why.startswith(ALIKE), BADGES[result.decision]
-        answers.append(Answer(question, result.decision, verdict, size, trend, result.why, is_solved))
+        is_solved, lacks_images = result.why.startswith(ALIKE), result.why in (OTHER_IMAGES, COARSE)
+        verdict = BADGES[result.decision]
+        answers.append(Answer(question, result.decision, verdict, size, trend, result.why, is_solved, lacks_images))
     return answers
 
 
-def how_sure(plan: Plan, findings: "Findings", num_tried: int) -> str:
-    """What the advice rests on, and what could change it. num_tried: augmentations that the best was chosen among."""
+def how_sure(plan: Plan, findings: "Findings", num_tried: int, num_test: int) -> str:
+    """What the advice rests on, and what could change it. num_tried: augmentations that the best was chosen among.
+
+    num_test: the test images, where more minutes would add none.
+    """
     from analysis.wording import plain_points
 
     protocol, claims = plan.protocol, findings.study.claims
@@ -159,5 +169,5 @@ def how_sure(plan: Plan, findings: "Findings", num_tried: int) -> str:
         "A spatial transformer is stn_affine here; there are others. That something helps or harms is said with "
         f"at most {100 * claims.alpha:g} % risk that it is luck with seeds or test images; differences shown to be "
         f"below {plain_points(claims.margin)} count as none. Larger images, longer training and more tuning may change "
-        "it; more MINUTES make it surer."
+        f"it; more MINUTES{' and more test images' if num_test else ''} make it surer."
     )

@@ -136,7 +136,7 @@ def carry_out_study(
         findings = find_study(ledger, plan.name)
         if reports is not None:
             draw_images(plan, findings, reports)
-            write_and_show_tables(findings, reports, console, report=True)
+            write_and_show_tables(findings, reports, console, report=True, told=not plan.study.asked)
         unlogged = tracker.close(TRACKING_WAIT_S)
     if reports is None:
         return findings

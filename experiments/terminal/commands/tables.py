@@ -14,6 +14,7 @@ from experiments.terminal.display import (
     print_faults,
     print_place,
     print_tables,
+    print_unfinished,
 )
 from ledger.errors import STATUS_INCOMPLETE
 
@@ -41,11 +42,14 @@ def renew_report(findings: "Findings", reports: Path) -> None:
         write_report(findings, out)
 
 
-def write_and_show_tables(findings: "Findings", reports: Path, console: Console, *, report: bool = False) -> None:
+def write_and_show_tables(
+    findings: "Findings", reports: Path, console: Console, *, report: bool = False, told: bool = True
+) -> None:
     """Write the study's tables, print the most important ones and the answer, say where everything is.
 
     report: also write figures and report, unless a whole report of the same tables and study is there; it takes
     seconds. They come last: whatever becomes of them, the results are written and said.
+    told: whether the answer and the report's place are said here; a probe says its own answer, and then the place.
     """
     from analysis.answer import answer, headline
     from analysis.faults import kept
@@ -71,12 +75,15 @@ def write_and_show_tables(findings: "Findings", reports: Path, console: Console,
         if "transformer" in tables:
             hint = "transformer.md has all notes."
             print_tables(console, tables["transformer"], lambda table: transformer.IMPORTANCE, hint)
-        print_answer(console, *words)
+        if told:
+            print_answer(console, *words)
+        elif unfinished_text := words[-1]:
+            print_unfinished(console, unfinished_text)
     if is_new:
         print_drawing(console)
         write_report(findings, out)
     num_tables, num_figures = (len(list(out.glob(f"[!.]*.{kind}"))) for kind in ("tex", "svg"))
-    if report:
+    if report and told:
         print_place(console, "Report", str(page), "one file: open it in a browser, or send it on")
     print_place(console, "Tables and figures", str(out), f"{num_tables} tables, {num_figures} figures")
     print_place(console, "Ledger", str(findings.study.ledger))

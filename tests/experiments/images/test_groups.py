@@ -338,6 +338,8 @@ def test_a_study_says_groups_in_its_file_or_on_the_command_line_and_goes_on_with
     assert plan.task.content_hash == other.task.content_hash != without.task.content_hash
     assert plan.source.group == other.source.group == "folder"
     ledger.write_study(plan.name, Sweep(plan, ledger, store=False).about)
+    assert ledger.read_study(plan.name)["source"]["group"] == "folder"
+    assert "group" not in Sweep(without, ledger, store=False).about["source"]
     check_same_task(ledger, plan)
     with pytest.raises(
         UserError, match="has 17 groups of training images, and now there are none; give GROUP= as then"

@@ -1,6 +1,5 @@
 """The probe of a folder of images: augmentations tried, sizes that fit the time, refusals, and what it concludes."""
 
-import itertools
 import json
 import math
 import os
@@ -18,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from analysis.claims import COARSE, OTHER_IMAGES
+from analysis.means import Mean
 from analysis.report.reproduce import commands
-from analysis.verdicts import BADGES
 from experiments.networks.variants import build_policy, parse_variant
 from experiments.probe import sizes
 from experiments.probe import study as probe_study
-from experiments.probe.advice import NAMES, Answer, advice
 from experiments.probe.sizes import fit_to_time, min_epochs, round_down, wall_seconds, with_seeds, with_sizes
 from experiments.probe.study import AUGMENTATIONS, augmentations, compared, load_probe, trying, with_margin
 from experiments.study.arms import check_arms
@@ -34,6 +33,7 @@ from experiments.terminal.cli import main
 from experiments.terminal.commands.ledgers import named_study
 from experiments.terminal.commands.options import find_study
 from experiments.terminal.commands.plan import show_plan
+from experiments.terminal.commands.probe import answers_of
 from ledger.config import num_steps
 from ledger.errors import UserError
 from ledger.ledger import Ledger
@@ -218,89 +218,21 @@ def test_rounding_keeps_two_digits(number: int) -> None:
     assert re.fullmatch(r"\d{1,2}0*", str(rounded))
 
 
-def answered(*decisions: str) -> list[Answer]:
-    return [Answer(name, decision, "", "", "") for name, decision in zip(NAMES, decisions, strict=True)]
-
-
-FAILS, OPEN = {"worse", "negligible", "equivalent"}, {"undecided", "untested", "unripe", "idle"}
-
-
-@pytest.mark.parametrize(("augmentation", "transformer", "both"), [*itertools.product(BADGES, repeat=3)])
-def test_the_advice_says_no_more_than_was_decided(augmentation: str, transformer: str, both: str) -> None:
-    text = advice(answered(augmentation, transformer, both), "quarter turns", 10)
-    decisions = {augmentation, transformer, both}
-    assert text[0].isupper() and "  " not in text
-    assert text.startswith("Yes") == (augmentation == both == "better")
-    enough = augmentation == "better" and both in FAILS and transformer != "better"
-    assert text.startswith("Augmentation is enough") == enough
-    assert text.startswith("It cannot be told in 10 minutes") == (decisions <= OPEN)
-    if not text.startswith(("Yes", "Augmentation is enough", "It cannot")):
-        parts = text[:-1].split("; ")
-        helping = " ".join(part for part in parts if re.search(r"helps? here$", part) and "not help" not in part)
-        assert ("ugmentation (quarter turns)" in helping) == (augmentation == "better")
-        assert ("by itself" in helping) == (transformer == "better")
-        assert ("added to that" in helping) == (both == "better" == augmentation)
-        assert ("is better than that augmentation alone" in text) == (both == "better" != augmentation)
-        assert ("not help" in text) == bool(FAILS & decisions)
-        assert ("cannot be told yet" in text) == bool({"undecided", "untested", "unripe"} & decisions)
-
-
-@pytest.mark.parametrize(
-    ("decisions", "expected"),
-    [
-        (
-            ("better", "worse", "equivalent"),
-            "Augmentation is enough here (quarter turns): a spatial transformer adds nothing to it that matters.",
-        ),
-        (
-            ("better", "better", "worse"),
-            "Augmentation (quarter turns) and a spatial transformer by itself help here; a spatial transformer added "
-            "to that augmentation does not help here.",
-        ),
-        (
-            ("better", "undecided", "better"),
-            "Yes: showing quarter turns helps here, and a spatial transformer on top of it helps further.",
-        ),
-        (
-            ("worse", "undecided", "better"),
-            "Augmentation (quarter turns) does not help here; a spatial transformer added to that augmentation is "
-            "better than that augmentation alone; whether a spatial transformer by itself helps cannot be told yet.",
-        ),
-        (
-            ("unripe", "idle", "unripe"),
-            "It cannot be told in 10 minutes whether augmentation or a spatial transformer helps here, since the "
-            "networks learned too little in that time. `make probe DATA=... MINUTES=30` might.",
-        ),
-        (
-            ("untested", "untested", "unripe"),
-            "It cannot be told in 10 minutes whether augmentation or a spatial transformer helps here, since too few "
-            "runs were completed. `make probe DATA=... MINUTES=30` might.",
-        ),
-        (
-            ("unripe", "equivalent", "behind"),
-            "A spatial transformer by itself does not help here; a spatial transformer added to that augmentation "
-            "helps only behind the plain network; whether augmentation (quarter turns) helps cannot be told yet.",
-        ),
-    ],
-)
-def test_the_advice_in_words(decisions: tuple[str, str, str], expected: str) -> None:
-    assert advice(answered(*decisions), "quarter turns", 10) == expected
-
-
-def test_where_all_is_solved_nothing_is_wanted() -> None:
-    why = "nothing to tell apart: every run is right on all test images"
-    found = [Answer(name, "unripe", "", "", "", why, is_solved=True) for name in NAMES]
-    assert advice(found, "quarter turns", 10) == f"There is {why}."
-
-
-def test_nothing_longer_than_the_longest_is_advised() -> None:
-    assert "MINUTES" not in advice(answered("unripe", "idle", "unripe"), "quarter turns", 1440)
-
-
 @pytest.mark.parametrize(("commonest", "margin"), [(0.1, 0.02), (0.97, 0.006), (0.9999, 0.0001)])
 def test_where_less_can_be_gained_less_matters(commonest: float, margin: float) -> None:
     study = with_margin(load_probe(Path("somewhere"), 10, "cpu"), commonest)
     assert study.claims.margin == pytest.approx(margin)
+
+
+@pytest.mark.parametrize("why", [OTHER_IMAGES, COARSE, "", "trained too short"])
+def test_too_few_images_are_told_from_other_reasons(why: str) -> None:
+    plan = planned(1000, 300)
+    of_each = [
+        SimpleNamespace(claim=claim, decision="undecided", difference=Mean(0.01, 0.02, 7), why=why, climb=None)
+        for claim in plan.claims.family
+    ]
+    answers = answers_of(cast(Any, SimpleNamespace(claims=of_each)), plan)
+    assert [each.lacks_images for each in answers] == [why in (OTHER_IMAGES, COARSE)] * 3
 
 
 def make_pictures(root: Path, per_class: int) -> Path:
@@ -362,12 +294,16 @@ def test_a_probe_answers_and_goes_on_where_it_was(here, capsys, monkeypatch):
     assert printed.index("Ablation on Pets & co_1%") < printed.index(
         "How sure: each variant was trained 2 times for 2 "
     )
-    assert "It cannot be told in 20 minutes whether" in re.sub(r"\s+", " ", printed)
+    words = re.sub(r"\s+", " ", printed)
+    assert words.count("It cannot be told in 20 minutes whether") == 1 and "On Pets & co_1%" not in words
+    again = "make probe DATA=pictures MINUTES=60 TURNS=quarter 'LABEL=Pets & co_1%'"
+    assert f"`{again}`" in printed or "test images are too few" in printed
     assert printed.index("First, 2 kinds of augmentation are tried once each, for 2 epochs") < printed.index(
         "quarter turns"
     )
     report = here / "reports" / study / "report.html"
-    assert f"Report  {report.relative_to(here)}" in re.sub(" +", "  ", printed)
+    assert re.sub(" +", "  ", printed).endswith(f"Report  {report.relative_to(here)}\n")
+    assert printed.count("report.html") == 1
     assert "Pets &amp; co_1%" in report.read_text()
 
     # What only chose the augmentation is not what there is to report, although it may be the latest.

@@ -215,6 +215,28 @@ def test_the_card_lists_what_was_tuned_and_what_was_set(trained_run, monkeypatch
     assert "start_sd" not in alone + of_study  # at its default
 
 
+@pytest.mark.parametrize(
+    ("variant", "pose", "said"),
+    [
+        ("cnn", "upright", "1 epoch on 64 images as they are,\ntested once on\n50."),
+        ("cnn", "R", "1 epoch on 64 images under the pose `R`,\ntested once on\n50."),
+        (
+            "cnn+d4:mirror=false+flip_crop", "R",
+            "1 epoch on 64 images under the pose `R`,\nshown with augmentation (each image under one of the eight "
+            "symmetries of a square, all equally likely; no pixel is resampled; then half of the images mirrored; each "
+            "padded and cropped at a random place),\ntested once on\n50.",
+        ),
+        ("cnn+none", "upright", "on 64 images as they are,"),
+    ],
+)  # fmt: skip
+def test_the_card_says_what_was_shown_in_training(variant, pose, said, trained_run):
+    trained = load_trained(*trained_run("stn_affine"))
+    config = trained.record["config"] | {"variant": variant, "pose": pose}
+    text = card(replace(trained, record=trained.record | {"config": config}))
+    assert said in text.replace("\\", "")
+    assert ("as they are" in text.partition("tested once")[0]) == ("d4" not in variant and pose == "upright")
+
+
 QUICK = ("polar", "stn_affine:place=shared", "cnn@p4cnn")
 
 

@@ -15,7 +15,7 @@ from analysis.records import read_study
 from analysis.report.method import protocol_facts
 from analysis.report.reproduce import run_line, sweep_line
 from experiments.images.tasks.cache import cache_folder
-from experiments.study.overrides import read_overrides, recorded
+from experiments.study.overrides import read_overrides, recorded, recorded_group
 from experiments.study.plan import make_plan
 from experiments.study.study import Study, load_study
 from experiments.sweep.sweep import Sweep
@@ -237,6 +237,20 @@ def test_folders_do_not_leave_the_machine_with_an_override(tmp_path: Path, monke
 )
 def test_no_folder_is_recorded_wherever_a_value_has_one(value: Any, kept: Any) -> None:
     assert recorded({"key": value}, {"key": value}) == {"key": {"was": kept, "now": kept}}
+
+
+@pytest.mark.parametrize(
+    ("group", "kept"),
+    [
+        ("folder:2", "folder:2"),
+        ("csv:tables/p.csv:id/name", "csv:tables/p.csv:id/name"),
+        ("csv:/home/jane/her patients/p.csv:id", "csv:.../p.csv:id"),
+        ("csv:~/p\udcff.csv:id", "csv:.../p?.csv:id"),
+        (r"name:^([^/]+)/[~/]/\d+", r"name:^([^/]+)/[~/]/\d+"),
+    ],
+)
+def test_a_group_is_recorded_as_given_without_folders(group: str, kept: str) -> None:
+    assert recorded_group(group) == kept
 
 
 def test_a_run_and_a_search_of_wandb_take_overrides(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
