@@ -139,7 +139,7 @@ def words_are_right(found: Findings) -> None:
         assert subject in text
     assert "adding a spatial transformer to augmentation" in text
     assert "another change" not in text and "control" not in text and "blind_x" not in text
-    assert "best of the five: " in text  # of six, without the control
+    assert "best of the five so far: " in text  # of six, without the control
     assert any("blind_x (a control)" in sentence for sentence in answer(found))
 
 

@@ -156,7 +156,7 @@ def test_where_there_is_nothing_to_see_it_does_not_tell_the_turn():
     torch.manual_seed(0)
     network, generator = realigning("realign:max_deg=180").train(), torch.Generator().manual_seed(1)
     network.backbone = torch.nn.Flatten()  # type: ignore[assignment]
-    network.localisation = BACKBONES["cnn4"](num_classes=36, image_px=32, in_channels=3, width=0.5)
+    network.localisation = BACKBONES["cnn4"](num_classes=36, image_px=32, in_channels=3, width=0.5)  # type: ignore[assignment]
     optimiser = torch.optim.Adam(network.localisation.parameters(), lr=3e-3)
     disc_HW = (CENTRE.square()[:, None] + CENTRE.square() <= 1).float()
     batch, penalties = Batch.of(0.5 * disc_HW.expand(64, 3, 32, 32), 2), []
