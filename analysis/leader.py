@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.findings import Findings
 from analysis.formats import one_line
+from analysis.ripeness import ALIKE
 from analysis.statistics.ties import best_of
 from ledger.wording import listed
 
@@ -29,7 +30,8 @@ def best_text(findings: Findings, pose: str) -> Iterator[str]:
     names = [one_line(study.arms[i].variant) for i in places]
     tied = [name for name, is_tied in zip(names, best.tied(study.claims.alpha), strict=True) if is_tied]
     many = _NUMBERS[len(places)] if len(places) < len(_NUMBERS) else f"{len(places):,}"
-    if any(claim.decision == "unripe" for claim in findings.claims if claim.claim.pose == pose):
+    unripe = (claim for claim in findings.claims if (claim.pose, claim.decision) == (pose, "unripe"))
+    if any(not claim.why.startswith(ALIKE) for claim in unripe):
         many += " so far"
     text = f"best of the {many}: {names[best.index]}, {100 * np.nanmean(score_AS[best.index]):.1f} %"
     if tied:

@@ -47,7 +47,9 @@ def united(mine: Manifest, theirs: Manifest) -> dict[str, Any]:
     if mine.get("claims"):
         whole["claims"] = _claims(mine["claims"], theirs.get("claims") or {})
     if mine.get("source"):
-        whole["source"] = _alike(mine["source"], theirs.get("source") or {})
+        of_theirs = theirs.get("source") or {}
+        grouped = {"group": group} if (group := mine["source"].get("group") or of_theirs.get("group")) else {}
+        whole["source"] = _alike(mine["source"], of_theirs) | grouped  # one task: where both say it, they mean the same
     if factor := _factor(mine.get("factor") or {}, theirs.get("factor") or {}):
         whole["factor"] = factor
     if mine.get("first"):

@@ -18,6 +18,7 @@ from tests.support.wandb_server import Server
 
 # Slow is no failure: the machine may have other work.
 settings.register_profile("stn-bench", parent=settings.default, deadline=None)
+settings.register_profile("repeatable", parent=settings.get_profile("stn-bench"), derandomize=True)
 settings.load_profile("stn-bench")
 
 

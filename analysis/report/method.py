@@ -91,7 +91,8 @@ def facts(findings: Findings) -> Iterator[Fact]:
     yield Fact("Final runs completed", f"{len(findings.completed):,} of {num_finals:,}")
     yield Fact("Tuning runs", f"{len(study.runs) - num_finals:,}")
     if study.rungs:
-        yield Fact("Final runs of smaller training", f"{sum(len(rung.runs) for rung in study.rungs):,}")
+        statuses = [status for rung in study.rungs for status in rung.runs["status"]]
+        yield Fact("Of smaller training, too", f"{statuses.count('completed'):,} of {len(statuses):,}")
     seconds = [float(size.runs["seconds"].sum()) for size in study.sizes]
     if sum(seconds):
         yield Fact("Worker time, all runs", _duration(sum(seconds)))

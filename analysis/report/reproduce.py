@@ -15,7 +15,7 @@ from ledger.overrides import typed_overrides
 
 UNKNOWN_SWEEP = "YOUR_SWEEP.yaml"
 UNKNOWN_DATA = "path/to/images"
-UNKNOWN_TABLE = "YOUR_FILE.csv"
+UNKNOWN_TABLE, UNKNOWN_GROUP = "YOUR_FILE.csv", "YOUR_GROUP"
 
 
 class Command(NamedTuple):
@@ -48,8 +48,9 @@ def notes(study: Study) -> Iterator[str]:
         yield f"This ledger does not say which sweep file it is of: put it in place of {UNKNOWN_SWEEP}."
     if _has_data(study):
         yield f"Put the folder of your images, {one_line(study.task_label)}, in place of {UNKNOWN_DATA}."
-    if UNKNOWN_TABLE in _group(study):
-        yield f"Put the table that says which images belong together in place of {UNKNOWN_TABLE}."
+    for unknown in (UNKNOWN_TABLE, UNKNOWN_GROUP):
+        if unknown in _group(study):
+            yield f"Put what says which images belong together in place of {unknown}."
 
 
 def sweep_line(study: Study) -> str:
@@ -93,7 +94,8 @@ def _set_options(study: Study) -> list[str]:
 
 def _group(study: Study) -> str:
     """Which images belong together, as it was said; "" where nothing was, or in an older ledger."""
-    return re.sub(r"^csv:\.\.\./.*:", f"csv:{UNKNOWN_TABLE}:", one_line(study.source.get("group") or ""))
+    group = re.sub(r"(?s)^csv:\.\.\./.*:", f"csv:{UNKNOWN_TABLE}:", study.source.get("group") or "")
+    return group if one_line(group) == group else UNKNOWN_GROUP  # what cannot be shown as it is
 
 
 def _group_option(study: Study) -> list[str]:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ledger.plain_text import plain
 from ledger.wording import listed
 
 FAILS = ("worse", "negligible", "equivalent")
@@ -84,7 +85,9 @@ def _open(answers: Sequence[Answer], minutes: float, asked: Mapping[str, str], n
     elif all(answer.decision in ("unripe", "idle") for answer in answers):
         why = ", since the networks learned too little in that time"
     longer = min(3 * minutes, MAX_MINUTES)
-    given = {"DATA": "...", "MINUTES": f"{longer:g}"} | {name: text for name, text in asked.items() if text}
+    given = {"DATA": "...", "MINUTES": f"{longer:g}"}
+    if all(plain(text) == text for text in asked.values()):  # else it could not be copied as it is
+        given |= {name: text for name, text in asked.items() if text}
     words = shlex.join(["make", "probe", *(f"{name}={text}".replace("$", "$$") for name, text in given.items())])
     could = f" `{words}` might." if longer > minutes else ""
     if only:

@@ -10,8 +10,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
-from baselines.policies import POLICIES
-from experiments.networks.catalogue import in_sentence
 from experiments.networks.variants import hyperparameters, parse_variant
 from experiments.runs.trained import Classifier, Trained
 from ledger.config import Optim
@@ -145,7 +143,7 @@ def card(trained: Trained) -> str:
     return TEMPLATES.get_template("card.md.jinja").render(
         trained=trained,
         start=variant.backbone_options.get("weights", "none"),
-        shown=[in_sentence(POLICIES[name]) for name in variant.policies if name != "none"],
+        shown="" if variant.policy == "none" else str(variant).partition("+")[2],
         task=record["task"],
         config=config,
         result=dict.fromkeys(SCORES.values()) | record["result"],

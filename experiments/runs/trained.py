@@ -1,5 +1,6 @@
 """A final run's network, built again from the ledger: what `export` and `predict` start from."""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from experiments.networks.variants import DEFAULT_BACKBONE, assemble, parse_vari
 from ledger.checksums import LEFT_OUT
 from ledger.config import Fit, Protocol, RunConfig
 from ledger.errors import UserError, nearest
+from ledger.forms import is_key
 from ledger.ledger import Ledger
 
 MIN_PREFIX = 4
@@ -89,8 +91,9 @@ def find_run(ledger: Ledger, name: str) -> str:
     """
     if (path := Path(name)).parent.resolve() == (ledger.root / "runs").resolve():
         name = path.name
-    elif path.parent.name == "runs" and path.is_dir():
-        raise UserError(f"run: {name!r} is not in the ledger {ledger.root}; --runs={path.parents[1]} names its own")
+    elif path.parent.name == "runs" and is_key(path.name) and (path / "run.json").is_file():
+        own = shlex.quote(f"--runs={path.parents[1]}")
+        raise UserError(f"run: {name!r} is not in the ledger {ledger.root}; {own} names its own")
     keys = sorted(path.parent.name for path in (ledger.root / "runs").glob("*/run.json"))
     fitting = [key for key in keys if key.startswith(name)] if len(name) >= MIN_PREFIX else []
     if len(fitting) == 1:

@@ -18,8 +18,8 @@ SEARCHED = ("trials", "wave_size", "tuning")
 _PARAMETER = r"(optim|model|policy)\."
 """How names with a dot begin."""
 
-_TABLE = r"^(csv:)[/~].*/(?=[^/]*:[^:]*$)"
-_WITH_A_FILE = (r"^(folder:)[/~].*/(?=.)", _TABLE, r"(:weights=)[/~][^:+]*/")
+_TABLE = r"(?s)^(csv:)[/~].*/(?=[^/]*:[^:]*$)"
+_WITH_A_FILE = (r"(?s)^(folder:)[/~].*/(?=.)", _TABLE, r"(:weights=)[/~][^:+]*/")
 """How values name a file, from the root or from a home; the last of them anywhere in a variant's name."""
 
 

@@ -88,6 +88,7 @@ def test_what_a_longer_training_could_turn(
     assert (result.decision, result.why.partition(": ")[2][: len(why)]) == (decision, why)
     says = "nothing to tell apart whether" if cnn[0] == 1 else "trained too short to tell whether"
     assert (says in headline(findings)) == (decision == "unripe")
+    assert ("best of the two so far" in headline(findings)) == (decision == "unripe" and cnn[0] != 1)
     star = " *" in build_tables(findings)["ablation"].sections[0].table.rows[1][5]
     assert star == (decision in ("better", "worse"))
 

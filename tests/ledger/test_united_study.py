@@ -92,7 +92,12 @@ def test_of_two_commands_what_both_say_is_kept() -> None:
         "file": "other.yaml",
         "overrides": two["source"]["overrides"] | {"first_seed": {"now": 2, "was": 1}},
     }
-    assert united(one, two)["source"] == united(two, one)["source"] == {"overrides": {"epochs": {"now": 3, "was": 2}}}
+    both = {"overrides": {"epochs": {"now": 3, "was": 2}}}
+    assert united(one, two)["source"] == united(two, one)["source"] == both
+    two["source"]["group"] = "csv:.../p.csv:id"  # older ledgers do not say it
+    assert united(one, two)["source"] == united(two, one)["source"] == {**both, "group": "csv:.../p.csv:id"}
+    one["source"]["group"] = "csv:p.csv:id"
+    assert united(one, two)["source"] == {**both, "group": "csv:p.csv:id"}
 
 
 def test_runs_of_a_seed_that_both_have_are_the_same() -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +45,7 @@ def main(options: Namespace) -> int:
     answers, num_tried = answers_of(findings, plan), len(augmentations(options.turns, options.mirror))
     asked = {"DATA": str(options.path), "SET": " ".join(options.set or ())}
     asked |= {name.upper(): options[name] for name in ("turns", "mirror", "group", "label")}
+    asked |= {name.upper(): str(options[name]) for name in ("runs", "reports") if options[name] != Path(name)}
     num_test = plan.protocol.test_images if plan.protocol.test_images < TESTED * plan.protocol.train_images else 0
     said = plain(advice(answers, best.words, options.minutes, asked, num_test))
     console.print(Text(f"\n{said}", style="bold"), highlight=False, soft_wrap="`" in said)  # a command is copied whole

@@ -79,7 +79,7 @@ class Finished(Run):
 class View:
     """A ledger at a moment. state: what is going on, in a sentence. num_runs: of the study; 0 where it is not known.
 
-    recent: of the study where there is one.
+    recent: of this study, or of none.
     """
 
     ledger: str
@@ -111,7 +111,7 @@ class Watcher:
         self._records: dict[tuple[str, float], _Record | None] = {}
         self._ended: dict[str, float] = {}
         self._ended_ns = 0
-        self._manifests: dict[tuple[str, int], dict[str, Any]] = {}
+        self._manifests: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def look(self) -> View:
         sweep, marks = self._sweep(), self.ledger.running()
@@ -126,8 +126,8 @@ class Watcher:
         num_finished, num_runs = self._counts(manifest)
         if sweep and sweep.get("study") == study:
             num_finished, num_runs = sweep["num_finished"], sweep["num_runs"]
-        of_study = {key for keys, _ in arms.values() for key in keys}
-        ended = (key for key in self._ended if key in of_study or not manifest)
+        others = {key for name in self.ledger.studies() if name != study for key in _listed(self._manifest(name))}
+        ended = self._ended.keys() - (others - set(_listed(manifest)))
         latest = sorted(ended, key=self._ended.__getitem__, reverse=True)
         recent = [self._finished(key, arms) for key in latest[:NUM_RECENT]]
         return View(
@@ -171,16 +171,16 @@ class Watcher:
         if not study:
             return {}
         try:
-            version = study, (self.ledger.root / "studies" / study / "study.json").stat().st_mtime_ns
-            if version not in self._manifests:
-                self._manifests = {version: self.ledger.read_study(study)}
-            return self._manifests[version]
+            changed_ns = (self.ledger.root / "studies" / study / "study.json").stat().st_mtime_ns
+            if self._manifests.get(study, (0, {}))[0] != changed_ns:
+                self._manifests[study] = changed_ns, self.ledger.read_study(study)
+            return self._manifests[study][1]
         except (OSError, UserError):
             return {}
 
     def _counts(self, manifest: Mapping[str, Any]) -> tuple[int, int]:
         """Runs of the study that are finished, and that it is to have; 0 where that is not known yet."""
-        listed = [key for arm in manifest.get("arms", ()) for key in keys_of(arm)]
+        listed = _listed(manifest)
         is_open = manifest.get("num_finals") != 0 and any(not arm["finals"] for arm in manifest.get("arms", ()))
         return sum(key in self._ended for key in listed), 0 if is_open else len(listed)
 
@@ -267,6 +267,11 @@ class Watcher:
             accuracy=test if test is not None else _number(result.get("val_accuracy")),
             seconds=record.seconds,
         )
+
+
+def _listed(manifest: Mapping[str, Any]) -> list[str]:
+    """Keys of a study's runs."""
+    return [key for arm in manifest.get("arms", ()) for key in keys_of(arm)]
 
 
 def _medians(curves: Sequence[Sequence[float]]) -> Iterable[float]:

@@ -85,10 +85,10 @@ def test_the_spread_of_the_angles_is_less_than_half_after_it_has_taught_itself()
 @pytest.mark.long
 def test_of_images_that_are_aligned_more_can_be_told():
     """Further turns as wide as the images' own: half of what it sees is not its own, and a round undoes half."""
-    before, once, _ = spreads_deg("realign:max_deg=60", 100, realigned=False)
-    assert once == pytest.approx(before / 2, rel=0.2)
-    before, once, _ = spreads_deg("realign:max_deg=60", 100)
-    assert once < 0.42 * before
+    before, alone, _ = spreads_deg("realign:max_deg=60", 100, realigned=False)
+    assert alone == pytest.approx(before / 2, rel=0.2)
+    _, once, _ = spreads_deg("realign:max_deg=60", 100)
+    assert once < 0.8 * alone
 
 
 def test_what_it_learns_is_to_undo_the_further_turn_of_what_it_has_aligned():
@@ -118,7 +118,7 @@ def test_what_it_learns_is_to_undo_the_further_turn_of_what_it_has_aligned():
 def test_rounds_are_one_map_each_found_on_what_the_last_one_saw():
     network, batch = realigning("realign:localisation=lenet:rounds=3").eval(), some_batch("realign", 4)
     with torch.no_grad():
-        list(network.localisation.parameters())[-2].normal_(std=1.0)
+        list(network.localisation.parameters())[-2].normal_(std=3.0)
         (found,) = network.maps(replace(batch, progress=1.0))
         angle_B = torch.zeros(4)
         for _ in range(3):
@@ -126,7 +126,7 @@ def test_rounds_are_one_map_each_found_on_what_the_last_one_saw():
             angle_B = angle_B + angle_of(network.turn(network.localise(seen_BCHW)))
     expected = AffineMap(from_parts(angle_rad_B=angle_B))
     assert isinstance(found, AffineMap)
-    assert angle_B.abs().mean() > 0.05
+    assert angle_B.abs().min() > 0.01
     torch.testing.assert_close(found.theta_B23, expected.theta_B23, atol=1e-3, rtol=0)
 
 

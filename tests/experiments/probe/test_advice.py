@@ -127,3 +127,8 @@ def test_what_is_advised_has_the_words_that_were_given() -> None:
     assert shlex.split(line) == [
         "make", "probe", "DATA=my pets", "MINUTES=30", "TURNS=any", "GROUP=name:^(a+)$$", "SET=protocol.width=2 x=9"
     ]  # fmt: skip
+
+
+def test_a_command_that_could_not_be_copied_as_it_is_is_not_shown() -> None:
+    said = advice(open_for(False, False, False), "quarter turns", 10, {"DATA": "my  pets", "TURNS": "any"})
+    assert said.endswith(" `make probe DATA=... MINUTES=30` might.")

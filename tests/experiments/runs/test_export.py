@@ -222,9 +222,8 @@ def test_the_card_lists_what_was_tuned_and_what_was_set(trained_run, monkeypatch
         ("cnn", "R", "1 epoch on 64 images under the pose `R`,\ntested once on\n50."),
         (
             "cnn+d4:mirror=false+flip_crop", "R",
-            "1 epoch on 64 images under the pose `R`,\nshown with augmentation (each image under one of the eight "
-            "symmetries of a square, all equally likely; no pixel is resampled; then half of the images mirrored; each "
-            "padded and cropped at a random place),\ntested once on\n50.",
+            "1 epoch on 64 images under the pose `R`,\nshown with the augmentation "
+            "`d4:mirror=false+flip_crop`,\ntested once on\n50.",
         ),
         ("cnn+none", "upright", "on 64 images as they are,"),
     ],
@@ -297,6 +296,9 @@ def test_a_run_may_be_named_by_its_folder(tmp_path, monkeypatch):
         (root / "runs" / key / "run.json").write_text("{}")
     for name in (f"runs/runs/{key}", f"./runs/runs/{key}/", str(tmp_path / "runs/runs/5f49a"), key[:5]):
         assert find_run(ledger, name) == key
+    for name in ("runs/runs", "runs/studies", f"runs/{'n' * 300}"):
+        with pytest.raises(ValueError, match=r"no key in runs begins with"):
+            find_run(ledger, name)
     with pytest.raises(ValueError, match=r"'other/runs/5f.*' is not in the ledger runs; --runs=other names its own"):
         find_run(ledger, f"other/runs/{key}")
     with pytest.raises(ValueError, match=r"no key in .* begins with 'nowhere/"):

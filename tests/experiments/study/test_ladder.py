@@ -12,6 +12,7 @@ from scipy import stats
 from analysis.findings import find
 from analysis.ladder import Climb, Step, missing_runs, still_changes, turn_of
 from analysis.means import Mean
+from analysis.report.method import facts
 from analysis.statistics.trend import Trend
 from analysis.tables import build_tables
 from experiments.study.study import load_study
@@ -160,6 +161,7 @@ def test_a_ladder_with_runs_missing_says_which_and_nothing_else(made: Sweep, tmp
     findings = find(tmp_path / "runs", STUDY)
     assert missing_runs(findings.study) == {(64, 1): 1}
     assert not findings.climbs
+    assert {fact.name: fact.value for fact in facts(findings)}["Of smaller training, too"] == "11 of 12"
     assert (
         "Nothing is said while runs are missing: 1 run of 64 images x 1 epoch."
         in build_tables(findings)["ladder"].notes[-1]

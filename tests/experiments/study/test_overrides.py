@@ -246,6 +246,7 @@ def test_no_folder_is_recorded_wherever_a_value_has_one(value: Any, kept: Any) -
         ("csv:tables/p.csv:id/name", "csv:tables/p.csv:id/name"),
         ("csv:/home/jane/her patients/p.csv:id", "csv:.../p.csv:id"),
         ("csv:~/p\udcff.csv:id", "csv:.../p?.csv:id"),
+        ("csv:/home/jane/a\nb/p.csv:id", "csv:.../p.csv:id"),
         (r"name:^([^/]+)/[~/]/\d+", r"name:^([^/]+)/[~/]/\d+"),
     ],
 )

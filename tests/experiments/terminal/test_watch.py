@@ -100,10 +100,12 @@ def test_what_is_cut_of_a_finished_run_is_never_its_score(ledger: Ledger) -> Non
 
 
 def test_runs_of_other_studies_are_not_among_those_that_were_finished_last(ledger: Ledger) -> None:
-    write_run(ledger.root, "another-study", variant="cnn+cutout")
-    view = Watcher(ledger).look()
-    assert len(view.recent) == 5 and "cnn+cutout" not in text_of(view)
-    assert "cnn+cutout" not in live_page(view, "10:00:00", is_last=True)
+    write_study(ledger.root, [write_arm(ledger.root, "cnn+cutout", "cnn+cutout", [0.5])], study="another")
+    write_run(ledger.root, "alone", variant="cnn+rotate")
+    view = Watcher(ledger, STUDY).look()
+    for text in (text_of(view), live_page(view, "10:00:00", is_last=True)):
+        assert "cnn+cutout" not in text and "cnn+rotate" in text
+    assert len(view.recent) == 5
 
 
 @pytest.mark.parametrize("width", [80, 120])
