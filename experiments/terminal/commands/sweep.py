@@ -145,6 +145,8 @@ def carry_out_study(
     for status, hint in HINTS.items():
         if num := statuses[status]:
             print_place(console, status.capitalize(), f"{count(num, 'run')}{'' if plan.study.asked else hint}")
+    if plan.study.budget == "smoke" and not any(statuses[status] for status in HINTS):
+        console.print("\nIt works here: so small a study shows that, and no more.", highlight=False)
     return findings
 
 

@@ -114,6 +114,7 @@ def test_a_sweep_prints_plan_progress_and_places(undisturbed: Done) -> None:
         "offline in runs/wandb, as you are not logged in\n",
     )
     assert all(place in progress for place in places)
+    assert progress.endswith("\nIt works here: so small a study shows that, and no more.\n")
 
 
 def test_tables_are_written_in_three_formats(undisturbed: Done) -> None:
