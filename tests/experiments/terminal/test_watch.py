@@ -207,6 +207,9 @@ def test_a_curve_on_the_page_lies_within_its_frame_over_all_epochs(ledger: Ledge
     assert [x for x, _ in own] == [x for x, _ in others[:2]] and others[-1][0] == 296
     assert all(4 <= x <= 296 and 6 <= y <= 66 for x, y in own + others)
     assert own[0][1] > own[1][1], "up is better"
+    values = [*run.curve, *run.medians]
+    said = f"From {100 * min(values):.1f} to {100 * max(values):.1f} %, 6 epochs."
+    assert said in live_page(Watcher(ledger).look(), "10:00:00", is_last=True)
 
 
 @pytest.mark.skipif(not browser.PROGRAM, reason="chromium is not installed")
