@@ -58,15 +58,19 @@ PARTS: Sequence[Outline] = (BRACKET, [(-x, y) for x, y in BRACKET], BOLT, CLIP)
 """Outlines in coordinates from -1 to 1, x to the right and y down."""
 
 
-def parts(part: int, number: int, seed: int, *, max_deg: float, kinds: Sequence[int]) -> tuple[Pixels, Labels]:
+def parts(
+    part: int, number: int, seed: int, *, max_deg: float, kinds: Sequence[int], contrast: float = 1
+) -> tuple[Pixels, Labels]:
     """Grey pictures of machine parts, lit and placed a little differently, each turned by up to max_deg."""
     draw, labels_N = _draw_and_labels("parts", part, number, seed, len(kinds))
-    pixels_N = [_part(draw, PARTS[kinds[label]], math.radians(draw.uniform(-max_deg, max_deg))) for label in labels_N]
+    pixels_N = [
+        _part(draw, PARTS[kinds[label]], math.radians(draw.uniform(-max_deg, max_deg)), contrast) for label in labels_N
+    ]
     return np.stack(pixels_N), labels_N
 
 
-def _part(draw: Draw, outline: Outline, angle_rad: float) -> Pixels:
-    fine, ground, level = 4 * IMAGE_PX, draw.uniform(70, 130), draw.uniform(30, 60) * draw.choice([-1, 1])
+def _part(draw: Draw, outline: Outline, angle_rad: float, contrast: float) -> Pixels:
+    fine, ground, level = 4 * IMAGE_PX, draw.uniform(70, 130), contrast * draw.uniform(30, 60) * draw.choice([-1, 1])
     image = Image.new("F", (fine, fine), ground)
     cos, sin = math.cos(angle_rad), math.sin(angle_rad)
     radius, (x_shift, y_shift) = draw.uniform(0.5, 0.62), draw.uniform(-0.12, 0.12, 2)
@@ -153,8 +157,9 @@ def folders(photos: str = "") -> tuple[Folder, ...]:
     spec = f"folder:{photos}"
     made = (
         Folder("parts-any", partial(parts, max_deg=180, kinds=range(4))),  # two of the kinds are mirror images
-        Folder("parts-small", partial(parts, max_deg=10, kinds=range(4))),
-        Folder("brackets", partial(parts, max_deg=15, kinds=(0, 1)), 300),  # mirroring makes one class the other
+        Folder("parts-small", partial(parts, max_deg=10, kinds=range(4), contrast=0.25)),
+        # mirroring makes one class the other
+        Folder("brackets", partial(parts, max_deg=15, kinds=(0, 1), contrast=0.25), 300),
         Folder("textures", textures),
         Folder("digits", partial(digits, max_deg=0), 600, 1000),
         Folder("digits-any", partial(digits, max_deg=180), 600, 1000),
