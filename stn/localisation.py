@@ -13,20 +13,33 @@ from torch import Tensor, nn
 
 def _zero(dense: nn.Linear) -> nn.Linear:
     nn.init.zeros_(dense.weight)
-    nn.init.zeros_(dense.bias)
+    if dense.bias is not None:
+        nn.init.zeros_(dense.bias)
     return dense
 
 
-def disturb(localisation: nn.Sequential, sd: float) -> None:
+def started_at_zero(network: nn.Module) -> nn.Module:
+    """Any network as a localisation network. Raises ValueError if it has no dense layer."""
+    _zero(last_dense(network))
+    return network
+
+
+def last_dense(network: nn.Module) -> nn.Linear:
+    """The dense layer that was made last. Raises ValueError if there is none."""
+    dense = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    if not dense:
+        raise ValueError("a localisation network ends in a dense layer, and this backbone does not")
+    return dense[-1]
+
+
+def disturb(localisation: nn.Module, sd: float) -> None:
     """Draw the last layer's weights from N(0, sd), so that images start with slightly different transformations.
 
     A start at zero lets no gradient through to the layers before it in the first step, and on a symmetric task the
     identity is a saddle that training need not leave.
     """
-    last = localisation[-1]
-    assert isinstance(last, nn.Linear)
     if sd:
-        nn.init.normal_(last.weight, std=sd)
+        nn.init.normal_(last_dense(localisation).weight, std=sd)
 
 
 def lenet(in_channels: int, num_params: int, image_px: int) -> nn.Sequential:

@@ -5,6 +5,7 @@ Legend: B images, C channels, H rows, W columns, K uniform numbers an image, X l
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from baselines.backbones import Backbone
 from baselines.whitening import Whitening
 from experiments.images.poses import PoseMaps, no_pose
+from stn.localisation import LOCALISATIONS, started_at_zero
 from stn.maps import Map
 from stn.sampler import Sampler
 
@@ -47,15 +49,20 @@ class Batch:
         return cls(raw_BCHW, no_pose(raw_BCHW.shape[0], raw_BCHW.device), u_BK)
 
 
+Localisation = Literal["lenet", "paper", "deep", "backbone"]
+"""Those of stn/localisation.py; and a second network of the variant's own kind, which is trained as that one is."""
+
+
 @dataclass(frozen=True)
 class Site:
     """Where a model is built: the images, and the backbone that the variant names.
 
-    build_backbone: takes width, image_px and in_channels; seeded, so that it starts the same in every model.
+    build_backbone: takes width, image_px, in_channels and the number of outputs; seeded, so that it starts the same in
+        every model.
     mean_C, std_C: of the training images, pixels in [0, 1].
     """
 
-    build_backbone: Callable[[float, int, int], Backbone]
+    build_backbone: Callable[[float, int, int, int], Backbone]
     image_px: int
     num_classes: int
     mean_C: Tensor
@@ -67,7 +74,17 @@ class Site:
 
     def backbone(self, width: float = 1.0, *, image_px: int | None = None, in_channels: int | None = None) -> Backbone:
         """The variant's backbone for these images, or for images of another size or number of channels."""
-        return self.build_backbone(width, image_px or self.image_px, in_channels or self.num_channels)
+        return self.build_backbone(width, image_px or self.image_px, in_channels or self.num_channels, self.num_classes)
+
+    def localisation(self, name: Localisation, num_outputs: int, *, image_px: int | None = None) -> nn.Module:
+        """A network for these images, or for images of another size, that gives so many numbers, at its start zeros.
+
+        Raises ValueError if the images are too small for it.
+        """
+        image_px = image_px or self.image_px
+        if name == "backbone":
+            return started_at_zero(self.build_backbone(1.0, image_px, self.num_channels, num_outputs))
+        return LOCALISATIONS[name](self.num_channels, num_outputs, image_px)
 
 
 class Network(nn.Module):

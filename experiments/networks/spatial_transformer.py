@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from baselines.backbones import Backbone
 from baselines.ranges import at_least, within
 from experiments.networks.model import LocalisingModel
-from experiments.networks.network import Batch, Network, Site
+from experiments.networks.network import Batch, Localisation, Network, Site
 from ledger.roles import Role
 from stn.blur import blur, sigma_px
 from stn.guidance import consistency, prior, supervision
-from stn.localisation import LOCALISATIONS, disturb, of_map, predict
+from stn.localisation import disturb, of_map, predict
 from stn.maps import Map, circle
 from stn.sampler import Gradient, Padding, Sampler
 from stn.transformations import TRANSFORMATIONS
@@ -35,8 +35,8 @@ class Stn(LocalisingModel):
     place: where it stands. `input`: it warps the image, and looks at it with a network of its own. `feature`: it warps
         the backbone's map after `stage` stages. `shared`: the backbone's first `stage` stages look, the image is
         warped (STN-CX and STN-SLX of Finnveden et al. 2020, arXiv:2004.11678).
-    localisation: its network at the input: `lenet` (8,500 parameters), `paper`, or `deep` (three stages with batch
-        normalisation).
+    localisation: its network at the input: `lenet` (8,500 parameters), `paper`, `deep` (three stages with batch
+        normalisation), or `backbone` (a second one like the classifier's).
     steps, heads: several looks, one after another or side by side, see stn/transformer.py.
     padding, anti_alias, gradient: how it samples, see stn/sampler.py.
     warp: raw pixels, so that outside is black, or normalised ones, where zeros are the mean colour.
@@ -51,7 +51,7 @@ class Stn(LocalisingModel):
     loc_lr_factor: float = at_least(0, 0.1, plain=0.0)
     place: Literal["input", "feature", "shared"] = "input"
     stage: int = within(1, 16, 1)
-    localisation: Literal["lenet", "paper", "deep"] = "lenet"
+    localisation: Localisation = "lenet"
     steps: int = within(1, 16, 1)
     heads: int = within(1, 16, 1)
     padding: Padding = "zeros"
@@ -128,10 +128,10 @@ class StnNetwork(Network):
         self.localisation = self._localisation(site, backbone)
         disturb(self.localisation, model.start_sd)
 
-    def _localisation(self, site: Site, backbone: Backbone) -> nn.Sequential:
+    def _localisation(self, site: Site, backbone: Backbone) -> nn.Module:
         model, num_params = self.model, self.transformer.num_params
         if model.place == "input":
-            return LOCALISATIONS[model.localisation](site.num_channels, num_params, site.image_px)
+            return site.localisation(model.localisation, num_params)
         if model.place == "shared" and model.heads > 1:
             raise ValueError("heads: several go with place=input only")
         if not model.stage <= len(backbone.stages):

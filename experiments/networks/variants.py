@@ -245,11 +245,11 @@ def assemble(run: RunConfig, num_classes: int, mean_C: Tensor, std_C: Tensor) ->
             mean_C, std_C = colours(network_name, len(mean_C))
         build = partial(owner.build, network_name)
 
-    def build_backbone(factor: float, image_px: int, in_channels: int) -> Backbone:
+    def build_backbone(factor: float, image_px: int, in_channels: int, num_outputs: int) -> Backbone:
         width = factor * variant.width * run.protocol.width
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(run.seed, "start of the backbone"))
-            return build(num_classes=num_classes, image_px=image_px, in_channels=in_channels, width=width)
+            return build(num_classes=num_outputs, image_px=image_px, in_channels=in_channels, width=width)
 
     try:
         with torch.random.fork_rng(devices=[]):

@@ -19,10 +19,10 @@ OF_ADAMW = ("exp_avg", "exp_avg_sq", "step")
 
 
 class Optimiser:
-    """SGD or AdamW for all parameters; or Muon for the filters of the backbone, and SGD for all else.
+    """SGD or AdamW for all parameters; or Muon for the filters of backbones, and SGD for all else.
 
-    What a method adds to the backbone is a part of its own, such as a localisation network, and has SGD where
-    there is Muon. Weight decay applies to weights under SGD and AdamW, not to biases and normalisation.
+    What a method adds is a part of its own, such as a localisation network, and has SGD where there is Muon, unless
+    it is a backbone too. Weight decay applies to weights under SGD and AdamW, not to biases and normalisation.
 
     lr_factors: learning rate of each child module of the network as a factor of the others'; 1 for those not named.
     """
@@ -30,14 +30,15 @@ class Optimiser:
     def __init__(self, network: nn.Module, protocol: Protocol, optim: Optim, lr_factors: Mapping[str, float]) -> None:
         by_muon, others = list[dict[str, Any]](), list[dict[str, Any]]()
         for name, part in network.named_children():
+            is_backbone = isinstance(part, Backbone)
             for factor, trained in by_factor(part).items():
-                has_muon = protocol.optimiser == "muon" and name == "backbone"
+                has_muon = protocol.optimiser == "muon" and is_backbone
                 filters = [each for each in trained if each.ndim == 4] if has_muon else []
                 rest = [each for each in trained if each.ndim != 4] if has_muon else trained
                 lr = optim.lr * lr_factors.get(name, 1.0) * factor
                 by_muon.append({"params": filters, "lr": lr})
                 if protocol.optimiser == "muon":
-                    lr *= SGD_SHARE if name == "backbone" else ADDED_SHARE
+                    lr *= SGD_SHARE if is_backbone else ADDED_SHARE
                 others += [
                     {"params": [each for each in rest if each.ndim > 1], "lr": lr, "weight_decay": optim.weight_decay},
                     {"params": [each for each in rest if each.ndim <= 1], "lr": lr, "weight_decay": 0.0},

@@ -32,6 +32,7 @@ OPTIONS = [
     "stn_affine:warp=normalised",
     "stn_affine:localisation=deep",
     "stn_affine:localisation=paper",
+    "stn_affine:localisation=backbone",
     "stn_affine:start_sd=0.02",
     "stn_affine:blur_px=2",
     "stn_affine:prior=0.3",
@@ -43,6 +44,7 @@ OPTIONS = [
     "canonical:num_turns=5:max_deg=60:choice=latent",
     "canonical:num_turns=8:choice=latent:copies=2:tested=1",
     "canonical:prior=0.1:contrast=0.1",
+    "canonical:num_turns=4:contrast=0.1:scorer=backbone",
     "canonical:supervision=1",
     "canonical:num_turns=2:scorer=lenet:num_scales=3:num_shifts=3",
     "oracle_unwarp:noise_deg=10:wrong=0.2",
@@ -77,6 +79,7 @@ TURNING = [
     "cnn_its:num_turns=5:max_deg=60:confidence=curvature@lenet",
     "amr",
     "amr:num_angles=8:localisation=lenet",
+    "amr:localisation=backbone@lenet",
     "gid",
     "gid:weight=centroid@lenet",
 ]

@@ -4,7 +4,6 @@ Legend: B images, C channels, H rows, W columns, K angles that are told apart.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +13,9 @@ from baselines.ranges import at_least, within
 from experiments.images.resampling import resample
 from experiments.networks.model import LocalisingModel
 from experiments.networks.models import MODELS
-from experiments.networks.network import Batch, Network, Site
+from experiments.networks.network import Batch, Localisation, Network, Site
 from experiments.networks.turning import TurningNetwork, turn
-from stn.localisation import LOCALISATIONS, predict
+from stn.localisation import predict
 from stn.maps import in_float32
 from stn.sampler import base_grid
 
@@ -41,7 +40,7 @@ class Amr(LocalisingModel):
     role = "other"
     num_draws = 1
     num_angles: int = within(4, 360, 72)
-    localisation: Literal["lenet", "paper", "deep"] = "deep"
+    localisation: Localisation = "deep"
     loc_lr_factor: float = at_least(0, 1.0)
 
     def build(self, site: Site) -> Network:
@@ -54,7 +53,7 @@ class AmrNetwork(TurningNetwork):
     def __init__(self, site: Site, model: Amr) -> None:
         super().__init__(site, site.backbone())
         self.num_angles, self.num_draws = model.num_angles, model.num_draws
-        self.localisation = LOCALISATIONS[model.localisation](site.num_channels, model.num_angles, site.image_px)
+        self.localisation = site.localisation(model.localisation, model.num_angles)
 
     def angle_logits(self, raw_BCHW: Tensor, turned_deg_B: Tensor) -> Tensor:
         """Of each angle by which an image may lie turned counter-clockwise, once it is turned by so much, (B, K)."""

@@ -15,9 +15,9 @@ from baselines.ranges import at_least, within
 from experiments.networks.copies import Copies, from_the_middle
 from experiments.networks.model import LocalisingModel
 from experiments.networks.models import MODELS
-from experiments.networks.network import Batch, Network, Site
+from experiments.networks.network import Batch, Localisation, Network, Site
 from ledger.roles import Role
-from stn.localisation import LOCALISATIONS, predict
+from stn.localisation import last_dense, predict
 from stn.maps import AffineMap, Map, circle, in_float32
 
 MAX_COPIES = 256
@@ -72,7 +72,7 @@ class Canonical(LocalisingModel):
     prior: float = at_least(0, 0.0)
     contrast: float = at_least(0, 0.0)
     supervision: float = at_least(0, 0.0)
-    scorer: Literal["lenet", "paper", "deep"] = "deep"
+    scorer: Localisation = "deep"
     scorer_px: int = within(0, 512, 0)
     loc_lr_factor: float = at_least(0, 1.0)
     num_scales: int = within(1, 9, 1, named_only=True)
@@ -145,11 +145,9 @@ class CanonicalNetwork(Network):
         if self.scorer_px > site.image_px:
             raise ValueError(f"scorer_px: it needs images of {self.scorer_px} px or more, got {site.image_px}")
         num_features = NUM_FEATURES if model.contrast else 1
-        self.localisation = LOCALISATIONS[model.scorer](site.num_channels, num_features, self.scorer_px)
+        self.localisation = site.localisation(model.scorer, num_features, image_px=self.scorer_px)
         if model.contrast:  # zeros would stay zero: a product of two has no gradient there
-            last = self.localisation[-1]
-            assert isinstance(last, nn.Linear)
-            nn.init.normal_(last.weight[1:], std=0.1)
+            nn.init.normal_(last_dense(self.localisation).weight[1:], std=0.1)
         self.copies = model.orbit(self.scorer_px)
 
     def features(self, raw_BCHW: Tensor) -> Tensor:

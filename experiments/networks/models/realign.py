@@ -5,7 +5,6 @@ Legend: B images, C channels, H rows, W columns, X logits.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,12 +12,12 @@ from torch import Tensor
 from baselines.ranges import at_least, within
 from experiments.networks.model import LocalisingModel
 from experiments.networks.models import MODELS
-from experiments.networks.network import Batch, Network, Site
+from experiments.networks.network import Batch, Localisation, Network, Site
 from experiments.networks.spatial_transformer import statistics_kept
 from stn.affine import from_parts, identity
 from stn.blur import blur
 from stn.guidance import supervision
-from stn.localisation import LOCALISATIONS, predict
+from stn.localisation import predict
 from stn.maps import AffineMap, Map, circle
 from stn.sampler import Sampler, base_grid
 from stn.transformations.classes import RotationByClasses
@@ -63,7 +62,7 @@ class Realign(LocalisingModel):
     bins: int = within(4, 360, 36)
     weight: float = at_least(0, 1.0)
     blur_px: float = within(0, 8, 1.0)
-    localisation: Literal["lenet", "paper", "deep"] = "deep"
+    localisation: Localisation = "deep"
     loc_lr_factor: float = at_least(0, 1.0)
 
     def build(self, site: Site) -> Network:
@@ -77,7 +76,7 @@ class RealignNetwork(Network):
         super().__init__(site, site.backbone())
         self.model = model
         self.turn = RotationByClasses(model.bins)
-        self.localisation = LOCALISATIONS[model.localisation](site.num_channels, model.bins, site.image_px)
+        self.localisation = site.localisation(model.localisation, model.bins)
         radius_N = base_grid(site.image_px, site.image_px, torch.device("cpu")).square().sum(1).sqrt()
         # Fading, and not cut off: the steps of a disc of pixels would turn with the image and tell the angle.
         fading_N = 0.5 - 0.5 * (math.pi * ((1 - radius_N) / FADING).clamp(0, 1)).cos()

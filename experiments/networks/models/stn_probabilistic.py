@@ -15,9 +15,9 @@ from baselines.ranges import at_least, within
 from experiments.images.draws import normal
 from experiments.networks.model import LocalisingModel
 from experiments.networks.models import MODELS
-from experiments.networks.network import Batch, Network, Site
+from experiments.networks.network import Batch, Localisation, Network, Site
 from stn.affine import from_parts
-from stn.localisation import LOCALISATIONS, predict
+from stn.localisation import predict
 from stn.maps import AffineMap, Map
 from stn.sampler import Sampler
 from stn.transformations.affine import Affine
@@ -69,7 +69,7 @@ class StnProbabilistic(LocalisingModel):
     tested: int = within(0, 64, 10)
     entropy: float = at_least(0, 0.1)
     spread: float = within(0, 2, 0.1, ends="(]")
-    localisation: Literal["lenet", "paper", "deep"] = "lenet"
+    localisation: Localisation = "lenet"
     loc_lr_factor: float = at_least(0, 0.1)
 
     @property
@@ -105,7 +105,7 @@ class ProbabilisticNetwork(Network):
         self.model = model
         self.num_draws = model.num_draws
         num_params = NUM_PARAMS[model.family]
-        self.localisation = LOCALISATIONS[model.localisation](site.num_channels, 2 * num_params, site.image_px)
+        self.localisation = site.localisation(model.localisation, 2 * num_params)
         u_SP = torch.rand(model.tested, num_params, generator=torch.Generator().manual_seed(0), device="cpu")
         self.tested_SP: Tensor
         self.register_buffer("tested_SP", normal(u_SP).float(), persistent=False)

@@ -107,7 +107,7 @@ def test_the_copy_that_undoes_a_planted_similarity_is_chosen_said_and_shown() ->
         back = (-(cos * x + sin * y) / scale * 16, -(-sin * x + cos * y) / scale * 16)
         posed.append(looked_at(upright_BCHW[0].numpy(), -angle_deg, 1 / scale, back))
     posed_BCHW = torch.tensor(np.stack(posed), dtype=torch.float32)
-    network.localisation = Oracle(network.normalise(upright_BCHW)[0])  # type: ignore[assignment]
+    network.localisation = Oracle(network.normalise(upright_BCHW)[0])
     batch = Batch.of(posed_BCHW)
     with torch.inference_mode():
         (maps,), seen_BCHW = network.maps(batch), network.look(batch)

@@ -139,15 +139,15 @@ def test_classes_of_images_teach_it_nothing_and_statistics_are_those_of_what_it_
     network, batch = realigning("realign:rounds=1").train(), replace(some_batch("realign", 8), progress=1.0)
     with torch.no_grad():
         list(network.localisation.parameters())[-2].normal_(std=1.0)
-    before = network.localisation[1].running_mean.clone()  # type: ignore[operator]
+    before = network.localisation.get_buffer("1.running_mean").clone()
     network(batch).square().sum().backward()
     assert all(parameter.grad is None for parameter in network.localisation.parameters())
-    assert torch.equal(network.localisation[1].running_mean, before)  # type: ignore[arg-type]
+    assert torch.equal(network.localisation.get_buffer("1.running_mean"), before)
     _, penalty = network.logits_and_penalty(batch)
     assert penalty is not None
     penalty.backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.localisation.parameters())
-    assert not torch.equal(network.localisation[1].running_mean, before)  # type: ignore[arg-type]
+    assert not torch.equal(network.localisation.get_buffer("1.running_mean"), before)
 
 
 @pytest.mark.long
@@ -156,7 +156,7 @@ def test_where_there_is_nothing_to_see_it_does_not_tell_the_turn():
     torch.manual_seed(0)
     network, generator = realigning("realign:max_deg=180").train(), torch.Generator().manual_seed(1)
     network.backbone = torch.nn.Flatten()  # type: ignore[assignment]
-    network.localisation = BACKBONES["cnn4"](num_classes=36, image_px=32, in_channels=3, width=0.5)  # type: ignore[assignment]
+    network.localisation = BACKBONES["cnn4"](num_classes=36, image_px=32, in_channels=3, width=0.5)
     optimiser = torch.optim.Adam(network.localisation.parameters(), lr=3e-3)
     disc_HW = (CENTRE.square()[:, None] + CENTRE.square() <= 1).float()
     batch, penalties = Batch.of(0.5 * disc_HW.expand(64, 3, 32, 32), 2), []

@@ -17,6 +17,7 @@ from stn import TRANSFORMATIONS
 from stn.affine import from_parts
 from stn.blur import blur
 from stn.guidance import consistency, prior, supervision
+from stn.localisation import last_dense
 from stn.maps import AffineMap, circle
 from stn.sampler import Sampler
 from tests.support.networks import MEAN_C, STD_C, build, built, model_of, some_batch
@@ -32,9 +33,7 @@ def stn(name: str, image_px: int = 32) -> StnNetwork:
 
 
 def last_layer(network: StnNetwork) -> torch.nn.Linear:
-    last = network.localisation[-1]
-    assert isinstance(last, torch.nn.Linear)
-    return last
+    return last_dense(network.localisation)
 
 
 def constant(network: StnNetwork, *params: float) -> StnNetwork:
@@ -241,6 +240,23 @@ def test_localisation_nets_are_chosen_by_name(localisation):
     network = stn(f"stn_affine:localisation={localisation}")
     num = sum(p.numel() for p in network.localisation.parameters())
     assert num == {"lenet": 8_544, "paper": 18_086, "deep": 123_270}[localisation]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_second_backbone_localises_and_is_as_the_first_but_for_its_last_layer(backbone):
+    network = stn(f"stn_affine:localisation=backbone@{backbone}:width=0.5")
+    last = last_layer(network)
+    assert last.out_features == 6 and not last.weight.any()
+    pairs = zip(network.backbone.named_parameters(), network.localisation.named_parameters(), strict=True)
+    for (name, first), (other_name, second) in pairs:
+        assert name == other_name
+        assert first.shape == second.shape or second in set(last.parameters())
+    assert not network.localise(batch_of().raw_BCHW).any()
+
+
+def test_a_second_backbone_that_ends_otherwise_is_refused():
+    with pytest.raises(ValueError, match=r"^a localisation network ends in a dense layer, and this backbone does not$"):
+        last_dense(torch.nn.Sequential(torch.nn.Flatten()))
 
 
 def test_the_learning_rate_factor_is_the_localisation_net_s():

@@ -154,7 +154,7 @@ class ReadsSpots(torch.nn.Module):
 
 def test_an_image_is_turned_back_by_the_angle_that_is_seen_in_it() -> None:
     network = amr().eval()
-    network.localisation = ReadsSpots()  # type: ignore[assignment]
+    network.localisation = ReadsSpots()
     x_BCHW = spots([0.0, 45.0, 90.0, -135.0])
     assert network.turn_deg(x_BCHW).tolist() == [0, -45, -90, -225]
     seen_BCHW = network.look(Batch.of(x_BCHW))
@@ -163,7 +163,7 @@ def test_an_image_is_turned_back_by_the_angle_that_is_seen_in_it() -> None:
 
 def test_the_angles_that_it_is_taught_are_those_by_which_images_are_turned() -> None:
     network = amr().train()
-    network.localisation = ReadsSpots()  # type: ignore[assignment]
+    network.localisation = ReadsSpots()
     angle_deg = torch.tensor([0.0, 20.0, 50.0, 100.0, 170.0, 190.0, 300.0, 355.0])
     batch = Batch(spots([0.0] * 8), Batch.of(spots([0.0] * 8)).poses, angle_deg[:, None] / 360)
     _, penalty = network.logits_and_penalty(batch)

@@ -97,7 +97,7 @@ def test_a_perfect_and_a_constant_network():
     labels_N = torch.arange(40) % 10
     pixels_NHWC = labels_N.to(torch.uint8)[:, None, None, None].expand(40, 4, 4, 3)
     images = DeviceImages(pixels_NHWC, labels_N)
-    site = Site(lambda width, image_px, in_channels: Answer(True), 4, 10, torch.zeros(3), torch.ones(3))
+    site = Site(lambda *_: Answer(True), 4, 10, torch.zeros(3), torch.ones(3))
     perfect, constant = (evaluate(Network(site, Answer(honest)), images, "fp32") for honest in (True, False))
     assert (perfect.accuracy, perfect.class_accuracy) == (1.0, [1.0] * 10)
     assert perfect.loss == pytest.approx(0, abs=1e-6)

@@ -55,6 +55,16 @@ def test_muon_has_the_backbone_s_filters_and_sgd_all_else(name):
         assert any(key.startswith("localisation.") and trained[key].ndim == 4 for key in found)
 
 
+@pytest.mark.parametrize("name", ["stn_affine:localisation=backbone", "canonical:scorer=backbone@resnet18:width=0.1"])
+def test_a_second_backbone_is_trained_as_the_first(name):
+    network = build(name)
+    found = owners(network, optimiser_of(network, "muon", {"localisation": 0.5}))
+    assert {kind for key, (kind, _, _) in found.items() if key.startswith("localisation.")} == {"Muon", "SGD"}
+    for key, (kind, lr, decay) in found.items():
+        if key.startswith("localisation."):
+            assert found[key.replace("localisation.", "backbone.")] == (kind, pytest.approx(lr / 0.5), decay), key
+
+
 @pytest.mark.parametrize(("kind", "owner"), [("sgd", "SGD"), ("adamw", "AdamW")])
 @pytest.mark.parametrize("name", ["cnn", "cnn@lenet", "cnn@resnet18", "cnn@fcn", "stn_affine", "stn_affine@lenet"])
 def test_one_has_everything_and_weights_decay_and_biases_and_normalisation_do_not(name, kind, owner):
