@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from baselines.ranges import at_least, within
+from baselines.whitening import Whitening
 from experiments.networks.model import LocalisingModel
 from experiments.networks.models import MODELS
 from experiments.networks.network import Batch, Localisation, Network, Site
@@ -83,9 +84,19 @@ class RealignNetwork(Network):
         self.fading_HW: Tensor
         self.register_buffer("fading_HW", fading_N.view(site.image_px, site.image_px), persistent=False)
 
+    def blurred(self, raw_BCHW: Tensor) -> Tensor:
+        """Images as the localisation network is given them, normalised."""
+        return self.normalise(blur(raw_BCHW * self.fading_HW, self.model.blur_px))
+
     def localise(self, raw_BCHW: Tensor) -> Tensor:
         """Parameters of the turns that images are to be looked at under, (B, bins)."""
-        return predict(self.localisation, self.normalise(blur(raw_BCHW * self.fading_HW, self.model.blur_px)))
+        return predict(self.localisation, self.blurred(raw_BCHW))
+
+    def whiten(self, raw_BCHW: Tensor) -> None:
+        super().whiten(raw_BCHW)
+        for layer in self.localisation.modules():  # filters for sharp images leave next to nothing of blurred ones
+            if isinstance(layer, Whitening):
+                layer.fit(self.blurred(raw_BCHW))
 
     def rounds_at(self, progress: float) -> int:
         """How often images are aligned when so much of training is done."""

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from baselines.backbones import BACKBONES
+from baselines.whitening import Whitening, whitening_filters
 from experiments.networks.models.realign import RealignNetwork
 from experiments.networks.network import Batch
 from ledger.errors import UserError
 from stn.affine import from_parts
+from stn.blur import blur
 from stn.maps import AffineMap
 from stn.sampler import Sampler
 from tests.support.networks import build, some_batch
@@ -148,6 +150,16 @@ def test_classes_of_images_teach_it_nothing_and_statistics_are_those_of_what_it_
     penalty.backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.localisation.parameters())
     assert not torch.equal(network.localisation.get_buffer("1.running_mean"), before)
+
+
+def test_each_of_its_networks_whitens_what_it_is_given():
+    network, raw_BCHW = realigning("realign:localisation=backbone"), torch.rand(8, 3, 32, 32)
+    network.whiten(raw_BCHW)
+    blurred_BCHW = network.normalise(blur(raw_BCHW * network.fading_HW, 1.0))
+    for part, given_BCHW in ((network.backbone, network.normalise(raw_BCHW)), (network.localisation, blurred_BCHW)):
+        (layer,) = (layer for layer in part.modules() if isinstance(layer, Whitening))
+        expected_PCKK = whitening_filters(given_BCHW).float()
+        torch.testing.assert_close(layer.weight[: len(expected_PCKK)], expected_PCKK)
 
 
 @pytest.mark.long
