@@ -70,7 +70,8 @@ def ready_batch(network: Network, size: int, images: DeviceImages, progress: flo
     """A batch for the network, and the labels of its images."""
     index_B = torch.arange(size, device=images.labels_N.device) % len(images)
     u_BK = uniform(index_B, network.num_draws, seed=0, epoch=1, purpose="model")
-    return Batch(images.raw(index_B), images.poses[index_B], u_BK, progress), images.labels_N[index_B]
+    labels_B = images.labels_N[index_B]
+    return Batch(images.raw(index_B), images.poses[index_B], u_BK, progress, labels_B), labels_B
 
 
 class Engine:

@@ -31,12 +31,14 @@ class Batch:
     poses: the true poses of the images; only controls may look at them.
     u_BK: uniform numbers in [0, 1) for networks that draw, as many as the model asks for.
     progress: share of training that is done; 1 in evaluation.
+    labels_B: the images' classes, in training; None in evaluation.
     """
 
     raw_BCHW: Tensor
     poses: PoseMaps
     u_BK: Tensor
     progress: float = 1.0
+    labels_B: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.raw_BCHW)

@@ -78,7 +78,7 @@ def train(
             labels_B = images.labels_N[index_B]
             raw_BCHW, poses = images.in_training(index_B, seed=run.seed, epoch=epoch)
             x_BCHW = augment(raw_BCHW, policy, shown_BK)
-            batch = Batch(x_BCHW, poses, drawn_BK, state.num_done / total_steps)
+            batch = Batch(x_BCHW, poses, drawn_BK, state.num_done / total_steps, labels_B)
             with autocast(device, protocol.precision):
                 logits_BX, penalty = network.logits_and_penalty(batch)
             if weight_X is None:

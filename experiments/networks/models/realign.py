@@ -1,12 +1,13 @@
 """Alignment that teaches itself: a network that undoes turns of images, which it has itself aligned before.
 
-Legend: B images, C channels, H rows, W columns, X logits.
+Legend: B images, C channels, H rows, W columns, K classes of angles, X classes of images.
 """
 
 import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.ranges import at_least, within
@@ -34,21 +35,23 @@ class Realign(LocalisingModel):
     """A network that aligns images by the turns that it believes they have; it learns these from turns of its own.
 
     The localisation network is shown each training image turned further by a known angle, and learns to undo that, by a
-    cross-entropy over classes of angles; classes of images teach it nothing. Of images whose own angles are spread it
-    can only tell the part that is not their own. So what it undoes of an image makes all images' spread smaller, and
-    the smaller it is, the more can be told: training aligns images by what the network believes so far, in rounds.
-    When it is tested, an image is aligned in as many rounds. All rounds are one map, and resample the image once.
+    cross-entropy over classes of angles. Of images whose own angles are spread it can only tell the part that is not
+    their own. So what it undoes of an image makes all images' spread smaller, and the smaller it is, the more can be
+    told: training aligns images by what the network believes so far, in rounds. When it is tested, an image is aligned
+    in as many rounds. All rounds are one map, and resample the image once. The localisation network learns to name the
+    classes of images besides: what tells these tells turns sooner than the angles by themselves would teach it.
+    The classifier's own loss teaches it nothing.
     rounds: how many. Training has one part more, equally long: in its first part images are as they are, in the second
         they are aligned once, and so on. The classifier always sees what is aligned.
-    max_deg: the further turns are U(-max, max): as wide as images may be turned, or more.
+    max_deg: the further turns are U(-max, max). At 180 what is to be expected of the one angle, given the whole turn
+        that can be seen, is all of it; at as much as images may be turned it is half.
     bins: classes of angles, in equal steps round the full circle; the turn is their circular mean, see
         stn/transformations/classes.py.
-    weight: of the cross-entropy.
+    classes: weight of the cross-entropy over the images' classes; 0: the localisation network does not learn them.
     blur_px: standard deviation of the blur under which the network looks for the angle, so that sharp images and
         resampled ones look alike to it. It sees their inscribed disc alone, whose edge fades, as a frame would tell the
         further turn; so would the steps of a disc of pixels.
-    localisation: its network, of those of spatial transformers. loc_lr_factor: its learning rate as a factor of the
-        base rate.
+    localisation: its network. loc_lr_factor: its learning rate as a factor of the base rate.
     Source: the idea of Schmidt and Stober 2025, Robust Canonicalization through Bootstrapped Data Re-Alignment,
     arXiv:2510.08178 (its abstract and introduction): a canonicaliser is trained jointly with re-aligning the training
     images step by step, whose spread of angles shrinks until they are aligned, as a canonicaliser has to assume; when
@@ -58,12 +61,12 @@ class Realign(LocalisingModel):
 
     role = "transformer"
     num_draws = 2
-    rounds: int = within(1, 8, 2)
-    max_deg: float = within(0, 180, 90.0, ends="(]")
+    rounds: int = within(1, 8, 1)
+    max_deg: float = within(0, 180, 180.0, ends="(]")
     bins: int = within(4, 360, 36)
-    weight: float = at_least(0, 1.0)
+    classes: float = at_least(0, 1.0)
     blur_px: float = within(0, 8, 1.0)
-    localisation: Localisation = "deep"
+    localisation: Localisation = "backbone"
     loc_lr_factor: float = at_least(0, 1.0)
 
     def build(self, site: Site) -> Network:
@@ -77,7 +80,7 @@ class RealignNetwork(Network):
         super().__init__(site, site.backbone())
         self.model = model
         self.turn = RotationByClasses(model.bins)
-        self.localisation = site.localisation(model.localisation, model.bins)
+        self.localisation = site.localisation(model.localisation, model.bins + bool(model.classes) * site.num_classes)
         radius_N = base_grid(site.image_px, site.image_px, torch.device("cpu")).square().sum(1).sqrt()
         # Fading, and not cut off: the steps of a disc of pixels would turn with the image and tell the angle.
         fading_N = 0.5 - 0.5 * (math.pi * ((1 - radius_N) / FADING).clamp(0, 1)).cos()
@@ -88,9 +91,13 @@ class RealignNetwork(Network):
         """Images as the localisation network is given them, normalised."""
         return self.normalise(blur(raw_BCHW * self.fading_HW, self.model.blur_px))
 
+    def say(self, raw_BCHW: Tensor) -> Tensor:
+        """Logits of angles, and after these of classes of images, if it learns them."""
+        return predict(self.localisation, self.blurred(raw_BCHW))
+
     def localise(self, raw_BCHW: Tensor) -> Tensor:
         """Parameters of the turns that images are to be looked at under, (B, bins)."""
-        return predict(self.localisation, self.blurred(raw_BCHW))
+        return self.say(raw_BCHW)[:, : self.model.bins]
 
     def whiten(self, raw_BCHW: Tensor) -> None:
         super().whiten(raw_BCHW)
@@ -120,18 +127,21 @@ class RealignNetwork(Network):
     def logits_and_penalty(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         aligning = self.aligning(batch.raw_BCHW, self.rounds_at(batch.progress))
         logits_BX = self.backbone(self.normalise(Sampler()(batch.raw_BCHW, aligning)))
-        return logits_BX, self.model.weight * self.mistaken(batch, aligning)
+        return logits_BX, self.mistaken(batch, aligning)
 
     def mistaken(self, batch: Batch, aligning: AffineMap) -> Tensor:
-        """How far the network is from undoing further turns of aligned images, a scalar."""
+        """What the network gets wrong of aligned images that are turned further: the turn, and the class; a scalar."""
         further = turn((2 * batch.u_BK[:, 0] - 1) * math.radians(self.model.max_deg))
         # In two steps, the first of which ends anywhere: what resampling leaves behind would tell the turn of one.
         anywhere = turn(batch.u_BK[:, 1] * 2 * math.pi)
         sampler = Sampler()
         first_BCHW = sampler(batch.raw_BCHW, aligning.compose(anywhere))
         turned_BCHW = sampler(first_BCHW, anywhere.inverse().compose(further))
-        undoing = self.turn(self.localise(turned_BCHW))
-        return supervision(undoing, further.inverse().apply(circle(batch.raw_BCHW.device)))
+        angles_BK, classes_BX = self.say(turned_BCHW).tensor_split([self.model.bins], dim=1)
+        wrong = supervision(self.turn(angles_BK), further.inverse().apply(circle(batch.raw_BCHW.device)))
+        if self.model.classes and batch.labels_B is not None:
+            wrong = wrong + self.model.classes * F.cross_entropy(classes_BX, batch.labels_B)
+        return wrong
 
 
 def turn(angle_rad_B: Tensor) -> AffineMap:

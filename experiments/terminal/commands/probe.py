@@ -46,6 +46,7 @@ def main(options: Namespace) -> int:
     asked = {"DATA": str(options.path), "SET": " ".join(options.set or ())}
     asked |= {name.upper(): options[name] for name in ("turns", "mirror", "group", "label")}
     asked |= {name.upper(): str(options[name]) for name in ("runs", "reports") if options[name] != Path(name)}
+    asked["JOBS"] = str(options.jobs or "")
     num_test = plan.protocol.test_images if plan.protocol.test_images < TESTED * plan.protocol.train_images else 0
     said = plain(advice(answers, best.words, options.minutes, asked, num_test))
     console.print(Text(f"\n{said}", style="bold"), highlight=False, soft_wrap="`" in said)  # a command is copied whole

@@ -296,7 +296,7 @@ def test_a_probe_answers_and_goes_on_where_it_was(here, capsys, monkeypatch):
     )
     words = re.sub(r"\s+", " ", printed)
     assert words.count("It cannot be told in 20 minutes whether") == 1 and "On Pets & co_1%" not in words
-    again = "make probe DATA=pictures MINUTES=60 TURNS=quarter 'LABEL=Pets & co_1%'"
+    again = "make probe DATA=pictures MINUTES=60 TURNS=quarter 'LABEL=Pets & co_1%' JOBS=1"
     assert f"`{again}`" in printed or "test images are too few" in printed
     assert printed.index("First, 2 kinds of augmentation are tried once each, for 2 epochs") < printed.index(
         "quarter turns"
