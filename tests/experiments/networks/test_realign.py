@@ -15,6 +15,7 @@ from experiments.networks.network import Batch
 from ledger.errors import UserError
 from stn.affine import from_parts
 from stn.blur import blur
+from stn.localisation import last_dense
 from stn.maps import AffineMap
 from stn.sampler import Sampler
 from tests.support.networks import build, some_batch
@@ -79,7 +80,7 @@ def spreads_deg(name: str, num_steps: int, *, realigned: bool = True) -> tuple[f
 
 
 def test_the_spread_of_the_angles_is_less_than_half_after_it_has_taught_itself():
-    before, _, after = spreads_deg("realign", 25)
+    before, _, after = spreads_deg("realign:localisation=deep:max_deg=90:rounds=2", 25)
     assert before > 33  # 60 degrees either way
     assert after < before / 2
 
@@ -87,34 +88,39 @@ def test_the_spread_of_the_angles_is_less_than_half_after_it_has_taught_itself()
 @pytest.mark.long
 def test_of_images_that_are_aligned_more_can_be_told():
     """Further turns as wide as the images' own: half of what it sees is not its own, and a round undoes half."""
-    before, alone, _ = spreads_deg("realign:max_deg=60", 100, realigned=False)
+    before, alone, _ = spreads_deg("realign:localisation=deep:max_deg=60:rounds=2", 100, realigned=False)
     assert alone == pytest.approx(before / 2, rel=0.2)
-    _, once, _ = spreads_deg("realign:max_deg=60", 100)
+    _, once, _ = spreads_deg("realign:localisation=deep:max_deg=60:rounds=2", 100)
     assert once < 0.8 * alone
 
 
-def test_what_it_learns_is_to_undo_the_further_turn_of_what_it_has_aligned():
+def test_what_it_learns_is_to_undo_the_further_turn_of_what_it_has_aligned_and_to_name_its_class():
     """With a stand-in that sees the angle of the picture itself, the whole term is that of the right answer."""
-    network, generator = realigning("realign:bins=24:rounds=1:weight=3"), torch.Generator().manual_seed(2)
+    network, generator = realigning("realign:bins=24:classes=2"), torch.Generator().manual_seed(2)
     angle_rad_B = torch.tensor([0.5, -0.7, 0.2])
     smooth_BCHW = brighter_below(angle_rad_B, generator)
 
     def sees(raw_BCHW: Tensor) -> Tensor:
-        """Logits, nearly certain, of the angle by which the brightness' slope is turned away from down."""
+        """Logits, nearly certain, of the angle by which the slope of brightness is turned from down, and of class 1."""
         weight_BHW = raw_BCHW.mean(1) - raw_BCHW.mean((1, 2, 3))[:, None, None]
         right_B, down_B = (weight_BHW * CENTRE).sum((1, 2)), (weight_BHW * CENTRE[:, None]).sum((1, 2))
         angle_B = torch.atan2(-right_B, down_B)
         step_K = torch.arange(24) * 2 * math.pi / 24
-        return 200 * (angle_B[:, None] - step_K).cos() - step_K.cos()
+        class_BX = torch.tensor([[0.0, 50.0, *[0.0] * 8]]).expand(len(raw_BCHW), 10)
+        return torch.cat([200 * (angle_B[:, None] - step_K).cos() - step_K.cos(), class_BX], dim=1)
 
-    network.localise = sees  # type: ignore[method-assign]
+    network.say = sees  # type: ignore[method-assign]
     batch = Batch(smooth_BCHW, Batch.of(smooth_BCHW).poses, torch.rand(3, 2, generator=generator))
     slope_B = angle_of(network.aligning(smooth_BCHW, 1))
     aligned = network.aligning(Sampler()(smooth_BCHW, network.aligning(smooth_BCHW, 1)), 1)
     assert slope_B.abs().min() > 0.1 and angle_of(aligned).abs().max() < 0.03
-    right = network.mistaken(batch, network.aligning(smooth_BCHW, 1))
+    aligning = network.aligning(smooth_BCHW, 1)
+    right = network.mistaken(batch, aligning)
     wrong = network.mistaken(batch, AffineMap(from_parts(angle_rad_B=torch.zeros(3))))
     assert right < 1 < 5 < wrong
+    named, misnamed = (network.mistaken(replace(batch, labels_B=torch.tensor([1, x, 1])), aligning) for x in (1, 4))
+    assert named == pytest.approx(right.item())
+    assert misnamed == pytest.approx(right.item() + 2 * 50 / 3)
 
 
 def test_rounds_are_one_map_each_found_on_what_the_last_one_saw():
@@ -137,8 +143,8 @@ def test_rounds_come_in_one_after_another(progress, rounds):
     assert realigning("realign:rounds=2").rounds_at(progress) == rounds
 
 
-def test_classes_of_images_teach_it_nothing_and_statistics_are_those_of_what_it_is_taught_on():
-    network, batch = realigning("realign:rounds=1").train(), replace(some_batch("realign", 8), progress=1.0)
+def test_the_classifier_teaches_it_nothing_and_statistics_are_those_of_what_it_is_taught_on():
+    network, batch = realigning("realign:localisation=deep").train(), replace(some_batch("realign", 8), progress=1.0)
     with torch.no_grad():
         list(network.localisation.parameters())[-2].normal_(std=1.0)
     before = network.localisation.get_buffer("1.running_mean").clone()
@@ -166,7 +172,7 @@ def test_each_of_its_networks_whitens_what_it_is_given():
 def test_where_there_is_nothing_to_see_it_does_not_tell_the_turn():
     """Grey discs, turned by any angle: a network that learns well would read it off a sharp edge's steps."""
     torch.manual_seed(0)
-    network, generator = realigning("realign:max_deg=180").train(), torch.Generator().manual_seed(1)
+    network, generator = realigning("realign:localisation=deep:classes=0").train(), torch.Generator().manual_seed(1)
     network.backbone = torch.nn.Flatten()  # type: ignore[assignment]
     network.localisation = BACKBONES["cnn4"](num_classes=36, image_px=32, in_channels=3, width=0.5)
     optimiser = torch.optim.Adam(network.localisation.parameters(), lr=3e-3)
@@ -190,7 +196,7 @@ def test_what_is_outside_the_disc_and_what_is_fine_tells_nothing():
     checks_HW = 0.1 * (-1.0) ** (torch.arange(32)[:, None] + torch.arange(32))
     inner_HW = CENTRE.square()[:, None] + CENTRE.square() <= 0.5
     with torch.no_grad():
-        list(network.localisation.parameters())[-2].normal_(std=1.0)
+        last_dense(network.localisation).weight.normal_(std=1.0)
         told = network.localise(raw_BCHW)
         assert torch.equal(network.localise(other_BCHW), told)
         fine = (network.localise(raw_BCHW + checks_HW * inner_HW) - told).abs().max()

@@ -158,7 +158,7 @@ def test_flip_crop_mirrors_each_image_in_every_other_epoch():
     assert 10 < sum(first.values()) < 30
 
 
-def test_a_network_is_given_the_poses_and_draws_of_its_images_and_how_far_training_is():
+def test_a_network_is_given_the_poses_draws_and_classes_of_its_images_and_how_far_training_is():
     images = numbered_images()
     poses = affine_pose(from_parts(angle_rad_B=torch.zeros(40), shift_B2=torch.arange(80.0).view(40, 2)))
     images = dataclasses.replace(images, true_poses=poses)
@@ -172,6 +172,7 @@ def test_a_network_is_given_the_poses_and_draws_of_its_images_and_how_far_traini
         assert torch.equal(batch.poses.theta_N33, poses.theta_N33[index_B])
         draws = uniform(index_B, 4, seed=0, epoch=step // 3 + 1, purpose="model")
         assert torch.equal(batch.u_BK, draws)
+        assert batch.labels_B is not None and torch.equal(batch.labels_B, images.labels_N[index_B])
 
 
 def test_a_penalty_steers_but_is_no_part_of_the_loss_that_is_told():
