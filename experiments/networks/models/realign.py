@@ -35,16 +35,16 @@ class Realign(LocalisingModel):
     """A network that aligns images by the turns that it believes they have; it learns these from turns of its own.
 
     The localisation network is shown each training image turned further by a known angle, and learns to undo that, by a
-    cross-entropy over classes of angles. Of images whose own angles are spread it can only tell the part that is not
-    their own. So what it undoes of an image makes all images' spread smaller, and the smaller it is, the more can be
-    told: training aligns images by what the network believes so far, in rounds. When it is tested, an image is aligned
-    in as many rounds. All rounds are one map, and resample the image once. The localisation network learns to name the
-    classes of images besides: what tells these tells turns sooner than the angles by themselves would teach it.
-    The classifier's own loss teaches it nothing.
-    rounds: how many. Training has one part more, equally long: in its first part images are as they are, in the second
-        they are aligned once, and so on. The classifier always sees what is aligned.
-    max_deg: the further turns are U(-max, max). At 180 what is to be expected of the one angle, given the whole turn
-        that can be seen, is all of it; at as much as images may be turned it is half.
+    cross-entropy over classes of angles. Of images whose own angles are spread evenly about upright, what is to be
+    expected of the further turn, given all that can be seen, is the whole turn away from upright: so the network learns
+    to turn images upright, although nobody says what upright is. It learns to name the classes of images besides: what
+    tells these tells turns sooner than the angles by themselves would teach it. The classifier's own loss teaches it
+    nothing. In the first part of training the classifier sees images as they are, in the second part aligned ones, in a
+    third, with two rounds, those that are aligned twice. All rounds are one map, and resample the image once.
+    rounds: how often an image is aligned when it is tested.
+    bootstrap: whether the images that the localisation network is taught by are aligned as well, as the source has it,
+        so that their spread shrinks. Nothing then holds what upright is, which may wander for each kind of image.
+    max_deg: the further turns are U(-max, max). At less than 180 only a part of an image's own angle is undone.
     bins: classes of angles, in equal steps round the full circle; the turn is their circular mean, see
         stn/transformations/classes.py.
     classes: weight of the cross-entropy over the images' classes; 0: the localisation network does not learn them.
@@ -62,6 +62,7 @@ class Realign(LocalisingModel):
     role = "transformer"
     num_draws = 2
     rounds: int = within(1, 8, 1)
+    bootstrap: bool = False
     max_deg: float = within(0, 180, 180.0, ends="(]")
     bins: int = within(4, 360, 36)
     classes: float = at_least(0, 1.0)
@@ -127,10 +128,11 @@ class RealignNetwork(Network):
     def logits_and_penalty(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         aligning = self.aligning(batch.raw_BCHW, self.rounds_at(batch.progress))
         logits_BX = self.backbone(self.normalise(Sampler()(batch.raw_BCHW, aligning)))
-        return logits_BX, self.mistaken(batch, aligning)
+        taught_by = aligning if self.model.bootstrap else self.aligning(batch.raw_BCHW, 0)
+        return logits_BX, self.mistaken(batch, taught_by)
 
     def mistaken(self, batch: Batch, aligning: AffineMap) -> Tensor:
-        """What the network gets wrong of aligned images that are turned further: the turn, and the class; a scalar."""
+        """What the network gets wrong of images that are aligned so and turned further: turn and class; a scalar."""
         further = turn((2 * batch.u_BK[:, 0] - 1) * math.radians(self.model.max_deg))
         # In two steps, the first of which ends anywhere: what resampling leaves behind would tell the turn of one.
         anywhere = turn(batch.u_BK[:, 1] * 2 * math.pi)

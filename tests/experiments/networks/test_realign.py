@@ -80,7 +80,7 @@ def spreads_deg(name: str, num_steps: int, *, realigned: bool = True) -> tuple[f
 
 
 def test_the_spread_of_the_angles_is_less_than_half_after_it_has_taught_itself():
-    before, _, after = spreads_deg("realign:localisation=deep:max_deg=90:rounds=2", 25)
+    before, _, after = spreads_deg("realign:localisation=deep:max_deg=90:rounds=2:bootstrap=true", 25)
     assert before > 33  # 60 degrees either way
     assert after < before / 2
 
@@ -88,9 +88,9 @@ def test_the_spread_of_the_angles_is_less_than_half_after_it_has_taught_itself()
 @pytest.mark.long
 def test_of_images_that_are_aligned_more_can_be_told():
     """Further turns as wide as the images' own: half of what it sees is not its own, and a round undoes half."""
-    before, alone, _ = spreads_deg("realign:localisation=deep:max_deg=60:rounds=2", 100, realigned=False)
+    before, alone, _ = spreads_deg("realign:localisation=deep:max_deg=60:rounds=2:bootstrap=true", 100, realigned=False)
     assert alone == pytest.approx(before / 2, rel=0.2)
-    _, once, _ = spreads_deg("realign:localisation=deep:max_deg=60:rounds=2", 100)
+    _, once, _ = spreads_deg("realign:localisation=deep:max_deg=60:rounds=2:bootstrap=true", 100)
     assert once < 0.8 * alone
 
 
@@ -156,6 +156,20 @@ def test_the_classifier_teaches_it_nothing_and_statistics_are_those_of_what_it_i
     penalty.backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.localisation.parameters())
     assert not torch.equal(network.localisation.get_buffer("1.running_mean"), before)
+
+
+@pytest.mark.parametrize("bootstrap", [False, True])
+def test_it_is_taught_by_images_as_they_are_or_as_it_has_aligned_them(bootstrap):
+    network = realigning(f"realign:localisation=lenet:bootstrap={str(bootstrap).lower()}").train()
+    with torch.no_grad():
+        last_dense(network.localisation).weight.normal_(std=1.0)
+    batch, taught_by = replace(some_batch("realign", 4), progress=0.9), []
+    network.mistaken = lambda batch, aligning: taught_by.append(aligning) or torch.zeros(())  # type: ignore[method-assign,func-returns-value]
+    network.logits_and_penalty(batch)
+    (found,) = network.maps(batch)
+    assert isinstance(found, AffineMap) and angle_of(found).abs().max() > 0.01
+    (aligning,) = taught_by
+    assert torch.equal(aligning.theta_B23, found.theta_B23 if bootstrap else torch.eye(2, 3).expand(4, 2, 3))
 
 
 def test_each_of_its_networks_whitens_what_it_is_given():
