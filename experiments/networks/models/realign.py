@@ -1,4 +1,4 @@
-"""Alignment that teaches itself: a network that undoes turns of images, which it has itself aligned before.
+"""Alignment that teaches itself: a network learns to undo turns of its own, and turns images upright by what it learns.
 
 Legend: B images, C channels, H rows, W columns, K classes of angles, X classes of images.
 """
@@ -39,9 +39,10 @@ class Realign(LocalisingModel):
     expected of the further turn, given all that can be seen, is the whole turn away from upright: so the network learns
     to turn images upright, although nobody says what upright is. It learns to name the classes of images besides: what
     tells these tells turns sooner than the angles by themselves would teach it. The classifier's own loss teaches it
-    nothing. In the first part of training the classifier sees images as they are, in the second part aligned ones, in a
-    third, with two rounds, those that are aligned twice. All rounds are one map, and resample the image once.
-    rounds: how often an image is aligned when it is tested.
+    nothing.
+    rounds: how often an image is aligned when it is tested; all rounds are one map, and resample the image once.
+        Training has one part more, equally long: in its first part the classifier sees images as they are, in the
+        second it sees them aligned once, and so on.
     bootstrap: whether the images that the localisation network is taught by are aligned as well, as the source has it,
         so that their spread shrinks. Nothing then holds what upright is, which may wander for each kind of image.
     max_deg: the further turns are U(-max, max). At less than 180 only a part of an image's own angle is undone.
