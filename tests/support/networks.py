@@ -48,7 +48,7 @@ OPTIONS = [
     "canonical:supervision=1",
     "canonical:num_turns=2:scorer=lenet:num_scales=3:num_shifts=3",
     "oracle_unwarp:noise_deg=10:wrong=0.2",
-    "realign:rounds=1:bins=12:blur_px=0:localisation=lenet",
+    "realign:rounds=3:bootstrap=true:bins=12:blur_px=0:localisation=lenet",
     "stn_probabilistic:family=rotation:samples=3:tested=0",
 ]
 """What may be chosen of networks that transform, each away from its default."""

@@ -235,30 +235,6 @@ def test_a_disturbed_start_gives_images_maps_of_their_own():
     assert all(torch.equal(still.state_dict()[name], same[name]) for name in names), "the rest starts the same"
 
 
-@pytest.mark.parametrize("localisation", ["lenet", "paper", "deep"])
-def test_localisation_nets_are_chosen_by_name(localisation):
-    network = stn(f"stn_affine:localisation={localisation}")
-    num = sum(p.numel() for p in network.localisation.parameters())
-    assert num == {"lenet": 8_544, "paper": 18_086, "deep": 123_270}[localisation]
-
-
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_second_backbone_localises_and_is_as_the_first_but_for_its_last_layer(backbone):
-    network = stn(f"stn_affine:localisation=backbone@{backbone}:width=0.5")
-    last = last_layer(network)
-    assert last.out_features == 6 and not last.weight.any()
-    pairs = zip(network.backbone.named_parameters(), network.localisation.named_parameters(), strict=True)
-    for (name, first), (other_name, second) in pairs:
-        assert name == other_name
-        assert first.shape == second.shape or second in set(last.parameters())
-    assert not network.localise(batch_of().raw_BCHW).any()
-
-
-def test_a_second_backbone_that_ends_otherwise_is_refused():
-    with pytest.raises(ValueError, match=r"^a localisation network ends in a dense layer, and this backbone does not$"):
-        last_dense(torch.nn.Sequential(torch.nn.Flatten()))
-
-
 def test_the_learning_rate_factor_is_the_localisation_net_s():
     assert dict(model_of("stn_affine:loc_lr_factor=0.25").lr_factors()) == {"localisation": 0.25}
     assert {name for name, _ in stn("stn_affine").named_children()} == {"backbone", "localisation"}

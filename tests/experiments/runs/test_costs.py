@@ -55,7 +55,7 @@ def test_steps_heads_and_guidance_cost_what_they_look_at():
 
 
 def test_what_changes_with_training_s_progress_is_counted_in_its_middle():
-    names = [f"realign:localisation=lenet:bins=36:blur_px=0:rounds={rounds}@lenet" for rounds in (2, 4)]
+    names = [f"realign:localisation=lenet:classes=0:bins=36:blur_px=0:rounds={rounds}@lenet" for rounds in (2, 4)]
     two, four = (count_train_flops(build(name), 32) for name in names)
     # Then two rounds of four are behind it, and one of two; their maps are composed, which is next to nothing.
     assert four - two == pytest.approx(SCORED + 2 * 32 * (36 - 1), rel=1e-4)
